@@ -1,0 +1,330 @@
+//! Kernel -> records: the order of looking at a stopped tree.
+
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
+use crate::file::sharing::Collector;
+use crate::freeze::{Frozen, FrozenProcess};
+use crate::image::{PageRuns, Record};
+use crate::pages::{self, Kept};
+use crate::sys::fd::PidFd;
+use crate::sys::frame::FRAME_ROOM;
+use crate::sys::gadget;
+use crate::sys::memory::{MemFile, PAGE, RemotePtr};
+use crate::sys::pagemap::Pagemap;
+use crate::sys::proc::{self, Fields, Mapping, Stat};
+use crate::sys::ptrace::{Regs, Stopped};
+use crate::sys::query;
+use crate::sys::remote::{Batch, Entry, Injected, SCRATCH_LEN};
+use crate::task::asleep::Timers;
+use crate::task::attribute::{Asked, Look, Row, Scope};
+use crate::task::vdso::{self, Vdso};
+use crate::task::vma::{self, Vma};
+use crate::task::{self, tree};
+use crate::{Error, Kind, Pid, Result};
+
+/// Address space left free for whoever rebuilds a process: twice the scratch, so that there is always a half that does not touch
+/// the rebuilder's own vDSO.
+pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
+
+/// All that is known of a stopped process, but for the contents of its memory.
+pub struct Looked {
+    /// Records of tasks and files, in the order of the image.
+    pub records: Vec<Record>,
+    /// Its mappings, ascending, as far as they are in the image.
+    pub mappings: Vec<(Mapping, Vma)>,
+    /// When.
+    pub taken: SystemTime,
+}
+
+/// How to enter a process, found while it still runs or once it is stopped.
+pub struct Door {
+    pid: Pid,
+    /// Its memory.
+    pub mem: MemFile,
+    /// Its mappings.
+    pub maps: Vec<Mapping>,
+    /// Where.
+    pub entry: Entry,
+    vdso_code: Vec<u8>,
+}
+
+impl Door {
+    /// Looks for a `syscall` instruction, a signal restorer and an unused end of the stack.
+    pub fn find(pid: Pid) -> Result<Self> {
+        let mem = MemFile::open(pid)?;
+        let maps = proc::maps(pid)?;
+        let (vdso_code, syscall, clean) = vdso::code(&maps, &mem, pid)?;
+        let status = Fields::read(&format!("/proc/{pid}/status"))?;
+        let hole = hole(&maps).ok_or_else(|| Error::unsupported(format!("pid {pid}: its address space is full")))?;
+        let home = if clean { restorer(&maps, &mem).zip(stack_end(&maps, &mem)) } else { None };
+        let tgid = status.numbers("NSpid").last().copied().unwrap_or(pid as u64) as Pid;
+        let entry = Entry { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
+        Ok(Self { pid, mem, maps, entry, vdso_code })
+    }
+}
+
+/// The first gap that is large enough, from low addresses on: deterministic, and far from where libraries and stacks grow.
+fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
+    const DISTANCE: u64 = 256 << 10;
+    let mut end = 0x1_0000;
+    for mapping in maps {
+        if mapping.start >= end + HOLE_LEN + 2 * DISTANCE {
+            return Some(RemotePtr(end + DISTANCE));
+        }
+        end = end.max(mapping.end);
+    }
+    None
+}
+
+fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
+    // A C library's text is some 2 MiB; more is not searched, to bound the time.
+    const MOST: u64 = 8 << 20;
+    let texts = maps.iter().filter(|m| m.prot & libc::PROT_EXEC != 0 && m.ino != 0 && m.prot & libc::PROT_READ != 0);
+    let c_library = |m: &&Mapping| {
+        let name = String::from_utf8_lossy(&m.name);
+        name.contains("libc") || name.contains("ld-musl")
+    };
+    let (first, then): (Vec<&Mapping>, Vec<&Mapping>) = texts.partition(c_library);
+    for text in first.into_iter().chain(then.into_iter().take(2)) {
+        let mut code = vec![0; (text.end - text.start).min(MOST) as usize];
+        mem.read(RemotePtr(text.start), &mut code).ok()?;
+        if let Some(at) = gadget::sigreturn(&code) {
+            return Some(RemotePtr(text.start + at));
+        }
+    }
+    None
+}
+
+fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
+    let stack = maps.iter().find(|mapping| mapping.name == b"[stack]")?;
+    if stack.end - stack.start < 4 * FRAME_ROOM as u64 || stack.prot & libc::PROT_WRITE == 0 {
+        return None;
+    }
+    let mut bytes = vec![0; FRAME_ROOM];
+    mem.read(RemotePtr(stack.start), &mut bytes).ok()?;
+    bytes.iter().all(|byte| *byte == 0).then_some(RemotePtr(stack.start))
+}
+
+fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
+    let pending = status.hex("SigPnd") | status.hex("ShdPnd");
+    let caught = status.hex("SigCgt");
+    let quiet = |signal: &i32, set: u64| set >> (signal - 1) & 1 == 0;
+    let candidates = [libc::SIGWINCH, libc::SIGURG];
+    candidates
+        .into_iter()
+        .find(|signal| quiet(signal, pending | caught))
+        .or_else(|| candidates.into_iter().find(|signal| quiet(signal, pending)))
+        .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: SIGWINCH and SIGURG are both pending")))
+}
+
+/// Refuses trees that cannot be restored yet, by name.
+pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
+    let root = frozen.processes.first().map_or(0, |process| process.pid);
+    if let Some(child) = frozen.processes.get(1) {
+        let what = if child.is_zombie { "an ended child that it has not waited for" } else { "a child process" };
+        return Err(Error::unsupported(format!("pid {root}: {what} (pid {}) cannot be checkpointed yet", child.pid)));
+    }
+    let process = &frozen.processes[0];
+    if process.leader_is_zombie {
+        return Err(Error::unsupported(format!(
+            "pid {root}: a process whose main thread has ended cannot be checkpointed yet"
+        )));
+    }
+    for space in ["mnt", "pid", "net", "user", "ipc", "uts", "time", "cgroup"] {
+        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{space}")).ok();
+        if of(&root.to_string()) != of("self") {
+            return Err(Error::unsupported(format!(
+                "pid {root}: a process in another {space} namespace than the daemon cannot be checkpointed yet"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Looks at the one process of a frozen tree through its injected stub. The records of a thread come in the order of the table.
+pub fn look(process: &mut FrozenProcess, door: &Door, injected: &mut Injected<'_>, timers: &Timers) -> Result<Looked> {
+    let taken = SystemTime::now();
+    let pid = process.pid;
+    let files = Collector::default();
+    let tids: Vec<Pid> = std::iter::once(pid).chain(process.threads.iter().map(Stopped::tid)).collect();
+    let mut records = vec![tree_record(process, &tids)?];
+    records.push(Vdso::look(pid, &door.maps, &door.vdso_code).record()?);
+    // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
+    let mut here = LookHere { pid, door, files: &files, timers };
+    records.extend(here.thread(injected, pid)?);
+    for at in 0..process.threads.len() {
+        let next = process.threads.remove(at);
+        let tid = next.tid();
+        process.threads.insert(at, injected.exchange(next)?);
+        records.extend(here.thread(injected, tid)?);
+    }
+    let mut mappings = Vec::new();
+    for mapping in door.maps.iter().filter(|mapping| !vma::is_special(mapping)) {
+        mappings.push((mapping.clone(), Vma::look(pid, mapping, &files)?));
+    }
+    let table = files.table(pid)?;
+    records.extend(files.into_records());
+    records.push(table);
+    Ok(Looked { records, mappings, taken })
+}
+
+fn tree_record(process: &FrozenProcess, tids: &[Pid]) -> Result<Record> {
+    let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
+    let (pgid, sid) = (stat.field(5) as Pid, stat.field(6) as Pid);
+    let terminal = stat.field(7) as u32;
+    let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
+    let process = tree::Process {
+        pid: process.pid,
+        ppid: stat.ppid(),
+        pgid,
+        sid,
+        threads: tids.to_vec(),
+        stopped_by: process.group_stop,
+        terminal: (sid == process.pid && terminal != 0).then_some(terminal),
+    };
+    Record::new(tree::TAG, &tree::Tree { processes: vec![process], kernel })
+}
+
+struct LookHere<'a> {
+    pid: Pid,
+    door: &'a Door,
+    files: &'a Collector,
+    timers: &'a Timers,
+}
+
+impl LookHere<'_> {
+    /// All records of the thread that is inside the stub.
+    fn thread(&mut self, injected: &mut Injected<'_>, tid: Pid) -> Result<Vec<Record>> {
+        let is_leader = tid == self.pid;
+        let kinds: Vec<&dyn Row> =
+            task::KINDS.iter().copied().filter(|kind| is_leader || kind.scope() == Scope::Thread).collect();
+        let mut batch = Batch::new(injected.scratch());
+        let asked: Vec<Asked> = kinds.iter().map(|kind| kind.ask(&mut batch)).collect();
+        let dir = format!("/proc/{}/task/{tid}", self.pid);
+        let status = Fields::read(&format!("{dir}/status"))?;
+        // The process-wide stat: start_stack and its like are the same for all threads.
+        let stat = Stat::read(&format!("{dir}/stat"))?;
+        let (regs, mask): (Regs, u64) = (injected.regs()?, injected.mask()?);
+        let answers = injected.run(batch)?;
+        let task = injected.task()?;
+        let xstate = task.xstate()?;
+        let asleep = self.timers.of(&regs, &self.door.mem);
+        kinds
+            .iter()
+            .zip(&asked)
+            .map(|(kind, asked)| {
+                kind.dump(&Look {
+                    pid: self.pid,
+                    tid,
+                    task,
+                    regs: &regs,
+                    mask,
+                    xstate: &xstate,
+                    status: &status,
+                    stat: &stat,
+                    mem: &self.door.mem,
+                    answers: &answers,
+                    asked,
+                    hole: self.door.entry.hole,
+                    asleep,
+                    files: self.files,
+                })
+            })
+            .collect()
+    }
+}
+
+/// The contents that fork does not copy: known by comparing what has pages here with what has pages in the child.
+pub fn keep_what_fork_drops(looked: &mut Looked, door: &Door, child: Pid) -> Result<BTreeMap<u64, Kept>> {
+    let childs: BTreeMap<u64, u64> = proc::maps(child)?.into_iter().map(|m| (m.start, m.end)).collect();
+    let (ours, theirs) = (Pagemap::open(door.pid)?, Pagemap::open(child)?);
+    let mut kept = BTreeMap::new();
+    let mut total = 0;
+    let mut flags = None;
+    for (_, vma) in &mut looked.mappings {
+        let missing = childs.get(&vma.start) != Some(&vma.end);
+        let private = vma.kind == vma::Type::Anon || missing;
+        if !private || !(missing || pages::has_pages(&ours, vma)? && !pages::has_pages(&theirs, vma)?) {
+            continue;
+        }
+        if missing {
+            // Its other flags can be asked of the process only while it is stopped; rare enough to pay for smaps here.
+            let flags = match &mut flags {
+                Some(flags) => flags,
+                none => none.insert(proc::vm_flags(door.pid)?),
+            };
+            vma.take_flags(flags)?;
+        }
+        let runs = pages::page_set(&ours, vma)?;
+        total += runs.pages() * PAGE;
+        if total > KEPT_MOST {
+            return Err(Error::os("memory that fork does not copy is too large to keep", libc::ENOMEM));
+        }
+        kept.insert(vma.start, Kept::copy(&door.mem, runs)?);
+    }
+    Ok(kept)
+}
+
+/// Bytes that may be kept in the daemon; a process with more is read while it is stopped.
+const KEPT_MOST: u64 = 24 << 20;
+
+/// Flags and pages of every mapping, from the address space of `source` (a child, or the stopped process).
+pub fn complete(
+    looked: &mut Looked,
+    source: Pid,
+    kept: &BTreeMap<u64, Kept>,
+    locked: Option<&Flags>,
+) -> Result<Vec<PageRuns>> {
+    let pagemap = Pagemap::open(source)?;
+    let flags = proc::vm_flags(source)?;
+    let mut sets = Vec::new();
+    for (_, vma) in &mut looked.mappings {
+        vma.take_flags(&flags)?;
+        if let Some(locked) = locked {
+            vma.take_flags(locked)?;
+        }
+        let runs = match kept.get(&vma.start) {
+            Some(kept) => kept.runs().clone(),
+            None => pages::page_set(&pagemap, vma)?,
+        };
+        vma.pages = runs.pages();
+        sets.push(runs);
+    }
+    Ok(sets)
+}
+
+/// VmFlags and protection keys by start address.
+pub type Flags = BTreeMap<u64, (Vec<String>, u64)>;
+
+/// VmFlags of the stopped process itself, where memory is locked: a child of fork does not inherit that.
+pub fn locked_flags(pid: Pid) -> Result<Option<Flags>> {
+    let locked = Fields::read(&format!("/proc/{pid}/status"))?.number("VmLck") != 0;
+    locked.then(|| proc::vm_flags(pid)).transpose()
+}
+
+/// Whether `reader` belongs to the tree that it wants to freeze.
+pub fn refuse_reader(root: Pid, tree: &[Pid], reader: Option<Pid>) -> Result<()> {
+    match reader.filter(|reader| tree.contains(reader)) {
+        Some(reader) => Err(Error::new(
+            Kind::Deadlock,
+            format!("pid {root}: the reader (pid {reader}) belongs to the tree and would freeze itself"),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// Whether the process is still the same and alive.
+pub fn is_alive(pid: Pid) -> bool {
+    PidFd::open(pid).is_ok_and(|fd| fd.is_alive())
+}
+
+/// Nanoseconds since the epoch.
+pub fn epoch_ns(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
+}
+
+/// CLOCK_MONOTONIC, ns.
+pub fn now_ns() -> u64 {
+    query::clock_ns(libc::CLOCK_MONOTONIC)
+}

@@ -1,0 +1,133 @@
+//! What was being done, on what, and why it failed.
+//!
+//! Every error carries a sentence for a person (the log, `status`, what `/ckpt/restore` reads back) and a [`Kind`]
+//! for a machine. The sentence names pid, descriptor, path or offset; [`Error::on`] adds the subject on the way up,
+//! so the floor that knows the errno need not know the process. The kind alone decides the errno of a FUSE reply.
+
+use std::fmt;
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What sort of failure it was. `fs` turns it into an errno in one exhaustive match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The process holds something that cannot be checkpointed (yet): EOPNOTSUPP.
+    Unsupported,
+    /// The tree did not stop in time, or somebody else holds it: EBUSY.
+    Busy,
+    /// The reader belongs to the tree it wants to freeze: EDEADLK.
+    Deadlock,
+    /// The process is gone: ESRCH.
+    NoProcess,
+    /// The image is damaged, truncated or of another version: EINVAL.
+    Damaged,
+    /// A process with that id is alive already: EEXIST.
+    PidTaken,
+    /// A file that the image names is gone: ENOENT.
+    NotFound,
+    /// The snapshot's memory is gone (killed, out of memory): EIO.
+    SnapshotLost,
+    /// The kernel refused a call; the errno is the caller's answer.
+    System(i32),
+}
+
+/// A failure: the sentence and the kind. Cheap to clone, because one failed freeze answers many readers.
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: Kind,
+    sentence: String,
+}
+
+impl Error {
+    /// A failure of `kind`, told as `sentence`.
+    pub fn new(kind: Kind, sentence: impl Into<String>) -> Self {
+        Self { kind, sentence: sentence.into() }
+    }
+
+    /// Something that cannot be checkpointed: the sentence names it.
+    pub fn unsupported(sentence: impl Into<String>) -> Self {
+        Self::new(Kind::Unsupported, sentence)
+    }
+
+    /// A damaged image: the sentence names the offset.
+    pub fn damaged(sentence: impl Into<String>) -> Self {
+        Self::new(Kind::Damaged, sentence)
+    }
+
+    /// A system call failed with `errno` while `doing`.
+    pub fn os(doing: impl fmt::Display, errno: i32) -> Self {
+        let reason = std::io::Error::from_raw_os_error(errno);
+        // The std text ends in " (os error N)", which helps nobody who has the sentence.
+        let reason = reason.to_string();
+        let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
+        Self::new(Kind::System(errno), format!("{doing}: {reason}"))
+    }
+
+    /// A system call failed while `doing`; the errno is this thread's last.
+    pub fn last_os(doing: impl fmt::Display) -> Self {
+        Self::io(doing, &std::io::Error::last_os_error())
+    }
+
+    /// An I/O error met while `doing`.
+    pub fn io(doing: impl fmt::Display, error: &std::io::Error) -> Self {
+        Self::os(doing, error.raw_os_error().unwrap_or(libc::EIO))
+    }
+
+    /// The same failure, told of `subject`: "pid 812 fd 7: ...".
+    #[must_use]
+    pub fn on(mut self, subject: impl fmt::Display) -> Self {
+        self.sentence = format!("{subject}: {}", self.sentence);
+        self
+    }
+
+    /// The same sentence under another kind, where the caller knows better what an errno means.
+    #[must_use]
+    pub fn kind_is(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    /// What sort of failure it was.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Error {}
+
+/// Adds the subject to the error of any result: `open(path).on(format!("pid {pid}"))`.
+pub trait Context<T> {
+    /// See [`Error::on`]; the closure runs on failure only.
+    fn on<D: fmt::Display>(self, subject: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T> Context<T> for Result<T> {
+    fn on<D: fmt::Display>(self, subject: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|error| error.on(subject()))
+    }
+}
+
+/// Turns a `nix` or `std::io` result into ours, saying what was attempted.
+pub trait Doing<T> {
+    /// The closure says what was attempted, on what; it runs on failure only.
+    fn doing<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T>;
+}
+
+impl<T> Doing<T> for nix::Result<T> {
+    fn doing<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|errno| Error::os(what(), errno as i32))
+    }
+}
+
+impl<T> Doing<T> for std::io::Result<T> {
+    fn doing<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|error| Error::io(what(), &error))
+    }
+}

@@ -1,0 +1,49 @@
+//! Character devices without a state of their own, mem(4), null(4), random(4): by name.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use serde::{Deserialize, Serialize};
+
+use super::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
+use crate::Result;
+
+/// null, zero, full, random, urandom: Documentation/admin-guide/devices.txt, major 1.
+const STATELESS: [u32; 5] = [3, 5, 7, 8, 9];
+
+/// Table row.
+pub struct Device;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    rdev: u64,
+    flags: i32,
+}
+
+impl OpenFile for Device {
+    type Body = Body;
+    const KIND: &'static str = "device";
+
+    fn takes(&self, seen: &Seen) -> bool {
+        let rdev = seen.stat.rdev();
+        seen.stat.file_type().is_char_device() && libc::major(rdev) == 1 && STATELESS.contains(&libc::minor(rdev))
+    }
+
+    fn dump(&self, seen: &Seen) -> Result<Body> {
+        let name = seen.target.display().to_string();
+        if !seen.is_named() {
+            return Err(seen.refuse(format_args!("device {name} whose name is gone")));
+        }
+        let path = seen.target.clone().into_os_string().into_vec();
+        Ok(Body { path, name, rdev: seen.stat.rdev(), flags: seen.flags & !NOT_KEPT })
+    }
+
+    fn restore(&self, body: Body) -> Result<OwnedFd> {
+        open_device(body.path, body.rdev, body.flags)
+    }
+}

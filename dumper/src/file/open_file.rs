@@ -1,0 +1,145 @@
+//! What a descriptor can be, as a kind: its record, how it is looked at, how it is opened again.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::image::{Record, Tag};
+use crate::sys::proc::Fields;
+use crate::{Error, Kind, Result};
+
+/// The tag of an open file's record.
+pub const TAG: Tag = Tag(*b"FILE");
+
+/// An open file as it is seen from outside.
+pub struct Seen {
+    /// "pid 812 fd 7": for every sentence.
+    pub subject: String,
+    /// The link of /proc that leads to it.
+    pub link: String,
+    /// What the link says.
+    pub target: PathBuf,
+    /// What it leads to.
+    pub stat: Metadata,
+    /// O_* of the description.
+    pub flags: i32,
+    /// Its offset.
+    pub position: u64,
+    /// Its `fdinfo` (empty for a file that is only mapped or executed).
+    pub info: Fields,
+    /// The contents of the file are part of the process's memory (a private mapping, the executable): they must not have
+    /// changed until the restore.
+    pub must_not_change: bool,
+}
+
+impl Seen {
+    /// Refuses what no kind can put back yet.
+    pub fn refuse(&self, what: impl std::fmt::Display) -> Error {
+        Error::unsupported(format!("{}: {what} cannot be checkpointed", self.subject))
+    }
+
+    /// Whether the name still leads to this very file.
+    pub fn is_named(&self) -> bool {
+        let here = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
+        here(&self.target) == Some((self.stat.dev(), self.stat.ino()))
+    }
+}
+
+/// The flags of open(2) that are of the moment of opening, or of the descriptor, and not of the description.
+pub const NOT_KEPT: i32 =
+    libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+
+/// A kind of open file.
+pub trait OpenFile: Sync {
+    /// What is stored: its field names are the format.
+    type Body: Serialize + DeserializeOwned;
+    /// Its name in the format.
+    const KIND: &'static str;
+
+    /// Whether this kind has it.
+    fn takes(&self, seen: &Seen) -> bool;
+    /// Looks; refuses what it cannot put back.
+    fn dump(&self, seen: &Seen) -> Result<Self::Body>;
+    /// Opens it again, as the same description.
+    fn restore(&self, body: Self::Body) -> Result<OwnedFd>;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Of<T> {
+    id: u32,
+    kind: String,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// An [`OpenFile`] in a table.
+pub trait Row: Sync {
+    /// See [`OpenFile::KIND`].
+    fn kind(&self) -> &'static str;
+    /// See [`OpenFile::takes`].
+    fn takes(&self, seen: &Seen) -> bool;
+    /// See [`OpenFile::dump`].
+    fn dump(&self, id: u32, seen: &Seen) -> Result<Record>;
+    /// See [`OpenFile::restore`].
+    fn restore(&self, record: &Record) -> Result<OwnedFd>;
+}
+
+impl<O: OpenFile> Row for O {
+    fn kind(&self) -> &'static str {
+        O::KIND
+    }
+
+    fn takes(&self, seen: &Seen) -> bool {
+        OpenFile::takes(self, seen)
+    }
+
+    fn dump(&self, id: u32, seen: &Seen) -> Result<Record> {
+        let body = OpenFile::dump(self, seen)?;
+        Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })
+    }
+
+    fn restore(&self, record: &Record) -> Result<OwnedFd> {
+        OpenFile::restore(self, record.body::<Of<O::Body>>()?.body)
+    }
+}
+
+/// The id and kind of an open file's record.
+pub fn id_and_kind(record: &Record) -> Result<(u32, String)> {
+    #[derive(Deserialize)]
+    struct Head {
+        id: u32,
+        kind: String,
+    }
+    let head: Head = record.body()?;
+    Ok((head.id, head.kind))
+}
+
+/// Opens `path` with the flags of a description. A name that is gone is [`Kind::NotFound`].
+pub fn open_path(path: &Path, flags: i32) -> Result<File> {
+    let mode = flags & libc::O_ACCMODE;
+    OpenOptions::new()
+        .read(mode != libc::O_WRONLY)
+        .write(mode != libc::O_RDONLY)
+        .custom_flags((flags & !libc::O_ACCMODE & !NOT_KEPT) | libc::O_NOCTTY)
+        .open(path)
+        .map_err(|error| {
+            let told = Error::io(format_args!("opening {}", path.display()), &error);
+            if error.kind() == std::io::ErrorKind::NotFound { told.kind_is(Kind::NotFound) } else { told }
+        })
+}
+
+/// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.
+pub fn open_device(path: Vec<u8>, rdev: u64, flags: i32) -> Result<OwnedFd> {
+    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    let file = open_path(&path, flags)?;
+    let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
+    if !now.file_type().is_char_device() || now.rdev() != rdev {
+        return Err(Error::new(Kind::NotFound, format!("{} is no longer the same device", path.display())));
+    }
+    Ok(file.into())
+}

@@ -1,0 +1,151 @@
+//! Regular files and directories: by name, with offset and flags. The contents stay where they are.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
+use crate::sys::fd;
+use crate::{Context, Error, Kind, Result};
+
+/// Table row.
+pub struct Regular;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path` for people and jq.
+    name: String,
+    directory: bool,
+    flags: i32,
+    position: u64,
+    size: u64,
+    mtime_ns: i64,
+    /// Size and mtime must be the same at restore.
+    must_not_change: bool,
+}
+
+impl OpenFile for Regular {
+    type Body = Body;
+    const KIND: &'static str = "regular";
+
+    fn takes(&self, seen: &Seen) -> bool {
+        seen.stat.is_file() || seen.stat.is_dir()
+    }
+
+    fn dump(&self, seen: &Seen) -> Result<Body> {
+        let shown = seen.target.display();
+        if seen.target.as_os_str().as_bytes().starts_with(b"/memfd:") {
+            return Err(seen.refuse(format_args!("memfd {shown}")));
+        }
+        if !seen.is_named() {
+            return Err(seen.refuse(format_args!("unlinked or renamed file {shown}")));
+        }
+        if seen.flags & libc::O_PATH != 0 {
+            return Err(seen.refuse(format_args!("O_PATH descriptor of {shown}")));
+        }
+        if seen.info.has("lock") {
+            return Err(seen.refuse(format_args!("file lock on {shown}")));
+        }
+        Ok(Body {
+            path: seen.target.clone().into_os_string().into_vec(),
+            name: shown.to_string(),
+            directory: seen.stat.is_dir(),
+            flags: seen.flags & !NOT_KEPT,
+            position: seen.position,
+            size: if seen.must_not_change { seen.stat.size() } else { 0 },
+            mtime_ns: if seen.must_not_change { mtime_ns(&seen.stat) } else { 0 },
+            must_not_change: seen.must_not_change,
+        })
+    }
+
+    fn restore(&self, body: Body) -> Result<OwnedFd> {
+        let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
+        let subject = || path.display().to_string();
+        let file = open_path(&path, body.flags)?;
+        let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
+        if now.is_dir() != body.directory || !(now.is_dir() || now.is_file()) {
+            return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
+        }
+        if body.must_not_change && (now.size(), mtime_ns(&now)) != (body.size, body.mtime_ns) {
+            return Err(Error::os(
+                format_args!(
+                    "{} has changed since the dump, and parts of it are memory of the process (size {} then, {} now)",
+                    path.display(),
+                    body.size,
+                    now.size()
+                ),
+                libc::ESTALE,
+            ));
+        }
+        let file = OwnedFd::from(file);
+        if body.position != 0 {
+            fd::seek(&file, body.position).on(subject)?;
+        }
+        Ok(file)
+    }
+}
+
+fn mtime_ns(stat: &std::fs::Metadata) -> i64 {
+    stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::io::{Read, Seek, Write};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::sys::proc::Fields;
+
+    fn seen(file: &std::fs::File, must_not_change: bool) -> Seen {
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        Seen {
+            subject: "test".into(),
+            target: std::fs::read_link(&link).unwrap(),
+            link,
+            stat: file.metadata().unwrap(),
+            flags: libc::O_RDWR,
+            position: 3,
+            info: Fields::parse(""),
+            must_not_change,
+        }
+    }
+
+    #[test]
+    fn offset_and_contents_come_back() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"abcdef").unwrap();
+        let body = Regular.dump(&seen(file.as_file(), true)).unwrap();
+        let mut again = std::fs::File::from(Regular.restore(body).unwrap());
+        assert_eq!(again.stream_position().unwrap(), 3);
+        let mut text = String::new();
+        again.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "def");
+    }
+
+    #[test]
+    fn a_changed_file_is_refused_only_where_it_is_memory() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let memory = Regular.dump(&seen(file.as_file(), true)).unwrap();
+        let plain = Regular.dump(&seen(file.as_file(), false)).unwrap();
+        file.write_all(b"grown").unwrap();
+        assert!(Regular.restore(memory).unwrap_err().to_string().contains("has changed"));
+        Regular.restore(plain).unwrap();
+    }
+
+    #[test]
+    fn an_unlinked_file_is_refused_by_name_and_a_missing_one_not_found() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let body = Regular.dump(&seen(file.as_file(), false)).unwrap();
+        let open = file.as_file().try_clone().unwrap();
+        drop(file);
+        assert_eq!(Regular.dump(&seen(&open, false)).err().unwrap().kind(), Kind::Unsupported);
+        assert_eq!(Regular.restore(body).unwrap_err().kind(), Kind::NotFound);
+    }
+}

@@ -1,0 +1,225 @@
+//! Stops a whole tree until it stops growing; [`Frozen`] thaws on Drop.
+//!
+//! Threads and children can be made until everybody is stopped, so the tree is walked again and again until a whole pass
+//! finds nobody new. Where the container is a cgroup it is frozen first: nobody forks meanwhile. The cgroup is thawed
+//! before this returns, because a task frozen by its cgroup cannot make a system call on our behalf; ptrace holds them by then.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::sys::proc::{self, Fields, Stat};
+use crate::sys::ptrace::{self, Running, Stop, Stopped};
+use crate::{Error, Kind, Pid, Result};
+
+/// A stopped process.
+#[derive(Debug)]
+pub struct FrozenProcess {
+    /// Its id.
+    pub pid: Pid,
+    /// Every thread, the leader first.
+    pub threads: Vec<Stopped>,
+    /// The leader has ended (pthread_exit in main) while other threads live.
+    pub leader_is_zombie: bool,
+    /// The whole process has ended and waits to be reaped.
+    pub is_zombie: bool,
+    /// Stopped by job control before we came, with this signal.
+    pub group_stop: Option<i32>,
+}
+
+/// A stopped tree. Dropping it lets everybody go on.
+#[derive(Debug)]
+pub struct Frozen {
+    /// The root first, parents before children.
+    pub processes: Vec<FrozenProcess>,
+    /// When the first task was asked to stop.
+    pub since: Instant,
+}
+
+/// Whether `pid` is a copy-on-write snapshot child: no exit signal, and traced by a process that runs this same program.
+pub fn is_snapshot_child(pid: Pid) -> bool {
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
+    if stat.exit_signal() != 0 || stat.ppid() == 0 {
+        return false;
+    }
+    let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return false };
+    let tracer = status.number("TracerPid");
+    let program =
+        |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m));
+    tracer != 0 && program(&tracer.to_string()) == program("self")
+}
+
+/// The processes of the tree rooted at `root` as they are now: parents before children, snapshot children left out.
+pub fn tree(root: Pid) -> Result<Vec<Pid>> {
+    let mut found = vec![root];
+    let mut at = 0;
+    while let Some(&pid) = found.get(at) {
+        at += 1;
+        let Ok(threads) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
+        for tid in threads {
+            let Ok(children) = proc::read_text(&format!("/proc/{pid}/task/{tid}/children")) else { continue };
+            let children = children.split_ascii_whitespace().filter_map(|word| word.parse().ok());
+            found.extend(children.filter(|child| !is_snapshot_child(*child)));
+        }
+    }
+    Ok(found)
+}
+
+/// Freezes the tree rooted at `root` within `timeout`.
+///
+/// # Errors
+/// [`Kind::Busy`] if it does not stop in time or somebody else traces it, [`Kind::NoProcess`] if it is gone. Everybody who
+/// was stopped goes on.
+pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Frozen> {
+    let since = Instant::now();
+    let deadline = since + timeout;
+    let _cgroup = cgroup.map(|dir| CgroupFreeze::new(dir, deadline)).transpose()?;
+    let mut frozen = Frozen { processes: Vec::new(), since };
+    let mut seen = BTreeSet::new();
+    loop {
+        let grown = pass(root, &mut frozen, &mut seen, deadline)?;
+        if !grown {
+            break;
+        }
+        if Instant::now() >= deadline {
+            return Err(Error::new(
+                Kind::Busy,
+                format!("pid {root}: the tree grows faster than it can be stopped ({} tasks so far)", seen.len()),
+            ));
+        }
+    }
+    match frozen.processes.first() {
+        Some(first) if first.pid == root && !first.is_zombie => Ok(frozen),
+        _ => Err(Error::new(Kind::NoProcess, format!("pid {root}: no such process"))),
+    }
+}
+
+/// One walk over the tree: seizes whoever is new, then waits for all of them. Whether there was anybody new.
+fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Instant) -> Result<bool> {
+    let mut grown = false;
+    for pid in tree(root)? {
+        let mut asked: Vec<Running> = Vec::new();
+        let mut zombie_leader = false;
+        let Ok(tids) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
+        for tid in tids {
+            if !seen.insert(tid) {
+                continue;
+            }
+            grown = true;
+            match ptrace::seize(tid, ptrace::options::SYSGOOD) {
+                Ok(running) => asked.push(running),
+                Err(error) => match why_not(pid, tid, error)? {
+                    Refusal::Gone => {}
+                    Refusal::Zombie => zombie_leader |= tid == pid,
+                },
+            }
+        }
+        let at = frozen.processes.iter().position(|process| process.pid == pid).unwrap_or_else(|| {
+            frozen.processes.push(FrozenProcess {
+                pid,
+                threads: Vec::new(),
+                leader_is_zombie: false,
+                is_zombie: false,
+                group_stop: None,
+            });
+            frozen.processes.len() - 1
+        });
+        let process = &mut frozen.processes[at];
+        process.leader_is_zombie |= zombie_leader;
+        for running in asked {
+            if let Some(stopped) = settle(running, deadline)? {
+                if let Stop::Group(signal) = stopped.stop() {
+                    process.group_stop = Some(signal);
+                }
+                process.threads.push(stopped);
+            }
+        }
+        process.is_zombie = process.threads.is_empty();
+    }
+    Ok(grown)
+}
+
+enum Refusal {
+    Gone,
+    Zombie,
+}
+
+/// Why a task could not be seized; an error unless it has ended.
+fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/task/{tid}/stat")) else { return Ok(Refusal::Gone) };
+    if matches!(stat.state, 'Z' | 'X') {
+        return Ok(Refusal::Zombie);
+    }
+    if error.kind() == Kind::NoProcess {
+        return Ok(Refusal::Gone);
+    }
+    let tracer = Fields::read(&format!("/proc/{pid}/task/{tid}/status"))?.number("TracerPid");
+    if tracer != 0 {
+        let name = proc::read_text(&format!("/proc/{tracer}/comm")).unwrap_or_default();
+        return Err(Error::new(
+            Kind::Busy,
+            format!("pid {pid}: it is traced already, by pid {tracer} ({})", name.trim_end()),
+        ));
+    }
+    Err(error.on(format_args!("pid {pid}")))
+}
+
+/// Waits for the stop that we asked for. A signal that was on its way in is handed back: its handler's first instruction
+/// (or its death) is part of the instant.
+fn settle(mut running: Running, deadline: Instant) -> Result<Option<Stopped>> {
+    loop {
+        match running.wait(deadline) {
+            Ok(stopped) => match stopped.stop() {
+                Stop::Interrupted | Stop::Group(_) => return Ok(Some(stopped)),
+                Stop::Signal(signal) => running = stopped.cont(signal)?,
+                Stop::Syscall | Stop::Event(_) => running = stopped.cont(0)?,
+            },
+            Err((None, _)) => return Ok(None),
+            Err((Some(running), error)) => {
+                let tid = running.tid();
+                let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
+                let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
+                return Err(error.on(format_args!("state {state} in {at}")));
+            }
+        }
+    }
+}
+
+/// A frozen cgroup; thawed on Drop unless it was frozen before.
+struct CgroupFreeze {
+    file: PathBuf,
+}
+
+impl CgroupFreeze {
+    fn new(dir: &Path, deadline: Instant) -> Result<Option<Self>> {
+        let file = dir.join("cgroup.freeze");
+        let doing = |what: &str| format!("{what} {}", file.display());
+        let before = fs::read_to_string(&file).map_err(|error| Error::io(doing("reading"), &error))?;
+        if before.trim() == "1" {
+            return Ok(None);
+        }
+        fs::write(&file, "1").map_err(|error| Error::io(doing("writing"), &error))?;
+        let frozen = Self { file };
+        let events = dir.join("cgroup.events");
+        loop {
+            let text = fs::read_to_string(&events)
+                .map_err(|error| Error::io(format_args!("reading {}", events.display()), &error))?;
+            if text.lines().any(|line| line == "frozen 1") {
+                return Ok(Some(frozen));
+            }
+            if Instant::now() >= deadline {
+                return Err(Error::new(Kind::Busy, format!("cgroup {} does not freeze", dir.display())));
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
+}
+
+impl Drop for CgroupFreeze {
+    fn drop(&mut self) {
+        if let Err(error) = fs::write(&self.file, "0") {
+            log::error!("thawing {}: {error}", self.file.display());
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! What is known of the CRCs of chunk contents: of whole chunks for good, of parts until the rest has been read.
+//!
+//! A reader's block ends anywhere in a chunk. What it has read of it is remembered as one part; the next block extends
+//! it, so a pass from front to back reads every page once and computes every CRC once, whoever reads the blocks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+
+use super::crc;
+
+/// A known CRC is stored with this bit.
+const KNOWN: u64 = 1 << 32;
+
+/// Parts remembered at once: a few for every reader that is under way.
+const MAX_PARTS: usize = 64;
+
+/// The CRCs of all chunks of a layout.
+#[derive(Debug)]
+pub(super) struct Checksums {
+    whole: Box<[AtomicU64]>,
+    parts: Mutex<Vec<Part>>,
+}
+
+/// The CRC of the bytes `from..upto` of a chunk's contents.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    chunk: usize,
+    from: u64,
+    upto: u64,
+    crc: u32,
+}
+
+impl Checksums {
+    pub(super) fn new(chunks: usize) -> Checksums {
+        Checksums { whole: (0..chunks).map(|_| AtomicU64::new(0)).collect(), parts: Mutex::new(Vec::new()) }
+    }
+
+    /// The CRC of a whole chunk, if known.
+    pub(super) fn get(&self, chunk: usize) -> Option<u32> {
+        // Relaxed: the CRC and its flag are one word, and nothing else is published by it.
+        let word = self.whole[chunk].load(Ordering::Relaxed);
+        (word & KNOWN != 0).then_some(word as u32)
+    }
+
+    /// The contents of `chunk`, `len` bytes in all, hold `bytes` at `from`.
+    pub(super) fn note(&self, chunk: usize, len: u64, from: u64, bytes: &[u8]) {
+        if bytes.is_empty() || self.get(chunk).is_some() {
+            return;
+        }
+        let upto = from + bytes.len() as u64;
+        let before = self.take(|part| part.chunk == chunk && part.from <= from && from <= part.upto);
+        let part = match before {
+            Some(before) if before.upto >= upto => before,
+            Some(before) => {
+                let fresh = &bytes[(before.upto - from) as usize..];
+                Part { upto, crc: crc::extend(before.crc, fresh), ..before }
+            }
+            None => Part { chunk, from, upto, crc: crc::of(bytes) },
+        };
+        self.put(part, len);
+    }
+
+    /// What is known of an unfinished `chunk` from `from` on: where the next part starts, and if that is `from`, where
+    /// it ends.
+    pub(super) fn next_part(&self, chunk: usize, from: u64) -> Option<(u64, u64)> {
+        let parts = self.parts.lock();
+        let behind = parts.iter().filter(|part| part.chunk == chunk && part.upto > from);
+        behind.map(|part| (part.from, part.upto)).min()
+    }
+
+    /// Takes out the part that begins first among those wanted.
+    fn take(&self, which: impl Fn(&Part) -> bool) -> Option<Part> {
+        let mut parts = self.parts.lock();
+        let wanted = parts.iter().enumerate().filter(|(_, part)| which(part));
+        let index = wanted.min_by_key(|(_, part)| part.from)?.0;
+        Some(parts.remove(index))
+    }
+
+    /// Keeps `part`, joined with the one that starts where it ends.
+    fn put(&self, mut part: Part, len: u64) {
+        while let Some(behind) = self.take(|other| other.chunk == part.chunk && other.from == part.upto) {
+            part.crc = crc::join(part.crc, behind.crc, behind.upto - behind.from);
+            part.upto = behind.upto;
+        }
+        if part.from == 0 && part.upto == len {
+            self.whole[part.chunk].store(KNOWN | u64::from(part.crc), Ordering::Relaxed);
+        }
+        let done = self.get(part.chunk).is_some();
+        let mut parts = self.parts.lock();
+        // What the new part covers is of no use; forgetting only means reading again.
+        parts
+            .retain(|other| other.chunk != part.chunk || !(done || part.from <= other.from && other.upto <= part.upto));
+        if !done {
+            if parts.len() == MAX_PARTS {
+                parts.remove(0);
+            }
+            parts.push(part);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn bytes() -> Vec<u8> {
+        (0..10_000u32).map(|i| ((i * 31) >> 2) as u8).collect()
+    }
+
+    fn noted(order: &[(usize, usize)]) -> Checksums {
+        let (bytes, sums) = (bytes(), Checksums::new(2));
+        for (from, upto) in order {
+            sums.note(1, 10_000, *from as u64, &bytes[*from..*upto]);
+        }
+        sums
+    }
+
+    #[test]
+    fn parts_in_any_order_make_the_whole() {
+        let cuts = [(0, 3000), (3000, 3001), (3001, 10_000)];
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let sums = noted(&order.map(|index: usize| cuts[index]));
+            assert_eq!(sums.get(1), Some(crc::of(&bytes())), "{order:?}");
+            assert_eq!(sums.get(0), None);
+            assert!(sums.parts.lock().is_empty());
+        }
+    }
+
+    #[test]
+    fn parts_that_overlap_do_no_harm() {
+        let sums = noted(&[(0, 3000), (2000, 5000), (100, 200), (4000, 9000), (8999, 10_000)]);
+        assert_eq!(sums.get(1), Some(crc::of(&bytes())));
+        let sums = noted(&[(5000, 8000), (0, 6000), (6000, 10_000)]);
+        assert_eq!(sums.get(1), Some(crc::of(&bytes())));
+    }
+
+    #[test]
+    fn the_next_part_is_found() {
+        let sums = noted(&[(0, 3000), (5000, 8000)]);
+        assert_eq!(sums.next_part(1, 0), Some((0, 3000)));
+        assert_eq!(sums.next_part(1, 3000), Some((5000, 8000)));
+        assert_eq!(sums.next_part(1, 8000), None);
+        assert_eq!(sums.next_part(0, 0), None);
+        assert_eq!(sums.get(1), None);
+    }
+
+    #[test]
+    fn memory_is_bounded() {
+        let sums = Checksums::new(1000);
+        for chunk in 0..1000 {
+            sums.note(chunk, 10_000, 5, &[1, 2, 3]);
+        }
+        assert_eq!(sums.parts.lock().len(), MAX_PARTS);
+    }
+}

@@ -1,0 +1,268 @@
+//! The layout of an image, drawn here and nowhere else. Little-endian; every struct of fixed width, 8-byte aligned.
+//!
+//! ```text
+//!   image    = header, frames, trailer                       offsets count from the image's own first byte
+//!   frames   = records; one with PAGES is followed by chunks, of which the one with no pages ends the list
+//!   a file   = image, then any number of zero bytes and further images (increments)
+//!
+//!   HEADER   0        8    12    16    20    24        32        40            60    64
+//!            | magic  | ver | arch| page| hlen| total   | time ns | zero ...    | crc |
+//!              89 'C' 'K' 'P' 0d 0a 1a 0a: a bit lost, LF <-> CRLF, ^Z and UTF-8 show
+//!              ver   u32  VERSION                       total  u64  header to trailer, both inclusive
+//!              arch  u32  ELF e_machine                 time   i64  ns since the epoch
+//!              page  u32  PAGE_SIZE                     crc    u32  of bytes 0..60
+//!              hlen  u32  HEADER_LEN
+//!
+//!   RECORD   0     4     8     12    16        24    28    32
+//!            | tag | flag| jlen| blen| ordinal | bcrc| hcrc| json, 0 to 8 | blob, 0 to 8 |
+//!              tag   4 printable ASCII bytes            ordinal u64  0, 1, 2 ...: a missing frame shows
+//!              flag  bit 0 OPTIONAL: a reader that does not know the tag may skip it
+//!                    bit 1 PAGES: chunks follow         bcrc    u32  of the body with its padding
+//!              jlen  u32  <= MAX_JSON                   hcrc    u32  of bytes 0..28
+//!              blen  u32  <= MAX_BLOB
+//!
+//!   CHUNK    0     4     8     12    16        24    28    32
+//!            |PAGE | 0   | n   | 0   | ordinal | acrc| hcrc| n addresses | 0 to 4096 | n pages | ccrc | n |
+//!              n     u32  <= MAX_PAGES                  acrc    u32  of the n addresses
+//!              addresses  u64, page-aligned, ascending over all chunks of a list
+//!              pages      start at a multiple of 4096   ccrc    u32  of the n pages
+//!              n = 0: the header alone; it ends the list
+//!
+//!   TRAILER  a record TEND, flags 0, no blob: {"frames":N,"digest":"64 hex digits"}
+//!              frames  how many frames stand before it
+//!              digest  SHA-256 over the CRCs of each of them, in order: bcrc hcrc, or ccrc (0 if n = 0) acrc hcrc
+//! ```
+//!
+//! The header is not in the digest: two images of an unchanged process differ in the header's time and CRC alone.
+
+use crate::error::{Error, Result};
+
+use super::crc;
+
+/// What a reader of this build understands, and what it writes.
+/// - 1: the first format.
+pub const VERSION: u32 = 1;
+
+/// The machine that this build reads and writes: EM_X86_64 of elf(5).
+pub const ARCH: u32 = 62;
+
+/// Bytes of a page, in the image as in the process.
+pub const PAGE_SIZE: u64 = 4096;
+
+/// Bytes of the image header.
+pub const HEADER_LEN: usize = 64;
+
+/// PNG's idea: the first byte has the high bit set, then a name, then every sequence that text mode changes.
+pub(super) const MAGIC: [u8; 8] = *b"\x89CKP\r\n\x1a\n";
+
+/// Bytes of a record's or chunk's header.
+pub(super) const FRAME_LEN: usize = 32;
+/// Bytes behind a chunk's pages.
+pub(super) const FOOTER_LEN: usize = 8;
+/// Pages of a chunk: its contents are 1 MiB, its addresses half a page.
+pub(super) const MAX_PAGES: usize = 256;
+/// Ceiling of a record's JSON.
+pub(super) const MAX_JSON: usize = 16 << 20;
+/// Ceiling of a record's blob.
+pub(super) const MAX_BLOB: usize = 64 << 20;
+
+/// Frame flag: a reader that does not know the tag may skip the record (and its pages).
+pub(super) const OPTIONAL: u32 = 1;
+/// Frame flag: chunks follow the record.
+pub(super) const PAGES: u32 = 2;
+
+/// The tag of a chunk.
+pub(super) const CHUNK_TAG: [u8; 4] = *b"PAGE";
+/// The tag of the trailer.
+pub(super) const TRAILER_TAG: [u8; 4] = *b"TEND";
+
+/// `len` rounded up to the 8-byte alignment of every struct.
+pub(super) fn padded(len: usize) -> usize {
+    len.next_multiple_of(8)
+}
+
+/// The four bytes at `at` as a little-endian number. `at + 4` must lie inside `bytes`.
+pub(super) fn u32_at(bytes: &[u8], at: usize) -> u32 {
+    let mut four = [0; 4];
+    four.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_le_bytes(four)
+}
+
+/// The eight bytes at `at` as a little-endian number. `at + 8` must lie inside `bytes`.
+pub(super) fn u64_at(bytes: &[u8], at: usize) -> u64 {
+    let mut eight = [0; 8];
+    eight.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_le_bytes(eight)
+}
+
+/// The first 64 bytes of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The format's version.
+    pub version: u32,
+    /// ELF `e_machine` of the process.
+    pub arch: u32,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// Bytes of the image, from this header to the trailer.
+    pub total: u64,
+    /// The instant, in ns since the epoch.
+    pub time_ns: i64,
+}
+
+impl Header {
+    /// The header of an image of this build.
+    pub(super) fn new(total: u64, time_ns: i64) -> Header {
+        Header { version: VERSION, arch: ARCH, page_size: PAGE_SIZE as u32, total, time_ns }
+    }
+
+    pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut bytes = [0; HEADER_LEN];
+        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[8..12].copy_from_slice(&self.version.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.arch.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.page_size.to_le_bytes());
+        bytes[20..24].copy_from_slice(&(HEADER_LEN as u32).to_le_bytes());
+        bytes[24..32].copy_from_slice(&self.total.to_le_bytes());
+        bytes[32..40].copy_from_slice(&self.time_ns.to_le_bytes());
+        let crc = crc::of(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    /// Reads the header that stands at `offset` of the input. The order of the checks is the order in which a later
+    /// format may change things: the magic is for ever, the version is read before anything that depends on it.
+    pub(super) fn decode(bytes: &[u8; HEADER_LEN], offset: u64) -> Result<Header> {
+        check_magic(&bytes[..8], offset)?;
+        let version = u32_at(bytes, 8);
+        if version > VERSION {
+            return Err(Error::damaged(format!(
+                "offset {}: the image has format version {version}, this build reads up to {VERSION}: a newer ckptfs is \
+                 needed",
+                offset + 8
+            )));
+        }
+        if u32_at(bytes, 60) != crc::of(&bytes[..60]) {
+            return Err(Error::damaged(format!("offset {}: the header's CRC does not hold", offset + 60)));
+        }
+        if version == 0 {
+            return Err(Error::damaged(format!("offset {}: there is no format version 0", offset + 8)));
+        }
+        let arch = u32_at(bytes, 12);
+        if arch != ARCH {
+            return Err(Error::damaged(format!(
+                "offset {}: the image is of machine type {arch} (ELF e_machine), this build reads {ARCH}",
+                offset + 12
+            )));
+        }
+        let page_size = u32_at(bytes, 16);
+        if u64::from(page_size) != PAGE_SIZE {
+            return Err(Error::damaged(format!(
+                "offset {}: the image has pages of {page_size} bytes, this build reads {PAGE_SIZE}",
+                offset + 16
+            )));
+        }
+        let header_len = u32_at(bytes, 20);
+        if header_len as usize != HEADER_LEN {
+            return Err(Error::damaged(format!(
+                "offset {}: the header says that it has {header_len} bytes instead of {HEADER_LEN}",
+                offset + 20
+            )));
+        }
+        if bytes[40..60].iter().any(|byte| *byte != 0) {
+            return Err(Error::damaged(format!("offset {}: reserved bytes of the header are not zero", offset + 40)));
+        }
+        let total = u64_at(bytes, 24);
+        let time_ns = u64_at(bytes, 32) as i64;
+        if total < (HEADER_LEN + FRAME_LEN) as u64 || !total.is_multiple_of(8) || offset.checked_add(total).is_none() {
+            return Err(Error::damaged(format!(
+                "offset {}: the header gives an impossible total length of {total} bytes",
+                offset + 24
+            )));
+        }
+        Ok(Header { version, arch, page_size, total, time_ns })
+    }
+}
+
+/// Checks the magic that stands at `offset`; tells damage by text mode from a file of another kind.
+pub(super) fn check_magic(bytes: &[u8], offset: u64) -> Result<()> {
+    if bytes == MAGIC {
+        return Ok(());
+    }
+    const CHANGED: [(&[u8], &str); 5] = [
+        (b"\x89CKP\n\x1a\n", "CR LF became LF"),
+        (b"\x89CKP\r\r\n\x1a", "LF became CR LF"),
+        (b"\x89CKP\r\n\n", "^Z was dropped"),
+        (b"\x09CKP", "the high bit was stripped"),
+        (b"\xc2\x89CKP", "it was recoded as UTF-8"),
+    ];
+    let text_mode = CHANGED.iter().find(|(start, _)| bytes.starts_with(start));
+    Err(Error::damaged(match text_mode {
+        Some((_, how)) => format!("offset {offset}: the image was transferred in text mode ({how}): copy it as binary"),
+        None => format!("offset {offset}: not a ckptfs image (wrong magic)"),
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn sealed(change: impl FnOnce(&mut [u8; HEADER_LEN])) -> [u8; HEADER_LEN] {
+        let mut bytes = Header::new(4096, 7).encode();
+        change(&mut bytes);
+        let crc = crc::of(&bytes[..60]);
+        bytes[60..].copy_from_slice(&crc.to_le_bytes());
+        bytes
+    }
+
+    fn refusal(bytes: &[u8; HEADER_LEN]) -> String {
+        Header::decode(bytes, 1000).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_header_survives() {
+        let header = Header::new(1 << 40, -5);
+        assert_eq!(Header::decode(&header.encode(), 0).unwrap(), header);
+    }
+
+    #[test]
+    fn every_flipped_bit_is_refused() {
+        let good = Header::new(4096, 1_700_000_000_123_456_789).encode();
+        for bit in 0..HEADER_LEN * 8 {
+            let mut bytes = good;
+            bytes[bit / 8] ^= 1 << (bit % 8);
+            assert!(Header::decode(&bytes, 0).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_named_before_the_crc() {
+        let mut bytes = Header::new(4096, 7).encode();
+        bytes[8] = 9;
+        assert!(refusal(&bytes).contains("format version 9"));
+        assert!(refusal(&sealed(|b| b[8] = 0)).contains("version 0"));
+    }
+
+    #[test]
+    fn each_field_has_its_refusal_and_its_offset() {
+        assert!(refusal(&sealed(|b| b[12] = 183)).contains("offset 1012: the image is of machine type 183"));
+        assert!(refusal(&sealed(|b| b[17] = 64)).contains("offset 1016: the image has pages of 16384 bytes"));
+        assert!(refusal(&sealed(|b| b[20] = 72)).contains("offset 1020"));
+        assert!(refusal(&sealed(|b| b[59] = 1)).contains("offset 1040: reserved"));
+        assert!(refusal(&sealed(|b| b[24] = 1)).contains("offset 1024"));
+        assert!(refusal(&sealed(|b| b[24..32].fill(0xff))).contains("impossible total"));
+        assert!(refusal(&sealed(|b| b[24..32].fill(0))).contains("impossible total"));
+    }
+
+    #[test]
+    fn text_mode_damage_is_told_apart() {
+        let told = |bytes: &[u8]| check_magic(bytes, 0).unwrap_err().to_string();
+        assert!(told(b"\x89CKP\n\x1a\n\x01").contains("text mode (CR LF became LF)"));
+        assert!(told(b"\x89CKP\r\r\n\x1a").contains("text mode (LF became CR LF)"));
+        assert!(told(b"\x89CKP\r\n\n\x01").contains("text mode (^Z"));
+        assert!(told(b"\x09CKP\r\n\x1a\n").contains("text mode (the high bit"));
+        assert!(told(b"\xc2\x89CKP\r\n\x1a").contains("text mode (it was recoded"));
+        assert!(told(b"\x7fELF\x02\x01\x01\0").contains("not a ckptfs image"));
+    }
+}

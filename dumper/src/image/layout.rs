@@ -1,0 +1,390 @@
+//! The bytes of an image at any offset: from records kept here, from pages read on demand.
+
+use std::sync::OnceLock;
+
+use crate::error::Result;
+
+use super::PageSource;
+use super::chunk::PageList;
+use super::content::Checksums;
+use super::crc;
+use super::format::{FOOTER_LEN, FRAME_LEN, Header};
+use super::frame::{Record, Tag};
+use super::runs::PageRuns;
+use super::trailer::Digest;
+use super::window::Window;
+
+/// Bytes read at once where only their CRC is wanted.
+const SCRATCH: u64 = 256 << 10;
+
+/// An image whose every offset is known. Holds records, page sets and checksums, never page contents.
+#[derive(Debug)]
+pub struct Layout {
+    header: Header,
+    segments: Vec<Segment>,
+    trailer_at: u64,
+    checksums: Checksums,
+    trailer: OnceLock<Vec<u8>>,
+}
+
+/// What lies between header and trailer, ascending.
+#[derive(Debug)]
+pub(super) enum Segment {
+    Record { at: u64, frame: RecordFrame },
+    Pages(PageList),
+}
+
+/// A record as it stands in the image.
+#[derive(Debug)]
+pub(super) struct RecordFrame {
+    tag: Tag,
+    ordinal: u64,
+    json_len: usize,
+    blob_len: usize,
+    pub(super) bytes: Box<[u8]>,
+}
+
+impl RecordFrame {
+    pub(super) fn new(record: &Record, ordinal: u64) -> RecordFrame {
+        let (json_len, blob_len) = (record.json.len(), record.blob.len());
+        RecordFrame { tag: record.tag, ordinal, json_len, blob_len, bytes: record.encode(ordinal).into() }
+    }
+}
+
+/// One record of a layout, to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    /// The number of its frame in the image.
+    pub ordinal: u64,
+    /// Offset of its frame in the image.
+    pub offset: u64,
+    /// What it is about.
+    pub tag: Tag,
+    /// Its JSON.
+    pub json: &'a [u8],
+    /// Bytes of its blob.
+    pub blob_len: usize,
+    /// Where its pages come from and which they are, if it opens a list.
+    pub pages: Option<(usize, &'a PageRuns)>,
+}
+
+/// What [`Layout::fill`] left undone.
+#[derive(Debug)]
+#[must_use = "the buffer is not complete before `settle`"]
+pub struct Filled {
+    /// Bytes of the buffer that lie inside the image.
+    pub len: usize,
+    late: Vec<Late>,
+}
+
+impl Filled {
+    /// The lowest offset of the image on whose pages a missing piece depends; `None` if nothing is missing.
+    pub fn depends_from(&self) -> Option<u64> {
+        self.late.iter().map(|late| late.depends_from).min()
+    }
+}
+
+/// A footer, or the trailer, whose CRC is not known yet.
+#[derive(Clone, Copy, Debug)]
+struct Late {
+    what: Proof,
+    at: u64,
+    depends_from: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Proof {
+    Footer { segment: usize, k: u64 },
+    Trailer,
+}
+
+impl Layout {
+    pub(super) fn new(header: Header, segments: Vec<Segment>, trailer_at: u64, checksums: Checksums) -> Layout {
+        Layout { header, segments, trailer_at, checksums, trailer: OnceLock::new() }
+    }
+
+    /// Bytes of the whole image.
+    pub fn len(&self) -> u64 {
+        self.header.total
+    }
+
+    /// Whether the image tells of nothing: header and trailer alone.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
+    /// The image's header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The records, in order.
+    pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
+        self.segments.iter().enumerate().filter_map(|(index, segment)| match segment {
+            Segment::Pages(_) => None,
+            Segment::Record { at, frame } => Some(RecordView {
+                ordinal: frame.ordinal,
+                offset: *at,
+                tag: frame.tag,
+                json: &frame.bytes[FRAME_LEN..FRAME_LEN + frame.json_len],
+                blob_len: frame.blob_len,
+                pages: match self.segments.get(index + 1) {
+                    Some(Segment::Pages(list)) => Some((list.source, &list.runs)),
+                    _ => None,
+                },
+            }),
+        })
+    }
+
+    /// Bytes of the image from `offset` on, into `buf`; fewer than it takes only at the image's end. The same bytes
+    /// however often and in whatever order it is asked. A pass from front to back reads every page once; the footer
+    /// of a chunk that was not read before reads the chunk, the trailer all that were not.
+    pub fn read_at(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let filled = self.fill(pages, offset, buf)?;
+        let len = filled.len;
+        self.settle(pages, offset, buf, filled)?;
+        Ok(len)
+    }
+
+    /// The first half of [`Layout::read_at`]: everything but checksums that are not known yet. Several threads that
+    /// read neighbouring blocks fill them side by side and settle them in order, so that none reads for another.
+    pub fn fill(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8]) -> Result<Filled> {
+        let len = self.len().saturating_sub(offset).min(buf.len() as u64) as usize;
+        let mut window = Window::new(offset, &mut buf[..len]);
+        let mut late = Vec::new();
+        window.put(0, &self.header.encode());
+        let first = self.segments.partition_point(|segment| segment.end() <= offset);
+        for (index, segment) in self.segments.iter().enumerate().skip(first) {
+            if segment.at() >= window.end() {
+                break;
+            }
+            match segment {
+                Segment::Record { at, frame } => window.put(*at, &frame.bytes),
+                Segment::Pages(list) => self.fill_list(pages, index, list, &mut window, &mut late)?,
+            }
+        }
+        if window.end() > self.trailer_at {
+            match self.trailer.get() {
+                Some(trailer) => window.put(self.trailer_at, trailer),
+                None => late.push(Late { what: Proof::Trailer, at: self.trailer_at, depends_from: 0 }),
+            }
+        }
+        Ok(Filled { len, late })
+    }
+
+    /// The second half of [`Layout::read_at`]: the checksums that `fill` did not know. What is not known by now either
+    /// is read.
+    pub fn settle(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8], filled: Filled) -> Result<()> {
+        let mut window = Window::new(offset, &mut buf[..filled.len]);
+        for late in filled.late {
+            match late.what {
+                Proof::Trailer => window.put(late.at, self.trailer(pages)?),
+                Proof::Footer { segment, k } => {
+                    if let Segment::Pages(list) = &self.segments[segment] {
+                        window.put(late.at, &list.footer(k, self.content_crc(pages, list, k)?));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn fill_list(
+        &self,
+        pages: &dyn PageSource,
+        segment: usize,
+        list: &PageList,
+        window: &mut Window<'_>,
+        late: &mut Vec<Late>,
+    ) -> Result<()> {
+        let mut k = list.chunk_of(window.at().max(list.head_at(0)));
+        while k < list.chunks() && list.head_at(k) < window.end() {
+            let (chunk, content_at, content_len) =
+                (list.first_chunk + k as usize, list.content_at(k), list.content_len(k));
+            if window.at() < content_at {
+                window.put(list.head_at(k), &list.head(k));
+                window.zero(list.head_at(k) + list.head_len(k), content_at);
+            }
+            if let Some((from, bytes)) = window.part(content_at, content_len) {
+                list.read(pages, k, from, bytes)?;
+                self.checksums.note(chunk, content_len, from, bytes);
+            }
+            let at = list.footer_at(k);
+            if window.part(at, FOOTER_LEN as u64).is_some() {
+                match self.checksums.get(chunk) {
+                    Some(crc) => window.put(at, &list.footer(k, crc)),
+                    None => late.push(Late { what: Proof::Footer { segment, k }, at, depends_from: content_at }),
+                }
+            }
+            k += 1;
+        }
+        if k == list.chunks() {
+            window.put(list.head_at(k), &list.head(k));
+        }
+        Ok(())
+    }
+
+    /// The CRC of the pages of chunk `k`; reads those of them that nobody has read yet.
+    fn content_crc(&self, pages: &dyn PageSource, list: &PageList, k: u64) -> Result<u32> {
+        let (chunk, len) = (list.first_chunk + k as usize, list.content_len(k));
+        let mut scratch = Vec::new();
+        let mut at = 0;
+        while at < len && self.checksums.get(chunk).is_none() {
+            let gap_end = match self.checksums.next_part(chunk, at) {
+                Some((from, upto)) if from <= at => {
+                    at = upto;
+                    continue;
+                }
+                Some((from, _)) => from,
+                None => len,
+            };
+            scratch.resize((gap_end - at).min(SCRATCH) as usize, 0);
+            list.read(pages, k, at, &mut scratch)?;
+            self.checksums.note(chunk, len, at, &scratch);
+            at += scratch.len() as u64;
+        }
+        if let Some(crc) = self.checksums.get(chunk) {
+            return Ok(crc);
+        }
+        // Other readers crowded our parts out. Nothing helps but a pass of our own.
+        let mut crc = crc::EMPTY;
+        for at in (0..len).step_by(SCRATCH as usize) {
+            scratch.resize((len - at).min(SCRATCH) as usize, 0);
+            list.read(pages, k, at, &mut scratch)?;
+            crc = crc::extend(crc, &scratch);
+        }
+        Ok(crc)
+    }
+
+    fn trailer(&self, pages: &dyn PageSource) -> Result<&[u8]> {
+        if let Some(trailer) = self.trailer.get() {
+            return Ok(trailer);
+        }
+        let mut digest = Digest::default();
+        for segment in &self.segments {
+            match segment {
+                Segment::Record { frame, .. } => digest.record(&frame.bytes[24..FRAME_LEN]),
+                Segment::Pages(list) => {
+                    for k in 0..list.chunks() {
+                        digest.chunk(self.content_crc(pages, list, k)?, &list.head(k)[24..FRAME_LEN]);
+                    }
+                    digest.chunk(crc::EMPTY, &list.head(list.chunks())[24..FRAME_LEN]);
+                }
+            }
+        }
+        let trailer = digest.trailer().encode()?;
+        Ok(self.trailer.get_or_init(|| trailer))
+    }
+}
+
+impl Segment {
+    fn at(&self) -> u64 {
+        match self {
+            Segment::Record { at, .. } => *at,
+            Segment::Pages(list) => list.head_at(0),
+        }
+    }
+
+    fn end(&self) -> u64 {
+        match self {
+            Segment::Record { at, frame } => at + frame.bytes.len() as u64,
+            Segment::Pages(list) => list.end(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::image::fake::{Fake, layout};
+
+    fn read(layout: &Layout, fake: &Fake, offset: u64, len: usize) -> Vec<u8> {
+        let mut buf = vec![0xee; len];
+        let got = layout.read_at(fake, offset, &mut buf).unwrap();
+        assert_eq!(got as u64, layout.len().saturating_sub(offset).min(len as u64));
+        buf.truncate(got);
+        buf
+    }
+
+    /// Layouts that share nothing but the pages, so that one reading's checksums do not help another.
+    fn whole() -> Vec<u8> {
+        let layout = layout(&[3, 700, 0, 256, 1]);
+        read(&layout, &Fake::default(), 0, layout.len() as usize)
+    }
+
+    #[test]
+    fn any_cut_gives_the_same_bytes_and_reads_each_page_once() {
+        let whole = whole();
+        for step in [1 << 20, 10_240, 4096, 65_537, 1_000_003] {
+            let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), Fake::default());
+            let read: Vec<u8> =
+                (0..layout.len()).step_by(step).flat_map(|at| self::read(&layout, &fake, at, step)).collect();
+            assert!(read == whole, "steps of {step}");
+            fake.assert_each_page_once(960);
+        }
+    }
+
+    #[test]
+    fn any_order_gives_the_same_bytes() {
+        let whole = whole();
+        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), Fake::default());
+        let places: Vec<u64> = (0..layout.len()).step_by(99_991).collect();
+        for at in places.into_iter().rev() {
+            let piece = read(&layout, &fake, at, 99_991);
+            assert!(piece == whole[at as usize..at as usize + piece.len()], "at {at}");
+        }
+    }
+
+    #[test]
+    fn the_trailer_alone_reads_every_page_once_and_the_rest_is_known_then() {
+        let whole = whole();
+        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), Fake::default());
+        let tail = layout.len() - 100;
+        assert!(read(&layout, &fake, tail, 4096) == whole[tail as usize..]);
+        fake.assert_each_page_once(960);
+        assert!(read(&layout, &fake, tail, 4096) == whole[tail as usize..]);
+        fake.assert_each_page_once(960);
+    }
+
+    #[test]
+    fn a_footer_alone_reads_its_chunk() {
+        let whole = whole();
+        let (layout, fake) = (layout(&[700]), Fake::default());
+        let Some(Segment::Pages(list)) = layout.segments.get(1) else { panic!("no list") };
+        let at = list.footer_at(2);
+        let mut expected = vec![0; 8];
+        layout.read_at(&fake, at, &mut expected).unwrap();
+        assert_eq!(fake.bytes_read(), (700 - 512) * 4096);
+        assert_eq!(expected, list.footer(2, crc::of(&read(&layout, &fake, list.content_at(2), 188 * 4096))));
+        assert!(whole.len() as u64 > layout.len());
+    }
+
+    #[test]
+    fn records_are_there_to_be_looked_at() {
+        let layout = layout(&[3, 700]);
+        let found: Vec<_> = layout.records().map(|r| (r.tag.0, r.pages.map(|(_, runs)| runs.pages()))).collect();
+        assert_eq!(found, [(*b"LIST", Some(3)), (*b"LIST", Some(700)), (*b"LAST", None)]);
+        let first = layout.records().next().unwrap();
+        assert_eq!((first.offset, first.json, first.blob_len), (64, &b"3"[..], 5));
+    }
+
+    #[test]
+    fn beyond_the_end_is_nothing() {
+        let layout = layout(&[1]);
+        assert!(read(&layout, &Fake::default(), layout.len(), 10).is_empty());
+        assert!(read(&layout, &Fake::default(), u64::MAX, 10).is_empty());
+        assert!(!layout.is_empty());
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_read_is_an_error_and_can_be_tried_again() {
+        let (layout, fake) = (layout(&[3, 700]), Fake::default());
+        fake.fail(true);
+        let mut buf = vec![0; layout.len() as usize];
+        assert_eq!(layout.read_at(&fake, 0, &mut buf).unwrap_err().to_string(), "lost");
+        fake.fail(false);
+        let whole = read(&layout, &fake, 0, buf.len());
+        assert!(whole == read(&self::layout(&[3, 700]), &Fake::default(), 0, buf.len()));
+    }
+}

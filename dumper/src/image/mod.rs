@@ -1,0 +1,27 @@
+//! Bytes: the image format, alone. Knows no process, descriptor or mapping; what a record's tag and body mean is said by
+//! the floors above.
+//!
+//! `format` draws the layout. `frame` has the records; `runs` the sets of pages; `chunk` where each page of a list
+//! lies. `writer` decides a whole [`Layout`] at once, `layout` reads it at any offset, `content` remembers checksums;
+//! `reader` takes an image apart as its bytes arrive. `crc` and `trailer` are the proofs.
+
+mod chunk;
+mod content;
+mod crc;
+#[cfg(test)]
+pub(crate) mod fake;
+mod format;
+mod frame;
+mod layout;
+mod reader;
+mod runs;
+mod trailer;
+mod window;
+mod writer;
+
+pub use format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
+pub use frame::{Record, Tag};
+pub use layout::{Filled, Layout, RecordView};
+pub use reader::{Decoder, Sink};
+pub use runs::{PageRuns, Run};
+pub use writer::{LayoutBuilder, PageSource};

@@ -1,0 +1,110 @@
+//! The pages of a chunk on their way through the decoder: addresses, padding, contents, footer.
+
+use crate::error::{Error, Result};
+
+use super::super::crc;
+use super::super::format::{FOOTER_LEN, FRAME_LEN, PAGE_SIZE, u32_at, u64_at};
+use super::super::frame::ChunkHeader;
+use super::{Decoder, Sink, State};
+
+/// The pages of a chunk.
+#[derive(Debug)]
+pub(super) struct Contents {
+    header: ChunkHeader,
+    addresses: Vec<u64>,
+    /// Pages that the sink has.
+    done: usize,
+    crc: u32,
+}
+
+impl Decoder {
+    pub(super) fn addresses(&mut self, header: ChunkHeader) -> Result<()> {
+        let at = self.image.frame_at + FRAME_LEN as u64;
+        let bytes = std::mem::take(&mut self.feed.held);
+        if header.address_crc != crc::of(&bytes) {
+            return Err(Error::damaged(format!("offset {at}: the CRC of a chunk's addresses does not hold")));
+        }
+        let addresses: Vec<u64> = (0..header.pages).map(|index| u64_at(&bytes, index * 8)).collect();
+        let mut last = self.image.list.flatten();
+        for (index, address) in addresses.iter().enumerate() {
+            let wrong = match last {
+                _ if !address.is_multiple_of(PAGE_SIZE) => "is not page-aligned",
+                Some(last) if *address <= last => "does not ascend",
+                _ => {
+                    last = Some(*address);
+                    continue;
+                }
+            };
+            return Err(Error::damaged(format!("offset {}: page address {address:#x} {wrong}", at + index as u64 * 8)));
+        }
+        self.image.list = Some(last);
+        let contents = Contents { header, addresses, done: 0, crc: crc::EMPTY };
+        self.state = match self.to_page_boundary(0) {
+            0 => State::Contents(contents),
+            _ => State::Padding(contents),
+        };
+        Ok(())
+    }
+
+    pub(super) fn padding(&mut self, contents: Contents, input: &mut &[u8]) -> Result<()> {
+        let left = self.to_page_boundary(0);
+        let len = input.len().min(left as usize);
+        if let Some(index) = input[..len].iter().position(|byte| *byte != 0) {
+            let at = self.feed.offset + index as u64;
+            return Err(Error::damaged(format!("offset {at}: the padding before a chunk's pages is not zero")));
+        }
+        self.feed.take(input, len);
+        self.state = if len as u64 == left { State::Contents(contents) } else { State::Padding(contents) };
+        Ok(())
+    }
+
+    /// Hands on whole pages, borrowed from the input; a page that is cut by the end of a slice is put together first.
+    pub(super) fn contents(&mut self, mut contents: Contents, input: &mut &[u8], sink: &mut dyn Sink) -> Result<()> {
+        let page = PAGE_SIZE as usize;
+        let whole = (input.len() / page).min(contents.addresses.len() - contents.done);
+        if self.feed.held.is_empty() && whole > 0 {
+            let bytes = self.feed.take(input, whole * page);
+            contents.hand_on(bytes, sink).map_err(|error| self.told(error))?;
+        } else if self.feed.gather(input, page) {
+            contents.hand_on(&self.feed.held, sink).map_err(|error| self.told(error))?;
+            self.feed.held.clear();
+        }
+        let complete = contents.done == contents.addresses.len();
+        self.state = if complete { State::Footer(contents) } else { State::Contents(contents) };
+        Ok(())
+    }
+
+    pub(super) fn footer(&mut self, contents: &Contents) -> Result<()> {
+        let at = self.feed.offset - FOOTER_LEN as u64;
+        if u32_at(&self.feed.held, 0) != contents.crc {
+            return Err(Error::damaged(format!(
+                "offset {at}: the CRC of the pages from {:#x} on does not hold",
+                contents.addresses.first().copied().unwrap_or_default()
+            )));
+        }
+        if u32_at(&self.feed.held, 4) as usize != contents.header.pages {
+            return Err(Error::damaged(format!("offset {}: a chunk's two counts of pages differ", at + 4)));
+        }
+        self.feed.held.clear();
+        self.image.digest.chunk(contents.crc, &contents.header.crcs);
+        self.begin_frame()
+    }
+}
+
+impl Contents {
+    /// The next pages, in runs of consecutive addresses.
+    fn hand_on(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
+        self.crc = crc::extend(self.crc, bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let addresses = &self.addresses[self.done..self.done + rest.len() / PAGE_SIZE as usize];
+            let broken = addresses.windows(2).position(|pair| pair[1] - pair[0] != PAGE_SIZE);
+            let pages = broken.map_or(addresses.len(), |index| index + 1);
+            let (run, behind) = rest.split_at(pages * PAGE_SIZE as usize);
+            sink.pages(addresses[0], run)?;
+            self.done += pages;
+            rest = behind;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! The trailer: how many frames stand before it, and a digest of all their CRCs.
+
+use std::fmt::Write as _;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::Result;
+
+use super::format::TRAILER_TAG;
+use super::frame::{Record, Tag};
+
+/// SHA-256 over the CRCs of the frames, in order.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Digest {
+    hash: Sha256,
+    frames: u64,
+}
+
+impl Digest {
+    /// The next frame is a record with these bytes 24..32 of its header.
+    pub(super) fn record(&mut self, crcs: &[u8]) {
+        self.hash.update(crcs);
+        self.frames += 1;
+    }
+
+    /// The next frame is a chunk with this CRC of its pages (0 if none), and these bytes 24..32 of its header.
+    pub(super) fn chunk(&mut self, content_crc: u32, crcs: &[u8]) {
+        self.hash.update(content_crc.to_le_bytes());
+        self.record(crcs);
+    }
+
+    /// How many frames so far: the ordinal of the next.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// What the trailer says of the frames so far.
+    pub(super) fn trailer(&self) -> Trailer {
+        let mut digest = String::with_capacity(64);
+        for byte in self.hash.clone().finalize() {
+            // Writing to a String cannot fail.
+            let _ = write!(digest, "{byte:02x}");
+        }
+        Trailer { frames: self.frames, digest }
+    }
+}
+
+/// The body of the trailer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Trailer {
+    pub(super) frames: u64,
+    pub(super) digest: String,
+}
+
+impl Trailer {
+    /// The trailer's frame.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        Ok(Record::new(Tag(TRAILER_TAG), self)?.encode(self.frames))
+    }
+
+    /// Bytes of the frame behind `frames` frames: known before the digest is.
+    pub(super) fn encoded_len(frames: u64) -> Result<u64> {
+        Ok(Trailer { frames, digest: "0".repeat(64) }.encode()?.len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn the_length_is_known_before_the_digest() {
+        for frames in [0, 1, 9, 10, 12_345_678] {
+            let mut digest = Digest::default();
+            digest.record(&[1; 8]);
+            let trailer = Trailer { frames, ..digest.trailer() };
+            assert_eq!(trailer.encode().unwrap().len() as u64, Trailer::encoded_len(frames).unwrap());
+        }
+    }
+
+    /// The digest of nothing is SHA-256's own.
+    #[test]
+    fn is_sha256_in_order() {
+        let empty = Digest::default().trailer();
+        assert_eq!(empty.digest, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        let (mut one, mut other) = (Digest::default(), Digest::default());
+        one.record(b"12345678");
+        one.chunk(5, b"abcdefgh");
+        other.chunk(5, b"abcdefgh");
+        other.record(b"12345678");
+        assert_eq!((one.frames(), other.frames()), (2, 2));
+        assert_ne!(one.trailer().digest, other.trailer().digest);
+    }
+}

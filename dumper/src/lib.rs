@@ -1,0 +1,40 @@
+//! The engine of ckptfs: freeze a process tree, take its snapshot, tell it as an image, make an image live again.
+//!
+//! Records flow one way: kernel -> collector -> record -> layout -> bytes -> decoder -> record -> restorer -> kernel.
+//!
+//! | floor | rooms |
+//! |---|---|
+//! | the whole | [`snapshot`] (the instant), [`restore`] (an image lives again), [`view`], [`stream`] |
+//! | order | [`dump`] (of looking), `task::attribute::Phase` (of putting back) |
+//! | objects | `task` (what a task has), `file` (what a descriptor can be), `pages` (memory in bulk) |
+//! | who | [`freeze`] (a tree stands still), `child` (the copy-on-write child) |
+//! | bytes | [`image`]: the format, knows no kernel object |
+//! | kernel | `sys`: the only room with `unsafe` |
+//!
+//! Nothing points upward. Three back edges, no others: bytes on demand ([`image::PageSource`]), thaw on Drop
+//! ([`freeze::Frozen`]), and the parent image of an increment (to come).
+
+mod child;
+mod dump;
+pub mod error;
+mod file;
+pub mod freeze;
+pub mod image;
+mod making;
+mod pages;
+pub mod restore;
+pub mod snapshot;
+pub mod stream;
+mod sys;
+mod task;
+pub mod view;
+
+pub use error::{Context, Doing, Error, Kind, Result};
+pub use freeze::is_snapshot_child;
+pub use restore::{Restored, Restorer};
+pub use snapshot::{Options, Snapshot, Tracer};
+pub use stream::Piece;
+pub use view::VmaView;
+
+/// A process or thread id, as the daemon's own pid namespace numbers it.
+pub type Pid = i32;

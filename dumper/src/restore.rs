@@ -1,0 +1,155 @@
+//! Records -> kernel: an image lives again.
+//!
+//! One thread per [`Restorer`] makes the processes (they are its children: a parent-death signal means *this* thread, so it
+//! stays until they have ended, and reaps them). It is fed with the bytes of images as they arrive. Everything that is made
+//! is traced with EXITKILL and stopped until the trailer has been verified: a failure at any instant, the daemon's own
+//! death included, leaves nothing behind.
+
+use std::time::{Duration, Instant};
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+
+use crate::image::{Decoder, Header, Record, Sink};
+use crate::making::Making;
+use crate::sys::query;
+use crate::{Error, Kind, Pid, Result};
+
+/// One image that lives again.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    /// The root process.
+    pub root: Pid,
+    /// Every process.
+    pub pids: Vec<Pid>,
+    /// Length of the image.
+    pub bytes: u64,
+    /// From its first byte to its last.
+    pub elapsed: Duration,
+}
+
+/// A restore in progress: fed with the bytes of images in order, cut anywhere. Dropped before the end of an image it kills
+/// everything that it has made of that one.
+pub struct Restorer {
+    to: Sender<Vec<u8>>,
+    from: Receiver<Answer>,
+    restored: Vec<Restored>,
+    incomplete: Option<Error>,
+    failure: Option<Error>,
+}
+
+struct Answer {
+    result: Result<()>,
+    restored: Vec<Restored>,
+    /// What it would mean if the bytes ended here.
+    incomplete: Option<Error>,
+}
+
+impl Restorer {
+    /// Starts the thread; nothing else happens before the first byte.
+    pub fn new() -> Result<Self> {
+        let (to, inbox) = bounded(0);
+        let (outbox, from) = bounded(1);
+        std::thread::Builder::new()
+            .name("restorer".into())
+            .spawn(move || work(&inbox, &outbox))
+            .map_err(|error| Error::io("starting a restorer thread", &error))?;
+        Ok(Self { to, from, restored: Vec::new(), incomplete: None, failure: None })
+    }
+
+    /// The next bytes. When the last byte of an image is in, its processes run before this returns.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`], [`Kind::PidTaken`], [`Kind::NotFound`], [`Kind::System`]: nothing of the image is left, and every
+    /// further write gives the same error.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let gone = |()| Error::new(Kind::SnapshotLost, "the restorer thread has ended");
+        self.to.send(bytes.to_vec()).map_err(|_| gone(()))?;
+        let answer = self.from.recv().map_err(|_| gone(()))?;
+        self.restored.extend(answer.restored);
+        self.incomplete = answer.incomplete;
+        if let Err(error) = &answer.result {
+            self.failure = Some(error.clone());
+        }
+        answer.result
+    }
+
+    /// What was restored so far.
+    pub fn restored(&self) -> &[Restored] {
+        &self.restored
+    }
+
+    /// What it means if the bytes end here: `Err` in the middle of an image, or after a failure.
+    pub fn finish(&self) -> Result<()> {
+        match self.failure.as_ref().or(self.incomplete.as_ref()) {
+            Some(error) => Err(error.clone()),
+            None => Ok(()),
+        }
+    }
+}
+
+fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>) {
+    let mut decoder = Decoder::new();
+    let mut builder = Builder { making: None, restored: Vec::new() };
+    let mut roots = Vec::new();
+    while let Ok(bytes) = inbox.recv() {
+        let result = decoder.push(&bytes, &mut builder);
+        if result.is_err() {
+            // Kills and reaps what was made.
+            builder.making = None;
+        }
+        let restored = std::mem::take(&mut builder.restored);
+        roots.extend(restored.iter().map(|restored| restored.root));
+        let incomplete = decoder.finish().err();
+        if outbox.send(Answer { result, restored, incomplete }).is_err() {
+            break;
+        }
+    }
+    drop(builder);
+    for root in roots {
+        if let Err(errno) = query::wait_ended(root) {
+            log::debug!("waiting for pid {root}: errno {errno}");
+        }
+    }
+}
+
+/// Turns the decoder's events into a process.
+struct Builder {
+    making: Option<Making>,
+    restored: Vec<Restored>,
+}
+
+impl Builder {
+    fn making(&mut self) -> Result<&mut Making> {
+        self.making.as_mut().ok_or_else(|| Error::damaged("a record outside an image"))
+    }
+}
+
+impl Sink for Builder {
+    fn header(&mut self, _header: &Header) -> Result<()> {
+        self.making = Some(Making::new(Instant::now()));
+        Ok(())
+    }
+
+    fn record(&mut self, record: Record) -> Result<()> {
+        self.making()?.record(record)
+    }
+
+    fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        self.making()?.pages(address, bytes)
+    }
+
+    fn end_of_pages(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, total: u64) -> Result<()> {
+        let making = self.making.take().ok_or_else(|| Error::damaged("an end without an image"))?;
+        let restored = making.finish(total)?;
+        log::info!("pid {}: restored from {total} bytes in {:?}", restored.root, restored.elapsed);
+        self.restored.push(restored);
+        Ok(())
+    }
+}

@@ -1,0 +1,211 @@
+//! Blocks of an image, the cells in which readers wait for them, and the buffers they are made of.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
+
+use parking_lot::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+
+/// Bytes of a block; blocks start at multiples of it, as the reads of a reader with `st_blksize` 1 MiB do.
+pub(super) const BLOCK: u64 = 1 << 20;
+
+/// Buffers that one stream may have at once, in its table and in its readers' hands.
+pub(super) const BUFFERS: usize = 12;
+
+/// Buffers that are kept to be used again: a fresh one costs the kernel 256 page faults.
+#[derive(Default)]
+pub(super) struct Pool(Mutex<Stock>);
+
+#[derive(Default)]
+struct Stock {
+    spare: Vec<Vec<u8>>,
+    /// Buffers in use.
+    out: usize,
+    /// Whether a buffer that comes back is kept.
+    keep: bool,
+}
+
+impl Pool {
+    /// A buffer of [`BLOCK`] bytes, whatever they are; `None` if all are out.
+    pub(super) fn take(self: &Arc<Self>) -> Option<Buffer> {
+        let mut stock = self.0.lock();
+        if stock.out == BUFFERS {
+            return None;
+        }
+        stock.out += 1;
+        stock.keep = true;
+        let spare = stock.spare.pop();
+        drop(stock);
+        Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; BLOCK as usize]), pool: self.clone() })
+    }
+
+    /// Gives memory back, and that of the buffers that are out when they return.
+    pub(super) fn clear(&self) {
+        let mut stock = self.0.lock();
+        stock.spare = Vec::new();
+        stock.keep = false;
+    }
+
+    /// Buffers that cost memory now.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let stock = self.0.lock();
+        stock.out + stock.spare.len()
+    }
+}
+
+/// [`BLOCK`] bytes that return to their pool.
+pub(super) struct Buffer {
+    bytes: Vec<u8>,
+    pool: Arc<Pool>,
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Buffer {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        let mut stock = self.pool.0.lock();
+        stock.out -= 1;
+        if stock.keep {
+            stock.spare.push(std::mem::take(&mut self.bytes));
+        }
+    }
+}
+
+/// Bytes of the image, complete.
+pub(super) struct Block {
+    start: u64,
+    len: usize,
+    buffer: Buffer,
+}
+
+impl Block {
+    pub(super) fn new(start: u64, len: usize, buffer: Buffer) -> Block {
+        Block { start, len, buffer }
+    }
+
+    /// Offset in the image of the first byte.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+/// A block that is there, or will be. It may begin inside its block, where its reader came in.
+pub(super) struct Cell {
+    start: u64,
+    ticket: u64,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+enum State {
+    Filling,
+    Ready(Arc<Block>),
+    Failed(Error),
+}
+
+impl Cell {
+    pub(super) fn new(start: u64, ticket: u64) -> Cell {
+        Cell { start, ticket, state: Mutex::new(State::Filling), changed: Condvar::new() }
+    }
+
+    /// Offset of the first byte.
+    pub(super) fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// Offset behind the last byte (of a block that the image's end does not cut).
+    pub(super) fn end(&self) -> u64 {
+        (self.start / BLOCK + 1) * BLOCK
+    }
+
+    /// Cells are begun in the order of their tickets, so one may wait for those with lower ones and for no others.
+    pub(super) fn ticket(&self) -> u64 {
+        self.ticket
+    }
+
+    pub(super) fn is_filling(&self) -> bool {
+        matches!(*self.state.lock(), State::Filling)
+    }
+
+    pub(super) fn succeed(&self, block: Block) {
+        self.settle(State::Ready(Arc::new(block)));
+    }
+
+    pub(super) fn fail(&self, error: Error) {
+        self.settle(State::Failed(error));
+    }
+
+    /// The block, when it is there.
+    pub(super) fn wait(&self) -> Result<Arc<Block>> {
+        let mut state = self.state.lock();
+        loop {
+            match &*state {
+                State::Ready(block) => return Ok(block.clone()),
+                State::Failed(error) => return Err(error.clone()),
+                State::Filling => self.changed.wait(&mut state),
+            }
+        }
+    }
+
+    fn settle(&self, state: State) {
+        *self.state.lock() = state;
+        self.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    #[test]
+    fn buffers_are_bounded_used_again_and_given_back() {
+        let pool = Arc::new(Pool::default());
+        let all: Vec<_> = (0..BUFFERS).map(|_| pool.take().unwrap()).collect();
+        assert!(pool.take().is_none());
+        let place = all[BUFFERS - 1].as_ptr();
+        drop(all);
+        assert_eq!(pool.held(), BUFFERS);
+        let again = pool.take().unwrap();
+        assert_eq!(again.as_ptr(), place);
+        pool.clear();
+        assert_eq!(pool.held(), 1);
+        drop(again);
+        assert_eq!(pool.held(), 0);
+    }
+
+    #[test]
+    fn everybody_who_waits_hears_of_a_failure() {
+        let cell = Arc::new(Cell::new(5, 0));
+        assert!(cell.is_filling());
+        assert_eq!(cell.end(), BLOCK);
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let cell = cell.clone();
+                std::thread::spawn(move || cell.wait().map(|_| ()).unwrap_err().to_string())
+            })
+            .collect();
+        cell.fail(Error::unsupported("gone"));
+        for thread in waiting {
+            assert_eq!(thread.join().unwrap(), "gone");
+        }
+    }
+}

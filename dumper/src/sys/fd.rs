@@ -1,0 +1,76 @@
+//! Descriptors of other processes: a duplicate of the same open file description (pidfd_getfd(2)), and what can be asked of it.
+
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+
+use crate::{Error, Kind, Pid, Result};
+
+/// A pidfd: names a process without the danger of pid reuse.
+#[derive(Debug)]
+pub struct PidFd {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl PidFd {
+    /// pidfd_open(2) of a process (not a thread).
+    pub fn open(pid: Pid) -> Result<Self> {
+        // SAFETY: no memory is passed; a descriptor returned is ours alone.
+        let got = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        if got == -1 {
+            let error = Error::last_os(format_args!("pid {pid}: pidfd_open"));
+            return Err(match error.kind() {
+                Kind::System(libc::ESRCH) => error.kind_is(Kind::NoProcess),
+                _ => error,
+            });
+        }
+        // SAFETY: just made, owned by nobody else.
+        Ok(Self { pid, fd: unsafe { OwnedFd::from_raw_fd(got as i32) } })
+    }
+
+    /// Duplicates descriptor `fd` of the process into this one (close-on-exec).
+    pub fn pull(&self, fd: i32) -> Result<OwnedFd> {
+        // SAFETY: no memory is passed; a descriptor returned is ours alone.
+        let got = unsafe { libc::syscall(libc::SYS_pidfd_getfd, self.fd.as_raw_fd(), fd, 0) };
+        if got == -1 {
+            return Err(Error::last_os(format_args!("pid {} fd {fd}: pidfd_getfd", self.pid)));
+        }
+        // SAFETY: just made, owned by nobody else.
+        Ok(unsafe { OwnedFd::from_raw_fd(got as i32) })
+    }
+
+    /// Whether the process still exists (a zombie counts as gone).
+    pub fn is_alive(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live pollfd; no wait.
+        unsafe { libc::poll(&raw mut poll, 1, 0) == 0 }
+    }
+}
+
+/// F_GETOWN_EX: (type, id); (0, 0) if nobody is to be signalled.
+pub fn owner(fd: &OwnedFd) -> Result<(i32, i32)> {
+    let mut owner = [0_i32; 2];
+    // SAFETY: the kernel writes a struct of two ints into a live array of two.
+    let got = unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
+    if got == -1 { Err(Error::last_os("F_GETOWN_EX")) } else { Ok((owner[0], owner[1])) }
+}
+
+/// A descriptor's new offset (lseek(2) SEEK_SET).
+pub fn seek(fd: &OwnedFd, position: u64) -> Result<()> {
+    // SAFETY: no memory is passed.
+    let got = unsafe { libc::lseek(fd.as_raw_fd(), position.cast_signed(), libc::SEEK_SET) };
+    if got == -1 { Err(Error::last_os(format_args!("lseek to {position}"))) } else { Ok(()) }
+}
+
+/// Opens a terminal without making it ours.
+pub fn open_terminal(path: &str) -> Result<OwnedFd> {
+    std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(path)
+        .map(OwnedFd::from)
+        .map_err(|error| Error::io(format_args!("opening terminal {path}"), &error))
+}
+
+const F_GETOWN_EX: i32 = 16;

@@ -1,0 +1,54 @@
+//! Instructions that a process has already: where a first system call can be made before anything is injected.
+
+use memchr::memmem;
+
+/// Offset of a `syscall` after which the code only clears registers and returns, so that the return address decides what
+/// comes next; every vDSO has one behind its fallbacks. Second best: any `syscall`.
+pub fn syscall(code: &[u8]) -> Option<(u64, bool)> {
+    let mut first = None;
+    for at in memmem::find_iter(code, &[0x0f, 0x05]) {
+        if returns_cleanly(&code[at + 2..]) {
+            return Some((at as u64, true));
+        }
+        first.get_or_insert(at as u64);
+    }
+    first.map(|at| (at, false))
+}
+
+fn returns_cleanly(mut code: &[u8]) -> bool {
+    loop {
+        code = match code {
+            [0xc3, ..] => return true,
+            // xor reg, reg (mod 3): the kernel's entry hygiene for the vDSO.
+            [0x31, modrm, rest @ ..] if modrm >> 6 == 3 => rest,
+            [0x45, 0x31, modrm, rest @ ..] if modrm >> 6 == 3 => rest,
+            [0x90, rest @ ..] => rest,
+            _ => return false,
+        };
+    }
+}
+
+/// Offset of `mov $15, %(r|e)ax; syscall`: the signal restorer that every C library (and Go) brings.
+pub fn sigreturn(code: &[u8]) -> Option<u64> {
+    memmem::find(code, &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05])
+        .or_else(|| memmem::find(code, &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]))
+        .map(|at| at as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_clean_return_is_preferred() {
+        let code = [0x0f, 0x05, 0xc9, 0x90, 0x0f, 0x05, 0x31, 0xd2, 0x45, 0x31, 0xc0, 0xc3];
+        assert_eq!(super::syscall(&code), Some((4, true)));
+        assert_eq!(super::syscall(&code[..4]), Some((0, false)));
+        assert_eq!(super::syscall(&code[..1]), None);
+    }
+
+    #[test]
+    fn the_restorer_of_glibc_and_of_musl_is_found() {
+        assert_eq!(super::sigreturn(&[0x90, 0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05]), Some(1));
+        assert_eq!(super::sigreturn(&[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]), Some(0));
+        assert_eq!(super::sigreturn(&[0xb8, 0x0e, 0, 0, 0, 0x0f, 0x05]), None);
+    }
+}

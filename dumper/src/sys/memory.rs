@@ -1,0 +1,126 @@
+//! Memory of another process: its addresses as a type of their own, and `/proc/PID/mem`.
+//!
+//! `/proc/PID/mem` and not `process_vm_readv` for reading: the latter pins pages for the long term and thereby *copies*
+//! every anonymous page that fork shared, which would turn a copy-on-write snapshot into a full copy.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Kind, Pid, Result};
+
+/// Bytes of a page; this architecture has one base page size.
+pub const PAGE: u64 = 4096;
+
+/// An address in another process. Never dereferenced here, never mixed up with a length or an address of ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RemotePtr(pub u64);
+
+impl RemotePtr {
+    /// The address `bytes` further on.
+    #[must_use]
+    pub fn add(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_add(bytes))
+    }
+
+    /// The address `bytes` before.
+    #[must_use]
+    pub fn sub(self, bytes: u64) -> Self {
+        Self(self.0.wrapping_sub(bytes))
+    }
+}
+
+impl std::fmt::Display for RemotePtr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:#x}", self.0)
+    }
+}
+
+/// An open `/proc/PID/mem`: the address space as a file, proc_pid_mem(5). It stays bound to the address space that the
+/// process had when it was opened: after the end of the process reads give nothing, never another process's memory.
+#[derive(Debug)]
+pub struct MemFile {
+    pid: Pid,
+    file: File,
+}
+
+impl MemFile {
+    /// Opens the memory of `pid` (a process or thread id) for reading and writing.
+    pub fn open(pid: Pid) -> Result<Self> {
+        let path = format!("/proc/{pid}/mem");
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .map_err(|error| Error::io(format_args!("opening {path}"), &error))?;
+        Ok(Self { pid, file })
+    }
+
+    /// Fills `buf` from `address`. A short read means that the memory is gone: [`Kind::SnapshotLost`], never zeros.
+    pub fn read(&self, address: RemotePtr, buf: &mut [u8]) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = address.add(done as u64);
+            match self.file.read_at(&mut buf[done..], at.0) {
+                Ok(0) => {
+                    return Err(Error::new(
+                        Kind::SnapshotLost,
+                        format!("pid {}: reading memory at {at}: the process is gone", self.pid),
+                    ));
+                }
+                Ok(n) => done += n,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    return Err(Error::io(format_args!("pid {}: reading memory at {at}", self.pid), &error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes all of `bytes` at `address`; reaches read-only private pages too (FOLL_FORCE), copying them.
+    pub fn write(&self, address: RemotePtr, bytes: &[u8]) -> Result<()> {
+        self.file
+            .write_all_at(bytes, address.0)
+            .map_err(|error| Error::io(format_args!("pid {}: writing memory at {address}", self.pid), &error))
+    }
+
+    /// Writes `bytes` into *writable* pages, faster than [`MemFile::write`] (process_vm_writev(2): whole batches of pages are
+    /// faulted in and pinned at once).
+    pub fn fill(&self, address: RemotePtr, bytes: &[u8]) -> Result<()> {
+        let mut done = 0;
+        while done < bytes.len() {
+            let rest = &bytes[done..];
+            let at = address.add(done as u64);
+            let local = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
+            let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at.0 as usize), iov_len: rest.len() };
+            // SAFETY: the local range is a live slice and only read; the remote one is the kernel's to check.
+            let n = unsafe { libc::process_vm_writev(self.pid, &raw const local, 1, &raw const remote, 1, 0) };
+            if n <= 0 {
+                return Err(Error::last_os(format_args!("pid {}: writing memory at {at}", self.pid)));
+            }
+            done += n as usize;
+        }
+        Ok(())
+    }
+
+    /// A value of plain integers at `address`.
+    pub fn read_words<const N: usize>(&self, address: RemotePtr) -> Result<[u64; N]> {
+        let mut bytes = vec![0; N * 8];
+        self.read(address, &mut bytes)?;
+        Ok(words(&bytes))
+    }
+}
+
+/// Little-endian words of `bytes`; missing ones are 0.
+pub fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    let mut out = [0; N];
+    for (word, chunk) in out.iter_mut().zip(bytes.chunks_exact(8)) {
+        let mut raw = [0; 8];
+        raw.copy_from_slice(chunk);
+        *word = u64::from_le_bytes(raw);
+    }
+    out
+}

@@ -1,0 +1,17 @@
+//! The kernel, wrapped: the only room with `unsafe`.
+//!
+//! Each file wraps one interface and knows no kernel object of ours: what a call means for a checkpoint is decided above.
+
+pub mod clone;
+pub mod errno;
+pub mod fd;
+pub mod frame;
+pub mod gadget;
+pub mod memory;
+pub mod pagemap;
+pub mod proc;
+pub mod ptrace;
+pub mod query;
+pub mod remote;
+pub mod scm;
+pub mod stub;

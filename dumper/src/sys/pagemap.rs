@@ -1,0 +1,128 @@
+//! PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst: which pages of an address space exist, and of what sort.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+use super::memory::RemotePtr;
+use crate::{Error, Pid, Result};
+
+/// Page categories, include/uapi/linux/fs.h.
+pub mod category {
+    /// Mapped from a file (or shared memory), not a private copy.
+    pub const FILE: u64 = 1 << 2;
+    /// In memory.
+    pub const PRESENT: u64 = 1 << 3;
+    /// In swap.
+    pub const SWAPPED: u64 = 1 << 4;
+    /// The zero page.
+    pub const PFNZERO: u64 = 1 << 5;
+    /// A guard page (MADV_GUARD_INSTALL).
+    pub const GUARD: u64 = 1 << 8;
+}
+
+/// Which pages to report.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Want {
+    /// Categories whose sense is inverted before they are compared.
+    pub inverted: u64,
+    /// All of these.
+    pub all: u64,
+    /// At least one of these.
+    pub any: u64,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct Region {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Scan {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+// _IOWR('f', 16, struct pm_scan_arg): newer than the libc headers.
+const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
+
+/// An open `/proc/PID/pagemap`, bound to the address space like [`super::memory::MemFile`].
+#[derive(Debug)]
+pub struct Pagemap {
+    pid: Pid,
+    file: File,
+}
+
+impl Pagemap {
+    /// Opens the pagemap of `pid`.
+    pub fn open(pid: Pid) -> Result<Self> {
+        let path = format!("/proc/{pid}/pagemap");
+        let file = File::open(&path).map_err(|error| Error::io(format_args!("opening {path}"), &error))?;
+        Ok(Self { pid, file })
+    }
+
+    /// Calls `found(start, pages, is_guard)` for each run of wanted pages in `[start, end)`, ascending; stops after `max_pages`
+    /// pages if that is not 0.
+    pub fn scan(
+        &self,
+        start: RemotePtr,
+        end: RemotePtr,
+        want: Want,
+        max_pages: u64,
+        mut found: impl FnMut(RemotePtr, u64, bool),
+    ) -> Result<()> {
+        let mut regions = vec![Region::default(); 1024];
+        let mut at = start.0;
+        let mut left = max_pages;
+        while at < end.0 {
+            let mut scan = Scan {
+                size: size_of::<Scan>() as u64,
+                start: at,
+                end: end.0,
+                vec: regions.as_mut_ptr() as u64,
+                vec_len: regions.len() as u64,
+                max_pages: left,
+                category_inverted: want.inverted,
+                category_mask: want.all,
+                category_anyof_mask: want.any,
+                // Runs that differ only in categories that are not asked back are merged by the kernel.
+                return_mask: category::GUARD,
+                ..Scan::default()
+            };
+            // SAFETY: both the argument and the vector it names are live, and their sizes are passed.
+            let got = unsafe { libc::ioctl(self.file.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
+            if got == -1 {
+                return Err(Error::last_os(format_args!("pid {}: PAGEMAP_SCAN at {at:#x}", self.pid)));
+            }
+            for region in &regions[..got as usize] {
+                let pages = (region.end - region.start) / super::memory::PAGE;
+                found(RemotePtr(region.start), pages, region.categories & category::GUARD != 0);
+                left = left.saturating_sub(pages);
+            }
+            if max_pages != 0 && left == 0 {
+                return Ok(());
+            }
+            if scan.walk_end <= at {
+                return Err(Error::os(
+                    format_args!("pid {}: PAGEMAP_SCAN stands still at {at:#x}", self.pid),
+                    libc::EIO,
+                ));
+            }
+            at = scan.walk_end;
+        }
+        Ok(())
+    }
+}

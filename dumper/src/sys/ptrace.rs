@@ -1,0 +1,385 @@
+//! ptrace(2), with the state of a tracee in its type: no request compiles on a task that runs.
+//!
+//! [`Running`] and [`Stopped`] are moved by value into each other. Dropping either lets the task go on untraced; that is
+//! the guard that keeps a foreign process safe on every error path. Requests must come from the thread that attached, so
+//! neither type is `Send`. Seizing (never PTRACE_ATTACH) keeps job control intact: a group-stop stays visible as such and
+//! is reinstated by the kernel at detach (kernel/ptrace.c, `__ptrace_unlink`).
+
+use std::marker::PhantomData;
+use std::time::{Duration, Instant};
+
+use super::query;
+use crate::{Error, Kind, Pid, Result};
+
+/// General registers, as the kernel's NT_PRSTATUS regset has them.
+pub type Regs = libc::user_regs_struct;
+
+/// A task must stop only; who is told by the kernel in the signal number of a PTRACE_EVENT_STOP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// PTRACE_EVENT_STOP after our PTRACE_INTERRUPT, or a new task that was traced from birth.
+    Interrupted,
+    /// PTRACE_EVENT_STOP while the thread group is stopped by job control with this signal.
+    Group(i32),
+    /// A signal is about to be delivered.
+    Signal(i32),
+    /// Entry to or exit from a system call (PTRACE_SYSCALL).
+    Syscall,
+    /// Another PTRACE_EVENT_*.
+    Event(i32),
+}
+
+/// Bits for PTRACE_SETOPTIONS that this project uses.
+pub mod options {
+    /// Syscall stops are told from SIGTRAP by bit 7.
+    pub const SYSGOOD: i32 = libc::PTRACE_O_TRACESYSGOOD;
+    /// The tracee dies with its tracer: for what we make, never for what we find.
+    pub const EXITKILL: i32 = libc::PTRACE_O_EXITKILL;
+}
+
+/// A traced task that runs (or is on its way to a stop).
+#[derive(Debug)]
+pub struct Running {
+    tid: Pid,
+    armed: bool,
+    owed_stop: bool,
+    _bound_to_thread: PhantomData<*const ()>,
+}
+
+/// A traced task that is stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    tid: Pid,
+    stop: Stop,
+    armed: bool,
+    /// A stop signal that arrived while we worked: given back at detach.
+    owed_stop: bool,
+    _bound_to_thread: PhantomData<*const ()>,
+}
+
+fn request(request: libc::c_uint, tid: Pid, address: usize, data: usize) -> std::result::Result<i64, i32> {
+    // SAFETY: `data` is either an integer or the address of a live local of the caller in this file, of the size that
+    // the request writes or reads.
+    let result = unsafe { libc::ptrace(request, tid, address, data) };
+    if result == -1 { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(result) }
+}
+
+fn failed(what: &str, tid: Pid, errno: i32) -> Error {
+    let error = Error::os(format_args!("task {tid}: {what}"), errno);
+    if errno == libc::ESRCH { error.kind_is(Kind::NoProcess) } else { error }
+}
+
+/// Attaches without stopping (PTRACE_SEIZE), with `options`, and asks it to stop (PTRACE_INTERRUPT).
+///
+/// # Errors
+/// ESRCH the task is gone (also: a zombie), EPERM it is traced already or not ours.
+pub fn seize(tid: Pid, options: i32) -> Result<Running> {
+    request(libc::PTRACE_SEIZE, tid, 0, options as usize).map_err(|errno| failed("PTRACE_SEIZE", tid, errno))?;
+    let running = Running::adopt(tid);
+    running.interrupt()?;
+    Ok(running)
+}
+
+impl Running {
+    /// A task that is traced by this thread already (traced from birth).
+    pub fn adopt(tid: Pid) -> Self {
+        Self { tid, armed: true, owed_stop: false, _bound_to_thread: PhantomData }
+    }
+
+    /// The thread id.
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
+    /// PTRACE_INTERRUPT: the task will stop as soon as it can.
+    pub fn interrupt(&self) -> Result<()> {
+        match request(libc::PTRACE_INTERRUPT, self.tid, 0, 0) {
+            Ok(_) => Ok(()),
+            Err(errno) => Err(failed("PTRACE_INTERRUPT", self.tid, errno)),
+        }
+    }
+
+    /// Waits until it stops, at most until `deadline`; a task that does not stop in time comes back as it is.
+    ///
+    /// Polls instead of blocking because waitpid(2) knows no time limit; the first polls are close together, since a
+    /// stop takes some 30 us and a wake-up of this thread about as much again.
+    pub fn wait(mut self, deadline: Instant) -> std::result::Result<Stopped, (Option<Self>, Error)> {
+        let begun = Instant::now();
+        loop {
+            match query::wait_stopped(self.tid) {
+                Ok(None) => {
+                    let now = Instant::now();
+                    if now >= deadline {
+                        let error = Error::new(Kind::Busy, format!("task {} does not stop", self.tid));
+                        return Err((Some(self), error));
+                    }
+                    if now - begun < Duration::from_micros(400) {
+                        std::thread::yield_now();
+                    } else {
+                        std::thread::sleep(Duration::from_micros(50));
+                    }
+                }
+                Ok(Some(status)) if libc::WIFSTOPPED(status) => {
+                    self.armed = false;
+                    return Ok(Stopped {
+                        tid: self.tid,
+                        stop: classify(status),
+                        armed: true,
+                        owed_stop: self.owed_stop,
+                        _bound_to_thread: PhantomData,
+                    });
+                }
+                Ok(Some(_)) | Err(libc::ECHILD) => {
+                    self.armed = false;
+                    return Err((None, Error::new(Kind::NoProcess, format!("task {} has ended", self.tid))));
+                }
+                Err(errno) => return Err((Some(self), failed("waitpid", 0, errno))),
+            }
+        }
+    }
+
+    /// [`Running::wait`], where a task that does not stop is given up (detached as soon as it can be).
+    pub fn wait_or_release(self, deadline: Instant) -> Result<Stopped> {
+        self.wait(deadline).map_err(|(_, error)| error)
+    }
+
+    /// Gives the task up without detaching: it has been sent SIGKILL, or its tracer is about to end.
+    pub fn forget(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        // PTRACE_DETACH works on a stopped task only. One that will not stop within this bound is in uninterruptible
+        // sleep; it is released when the tracer thread ends, which its owner does after a failed freeze.
+        self.armed = false;
+        let _ = request(libc::PTRACE_INTERRUPT, self.tid, 0, 0);
+        let mut again = Running::adopt(self.tid);
+        again.owed_stop = self.owed_stop;
+        match again.wait(Instant::now() + Duration::from_millis(20)) {
+            Ok(stopped) => {
+                let signal = if let Stop::Signal(signal) = stopped.stop { signal } else { 0 };
+                stopped.detach_with(signal);
+            }
+            Err((Some(running), _)) => running.forget(),
+            Err((None, _)) => {}
+        }
+    }
+}
+
+fn classify(status: i32) -> Stop {
+    let signal = libc::WSTOPSIG(status);
+    match status >> 16 {
+        libc::PTRACE_EVENT_STOP => match signal {
+            libc::SIGSTOP | libc::SIGTSTP | libc::SIGTTIN | libc::SIGTTOU => Stop::Group(signal),
+            _ => Stop::Interrupted,
+        },
+        0 if signal == libc::SIGTRAP | 0x80 => Stop::Syscall,
+        0 => Stop::Signal(signal),
+        event => Stop::Event(event),
+    }
+}
+
+impl Stopped {
+    /// The thread id.
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
+    /// Why it stopped.
+    pub fn stop(&self) -> Stop {
+        self.stop
+    }
+
+    fn resume(mut self, how: libc::c_uint, signal: i32) -> Result<Running> {
+        request(how, self.tid, 0, signal as usize).map_err(|errno| failed("resuming", self.tid, errno))?;
+        self.armed = false;
+        let mut running = Running::adopt(self.tid);
+        running.owed_stop = self.owed_stop;
+        Ok(running)
+    }
+
+    /// PTRACE_CONT, delivering `signal` (0: none).
+    pub fn cont(self, signal: i32) -> Result<Running> {
+        self.resume(libc::PTRACE_CONT, signal)
+    }
+
+    /// PTRACE_SYSCALL: until the next entry to or exit from a system call.
+    pub fn cont_to_syscall(self) -> Result<Running> {
+        self.resume(libc::PTRACE_SYSCALL, 0)
+    }
+
+    /// PTRACE_SETOPTIONS.
+    pub fn set_options(&self, options: i32) -> Result<()> {
+        request(libc::PTRACE_SETOPTIONS, self.tid, 0, options as usize)
+            .map(drop)
+            .map_err(|errno| failed("PTRACE_SETOPTIONS", self.tid, errno))
+    }
+
+    /// Remembers that a stop signal was swallowed while we worked; the process gets it back at detach.
+    pub fn owe_stop(&mut self) {
+        self.owed_stop = true;
+    }
+
+    /// Detaches; the task goes on (or stays in its group-stop).
+    pub fn detach(self) {
+        self.detach_with(0);
+    }
+
+    /// Detaches, delivering `signal`; valid only in a signal-delivery-stop.
+    pub fn detach_with(mut self, signal: i32) {
+        self.armed = false;
+        if self.owed_stop {
+            // Thread-directed is enough: a stop signal acts on the whole group.
+            query::tgkill_thread(self.tid, libc::SIGSTOP);
+        }
+        let _ = request(libc::PTRACE_DETACH, self.tid, 0, signal as usize);
+    }
+
+    /// Gives the task up without detaching: it has been sent SIGKILL.
+    pub fn forget(mut self) {
+        self.armed = false;
+    }
+
+    /// The general registers (NT_PRSTATUS). A 32-bit tracee has another layout: refused.
+    pub fn regs(&self) -> Result<Regs> {
+        // SAFETY: all-zero is a valid value of this plain struct of integers.
+        let mut regs: Regs = unsafe { std::mem::zeroed() };
+        let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Regs>() };
+        request(libc::PTRACE_GETREGSET, self.tid, libc::NT_PRSTATUS as usize, (&raw mut iov) as usize)
+            .map_err(|errno| failed("reading registers", self.tid, errno))?;
+        if iov.iov_len != size_of::<Regs>() || regs.cs != 0x33 {
+            return Err(Error::unsupported(format!("task {}: 32-bit code cannot be checkpointed", self.tid)));
+        }
+        Ok(regs)
+    }
+
+    /// Installs general registers. `orig_rax` should be -1 unless an interrupted call is to be restarted by the kernel.
+    pub fn set_regs(&self, regs: &Regs) -> Result<()> {
+        let mut regs = *regs;
+        let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Regs>() };
+        request(libc::PTRACE_SETREGSET, self.tid, libc::NT_PRSTATUS as usize, (&raw mut iov) as usize)
+            .map(drop)
+            .map_err(|errno| failed("setting registers", self.tid, errno))
+    }
+
+    /// The extended state (NT_X86_XSTATE): an XSAVE area in standard format, XCR0 at byte 464.
+    pub fn xstate(&self) -> Result<Vec<u8>> {
+        // AMX alone is 8 KiB; the kernel says how much it filled.
+        let mut area = vec![0_u8; 32 << 10];
+        let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
+        request(libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, (&raw mut iov) as usize)
+            .map_err(|errno| failed("reading extended state", self.tid, errno))?;
+        area.truncate(iov.iov_len);
+        Ok(area)
+    }
+
+    /// Installs the extended state.
+    pub fn set_xstate(&self, area: &[u8]) -> Result<()> {
+        let mut area = area.to_vec();
+        let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
+        request(libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, (&raw mut iov) as usize)
+            .map(drop)
+            .map_err(|errno| failed("setting extended state", self.tid, errno))
+    }
+
+    /// The blocked signals (bit n-1: signal n): right inside sigsuspend and ppoll too, unlike /proc.
+    pub fn sigmask(&self) -> Result<u64> {
+        let mut mask = 0_u64;
+        request(PTRACE_GETSIGMASK, self.tid, 8, (&raw mut mask) as usize)
+            .map_err(|errno| failed("PTRACE_GETSIGMASK", self.tid, errno))?;
+        Ok(mask)
+    }
+
+    /// Sets the blocked signals.
+    pub fn set_sigmask(&self, mask: u64) -> Result<()> {
+        let mut mask = mask;
+        request(PTRACE_SETSIGMASK, self.tid, 8, (&raw mut mask) as usize)
+            .map(drop)
+            .map_err(|errno| failed("PTRACE_SETSIGMASK", self.tid, errno))
+    }
+
+    /// The siginfo of the signal-delivery-stop: (code, sender's pid).
+    pub fn signal_sender(&self) -> Result<(i32, Pid)> {
+        // SAFETY: all-zero is a valid siginfo.
+        let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+        request(libc::PTRACE_GETSIGINFO, self.tid, 0, (&raw mut info) as usize)
+            .map_err(|errno| failed("PTRACE_GETSIGINFO", self.tid, errno))?;
+        // SAFETY: the kernel has filled the union; si_pid overlays only integers, so any content is a valid value.
+        Ok((info.si_code, unsafe { info.si_pid() }))
+    }
+
+    /// Pending signals without taking them away (PTRACE_PEEKSIGINFO), each a raw 128-byte siginfo, in queue order.
+    pub fn pending(&self, shared: bool) -> Result<Vec<[u8; 128]>> {
+        #[repr(C)]
+        struct Args {
+            offset: u64,
+            flags: u32,
+            count: i32,
+        }
+        let mut found = Vec::new();
+        loop {
+            let mut batch = [[0_u8; 128]; 32];
+            let args = Args { offset: found.len() as u64, flags: u32::from(shared), count: batch.len() as i32 };
+            let n = request(PTRACE_PEEKSIGINFO, self.tid, (&raw const args) as usize, batch.as_mut_ptr() as usize)
+                .map_err(|errno| failed("PTRACE_PEEKSIGINFO", self.tid, errno))?;
+            found.extend_from_slice(&batch[..n as usize]);
+            if (n as usize) < batch.len() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The rseq registration: (area, length, signature, flags); an area of 0 means none.
+    pub fn rseq(&self) -> Result<(u64, u32, u32)> {
+        #[repr(C)]
+        #[derive(Default)]
+        struct Configuration {
+            area: u64,
+            size: u32,
+            signature: u32,
+            flags: u32,
+            pad: u32,
+        }
+        let mut found = Configuration::default();
+        request(PTRACE_GET_RSEQ_CONFIGURATION, self.tid, size_of::<Configuration>(), (&raw mut found) as usize)
+            .map_err(|errno| failed("PTRACE_GET_RSEQ_CONFIGURATION", self.tid, errno))?;
+        Ok((found.area, found.size, found.signature))
+    }
+
+    /// Whether syscall user dispatch is on (it cannot be re-armed from outside without the selector's owner).
+    pub fn syscall_user_dispatch(&self) -> Result<bool> {
+        let mut config = [0_u64; 4];
+        match request(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, self.tid, 32, (&raw mut config) as usize) {
+            Ok(_) => Ok(config[0] != 0),
+            // Kernels without it cannot have it on.
+            Err(libc::EIO | libc::EINVAL) => Ok(false),
+            Err(errno) => Err(failed("reading syscall user dispatch", self.tid, errno)),
+        }
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        if self.armed {
+            self.armed = false;
+            let signal = if let Stop::Signal(signal) = self.stop { signal } else { 0 };
+            if self.owed_stop {
+                query::tgkill_thread(self.tid, libc::SIGSTOP);
+            }
+            let _ = request(libc::PTRACE_DETACH, self.tid, 0, signal as usize);
+        }
+    }
+}
+
+// include/uapi/linux/ptrace.h; newer than the libc crate's bindings for this target.
+const NT_X86_XSTATE: usize = 0x202;
+const PTRACE_PEEKSIGINFO: libc::c_uint = 0x4209;
+const PTRACE_GETSIGMASK: libc::c_uint = 0x420a;
+const PTRACE_SETSIGMASK: libc::c_uint = 0x420b;
+const PTRACE_GET_RSEQ_CONFIGURATION: libc::c_uint = 0x420f;
+const PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG: libc::c_uint = 0x4211;

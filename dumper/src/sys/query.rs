@@ -1,0 +1,157 @@
+//! System calls about another task that are neither ptrace nor descriptors.
+
+use crate::{Error, Pid, Result};
+
+fn last() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+}
+
+/// waitpid(tid, __WALL | __WNOTHREAD | WNOHANG): the raw status, `None` if nothing happened yet.
+///
+/// `__WNOTHREAD` because another tracer thread of this daemon must not have its events stolen.
+pub fn wait_stopped(tid: Pid) -> std::result::Result<Option<i32>, i32> {
+    let mut status = 0;
+    // SAFETY: `status` is a live local.
+    let got = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };
+    match got {
+        -1 => Err(last()),
+        0 => Ok(None),
+        _ => Ok(Some(status)),
+    }
+}
+
+/// waitpid(pid) until it has ended: the raw status.
+pub fn wait_ended(pid: Pid) -> std::result::Result<i32, i32> {
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a live local.
+        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        if got == pid && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status)) {
+            return Ok(status);
+        }
+        if got == -1 && last() != libc::EINTR {
+            return Err(last());
+        }
+    }
+}
+
+/// Sends `signal` to one thread; nothing to be done if it is gone.
+pub fn tgkill_thread(tid: Pid, signal: i32) {
+    // SAFETY: no memory is passed.
+    unsafe { libc::syscall(libc::SYS_tkill, tid, signal) };
+}
+
+/// kill(2).
+pub fn kill(pid: Pid, signal: i32) -> std::result::Result<(), i32> {
+    // SAFETY: no memory is passed.
+    if unsafe { libc::kill(pid, signal) } == -1 { Err(last()) } else { Ok(()) }
+}
+
+/// get_robust_list(2): head and length.
+pub fn robust_list(tid: Pid) -> Result<(u64, u64)> {
+    let (mut head, mut len) = (0_u64, 0_u64);
+    // SAFETY: both pointers are live locals of pointer width.
+    let got = unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut len) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: get_robust_list"))) } else { Ok((head, len)) }
+}
+
+/// What kcmp(2) can compare.
+#[derive(Clone, Copy, Debug)]
+pub enum Kcmp {
+    /// Two descriptors: the same open file description?
+    File = 0,
+    /// The descriptor tables.
+    Files = 2,
+    /// Root, cwd and umask.
+    Fs = 3,
+}
+
+/// kcmp(2): whether both are the same kernel object.
+pub fn kcmp(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<bool> {
+    // SAFETY: no memory is passed.
+    let got = unsafe { libc::syscall(libc::SYS_kcmp, a, b, what as i32, in_a, in_b) };
+    if got == -1 { Err(Error::last_os(format_args!("kcmp {what:?} of {a} and {b}"))) } else { Ok(got == 0) }
+}
+
+/// struct sched_attr, include/uapi/linux/sched/types.h, as of size 56.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SchedAttr {
+    /// Of this struct.
+    pub size: u32,
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    /// -20..19.
+    pub nice: i32,
+    /// Real-time priority.
+    pub priority: u32,
+    /// ns, SCHED_DEADLINE (and a custom slice of fair tasks).
+    pub runtime: u64,
+    /// ns.
+    pub deadline: u64,
+    /// ns.
+    pub period: u64,
+    /// Utilization clamps.
+    pub util_min: u32,
+    /// Utilization clamps.
+    pub util_max: u32,
+}
+
+/// sched_getattr(2).
+pub fn sched_attr(tid: Pid) -> Result<SchedAttr> {
+    let mut attr = SchedAttr::default();
+    // SAFETY: the struct is live and its size is passed.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut attr, size_of::<SchedAttr>(), 0) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_getattr"))) } else { Ok(attr) }
+}
+
+/// sched_setattr(2).
+pub fn set_sched_attr(tid: Pid, attr: &SchedAttr) -> Result<()> {
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
+    // SAFETY: the struct is live and says its size.
+    let got = unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const attr, 0) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_setattr"))) } else { Ok(()) }
+}
+
+/// sched_getaffinity(2): the mask as the kernel gives it.
+pub fn affinity(tid: Pid) -> Result<Vec<u8>> {
+    let mut mask = vec![0_u8; 1024];
+    // SAFETY: the buffer is live and its length is passed.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, tid, mask.len(), mask.as_mut_ptr()) };
+    if got == -1 {
+        return Err(Error::last_os(format_args!("task {tid}: sched_getaffinity")));
+    }
+    mask.truncate(got as usize);
+    Ok(mask)
+}
+
+/// sched_setaffinity(2).
+pub fn set_affinity(tid: Pid, mask: &[u8]) -> Result<()> {
+    // SAFETY: the buffer is live and its length is passed.
+    let got = unsafe { libc::syscall(libc::SYS_sched_setaffinity, tid, mask.len(), mask.as_ptr()) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_setaffinity"))) } else { Ok(()) }
+}
+
+/// ioprio_get(2) of one thread.
+pub fn ioprio(tid: Pid) -> Result<i32> {
+    // SAFETY: no memory is passed. 1 is IOPRIO_WHO_PROCESS (which means a thread).
+    let got = unsafe { libc::syscall(libc::SYS_ioprio_get, 1, tid) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_get"))) } else { Ok(got as i32) }
+}
+
+/// ioprio_set(2) of one thread.
+pub fn set_ioprio(tid: Pid, value: i32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    let got = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, tid, value) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_set"))) } else { Ok(()) }
+}
+
+/// Nanoseconds of a clock.
+pub fn clock_ns(clock: i32) -> u64 {
+    let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `ts` is a live local.
+    unsafe { libc::clock_gettime(clock, &raw mut ts) };
+    ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}

@@ -1,0 +1,81 @@
+//! The only code ever put into another process: a loop that makes an array of system calls, and the way home.
+//!
+//! It is entered with `rbx` = the array, `r12` = how many, `r13` = stack pointer for `rt_sigreturn` (behind the first word
+//! of a signal frame), `r14`/`r15` = the task's own tgid and tid, `rbp` = the wake signal. Each element is eight words: number,
+//! six arguments, result. At the end the task sends itself the wake signal (one that is ignored by default): a traced
+//! task stops there and the tracer reads the results; a task whose tracer has died in the meantime ignores it and
+//! returns through the signal frame to exactly where it was. An `int3` there would kill it.
+//!
+//! `fork` makes one call and is for `clone`: the child, if it ever runs without its tracer, exits at once.
+
+use std::arch::global_asm;
+
+global_asm!(
+    ".pushsection .rodata.ckptfs_stub, \"a\", @progbits",
+    ".global ckptfs_stub_begin, ckptfs_stub_fork, ckptfs_stub_end",
+    ".hidden ckptfs_stub_begin, ckptfs_stub_fork, ckptfs_stub_end",
+    "ckptfs_stub_begin:",
+    "2: test r12, r12",
+    "jz 3f",
+    "mov rax, [rbx]",
+    "mov rdi, [rbx + 8]",
+    "mov rsi, [rbx + 16]",
+    "mov rdx, [rbx + 24]",
+    "mov r10, [rbx + 32]",
+    "mov r8, [rbx + 40]",
+    "mov r9, [rbx + 48]",
+    "syscall",
+    "mov [rbx + 56], rax",
+    "add rbx, 64",
+    "dec r12",
+    "jmp 2b",
+    "3: mov edi, r14d",
+    "mov esi, r15d",
+    "mov edx, ebp",
+    "mov eax, 234", // tgkill
+    "syscall",
+    "mov rsp, r13",
+    "mov eax, 15", // rt_sigreturn
+    "syscall",
+    "ud2",
+    "ckptfs_stub_fork:",
+    "mov rax, [rbx]",
+    "mov rdi, [rbx + 8]",
+    "mov rsi, [rbx + 16]",
+    "mov rdx, [rbx + 24]",
+    "mov r10, [rbx + 32]",
+    "mov r8, [rbx + 40]",
+    "mov r9, [rbx + 48]",
+    "syscall",
+    "test rax, rax",
+    "jz 4f",
+    "mov [rbx + 56], rax",
+    "jmp 3b",
+    "4: xor edi, edi",
+    "mov eax, 231", // exit_group
+    "syscall",
+    "ud2",
+    "ckptfs_stub_end:",
+    ".popsection",
+);
+
+unsafe extern "C" {
+    static ckptfs_stub_begin: u8;
+    static ckptfs_stub_fork: u8;
+    static ckptfs_stub_end: u8;
+}
+
+/// The machine code, position-independent.
+pub fn code() -> &'static [u8] {
+    let begin = &raw const ckptfs_stub_begin;
+    let end = &raw const ckptfs_stub_end;
+    // SAFETY: both symbols delimit one read-only section of this binary.
+    unsafe { std::slice::from_raw_parts(begin, end.addr() - begin.addr()) }
+}
+
+/// Offset of the `fork` entry; the loop's is 0.
+pub fn fork_entry() -> u64 {
+    let begin = &raw const ckptfs_stub_begin;
+    let fork = &raw const ckptfs_stub_fork;
+    (fork.addr() - begin.addr()) as u64
+}

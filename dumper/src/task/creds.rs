@@ -1,0 +1,124 @@
+//! Credentials: ids, groups, capabilities, securebits, no_new_privs (credentials(7), capabilities(7)); per thread for the kernel.
+
+use serde::{Deserialize, Serialize};
+
+use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::image::Tag;
+use crate::sys::remote::Batch;
+use crate::{Error, Result};
+
+const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
+const SECBIT_KEEP_CAPS: u64 = 1 << 4;
+const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
+
+/// Table row.
+pub struct Credentials;
+
+/// The record. Ids in the order real, effective, saved, filesystem; capabilities as bit sets.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    uids: [u32; 4],
+    gids: [u32; 4],
+    groups: Vec<u32>,
+    inheritable: u64,
+    permitted: u64,
+    effective: u64,
+    bounding: u64,
+    ambient: u64,
+    securebits: u64,
+    no_new_privs: bool,
+}
+
+impl Attribute for Credentials {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"CRED");
+    const SCOPE: Scope = Scope::Thread;
+    const PHASE: Phase = Phase::Credentials;
+
+    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
+        asked.call(batch, libc::SYS_prctl, [libc::PR_GET_SECUREBITS as u64, 0, 0, 0, 0]);
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        let status = look.status;
+        if status.number("Seccomp") != 0 {
+            return Err(Error::unsupported(format!("{}: seccomp cannot be checkpointed yet", look.subject())));
+        }
+        let four = |name: &str| -> Result<[u32; 4]> {
+            let ids: Vec<u32> = status.numbers(name).into_iter().map(|id| id as u32).collect();
+            ids.try_into().map_err(|_| Error::os(format_args!("{}: reading {name}", look.subject()), libc::EIO))
+        };
+        let body = Body {
+            uids: four("Uid")?,
+            gids: four("Gid")?,
+            groups: status.numbers("Groups").into_iter().map(|id| id as u32).collect(),
+            inheritable: status.hex("CapInh"),
+            permitted: status.hex("CapPrm"),
+            effective: status.hex("CapEff"),
+            bounding: status.hex("CapBnd"),
+            ambient: status.hex("CapAmb"),
+            securebits: look.get(0, "PR_GET_SECUREBITS")?,
+            no_new_privs: status.number("NoNewPrivs") == 1,
+        };
+        Ok((body, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let subject = format!("pid {} task {}", make.pid, make.tid);
+        let groups: Vec<u8> = body.groups.iter().flat_map(|id| id.to_le_bytes()).collect();
+        let groups_at = make.batch.put(&groups);
+        let say = |what: &str| format!("{subject}: {what}");
+        let prctl = |option: i32, value: u64| [option as u64, value, 0, 0, 0];
+        // Privileges stay until everything that needs them is done: no fixup at setuid, capabilities kept.
+        let keep = SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS;
+        make.call(libc::SYS_prctl, prctl(libc::PR_SET_SECUREBITS, keep), say("securebits"));
+        make.call(libc::SYS_setgroups, [body.groups.len() as u64, groups_at.0], say("setgroups"));
+        let [gid, egid, sgid, fsgid] = body.gids.map(u64::from);
+        make.call(libc::SYS_setresgid, [gid, egid, sgid], say("setresgid"));
+        let [uid, euid, suid, fsuid] = body.uids.map(u64::from);
+        make.call(libc::SYS_setresuid, [uid, euid, suid], say("setresuid"));
+        if fsgid != egid {
+            make.batch.call_giving(libc::SYS_setfsgid, [fsgid], egid, say("setfsgid"));
+        }
+        if fsuid != euid {
+            make.batch.call_giving(libc::SYS_setfsuid, [fsuid], euid, say("setfsuid"));
+        }
+        let ours = crate::sys::proc::Fields::read("/proc/self/status")?;
+        let (our_bounding, our_permitted) = (ours.hex("CapBnd"), ours.hex("CapPrm"));
+        let missing = (body.permitted & !our_permitted) | (body.bounding & !our_bounding);
+        if missing != 0 {
+            return Err(Error::os(say(&format!("capabilities {missing:#x} are not ours to give")), libc::EPERM));
+        }
+        for cap in (0..64).filter(|cap| our_bounding >> cap & 1 == 1 && body.bounding >> cap & 1 == 0) {
+            make.call(libc::SYS_prctl, prctl(libc::PR_CAPBSET_DROP, cap), say("PR_CAPBSET_DROP"));
+        }
+        // Ambient wants a capability permitted and inheritable, and securebits may forbid raising: so before both are final.
+        let header = make.batch.put(&[CAPABILITY_VERSION_3, 0].map(u32::to_le_bytes).concat());
+        let all = capability_words(our_permitted, our_permitted, body.inheritable);
+        let all = make.batch.put(&all);
+        make.call(libc::SYS_capset, [header.0, all.0], say("capset"));
+        for cap in (0..64).filter(|cap| body.ambient >> cap & 1 == 1) {
+            let raise = [libc::PR_CAP_AMBIENT as u64, libc::PR_CAP_AMBIENT_RAISE as u64, cap, 0, 0];
+            make.call(libc::SYS_prctl, raise, say("PR_CAP_AMBIENT_RAISE"));
+        }
+        make.call(libc::SYS_prctl, prctl(libc::PR_SET_SECUREBITS, body.securebits), say("securebits"));
+        let last = capability_words(body.effective, body.permitted, body.inheritable);
+        let last = make.batch.put(&last);
+        make.call(libc::SYS_capset, [header.0, last.0], say("capset"));
+        if body.no_new_privs {
+            make.call(libc::SYS_prctl, prctl(libc::PR_SET_NO_NEW_PRIVS, 1), say("PR_SET_NO_NEW_PRIVS"));
+        }
+        Ok(())
+    }
+}
+
+/// struct __user_cap_data_struct[2]: effective, permitted, inheritable; low words, then high words.
+fn capability_words(effective: u64, permitted: u64, inheritable: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for shift in [0, 32] {
+        for set in [effective, permitted, inheritable] {
+            bytes.extend_from_slice(&((set >> shift) as u32).to_le_bytes());
+        }
+    }
+    bytes
+}

@@ -1,0 +1,37 @@
+//! What a task *has*: the table of kinds, nothing else.
+
+pub mod asleep;
+pub mod attribute;
+mod creds;
+mod identity;
+mod limits;
+pub mod mm;
+mod paths;
+mod prctls;
+mod registers;
+mod sched;
+mod signals;
+mod timers;
+pub mod tree;
+pub mod vdso;
+pub mod vma;
+
+use attribute::Row;
+
+/// Every kind. Within a phase they are put back in this order:
+/// address space before the limits that could forbid it; limits before credentials; `prctls` after `creds` in
+/// the phases that they share, because credentials clear dumpable and the parent-death signal.
+pub const KINDS: &[&dyn Row] = &[
+    &mm::AddressSpace,
+    &paths::Paths,
+    &signals::Actions,
+    &sched::Scheduling,
+    &identity::Identity,
+    &signals::Queues,
+    &limits::Limits,
+    &creds::Credentials,
+    &prctls::Early,
+    &prctls::Late,
+    &timers::Timers,
+    &registers::Registers,
+];

@@ -1,0 +1,162 @@
+//! Registers of a thread: general and extended (x87, SSE, AVX, AVX-512, PKRU), and the system call that the freeze interrupted.
+//!
+//! Registers are stored as the kernel showed them, also inside an interrupted call (`rax` = -ERESTARTSYS and so on): put back
+//! into a stopped task they make the kernel restart the call by its own rules, with handlers and SA_RESTART as ever. Only
+//! -ERESTART_RESTARTBLOCK needs more, because what is left of the time lives in the kernel: the restored thread makes the
+//! call again with that time, falls asleep, is interrupted, and has thereby a restart block of its own.
+
+use serde::{Deserialize, Serialize};
+
+use super::asleep::Asleep;
+use super::attribute::{Attribute, Look, Make, Phase, Scope};
+use crate::image::Tag;
+use crate::sys::errno::restart;
+use crate::sys::memory::RemotePtr;
+use crate::sys::proc::Stat;
+use crate::sys::ptrace::Regs;
+use crate::sys::remote::Call;
+use crate::{Error, Result};
+
+/// Table row.
+pub struct Registers;
+
+/// Bytes of the XSAVE legacy area and header; XCR0 stands in its software-reserved bytes.
+const XSAVE_MIN: usize = 576;
+const XCR0_AT: usize = 464;
+
+/// The record; the blob is the XSAVE area.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    general: General,
+    /// Blocked signals, bit n-1 is signal n.
+    blocked: u64,
+    /// XCR0: which parts the XSAVE area may hold.
+    xcr0: u64,
+    /// A timed sleep to go on with: the call's number and what was left, ns.
+    asleep: Option<(i64, u64)>,
+}
+
+macro_rules! general {
+    ($($name:ident)*) => {
+        /// struct user_regs_struct, arch/x86/include/asm/user_64.h.
+        #[derive(Serialize, Deserialize)]
+        struct General { $($name: u64),* }
+        impl General {
+            fn of(regs: &Regs) -> Self { Self { $($name: regs.$name),* } }
+            fn put(&self, regs: &mut Regs) { $(regs.$name = self.$name;)* }
+        }
+    };
+}
+general!(r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs);
+
+impl Attribute for Registers {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"REGS");
+    const SCOPE: Scope = Scope::Thread;
+    const PHASE: Phase = Phase::Resume;
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        let mut regs = *look.regs;
+        out_of_rseq(look, &mut regs)?;
+        let mut asleep = None;
+        if regs.orig_rax.cast_signed() >= 0 && regs.rax.cast_signed() == restart::BLOCK {
+            match look.asleep {
+                Some(Asleep::Left(nr, left)) => {
+                    asleep = Some((nr, left));
+                    regs.orig_rax = nr.cast_unsigned();
+                }
+                Some(Asleep::Again(nr)) => {
+                    regs.rax = restart::NOHAND.cast_unsigned();
+                    regs.orig_rax = nr.cast_unsigned();
+                }
+                // A call whose remaining time nobody can tell is interrupted, as a stop signal would have done.
+                None => {
+                    regs.rax = (-i64::from(libc::EINTR)).cast_unsigned();
+                    regs.orig_rax = u64::MAX;
+                }
+            }
+        }
+        let area = look.xstate;
+        let xcr0 = xcr0(area).ok_or_else(|| Error::unsupported(format!("{}: a CPU without XSAVE", look.subject())))?;
+        let body = Body { general: General::of(&regs), blocked: look.mask, xcr0, asleep };
+        Ok((body, area.to_vec()))
+    }
+
+    fn restore(&self, body: Body, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let subject = format!("pid {} task {}", make.pid, make.tid);
+        if blob.len() < XSAVE_MIN || xcr0(blob) != Some(body.xcr0) {
+            return Err(Error::damaged(format!("{subject}: extended state of {} bytes", blob.len())));
+        }
+        let task = make.owned.task()?;
+        let here = xcr0(&task.xstate()?).unwrap_or(0);
+        if body.xcr0 & !here != 0 {
+            let lacking = body.xcr0 & !here;
+            return Err(Error::os(
+                format_args!("{subject}: this CPU lacks the state components {lacking:#x}"),
+                libc::ENOSYS,
+            ));
+        }
+        let mut regs = task.regs()?;
+        body.general.put(&mut regs);
+        if let Some((nr, left)) = body.asleep {
+            fall_asleep(make, &mut regs, nr, left)?;
+        }
+        make.owned.task()?.set_xstate(blob)?;
+        make.resume.regs = Some(regs);
+        make.resume.mask = body.blocked;
+        Ok(())
+    }
+}
+
+fn xcr0(area: &[u8]) -> Option<u64> {
+    let bytes = area.get(XCR0_AT..XCR0_AT + 8)?;
+    (area.len() >= XSAVE_MIN).then(|| u64::from_le_bytes(std::array::from_fn(|i| bytes[i])))
+}
+
+/// Inside a restartable sequence the thread must come back at its abort handler: rseq(2).
+///
+/// The descriptor is read now because the kernel clears the pointer as soon as the thread runs outside the sequence.
+fn out_of_rseq(look: &Look<'_>, regs: &mut Regs) -> Result<()> {
+    let (area, _, _) = look.task.rseq()?;
+    if area == 0 {
+        return Ok(());
+    }
+    // struct rseq: cpu_id_start, cpu_id, rseq_cs. An area that is not readable is not in use.
+    let Ok([descriptor]) = look.mem.read_words::<1>(RemotePtr(area).add(8)) else { return Ok(()) };
+    if descriptor == 0 {
+        return Ok(());
+    }
+    // struct rseq_cs: version and flags, start_ip, post_commit_offset, abort_ip.
+    let Ok([_, start, len, abort]) = look.mem.read_words::<4>(RemotePtr(descriptor)) else { return Ok(()) };
+    if regs.rip.wrapping_sub(start) < len {
+        regs.rip = abort;
+    }
+    Ok(())
+}
+
+/// Rebuilds the restart block: the call is made again with `left` ns; what the kernel then shows goes into `regs`.
+fn fall_asleep(make: &mut Make<'_>, regs: &mut Regs, nr: i64, left: u64) -> Result<()> {
+    make.flush()?;
+    let span = [left / 1_000_000_000, left % 1_000_000_000].map(u64::to_le_bytes).concat();
+    let span = make.batch.put(&span);
+    // The batch's memory is written when it runs.
+    make.call(libc::SYS_getpid, [], "laying out a timeout");
+    make.flush()?;
+    let mut args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
+    match nr {
+        libc::SYS_nanosleep => args[0] = span.0,
+        libc::SYS_clock_nanosleep => args[2] = span.0,
+        libc::SYS_poll => args[2] = left.div_ceil(1_000_000),
+        libc::SYS_futex => args[3] = span.0,
+        _ => return Err(Error::damaged(format!("pid {} task {}: asleep in call {nr}", make.pid, make.tid))),
+    }
+    let stat = format!("/proc/{}/task/{}/stat", make.pid, make.tid);
+    let asleep = || Stat::read(&stat).is_ok_and(|stat| stat.state == 'S');
+    let stopped = make.owned.fall_asleep(make.syscall, &Call { nr, args }, asleep)?;
+    regs.rax = stopped.rax;
+    if stopped.rax.cast_signed() != restart::BLOCK {
+        // It has ended already (the time was over, a descriptor was ready): then this is its result.
+        regs.orig_rax = u64::MAX;
+    }
+    Ok(())
+}

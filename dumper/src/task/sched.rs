@@ -1,0 +1,99 @@
+//! How a thread is scheduled: policy, nice, priority, affinity, I/O priority; asked and set from outside.
+
+use serde::{Deserialize, Serialize};
+
+use super::attribute::{Attribute, Look, Make, Phase, Scope};
+use crate::image::Tag;
+use crate::sys::query::{self, SchedAttr};
+use crate::{Context, Error, Result};
+
+/// SCHED_FLAG_RESET_ON_FORK and the two utilization clamps: what sched_setattr(2) takes back as it was read.
+const KEPT_FLAGS: u64 = 0x61;
+
+/// Table row.
+pub struct Scheduling;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    policy: u32,
+    flags: u64,
+    nice: i32,
+    priority: u32,
+    runtime_ns: u64,
+    deadline_ns: u64,
+    period_ns: u64,
+    util_min: u32,
+    util_max: u32,
+    ioprio: i32,
+    /// CPU numbers.
+    cpus: Vec<u32>,
+}
+
+impl Attribute for Scheduling {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"SCHD");
+    const SCOPE: Scope = Scope::Thread;
+    const PHASE: Phase = Phase::Thread;
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        let attr = query::sched_attr(look.tid)?;
+        let mask = query::affinity(look.tid)?;
+        let cpus = (0..mask.len() as u32 * 8).filter(|cpu| mask[*cpu as usize / 8] >> (cpu % 8) & 1 == 1).collect();
+        let body = Body {
+            policy: attr.policy,
+            flags: attr.flags,
+            nice: attr.nice,
+            priority: attr.priority,
+            runtime_ns: attr.runtime,
+            deadline_ns: attr.deadline,
+            period_ns: attr.period,
+            util_min: attr.util_min,
+            util_max: attr.util_max,
+            ioprio: query::ioprio(look.tid)?,
+            cpus,
+        };
+        Ok((body, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let tid = make.tid;
+        let subject = || format!("pid {}: scheduling", make.pid);
+        let mut mask = vec![0_u8; 1024];
+        for cpu in body.cpus {
+            let byte = mask.get_mut(cpu as usize / 8).ok_or_else(|| Error::damaged(format!("CPU number {cpu}")))?;
+            *byte |= 1 << (cpu % 8);
+        }
+        query::set_affinity(tid, &mask).on(subject)?;
+        let mut flags = body.flags & KEPT_FLAGS;
+        let fair = body.policy == libc::SCHED_OTHER as u32 || body.policy == libc::SCHED_BATCH as u32;
+        // A clamp that was never set reads as 0..1024; naming it needs CONFIG_UCLAMP_TASK.
+        if (body.util_min, body.util_max) == (0, 1024) || (body.util_min, body.util_max) == (0, 0) {
+            flags &= !0x60;
+        }
+        let attr = SchedAttr {
+            policy: body.policy,
+            flags,
+            nice: body.nice,
+            priority: body.priority,
+            runtime: body.runtime_ns,
+            deadline: body.deadline_ns,
+            period: body.period_ns,
+            util_min: body.util_min,
+            util_max: body.util_max,
+            size: 0,
+        };
+        // An unchanged ordinary thread is left alone: a request of the default slice would be kept as a custom one.
+        let now = query::sched_attr(tid)?;
+        if !fair
+            || (now.policy, now.nice, now.runtime) != (attr.policy, attr.nice, attr.runtime)
+            || now.flags != attr.flags
+        {
+            query::set_sched_attr(tid, &attr).on(subject)?;
+        }
+        if query::ioprio(tid)? != body.ioprio {
+            query::set_ioprio(tid, body.ioprio).on(subject)?;
+        }
+        Ok(())
+    }
+}

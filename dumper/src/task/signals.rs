@@ -1,0 +1,145 @@
+//! Signals: what the process does on each (rt_sigaction(2)), and what is pending, in order, for it and for each thread.
+//!
+//! The mask is not here: it belongs to the last phase, since every signal must stay blocked until then.
+
+use serde::{Deserialize, Serialize};
+
+use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::image::Tag;
+use crate::sys::memory::words;
+use crate::sys::remote::Batch;
+use crate::{Error, Result};
+
+const SIGNALS: usize = 64;
+/// sizeof(siginfo_t).
+const INFO_LEN: usize = 128;
+
+/// Table row: dispositions.
+pub struct Actions;
+
+/// One disposition, struct kernel_sigaction.
+#[derive(Serialize, Deserialize)]
+struct Action {
+    handler: u64,
+    flags: u64,
+    restorer: u64,
+    mask: u64,
+}
+
+/// The record: by signal number from 1 on.
+#[derive(Serialize, Deserialize)]
+pub struct ActionsBody {
+    actions: Vec<Action>,
+}
+
+/// SIGKILL and SIGSTOP have no disposition.
+fn settable(signal: usize) -> bool {
+    signal != libc::SIGKILL as usize && signal != libc::SIGSTOP as usize
+}
+
+impl Attribute for Actions {
+    type Body = ActionsBody;
+    const TAG: Tag = Tag(*b"SIGA");
+    const SCOPE: Scope = Scope::Process;
+    const PHASE: Phase = Phase::Process;
+
+    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
+        for signal in 1..=SIGNALS {
+            asked.call_into(batch, libc::SYS_rt_sigaction, [signal as u64, 0, 0, 8], 2, 32);
+        }
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<(ActionsBody, Vec<u8>)> {
+        let mut actions = Vec::with_capacity(SIGNALS);
+        for signal in 0..SIGNALS {
+            look.get(signal, "rt_sigaction")?;
+            let [handler, flags, restorer, mask] = look.room_words(signal);
+            actions.push(Action { handler, flags, restorer, mask });
+        }
+        Ok((ActionsBody { actions }, Vec::new()))
+    }
+
+    fn restore(&self, body: ActionsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        if body.actions.len() != SIGNALS {
+            return Err(Error::damaged(format!("pid {}: {} signal actions", make.pid, body.actions.len())));
+        }
+        for (at, action) in body.actions.into_iter().enumerate() {
+            let signal = at + 1;
+            if !settable(signal) {
+                continue;
+            }
+            let words = [action.handler, action.flags, action.restorer, action.mask];
+            let at = make.batch.put(&words.map(u64::to_le_bytes).concat());
+            let doing = format!("pid {}: action of signal {signal}", make.pid);
+            make.call(libc::SYS_rt_sigaction, [signal as u64, at.0, 0, 8], doing);
+        }
+        Ok(())
+    }
+}
+
+/// Table row: pending signals.
+pub struct Queues;
+
+/// The record: how many of the blob's siginfos are the thread's own; the rest are the process's (told with the leader).
+#[derive(Serialize, Deserialize)]
+pub struct QueuesBody {
+    private: usize,
+    shared: usize,
+}
+
+impl Attribute for Queues {
+    type Body = QueuesBody;
+    const TAG: Tag = Tag(*b"SIGQ");
+    const SCOPE: Scope = Scope::Thread;
+    const PHASE: Phase = Phase::Arm;
+
+    fn dump(&self, look: &Look<'_>) -> Result<(QueuesBody, Vec<u8>)> {
+        let private = look.task.pending(false)?;
+        let shared = if look.pid == look.tid { look.task.pending(true)? } else { Vec::new() };
+        // A set bit without an entry in the queue (out of RLIMIT_SIGPENDING): the kernel then delivers SI_USER from nobody.
+        let mut all = private.clone();
+        let mut counts = [private.len(), shared.len()];
+        all.extend(shared);
+        for (which, name) in ["SigPnd", "ShdPnd"].into_iter().enumerate() {
+            if which == 1 && look.pid != look.tid {
+                continue;
+            }
+            let (from, len) = if which == 0 { (0, counts[0]) } else { (counts[0], counts[1]) };
+            let told = all[from..from + len].iter().fold(0, |set, info| set | bit(info));
+            for signal in (1..=SIGNALS).filter(|signal| (look.status.hex(name) & !told) >> (signal - 1) & 1 == 1) {
+                let mut info = [0; INFO_LEN];
+                info[0] = signal as u8;
+                all.insert(from + counts[which], info);
+                counts[which] += 1;
+            }
+        }
+        Ok((QueuesBody { private: counts[0], shared: counts[1] }, all.concat()))
+    }
+
+    fn restore(&self, body: QueuesBody, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        if body.private.saturating_add(body.shared).checked_mul(INFO_LEN) != Some(blob.len()) {
+            return Err(Error::damaged(format!("pid {}: pending signals of {} bytes", make.pid, blob.len())));
+        }
+        for (n, info) in blob.chunks_exact(INFO_LEN).enumerate() {
+            let [first] = words::<1>(info);
+            let signal = u64::from(first as u32);
+            let doing = format!("pid {} task {}: queueing signal {signal}", make.pid, make.tid);
+            if make.batch.is_full(INFO_LEN) {
+                make.flush()?;
+            }
+            let at = make.batch.put(info);
+            // By the task itself: only to itself may it send what looks as if the kernel had sent it.
+            let (pid, tid) = (make.pid as u64, make.tid as u64);
+            if n < body.private {
+                make.call(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, at.0], doing);
+            } else {
+                make.call(libc::SYS_rt_sigqueueinfo, [pid, signal, at.0], doing);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn bit(info: &[u8; INFO_LEN]) -> u64 {
+    1_u64.checked_shl(u32::from(info[0]).wrapping_sub(1)).unwrap_or(0)
+}

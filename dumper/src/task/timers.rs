@@ -1,0 +1,169 @@
+//! Interval timers (getitimer(2)) and POSIX timers (timer_create(2)) of a process, with what is left of them.
+//!
+//! Armed in the last phase of calls. POSIX timers come back under their ids through PR_TIMER_CREATE_RESTORE_IDS (6.15).
+
+use serde::{Deserialize, Serialize};
+
+use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::image::Tag;
+use crate::sys::proc;
+use crate::sys::remote::Batch;
+use crate::{Error, Result};
+
+const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
+const SIGEV_THREAD_ID: u32 = 4;
+
+/// Table row.
+pub struct Timers;
+
+/// A POSIX timer.
+#[derive(Serialize, Deserialize)]
+struct PosixTimer {
+    id: u32,
+    clock: i64,
+    signal: u32,
+    value: u64,
+    /// SIGEV_*.
+    notify: u32,
+    /// The thread that is signalled, with SIGEV_THREAD_ID.
+    tid: i32,
+    /// Seconds and nanoseconds: interval, then what is left.
+    spec: [u64; 4],
+}
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    /// ITIMER_REAL, VIRTUAL, PROF: interval and what is left, in seconds and microseconds.
+    interval: [[u64; 4]; 3],
+    posix: Vec<PosixTimer>,
+}
+
+/// The dump knows the ids only after /proc is read, so timer_gettime is asked for the lowest ids that a process can have.
+const MOST_TIMERS: u32 = 32;
+
+impl Attribute for Timers {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"TIMR");
+    const SCOPE: Scope = Scope::Process;
+    const PHASE: Phase = Phase::Arm;
+
+    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
+        for which in 0..3 {
+            asked.call_into(batch, libc::SYS_getitimer, [which, 0], 1, 32);
+        }
+        for id in 0..MOST_TIMERS {
+            asked.call_into(batch, libc::SYS_timer_gettime, [u64::from(id), 0], 1, 32);
+        }
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        let mut interval = [[0; 4]; 3];
+        for (which, timer) in interval.iter_mut().enumerate() {
+            look.get(which, "getitimer")?;
+            *timer = look.room_words(which);
+        }
+        let mut posix = parse(&proc::read_text(&format!("/proc/{}/timers", look.pid))?)
+            .ok_or_else(|| Error::os(format_args!("pid {}: parsing its timers", look.pid), libc::EIO))?;
+        for timer in &mut posix {
+            if timer.id >= MOST_TIMERS {
+                return Err(Error::unsupported(format!(
+                    "pid {}: POSIX timer {}: ids from {MOST_TIMERS} on cannot be checkpointed yet",
+                    look.pid, timer.id
+                )));
+            }
+            let n = 3 + timer.id as usize;
+            look.get(n, "timer_gettime")?;
+            timer.spec = look.room_words(n);
+        }
+        Ok((Body { interval, posix }, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let pid = make.pid;
+        if !body.posix.is_empty() {
+            let switch = |on: u64| [PR_TIMER_CREATE_RESTORE_IDS, on, 0, 0, 0];
+            make.call(libc::SYS_prctl, switch(1), format!("pid {pid}: choosing the ids of POSIX timers"));
+            for timer in &body.posix {
+                let mut event = Vec::new();
+                event.extend_from_slice(&timer.value.to_le_bytes());
+                event.extend_from_slice(&timer.signal.to_le_bytes());
+                event.extend_from_slice(&timer.notify.to_le_bytes());
+                event.extend_from_slice(&timer.tid.to_le_bytes());
+                event.resize(64, 0);
+                let event = make.batch.put(&event);
+                let id = make.batch.put(&timer.id.to_le_bytes());
+                let doing = format!("pid {pid}: creating POSIX timer {}", timer.id);
+                make.call(libc::SYS_timer_create, [timer.clock.cast_unsigned(), event.0, id.0], doing);
+            }
+            make.call(libc::SYS_prctl, switch(0), format!("pid {pid}: timer ids as ever"));
+        }
+        for timer in &body.posix {
+            let spec = make.batch.put(&timer.spec.map(u64::to_le_bytes).concat());
+            let doing = format!("pid {pid}: arming POSIX timer {}", timer.id);
+            make.call(libc::SYS_timer_settime, [u64::from(timer.id), 0, spec.0, 0], doing);
+        }
+        for (which, timer) in body.interval.into_iter().enumerate() {
+            if timer == [0; 4] {
+                continue;
+            }
+            let at = make.batch.put(&timer.map(u64::to_le_bytes).concat());
+            make.call(libc::SYS_setitimer, [which as u64, at.0, 0], format!("pid {pid}: interval timer {which}"));
+        }
+        Ok(())
+    }
+}
+
+/// `/proc/PID/timers`: lines `ID:`, `signal: NR/VALUE`, `notify: HOW/KIND.ID`, `ClockID:`, one group per timer.
+fn parse(text: &str) -> Option<Vec<PosixTimer>> {
+    let mut timers: Vec<PosixTimer> = Vec::new();
+    for line in text.lines() {
+        let (name, value) = line.split_once(": ")?;
+        if name == "ID" {
+            let id = value.trim().parse().ok()?;
+            timers.push(PosixTimer { id, clock: 0, signal: 0, value: 0, notify: 0, tid: 0, spec: [0; 4] });
+            continue;
+        }
+        let timer = timers.last_mut()?;
+        match name {
+            "signal" => {
+                let (signal, pointer) = value.split_once('/')?;
+                timer.signal = signal.trim().parse().ok()?;
+                timer.value = u64::from_str_radix(pointer.trim().trim_start_matches("0x"), 16).unwrap_or(0);
+            }
+            "notify" => {
+                let (how, target) = value.split_once('/')?;
+                let (kind, id) = target.split_once('.')?;
+                timer.notify = match how {
+                    "signal" => 0,
+                    "none" => 1,
+                    "thread" => 2,
+                    _ => return None,
+                };
+                if kind == "tid" {
+                    timer.notify |= SIGEV_THREAD_ID;
+                    timer.tid = id.trim().parse().ok()?;
+                }
+            }
+            "ClockID" => timer.clock = value.trim().parse().ok()?,
+            _ => {}
+        }
+    }
+    timers.sort_by_key(|timer| timer.id);
+    Some(timers)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_timers_are_read() {
+        let text = "ID: 1\nsignal: 60/00007fff86e452a8\nnotify: signal/pid.2634\nClockID: 0\n\
+                    ID: 0\nsignal: 14/0\nnotify: signal/tid.77\nClockID: -6\n";
+        let timers = parse(text).unwrap();
+        assert_eq!((timers[0].id, timers[0].notify, timers[0].tid, timers[0].clock), (0, 4, 77, -6));
+        assert_eq!((timers[1].signal, timers[1].value, timers[1].notify), (60, 0x7fff_86e4_52a8, 0));
+    }
+}

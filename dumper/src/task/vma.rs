@@ -1,0 +1,302 @@
+//! One mapping of an address space: a VMA (the kernel's vm_area_struct), as a record that opens a list of pages.
+//!
+//! Pages that a program made its own are in the image; clean pages of a file, absent ones and the zero page are not. A private
+//! mapping with pages is made writable first, filled, and gets its protection at the end.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::PermissionsExt;
+
+use serde::{Deserialize, Serialize};
+
+use super::attribute::{Checked, FileIds};
+use crate::image::{Record, Tag};
+use crate::sys::proc::Mapping;
+use crate::{Error, Pid, Result};
+
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"AREA");
+
+/// What it is made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum Type {
+    /// Private anonymous memory.
+    Anon,
+    /// A private mapping of a file.
+    File,
+    /// A shared mapping of a file that has a name: its contents stay in the file.
+    FileShm,
+}
+
+/// The record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Vma {
+    /// The process.
+    pub tid: Pid,
+    /// First address.
+    pub start: u64,
+    /// First address behind.
+    pub end: u64,
+    /// PROT_* bits.
+    pub prot: i32,
+    /// What it is made from.
+    #[serde(rename = "type")]
+    pub kind: Type,
+    /// Two-letter codes of VmFlags in proc_pid_smaps(5), those that are put back.
+    pub flags: Vec<String>,
+    /// Id of the open file.
+    pub file: Option<u32>,
+    /// Offset in the file.
+    pub offset: u64,
+    /// As /proc/PID/maps names it.
+    pub name: String,
+    /// Pages of the image.
+    pub pages: u64,
+    /// Guard pages (MADV_GUARD_INSTALL): address and number.
+    pub guards: Vec<(u64, u64)>,
+}
+
+/// Mappings that the kernel makes by itself.
+pub fn is_special(mapping: &Mapping) -> bool {
+    matches!(&mapping.name[..], b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
+}
+
+/// Flags that come back through madvise(2): VmFlags code, advice.
+const ADVICE: [(&str, u64); 8] = [
+    ("sr", libc::MADV_SEQUENTIAL as u64),
+    ("rr", libc::MADV_RANDOM as u64),
+    ("dd", libc::MADV_DONTDUMP as u64),
+    ("hg", libc::MADV_HUGEPAGE as u64),
+    ("nh", libc::MADV_NOHUGEPAGE as u64),
+    ("mg", libc::MADV_MERGEABLE as u64),
+    ("dc", libc::MADV_DONTFORK as u64),
+    ("wf", libc::MADV_WIPEONFORK as u64),
+];
+/// Flags that come back in other ways.
+const OTHERS: [&str; 6] = ["gd", "nr", "lo", "lf", "dp", "sl"];
+/// Flags that cannot be put back.
+const REFUSED: [(&str, &str); 8] = [
+    ("ht", "huge pages of hugetlbfs"),
+    ("io", "memory of a device"),
+    ("pf", "memory of a device"),
+    ("um", "a mapping registered with userfaultfd"),
+    ("uw", "a mapping registered with userfaultfd"),
+    ("ui", "a mapping registered with userfaultfd"),
+    ("ss", "a shadow stack"),
+    ("mm", "mixed memory of a device"),
+];
+const MADV_GUARD_INSTALL: u64 = 102;
+const MAP_DROPPABLE: i32 = 0x08;
+const MLOCK_ONFAULT: u64 = 1;
+const SYS_MSEAL: i64 = 462;
+
+impl Vma {
+    /// What the maps line tells, or a refusal. Flags and pages are added by [`Vma::complete`].
+    pub fn look(pid: Pid, mapping: &Mapping, files: &dyn FileIds) -> Result<Self> {
+        let name = String::from_utf8_lossy(&mapping.name).into_owned();
+        let subject = format!("pid {pid}: mapping {:x}-{:x}", mapping.start, mapping.end);
+        let refuse = |what: &str| Err(Error::unsupported(format!("{subject}: {what} ({name}) cannot be checkpointed")));
+        let (kind, file) = if mapping.ino == 0 && mapping.dev == 0 {
+            if mapping.shared {
+                return refuse("shared memory");
+            }
+            (Type::Anon, None)
+        } else {
+            for (prefix, what) in [
+                ("/dev/zero (deleted)", "shared anonymous memory"),
+                ("/memfd:", "memfd"),
+                ("/SYSV", "System V shared memory"),
+                ("/[aio]", "a ring of asynchronous I/O"),
+                ("anon_inode:", "memory of a special file"),
+            ] {
+                if name.starts_with(prefix) {
+                    return refuse(what);
+                }
+            }
+            let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+            // The link's mode is that of the mapped description: a mapping that is read-only now may become writable.
+            let writable = std::fs::symlink_metadata(&link)
+                .map_err(|error| Error::io(format_args!("{subject}: {link}"), &error))?
+                .permissions()
+                .mode()
+                & 0o200
+                != 0;
+            let flags = if mapping.shared && writable { libc::O_RDWR } else { libc::O_RDONLY };
+            let id = files.id_of(&link, flags, !mapping.shared, &subject)?;
+            (if mapping.shared { Type::FileShm } else { Type::File }, Some(id))
+        };
+        Ok(Self {
+            tid: pid,
+            start: mapping.start,
+            end: mapping.end,
+            prot: mapping.prot,
+            kind,
+            flags: Vec::new(),
+            file,
+            offset: mapping.offset,
+            name,
+            pages: 0,
+            guards: Vec::new(),
+        })
+    }
+
+    /// Adds the VmFlags that are put back; refuses those that cannot be.
+    pub fn take_flags(&mut self, flags: &BTreeMap<u64, (Vec<String>, u64)>) -> Result<()> {
+        let subject = || format!("pid {}: mapping {:x}-{:x} ({})", self.tid, self.start, self.end, self.name);
+        let Some((codes, key)) = flags.get(&self.start) else { return Ok(()) };
+        for (code, what) in REFUSED {
+            if codes.iter().any(|have| have == code) {
+                return Err(Error::unsupported(format!("{}: {what} cannot be checkpointed", subject())));
+            }
+        }
+        if *key != 0 {
+            return Err(Error::unsupported(format!("{}: protection key {key} cannot be checkpointed yet", subject())));
+        }
+        let kept = |code: &&String| ADVICE.iter().any(|(have, _)| have == code) || OTHERS.contains(&code.as_str());
+        self.flags.extend(codes.iter().filter(kept).cloned());
+        self.flags.sort_unstable();
+        self.flags.dedup();
+        Ok(())
+    }
+
+    /// Adds a flag that smaps of a forked child cannot show.
+    pub fn add_flag(&mut self, code: &str) {
+        if !self.has(code) {
+            self.flags.push(code.to_owned());
+            self.flags.sort_unstable();
+        }
+    }
+
+    fn has(&self, code: &str) -> bool {
+        self.flags.iter().any(|have| have == code)
+    }
+
+    /// Bytes of address space.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Whether pages of it can be in an image.
+    pub fn holds_pages(&self) -> bool {
+        self.kind != Type::FileShm && !self.has("dp")
+    }
+
+    /// The record that opens its list of pages.
+    pub fn record(&self) -> Result<Record> {
+        Ok(Record::new(TAG, self)?.opens_pages())
+    }
+
+    /// Reads a record; refuses addresses that cannot be.
+    pub fn parse(record: &Record) -> Result<Self> {
+        let vma: Self = record.body()?;
+        let page = crate::sys::memory::PAGE;
+        let aligned = vma.start.is_multiple_of(page) && vma.end.is_multiple_of(page) && vma.offset.is_multiple_of(page);
+        if !aligned || vma.start >= vma.end || vma.end > 1 << 47 || vma.prot & !7 != 0 {
+            return Err(Error::damaged(format!("mapping {:x}-{:x} cannot be", vma.start, vma.end)));
+        }
+        if (vma.kind == Type::Anon) != vma.file.is_none() {
+            return Err(Error::damaged(format!(
+                "mapping {:x}-{:x} of type {:?} and file {:?}",
+                vma.start, vma.end, vma.kind, vma.file
+            )));
+        }
+        let inside = |(at, pages): &(u64, u64)| {
+            *at >= vma.start && pages.checked_mul(page).is_some_and(|len| len <= vma.end - at.min(&vma.end))
+        };
+        if !vma.guards.iter().all(inside) {
+            return Err(Error::damaged(format!("mapping {:x}-{:x} with guard pages outside", vma.start, vma.end)));
+        }
+        Ok(vma)
+    }
+
+    fn subject(&self) -> String {
+        format!("pid {}: mapping {:x}-{:x} {}", self.tid, self.start, self.end, self.name)
+    }
+
+    /// Adds the call that makes it; `fd` is the file's number in the process.
+    pub fn map(&self, fd: Option<i32>, calls: &mut Checked) {
+        let mut flags = libc::MAP_FIXED_NOREPLACE;
+        flags |= match (self.kind, self.has("dp")) {
+            (_, true) => MAP_DROPPABLE | libc::MAP_ANONYMOUS,
+            (Type::Anon, false) => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            (Type::File, false) => libc::MAP_PRIVATE,
+            (Type::FileShm, false) => libc::MAP_SHARED,
+        };
+        if self.has("gd") {
+            flags |= libc::MAP_GROWSDOWN;
+        }
+        if self.has("nr") {
+            flags |= libc::MAP_NORESERVE;
+        }
+        let prot = if self.pages > 0 { libc::PROT_READ | libc::PROT_WRITE } else { self.prot };
+        let fd = fd.map_or(u64::MAX, |fd| fd as u64);
+        let args = [self.start, self.len(), prot as u64, flags as u64, fd, self.offset];
+        calls.call_giving(libc::SYS_mmap, args, self.start, self.subject());
+    }
+
+    /// Adds the calls that give it its flags and protection, once its pages are in and nobody forks any more.
+    pub fn finish(&self, calls: &mut Checked) {
+        let range = |a: u64, b: u64| [self.start, a, b];
+        for (code, advice) in ADVICE {
+            if self.has(code) {
+                calls.call(libc::SYS_madvise, range(self.len(), advice), format!("{}: advice {code}", self.subject()));
+            }
+        }
+        for (at, pages) in &self.guards {
+            let args = [*at, pages * crate::sys::memory::PAGE, MADV_GUARD_INSTALL];
+            calls.call(libc::SYS_madvise, args, format!("{}: guard pages at {at:#x}", self.subject()));
+        }
+        if self.has("lo") {
+            let how = if self.has("lf") { MLOCK_ONFAULT } else { 0 };
+            calls.call(libc::SYS_mlock2, range(self.len(), how), format!("{}: mlock", self.subject()));
+        }
+        if self.pages > 0 && self.prot != libc::PROT_READ | libc::PROT_WRITE {
+            let doing = format!("{}: protection {}", self.subject(), self.prot);
+            calls.call(libc::SYS_mprotect, range(self.len(), self.prot as u64), doing);
+        }
+        if self.has("sl") {
+            calls.call(SYS_MSEAL, range(self.len(), 0), format!("{}: mseal", self.subject()));
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    fn vma(start: u64, end: u64) -> Vma {
+        Vma {
+            tid: 1,
+            start,
+            end,
+            prot: 3,
+            kind: Type::Anon,
+            flags: Vec::new(),
+            file: None,
+            offset: 0,
+            name: String::new(),
+            pages: 0,
+            guards: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_record_comes_back() {
+        let mut before = vma(0x1000, 0x3000);
+        before.add_flag("gd");
+        before.guards.push((0x2000, 1));
+        let after = Vma::parse(&before.record().unwrap()).unwrap();
+        assert_eq!((after.start, after.end, after.flags, after.guards), (0x1000, 0x3000, before.flags, before.guards));
+    }
+
+    #[test]
+    fn impossible_ranges_are_damage() {
+        for (start, end) in [(0x1000, 0x1000), (0x2000, 0x1000), (0x1001, 0x2000), (0x1000, 1 << 48)] {
+            assert!(Vma::parse(&vma(start, end).record().unwrap()).is_err(), "{start:x}-{end:x}");
+        }
+        let mut outside = vma(0x1000, 0x3000);
+        outside.guards.push((0x2000, u64::MAX));
+        assert!(Vma::parse(&outside.record().unwrap()).is_err());
+    }
+}

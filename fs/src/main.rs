@@ -1,0 +1,2 @@
+//! ckptfs.
+fn main() {}
