@@ -195,6 +195,13 @@ impl Stopped {
         self.stop
     }
 
+    /// PTRACE_INTERRUPT: it will stop again as soon as it is resumed, or behind the call that it is about to make.
+    pub fn interrupt(&self) -> Result<()> {
+        request(libc::PTRACE_INTERRUPT, self.tid, 0, 0)
+            .map(drop)
+            .map_err(|errno| failed("PTRACE_INTERRUPT", self.tid, errno))
+    }
+
     fn resume(mut self, how: libc::c_uint, signal: i32) -> Result<Running> {
         request(how, self.tid, 0, signal as usize).map_err(|errno| failed("resuming", self.tid, errno))?;
         self.armed = false;

@@ -227,10 +227,12 @@ impl Hijacked {
         regs.rax = call.nr as u64;
         regs.orig_rax = u64::MAX;
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
-        let syscall_stop = |stopped: &Stopped| stopped.stop() == Stop::Syscall;
-        self.run(&regs, Stopped::cont_to_syscall, syscall_stop)?;
+        self.run(&regs, Stopped::cont_to_syscall, |stopped| stopped.stop() == Stop::Syscall)?;
+        // Interrupted from here on, the task stops again behind the call, in the kernel's signal handling: the only place
+        // where it restarts a call by the registers that are put back. A syscall-exit-stop is not, and clears the request.
         let entered = self.task()?.regs()?;
-        self.run(&entered, Stopped::cont_to_syscall, syscall_stop)?;
+        self.task()?.interrupt()?;
+        self.run(&entered, |task| task.cont(0), |stopped| matches!(stopped.stop(), Stop::Interrupted | Stop::Group(_)))?;
         Ok(self.task()?.regs()?.rax.cast_signed())
     }
 }
@@ -523,20 +525,13 @@ impl Owned {
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
         task.set_regs(&regs)?;
         let entered = task.cont_to_syscall()?.wait_or_release(Instant::now() + PATIENCE)?;
-        let running = entered.cont_to_syscall()?;
+        let running = entered.cont(0)?;
         let deadline = Instant::now() + Duration::from_millis(200);
         while !asleep() && Instant::now() < deadline {
             std::thread::yield_now();
         }
         running.interrupt()?;
-        let mut stopped = running.wait_or_release(Instant::now() + PATIENCE)?;
-        if stopped.stop() == Stop::Syscall {
-            // The exit stop shows the result; the interrupt's own stop follows.
-            let regs = stopped.regs()?;
-            stopped = stopped.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
-            self.task.task = Some(stopped);
-            return Ok(regs);
-        }
+        let stopped = running.wait_or_release(Instant::now() + PATIENCE)?;
         let regs = stopped.regs()?;
         self.task.task = Some(stopped);
         Ok(regs)
