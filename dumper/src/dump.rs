@@ -7,14 +7,12 @@ use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::image::{PageRuns, Record};
 use crate::pages::{self, Kept};
-use crate::sys::fd::PidFd;
 use crate::sys::frame::FRAME_ROOM;
 use crate::sys::gadget;
 use crate::sys::memory::{MemFile, PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
-use crate::sys::query;
 use crate::sys::remote::{Batch, Entry, Injected, SCRATCH_LEN};
 use crate::task::asleep::Timers;
 use crate::task::attribute::{Asked, Look, Row, Scope};
@@ -314,17 +312,7 @@ pub fn refuse_reader(root: Pid, tree: &[Pid], reader: Option<Pid>) -> Result<()>
     }
 }
 
-/// Whether the process is still the same and alive.
-pub fn is_alive(pid: Pid) -> bool {
-    PidFd::open(pid).is_ok_and(|fd| fd.is_alive())
-}
-
 /// Nanoseconds since the epoch.
 pub fn epoch_ns(time: SystemTime) -> i64 {
     time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
-}
-
-/// CLOCK_MONOTONIC, ns.
-pub fn now_ns() -> u64 {
-    query::clock_ns(libc::CLOCK_MONOTONIC)
 }

@@ -11,7 +11,7 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::image::{Decoder, Header, Record, Sink};
 use crate::making::Making;
-use crate::sys::query;
+use crate::sys::fd::{self, PidFd};
 use crate::{Error, Kind, Pid, Result};
 
 /// One image that lives again.
@@ -101,18 +101,15 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>) {
             builder.making = None;
         }
         let restored = std::mem::take(&mut builder.restored);
-        roots.extend(restored.iter().map(|restored| restored.root));
+        // A root that has ended already is a zombie of ours until this pidfd is polled.
+        roots.extend(restored.iter().filter_map(|restored| PidFd::open(restored.root).ok()));
         let incomplete = decoder.finish().err();
         if outbox.send(Answer { result, restored, incomplete }).is_err() {
             break;
         }
     }
     drop(builder);
-    for root in roots {
-        if let Err(errno) = query::wait_ended(root) {
-            log::debug!("waiting for pid {root}: errno {errno}");
-        }
-    }
+    fd::reap(roots);
 }
 
 /// Turns the decoder's events into a process.

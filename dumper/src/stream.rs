@@ -3,7 +3,7 @@
 //!
 //! A read that continues another is sequential: from there on whole blocks are filled, two threads fill the next ones
 //! meanwhile, and a reader is given a slice of a block without a copy. Any other read goes straight to the layout and
-//! keeps nothing. Memory is bounded by [`BUFFERS`](block::BUFFERS) whatever the image's size; threads and memory come
+//! keeps nothing. Memory is bounded by a dozen blocks whatever the image's size; threads and memory come
 //! with the first sequential read, memory goes when the last byte is read, the threads go on Drop.
 //!
 //! Locks, in this order: table, workers, pool; a cell's state is locked last and never while taking another.
@@ -14,6 +14,7 @@ mod table;
 mod tests;
 
 use std::ops::{Deref, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -165,7 +166,8 @@ impl Stream {
             }
             let Some(running) = workers.get_or_insert_with(Workers::start).ready() else { break };
             let Some(job) = self.shared.claim(table, start, at) else { break };
-            // The channel has room for every cell; it refuses only if no worker is left (a page source panicked).
+            // The channel has room for every cell and its workers live as long as it does, so this does not happen;
+            // if it did, a reader would do the work.
             if let Err(refused) = running.jobs.try_send(job) {
                 let job = refused.into_inner();
                 table.remove(&job.cell);
@@ -182,7 +184,6 @@ impl Drop for Stream {
         let Some(Workers { jobs, threads }) = self.workers.get_mut().take() else { return };
         drop(jobs);
         for thread in threads {
-            // A worker that panicked has failed its block already.
             drop(thread.join());
         }
     }
@@ -195,7 +196,7 @@ impl Workers {
         for _ in 0..WORKERS {
             let queue: Receiver<Job> = queue.clone();
             let thread = std::thread::Builder::new().name("read-ahead".to_string());
-            match thread.spawn(move || queue.iter().for_each(Job::run)) {
+            match thread.spawn(move || queue.iter().for_each(Job::run_guarded)) {
                 Ok(thread) => threads.push(thread),
                 Err(error) => log::warn!("starting a read-ahead thread: {error}"),
             }
@@ -242,6 +243,11 @@ impl Shared {
 }
 
 impl Job {
+    /// As a worker does it: a page source that panics fails its block and not the jobs that wait in the channel.
+    fn run_guarded(self) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.run())));
+    }
+
     fn run(mut self) {
         let Some(mut buffer) = self.buffer.take() else { return };
         if self.shared.stopping.load(Ordering::Relaxed) {

@@ -20,8 +20,6 @@ pub const TAG: Tag = Tag(*b"FILE");
 pub struct Seen {
     /// "pid 812 fd 7": for every sentence.
     pub subject: String,
-    /// The link of /proc that leads to it.
-    pub link: String,
     /// What the link says.
     pub target: PathBuf,
     /// What it leads to.

@@ -108,7 +108,6 @@ mod tests {
         Seen {
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
-            link,
             stat: file.metadata().unwrap(),
             flags: libc::O_RDWR,
             position: 3,

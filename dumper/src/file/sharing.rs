@@ -130,7 +130,7 @@ impl Inner {
 fn look(subject: String, link: String, flags: i32, position: u64, info: Fields, must: bool) -> Result<Seen> {
     let target = proc::read_link(&link).on(|| subject.clone())?;
     let stat = std::fs::metadata(&link).map_err(|error| Error::io(format_args!("{subject}: stat"), &error))?;
-    Ok(Seen { subject, link, target, stat, flags, position, info, must_not_change: must })
+    Ok(Seen { subject, target, stat, flags, position, info, must_not_change: must })
 }
 
 /// What something is, for the sentence that refuses it.

@@ -38,12 +38,31 @@ impl PidFd {
         // SAFETY: just made, owned by nobody else.
         Ok(unsafe { OwnedFd::from_raw_fd(got as i32) })
     }
+}
 
-    /// Whether the process still exists (a zombie counts as gone).
-    pub fn is_alive(&self) -> bool {
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one live pollfd; no wait.
-        unsafe { libc::poll(&raw mut poll, 1, 0) == 0 }
+/// Reaps children of this thread as they end, until none is left.
+///
+/// By poll(2) and not by a sleeping waitpid(2): that would steal the ptrace-stops of a child that another thread of this
+/// daemon traces (kernel/exit.c, `wait_consider_task`: a tracer in the parent's own thread group).
+pub fn reap(mut children: Vec<PidFd>) {
+    while !children.is_empty() {
+        let poll = |child: &PidFd| libc::pollfd { fd: child.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut polls: Vec<libc::pollfd> = children.iter().map(poll).collect();
+        // SAFETY: a live array and its length.
+        if unsafe { libc::poll(polls.as_mut_ptr(), polls.len() as libc::nfds_t, -1) } < 0 {
+            continue;
+        }
+        let mut ended = polls.iter().map(|poll| poll.revents != 0);
+        children.retain(|child| {
+            if !ended.next().unwrap_or(false) {
+                return true;
+            }
+            let mut status = 0;
+            // SAFETY: `status` is a live local.
+            unsafe { libc::waitpid(child.pid, &raw mut status, libc::__WALL | libc::WNOHANG) };
+            log::info!("pid {}: ended with status {status:#x}", child.pid);
+            false
+        });
     }
 }
 

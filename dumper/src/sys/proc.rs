@@ -74,11 +74,6 @@ impl Stat {
         self.field(4) as Pid
     }
 
-    /// Start time after boot, in clock ticks: with the pid it names a process for good.
-    pub fn start_time(&self) -> u64 {
-        self.field(22)
-    }
-
     /// The signal sent to the parent at the end: 0 for a snapshot child.
     pub fn exit_signal(&self) -> u64 {
         self.field(38)

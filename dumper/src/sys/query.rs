@@ -20,12 +20,12 @@ pub fn wait_stopped(tid: Pid) -> std::result::Result<Option<i32>, i32> {
     }
 }
 
-/// waitpid(pid) until it has ended: the raw status.
+/// waitpid(pid) until a tracee of this thread that has been killed has ended: the raw status.
 pub fn wait_ended(pid: Pid) -> std::result::Result<i32, i32> {
     loop {
         let mut status = 0;
         // SAFETY: `status` is a live local.
-        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) };
+        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
         if got == pid && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status)) {
             return Ok(status);
         }

@@ -94,11 +94,6 @@ impl Batch {
         self.put(&vec![0; len])
     }
 
-    /// How many calls it has.
-    pub fn len(&self) -> usize {
-        self.calls.len()
-    }
-
     /// Whether it has none.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
@@ -232,7 +227,11 @@ impl Hijacked {
         // where it restarts a call by the registers that are put back. A syscall-exit-stop is not, and clears the request.
         let entered = self.task()?.regs()?;
         self.task()?.interrupt()?;
-        self.run(&entered, |task| task.cont(0), |stopped| matches!(stopped.stop(), Stop::Interrupted | Stop::Group(_)))?;
+        self.run(
+            &entered,
+            |task| task.cont(0),
+            |stopped| matches!(stopped.stop(), Stop::Interrupted | Stop::Group(_)),
+        )?;
         Ok(self.task()?.regs()?.rax.cast_signed())
     }
 }

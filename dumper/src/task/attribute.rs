@@ -8,7 +8,6 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Record, Tag};
-use crate::sys::fd::PidFd;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::proc::{Fields, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
@@ -254,11 +253,6 @@ impl Make<'_> {
     /// Makes the calls so far, now.
     pub fn flush(&mut self) -> Result<()> {
         self.batch.flush(self.owned)
-    }
-
-    /// A pidfd of the process.
-    pub fn pidfd(&self) -> Result<PidFd> {
-        PidFd::open(self.pid)
     }
 }
 

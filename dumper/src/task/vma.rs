@@ -159,14 +159,6 @@ impl Vma {
         Ok(())
     }
 
-    /// Adds a flag that smaps of a forked child cannot show.
-    pub fn add_flag(&mut self, code: &str) {
-        if !self.has(code) {
-            self.flags.push(code.to_owned());
-            self.flags.sort_unstable();
-        }
-    }
-
     fn has(&self, code: &str) -> bool {
         self.flags.iter().any(|have| have == code)
     }
@@ -284,7 +276,7 @@ mod tests {
     #[test]
     fn a_record_comes_back() {
         let mut before = vma(0x1000, 0x3000);
-        before.add_flag("gd");
+        before.flags.push("gd".into());
         before.guards.push((0x2000, 1));
         let after = Vma::parse(&before.record().unwrap()).unwrap();
         assert_eq!((after.start, after.end, after.flags, after.guards), (0x1000, 0x3000, before.flags, before.guards));

@@ -1,0 +1,259 @@
+//! Which processes belong to the mount.
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use ckptfs_dumper::{Doing, Error, Kind, Pid, Result};
+use parking_lot::Mutex;
+
+use crate::process::{ProcId, Process};
+
+/// What the mount was told to show.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Every process of the daemon's pid namespace.
+    All,
+    /// A process and its descendants.
+    Tree(ProcId),
+    /// The processes of a cgroup directory and of those below it.
+    Cgroup(PathBuf),
+}
+
+impl Target {
+    /// The tree of `pid`, which must be alive.
+    pub fn tree(pid: Pid) -> Result<Target> {
+        match Process::read(pid) {
+            Some(process) if !process.ended => Ok(Target::Tree(process.id)),
+            _ => Err(Error::new(Kind::NoProcess, format!("--tree {pid}: no such process"))),
+        }
+    }
+
+    /// The cgroup at `dir`, which must be one.
+    pub fn cgroup(dir: &Path) -> Result<Target> {
+        let dir = dir.canonicalize().doing(|| format!("--cgroup {}", dir.display()))?;
+        std::fs::metadata(dir.join("cgroup.procs"))
+            .doing(|| format!("--cgroup {}: not a cgroup: cgroup.procs", dir.display()))?;
+        Ok(Target::Cgroup(dir))
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::All => write!(f, "all"),
+            Target::Tree(root) => write!(f, "tree {}", root.pid),
+            Target::Cgroup(dir) => write!(f, "cgroup {}", dir.display()),
+        }
+    }
+}
+
+/// Tells whether a pid is one that nobody should see: a copy-on-write child of a snapshot.
+pub type Hidden = Box<dyn Fn(Pid) -> bool + Send + Sync>;
+
+/// The processes of a mount: always asked anew, so that no entry is stale.
+pub struct Container {
+    target: Target,
+    daemon: Pid,
+    hidden: Hidden,
+    /// What this mount restored. It belongs to a tree or cgroup although its parent is the daemon. A leaf lock.
+    restored: Mutex<Vec<ProcId>>,
+}
+
+impl Container {
+    /// The processes of `target`, without this process and without those that are `hidden`.
+    pub fn new(target: Target, hidden: Hidden) -> Container {
+        Container { target, daemon: std::process::id() as Pid, hidden, restored: Mutex::default() }
+    }
+
+    /// What it was told to show.
+    pub fn target(&self) -> &Target {
+        &self.target
+    }
+
+    /// Every member, by pid.
+    pub fn members(&self) -> Result<Vec<ProcId>> {
+        let everybody = Process::all()?;
+        let mut members: Vec<ProcId> = match &self.target {
+            Target::All => everybody.iter().map(|process| process.id).collect(),
+            Target::Tree(root) => below(&everybody, self.roots(Some(*root))).into_iter().collect(),
+            Target::Cgroup(dir) => {
+                let mut ids = below(&everybody, self.roots(None));
+                let pids: HashSet<Pid> = cgroup_pids(dir).into_iter().collect();
+                ids.extend(everybody.iter().map(|process| process.id).filter(|id| pids.contains(&id.pid)));
+                ids.into_iter().collect()
+            }
+        };
+        let visible: HashSet<ProcId> =
+            everybody.iter().filter(|process| self.is_visible(process)).map(|process| process.id).collect();
+        members.retain(|id| visible.contains(id));
+        members.sort_unstable();
+        Ok(members)
+    }
+
+    /// The member with this pid, if there is one now.
+    pub fn find(&self, pid: Pid) -> Option<ProcId> {
+        let process = Process::read(pid).filter(|process| self.is_visible(process))?;
+        let belongs = match &self.target {
+            Target::All => true,
+            Target::Tree(root) => is_below(process, &self.roots(Some(*root))),
+            Target::Cgroup(dir) => is_below(process, &self.roots(None)) || cgroup_pids(dir).contains(&pid),
+        };
+        belongs.then_some(process.id)
+    }
+
+    /// `root` and its descendants, without those that are hidden; `root` first. Empty once `root` is gone.
+    pub fn tree_of(&self, root: ProcId) -> Result<Vec<ProcId>> {
+        let everybody = Process::all()?;
+        let visible = |id: &ProcId| !(self.hidden)(id.pid) && id.pid != self.daemon;
+        let mut ids: Vec<ProcId> = below(&everybody, vec![root]).into_iter().filter(visible).collect();
+        ids.sort_unstable_by_key(|id| (*id != root, *id));
+        Ok(ids)
+    }
+
+    /// From now on these belong here too: this mount made them.
+    pub fn adopt(&self, pids: &[Pid]) {
+        let mut restored = self.restored.lock();
+        restored.retain(|id| id.is_alive());
+        restored.extend(pids.iter().filter_map(|&pid| Process::read(pid)).map(|process| process.id));
+    }
+
+    fn is_visible(&self, process: &Process) -> bool {
+        !process.kernel && !process.ended && process.id.pid != self.daemon && !(self.hidden)(process.id.pid)
+    }
+
+    fn roots(&self, root: Option<ProcId>) -> Vec<ProcId> {
+        root.into_iter().chain(self.restored.lock().iter().copied()).collect()
+    }
+}
+
+/// Those of `roots` that are among `everybody`, and all that descend from them.
+fn below(everybody: &[Process], roots: Vec<ProcId>) -> HashSet<ProcId> {
+    let mut children: HashMap<Pid, Vec<ProcId>> = HashMap::new();
+    for process in everybody {
+        children.entry(process.parent).or_default().push(process.id);
+    }
+    let present: HashSet<ProcId> = everybody.iter().map(|process| process.id).collect();
+    let mut found = HashSet::new();
+    let mut queue: Vec<ProcId> = roots.into_iter().filter(|id| present.contains(id)).collect();
+    while let Some(id) = queue.pop() {
+        if found.insert(id) {
+            queue.extend(children.get(&id.pid).into_iter().flatten());
+        }
+    }
+    found
+}
+
+/// Whether `process` is one of `roots` or descends from one: up the chain of parents, which ends at pid 1 or outside.
+fn is_below(process: Process, roots: &[ProcId]) -> bool {
+    let mut at = Some(process);
+    while let Some(process) = at {
+        if roots.contains(&process.id) {
+            return true;
+        }
+        // Parents are read one after the other while processes come and go: a child is never older than its parent,
+        // which also keeps reused pids from making a circle.
+        at = Process::read(process.parent).filter(|parent| parent.id.pid != 0 && parent.id.start <= process.id.start);
+        if at.is_some_and(|parent| parent.id == process.id) {
+            return false;
+        }
+    }
+    false
+}
+
+/// The pids of a cgroup and of those below it. A group that vanishes meanwhile has none.
+fn cgroup_pids(dir: &Path) -> Vec<Pid> {
+    let mut pids = Vec::new();
+    let mut dirs = vec![dir.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
+        // 0 stands for a process of a pid namespace that the daemon cannot see into.
+        pids.extend(text.lines().filter_map(|line| line.parse::<Pid>().ok()).filter(|&pid| pid > 0));
+        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                dirs.push(entry.path());
+            }
+        }
+    }
+    pids
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::testing::Sleeper;
+
+    fn container(target: Target) -> Container {
+        Container::new(target, Box::new(|_| false))
+    }
+
+    #[test]
+    fn a_tree_is_the_process_and_its_descendants_and_nobody_else() {
+        let (parent, stranger) = (Sleeper::with_child(), Sleeper::new());
+        let tree = container(Target::tree(parent.pid()).unwrap());
+        let pids: Vec<Pid> = tree.members().unwrap().iter().map(|id| id.pid).collect();
+        assert_eq!(pids.len(), 2, "{pids:?}");
+        assert!(pids.contains(&parent.pid()));
+        for pid in pids {
+            assert_eq!(tree.find(pid).unwrap().pid, pid);
+        }
+        assert_eq!(tree.find(stranger.pid()), None);
+        assert_eq!(tree.find(std::process::id() as Pid), None);
+        let root = tree.find(parent.pid()).unwrap();
+        assert_eq!(tree.tree_of(root).unwrap()[0], root);
+    }
+
+    #[test]
+    fn the_dead_and_zombies_are_gone_and_a_restored_process_comes_back() {
+        let mut victim = Sleeper::new();
+        let tree = container(Target::tree(victim.pid()).unwrap());
+        assert!(tree.find(victim.pid()).is_some());
+        victim.kill_unreaped();
+        assert_eq!(tree.find(victim.pid()), None, "a zombie is nobody");
+        assert!(tree.members().unwrap().is_empty());
+        let restored = Sleeper::new();
+        assert_eq!(tree.find(restored.pid()), None);
+        tree.adopt(&[restored.pid()]);
+        assert_eq!(tree.members().unwrap(), [tree.find(restored.pid()).unwrap()]);
+    }
+
+    #[test]
+    fn all_means_everybody_but_the_daemon_the_kernel_and_the_hidden() {
+        let (seen, unseen) = (Sleeper::new(), Sleeper::new());
+        let hidden = unseen.pid();
+        let all = Container::new(Target::All, Box::new(move |pid| pid == hidden));
+        let pids: Vec<Pid> = all.members().unwrap().iter().map(|id| id.pid).collect();
+        assert!(pids.contains(&seen.pid()) && pids.is_sorted());
+        assert!(!pids.contains(&hidden) && !pids.contains(&(std::process::id() as Pid)));
+        assert!(all.find(seen.pid()).is_some() && all.find(hidden).is_none());
+        let tree = Container::new(Target::tree(hidden).unwrap(), Box::new(move |pid| pid == hidden));
+        assert!(tree.members().unwrap().is_empty(), "hidden wins over the tree");
+    }
+
+    #[test]
+    fn targets_that_are_not_there_are_refused_by_name() {
+        let gone = Sleeper::new().into_dead();
+        assert_eq!(Target::tree(gone).unwrap_err().to_string(), format!("--tree {gone}: no such process"));
+        let folder = tempfile::tempdir().unwrap();
+        let text = Target::cgroup(folder.path()).unwrap_err().to_string();
+        assert!(text.contains("not a cgroup") && text.contains(folder.path().to_str().unwrap()), "{text}");
+    }
+
+    #[test]
+    fn a_cgroup_is_read_with_those_below_it() {
+        let (upper, lower, outside) = (Sleeper::new(), Sleeper::new(), Sleeper::new());
+        // A directory that looks like a cgroup: what is under test is the reading.
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        std::fs::write(folder.path().join("cgroup.procs"), format!("0\n{}\n", upper.pid())).unwrap();
+        std::fs::write(folder.path().join("sub/cgroup.procs"), format!("{}\n", lower.pid())).unwrap();
+        let group = container(Target::cgroup(folder.path()).unwrap());
+        let mut pids: Vec<Pid> = group.members().unwrap().iter().map(|id| id.pid).collect();
+        pids.sort_unstable();
+        let mut wanted = [upper.pid(), lower.pid()];
+        wanted.sort_unstable();
+        assert_eq!(pids, wanted);
+        assert!(group.find(lower.pid()).is_some() && group.find(outside.pid()).is_none());
+    }
+}

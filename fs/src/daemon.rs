@@ -1,0 +1,55 @@
+//! The background: a mount that goes on when the command has returned.
+//!
+//! The command starts itself again with [`STAGE`], which leaves the terminal, mounts, and writes one byte to its standard
+//! output when the mount answers. Until then it says what fails on the terminal's standard error, and its exit status is
+//! the command's. (A bare fork(2) would do with less, but Rust cannot vouch for what runs between it and an exec.)
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, Stdio};
+
+use ckptfs_dumper::{Doing, Result};
+
+/// The hidden flag of the daemon's own command line.
+const STAGE: &str = "--daemon-stage";
+
+/// Starts the daemon with this command's arguments, of which the first is `mount`, and returns when its mount answers, or with its exit
+/// status when it failed.
+pub fn start(mut args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+    // The link names the program even when its file was replaced or is out of this process's sight.
+    let mut command = Command::new("/proc/self/exe");
+    command.arg0("ckptfs").args(args.next()).arg(STAGE).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut daemon = command.spawn().doing(|| "starting the daemon")?;
+    let mut ready = [0];
+    let answers = match daemon.stdout.take() {
+        Some(mut pipe) => pipe.read(&mut ready).doing(|| "waiting for the daemon")?,
+        None => 0,
+    };
+    if answers > 0 {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let status = daemon.wait().doing(|| "waiting for the daemon")?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0).unwrap_or(1)))
+}
+
+/// The daemon leaves its starter's session and directory. It must have no other thread yet.
+pub fn detach() -> Result<()> {
+    // Started through a link, it would be called "exe" in ps(1).
+    nix::sys::prctl::set_name(c"ckptfs").doing(|| "setting the daemon's name")?;
+    nix::unistd::setsid().doing(|| "leaving the session")?;
+    std::env::set_current_dir("/").doing(|| "leaving for /")
+}
+
+/// The mount answers: tells the starter, and lets go of its terminal.
+pub fn ready() -> Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null")?;
+    let mut out = std::io::stdout();
+    // The starter may be gone; the mount stands all the same.
+    if let Err(error) = out.write_all(b"\n").and_then(|()| out.flush()) {
+        log::warn!("telling the starter: {error}");
+    }
+    nix::unistd::dup2_stdout(&null).doing(|| "redirecting standard output")?;
+    nix::unistd::dup2_stderr(&null).doing(|| "redirecting standard error")
+}

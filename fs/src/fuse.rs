@@ -1,0 +1,368 @@
+//! fuser's calls -> the tree -> replies. Nothing is decided here but the errno.
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ckptfs_dumper::{Kind, Pid, Result};
+use fuser::{
+    BsdFileFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation, INodeNo, InitFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::jobs::Jobs;
+use crate::tree::{Access, Attr, Tree};
+
+/// Largest read and write of one request.
+const MAX_REQUEST: u32 = 1 << 20;
+
+/// `st_blksize`: the unit in which cat(1) and cp(1) read.
+const BLOCK_SIZE: u32 = 1 << 20;
+
+/// How many requests the kernel may have under way that nobody waits for (releases, read-ahead).
+const MAX_BACKGROUND: u16 = 64;
+
+/// Nothing is cached: processes come and go.
+const NO_TIME: Duration = Duration::ZERO;
+
+/// The errno that a caller sees. The only place where that is decided.
+pub fn errno(kind: Kind) -> i32 {
+    match kind {
+        Kind::Unsupported => libc::EOPNOTSUPP,
+        Kind::Busy => libc::EBUSY,
+        Kind::Deadlock => libc::EDEADLK,
+        Kind::NoProcess => libc::ESRCH,
+        Kind::Damaged => libc::EINVAL,
+        Kind::PidTaken => libc::EEXIST,
+        Kind::NotFound => libc::ENOENT,
+        Kind::SnapshotLost => libc::EIO,
+        Kind::System(errno) => errno,
+    }
+}
+
+/// Its name, for texts: "EBUSY".
+pub fn errno_name(kind: Kind) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno(kind)))
+}
+
+/// The file system that fuser serves.
+pub struct Fuse {
+    tree: Arc<Tree>,
+    jobs: Arc<Jobs>,
+}
+
+impl Fuse {
+    /// Serves `tree`; what takes its time runs as one of `jobs`, so that nobody else waits for it.
+    pub fn new(tree: Arc<Tree>, jobs: Arc<Jobs>) -> Fuse {
+        Fuse { tree, jobs }
+    }
+}
+
+fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino),
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: attr.time,
+        mtime: attr.time,
+        ctime: attr.time,
+        crtime: attr.time,
+        kind: kind(attr.directory),
+        perm: attr.mode,
+        nlink: 1,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: 0,
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+fn kind(directory: bool) -> FileType {
+    if directory { FileType::Directory } else { FileType::RegularFile }
+}
+
+fn code(error: &ckptfs_dumper::Error) -> Errno {
+    Errno::from_i32(errno(error.kind()))
+}
+
+fn opened(reply: ReplyOpen, result: Result<u64>) {
+    match result {
+        Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+fn written(reply: ReplyWrite, result: Result<()>, len: usize) {
+    match result {
+        // A request is MAX_REQUEST at most.
+        Ok(()) => reply.written(len as u32),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+fn done(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+impl Filesystem for Fuse {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // What the kernel lacks or bounds otherwise, we do without: the nearest value is the answer in the error.
+        let _ = config.set_max_write(MAX_REQUEST);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        let wanted =
+            InitFlags::FUSE_ATOMIC_O_TRUNC | InitFlags::FUSE_PARALLEL_DIROPS | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
+        let _ = config.add_capabilities(wanted & config.capabilities());
+        Ok(())
+    }
+
+    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        match self.tree.lookup(parent.0, name) {
+            Ok(attr) => reply.entry(&NO_TIME, &file_attr(&attr), Generation(0)),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.tree.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        match self.tree.attr(ino.0) {
+            Ok(attr) => reply.attr(&NO_TIME, &file_attr(&attr)),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let result = match size {
+            Some(size) if mode.is_none() && uid.is_none() && gid.is_none() => self.tree.truncate(ino.0, size),
+            _ => return reply.error(Errno::EPERM),
+        };
+        match result {
+            Ok(attr) => reply.attr(&NO_TIME, &file_attr(&attr)),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let mode = flags.acc_mode();
+        let access = Access {
+            write: mode != OpenAccMode::O_RDONLY,
+            read: mode != OpenAccMode::O_WRONLY,
+            append: flags.0 & libc::O_APPEND != 0,
+        };
+        let (ino, reader) = (ino.0, req.pid() as Pid);
+        if self.tree.open_blocks(ino) {
+            let tree = Arc::clone(&self.tree);
+            self.jobs.run(move || opened(reply, tree.open(ino, access, reader)));
+        } else {
+            opened(reply, self.tree.open(ino, access, reader));
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        match self.tree.read(fh.0, offset, size as usize) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        if self.tree.write_blocks(fh.0) {
+            let (tree, data) = (Arc::clone(&self.tree), data.to_vec());
+            self.jobs.run(move || written(reply, tree.write(fh.0, offset, &data), data.len()));
+        } else {
+            written(reply, self.tree.write(fh.0, offset, data), data.len());
+        }
+    }
+
+    fn lseek(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let data = match whence {
+            libc::SEEK_DATA => true,
+            libc::SEEK_HOLE => false,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        match self.tree.seek(fh.0, offset, data) {
+            Ok(offset) => reply.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        done(reply, self.tree.flush(fh.0));
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.tree.release(fh.0);
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let access = Access { write: false, read: true, append: false };
+        match self.tree.open(ino.0, access, 0) {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let entries = match self.tree.read_directory(ino.0, fh.0, offset == 0) {
+            Ok(entries) => entries,
+            Err(error) => return reply.error(code(&error)),
+        };
+        // An entry's offset is where to go on behind it. "." and ".." come first; nobody asks for the number of "..".
+        let dots = [(ino.0, true, "."), (ino.0, true, "..")];
+        let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_str()));
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (at, (number, directory, name)) in dots.into_iter().chain(rest).enumerate().skip(from) {
+            if reply.add(INodeNo(number), at as u64 + 1, kind(directory), name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.tree.release(fh.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        reply.statfs(0, 0, 0, 0, 0, BLOCK_SIZE, 255, BLOCK_SIZE);
+    }
+
+    // The shape of the tree is the processes': nothing is made, removed or renamed in it by hand. Said here one by one,
+    // because fuser's own answer (ENOSYS) is logged as a thing forgotten.
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, _rdev: u32, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _target: &Path, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: &OsStr,
+        _newparent: INodeNo,
+        _newname: &OsStr,
+        _flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _newparent: INodeNo, _newname: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, _flags: i32, reply: ReplyCreate) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _size: u32, reply: ReplyXattr) {
+        // The kernel takes ENOSYS for "never": it asks once and then says EOPNOTSUPP by itself.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _: &Request, _: INodeNo, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_the_errnos_that_the_manual_promises() {
+        let table = [
+            (Kind::Unsupported, "EOPNOTSUPP"),
+            (Kind::Busy, "EBUSY"),
+            (Kind::Deadlock, "EDEADLK"),
+            (Kind::NoProcess, "ESRCH"),
+            (Kind::Damaged, "EINVAL"),
+            (Kind::PidTaken, "EEXIST"),
+            (Kind::NotFound, "ENOENT"),
+            (Kind::SnapshotLost, "EIO"),
+            (Kind::System(libc::ENOMEM), "ENOMEM"),
+        ];
+        for (kind, name) in table {
+            assert_eq!(errno_name(kind), name);
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Inode numbers <-> nodes.
+
+use std::collections::HashMap;
+
+use parking_lot::Mutex;
+
+use crate::node::Node;
+use crate::process::ProcId;
+
+/// The root's number, by the protocol (FUSE_ROOT_ID).
+pub const ROOT: u64 = 1;
+
+/// The table of inode numbers: each is given once and never again.
+///
+/// A process's files keep their numbers for its whole life, looked up or not, so that two listings agree. When it is
+/// gone, a row stays only for as long as the kernel holds the number.
+pub struct Inodes {
+    /// A leaf lock.
+    table: Mutex<Table>,
+}
+
+struct Table {
+    next: u64,
+    nodes: HashMap<u64, Row>,
+    numbers: HashMap<Node, u64>,
+}
+
+struct Row {
+    node: Node,
+    /// How often the kernel was told the number and has not forgotten it.
+    lookups: u64,
+}
+
+impl Inodes {
+    /// The root alone.
+    pub fn new() -> Inodes {
+        let root = Row { node: Node::Root, lookups: 0 };
+        let table = Table { next: ROOT + 1, nodes: [(ROOT, root)].into(), numbers: [(Node::Root, ROOT)].into() };
+        Inodes { table: Mutex::new(table) }
+    }
+
+    /// The node of a number that the kernel holds.
+    pub fn node(&self, number: u64) -> Option<Node> {
+        self.table.lock().nodes.get(&number).map(|row| row.node)
+    }
+
+    /// The number of a node.
+    pub fn number(&self, node: Node) -> u64 {
+        self.table.lock().number(node)
+    }
+
+    /// Whether the node has a number: it was listed or looked up, and not pruned since.
+    pub fn knows(&self, node: Node) -> bool {
+        self.table.lock().numbers.contains_key(&node)
+    }
+
+    /// The number of a node, which the kernel from now on holds once more.
+    pub fn look_up(&self, node: Node) -> u64 {
+        let mut table = self.table.lock();
+        let number = table.number(node);
+        if let Some(row) = table.nodes.get_mut(&number) {
+            row.lookups += 1;
+        }
+        number
+    }
+
+    /// The kernel forgets `count` lookups; `is_alive` tells whether a process may still be listed.
+    pub fn forget(&self, number: u64, count: u64, is_alive: impl Fn(ProcId) -> bool) {
+        let mut table = self.table.lock();
+        let Some(row) = table.nodes.get_mut(&number) else { return };
+        row.lookups = row.lookups.saturating_sub(count);
+        if row.lookups == 0 && row.node.process().is_some_and(|id| !is_alive(id)) {
+            let node = row.node;
+            table.nodes.remove(&number);
+            table.numbers.remove(&node);
+        }
+    }
+
+    /// Drops the rows that the kernel does not hold and that `keep` denies.
+    pub fn prune(&self, keep: impl Fn(Node) -> bool) {
+        let mut table = self.table.lock();
+        let Table { nodes, numbers, .. } = &mut *table;
+        nodes.retain(|_, row| row.lookups > 0 || row.node == Node::Root || keep(row.node));
+        numbers.retain(|_, number| nodes.contains_key(number));
+    }
+
+    #[cfg(test)]
+    fn len(&self) -> usize {
+        self.table.lock().nodes.len()
+    }
+}
+
+impl Table {
+    fn number(&mut self, node: Node) -> u64 {
+        let Table { next, nodes, numbers } = self;
+        *numbers.entry(node).or_insert_with(|| {
+            let number = *next;
+            *next += 1;
+            nodes.insert(number, Row { node, lookups: 0 });
+            number
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::node::File;
+
+    fn id(pid: i32, start: u64) -> ProcId {
+        ProcId { pid, start }
+    }
+
+    #[test]
+    fn numbers_are_unique_and_stay() {
+        let inodes = Inodes::new();
+        assert_eq!(inodes.number(Node::Root), ROOT);
+        let image = Node::File(id(5, 1), File::Image);
+        let number = inodes.number(image);
+        assert_ne!(number, inodes.number(Node::File(id(5, 2), File::Image)), "another life of the pid");
+        assert_ne!(number, inodes.number(Node::Folder(id(5, 1))));
+        assert_eq!(inodes.look_up(image), number);
+        assert!(inodes.knows(image) && !inodes.knows(Node::Vmas(id(5, 1))));
+        assert_eq!(inodes.node(number), Some(image));
+        inodes.forget(number, 1, |_| true);
+        assert_eq!(inodes.number(image), number, "forgotten, but it lives");
+    }
+
+    #[test]
+    fn rows_of_the_dead_go_with_the_last_lookup_and_no_sooner() {
+        let inodes = Inodes::new();
+        let folder = Node::Folder(id(5, 1));
+        let number = inodes.look_up(folder);
+        inodes.look_up(folder);
+        inodes.prune(|_| false);
+        inodes.forget(number, 1, |_| false);
+        assert_eq!(inodes.node(number), Some(folder));
+        inodes.forget(number, 1, |_| false);
+        assert_eq!(inodes.node(number), None);
+        assert_eq!(inodes.len(), 1);
+        assert_ne!(inodes.number(folder), number, "no number comes twice");
+        inodes.prune(|_| false);
+        assert_eq!((inodes.len(), inodes.number(Node::Root)), (1, ROOT));
+    }
+}

@@ -1,0 +1,103 @@
+//! `ckptfs verify` and `ckptfs inspect`: is an image whole, and what is in it. Both read a stream from front to back in
+//! constant memory and know no kind of record: what a later version stores shows up by itself.
+
+mod json;
+mod table;
+
+use std::io::{ErrorKind, Read, Write};
+
+use ckptfs_dumper::image::{Decoder, Header, PAGE_SIZE, Record, Sink};
+use ckptfs_dumper::{Context, Doing, Error, Result};
+
+/// Reads all of `input` (called `name` in every message) and writes one line if it is whole: how many images, records,
+/// pages and bytes. The error says at which offset it is not.
+pub fn verify(input: &mut dyn Read, name: &str, out: &mut dyn Write) -> Result<()> {
+    let mut totals = Totals::default();
+    feed(input, name, &mut totals)?;
+    writeln!(out, "{name}: whole: {totals}").doing(|| "writing the result")
+}
+
+/// Writes what is in `input` (called `name` in every message): tables for a person, or one JSON document. Of a damaged
+/// image what stands before the damage is written, and the error says where that is.
+pub fn inspect(input: &mut dyn Read, name: &str, json: bool, out: &mut dyn Write) -> Result<()> {
+    if json {
+        let mut document = json::Document::new(out)?;
+        let end = feed(input, name, &mut document);
+        document.close(end.as_ref().err())?;
+        return end;
+    }
+    let mut tables = table::Tables::new(out);
+    let end = feed(input, name, &mut tables);
+    tables.close()?;
+    end
+}
+
+/// Decodes all of `input` into `sink`.
+fn feed(input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()> {
+    let mut decoder = Decoder::new();
+    let mut buf = vec![0; 1 << 20];
+    loop {
+        let len = match input.read(&mut buf) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::io(format!("{name}: reading at offset {}", decoder.offset()), &error)),
+        };
+        decoder.push(&buf[..len], sink).on(|| name)?;
+    }
+    if decoder.offset() == 0 {
+        return Err(Error::damaged(format!("{name}: offset 0: empty: there is no image")));
+    }
+    decoder.finish().on(|| name)
+}
+
+/// What was counted so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    images: u64,
+    records: u64,
+    pages: u64,
+    bytes: u64,
+}
+
+impl std::fmt::Display for Totals {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut separator = "";
+        for (count, what) in
+            [(self.images, "image"), (self.records, "record"), (self.pages, "page"), (self.bytes, "byte")]
+        {
+            write!(f, "{separator}{count} {what}{}", if count == 1 { "" } else { "s" })?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+impl Sink for Totals {
+    fn header(&mut self, _: &Header) -> Result<()> {
+        Ok(())
+    }
+
+    fn record(&mut self, _: Record) -> Result<()> {
+        self.records += 1;
+        Ok(())
+    }
+
+    fn pages(&mut self, _: u64, bytes: &[u8]) -> Result<()> {
+        self.pages += bytes.len() as u64 / PAGE_SIZE;
+        Ok(())
+    }
+
+    fn end_of_pages(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, total: u64) -> Result<()> {
+        self.images += 1;
+        self.bytes += total;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

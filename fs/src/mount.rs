@@ -1,0 +1,206 @@
+//! A mount from its beginning to its end: the kernel's side, the session, signals.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ckptfs_dumper::{Context, Doing, Error, Kind, Options, Result};
+use fuser::{Config, Session, SessionACL};
+use nix::mount::{MntFlags, mount, umount2};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+
+use crate::container::{Container, Target};
+use crate::fuse::Fuse;
+use crate::jobs::Jobs;
+use crate::options::MountOptions;
+use crate::tree::Tree;
+
+const DEVICE: &str = "/dev/fuse";
+
+/// Threads that answer the kernel. What blocks runs beside them (jobs.rs); these copy.
+const THREADS: usize = 8;
+
+/// STATX_MNT_ID_UNIQUE of `linux/stat.h` (Linux 6.8): an id that no later mount gets.
+const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// What a mount is made of.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Where; absolute.
+    pub mountpoint: PathBuf,
+    /// Whom it shows.
+    pub target: Target,
+    /// How.
+    pub options: MountOptions,
+}
+
+/// Mounts, says `ready` once the mount answers, and serves it until it is unmounted by anybody or a signal.
+pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    // Before any thread: from here on a signal is a request, not an end.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing(|| "catching signals")?;
+    let tree = Arc::new(tree(plan)?);
+    let jobs = Arc::new(Jobs::default());
+    let (device, mounted) = Mounted::new(plan)?;
+    let mounted = Arc::new(mounted);
+
+    let mut config = Config::default();
+    config.n_threads = Some(THREADS);
+    config.clone_fd = true;
+    config.acl = if plan.options.allow_other { SessionACL::All } else { SessionACL::Owner };
+    let failed = || format!("mounting {}: starting the session", plan.mountpoint.display());
+    let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&jobs));
+    let session = Session::from_fd(fuse, device, config.acl, config).doing(failed)?;
+    let session = session.spawn().doing(failed)?;
+
+    let stop = signals.handle();
+    let unmounter = Arc::clone(&mounted);
+    let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || {
+        for signal in signals.forever() {
+            log::info!("signal {signal}: unmounting");
+            if let Err(error) = unmounter.unmount() {
+                log::error!("{error}");
+            }
+        }
+    });
+    let watcher = watcher.doing(|| "starting a thread")?;
+
+    std::fs::metadata(&plan.mountpoint).doing(|| format!("mounting {}: asking it", plan.mountpoint.display()))?;
+    log::info!("{}: mounted, showing {}", plan.mountpoint.display(), plan.target);
+    ready()?;
+
+    let ended = session.join().doing(|| format!("serving {}", plan.mountpoint.display()));
+    stop.close();
+    if watcher.join().is_err() {
+        log::error!("the thread that waits for signals has panicked");
+    }
+    // A dump under way ends by itself, and what it stopped goes on.
+    if !jobs.wait(plan.options.freeze_timeout + Duration::from_secs(1)) {
+        log::warn!("a request did not end in time");
+    }
+    // Snapshots and frozen trees go with the tree, before the process does.
+    drop(tree);
+    log::info!("{}: unmounted", plan.mountpoint.display());
+    ended
+}
+
+fn tree(plan: &Plan) -> Result<Tree> {
+    let cgroup = match &plan.target {
+        Target::Cgroup(dir) => Some(dir.clone()),
+        Target::All | Target::Tree(_) => None,
+    };
+    let options = Options { freeze_timeout: plan.options.freeze_timeout, cgroup };
+    let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
+    Tree::new(container, options, plan.mountpoint.display().to_string())
+}
+
+/// A path that can be mounted on, absolute and without links.
+pub fn mountpoint(path: &Path) -> Result<PathBuf> {
+    let doing = || format!("mounting {}", path.display());
+    let absolute = path.canonicalize().doing(doing)?;
+    let facts = std::fs::metadata(&absolute).doing(doing)?;
+    if facts.is_dir() { Ok(absolute) } else { Err(Error::os(doing(), libc::ENOTDIR)) }
+}
+
+/// The kernel's side of a mount. Unmounts on Drop, if nobody else has.
+struct Mounted {
+    mountpoint: PathBuf,
+    /// Tells this mount from another at the same place.
+    id: u64,
+}
+
+impl Mounted {
+    /// Mounts (mount(2), fuse(4)) and gives the descriptor that the kernel's requests come from.
+    ///
+    /// fuser's own way tries fusermount3 where mount(2) is not permitted; who may not mount may not freeze and restore
+    /// either, and the errno of the first try is the better answer.
+    fn new(plan: &Plan) -> Result<(OwnedFd, Mounted)> {
+        let MountOptions { flags, fsname, allow_other, .. } = &plan.options;
+        let mountpoint = &plan.mountpoint;
+        let doing = || format!("mounting {}", mountpoint.display());
+        let device = File::options().read(true).write(true).open(DEVICE).doing(|| DEVICE).on(doing)?;
+        let mut data = format!(
+            "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
+            device.as_raw_fd(),
+            nix::unistd::geteuid(),
+            nix::unistd::getegid(),
+        );
+        if *allow_other {
+            data.push_str(",allow_other");
+        }
+        mount(Some(fsname.as_str()), mountpoint, Some("fuse.ckptfs"), *flags, Some(data.as_str())).doing(doing)?;
+        match mount_id(mountpoint) {
+            Ok(id) => Ok((OwnedFd::from(device), Mounted { mountpoint: mountpoint.clone(), id })),
+            Err(error) => {
+                // The descriptor is the last holder of the connection: a lazy unmount leaves nothing behind.
+                umount2(mountpoint, MntFlags::MNT_DETACH).doing(doing)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Unmounts, unless that has happened. Whoever still stands in the mount loses it (ENOTCONN).
+    fn unmount(&self) -> Result<()> {
+        let doing = || format!("unmounting {}", self.mountpoint.display());
+        match mount_id(&self.mountpoint) {
+            Ok(id) if id == self.id => {}
+            _ => return Ok(()),
+        }
+        match umount2(&self.mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
+            // MNT_FORCE aborts the connection: all requests end, and so does the session.
+            Err(nix::Error::EBUSY) => {
+                umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).doing(doing)
+            }
+            result => result.doing(doing),
+        }
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        if let Err(error) = self.unmount() {
+            log::error!("{error}");
+        }
+    }
+}
+
+/// The id of the mount that stands at `path`, asked of the kernel alone (statx(2), AT_STATX_DONT_SYNC).
+fn mount_id(path: &Path) -> Result<u64> {
+    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
+    let facts = statx(CWD, path, flags, MNT_ID_UNIQUE)
+        .map_err(|errno| Error::os(format!("statx of {}", path.display()), errno.raw_os_error()))?;
+    if facts.stx_mask & MNT_ID_UNIQUE.bits() == 0 {
+        let sentence = "statx(2) knows no unique mount ids: Linux 6.8 or newer is needed";
+        return Err(Error::new(Kind::System(libc::ENOSYS), sentence));
+    }
+    Ok(facts.stx_mnt_id)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_mountpoint_is_a_directory_that_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(mountpoint(&folder.path().join(".")).unwrap(), folder.path().canonicalize().unwrap());
+        let missing = folder.path().join("missing");
+        let text = mountpoint(&missing).unwrap_err().to_string();
+        assert_eq!(text, format!("mounting {}: no such file or directory", missing.display()));
+        let file = folder.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let text = mountpoint(&file).unwrap_err().to_string();
+        assert_eq!(text, format!("mounting {}: not a directory", file.display()));
+    }
+
+    #[test]
+    fn two_mounts_have_two_ids_and_one_has_one() {
+        let id = |path: &str| mount_id(Path::new(path)).unwrap();
+        assert_eq!(id("/proc"), id("/proc/self"));
+        assert_ne!(id("/proc"), id("/dev"));
+    }
+}

@@ -1,0 +1,129 @@
+//! The `-o` options of `ckptfs mount`.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ckptfs_dumper::{Error, Kind, Result};
+use nix::mount::MsFlags;
+
+/// What `-o` decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountOptions {
+    /// How long a tree may take to stop.
+    pub freeze_timeout: Duration,
+    /// Whether other users than the daemon's may look in. The files' modes decide the rest.
+    pub allow_other: bool,
+    /// The first column of `mount`'s list.
+    pub fsname: String,
+    /// Where a background daemon logs, instead of to syslog.
+    pub log: Option<PathBuf>,
+    /// mount(2)'s flags.
+    pub flags: MsFlags,
+}
+
+/// What the message about an unknown option lists.
+const KNOWN: &str =
+    "freeze-timeout=SECONDS, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
+
+impl MountOptions {
+    /// Reads the lists that were given, the later ones winning. `root`: whether the daemon runs as root, which may
+    /// (and so does, unless told otherwise) let others in.
+    pub fn parse(lists: &[String], root: bool) -> Result<MountOptions> {
+        let mut options = MountOptions {
+            freeze_timeout: Duration::from_secs(5),
+            allow_other: root,
+            fsname: "ckptfs".into(),
+            log: None,
+            flags: MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
+        };
+        for option in lists.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty()) {
+            options.set(option)?;
+        }
+        Ok(options)
+    }
+
+    fn set(&mut self, option: &str) -> Result<()> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        match (name, value) {
+            ("freeze-timeout", Some(value)) => self.freeze_timeout = seconds(option, value)?,
+            ("log", Some(value)) if !value.is_empty() => self.log = Some(value.into()),
+            ("fsname", Some(value)) if !value.is_empty() => self.fsname = value.into(),
+            ("allow_other", None) => self.allow_other = true,
+            ("no_allow_other", None) => self.allow_other = false,
+            ("ro", None) => self.flags.insert(MsFlags::MS_RDONLY),
+            ("rw", None) => self.flags.remove(MsFlags::MS_RDONLY),
+            ("noexec", None) => self.flags.insert(MsFlags::MS_NOEXEC),
+            ("exec", None) => self.flags.remove(MsFlags::MS_NOEXEC),
+            ("noatime", None) => self.flags.insert(MsFlags::MS_NOATIME),
+            // What always holds here, and what fstab(5) says to others.
+            (
+                "defaults" | "default_permissions" | "nosuid" | "nodev" | "auto" | "noauto" | "nofail" | "_netdev",
+                None,
+            ) => {}
+            ("subtype", Some("ckptfs")) => {}
+            (name, _) if name.starts_with("x-") => {}
+            ("freeze-timeout" | "log" | "fsname", _) => {
+                return Err(usage(format!("-o {name}: needs a value: {name}=...")));
+            }
+            _ => return Err(usage(format!("-o {option}: unknown option (known: {KNOWN})"))),
+        }
+        Ok(())
+    }
+}
+
+fn seconds(option: &str, value: &str) -> Result<Duration> {
+    let seconds = value.parse::<f64>().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    seconds
+        .filter(|timeout| !timeout.is_zero() && *timeout <= Duration::from_secs(3600))
+        .ok_or_else(|| usage(format!("-o {option}: not a number of seconds above 0 and up to 3600")))
+}
+
+fn usage(sentence: String) -> Error {
+    Error::new(Kind::System(libc::EINVAL), sentence)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(text: &str) -> Result<MountOptions> {
+        MountOptions::parse(&[text.to_owned()], true)
+    }
+
+    #[test]
+    fn nothing_said_is_the_documented_default() {
+        let options = MountOptions::parse(&[], true).unwrap();
+        assert_eq!(options.freeze_timeout, Duration::from_secs(5));
+        assert!(options.allow_other && options.log.is_none() && options.fsname == "ckptfs");
+        assert_eq!(options.flags, MsFlags::MS_NOSUID | MsFlags::MS_NODEV);
+        assert!(!MountOptions::parse(&[], false).unwrap().allow_other);
+        assert_eq!(parse("defaults,nosuid,nodev,default_permissions,,x-systemd.automount").unwrap(), options);
+    }
+
+    #[test]
+    fn later_ones_win() {
+        let lists = ["ro,fsname=a,freeze-timeout=2".to_owned(), "rw,fsname=b=c,freeze-timeout=0.25".to_owned()];
+        let options = MountOptions::parse(&lists, true).unwrap();
+        assert_eq!((options.fsname.as_str(), options.freeze_timeout), ("b=c", Duration::from_millis(250)));
+        assert!(!options.flags.contains(MsFlags::MS_RDONLY));
+        assert!(parse("ro").unwrap().flags.contains(MsFlags::MS_RDONLY));
+        assert!(!parse("allow_other,no_allow_other").unwrap().allow_other);
+        assert_eq!(parse("log=/var/log/c").unwrap().log, Some("/var/log/c".into()));
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named() {
+        for bad in ["bogus", "bogus=1", "ro=1", "allow_other=1", "freeze-timeout", "fsname=", "log", "suid", "dev"] {
+            let text = parse(bad).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("-o {}", bad.trim_end_matches('='))), "{bad}: {text}");
+        }
+        for bad in ["0", "-1", "x", "", "1e9", "inf", "NaN", "5s"] {
+            let text = parse(&format!("freeze-timeout={bad}")).unwrap_err().to_string();
+            assert!(text.contains("seconds"), "{bad}: {text}");
+        }
+    }
+}

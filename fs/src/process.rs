@@ -1,0 +1,248 @@
+//! One process as /proc tells it without disturbing it: who it is, whose it is, and how large its files may be.
+//!
+//! Everything here answers `None` for a process that is gone; nobody is stopped, and no page of anybody is read.
+
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, SystemTime};
+
+use ckptfs_dumper::{Doing, Pid, Result};
+use procfs::process::{MMapPath, MemoryMap};
+
+/// PF_KTHREAD of `include/linux/sched.h`: the task has no program of its own.
+const PF_KTHREAD: u32 = 0x0020_0000;
+
+/// What an image holds beside the pages: records, tables, padding. A generous guess, for the size before an open.
+const IMAGE_SLACK: u64 = 4 << 20;
+
+/// Mappings that no image holds: the kernel makes them anew for every process.
+const NOT_IN_IMAGE: [&str; 3] = ["[vvar]", "[vvar_vclock]", "[vsyscall]"];
+
+/// One process for the whole of its life: a pid alone may come back as somebody else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProcId {
+    /// The id, as the daemon's pid namespace numbers it.
+    pub pid: Pid,
+    /// When it started, in clock ticks after boot (field 22 of proc_pid_stat(5)).
+    pub start: u64,
+}
+
+impl ProcId {
+    /// Whether this very process lives (a zombie does not).
+    pub fn is_alive(self) -> bool {
+        Process::read(self.pid).is_some_and(|process| process.id == self && !process.ended)
+    }
+}
+
+/// The facts of /proc/PID/stat that decide where a process belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Process {
+    /// Who it is.
+    pub id: ProcId,
+    /// Its parent's pid.
+    pub parent: Pid,
+    /// A kernel thread.
+    pub kernel: bool,
+    /// A zombie, or about to be none.
+    pub ended: bool,
+}
+
+impl Process {
+    /// Looks `pid` up.
+    pub fn read(pid: Pid) -> Option<Process> {
+        let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+        Some(Process {
+            id: ProcId { pid, start: stat.starttime },
+            parent: stat.ppid,
+            kernel: stat.flags & PF_KTHREAD != 0,
+            // A first thread that has exited shows as Z while the others run on: that process lives.
+            ended: matches!(stat.state, 'X' | 'x') || (stat.state == 'Z' && stat.num_threads <= 1),
+        })
+    }
+
+    /// Everybody in the daemon's pid namespace, in no order.
+    pub fn all() -> Result<Vec<Process>> {
+        let entries = std::fs::read_dir("/proc").doing(|| "reading /proc")?;
+        let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+        Ok(pids.filter_map(Process::read).collect())
+    }
+}
+
+/// Turns start ticks into a time that never moves, however the wall clock is set meanwhile.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    boot: SystemTime,
+    ticks_per_second: u64,
+}
+
+impl Clock {
+    /// Reads the instant of boot, once for a mount (clock_gettime(2), CLOCK_BOOTTIME).
+    pub fn new() -> Result<Clock> {
+        let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).doing(|| "reading the boot clock")?;
+        let boot = SystemTime::now().checked_sub(Duration::from(up)).unwrap_or(SystemTime::UNIX_EPOCH);
+        Ok(Clock { boot, ticks_per_second: procfs::ticks_per_second().max(1) })
+    }
+
+    /// When `id` started.
+    pub fn start_of(&self, id: ProcId) -> SystemTime {
+        let (seconds, rest) = (id.start / self.ticks_per_second, id.start % self.ticks_per_second);
+        let since_boot = Duration::from_secs(seconds) + Duration::from_secs(rest) / self.ticks_per_second as u32;
+        self.boot.checked_add(since_boot).unwrap_or(self.boot)
+    }
+}
+
+/// The user and group that /proc/PID belongs to: the process's own, or root where it is not dumpable.
+pub fn owner(pid: Pid) -> Option<(u32, u32)> {
+    let folder = std::fs::metadata(format!("/proc/{pid}")).ok()?;
+    Some((folder.uid(), folder.gid()))
+}
+
+/// The process that the thread `tid` belongs to.
+pub fn process_of_thread(tid: Pid) -> Option<Pid> {
+    Some(procfs::process::Process::new(tid).ok()?.status().ok()?.tgid)
+}
+
+/// Resident and swapped bytes.
+pub fn memory_in_use(pid: Pid) -> Option<u64> {
+    let status = procfs::process::Process::new(pid).ok()?.status().ok()?;
+    Some((status.vmrss.unwrap_or(0) + status.vmswap.unwrap_or(0)) << 10)
+}
+
+/// How large `image` may become: all that is resident or swapped, its chunk headers, and the records.
+pub fn image_bound(pid: Pid) -> Option<u64> {
+    let bytes = memory_in_use(pid)?;
+    Some(bytes + bytes / 128 + IMAGE_SLACK)
+}
+
+/// How large `maps` may become: a line for every line of /proc/PID/maps, and a number at its end.
+pub fn maps_bound(pid: Pid) -> Option<u64> {
+    let (bytes, lines) = maps_extent(pid)?;
+    Some(4096 + bytes + lines * 64)
+}
+
+/// How large `info.json` may become: so much for every mapping, descriptor and thread.
+pub fn info_bound(pid: Pid) -> Option<u64> {
+    let status = procfs::process::Process::new(pid).ok()?.status().ok()?;
+    let (bytes, lines) = maps_extent(pid)?;
+    Some((64 << 10) + bytes + lines * 1024 + status.threads * 8192 + u64::from(status.fdsize) * 1024)
+}
+
+/// Bytes and lines of /proc/PID/maps.
+fn maps_extent(pid: Pid) -> Option<(u64, u64)> {
+    let text = std::fs::read(format!("/proc/{pid}/maps")).ok()?;
+    Some((text.len() as u64, text.iter().filter(|&&byte| byte == b'\n').count() as u64))
+}
+
+/// One mapping's addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Range {
+    /// First address.
+    pub start: u64,
+    /// First address behind.
+    pub end: u64,
+}
+
+impl Range {
+    /// Its length in bytes.
+    pub fn len(self) -> u64 {
+        self.end.saturating_sub(self.start)
+    }
+
+    /// Reads `START-END` as /proc/PID/map_files writes it, and no other spelling of the same numbers.
+    pub fn parse(name: &str) -> Option<Range> {
+        let (start, end) = name.split_once('-')?;
+        let range = Range { start: u64::from_str_radix(start, 16).ok()?, end: u64::from_str_radix(end, 16).ok()? };
+        (range.start < range.end && range.to_string() == name).then_some(range)
+    }
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:x}-{:x}", self.start, self.end)
+    }
+}
+
+/// The mappings of a live process that an image would hold, ascending.
+pub fn mappings(pid: Pid) -> Option<Vec<Range>> {
+    let maps = procfs::process::Process::new(pid).ok()?.maps().ok()?;
+    Some(
+        maps.iter()
+            .filter(|map| is_in_image(map))
+            .map(|map| Range { start: map.address.0, end: map.address.1 })
+            .collect(),
+    )
+}
+
+fn is_in_image(map: &MemoryMap) -> bool {
+    match &map.pathname {
+        MMapPath::Vvar | MMapPath::Vsyscall => false,
+        MMapPath::Other(name) => {
+            let name = name.trim_start_matches('[').trim_end_matches(']');
+            !NOT_IN_IMAGE.iter().any(|special| special.trim_matches(['[', ']']) == name)
+        }
+        _ => true,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn me() -> Pid {
+        std::process::id() as Pid
+    }
+
+    #[test]
+    fn a_process_is_itself_and_its_start_is_in_the_past() {
+        let process = Process::read(me()).unwrap();
+        assert!(process.id.is_alive() && !process.kernel && !process.ended);
+        let start = Clock::new().unwrap().start_of(process.id);
+        let age = SystemTime::now().duration_since(start).unwrap();
+        assert!(age < Duration::from_secs(3600), "started {age:?} ago");
+        assert!(!ProcId { pid: me(), start: process.id.start + 1 }.is_alive(), "another start is another process");
+    }
+
+    #[test]
+    fn a_thread_leads_to_its_process() {
+        let tid = std::thread::spawn(|| nix::unistd::gettid().as_raw()).join();
+        assert_eq!(process_of_thread(me()), Some(me()));
+        // The thread has ended: its id is nobody's, or (were it reused) not this process's.
+        assert_ne!(process_of_thread(tid.unwrap()), Some(me()));
+        let (to_child, from_here) = std::sync::mpsc::channel();
+        let (to_here, from_child) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            to_here.send(nix::unistd::gettid().as_raw()).unwrap();
+            from_here.recv().unwrap();
+        });
+        assert_eq!(process_of_thread(from_child.recv().unwrap()), Some(me()));
+        to_child.send(()).unwrap();
+        thread.join().unwrap();
+    }
+
+    #[test]
+    fn ranges_have_one_spelling() {
+        let range = Range { start: 0x7f00_0000_1000, end: 0x7f00_0000_3000 };
+        assert_eq!(range.to_string(), "7f0000001000-7f0000003000");
+        assert_eq!(Range::parse("7f0000001000-7f0000003000"), Some(range));
+        for bad in
+            ["7F0000001000-7f0000003000", "07f0000001000-7f0000003000", "+1000-2000", "2000-1000", "1000", "-", ""]
+        {
+            assert_eq!(Range::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn bounds_are_above_zero_and_mappings_leave_out_what_the_kernel_makes() {
+        assert!(image_bound(me()).unwrap() > IMAGE_SLACK);
+        assert!(maps_bound(me()).unwrap() > std::fs::read("/proc/self/maps").unwrap().len() as u64);
+        assert!(info_bound(me()).unwrap() > 65536);
+        let ranges = mappings(me()).unwrap();
+        assert!(ranges.is_sorted());
+        let text = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let vvar = text.lines().filter(|line| NOT_IN_IMAGE.iter().any(|name| line.ends_with(name)));
+        for line in vvar {
+            let range = Range::parse(line.split(' ').next().unwrap());
+            assert!(range.is_none_or(|range| !ranges.contains(&range)), "{line}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! What the unit tests of several rooms need: a process of ours that does nothing.
+#![allow(clippy::unwrap_used)]
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use ckptfs_dumper::{Options, Pid};
+
+/// Options that need no cgroup.
+pub fn options() -> Options {
+    Options { freeze_timeout: Duration::from_secs(5), cgroup: None }
+}
+
+/// A process that sleeps until it is dropped; its children are killed with it.
+pub struct Sleeper {
+    child: Child,
+    below: Option<Pid>,
+}
+
+impl Sleeper {
+    /// One process, which has started up and sleeps: its mappings stand still.
+    pub fn new() -> Sleeper {
+        let child = Command::new("sleep").arg("300").stdin(Stdio::null()).spawn().unwrap();
+        let sleeper = Sleeper { child, below: None };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while procfs::process::Process::new(sleeper.pid()).unwrap().stat().unwrap().state != 'S' {
+            assert!(Instant::now() < deadline, "sleep(1) does not sleep");
+            std::thread::yield_now();
+        }
+        sleeper
+    }
+
+    /// A shell and the sleep that it waits for.
+    pub fn with_child() -> Sleeper {
+        let script = "sleep 300 >/dev/null & echo $!; wait";
+        let mut child = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        Sleeper { child, below: Some(line.trim().parse().unwrap()) }
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> Pid {
+        self.child.id() as Pid
+    }
+
+    /// Kills it and leaves the zombie.
+    pub fn kill_unreaped(&mut self) {
+        self.child.kill().unwrap();
+        let id = nix::unistd::Pid::from_raw(self.pid());
+        let flags = nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT;
+        nix::sys::wait::waitid(nix::sys::wait::Id::Pid(id), flags).unwrap();
+    }
+
+    /// Waits for its end: the signal that ended it.
+    pub fn wait_signal(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        self.child.wait().unwrap().signal()
+    }
+
+    /// Kills and reaps it: a pid that was and is no more.
+    pub fn into_dead(self) -> Pid {
+        self.pid()
+    }
+}
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        if let Some(pid) = self.below {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        }
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

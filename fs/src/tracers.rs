@@ -1,0 +1,69 @@
+//! One tracer per tree, shared by all who need it: a snapshot that is open, a freeze that holds.
+
+use std::collections::HashMap;
+use std::ops::Deref;
+use std::sync::Arc;
+
+use ckptfs_dumper::{Options, Result, Tracer};
+use parking_lot::Mutex;
+
+use crate::process::ProcId;
+
+/// The tracers in use.
+///
+/// A tree has one tracer at a time, because a tracee has: a second one could neither freeze the tree nor reap the
+/// snapshot child of the first.
+pub struct Tracers {
+    options: Options,
+    /// A leaf lock; a tracer is started under it (which touches nobody) and dropped outside of it.
+    table: Mutex<HashMap<ProcId, (Tracer, usize)>>,
+}
+
+impl Tracers {
+    /// No tracer yet; each is started with `options`.
+    pub fn new(options: Options) -> Arc<Tracers> {
+        Arc::new(Tracers { options, table: Mutex::default() })
+    }
+
+    /// The tracer of the tree rooted at `id`, for as long as the lease lives.
+    pub fn lease(self: &Arc<Self>, id: ProcId) -> Result<Lease> {
+        let mut table = self.table.lock();
+        let tracer = match table.get_mut(&id) {
+            Some((tracer, users)) => {
+                *users += 1;
+                tracer.clone()
+            }
+            None => {
+                let tracer = Tracer::new(id.pid, self.options.clone())?;
+                table.insert(id, (tracer.clone(), 1));
+                tracer
+            }
+        };
+        Ok(Lease { tracers: Arc::clone(self), id, tracer })
+    }
+}
+
+/// The use of a tracer.
+pub struct Lease {
+    tracers: Arc<Tracers>,
+    id: ProcId,
+    tracer: Tracer,
+}
+
+impl Deref for Lease {
+    type Target = Tracer;
+    fn deref(&self) -> &Tracer {
+        &self.tracer
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut table = self.tracers.table.lock();
+        let Some((_, users)) = table.get_mut(&self.id) else { return };
+        *users -= 1;
+        let last = (*users == 0).then(|| table.remove(&self.id));
+        drop(table);
+        drop(last);
+    }
+}

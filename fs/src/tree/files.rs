@@ -1,0 +1,242 @@
+//! Open files: open, read, write, seek, flush, release.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use ckptfs_dumper::{Error, Kind, Pid, Result};
+use parking_lot::Mutex;
+
+use super::{Attr, Entry, Tree, no_entry, refused};
+use crate::control::{kill_tree, switch};
+use crate::handle::{Bytes, Flushed, Handle, Part, part_of};
+use crate::node::{File, Node, Role};
+use crate::process::{self, ProcId, Range};
+use crate::restore::Session;
+use crate::snapshots::{Info, View};
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// O_WRONLY or O_RDWR.
+    pub write: bool,
+    /// O_RDONLY or O_RDWR.
+    pub read: bool,
+    /// O_APPEND.
+    pub append: bool,
+}
+
+#[derive(Default)]
+pub(super) struct Handles {
+    next: u64,
+    open: HashMap<u64, Arc<Handle>>,
+}
+
+impl Tree {
+    /// Whether an open may take its time: a process has to stop first, or an earlier restore to end.
+    pub fn open_blocks(&self, ino: u64) -> bool {
+        self.inodes.node(ino).is_some_and(|node| node.role() == Role::Snapshot || node == Node::Restore)
+    }
+
+    /// Opens `ino` for the thread `reader` (0: one that the daemon cannot see). Gives the number of the handle.
+    pub fn open(&self, ino: u64, access: Access, reader: Pid) -> Result<u64> {
+        let node = self.node(ino)?;
+        let handle = match (node, node.role()) {
+            (_, Role::Directory) => Handle::Directory(Mutex::new(self.list(ino)?)),
+            (_, Role::Snapshot | Role::Text) if access.write => return Err(refused(libc::EACCES, "read-only")),
+            (Node::Restore, _) if access.write => {
+                self.journal.wait_for_endings();
+                let session = Session::new(Arc::clone(&self.journal), access.append);
+                let journal = if access.read { self.journal.text() } else { String::new() };
+                Handle::Restore { session: Mutex::new(session), journal: journal.into() }
+            }
+            (Node::Restore, _) => Handle::Text(self.journal.text().into()),
+            (Node::Status, _) => {
+                let text = self.status_text();
+                let mut open = self.status_open.lock();
+                *open = (open.0 + 1, text.len() as u64);
+                Handle::Status(text.into())
+            }
+            (Node::File(id, file @ (File::Freeze | File::Kill)), _) => Handle::Control(id, file),
+            (Node::File(id, file), _) => {
+                let reader = process::process_of_thread(reader);
+                self.open_file(id, file, reader)?
+            }
+            (Node::Vma(id, range), _) => {
+                let reader = process::process_of_thread(reader);
+                self.open_vma(id, range, reader)?
+            }
+            (Node::Root | Node::Folder(_) | Node::Vmas(_), _) => return Err(refused(libc::EISDIR, "a directory")),
+        };
+        let mut handles = self.handles.write();
+        handles.next += 1;
+        let number = handles.next;
+        handles.open.insert(number, Arc::new(handle));
+        Ok(number)
+    }
+
+    fn open_file(&self, id: ProcId, file: File, reader: Option<Pid>) -> Result<Handle> {
+        let view = match file {
+            File::Info => match self.snapshots.open_info(id, reader)? {
+                Info::View(view) => view,
+                Info::Refusal(text) => return Ok(Handle::Refusal { id, text, flushed: Flushed::default() }),
+            },
+            _ => self.snapshots.open(id, reader)?,
+        };
+        let part = match file {
+            File::Image | File::Freeze | File::Kill => Ok(Part::Image),
+            File::Info => view.info().map(Part::Text),
+            File::Maps => view.maps().map(Part::Text),
+        };
+        self.opened(id, view, part)
+    }
+
+    fn open_vma(&self, id: ProcId, range: Range, reader: Option<Pid>) -> Result<Handle> {
+        let view = self.snapshots.open(id, reader)?;
+        let part = view.vma(range).and_then(|vma| vma.map(Part::Vma).ok_or_else(|| no_entry(range)));
+        self.opened(id, view, part)
+    }
+
+    fn opened(&self, id: ProcId, view: Arc<View>, part: Result<Part>) -> Result<Handle> {
+        match part {
+            Ok(part) => Ok(Handle::Snapshot { id, view, part, flushed: Flushed::default() }),
+            Err(error) => {
+                drop(view);
+                self.snapshots.close(id, false);
+                Err(error)
+            }
+        }
+    }
+
+    /// `len` bytes at `offset`: fewer at the end only.
+    pub fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
+        let handle = self.handle(handle)?;
+        let bytes = match &*handle {
+            Handle::Snapshot { id, view, part, flushed } => {
+                if flushed.set(false) {
+                    self.snapshots.closing(*id, false);
+                }
+                let read = part.read(view, offset, len);
+                if let Err(error) = &read {
+                    self.status.failed("read", Some(id.pid), error);
+                }
+                read?
+            }
+            Handle::Refusal { id, text, flushed } => {
+                if flushed.set(false) {
+                    self.snapshots.closing_refusal(*id, false);
+                }
+                part_of(text.as_str().into(), offset, len)
+            }
+            Handle::Text(text) | Handle::Status(text) => part_of(Arc::clone(text), offset, len),
+            Handle::Restore { journal, .. } => part_of(Arc::clone(journal), offset, len),
+            Handle::Control(id, File::Freeze) => part_of(self.freezer.text(*id).into(), offset, len),
+            Handle::Control(..) => part_of("".into(), offset, len),
+            Handle::Directory(_) => return Err(refused(libc::EISDIR, "a directory")),
+        };
+        self.status.count_read(bytes.len());
+        Ok(bytes)
+    }
+
+    /// The handle's entries; listed anew when it is rewound.
+    pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool) -> Result<Vec<Entry>> {
+        let handle = self.handle(handle)?;
+        let Handle::Directory(entries) = &*handle else { return Err(refused(libc::ENOTDIR, "not a directory")) };
+        if rewound {
+            let fresh = self.list(ino)?;
+            *entries.lock() = fresh;
+        }
+        Ok(entries.lock().clone())
+    }
+
+    /// Whether a write may take its time: a tree has to stop or to end first.
+    pub fn write_blocks(&self, handle: u64) -> bool {
+        self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Control(..)))
+    }
+
+    /// Takes all of `bytes`, or nothing.
+    pub fn write(&self, handle: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+        let handle = self.handle(handle)?;
+        match &*handle {
+            Handle::Restore { session, .. } => session.lock().write(offset, bytes),
+            Handle::Control(id, file) => {
+                let done = self.control(*id, *file, bytes);
+                if let Err(error) = &done {
+                    self.status.failed("control", Some(id.pid), error);
+                }
+                done
+            }
+            _ => Err(refused(libc::EBADF, "not open for writing")),
+        }
+    }
+
+    fn control(&self, id: ProcId, file: File, bytes: &[u8]) -> Result<()> {
+        if !id.is_alive() {
+            return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));
+        }
+        match (file, switch(bytes)) {
+            (File::Freeze, Some(frozen)) => self.freezer.set(id, frozen),
+            (File::Kill, Some(true)) => {
+                log::info!("pid {}: killing the tree", id.pid);
+                kill_tree(&self.container, &self.freezer, id, self.patience)
+            }
+            (File::Freeze, None) => Err(refused(libc::EINVAL, &format!("pid {} freeze: write 0 or 1", id.pid))),
+            _ => Err(refused(libc::EINVAL, &format!("pid {} kill: write 1", id.pid))),
+        }
+    }
+
+    /// SEEK_DATA (`data`) or SEEK_HOLE (lseek(2)).
+    pub fn seek(&self, handle: u64, offset: u64, data: bool) -> Result<u64> {
+        let handle = self.handle(handle)?;
+        match &*handle {
+            Handle::Snapshot { view, part, .. } => {
+                part.seek(view, offset, data)?.ok_or_else(|| refused(libc::ENXIO, "no such offset"))
+            }
+            _ => Err(refused(libc::EINVAL, "neither data nor holes")),
+        }
+    }
+
+    /// A descriptor of the handle was closed.
+    pub fn flush(&self, handle: u64) -> Result<()> {
+        match &*self.handle(handle)? {
+            Handle::Snapshot { id, flushed, .. } if flushed.set(true) => self.snapshots.closing(*id, true),
+            Handle::Refusal { id, flushed, .. } if flushed.set(true) => self.snapshots.closing_refusal(*id, true),
+            Handle::Restore { session, .. } => session.lock().flush()?,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// The last descriptor of the handle was closed.
+    pub fn release(&self, handle: u64) {
+        let Some(handle) = self.handles.write().open.remove(&handle) else { return };
+        match &*handle {
+            Handle::Snapshot { id, flushed, .. } => {
+                let (id, flushed) = (*id, flushed.get());
+                // The handle's own share goes first, so that the snapshot is dropped in its slot, where opens wait.
+                drop(handle);
+                self.snapshots.close(id, flushed);
+            }
+            Handle::Refusal { id, flushed, .. } => self.snapshots.close_refusal(*id, flushed.get()),
+            Handle::Status(_) => {
+                let mut open = self.status_open.lock();
+                open.0 = open.0.saturating_sub(1);
+            }
+            _ => {}
+        }
+    }
+
+    /// truncate(2), or O_TRUNC: nothing to do for a control file, whose size is 0.
+    pub fn truncate(&self, ino: u64, size: u64) -> Result<Attr> {
+        let node = self.node(ino)?;
+        if node.role() == Role::Control && size == 0 { self.attr_of(node) } else { Err(refused(libc::EPERM, "fixed")) }
+    }
+
+    pub(super) fn status_text(&self) -> String {
+        self.freezer.forget_dead();
+        self.status.text(&self.snapshots.held(), &self.freezer.held())
+    }
+
+    fn handle(&self, number: u64) -> Result<Arc<Handle>> {
+        self.handles.read().open.get(&number).cloned().ok_or_else(|| refused(libc::EBADF, "no such handle"))
+    }
+}

@@ -1,0 +1,97 @@
+//! Makes images by hand, whole ones and such as no writer makes, with checksums that hold.
+
+use sha2::{Digest, Sha256};
+
+pub fn crc(bytes: &[u8]) -> u32 {
+    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+}
+
+/// An image under way. The fields are open: damage is done by changing them.
+pub struct Forge {
+    pub bytes: Vec<u8>,
+    pub ordinal: u64,
+    pub hash: Sha256,
+}
+
+impl Forge {
+    pub fn new() -> Forge {
+        Forge { bytes: vec![0; 64], ordinal: 0, hash: Sha256::new() }
+    }
+
+    pub fn record(&mut self, tag: &[u8; 4], flags: u32, json: &[u8], blob: &[u8]) {
+        let mut body = json.to_vec();
+        body.resize(json.len().next_multiple_of(8), 0);
+        body.extend_from_slice(blob);
+        body.resize(body.len().next_multiple_of(8), 0);
+        self.record_with_body(tag, flags, json.len(), blob.len(), &body);
+    }
+
+    pub fn record_with_body(&mut self, tag: &[u8; 4], flags: u32, json_len: usize, blob_len: usize, body: &[u8]) {
+        let header = self.header(tag, flags, json_len as u32, blob_len as u32, crc(body));
+        self.hash.update(&header[24..]);
+        self.bytes.extend_from_slice(body);
+    }
+
+    pub fn chunk(&mut self, addresses: &[u64], contents: &[u8]) {
+        self.chunk_with(addresses, contents, 0, addresses.len());
+    }
+
+    /// A chunk whose padding is made of `padding`, and whose footer says `count`.
+    pub fn chunk_with(&mut self, addresses: &[u64], contents: &[u8], padding: u8, count: usize) {
+        let list: Vec<u8> = addresses.iter().flat_map(|address| address.to_le_bytes()).collect();
+        let header = self.header(b"PAGE", 0, addresses.len() as u32, 0, crc(&list));
+        let content_crc = crc(contents);
+        self.hash.update(content_crc.to_le_bytes());
+        self.hash.update(&header[24..]);
+        if !addresses.is_empty() {
+            self.bytes.extend_from_slice(&list);
+            self.bytes.resize(self.bytes.len().next_multiple_of(4096), padding);
+            self.bytes.extend_from_slice(contents);
+            self.bytes.extend_from_slice(&content_crc.to_le_bytes());
+            self.bytes.extend_from_slice(&(count as u32).to_le_bytes());
+        }
+    }
+
+    pub fn header(&mut self, tag: &[u8; 4], flags: u32, first: u32, second: u32, body_crc: u32) -> [u8; 32] {
+        let mut header = [0; 32];
+        header[..4].copy_from_slice(tag);
+        header[4..8].copy_from_slice(&flags.to_le_bytes());
+        header[8..12].copy_from_slice(&first.to_le_bytes());
+        header[12..16].copy_from_slice(&second.to_le_bytes());
+        header[16..24].copy_from_slice(&self.ordinal.to_le_bytes());
+        header[24..28].copy_from_slice(&body_crc.to_le_bytes());
+        let own = crc(&header[..28]);
+        header[28..].copy_from_slice(&own.to_le_bytes());
+        self.bytes.extend_from_slice(&header);
+        self.ordinal += 1;
+        header
+    }
+
+    /// The trailer that belongs behind the frames so far.
+    pub fn trailer_json(&self) -> String {
+        let digest: String = self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("{{\"frames\":{},\"digest\":\"{digest}\"}}", self.ordinal)
+    }
+
+    /// Trailer and header.
+    pub fn finish(mut self, time_ns: i64) -> Vec<u8> {
+        let json = self.trailer_json();
+        self.record(b"TEND", 0, json.as_bytes(), b"");
+        let total = self.bytes.len() as u64;
+        self.seal(total, time_ns)
+    }
+
+    /// The header alone, which says `total`.
+    pub fn seal(mut self, total: u64, time_ns: i64) -> Vec<u8> {
+        let header = &mut self.bytes[..64];
+        header[..8].copy_from_slice(b"\x89CKP\r\n\x1a\n");
+        for (at, number) in [(8, 1u32), (12, 62), (16, 4096), (20, 64)] {
+            header[at..at + 4].copy_from_slice(&number.to_le_bytes());
+        }
+        header[24..32].copy_from_slice(&total.to_le_bytes());
+        header[32..40].copy_from_slice(&time_ns.to_le_bytes());
+        let own = crc(&header[..60]);
+        header[60..].copy_from_slice(&own.to_le_bytes());
+        self.bytes
+    }
+}

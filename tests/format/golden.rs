@@ -1,0 +1,68 @@
+//! An image of format version 1, written once and kept: it must be understood for ever, and as long as the version is
+//! 1, written again byte for byte.
+
+use ckptfs_dumper::image::Header;
+
+use crate::events::{Event, decode};
+use crate::forge::Forge;
+use crate::sample::{LISTS, TIME_NS, byte_at, image, records};
+
+const GOLDEN: &[u8] = include_bytes!("golden-v1.ckpt");
+
+#[test]
+fn it_decodes_to_what_it_was_made_of() {
+    let total = GOLDEN.len() as u64;
+    let mut expected = vec![Event::Header(Header { version: 1, arch: 62, page_size: 4096, total, time_ns: TIME_NS })];
+    let mut lists = LISTS.iter();
+    for record in records() {
+        let opens = record.pages;
+        expected.push(Event::Record(record));
+        if opens {
+            let (source, runs) = lists.next().unwrap();
+            expected.extend(runs.iter().map(|(address, pages)| {
+                Event::Pages(*address, (*address..address + pages * 4096).map(|at| byte_at(*source, at)).collect())
+            }));
+            expected.push(Event::EndOfPages);
+        }
+    }
+    expected.push(Event::End(total));
+    let (events, end) = decode([GOLDEN]);
+    end.unwrap();
+    assert_eq!(events, expected);
+}
+
+#[test]
+fn the_writer_writes_it_again() {
+    assert!(image() == GOLDEN, "the writer's bytes are not those of format version 1");
+}
+
+/// The forge lays bytes one behind the other as the format is drawn and shares no code with the writer.
+#[test]
+fn the_drawing_describes_it() {
+    let mut forge = Forge::new();
+    let mut lists = LISTS.iter();
+    for record in records() {
+        let flags = u32::from(record.optional) | u32::from(record.pages) << 1;
+        forge.record(&record.tag.0, flags, &record.json, &record.blob);
+        if record.pages {
+            let (source, runs) = lists.next().unwrap();
+            let addresses: Vec<u64> = runs.iter().flat_map(|(a, n)| (0..*n).map(move |i| a + i * 4096)).collect();
+            let bytes: Vec<u8> = addresses.iter().flat_map(|a| (*a..a + 4096).map(|at| byte_at(*source, at))).collect();
+            if !addresses.is_empty() {
+                forge.chunk(&addresses, &bytes);
+            }
+            forge.chunk(&[], &[]);
+        }
+    }
+    assert!(forge.finish(TIME_NS) == GOLDEN);
+}
+
+/// Two images of an unchanged process differ in nothing but the header's time and CRC.
+#[test]
+fn only_the_time_differs() {
+    let mut later = image();
+    later[32..40].copy_from_slice(&(TIME_NS + 1).to_le_bytes());
+    let crc = crate::forge::crc(&later[..60]);
+    later[60..64].copy_from_slice(&crc.to_le_bytes());
+    decode([&later[..]]).1.unwrap();
+}

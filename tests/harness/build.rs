@@ -1,0 +1,81 @@
+//! Compiled things: victims, written in C because each holds one kernel object in its hands, and the binary under test.
+
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::SystemTime;
+
+use crate::tool;
+use crate::victim::Link;
+
+/// `tests/victims/`.
+pub fn victims() -> PathBuf {
+    package().join("victims")
+}
+
+/// This crate's directory, `tests/`.
+pub fn package() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The executable of `victims/NAME.c`. Compiled once for each content: the name of the result holds a hash of all that went into it, and it
+/// appears by rename, so tests that run at once need no lock.
+pub fn victim(name: &str, link: Link) -> PathBuf {
+    let source = victims().join(name).with_extension("c");
+    let mut flags = vec!["-O1", "-g", "-pthread", "-Wall", "-Werror"];
+    flags.extend(link.flags());
+    let mut hasher = DefaultHasher::new();
+    flags.hash(&mut hasher);
+    for path in [&source, &victims().join("victim.h")] {
+        fs::read(path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display())).hash(&mut hasher);
+    }
+    let dir = output_dir().join("victims");
+    fs::create_dir_all(&dir).expect("making the directory of the victims");
+    let program = dir.join(format!("{name}-{:016x}", hasher.finish()));
+    if !program.exists() {
+        let scratch = tempfile::tempdir_in(&dir).expect("making a scratch directory");
+        let fresh = scratch.path().join(name);
+        let mut argv: Vec<PathBuf> = vec!["cc".into(), source];
+        argv.extend(["-o".into(), fresh.clone()]);
+        argv.extend(flags.iter().map(PathBuf::from));
+        let _quiet = tool::run(&argv).success();
+        fs::rename(&fresh, &program).expect("putting the victim in its place");
+    }
+    program
+}
+
+/// The `ckptfs` under test: `$CKPTFS_BIN`, or the one that cargo puts beside this test; built first if it is missing or
+/// older than its sources, since cargo builds another package's binary for nobody's tests.
+pub fn ckptfs() -> PathBuf {
+    if let Some(path) = std::env::var_os("CKPTFS_BIN") {
+        return path.into();
+    }
+    let program = output_dir().join("ckptfs");
+    let built = fs::metadata(&program).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let root = package().join("..");
+    if ["fs", "dumper"].iter().any(|room| newest(&root.join(room)) > built) {
+        // Without the bound of other commands: a first build takes its time, and ends.
+        let mut command = Command::new("cargo");
+        command.args(["build", "--quiet", "--package", "ckptfs"]);
+        if output_dir().ends_with("release") {
+            command.arg("--release");
+        }
+        let status = command.current_dir(&root).status().expect("running cargo");
+        assert!(status.success(), "cargo build --package ckptfs: {status}");
+    }
+    program
+}
+
+/// `target/debug` or `target/release`: two above the test's own executable in `deps/`.
+fn output_dir() -> PathBuf {
+    let test = std::env::current_exe().expect("finding the test's own executable");
+    test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+}
+
+/// The time of the last change below `path`.
+fn newest(path: &Path) -> SystemTime {
+    let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
+    let Ok(entries) = fs::read_dir(path) else { return changed(path) };
+    entries.flatten().map(|entry| newest(&entry.path())).max().unwrap_or(SystemTime::UNIX_EPOCH)
+}

@@ -1,0 +1,233 @@
+//! A program to be checkpointed, and the protocol it speaks (`victims/victim.h`): it prints `ready N` where it wants to be
+//! checkpointed, waits for the file `go.N`, prints `ok` at the end or `FAIL ...`.
+//!
+//! A victim has a directory and a session of its own, `/dev/null` as standard input, the file `out` as standard output and
+//! error, and no other descriptor: nothing ties it to the test that started it but being its child.
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use ckptfs_dumper::Pid;
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+use crate::wait::{self, LONG};
+use crate::{build, process, tool};
+
+/// How a C victim is linked.
+#[derive(Clone, Copy, Debug, Default)]
+pub enum Link {
+    /// Dynamic and position independent: what `cc` does.
+    #[default]
+    Dynamic,
+    /// Static at a fixed address.
+    Static,
+    /// Static and position independent.
+    StaticPie,
+    /// Dynamic at a fixed address.
+    NoPie,
+}
+
+impl Link {
+    /// The compiler's flags.
+    pub fn flags(self) -> &'static [&'static str] {
+        match self {
+            Link::Dynamic => &["-pie", "-fPIE"],
+            Link::Static => &["-static", "-no-pie"],
+            Link::StaticPie => &["-static-pie", "-fPIE"],
+            Link::NoPie => &["-no-pie", "-fno-pie"],
+        }
+    }
+}
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    program: OsString,
+    compiled: Option<Link>,
+    args: Vec<OsString>,
+    files: Vec<PathBuf>,
+    user: u32,
+    terminal: Option<PathBuf>,
+}
+
+impl Spec {
+    /// `victims/NAME.c`.
+    pub fn c(name: &str) -> Spec {
+        let program = name.into();
+        Spec { program, compiled: Some(Link::default()), args: vec![], files: vec![], user: 0, terminal: None }
+    }
+
+    /// An installed program, found in the usual places.
+    pub fn command(program: &str) -> Spec {
+        Spec { compiled: None, ..Spec::c(program) }
+    }
+
+    /// One more argument.
+    #[must_use]
+    pub fn arg(mut self, arg: impl Into<OsString>) -> Spec {
+        self.args.push(arg.into());
+        self
+    }
+
+    /// A file to be copied into the victim's directory before it starts.
+    #[must_use]
+    pub fn file(mut self, path: PathBuf) -> Spec {
+        self.files.push(path);
+        self
+    }
+
+    /// Another linkage.
+    #[must_use]
+    pub fn link(mut self, link: Link) -> Spec {
+        self.compiled = Some(link);
+        self
+    }
+
+    /// User and group id, without supplementary groups and capabilities.
+    #[must_use]
+    pub fn user(mut self, id: u32) -> Spec {
+        self.user = id;
+        self
+    }
+
+    /// The controlling terminal, which becomes descriptor 3.
+    #[must_use]
+    pub fn terminal(mut self, path: PathBuf) -> Spec {
+        self.terminal = Some(path);
+        self
+    }
+}
+
+/// What a victim said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It waits to be checkpointed for the Nth time.
+    Ready(u32),
+    /// All is well and it is about to end.
+    Ok,
+}
+
+/// A running victim, or its restored incarnation. Killed and reaped on Drop.
+#[derive(Debug)]
+pub struct Victim {
+    dir: TempDir,
+    child: Option<Child>,
+    pid: Pid,
+}
+
+impl Victim {
+    /// Starts it. Its executable is copied into its directory, so that any user can read it wherever the sources lie.
+    pub fn start(spec: &Spec) -> Victim {
+        let dir = tempfile::Builder::new().prefix("ckptfs-victim-").tempdir().expect("making the victim's directory");
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("opening the directory to all");
+        // Copied by cp(1): a descriptor of ours, open for writing, would reach whatever another test forks at this moment, and the kernel
+        // refuses to execute a file that is open for writing (ETXTBSY).
+        let copy = |from: &Path, to: &Path| drop(tool::run(&[Path::new("cp"), from, to]).success());
+        let program = match spec.compiled {
+            Some(link) => {
+                let name = spec.program.to_str().expect("a plain name");
+                let here = dir.path().join(name);
+                copy(&build::victim(name, link), &here);
+                here.into()
+            }
+            None => spec.program.clone(),
+        };
+        for file in &spec.files {
+            copy(file, &dir.path().join(file.file_name().expect("a file")));
+        }
+        let mut command = Command::new(build::victim("launch", Link::default()));
+        command.arg(spec.user.to_string()).arg(spec.terminal.as_deref().unwrap_or(Path::new("-")));
+        command.arg(program).args(&spec.args);
+        command.current_dir(dir.path()).env_clear().env("PATH", "/usr/bin:/bin").env("VICTIM", "yes");
+        let child = command.spawn().expect("starting the launcher");
+        let pid = Pid::try_from(child.id()).expect("a pid");
+        Victim { dir, child: Some(child), pid }
+    }
+
+    /// Starts it and waits for its first `ready`.
+    pub fn ready(spec: &Spec) -> Victim {
+        let victim = Victim::start(spec);
+        assert_eq!(victim.event(0), Event::Ready(1));
+        victim
+    }
+
+    /// Its pid, before and after a restore.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Its directory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// What it printed so far.
+    pub fn output(&self) -> String {
+        String::from_utf8_lossy(&fs::read(self.dir().join("out")).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits for the event behind `Ready(seen)`.
+    pub fn event(&self, seen: u32) -> Event {
+        let next = format!("ready {}", seen + 1);
+        let event = wait::poll(LONG, || {
+            // Look whether it lives before looking at what it said: it may end between the two.
+            let ended = !process::is_alive(self.pid);
+            let output = self.output();
+            if output.lines().any(|line| line == "ok") {
+                return Some(Event::Ok);
+            }
+            if output.lines().any(|line| line == next) {
+                return Some(Event::Ready(seen + 1));
+            }
+            assert!(!ended && !output.contains("FAIL"), "the victim failed:\n{output}");
+            None
+        });
+        event.unwrap_or_else(|| panic!("the victim did not get to {next:?}:\n{}", self.output()))
+    }
+
+    /// Lets it go on from its Nth checkpoint.
+    pub fn go(&self, n: u32) {
+        fs::write(self.dir().join(format!("go.{n}")), []).expect("writing the go file");
+    }
+
+    /// Kills it and waits until its pid is free.
+    pub fn kill(&mut self) {
+        process::kill(self.pid, Signal::SIGKILL);
+        self.reap();
+        wait::until("the pid of a killed victim is free", || process::state(self.pid).is_none());
+    }
+
+    /// Waits until it has ended by itself after `ok`; with exit status 0, if it is still the process that was started.
+    pub fn finish(mut self) {
+        wait::until("the victim ends", || !process::is_alive(self.pid));
+        if let Some(status) = self.reap() {
+            assert!(status.success(), "the victim ended with {status}:\n{}", self.output());
+        }
+    }
+
+    /// Whether the process with this pid is this victim: its executable or its working directory lie in our own one.
+    pub fn is_here(&self) -> bool {
+        let ours = |name| process::link(self.pid, name).is_some_and(|path| path.starts_with(self.dir()));
+        process::is_alive(self.pid) && (self.child.is_some() || ours("exe") || ours("cwd"))
+    }
+
+    fn reap(&mut self) -> Option<std::process::ExitStatus> {
+        self.child.take().map(|mut child| child.wait().expect("waiting for the victim"))
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("--- victim {} said:\n{}", self.pid, self.output());
+        }
+        if self.is_here() {
+            process::kill(self.pid, Signal::SIGKILL);
+        }
+        let _status = self.reap();
+    }
+}

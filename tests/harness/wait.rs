@@ -1,0 +1,29 @@
+//! Bounded waiting for a condition. No test is decided by a time: the bound only ends a test that hangs.
+
+use std::time::{Duration, Instant};
+
+/// The bound of a wait for something that takes milliseconds. Generous, because a loaded machine is no failure.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// How long to sleep between two looks.
+const STEP: Duration = Duration::from_millis(2);
+
+/// Looks until `look` finds something; `None` after `limit`.
+pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    let end = Instant::now() + limit;
+    loop {
+        if let Some(found) = look() {
+            return Some(found);
+        }
+        if Instant::now() >= end {
+            return None;
+        }
+        std::thread::sleep(STEP);
+    }
+}
+
+/// Waits until `true_now`; panics with `what` after [`LONG`].
+pub fn until(what: &str, mut true_now: impl FnMut() -> bool) {
+    let found = poll(LONG, || true_now().then_some(()));
+    assert!(found.is_some(), "waited {LONG:?} in vain until {what}");
+}

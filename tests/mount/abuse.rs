@@ -1,0 +1,90 @@
+//! Users who may not, and readers who cannot be served.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use ckptfs_tests::{Mounted, NOBODY, Spec, Victim, process, tool, wait};
+
+use crate::{count, ends_well, mounted_worker, worker};
+
+/// Runs a script as `nobody`.
+fn as_nobody(script: &str, mount: &Mounted, victim: &Victim) -> tool::Output {
+    // The directory around the mountpoint is closed to others; what is tested is the mount.
+    fs::set_permissions(mount.path().parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
+    let full =
+        format!("exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups bash -euc '{script}' test \"$@\"");
+    tool::shell(&full, &[mount.path().into_os_string(), victim.pid().to_string().into()])
+}
+
+/// The modes decide: one's own image may be read, nobody else's; only root restores.
+#[test]
+fn others_are_held_by_the_modes() {
+    let of_root = worker();
+    let mount = Mounted::over(of_root.pid());
+    let _listed = as_nobody("ls -l \"$1/$2\"", &mount, &of_root).success();
+    for script in [
+        "cat \"$1/$2/image\"",
+        "ls \"$1/$2/vmas\" && cat \"$1/$2\"/vmas/*",
+        "cat \"$1/$2/info.json\"",
+        "cat \"$1/$2/maps\"",
+        "echo x > \"$1/restore\"",
+        "echo 1 > \"$1/$2/kill\"",
+        "echo 1 > \"$1/$2/freeze\"",
+    ] {
+        as_nobody(script, &mount, &of_root).fails_with("Permission denied");
+    }
+    let of_nobody = Victim::ready(&Spec::c("worker").user(NOBODY));
+    let mount = Mounted::over(of_nobody.pid());
+    let _read = as_nobody("cat \"$1/$2/image\" > /dev/null", &mount, &of_nobody).success();
+    let _written = as_nobody("echo 1 > \"$1/$2/freeze\"; echo 0 > \"$1/$2/freeze\"", &mount, &of_nobody).success();
+    ends_well(of_nobody);
+    ends_well(of_root);
+}
+
+/// A process of the tree that reads the image of the tree would wait for itself: EDEADLK, at once.
+#[test]
+fn a_reader_that_belongs_to_the_tree() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "echo $$ > pid; while [ ! -e image ]; do :; done; read -r image < image; exec cat \"$image\" > /dev/null 2> said";
+    let mut reader = tool::command(&["setsid", "dash", "-c", script]);
+    let mut reader = reader.current_dir(dir.path()).stdout(std::process::Stdio::null()).spawn().unwrap();
+    let read_pid = || fs::read_to_string(dir.path().join("pid")).ok()?.trim().parse().ok();
+    let pid = wait::poll(wait::LONG, read_pid).expect("the reader says its pid");
+    let mount = Mounted::over(pid);
+    fs::write(dir.path().join("fresh"), format!("{}\n", mount.of(pid, "image").display())).unwrap();
+    fs::rename(dir.path().join("fresh"), dir.path().join("image")).unwrap();
+    let status = reader.wait().unwrap();
+    let said = fs::read_to_string(dir.path().join("said")).unwrap();
+    assert!(!status.success() && said.contains("Resource deadlock avoided"), "{status}: {said}");
+}
+
+/// A process that cannot be stopped in time is given up: EBUSY, and it goes on. Here its tree is held by vfork(2): the parent
+/// is in uninterruptible sleep until the child execs or ends.
+#[test]
+fn a_process_that_does_not_stop() {
+    let victim = Victim::ready(&Spec::c("vforked"));
+    let mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", "freeze-timeout=1"]);
+    let output = tool::run(&["cat".into(), mount.of(victim.pid(), "image")]);
+    assert!(output.code != 0 && mount.log().contains(&victim.pid().to_string()), "{}", output.stderr);
+    assert_eq!(process::status(victim.pid(), "TracerPid").as_deref(), Some("0"));
+    victim.go(1);
+    assert_eq!(victim.event(1), ckptfs_tests::Event::Ok);
+    victim.finish();
+}
+
+#[test]
+fn many_readers_and_crawlers_at_once() {
+    let (victim, mount) = mounted_worker();
+    let before = count(&victim);
+    let script = r#"
+        for n in 1 2 3 4 5 6; do
+            (for m in 1 2 3 4 5; do cat "$1/$2/image" > /dev/null; done) &
+            (for m in 1 2 3 4 5; do find "$1" -ls > /dev/null; cat "$1/status" > /dev/null; done) &
+        done
+        for job in $(jobs -p); do wait $job; done
+    "#;
+    let _all = tool::shell(script, &[mount.path().into_os_string(), victim.pid().to_string().into()]).success();
+    assert!(count(&victim) > before);
+    ends_well(victim);
+}

@@ -1,0 +1,110 @@
+//! What belongs to a mount: a tree, a cgroup, or the whole pid namespace.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use ckptfs_tests::{Mounted, build, tool, wait};
+
+use crate::{ends_well, pids, worker};
+
+/// A cgroup of its own in the v2 hierarchy; removed on Drop.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new(name: &str) -> Cgroup {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let top = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
+            .expect("cgroup v2 is mounted somewhere");
+        let dir = Path::new(top.split(' ').nth(1).unwrap()).join(format!("ckptfs-test-{name}-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        Cgroup(dir)
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        let _removed = wait::poll(wait::LONG, || fs::remove_dir(&self.0).ok());
+    }
+}
+
+#[test]
+fn a_cgroup() {
+    let cgroup = Cgroup::new("whole");
+    let (mut one, two, outside) = (worker(), worker(), worker());
+    for victim in [&one, &two] {
+        fs::write(cgroup.0.join("cgroup.procs"), victim.pid().to_string()).unwrap();
+    }
+    let mount = Mounted::with(&["--cgroup".as_ref(), cgroup.0.as_os_str()]);
+    let mut members = vec![one.pid(), two.pid()];
+    members.sort_unstable();
+    let mut seen = pids(&mount);
+    seen.sort_unstable();
+    assert_eq!(seen, members);
+    let snap = mount.snap("snap");
+    mount.dump(one.pid(), &snap);
+    assert_eq!(fs::read_to_string(cgroup.0.join("cgroup.freeze")).unwrap().trim(), "0");
+    one.kill();
+    mount.restore(&snap);
+    let members = fs::read_to_string(cgroup.0.join("cgroup.procs")).unwrap();
+    assert!(members.lines().any(|pid| pid == one.pid().to_string()), "the restored process is in the container again");
+    ends_well(one);
+    ends_well(two);
+    ends_well(outside);
+}
+
+/// In a pid namespace of its own: everything in it but kernel threads and the daemon, the pids as the namespace numbers them.
+#[test]
+fn the_pid_namespace() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = r#"
+        sleep 1000 > /dev/null 2>&1 < /dev/null &
+        sleeper=$!
+        "$1" mount "$2"
+        listed=$(ls "$2" | grep -x '[0-9]*' | sort -n | tr '\n' ' ')
+        daemon=$(jq .daemon "$2/status")
+        head -c 4096 "$2/$sleeper/image" | wc -c
+        umount "$2"
+        echo "$listed"
+        case " $listed" in *" 1 "*) echo one;; esac
+        case " $listed" in *" $sleeper "*) echo sleeper;; esac
+        case " $listed" in *" $daemon "*) echo daemon;; esac
+        kill $sleeper
+    "#;
+    let argv = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child", "bash", "-euc", script, "test"];
+    let mut argv: Vec<PathBuf> = argv.iter().map(PathBuf::from).collect();
+    argv.extend([build::ckptfs(), dir.path().to_owned()]);
+    let output = tool::run(&argv).success();
+    let lines: Vec<String> = output.text().lines().map(str::to_owned).collect();
+    assert_eq!(lines.len(), 4, "{}{}", output.text(), output.stderr);
+    assert_eq!((lines[0].as_str(), lines[2].as_str(), lines[3].as_str()), ("4096", "one", "sleeper"));
+}
+
+/// A process that joins the tree appears, one that leaves it goes.
+#[test]
+fn the_listing_follows_the_tree() {
+    let mut shell = std::process::Command::new("bash");
+    // Waits on its standard input between the steps; it is only listed, never dumped.
+    shell.args(["-c", "read -r; sleep 1000 & echo $!; read -r; kill $!; wait $!; echo gone; read -r"]);
+    let mut shell = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let root = i32::try_from(shell.id()).unwrap();
+    let (mut to, from) = (shell.stdin.take().unwrap(), shell.stdout.take().unwrap());
+    let mut said = std::io::BufRead::lines(std::io::BufReader::new(from));
+    let mut next = || {
+        std::io::Write::write_all(&mut to, b"\n").unwrap();
+        said.next().map(Result::unwrap).unwrap_or_default()
+    };
+    let mount = Mounted::over(root);
+    assert_eq!(pids(&mount), [root]);
+    let child: i32 = next().parse().unwrap();
+    let mut both = pids(&mount);
+    both.sort_unstable();
+    assert_eq!(both, [root, child]);
+    assert_eq!(next(), "gone");
+    assert_eq!(pids(&mount), [root]);
+    next();
+    shell.wait().unwrap();
+    assert!(pids(&mount).is_empty());
+}

@@ -1,0 +1,99 @@
+//! `freeze` and `kill`, after cgroup.freeze and cgroup.kill.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+
+use ckptfs_tests::{Event, Mounted, Victim, process, wait};
+
+use crate::{count, ends_well, goes_on, mounted_worker, pids};
+
+/// Whether every thread of the process is held by a tracer or a stop.
+fn stands_still(victim: &Victim) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{}/task", victim.pid())).unwrap();
+    let mut states = tasks.map(|task| process::state(task.unwrap().file_name().to_str().unwrap().parse().unwrap()));
+    states.all(|state| matches!(state, Some('t' | 'T')))
+}
+
+fn set(mount: &Mounted, victim: &Victim, name: &str, value: &str) {
+    let _set = mount.write(&mount.of(victim.pid(), name), value).success();
+}
+
+fn is_frozen(mount: &Mounted, victim: &Victim) -> String {
+    fs::read_to_string(mount.of(victim.pid(), "freeze")).unwrap().trim().to_owned()
+}
+
+#[test]
+fn freeze_and_thaw() {
+    let (victim, mount) = mounted_worker();
+    for _ in 0..3 {
+        assert_eq!(is_frozen(&mount, &victim), "0");
+        set(&mount, &victim, "freeze", "1");
+        assert_eq!(is_frozen(&mount, &victim), "1");
+        assert!(stands_still(&victim));
+        let (count_before, ticks) = (count(&victim), process::user_ticks(victim.pid()));
+        mount.dump(victim.pid(), &mount.snap("snap")); // read from the stopped tree itself, which stays stopped
+        set(&mount, &victim, "freeze", "1\n");
+        assert!(stands_still(&victim));
+        assert_eq!((count(&victim), process::user_ticks(victim.pid())), (count_before, ticks));
+        set(&mount, &victim, "freeze", "0\n");
+        assert_eq!(is_frozen(&mount, &victim), "0");
+        set(&mount, &victim, "freeze", "0");
+        goes_on(&victim);
+    }
+    ends_well(victim);
+}
+
+#[test]
+fn freeze_image_kill_restore() {
+    let (mut victim, mount) = mounted_worker();
+    set(&mount, &victim, "freeze", "1");
+    let frozen_at = count(&victim);
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    set(&mount, &victim, "kill", "1");
+    assert_eq!(count(&victim), frozen_at, "nothing runs between the instant and the end");
+    victim.kill(); // it is dead already; this reaps it
+    mount.restore(&snap);
+    assert!(victim.is_here());
+    assert_eq!(is_frozen(&mount, &victim), "0");
+    wait::until("it counts on", || count(&victim) > frozen_at);
+    ends_well(victim);
+}
+
+#[test]
+fn kill_kills() {
+    let (mut victim, mount) = mounted_worker();
+    set(&mount, &victim, "kill", "1\n");
+    wait::until("the victim is dead", || !process::is_alive(victim.pid()));
+    victim.kill(); // reaps it
+    assert!(pids(&mount).is_empty());
+}
+
+#[test]
+fn nonsense_is_refused() {
+    let (victim, mount) = mounted_worker();
+    for name in ["freeze", "kill"] {
+        for value in ["2", "yes", "11", "-1", " 1 1"] {
+            mount.write(&mount.of(victim.pid(), name), value).fails_with("Invalid argument");
+        }
+    }
+    assert_eq!(is_frozen(&mount, &victim), "0");
+    ends_well(victim);
+}
+
+#[test]
+fn a_frozen_process_goes_on_when_the_mount_goes() {
+    let (victim, mut mount) = mounted_worker();
+    set(&mount, &victim, "freeze", "1");
+    assert!(stands_still(&victim));
+    mount.kill_daemon();
+    goes_on(&victim);
+    drop(mount);
+    let mount = Mounted::over(victim.pid());
+    set(&mount, &victim, "freeze", "1");
+    drop(mount); // umount
+    goes_on(&victim);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}

@@ -1,0 +1,163 @@
+//! Whoever walks through the mount looks only: nobody is frozen, nothing is restored or killed, sizes are cheap bounds.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use ckptfs_tests::{Mounted, NOBODY, Spec, Victim, tool};
+
+use crate::{ends_well, goes_on, mounted_worker, names, pids};
+
+/// How many snapshots were taken so far.
+fn dumps(mount: &Mounted) -> u64 {
+    let status = mount.status();
+    status["counters"]["dumps"].as_u64().unwrap_or_else(|| panic!("status does not count dumps: {status}"))
+}
+
+#[test]
+fn listing_freezes_nobody() {
+    let (victim, mount) = mounted_worker();
+    assert_eq!(dumps(&mount), 0);
+    let top = mount.path();
+    for script in [
+        "ls -lR \"$1\"",
+        "find \"$1\" -size +0 -ls",
+        "find \"$1\" -newer / -print0 | xargs -0 stat",
+        "du -a \"$1\"",
+        "ls -laRis \"$1\"",
+    ] {
+        let output = tool::shell(script, &[&top]).success();
+        assert!(output.stderr.is_empty(), "{script}: {}", output.stderr);
+    }
+    assert_eq!(dumps(&mount), 0);
+    mount.dump(victim.pid(), &mount.snap("snap"));
+    assert_eq!(dumps(&mount), 1);
+    ends_well(victim);
+}
+
+#[test]
+fn the_promised_names() {
+    let (victim, mount) = mounted_worker();
+    let top = names(&mount.path());
+    for name in ["restore", "status", &victim.pid().to_string()] {
+        assert!(top.iter().any(|here| here == name), "no {name} in {top:?}");
+    }
+    let own = names(&mount.path().join(victim.pid().to_string()));
+    for name in ["freeze", "image", "info.json", "kill", "maps", "vmas"] {
+        assert!(own.iter().any(|here| here == name), "no {name} in {own:?}");
+    }
+    assert_eq!(pids(&mount), [victim.pid()], "only the tree that was asked for");
+    ends_well(victim);
+}
+
+#[test]
+fn modes_and_owners() {
+    let victim = Victim::ready(&Spec::c("worker").user(NOBODY));
+    let mount = Mounted::over(victim.pid());
+    let image = fs::metadata(mount.of(victim.pid(), "image")).unwrap();
+    assert_eq!((image.mode() & 0o7777, image.uid(), image.gid(), image.nlink()), (0o400, NOBODY, NOBODY, 1));
+    assert_eq!(image.blksize(), 1 << 20);
+    assert!(image.is_file() && image.len() > 0 && image.blocks() > 0);
+    for (file, uid) in [
+        (mount.file("restore"), 0),
+        (mount.of(victim.pid(), "freeze"), NOBODY),
+        (mount.of(victim.pid(), "kill"), NOBODY),
+    ] {
+        let control = fs::metadata(&file).unwrap();
+        assert_eq!((control.mode() & 0o7777, control.len(), control.uid()), (0o644, 0, uid), "{}", file.display());
+    }
+    ends_well(victim);
+}
+
+#[test]
+fn inode_numbers_are_unique_and_stable() {
+    let (victim, mount) = mounted_worker();
+    let collect = || {
+        let text = tool::shell("cd \"$1\" && find . -printf '%i %p\\n'", &[mount.path()]).success().text();
+        let pairs: Vec<(u64, String)> = text
+            .lines()
+            .map(|line| line.split_once(' ').unwrap())
+            .map(|(ino, path)| (ino.parse().unwrap(), path.to_owned()))
+            .collect();
+        pairs
+    };
+    let (first, second) = (collect(), collect());
+    let by_number: HashMap<u64, &String> = first.iter().map(|(ino, path)| (*ino, path)).collect();
+    assert_eq!(by_number.len(), first.len(), "two files share a number: {first:?}");
+    for (ino, path) in &second {
+        assert!(by_number.get(ino).is_none_or(|before| *before == path), "{path} took the number of another");
+    }
+    assert!(first.iter().filter(|pair| second.contains(pair)).count() > 8);
+    ends_well(victim);
+}
+
+#[test]
+fn times_stand_still() {
+    let (victim, mount) = mounted_worker();
+    let times = || {
+        let files = ["", "image", "info.json", "maps", "freeze", "kill"].map(|name| mount.of(victim.pid(), name));
+        let of = |path: PathBuf| {
+            fs::metadata(path).map(|meta| (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())).unwrap()
+        };
+        files.into_iter().chain([mount.path(), mount.file("restore")]).map(of).collect::<Vec<_>>()
+    };
+    let before = times();
+    mount.dump(victim.pid(), &mount.snap("snap"));
+    goes_on(&victim);
+    assert_eq!(times(), before);
+    ends_well(victim);
+}
+
+#[test]
+fn reading_control_files_does_nothing() {
+    let (victim, mount) = mounted_worker();
+    let script = "cd \"$1\"; for n in 1 2; do cat restore >/dev/null; cat */freeze; cat */kill >/dev/null; stat */kill >/dev/null; done";
+    let text = tool::shell(script, &[mount.path()]).success().text();
+    assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "0"]);
+    // Opened for writing and closed again, nothing written: touch(1) and every editor do that.
+    let _opened =
+        tool::shell("cd \"$1\"; : >> restore; for f in */freeze */kill; do : >> $f; : > $f; done", &[mount.path()])
+            .success();
+    ends_well(victim);
+}
+
+#[test]
+fn a_dead_process_is_no_longer_listed() {
+    let (mut victim, mount) = mounted_worker();
+    assert_eq!(pids(&mount), [victim.pid()]);
+    victim.kill();
+    assert!(pids(&mount).is_empty());
+    assert!(!mount.of(victim.pid(), "image").exists());
+    assert_eq!(fs::metadata(mount.of(victim.pid(), "")).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+}
+
+#[test]
+fn a_held_snapshot_shows_no_child() {
+    let (victim, mount) = mounted_worker();
+    let held = fs::File::open(mount.of(victim.pid(), "image")).unwrap();
+    assert_eq!(pids(&mount), [victim.pid()]);
+    drop(held);
+    ends_well(victim);
+}
+
+#[test]
+fn nothing_can_be_made_or_removed() {
+    let (victim, mount) = mounted_worker();
+    let dir = mount.path().join(victim.pid().to_string());
+    for script in [
+        "rm -f \"$1/image\"",
+        "touch \"$1/new\"",
+        "mkdir \"$1/new\"",
+        "mv \"$1/image\" \"$1/new\"",
+        "rm -r \"$1\"",
+        "ln -s / \"$1/new\"",
+        "echo x >\"$1/image\"",
+        "chmod 777 \"$1/image\"",
+    ] {
+        let output = tool::shell(script, &[&dir]);
+        assert!(output.code != 0, "{script} succeeded");
+    }
+    ends_well(victim);
+}

@@ -1,0 +1,127 @@
+//! Whatever a reader or the daemon does, the process that is dumped is not harmed, and nobody is left beside it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::File;
+use std::io::Read;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ckptfs_tests::{Mounted, process, tool, wait};
+
+use crate::{count, ends_well, goes_on, goes_on_while_held, mounted_worker, worker};
+
+#[test]
+fn a_reader_that_closes_early() {
+    let (victim, mount) = mounted_worker();
+    for bytes in [0, 1, 5000, 3_000_000] {
+        let mut file = File::open(mount.of(victim.pid(), "image")).unwrap();
+        file.read_exact(&mut vec![0; bytes]).unwrap();
+        drop(file);
+        goes_on(&victim);
+    }
+    ends_well(victim);
+}
+
+#[test]
+fn a_reader_that_is_killed() {
+    let (victim, mount) = mounted_worker();
+    for _ in 0..5 {
+        // It reads the first half and then waits for ever, with the image open.
+        let script = "exec 9< \"$1\"; head -c 3000000 <&9; sleep 1000";
+        let image = mount.of(victim.pid(), "image");
+        let mut reader = std::process::Command::new("bash");
+        reader.args(["-c", script, "test"]).arg(image).stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut reader = reader.spawn().unwrap();
+        let mut half = vec![0; 3_000_000];
+        reader.stdout.as_mut().unwrap().read_exact(&mut half).unwrap();
+        for child in process::children(reader.id().try_into().unwrap()) {
+            process::kill(child, nix::sys::signal::Signal::SIGKILL);
+        }
+        reader.kill().unwrap();
+        reader.wait().unwrap();
+        wait::until("the snapshot is forgotten", || mount.status()["snapshots"].as_array().unwrap().is_empty());
+        goes_on(&victim);
+    }
+    ends_well(victim);
+}
+
+/// The worker asks all the while whether it has children, and fails if it ever has one.
+#[test]
+fn an_open_snapshot_is_no_child_of_its_process() {
+    let (victim, mount) = mounted_worker();
+    for _ in 0..10 {
+        let held = File::open(mount.of(victim.pid(), "image")).unwrap();
+        goes_on_while_held(&victim);
+        drop(held);
+        goes_on(&victim);
+    }
+    ends_well(victim);
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_is_read() {
+    let (mut victim, mount) = mounted_worker();
+    let mut file = File::open(mount.of(victim.pid(), "image")).unwrap();
+    let len = usize::try_from(file.metadata().unwrap().len()).unwrap();
+    file.read_exact(&mut vec![0; 5000]).unwrap();
+    victim.kill();
+    // The snapshot is a process of its own: the instant can be read to its end, or the reader is told; never zeros.
+    let mut rest = Vec::new();
+    if file.read_to_end(&mut rest).is_ok() {
+        assert_eq!(rest.len(), len - 5000);
+    }
+    drop(file);
+    wait::until("nobody is left", || process::children(mount.daemon()).is_empty());
+}
+
+/// Killed at twenty different moments of a dump, the daemon leaves a process that knows nothing of it.
+#[test]
+fn the_daemon_is_killed_during_dumps() {
+    let victim = worker();
+    for turn in 0..20 {
+        let mut mount = Mounted::over(victim.pid());
+        let script = "for n in 1 2 3 4 5 6 7 8; do cat \"$1\" || exit 0; done";
+        let image = mount.of(victim.pid(), "image");
+        let mut reader = tool::command(&["sh", "-c", script, "test"]);
+        let mut reader = reader.arg(image).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(1700 * turn));
+        mount.kill_daemon();
+        reader.wait().unwrap();
+        drop(mount);
+        goes_on(&victim);
+        assert_eq!(process::status(victim.pid(), "TracerPid").as_deref(), Some("0"));
+        let state = process::state(victim.pid());
+        assert!(!matches!(state, Some('t' | 'T')), "turn {turn}: state {state:?}");
+    }
+    ends_well(victim);
+}
+
+#[test]
+fn dumped_a_hundred_times() {
+    let (victim, mount) = mounted_worker();
+    let before = count(&victim);
+    for _ in 0..100 {
+        let _quiet =
+            tool::run(&["dd".into(), mount.of(victim.pid(), "image"), "of=/dev/null".into(), "bs=1M".into()]).success();
+    }
+    assert!(count(&victim) > before);
+    let _status = mount.status();
+    ends_well(victim);
+}
+
+/// The daemon itself leaks nothing: as many descriptors, threads and children after a hundred dumps as after ten.
+#[test]
+fn the_daemon_does_not_grow() {
+    let (victim, mount) = mounted_worker();
+    let size = || {
+        wait::until("the snapshot is forgotten", || mount.status()["snapshots"].as_array().unwrap().is_empty());
+        std::fs::read_dir(format!("/proc/{}/fd", mount.daemon())).unwrap().count()
+    };
+    let dump = || drop(File::open(mount.of(victim.pid(), "image")).unwrap());
+    (0..10).for_each(|_| dump());
+    let before = size();
+    (0..100).for_each(|_| dump());
+    wait::until("all descriptors are given back", || size() <= before);
+    wait::until("no child is left", || process::children(mount.daemon()).is_empty());
+    ends_well(victim);
+}

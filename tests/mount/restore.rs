@@ -1,0 +1,207 @@
+//! Writing an image: what lives again, and what is left when it cannot.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::path::Path;
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
+
+use crate::{count, ends_well, goes_on, mounted_worker, pids};
+
+/// A killed worker, its mount and its image.
+fn dead_worker() -> (Victim, Mounted, Vec<u8>) {
+    let (mut victim, mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    (victim, mount, fs::read(snap).unwrap())
+}
+
+/// Nobody lives whom this restore would have made.
+fn nothing_is_left(victim: &Victim, mount: &Mounted) {
+    wait::until("nothing is left of it", || {
+        process::state(victim.pid()).is_none() && process::children(mount.daemon()).is_empty()
+    });
+    assert!(pids(mount).is_empty());
+}
+
+/// The sentence of the last restore: the newest JSON line that `restore` reads back.
+fn last(mount: &Mounted) -> serde_json::Value {
+    let text = fs::read_to_string(mount.file("restore")).unwrap();
+    serde_json::from_str(text.lines().last().expect("a line for each restore")).unwrap()
+}
+
+#[test]
+fn by_every_tool() {
+    let (mut victim, mount, image) = dead_worker();
+    let snap = mount.snap("snap");
+    let scripts = [
+        "cat \"$1\" > \"$2\"",
+        "cat \"$1\" >> \"$2\"",
+        "cp \"$1\" \"$2\"",
+        "dd if=\"$1\" of=\"$2\" bs=1M status=none",
+        "dd if=\"$1\" of=\"$2\" bs=10k conv=notrunc status=none",
+        "cat \"$1\" | tee \"$2\" > /dev/null",
+        "dd if=\"$1\" of=\"$2\" bs=777k status=none",
+        "{ cat \"$1\"; head -c 10000 /dev/zero; } > \"$2\"",
+    ];
+    for script in scripts {
+        let _lives = tool::shell(script, &[&snap, &mount.file("restore")]).success();
+        assert!(victim.is_here(), "{script}");
+        assert_eq!(last(&mount)["pid"], victim.pid(), "{script}");
+        goes_on(&victim);
+        assert_eq!(pids(&mount), [victim.pid()]);
+        victim.kill();
+    }
+    assert!(!image.is_empty());
+    mount.restore(&snap);
+    ends_well(victim);
+}
+
+#[test]
+fn pid_taken() {
+    let (victim, mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    mount.try_restore(&snap).fails_with("File exists");
+    let told = last(&mount).to_string();
+    assert!(told.contains(&victim.pid().to_string()), "{told}");
+    assert!(process::children(mount.daemon()).is_empty());
+    ends_well(victim);
+}
+
+#[test]
+fn truncated() {
+    let (victim, mount, image) = dead_worker();
+    let len = image.len();
+    let cut = mount.snap("cut");
+    for at in [1, 7, 63, 64, 1000, 4096, 10_000, len / 4, len / 2, len - 4096, len - 64, len - 8, len - 1] {
+        fs::write(&cut, &image[..at]).unwrap();
+        mount.try_restore(&cut).fails_with("Invalid argument");
+        nothing_is_left(&victim, &mount);
+        assert!(last(&mount).to_string().contains("error"), "cut at {at}: {}", last(&mount));
+    }
+    mount.restore(&mount.snap("snap"));
+    ends_well(victim);
+}
+
+#[test]
+fn damaged() {
+    let (victim, mount, image) = dead_worker();
+    let bad = mount.snap("bad");
+    for place in [0, 9, 17, 200, 5000, image.len() / 3, image.len() / 2, image.len() - 20] {
+        let mut bytes = image.clone();
+        bytes[place] ^= 0x20;
+        fs::write(&bad, bytes).unwrap();
+        mount.try_restore(&bad).fails_with("Invalid argument");
+        nothing_is_left(&victim, &mount);
+    }
+    mount.restore(&mount.snap("snap"));
+    ends_well(victim);
+}
+
+#[test]
+fn garbage() {
+    let (victim, mount, _image) = dead_worker();
+    for script in [
+        "head -c 1000000 /dev/urandom > \"$1\"",
+        "head -c 100 /bin/bash > \"$1\"",
+        "echo hello > \"$1\"",
+        "cat /bin/bash > \"$1\"",
+    ] {
+        tool::shell(script, &[mount.file("restore")]).fails_with("Invalid argument");
+        nothing_is_left(&victim, &mount);
+    }
+}
+
+#[test]
+fn a_file_that_is_gone() {
+    let (victim, mount, _image) = dead_worker();
+    fs::remove_file(victim.dir().join("count")).unwrap();
+    mount.try_restore(&mount.snap("snap")).fails_with("No such file or directory");
+    nothing_is_left(&victim, &mount);
+    let told = last(&mount).to_string();
+    assert!(told.contains("count"), "{told}");
+}
+
+#[test]
+fn a_writer_that_is_killed() {
+    let (victim, mount, image) = dead_worker();
+    let mut writer = OpenOptions::new().write(true).open(mount.file("restore")).unwrap();
+    writer.write_all(&image[..image.len() / 2]).unwrap();
+    drop(writer); // what the kernel does for a writer that is killed
+    nothing_is_left(&victim, &mount);
+    mount.restore(&mount.snap("snap"));
+    ends_well(victim);
+}
+
+#[test]
+fn the_daemon_is_killed_half_way() {
+    for part in [4, 2] {
+        let (victim, mut mount, image) = dead_worker();
+        let mut writer = OpenOptions::new().write(true).open(mount.file("restore")).unwrap();
+        writer.write_all(&image[..image.len() - image.len() / part]).unwrap();
+        mount.kill_daemon();
+        wait::until("nothing is left of it", || process::state(victim.pid()).is_none());
+    }
+}
+
+#[test]
+fn outlives_the_mount() {
+    let (mut victim, mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    let before = count(&victim);
+    victim.kill();
+    mount.restore(&snap);
+    let daemon = mount.daemon();
+    assert_eq!(process::parent(victim.pid()), Some(daemon));
+    drop(mount);
+    assert!(!process::is_alive(daemon));
+    wait::until("it counts on", || count(&victim) > before);
+    ends_well(victim);
+}
+
+#[test]
+fn outlives_a_killed_daemon() {
+    let (mut victim, mut mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    mount.restore(&snap);
+    mount.kill_daemon();
+    drop(mount);
+    ends_well(victim);
+}
+
+/// Images of several processes, one behind the other in one write: all of them live again.
+#[test]
+fn several_images_in_one_stream() {
+    let mut victims: Vec<Victim> = (0..3).map(|_| Victim::ready(&Spec::c("worker"))).collect();
+    let place = tempfile::tempdir().unwrap();
+    let all = place.path().join("all");
+    for victim in &victims {
+        let mount = Mounted::over(victim.pid());
+        let _more = tool::shell("cat \"$1\" >> \"$2\"", &[mount.of(victim.pid(), "image").as_path(), &all]).success();
+    }
+    victims.iter_mut().for_each(Victim::kill);
+    let mount = Mounted::over(victims[0].pid());
+    mount.restore(&all);
+    for victim in victims {
+        assert!(victim.is_here());
+        ends_well(victim);
+    }
+}
+
+/// The parent of a restored process is the daemon, which reaps it: an exit leaves no zombie.
+#[test]
+fn an_exit_after_the_restore_is_reaped() {
+    let (victim, mount, _image) = dead_worker();
+    mount.restore(&mount.snap("snap"));
+    goes_on(&victim);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    nothing_is_left(&victim, &mount);
+    assert!(Path::new(&mount.file("status")).exists());
+}

@@ -1,0 +1,33 @@
+#!/bin/bash
+# Installs what the tests need beside cargo, as far as it is missing: Debian's packages, by apt-get, as root.
+set -euo pipefail
+
+# command (or file) = package
+needed="
+cc=gcc
+/usr/include/x86_64-linux-gnu/sys/rseq.h=libc6-dev
+python3=python3
+perl=perl
+dash=dash
+busybox=busybox-static
+javac=default-jdk-headless
+umount=mount
+fusermount3=fuse3
+rsync=rsync
+jq=jq
+strace=strace
+setpriv=util-linux
+timeout=coreutils
+"
+missing=()
+for pair in $needed; do
+    case ${pair%%=*} in
+        /*) [ -e "${pair%%=*}" ] || missing+=("${pair#*=}") ;;
+        *) PATH=/usr/sbin:/usr/bin:/sbin:/bin command -v "${pair%%=*}" > /dev/null || missing+=("${pair#*=}") ;;
+    esac
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+echo "installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null

@@ -1,0 +1,133 @@
+//! What a process has, comes back. Each victim makes one thing, is checkpointed, and looks again; it runs untouched, dumped three times while
+//! it goes on, restored, and restored twice in a row. The promise of each stands at the top of `victims/NAME.c`.
+//!
+//! Needs root: the victims change owners, roots and limits, and their ids must be given back to them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod refused;
+mod terminal;
+
+/// Registers and what the processor holds.
+mod processor {
+    use ckptfs_tests::survives;
+    survives!(registers);
+    survives!(x87);
+    survives!(sse);
+    survives!(avx);
+    survives!(avx512);
+    survives!(avx512_masks);
+    survives!(segment_base);
+}
+
+/// Threads, and the words that they share with the kernel.
+mod threads {
+    use ckptfs_tests::survives;
+    survives!(tls);
+    survives!(threads_count);
+    survives!(many_threads);
+    survives!(thread_names);
+    survives!(thread_attributes);
+    survives!(mutex_held);
+    survives!(robust_mutex);
+    survives!(clear_child_tid);
+    survives!(cond_timedwait);
+    survives!(rseq_registered);
+    survives!(rseq_section);
+}
+
+/// Signals and timers.
+mod signals {
+    use ckptfs_tests::survives;
+    survives!(signal_mask);
+    survives!(signal_handlers);
+    survives!(signals_pending);
+    survives!(signals_pending_thread);
+    survives!(sigaltstack);
+    survives!(sigaltstack_active);
+    survives!(in_handler);
+    survives!(itimer);
+    survives!(posix_timer);
+}
+
+/// System calls that the checkpoint interrupts.
+mod blocked {
+    use ckptfs_tests::survives;
+    survives!(nanosleep);
+    survives!(nanosleep_raw);
+    survives!(nanosleep_remainder);
+    survives!(clock_nanosleep_absolute);
+    survives!(usleep);
+    survives!(poll_timeout);
+    survives!(poll_forever);
+    survives!(select_timeout);
+    survives!(pselect_timeout);
+    survives!(futex_timeout);
+    survives!(futex_absolute);
+    survives!(futex_wait);
+    survives!(pause);
+    survives!(sigsuspend);
+    survives!(ppoll_mask);
+    survives!(sigtimedwait);
+    survives!(sigwait);
+}
+
+/// Memory and what the kernel knows of it.
+mod memory {
+    use ckptfs_tests::{Spec, survives};
+    survives!(brk);
+    survives!(argv_environ, Spec::c("argv_environ").arg("one argument").arg(""));
+    survives!(setproctitle);
+    survives!(vdso);
+    survives!(protections);
+    survives!(guard_page);
+    survives!(holes);
+    survives!(noreserve);
+    survives!(contents);
+    survives!(file_private);
+    survives!(file_shared);
+    survives!(grows_down);
+    survives!(madvise_flags);
+    survives!(locked_memory);
+    survives!(lock_on_fault);
+    survives!(fork_advice);
+    survives!(odd_addresses);
+    survives!(same_maps);
+}
+
+/// Open files.
+mod files {
+    use ckptfs_tests::survives;
+    survives!(file_position);
+    survives!(file_flags);
+    survives!(file_dup);
+    survives!(file_cloexec);
+    survives!(file_renamed);
+    survives!(many_files);
+    survives!(directory);
+    survives!(devices);
+    survives!(cwd);
+    survives!(chroot);
+    survives!(umask);
+}
+
+/// What the kernel lets a process do.
+mod attributes {
+    use ckptfs_tests::survives;
+    survives!(scheduling);
+    survives!(rlimits);
+    survives!(rlimit_nofile_below);
+    survives!(ids);
+    survives!(capabilities);
+    survives!(prctls);
+    survives!(session);
+}
+
+/// The same program, linked in every way, and owned by another user.
+mod linkage {
+    use ckptfs_tests::{Link, NOBODY, Spec, survives};
+    survives!(counter);
+    survives!(counter_static, Spec::c("counter").link(Link::Static));
+    survives!(counter_static_pie, Spec::c("counter").link(Link::StaticPie));
+    survives!(counter_fixed_address, Spec::c("counter").link(Link::NoPie));
+    survives!(counter_of_nobody, Spec::c("counter").user(NOBODY));
+}

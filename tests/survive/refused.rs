@@ -1,0 +1,114 @@
+//! What cannot be checkpointed yet is refused when the image is opened: the reader gets EOPNOTSUPP (EBUSY where somebody else traces the process),
+//! a sentence that names the process and the thing stands in the log, in `status` and in place of `info.json`, and the process goes on.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::process::Stdio;
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
+
+const UNSUPPORTED: &str = "Operation not supported";
+
+/// One row of the table: the holder's kind, and a word of the sentence by which a person knows what is meant.
+macro_rules! refused {
+    ($($name:ident: $word:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            refused(stringify!($name), $word);
+        })*
+    };
+}
+
+refused! {
+    pipe: "pipe";
+    fifo: "fifo";
+    unix: "socket";
+    tcp: "socket";
+    udp: "socket";
+    epoll: "eventpoll";
+    eventfd: "eventfd";
+    timerfd: "timerfd";
+    signalfd: "signalfd";
+    inotify: "inotify";
+    memfd: "memfd";
+    pidfd: "pidfd";
+    ptmx: "ptmx";
+    unlinked: "gone";
+    unlinked_mapping: "gone";
+    flock: "lock";
+    posix_lock: "lock";
+    child: "child";
+    zombie: "child";
+    shared_memory: "shared";
+    sysv_shm: "sysv";
+    io_uring: "io_uring";
+    userfaultfd: "userfaultfd";
+    seccomp: "seccomp";
+}
+
+fn refused(kind: &str, word: &str) {
+    let victim = Victim::start(&Spec::c("holder").arg(kind));
+    if victim.event(0) == Event::Ok {
+        assert!(victim.output().contains("unavailable"), "{}", victim.output());
+        return; // this kernel has no such thing
+    }
+    refuses(&victim, UNSUPPORTED, word);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+/// Every way to open the instant fails with `message`, and the sentence is told wherever one would look for it.
+fn refuses(victim: &Victim, message: &str, word: &str) {
+    let mount = Mounted::over(victim.pid());
+    for _ in 0..2 {
+        tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).fails_with(message);
+    }
+    let told = |text: String| {
+        text.lines().any(|line| line.contains(&victim.pid().to_string()) && line.to_lowercase().contains(word))
+    };
+    assert!(told(mount.log()), "the log does not say why:\n{}", mount.log());
+    let status = fs::read_to_string(mount.file("status")).unwrap().replace('\n', " ");
+    assert!(told(status.clone()), "status does not say why:\n{status}");
+    let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap().replace('\n', " ");
+    assert!(told(info.clone()), "info.json does not say why:\n{info}");
+    assert!(matches!(process::state(victim.pid()), Some('R' | 'S')), "the process does not go on");
+    assert_eq!(process::status(victim.pid(), "TracerPid").as_deref(), tracer(victim).as_deref());
+}
+
+fn tracer(victim: &Victim) -> Option<String> {
+    // Whoever traced it before does so still; the daemon traces nobody that it refused.
+    let tracer = fs::read_to_string(victim.dir().join("tracer")).unwrap_or("0".into());
+    Some(tracer)
+}
+
+#[test]
+fn traced_already() {
+    let victim = Victim::ready(&Spec::c("counter"));
+    let mut tracer = tool::command(&["strace", "-f", "-p", &victim.pid().to_string()]);
+    let mut tracer = tracer.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait::until("the tracer holds the victim", || {
+        process::status(victim.pid(), "TracerPid").is_some_and(|tracer| tracer != "0")
+    });
+    let holder = process::status(victim.pid(), "TracerPid").unwrap();
+    fs::write(victim.dir().join("tracer"), &holder).unwrap();
+    refuses(&victim, "Device or resource busy", &holder);
+    process::kill(holder.parse().unwrap(), nix::sys::signal::Signal::SIGTERM);
+    tracer.wait().unwrap();
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ready(2));
+    victim.go(2);
+    assert_eq!(victim.event(2), Event::Ok);
+    victim.finish();
+}
+
+/// The main thread has ended and is a zombie: refused by that name, as its memory can no longer be reached through its pid.
+#[test]
+fn leader_exited() {
+    let victim = Victim::ready(&Spec::c("leader_exited"));
+    let mount = Mounted::over(victim.pid());
+    tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).fails_with(UNSUPPORTED);
+    assert!(mount.log().to_lowercase().contains("leader"), "the log does not say why:\n{}", mount.log());
+    victim.go(1);
+    wait::until("the victim ends well", || victim.output().contains("ok"));
+}

@@ -1,0 +1,39 @@
+/* The thirty-two AVX-512 registers, all of them, hold across. */
+#include "victim.h"
+
+volatile uint32_t released;
+unsigned char in[32][64] __attribute__((aligned(64))), out[32][64] __attribute__((aligned(64)));
+uint32_t mxcsr = 0x3f80, mxcsr_seen; /* round down; all exceptions masked */
+void hold(void);
+__asm__(".text\nhold:\n ldmxcsr mxcsr(%rip)\n lea in(%rip), %rax\n"
+        " .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n vmovaps 64*\\n(%rax), %zmm\\n\n .endr\n"
+        "1: mov released(%rip), %ecx\n jecxz 1b\n"
+        " lea out(%rip), %rax\n"
+        " .irp n,0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31\n vmovaps %zmm\\n, 64*\\n(%rax)\n .endr\n"
+        " stmxcsr mxcsr_seen(%rip)\n ret\n");
+
+static void *release(void *arg)
+{
+    pause_briefly();
+    checkpoint_here(1);
+    released = 1;
+    return arg;
+}
+
+int main(void)
+{
+    for (size_t n = 0; n < sizeof in; n++)
+        ((unsigned char *)in)[n] = n * 7 + n / 256 + 1;
+    released = !__builtin_cpu_supports("avx512f");
+    if (released) { /* this machine has none: only the protocol is left */
+        dprintf(1, "skipped: no avx512f\n");
+        checkpoint_here(1);
+        return done();
+    }
+    pthread_t thread = start(release, NULL);
+    hold();
+    join(thread);
+    CHECK(memcmp(in, out, sizeof in) == 0);
+    CHECK_EQ(mxcsr & ~0x3f, mxcsr_seen & ~0x3f);
+    return done();
+}

@@ -1,0 +1,17 @@
+/* clock_nanosleep(2) until an absolute time does not end before it. */
+#include "blocked.h"
+
+static void call(void)
+{
+    struct timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    end.tv_sec += 2;
+    double begin = now();
+    CHECK(clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &end, NULL) == 0);
+    check_took(begin, ASKED);
+}
+
+int main(void)
+{
+    return blocked_in(SYS_clock_nanosleep, 0, call);
+}

@@ -1,0 +1,99 @@
+/* holder KIND: holds one object of a kind that some version of ckptfs may have to refuse, and goes on unharmed. */
+#include "victim.h"
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <netinet/in.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+
+static int segment = -1;
+
+static void hold(const char *kind)
+{
+    int pair[2] = {-1, -1}, fd = 0;
+    if (strcmp(kind, "pipe") == 0)
+        CHECK((fd = pipe(pair)) == 0);
+    else if (strcmp(kind, "fifo") == 0)
+        CHECK(mkfifo("fifo", 0600) == 0 && (fd = open("fifo", O_RDWR)) >= 0);
+    else if (strcmp(kind, "unix") == 0)
+        CHECK((fd = socketpair(AF_UNIX, SOCK_STREAM, 0, pair)) == 0);
+    else if (strcmp(kind, "tcp") == 0)
+        CHECK((fd = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
+    else if (strcmp(kind, "udp") == 0)
+        CHECK((fd = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
+    else if (strcmp(kind, "epoll") == 0)
+        CHECK((fd = epoll_create1(0)) >= 0);
+    else if (strcmp(kind, "eventfd") == 0)
+        CHECK((fd = eventfd(3, 0)) >= 0);
+    else if (strcmp(kind, "timerfd") == 0)
+        CHECK((fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
+    else if (strcmp(kind, "signalfd") == 0) {
+        sigset_t set;
+        sigemptyset(&set);
+        sigaddset(&set, SIGUSR1);
+        CHECK((fd = signalfd(-1, &set, 0)) >= 0);
+    } else if (strcmp(kind, "inotify") == 0)
+        CHECK((fd = inotify_init()) >= 0 && inotify_add_watch(fd, ".", IN_CREATE) >= 0);
+    else if (strcmp(kind, "memfd") == 0)
+        CHECK((fd = memfd_create("memfd", 0)) >= 0);
+    else if (strcmp(kind, "pidfd") == 0)
+        CHECK((fd = syscall(SYS_pidfd_open, getpid(), 0)) >= 0);
+    else if (strcmp(kind, "ptmx") == 0)
+        CHECK((fd = open("/dev/ptmx", O_RDWR | O_NOCTTY)) >= 0);
+    else if (strcmp(kind, "unlinked") == 0)
+        CHECK((fd = open("gone", O_RDWR | O_CREAT, 0600)) >= 0 && write(fd, "x", 1) == 1 && unlink("gone") == 0);
+    else if (strcmp(kind, "unlinked_mapping") == 0) {
+        CHECK((fd = open("gone", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0);
+        CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0 && unlink("gone") == 0);
+    } else if (strcmp(kind, "flock") == 0)
+        CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && flock(fd, LOCK_EX) == 0);
+    else if (strcmp(kind, "posix_lock") == 0) {
+        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 10};
+        CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && fcntl(fd, F_SETLK, &lock) == 0);
+    } else if (strcmp(kind, "child") == 0) {
+        if ((fd = fork()) == 0)
+            for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)
+                pause();
+    } else if (strcmp(kind, "zombie") == 0) {
+        if ((fd = fork()) == 0)
+            _exit(3);
+        siginfo_t info;
+        CHECK(waitid(P_PID, fd, &info, WEXITED | WNOWAIT) == 0);
+    } else if (strcmp(kind, "shared_memory") == 0)
+        CHECK(mmap(NULL, 8192, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
+    else if (strcmp(kind, "sysv_shm") == 0) {
+        CHECK((segment = shmget(IPC_PRIVATE, 8192, IPC_CREAT | 0600)) >= 0);
+        CHECK(shmat(segment, NULL, 0) != (void *)-1);
+        CHECK(shmctl(segment, IPC_RMID, NULL) == 0); /* it goes with its last user, whatever ends this victim */
+    } else if (strcmp(kind, "io_uring") == 0) {
+        char params[120] = {0};
+        fd = syscall(SYS_io_uring_setup, 4, params);
+    } else if (strcmp(kind, "userfaultfd") == 0)
+        fd = syscall(SYS_userfaultfd, O_CLOEXEC);
+    else if (strcmp(kind, "seccomp") == 0) {
+        struct sock_filter allow = {BPF_RET | BPF_K, 0, 0, SECCOMP_RET_ALLOW};
+        struct sock_fprog program = {1, &allow};
+        CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
+    } else
+        CHECK(!"a known kind");
+    if (fd < 0) { /* not every kernel is built with every kind */
+        dprintf(1, "unavailable\n");
+        exit(done());
+    }
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc == 2);
+    hold(argv[1]);
+    checkpoint_here(1);
+    return done();
+}

@@ -1,0 +1,15 @@
+/* nanosleep(2) goes on with what is left of its time, and does not end early. */
+#include "blocked.h"
+
+static void call(void)
+{
+    struct timespec asked = {2, 0};
+    double begin = now();
+    CHECK(nanosleep(&asked, NULL) == 0);
+    check_took(begin, ASKED);
+}
+
+int main(void)
+{
+    return blocked_in(SYS_clock_nanosleep, 0, call);
+}

@@ -1,0 +1,20 @@
+/* What prctl(2) and personality(2) set: dumpable, parent-death signal, timer slack, subreaper, THP, personality. */
+#include "victim.h"
+#include <sys/personality.h>
+
+int main(void)
+{
+    int signal = 0, reaper = 0;
+    CHECK(personality(ADDR_NO_RANDOMIZE) >= 0);
+    CHECK(prctl(PR_SET_PDEATHSIG, SIGURG) == 0 && prctl(PR_SET_TIMERSLACK, 77777) == 0);
+    CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
+    checkpoint_here(1);
+    CHECK_EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE);
+    CHECK(prctl(PR_GET_PDEATHSIG, &signal) == 0 && signal == SIGURG);
+    CHECK_EQ(prctl(PR_GET_TIMERSLACK), 77777);
+    CHECK(prctl(PR_GET_CHILD_SUBREAPER, &reaper) == 0 && reaper == 1);
+    CHECK_EQ(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), 1);
+    CHECK_EQ(prctl(PR_GET_DUMPABLE), 0);
+    return done();
+}

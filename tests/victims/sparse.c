@@ -1,0 +1,22 @@
+/* 2 GiB of memory, of which 100 MiB are touched, and more that was only read. At 0x200000000000. */
+#include "victim.h"
+
+int main(void)
+{
+    char *at = mmap((void *)0x200000000000, 2ul << 30, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(at == (void *)0x200000000000 && madvise(at, 2ul << 30, MADV_NOHUGEPAGE) == 0);
+    /* Half of it in one piece, half of it in pages far apart. */
+    for (long n = 0; n < 50 * 256; n++) {
+        memset(at + n * 4096, n % 255 + 1, 4096);
+        memset(at + (1ul << 30) + n * 65536, n % 255 + 1, 4096);
+    }
+    for (long n = 50 * 256; n < 75 * 256; n++)
+        CHECK(*(volatile char *)(at + n * 4096) == 0);
+    checkpoint_here(1);
+    for (long n = 0; n < 50 * 256; n++) {
+        CHECK_EQ((unsigned char)at[n * 4096 + n % 4096], n % 255 + 1);
+        CHECK_EQ((unsigned char)at[(1ul << 30) + n * 65536 + n % 4096], n % 255 + 1);
+        CHECK_EQ(at[(1ul << 30) + n * 65536 + 4096], 0);
+    }
+    return done();
+}

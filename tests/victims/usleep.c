@@ -1,0 +1,14 @@
+/* usleep(3) goes on with what is left of its time. */
+#include "blocked.h"
+
+static void call(void)
+{
+    double begin = now();
+    CHECK(usleep(2000000) == 0);
+    check_took(begin, ASKED);
+}
+
+int main(void)
+{
+    return blocked_in(SYS_clock_nanosleep, 0, call);
+}
