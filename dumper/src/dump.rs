@@ -105,15 +105,21 @@ fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
 }
 
 fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
-    let pending = status.hex("SigPnd") | status.hex("ShdPnd");
+    let mut pending = status.hex("ShdPnd");
+    for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
+        pending |= Fields::read(&format!("/proc/{pid}/task/{tid}/status")).map_or(0, |status| status.hex("SigPnd"));
+    }
     let caught = status.hex("SigCgt");
     let quiet = |signal: &i32, set: u64| set >> (signal - 1) & 1 == 0;
-    let candidates = [libc::SIGWINCH, libc::SIGURG];
-    candidates
+    let ignored_by_default = [libc::SIGWINCH, libc::SIGURG, libc::SIGCHLD];
+    // The last resort would end the process if the daemon died within the batch: only where all three are pending.
+    let others = libc::SIGRTMIN()..=64;
+    ignored_by_default
         .into_iter()
         .find(|signal| quiet(signal, pending | caught))
-        .or_else(|| candidates.into_iter().find(|signal| quiet(signal, pending)))
-        .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: SIGWINCH and SIGURG are both pending")))
+        .or_else(|| ignored_by_default.into_iter().find(|signal| quiet(signal, pending)))
+        .or_else(|| others.into_iter().find(|signal| quiet(signal, pending)))
+        .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: every signal is pending")))
 }
 
 /// Refuses trees that cannot be restored yet, by name.
@@ -207,7 +213,7 @@ impl LookHere<'_> {
         let answers = injected.run(batch)?;
         let task = injected.task()?;
         let xstate = task.xstate()?;
-        let asleep = self.timers.of(&regs, &self.door.mem);
+        let asleep = self.timers.of(tid, &regs, &self.door.mem);
         kinds
             .iter()
             .zip(&asked)
@@ -221,7 +227,6 @@ impl LookHere<'_> {
                     xstate: &xstate,
                     status: &status,
                     stat: &stat,
-                    mem: &self.door.mem,
                     answers: &answers,
                     asked,
                     hole: self.door.entry.hole,

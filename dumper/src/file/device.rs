@@ -12,6 +12,8 @@ use crate::Result;
 /// null, zero, full, random, urandom: Documentation/admin-guide/devices.txt, major 1.
 const STATELESS: [u32; 5] = [3, 5, 7, 8, 9];
 
+const ZERO: u32 = 5;
+
 /// Table row.
 pub struct Device;
 
@@ -32,6 +34,11 @@ impl OpenFile for Device {
     fn takes(&self, seen: &Seen) -> bool {
         let rdev = seen.stat.rdev();
         seen.stat.file_type().is_char_device() && libc::major(rdev) == 1 && STATELESS.contains(&libc::minor(rdev))
+    }
+
+    fn is_mappable(&self, seen: &Seen) -> bool {
+        // A private mapping of /dev/zero is anonymous memory that keeps the name.
+        OpenFile::takes(self, seen) && libc::minor(seen.stat.rdev()) == ZERO
     }
 
     fn dump(&self, seen: &Seen) -> Result<Body> {

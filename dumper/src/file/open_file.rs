@@ -61,6 +61,10 @@ pub trait OpenFile: Sync {
 
     /// Whether this kind has it.
     fn takes(&self, seen: &Seen) -> bool;
+    /// Whether this kind has it and its private mapping is the process's own memory from the start.
+    fn is_mappable(&self, _seen: &Seen) -> bool {
+        false
+    }
     /// Looks; refuses what it cannot put back.
     fn dump(&self, seen: &Seen) -> Result<Self::Body>;
     /// Opens it again, as the same description.
@@ -81,6 +85,8 @@ pub trait Row: Sync {
     fn kind(&self) -> &'static str;
     /// See [`OpenFile::takes`].
     fn takes(&self, seen: &Seen) -> bool;
+    /// See [`OpenFile::is_mappable`].
+    fn is_mappable(&self, seen: &Seen) -> bool;
     /// See [`OpenFile::dump`].
     fn dump(&self, id: u32, seen: &Seen) -> Result<Record>;
     /// See [`OpenFile::restore`].
@@ -94,6 +100,10 @@ impl<O: OpenFile> Row for O {
 
     fn takes(&self, seen: &Seen) -> bool {
         OpenFile::takes(self, seen)
+    }
+
+    fn is_mappable(&self, seen: &Seen) -> bool {
+        OpenFile::is_mappable(self, seen)
     }
 
     fn dump(&self, id: u32, seen: &Seen) -> Result<Record> {

@@ -104,7 +104,7 @@ impl Collector {
 impl FileIds for Collector {
     fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32> {
         let seen = look(subject.to_owned(), link.to_owned(), flags, 0, Fields::parse(""), must_not_change)?;
-        if !seen.stat.is_file() {
+        if !seen.stat.is_file() && !KINDS.iter().any(|kind| kind.is_mappable(&seen)) {
             return Err(seen.refuse(format_args!("mapping of {}", seen.target.display())));
         }
         let key = (seen.stat.dev(), seen.stat.ino(), flags, must_not_change);

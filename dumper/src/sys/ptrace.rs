@@ -227,6 +227,11 @@ impl Stopped {
             .map_err(|errno| failed("PTRACE_SETOPTIONS", self.tid, errno))
     }
 
+    /// The signal of this signal-delivery-stop was sent for our own purposes: nobody else is to get it.
+    pub fn swallow_signal(&mut self) {
+        self.stop = Stop::Interrupted;
+    }
+
     /// Remembers that a stop signal was swallowed while we worked; the process gets it back at detach.
     pub fn owe_stop(&mut self) {
         self.owed_stop = true;

@@ -115,6 +115,13 @@ pub fn set_sched_attr(tid: Pid, attr: &SchedAttr) -> Result<()> {
     if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_setattr"))) } else { Ok(()) }
 }
 
+/// setpriority(2) of one thread: the only way to a nice value under SCHED_IDLE.
+pub fn set_nice(tid: Pid, nice: i32) -> Result<()> {
+    // SAFETY: no memory is passed. 0 is PRIO_PROCESS (which means a thread).
+    let got = unsafe { libc::syscall(libc::SYS_setpriority, 0, tid, nice) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: setpriority"))) } else { Ok(()) }
+}
+
 /// sched_getaffinity(2): the mask as the kernel gives it.
 pub fn affinity(tid: Pid) -> Result<Vec<u8>> {
     let mut mask = vec![0_u8; 1024];

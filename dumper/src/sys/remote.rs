@@ -153,8 +153,9 @@ pub struct Hijacked {
 
 impl Hijacked {
     /// Borrows `task`. All signals but `wake` are blocked meanwhile.
-    pub fn take(task: Stopped, wake: i32) -> Result<Self> {
-        let regs = task.regs()?;
+    pub fn take(task: Stopped, mem: &MemFile, wake: i32) -> Result<Self> {
+        let mut regs = task.regs()?;
+        out_of_rseq(&task, mem, &mut regs)?;
         let mask = task.sigmask()?;
         task.set_sigmask(!(1 << (wake - 1)))?;
         Ok(Self { task: Some(task), regs, mask })
@@ -204,6 +205,7 @@ impl Hijacked {
                 Err((None, error)) => return Err(error),
             };
             if done(&stopped) {
+                stopped.swallow_signal();
                 self.task = Some(stopped);
                 return Ok(());
             }
@@ -234,6 +236,28 @@ impl Hijacked {
         )?;
         Ok(self.task()?.regs()?.rax.cast_signed())
     }
+}
+
+/// Inside a restartable sequence (rseq(2)) a task must come back at its abort handler.
+///
+/// Running our code in it is what a preemption is: the kernel sees it outside the sequence and clears the descriptor without
+/// an abort. So the descriptor is read before, and abort, which a sequence must expect at any instruction, is taken for it.
+fn out_of_rseq(task: &Stopped, mem: &MemFile, regs: &mut Regs) -> Result<()> {
+    let (area, _, _) = task.rseq()?;
+    if area == 0 {
+        return Ok(());
+    }
+    // struct rseq: cpu_id_start, cpu_id, rseq_cs. An area that is not readable is not in use.
+    let Ok([descriptor]) = mem.read_words::<1>(RemotePtr(area).add(8)) else { return Ok(()) };
+    if descriptor == 0 {
+        return Ok(());
+    }
+    // struct rseq_cs: version and flags, start_ip, post_commit_offset, abort_ip.
+    let Ok([_, start, len, abort]) = mem.read_words::<4>(RemotePtr(descriptor)) else { return Ok(()) };
+    if regs.rip.wrapping_sub(start) < len {
+        regs.rip = abort;
+    }
+    Ok(())
 }
 
 impl Drop for Hijacked {
@@ -272,7 +296,7 @@ impl Drop for StackFrame<'_> {
 
 /// One call in `task` without injecting anything: registers, mask and stack are as before when it returns.
 pub fn call_once(task: Stopped, mem: &MemFile, entry: &Entry, call: &Call) -> Result<(Stopped, i64)> {
-    let mut task = Hijacked::take(task, entry.wake)?;
+    let mut task = Hijacked::take(task, mem, entry.wake)?;
     let frame = StackFrame::lay(mem, entry, &task)?;
     let result = task.call_at(entry.syscall, frame.as_ref().map(|frame| frame.at), call);
     let task = task.give_back();
@@ -291,7 +315,7 @@ pub struct Injected<'m> {
 impl<'m> Injected<'m> {
     /// Maps the stub at `entry.hole` in the process of `task`.
     pub fn inject(task: Stopped, mem: &'m MemFile, entry: Entry) -> Result<Self> {
-        let mut task = Hijacked::take(task, entry.wake)?;
+        let mut task = Hijacked::take(task, mem, entry.wake)?;
         let frame = StackFrame::lay(mem, &entry, &task)?;
         let map = |prot: i32, at: RemotePtr, len: u64| {
             let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | MAP_FIXED_NOREPLACE;
@@ -341,7 +365,7 @@ impl<'m> Injected<'m> {
 
     /// Exchanges the task for another thread of the same process; the former is given back as it was.
     pub fn exchange(&mut self, other: Stopped) -> Result<Stopped> {
-        let other = Hijacked::take(other, self.entry.wake)?;
+        let other = Hijacked::take(other, self.mem, self.entry.wake)?;
         let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
         before.give_back()
     }
@@ -470,7 +494,7 @@ impl Owned {
     /// A process in which the stub is mapped at `scratch` already: a copy-on-write child, or after [`Owned::inject`].
     pub fn adopt(task: Stopped, scratch: RemotePtr, tgid: Pid, tid: Pid) -> Result<Self> {
         let mem = MemFile::open(task.tid())?;
-        Ok(Self { task: Hijacked::take(task, OWN_WAKE)?, mem, scratch, tgid, tid })
+        Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE)?, mem, scratch, tgid, tid })
     }
 
     /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is there. The inherited rseq

@@ -6,6 +6,8 @@
 //! sleeper that is exact, with several one may sleep longer than it had left, never longer than it had asked for.
 //! Absolute timeouts need none of this: such a call is simply made again.
 
+use std::collections::BTreeMap;
+
 use crate::Pid;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::proc;
@@ -26,50 +28,67 @@ pub enum Asleep {
     Left(i64, u64),
 }
 
-/// Deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
+/// What was seen of sleeping threads before they were stopped.
 #[derive(Debug, Default)]
-pub struct Timers(Vec<u64>);
+pub struct Timers {
+    /// Deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
+    deadlines: Vec<u64>,
+    /// The calls of threads that were stopped before and sleep on in restart_syscall, which hides the number.
+    restarted: BTreeMap<Pid, Restarted>,
+}
+
+/// Where in the kernel a thread sleeps on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Restarted {
+    Nanosleep,
+    Poll,
+    Futex,
+}
 
 impl Timers {
     /// Reads /proc/timer_list if a thread of these processes is in a call with a relative timeout.
     pub fn before(pids: &[Pid]) -> Self {
-        let sleeps = |pid: &Pid| {
-            proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default().into_iter().any(|tid| {
+        let mut seen = Self::default();
+        let mut sleeps = false;
+        for pid in pids {
+            for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
                 let call = proc::read_text(&format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
-                let nr = call.split(' ').next().and_then(|nr| nr.parse::<i64>().ok());
-                matches!(
-                    nr,
-                    Some(
-                        libc::SYS_nanosleep
-                            | libc::SYS_clock_nanosleep
-                            | libc::SYS_poll
-                            | libc::SYS_futex
-                            | libc::SYS_restart_syscall
-                    )
-                )
-            })
-        };
-        if pids.iter().any(sleeps) { Self::now() } else { Self::default() }
-    }
-
-    fn now() -> Self {
-        Self(parse(&proc::read_text("/proc/timer_list").unwrap_or_default()))
+                let mut words = call.split(' ');
+                let nr = words.next().and_then(|nr| nr.parse::<i64>().ok());
+                let timed_futex = words.nth(3).is_some_and(|timeout| timeout != "0x0");
+                match nr {
+                    Some(libc::SYS_nanosleep | libc::SYS_clock_nanosleep | libc::SYS_poll) => sleeps = true,
+                    Some(libc::SYS_futex) => sleeps |= timed_futex,
+                    Some(libc::SYS_restart_syscall) => {
+                        sleeps = true;
+                        let place = proc::read_text(&format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
+                        seen.restarted.extend(restarted(&place).map(|what| (tid, what)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if sleeps {
+            seen.deadlines = armed();
+        }
+        seen
     }
 
     /// Those that are gone by now, with the tree stopped.
     pub fn gone(self) -> Self {
-        if self.0.is_empty() {
+        if self.deadlines.is_empty() {
             return self;
         }
-        let still = Self::now();
+        let still = armed();
         let now = query::clock_ns(libc::CLOCK_MONOTONIC);
-        Self(self.0.into_iter().filter(|deadline| *deadline > now && !still.0.contains(deadline)).collect())
+        let gone = |deadline: &u64| *deadline > now && !still.contains(deadline);
+        Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), restarted: self.restarted }
     }
 
     /// How a thread with these registers goes on; `None` if nobody can tell.
-    pub fn of(&self, regs: &Regs, mem: &MemFile) -> Option<Asleep> {
+    pub fn of(&self, tid: Pid, regs: &Regs, mem: &MemFile) -> Option<Asleep> {
         let nr = match regs.orig_rax.cast_signed() {
-            libc::SYS_restart_syscall => called_before(regs, mem)?,
+            libc::SYS_restart_syscall => self.called_before(tid, regs)?,
             nr => nr,
         };
         let span = |at: u64| {
@@ -89,25 +108,35 @@ impl Timers {
         };
         let now = query::clock_ns(libc::CLOCK_MONOTONIC);
         let latest = now.saturating_add(asked).saturating_add(MARGIN);
-        let deadline = self.0.iter().copied().filter(|deadline| *deadline <= latest).max();
+        let deadline = self.deadlines.iter().copied().filter(|deadline| *deadline <= latest).max();
         Some(Asleep::Left(nr, deadline.map_or(asked, |deadline| deadline.saturating_sub(now).max(1))))
+    }
+
+    /// The call that a thread in restart_syscall made first; its arguments are still in the registers.
+    fn called_before(&self, tid: Pid, regs: &Regs) -> Option<i64> {
+        Some(match self.restarted.get(&tid)? {
+            Restarted::Futex => libc::SYS_futex,
+            Restarted::Poll => libc::SYS_poll,
+            // The first argument tells a clock from a pointer.
+            Restarted::Nanosleep if regs.rdi < 0x1000 || regs.rdi.cast_signed() < 0 => libc::SYS_clock_nanosleep,
+            Restarted::Nanosleep => libc::SYS_nanosleep,
+        })
     }
 }
 
-/// The call that a thread in restart_syscall made first: the instruction before `syscall` loads its number in every C library
-/// that has not put it behind a function of its own.
-fn called_before(regs: &Regs, mem: &MemFile) -> Option<i64> {
-    const BACK: usize = 48;
-    let mut code = [0; BACK];
-    mem.read(RemotePtr(regs.rip).sub(BACK as u64 + 2), &mut code).ok()?;
-    code.windows(5).rev().find_map(|window| match window {
-        [0xb8, nr, 0, 0, 0] => {
-            let nr = i64::from(*nr);
-            matches!(nr, libc::SYS_nanosleep | libc::SYS_clock_nanosleep | libc::SYS_poll | libc::SYS_futex)
-                .then_some(nr)
-        }
+fn armed() -> Vec<u64> {
+    parse(&proc::read_text("/proc/timer_list").unwrap_or_default())
+}
+
+/// From /proc/PID/wchan. The restart function of nanosleep jumps into the scheduler without a frame of its own, so that the
+/// place shows as the system call entry.
+fn restarted(place: &str) -> Option<Restarted> {
+    match place {
+        place if place.contains("futex") => Some(Restarted::Futex),
+        place if place.contains("poll") => Some(Restarted::Poll),
+        place if place.contains("nanosleep") || place.contains("do_syscall") => Some(Restarted::Nanosleep),
         _ => None,
-    })
+    }
 }
 
 /// Soft deadlines of the `hrtimer_wakeup` timers. Clock 0 is CLOCK_MONOTONIC; other bases are told by their offset to it.

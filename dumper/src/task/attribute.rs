@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Record, Tag};
-use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::memory::RemotePtr;
 use crate::sys::proc::{Fields, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::{Answers, Batch, Owned};
@@ -72,8 +72,6 @@ pub struct Look<'a> {
     pub status: &'a Fields,
     /// `/proc/PID/task/TID/stat`.
     pub stat: &'a Stat,
-    /// The memory.
-    pub mem: &'a MemFile,
     /// What the calls gave.
     pub answers: &'a Answers,
     /// What this kind has asked.

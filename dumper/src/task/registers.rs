@@ -11,7 +11,6 @@ use super::asleep::Asleep;
 use super::attribute::{Attribute, Look, Make, Phase, Scope};
 use crate::image::Tag;
 use crate::sys::errno::restart;
-use crate::sys::memory::RemotePtr;
 use crate::sys::proc::Stat;
 use crate::sys::ptrace::Regs;
 use crate::sys::remote::Call;
@@ -57,7 +56,6 @@ impl Attribute for Registers {
 
     fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
         let mut regs = *look.regs;
-        out_of_rseq(look, &mut regs)?;
         let mut asleep = None;
         if regs.orig_rax.cast_signed() >= 0 && regs.rax.cast_signed() == restart::BLOCK {
             match look.asleep {
@@ -111,27 +109,6 @@ impl Attribute for Registers {
 fn xcr0(area: &[u8]) -> Option<u64> {
     let bytes = area.get(XCR0_AT..XCR0_AT + 8)?;
     (area.len() >= XSAVE_MIN).then(|| u64::from_le_bytes(std::array::from_fn(|i| bytes[i])))
-}
-
-/// Inside a restartable sequence the thread must come back at its abort handler: rseq(2).
-///
-/// The descriptor is read now because the kernel clears the pointer as soon as the thread runs outside the sequence.
-fn out_of_rseq(look: &Look<'_>, regs: &mut Regs) -> Result<()> {
-    let (area, _, _) = look.task.rseq()?;
-    if area == 0 {
-        return Ok(());
-    }
-    // struct rseq: cpu_id_start, cpu_id, rseq_cs. An area that is not readable is not in use.
-    let Ok([descriptor]) = look.mem.read_words::<1>(RemotePtr(area).add(8)) else { return Ok(()) };
-    if descriptor == 0 {
-        return Ok(());
-    }
-    // struct rseq_cs: version and flags, start_ip, post_commit_offset, abort_ip.
-    let Ok([_, start, len, abort]) = look.mem.read_words::<4>(RemotePtr(descriptor)) else { return Ok(()) };
-    if regs.rip.wrapping_sub(start) < len {
-        regs.rip = abort;
-    }
-    Ok(())
 }
 
 /// Rebuilds the restart block: the call is made again with `left` ns; what the kernel then shows goes into `regs`.

@@ -91,6 +91,9 @@ impl Attribute for Scheduling {
         {
             query::set_sched_attr(tid, &attr).on(subject)?;
         }
+        if body.policy == libc::SCHED_IDLE as u32 {
+            query::set_nice(tid, body.nice).on(subject)?;
+        }
         if query::ioprio(tid)? != body.ioprio {
             query::set_ioprio(tid, body.ioprio).on(subject)?;
         }
