@@ -60,10 +60,17 @@ fn a_cgroup() {
 fn the_pid_namespace() {
     let dir = tempfile::tempdir().unwrap();
     let script = r#"
-        sleep 1000 > /dev/null 2>&1 < /dev/null &
+        (
+            for fd in /proc/$BASHPID/fd/*; do
+                fd=${fd##*/}
+                [ $fd -le 2 ] || eval "exec $fd>&-"
+            done
+            exec setsid sleep 1000 > /dev/null 2>&1 < /dev/null
+        ) &
         sleeper=$!
         "$1" mount "$2"
         listed=$(ls "$2" | grep -x '[0-9]*' | sort -n | tr '\n' ' ')
+        until [ "$(cat /proc/$sleeper/comm)" = sleep ]; do :; done
         daemon=$(jq .daemon "$2/status")
         head -c 4096 "$2/$sleeper/image" | wc -c
         umount "$2"
