@@ -66,8 +66,7 @@ cat "$ckpt/$counter/image" > "$work/snap"
 ls -lh "$work/snap"
 
 say "kill -9 $counter"
-kill -9 "$counter"
-wait "$counter" 2> /dev/null || true
+{ kill -9 "$counter" && wait "$counter"; } 2> /dev/null || true # the shell would say "Killed"
 until_true gone "$counter"
 killed_at=$(last)
 echo "dead at $killed_at; the image was taken at $before or just behind"

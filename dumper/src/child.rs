@@ -1,7 +1,7 @@
 //! The copy-on-write child that *is* a snapshot's memory.
 //!
 //! Made by one `clone` with no exit signal, so that the process's own waits never see it; stopped and traced for its whole
-//! life, with EXITKILL, so that it cannot outlive the daemon nor ever run the program's code. It shares the descriptor
+//! life, and at a place where going on means to exit, so that it cannot outlive the daemon nor ever run the program's code. It shares the descriptor
 //! table at birth and then gets an empty one of its own: it never holds a pipe or a lock open.
 
 use std::time::{Duration, Instant};
@@ -14,13 +14,14 @@ use crate::sys::query;
 use crate::sys::remote::{self, Batch, Call, Injected, Owned};
 use crate::{Error, Kind, Pid, Result};
 
+const PATIENCE: Duration = Duration::from_secs(5);
 const CLOSE_RANGE_UNSHARE: u64 = 2;
 
 /// A stopped copy-on-write child.
 pub struct Child {
     pid: Pid,
     scratch: RemotePtr,
-    /// `None` while it is being settled.
+    /// `None` once it is given up.
     task: std::cell::RefCell<Option<Stopped>>,
 }
 
@@ -32,9 +33,20 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid) -> Result<Child> {
     // CLONE_PTRACE: traced from birth, by us; it never runs an instruction unless we say so.
     let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES | libc::CLONE_FS) as u64;
     let pid = errno::check(injected.fork(flags)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
-    let stopped = Running::adopt(pid).wait_or_release(Instant::now() + Duration::from_secs(5))?;
-    stopped.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
+    let stopped = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
     Ok(Child { pid, scratch: injected.scratch(), task: std::cell::RefCell::new(Some(stopped)) })
+}
+
+/// Reaps snapshot children of a daemon that was killed.
+pub fn reap_left_behind(injected: &mut Injected<'_>, pids: &[Pid]) -> Result<()> {
+    if pids.is_empty() {
+        return Ok(());
+    }
+    let mut batch = Batch::new(injected.scratch());
+    for pid in pids {
+        batch.call(libc::SYS_wait4, [*pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
+    }
+    injected.run(batch).map(drop)
 }
 
 impl Child {
@@ -47,7 +59,10 @@ impl Child {
     /// reaches it), no working directory to keep a mount busy.
     pub fn settle(&self) -> Result<()> {
         let Some(task) = self.task.borrow_mut().take() else { return Ok(()) };
-        // It was born in the branch of the stub that exits; should anybody ever detach it, that is what it does.
+        // It runs to where it has its name; from there, should anybody ever detach it, it exits.
+        let mut task = task.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
+        task.swallow_signal();
+        task.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
         let born = task.regs()?;
         let mut owned = Owned::adopt(task, self.scratch, self.pid, self.pid)?;
         let mut batch = Batch::new(self.scratch);

@@ -33,6 +33,8 @@ pub struct Looked {
     pub mappings: Vec<(Mapping, Vma)>,
     /// When.
     pub taken: SystemTime,
+    /// Addresses of its threads' rseq areas, ascending.
+    pub rseq: Vec<u64>,
 }
 
 /// How to enter a process, found while it still runs or once it is stopped.
@@ -155,7 +157,7 @@ pub fn look(process: &mut FrozenProcess, door: &Door, injected: &mut Injected<'_
     let mut records = vec![tree_record(process, &tids)?];
     records.push(Vdso::look(pid, &door.maps, &door.vdso_code).record()?);
     // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
-    let mut here = LookHere { pid, door, files: &files, timers };
+    let mut here = LookHere { pid, door, files: &files, timers, rseq: Vec::new() };
     records.extend(here.thread(injected, pid)?);
     for at in 0..process.threads.len() {
         let next = process.threads.remove(at);
@@ -167,10 +169,12 @@ pub fn look(process: &mut FrozenProcess, door: &Door, injected: &mut Injected<'_
     for mapping in door.maps.iter().filter(|mapping| !vma::is_special(mapping)) {
         mappings.push((mapping.clone(), Vma::look(pid, mapping, &files)?));
     }
+    let mut rseq = here.rseq;
+    rseq.sort_unstable();
     let table = files.table(pid)?;
     records.extend(files.into_records());
     records.push(table);
-    Ok(Looked { records, mappings, taken })
+    Ok(Looked { records, mappings, taken, rseq })
 }
 
 fn tree_record(process: &FrozenProcess, tids: &[Pid]) -> Result<Record> {
@@ -195,6 +199,7 @@ struct LookHere<'a> {
     door: &'a Door,
     files: &'a Collector,
     timers: &'a Timers,
+    rseq: Vec<u64>,
 }
 
 impl LookHere<'_> {
@@ -213,6 +218,7 @@ impl LookHere<'_> {
         let answers = injected.run(batch)?;
         let task = injected.task()?;
         let xstate = task.xstate()?;
+        self.rseq.extend(Some(task.rseq()?.0).filter(|area| *area != 0));
         let asleep = self.timers.of(tid, &regs, &self.door.mem);
         kinds
             .iter()

@@ -37,13 +37,32 @@ pub struct Frozen {
     pub since: Instant,
 }
 
-/// Whether `pid` is a copy-on-write snapshot child: no exit signal, and traced by a process that runs this same program.
+/// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
+pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
+
+impl Frozen {
+    /// Waits for tasks that were killed although they are stopped: until their tracer has, their parent cannot. Whether
+    /// the root is among them.
+    pub fn bury_the_dead(&mut self) -> bool {
+        for process in &mut self.processes {
+            let threads = std::mem::take(&mut process.threads);
+            process.threads = threads.into_iter().filter_map(Stopped::alive).collect();
+        }
+        self.processes.first().is_none_or(|root| root.threads.is_empty())
+    }
+}
+
+/// Whether `pid` is a copy-on-write snapshot child: no exit signal, and it has our name, or is traced by a process that runs this
+/// same program (it has not run yet).
 pub fn is_snapshot_child(pid: Pid) -> bool {
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
     if stat.exit_signal() != 0 || stat.ppid() == 0 {
         return false;
     }
     let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return false };
+    if status.text("Name") == SNAPSHOT_NAME {
+        return true;
+    }
     let tracer = status.number("TracerPid");
     let program =
         |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m));
@@ -56,14 +75,25 @@ pub fn tree(root: Pid) -> Result<Vec<Pid>> {
     let mut at = 0;
     while let Some(&pid) = found.get(at) {
         at += 1;
-        let Ok(threads) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
-        for tid in threads {
-            let Ok(children) = proc::read_text(&format!("/proc/{pid}/task/{tid}/children")) else { continue };
-            let children = children.split_ascii_whitespace().filter_map(|word| word.parse().ok());
-            found.extend(children.filter(|child| !is_snapshot_child(*child)));
-        }
+        found.extend(children(pid).into_iter().filter(|child| !is_snapshot_child(*child)));
     }
     Ok(found)
+}
+
+/// All children of a process: the kernel keeps them by the thread that made them.
+fn children(pid: Pid) -> Vec<Pid> {
+    let mut found = Vec::new();
+    for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
+        let children = proc::read_text(&format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
+        found.extend(children.split_ascii_whitespace().filter_map(|word| word.parse::<Pid>().ok()));
+    }
+    found
+}
+
+/// Snapshot children of `pid` that ended with a daemon that was killed: nobody has reaped them.
+pub fn left_behind(pid: Pid) -> Vec<Pid> {
+    let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
+    children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
 }
 
 /// Freezes the tree rooted at `root` within `timeout`.
@@ -72,10 +102,9 @@ pub fn tree(root: Pid) -> Result<Vec<Pid>> {
 /// [`Kind::Busy`] if it does not stop in time or somebody else traces it, [`Kind::NoProcess`] if it is gone. Everybody who
 /// was stopped goes on.
 pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Frozen> {
-    let since = Instant::now();
-    let deadline = since + timeout;
+    let deadline = Instant::now() + timeout;
     let _cgroup = cgroup.map(|dir| CgroupFreeze::new(dir, deadline)).transpose()?;
-    let mut frozen = Frozen { processes: Vec::new(), since };
+    let mut frozen = Frozen { processes: Vec::new(), since: Instant::now() };
     let mut seen = BTreeSet::new();
     loop {
         let grown = pass(root, &mut frozen, &mut seen, deadline)?;
@@ -105,6 +134,9 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
         for tid in tids {
             if !seen.insert(tid) {
                 continue;
+            }
+            if !grown && frozen.processes.is_empty() {
+                frozen.since = Instant::now();
             }
             grown = true;
             match ptrace::seize(tid, ptrace::options::SYSGOOD) {

@@ -80,8 +80,8 @@ impl Kept {
 /// Where the pages of a snapshot come from: source 0.. of the layout.
 #[derive(Debug)]
 pub enum Source {
-    /// The memory of a copy-on-write child, or of the stopped process itself.
-    Memory(MemFile),
+    /// The memory of a copy-on-write child, or of the stopped process itself, and the rseq areas in it, ascending.
+    Memory(MemFile, Vec<u64>),
     /// Kept here.
     Kept(Kept),
 }
@@ -93,9 +93,31 @@ pub struct Sources(pub Vec<Source>);
 impl PageSource for Sources {
     fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
         match self.0.get(source) {
-            Some(Source::Memory(mem)) => mem.read(RemotePtr(address), buf),
+            Some(Source::Memory(mem, rseq)) => {
+                mem.read(RemotePtr(address), buf)?;
+                let near = rseq.partition_point(|area| area + RSEQ_LEN <= address);
+                let end = address + buf.len() as u64;
+                rseq[near..].iter().take_while(|area| **area < end).for_each(|area| forget_cpu(*area, address, buf));
+                Ok(())
+            }
             Some(Source::Kept(kept)) => kept.read(address, buf).ok_or(()).map_err(|()| lost(address)),
             None => Err(lost(address)),
+        }
+    }
+}
+
+/// Bytes of struct rseq that the kernel writes (include/uapi/linux/rseq.h).
+const RSEQ_LEN: u64 = 28;
+
+/// Zeros what says on which CPU a thread ran last: cpu_id_start and cpu_id, node_id and mm_cid. The kernel writes them whenever it
+/// pleases and anew at the restore; without them two images of an unchanged process are equal.
+fn forget_cpu(area: u64, address: u64, buf: &mut [u8]) {
+    for field in [0..8, 20..RSEQ_LEN] {
+        for at in field {
+            let byte = (area + at).checked_sub(address).and_then(|at| buf.get_mut(at as usize));
+            if let Some(byte) = byte {
+                *byte = 0;
+            }
         }
     }
 }

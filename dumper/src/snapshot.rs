@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
@@ -112,6 +113,8 @@ impl Drop for Lease {
 enum Command {
     Snapshot(Sender<Result<Snapshot>>),
     Thaw(Sender<Result<()>>),
+    /// Only to see whether the session lives.
+    Look,
     Release,
 }
 
@@ -137,18 +140,19 @@ impl Tracer {
 
     /// Whether the tree is held.
     pub fn is_frozen(&self) -> bool {
-        self.held.lock().is_some()
+        // A session that has ended (its tree was killed) holds nobody.
+        self.held.lock().as_ref().is_some_and(|session| session.send(Command::Look).is_ok())
     }
 
     /// Stops the whole tree and keeps it stopped until [`Tracer::thaw`]. Idempotent.
     pub fn freeze(&self) -> Result<()> {
         let mut held = self.held.lock();
-        if held.is_none() {
+        if held.as_ref().is_none_or(|session| session.send(Command::Look).is_err()) {
             let (root, options) = (self.root, Arc::clone(&self.options));
             let (ready, wait) = bounded(1);
             let (session, commands) = unbounded();
-            spawn(root, move || hold(root, &options, &commands, &ready))?;
-            wait.recv().map_err(|_| ended(root))??;
+            let thread = spawn(root, move || hold(root, &options, &commands, &ready))?;
+            answer(root, &wait, Some(thread))?;
             *held = Some(session);
         }
         Ok(())
@@ -178,28 +182,41 @@ impl Tracer {
     pub fn snapshot(&self, reader: Option<Pid>) -> Result<Snapshot> {
         let root = self.root;
         dump::refuse_reader(root, &freeze::tree(root)?, reader)?;
-        let (answer, wait) = bounded(1);
+        let (reply, wait) = bounded(1);
         let held = self.held.lock().clone();
-        match held {
-            Some(session) => session.send(Command::Snapshot(answer)).map_err(|_| ended(root))?,
+        let thread = match held {
+            Some(session) => {
+                session.send(Command::Snapshot(reply)).map_err(|_| ended(root))?;
+                None
+            }
             None => {
                 let options = Arc::clone(&self.options);
-                spawn(root, move || session(root, &options, &answer))?;
+                Some(spawn(root, move || session(root, &options, &reply))?)
             }
-        }
-        wait.recv().map_err(|_| ended(root))?
+        };
+        answer(root, &wait, thread)
     }
+}
+
+/// A session's first word. If that is a failure its thread is about to end; only then is a task that could not be stopped no longer
+/// traced, so that is waited for.
+fn answer<T>(root: Pid, wait: &Receiver<Result<T>>, thread: Option<JoinHandle<()>>) -> Result<T> {
+    let answer = wait.recv().map_err(|_| ended(root)).flatten();
+    if let (Err(_), Some(thread)) = (&answer, thread) {
+        // A thread that has panicked has let go as well.
+        let _ = thread.join();
+    }
+    answer
 }
 
 fn ended(root: Pid) -> Error {
     Error::new(Kind::NoProcess, format!("pid {root}: its tracer thread has ended"))
 }
 
-fn spawn(root: Pid, work: impl FnOnce() + Send + 'static) -> Result<()> {
+fn spawn(root: Pid, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
     std::thread::Builder::new()
         .name(format!("tracer-{root}"))
         .spawn(work)
-        .map(drop)
         .map_err(|error| Error::io(format_args!("pid {root}: starting a tracer thread"), &error))
 }
 
@@ -215,19 +232,24 @@ fn session(root: Pid, options: &Options, answer: &Sender<Result<Snapshot>>) {
         Ok((snapshot, source)) => {
             let _ = answer.send(Ok(snapshot));
             // A lost receiver has dropped the snapshot, and its lease has told us so.
-            while let Ok(command) = inbox.recv() {
-                if matches!(command, Command::Release) {
-                    break;
-                }
-            }
             match source {
-                Held::Child(child) => child.end(root),
-                Held::Tree(frozen) => drop(frozen),
+                Held::Child(child) => {
+                    let _ = inbox.recv();
+                    child.end(root);
+                }
+                Held::Tree(mut frozen) => {
+                    while inbox.recv_timeout(ROUNDS).is_err_and(|error| error.is_timeout()) {
+                        frozen.bury_the_dead();
+                    }
+                }
             }
             let _ = done.send(());
         }
     }
 }
+
+/// How often a tracer thread looks whether somebody has killed what it holds stopped.
+const ROUNDS: Duration = Duration::from_millis(20);
 
 /// What a snapshot is read from.
 enum Held {
@@ -246,6 +268,7 @@ fn take(root: Pid, options: &Options, lease: Lease) -> Result<(Snapshot, Held)> 
     let (mut looked, mut unused) = (None, None);
     let forked = inside(&mut frozen, &door, |injected, process| {
         let mut seen = dump::look(process, &door, injected, &timers)?;
+        child::reap_left_behind(injected, &freeze::left_behind(root))?;
         let child = child::fork(injected, root).and_then(|child| {
             let kept = dump::keep_what_fork_drops(&mut seen, &door, child.pid());
             match kept {
@@ -261,7 +284,7 @@ fn take(root: Pid, options: &Options, lease: Lease) -> Result<(Snapshot, Held)> 
         Ok(child)
     })?;
     let mut looked = looked.ok_or_else(|| ended(root))?;
-    let since = frozen.since;
+    let stopped = frozen.since.elapsed();
     let (held, kept, source) = match forked {
         Ok((child, kept)) => {
             drop(frozen);
@@ -273,13 +296,12 @@ fn take(root: Pid, options: &Options, lease: Lease) -> Result<(Snapshot, Held)> 
             (Held::Tree(frozen), Default::default(), root)
         }
     };
-    let stopped = since.elapsed();
     let made = (|| {
         if let Held::Child(child) = &held {
             child.settle()?;
         }
         let sets = dump::complete(&mut looked, source, &kept, locked.as_ref())?;
-        let mut sources = vec![Source::Memory(MemFile::open(source)?)];
+        let mut sources = vec![Source::Memory(MemFile::open(source)?, std::mem::take(&mut looked.rseq))];
         let mut places = std::collections::BTreeMap::new();
         for (start, kept) in kept {
             places.insert(start, sources.len());
@@ -360,6 +382,11 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
     let mut readers = 0_usize;
     loop {
         crossbeam::select! {
+            default(ROUNDS) => {
+                if frozen.bury_the_dead() && readers == 0 {
+                    return;
+                }
+            }
             recv(released) -> command => {
                 if let Ok(Release(done)) = command {
                     readers -= 1;
@@ -381,7 +408,7 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
                     let _ = answer.send(Ok(()));
                     return;
                 }
-                Ok(Command::Release) => {}
+                Ok(Command::Release | Command::Look) => {}
                 // The last handle is gone. Images that are still being read need the tree stopped: wait for them.
                 Err(_) => {
                     while readers > 0 {
@@ -406,7 +433,7 @@ fn of_held(root: Pid, frozen: &mut Frozen, release: &Sender<Release>) -> Result<
     let door = Door::find(root)?;
     let mut looked = inside(frozen, &door, |injected, process| dump::look(process, &door, injected, &timers))?;
     let sets = dump::complete(&mut looked, root, &Default::default(), None)?;
-    let sources = vec![Source::Memory(MemFile::open(root)?)];
+    let sources = vec![Source::Memory(MemFile::open(root)?, std::mem::take(&mut looked.rseq))];
     let stopped = frozen.since.elapsed();
     // A lease speaks Command; here a small relay would be a thread more, so the held session has a channel of its own.
     let (session, inbox) = unbounded();

@@ -8,6 +8,7 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
 use ckptfs_dumper::{Doing, Result};
@@ -17,7 +18,7 @@ const STAGE: &str = "--daemon-stage";
 
 /// Starts the daemon with this command's arguments, of which the first is `mount`, and returns when its mount answers, or with its exit
 /// status when it failed.
-pub fn start(mut args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
+pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Result<ExitCode> {
     // The link names the program even when its file was replaced or is out of this process's sight.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("ckptfs").args(args.next()).arg(STAGE).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
@@ -28,6 +29,8 @@ pub fn start(mut args: impl Iterator<Item = OsString>) -> Result<ExitCode> {
         None => 0,
     };
     if answers > 0 {
+        // Asked from here: a daemon that waits for an answer of its own mount could not even be killed.
+        std::fs::metadata(mountpoint).doing(|| format!("mounting {}: asking it", mountpoint.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let status = daemon.wait().doing(|| "waiting for the daemon")?;

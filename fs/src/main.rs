@@ -165,7 +165,7 @@ fn mount(args: MountArgs) -> Result<ExitCode> {
         logging::to_stderr()?;
         mount::serve(&plan, || Ok(()))?;
     } else {
-        return daemon::start(std::env::args_os().skip(1));
+        return daemon::start(std::env::args_os().skip(1), &plan.mountpoint);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -68,7 +68,6 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     });
     let watcher = watcher.doing(|| "starting a thread")?;
 
-    std::fs::metadata(&plan.mountpoint).doing(|| format!("mounting {}: asking it", plan.mountpoint.display()))?;
     log::info!("{}: mounted, showing {}", plan.mountpoint.display(), plan.target);
     ready()?;
 

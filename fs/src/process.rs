@@ -15,7 +15,7 @@ const PF_KTHREAD: u32 = 0x0020_0000;
 const IMAGE_SLACK: u64 = 4 << 20;
 
 /// Mappings that no image holds: the kernel makes them anew for every process.
-const NOT_IN_IMAGE: [&str; 3] = ["[vvar]", "[vvar_vclock]", "[vsyscall]"];
+const NOT_IN_IMAGE: [&str; 4] = ["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]"];
 
 /// One process for the whole of its life: a pid alone may come back as somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -174,7 +174,7 @@ pub fn mappings(pid: Pid) -> Option<Vec<Range>> {
 
 fn is_in_image(map: &MemoryMap) -> bool {
     match &map.pathname {
-        MMapPath::Vvar | MMapPath::Vsyscall => false,
+        MMapPath::Vvar | MMapPath::Vdso | MMapPath::Vsyscall => false,
         MMapPath::Other(name) => {
             let name = name.trim_start_matches('[').trim_end_matches(']');
             !NOT_IN_IMAGE.iter().any(|special| special.trim_matches(['[', ']']) == name)

@@ -216,7 +216,11 @@ impl Victim {
     }
 
     fn reap(&mut self) -> Option<std::process::ExitStatus> {
-        self.child.take().map(|mut child| child.wait().expect("waiting for the victim"))
+        let mut child = self.child.take()?;
+        // A dead process stays unwaited for while somebody traces one of its threads: bounded like every wait.
+        let status = wait::poll(LONG, || child.try_wait().expect("waiting for the victim"));
+        assert!(status.is_some() || std::thread::panicking(), "victim {} cannot be reaped", self.pid);
+        status
     }
 }
 

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use ckptfs_tests::{build, tool};
 
-use crate::{ends_well, goes_on, mounted_worker};
+use crate::{ends_well, goes_on_while_held, mounted_worker};
 
 #[test]
 fn sizes_are_true() {
@@ -28,7 +28,7 @@ fn sizes_are_true() {
     }
     let held = File::open(&path).unwrap();
     let instant = held.metadata().unwrap();
-    goes_on(&victim);
+    goes_on_while_held(&victim);
     let later = held.metadata().unwrap();
     assert_eq!(
         (instant.mtime(), instant.mtime_nsec(), instant.ino()),

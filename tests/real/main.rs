@@ -74,11 +74,17 @@ fn script(interpreter: &[&str], name: &str) -> Spec {
     spec.file(file).arg(name)
 }
 
+/// Compiled by the shell that then becomes the JVM. The source launcher and NIO's channels would keep a socket for themselves; and the counters
+/// that the JVM shares with jstat(1) would lie in a mapped file that the next JVM of the same user clears away.
+fn java() -> Spec {
+    let script = "javac Work.java && exec java -Xmx128m -XX:+PerfDisableSharedMem -cp . Work";
+    Spec::command("sh").arg("-c").arg(script).file(build::package().join("real/Work.java"))
+}
+
 program!(python, script(&["python3"], "work.py"));
 program!(python_of_nobody, script(&["python3"], "work.py").user(NOBODY));
 program!(perl, script(&["perl"], "work.pl"));
-// The counters that the JVM shares with jstat(1) lie in a mapped file that the next JVM of the same user clears away.
-program!(java, script(&["java", "-Xmx128m", "-XX:+PerfDisableSharedMem"], "Work.java"));
+program!(java, java());
 program!(dash, script(&["dash"], "work.sh"));
 program!(busybox, script(&["busybox", "sh"], "work.sh"));
 program!(c_dynamic, Spec::c("worker"));

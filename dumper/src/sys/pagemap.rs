@@ -87,6 +87,7 @@ impl Pagemap {
         let mut regions = vec![Region::default(); 1024];
         let mut at = start.0;
         let mut left = max_pages;
+        let mut reported = start.0;
         while at < end.0 {
             let mut scan = Scan {
                 size: size_of::<Scan>() as u64,
@@ -108,8 +109,14 @@ impl Pagemap {
                 return Err(Error::last_os(format_args!("pid {}: PAGEMAP_SCAN at {at:#x}", self.pid)));
             }
             for region in &regions[..got as usize] {
-                let pages = (region.end - region.start) / super::memory::PAGE;
-                found(RemotePtr(region.start), pages, region.categories & category::GUARD != 0);
+                // A full vector can end in the middle of a run, and the next call may begin before that run's end.
+                let start = region.start.max(reported);
+                if region.end <= start {
+                    continue;
+                }
+                reported = region.end;
+                let pages = (region.end - start) / super::memory::PAGE;
+                found(RemotePtr(start), pages, region.categories & category::GUARD != 0);
                 left = left.saturating_sub(pages);
             }
             if max_pages != 0 && left == 0 {

@@ -257,6 +257,18 @@ impl Stopped {
         self.armed = false;
     }
 
+    /// The task, unless it has been killed: then it is reaped (as far as its tracer has to).
+    pub fn alive(mut self) -> Option<Self> {
+        match query::wait_stopped(self.tid) {
+            Ok(None) => Some(self),
+            Ok(Some(status)) if libc::WIFSTOPPED(status) => Some(self),
+            Ok(Some(_)) | Err(_) => {
+                self.armed = false;
+                None
+            }
+        }
+    }
+
     /// The general registers (NT_PRSTATUS). A 32-bit tracee has another layout: refused.
     pub fn regs(&self) -> Result<Regs> {
         // SAFETY: all-zero is a valid value of this plain struct of integers.

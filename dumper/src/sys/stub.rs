@@ -6,7 +6,8 @@
 //! task stops there and the tracer reads the results; a task whose tracer has died in the meantime ignores it and
 //! returns through the signal frame to exactly where it was. An `int3` there would kill it.
 //!
-//! `fork` makes one call and is for `clone`: the child, if it ever runs without its tracer, exits at once.
+//! `fork` makes one call and is for `clone`: the child names itself (so that it is known as ours even when it is a zombie),
+//! sends itself the wake signal and, if it ever goes on from there, exits.
 
 use std::arch::global_asm;
 
@@ -51,10 +52,22 @@ global_asm!(
     "jz 4f",
     "mov [rbx + 56], rax",
     "jmp 3b",
-    "4: xor edi, edi",
+    "4: mov edi, 15", // PR_SET_NAME
+    "lea rsi, [rip + 5f]",
+    "mov eax, 157", // prctl
+    "syscall",
+    "mov eax, 39", // getpid
+    "syscall",
+    "mov edi, eax",
+    "mov esi, eax",
+    "mov edx, ebp",
+    "mov eax, 234", // tgkill
+    "syscall",
+    "xor edi, edi",
     "mov eax, 231", // exit_group
     "syscall",
     "ud2",
+    "5: .asciz \"ckptfs-snapshot\"",
     "ckptfs_stub_end:",
     ".popsection",
 );
