@@ -35,29 +35,34 @@ pub struct Options {
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
+    instant: Instant,
+    /// Held for its Drop: the session then lets go of what this snapshot is read from.
+    _lease: Lease,
+}
+
+/// What a snapshot tells.
+struct Instant {
     layout: Arc<Layout>,
     stream: Stream,
     view: View,
     taken: SystemTime,
     stopped: Duration,
-    /// Held for its Drop: the session then lets go of what this snapshot is read from.
-    _lease: Lease,
 }
 
 impl Snapshot {
     /// The exact length of the image, bytes.
     pub fn image_len(&self) -> u64 {
-        self.layout.len()
+        self.instant.layout.len()
     }
 
     /// The instant.
     pub fn taken(&self) -> SystemTime {
-        self.taken
+        self.instant.taken
     }
 
     /// How long the tree was stopped (until the snapshot was taken, for one that is held by `freeze`).
     pub fn stopped(&self) -> Duration {
-        self.stopped
+        self.instant.stopped
     }
 
     /// `len` bytes of the image at `offset`; fewer only at its end.
@@ -65,33 +70,33 @@ impl Snapshot {
     /// # Errors
     /// [`Kind::SnapshotLost`] if the memory is gone: never zeros in its place.
     pub fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
-        self.stream.read(offset, len)
+        self.instant.stream.read(offset, len)
     }
 
     /// The text of `info.json`: the image's records, without bulk.
     pub fn info_json(&self, pid: Pid) -> Result<String> {
-        self.view.info_json(pid)
+        self.instant.view.info_json(pid)
     }
 
     /// The text of `maps`: as in /proc, with the bytes that the image holds of each mapping before the name.
     pub fn maps(&self, pid: Pid) -> Result<String> {
-        self.view.maps(pid)
+        self.instant.view.maps(pid)
     }
 
     /// The mappings, ascending: what `vmas/` lists.
     pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
-        self.view.vmas(pid)
+        self.instant.view.vmas(pid)
     }
 
     /// Raw memory of one mapping from `offset` (relative to its start); what the image does not hold reads as zeros. Fewer
     /// bytes only at the mapping's end.
     pub fn read_vma(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        self.view.read(pid, start, offset, buf)
+        self.instant.view.read(pid, start, offset, buf)
     }
 
     /// SEEK_DATA (`data`) or SEEK_HOLE within one mapping, relative to its start; `None` is ENXIO.
     pub fn seek_vma(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
-        self.view.seek(pid, start, offset, data)
+        self.instant.view.seek(pid, start, offset, data)
     }
 }
 
@@ -222,15 +227,15 @@ fn spawn(root: Pid, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<(
 
 /// The life of one snapshot of a running tree.
 fn session(root: Pid, options: &Options, answer: &Sender<Result<Snapshot>>) {
-    let (commands, inbox) = unbounded();
-    let (done, wait) = bounded(1);
-    let lease = Lease { session: commands, done: wait };
-    match take(root, options, lease) {
+    match take(root, options) {
         Err(error) => {
             let _ = answer.send(Err(error));
         }
-        Ok((snapshot, source)) => {
-            let _ = answer.send(Ok(snapshot));
+        Ok((instant, source)) => {
+            let (commands, inbox) = unbounded();
+            let (done, wait) = bounded(1);
+            let lease = Lease { session: commands, done: wait };
+            let _ = answer.send(Ok(Snapshot { instant, _lease: lease }));
             // A lost receiver has dropped the snapshot, and its lease has told us so.
             match source {
                 Held::Child(child) => {
@@ -258,7 +263,7 @@ enum Held {
 }
 
 /// Freezes, looks, forks, thaws.
-fn take(root: Pid, options: &Options, lease: Lease) -> Result<(Snapshot, Held)> {
+fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
     let timers = Timers::before(&[root]);
     let mut frozen = freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref())?;
     dump::refuse_what_is_not_supported(&frozen)?;
@@ -307,10 +312,10 @@ fn take(root: Pid, options: &Options, lease: Lease) -> Result<(Snapshot, Held)> 
             places.insert(start, sources.len());
             sources.push(Source::Kept(kept));
         }
-        assemble(root, looked, sets, sources, &places, stopped, lease)
+        assemble(root, looked, sets, sources, &places, stopped)
     })();
     match (made, held) {
-        (Ok(snapshot), held) => Ok((snapshot, held)),
+        (Ok(instant), held) => Ok((instant, held)),
         (Err(error), Held::Child(child)) => {
             child.end(root);
             Err(error)
@@ -345,8 +350,7 @@ fn assemble(
     sources: Vec<Source>,
     places: &std::collections::BTreeMap<u64, usize>,
     stopped: Duration,
-    lease: Lease,
-) -> Result<Snapshot> {
+) -> Result<Instant> {
     let mut builder = LayoutBuilder::new(dump::epoch_ns(looked.taken));
     for record in looked.records {
         builder.record(record)?;
@@ -358,13 +362,12 @@ fn assemble(
     let layout = Arc::new(builder.finish()?);
     let sources = Arc::new(Sources(sources));
     let mappings = looked.mappings.into_iter().map(|(mapping, vma)| (mapping, vma.pages)).collect();
-    Ok(Snapshot {
+    Ok(Instant {
         stream: Stream::new(Arc::clone(&layout), Arc::clone(&sources) as _),
         view: View::new(root, Arc::clone(&layout), sources, mappings, looked.taken, stopped),
         layout,
         taken: looked.taken,
         stopped,
-        _lease: lease,
     })
 }
 
@@ -435,6 +438,7 @@ fn of_held(root: Pid, frozen: &mut Frozen, release: &Sender<Release>) -> Result<
     let sets = dump::complete(&mut looked, root, &Default::default(), None)?;
     let sources = vec![Source::Memory(MemFile::open(root)?, std::mem::take(&mut looked.rseq))];
     let stopped = frozen.since.elapsed();
+    let instant = assemble(root, looked, sets, sources, &Default::default(), stopped)?;
     // A lease speaks Command; here a small relay would be a thread more, so the held session has a channel of its own.
     let (session, inbox) = unbounded();
     let (done, wait) = bounded(1);
@@ -444,5 +448,5 @@ fn of_held(root: Pid, frozen: &mut Frozen, release: &Sender<Release>) -> Result<
             let _ = relay.send(Release(done));
         }
     })?;
-    assemble(root, looked, sets, sources, &Default::default(), stopped, Lease { session, done: wait })
+    Ok(Snapshot { instant, _lease: Lease { session, done: wait } })
 }

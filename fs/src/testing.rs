@@ -21,10 +21,16 @@ pub struct Sleeper {
 impl Sleeper {
     /// One process, which has started up and sleeps: its mappings stand still.
     pub fn new() -> Sleeper {
-        let child = Command::new("sleep").arg("300").stdin(Stdio::null()).spawn().unwrap();
+        // What the test runner inherited (pipes, as often as not) is not the sleeper's.
+        let script =
+            "for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ $fd -le 2 ] || eval \"exec $fd>&-\"; done; exec sleep 300";
+        let mut command = Command::new("bash");
+        command.args(["-c", script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let child = command.spawn().unwrap();
         let sleeper = Sleeper { child, below: None };
         let deadline = Instant::now() + Duration::from_secs(60);
-        while procfs::process::Process::new(sleeper.pid()).unwrap().stat().unwrap().state != 'S' {
+        let sleeps = |stat: procfs::process::Stat| stat.state == 'S' && stat.comm == "sleep";
+        while !sleeps(procfs::process::Process::new(sleeper.pid()).unwrap().stat().unwrap()) {
             assert!(Instant::now() < deadline, "sleep(1) does not sleep");
             std::thread::yield_now();
         }

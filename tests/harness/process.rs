@@ -11,9 +11,12 @@ pub fn state(pid: Pid) -> Option<char> {
     stat(pid)?.first()?.chars().next()
 }
 
-/// Whether the process exists and is no zombie.
+/// Whether the process exists and is no zombie. One whose main thread alone has ended lives.
 pub fn is_alive(pid: Pid) -> bool {
-    state(pid).is_some_and(|state| !matches!(state, 'Z' | 'X'))
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads
+        .filter_map(|thread| thread.file_name().to_str()?.parse().ok())
+        .any(|tid| state(tid).is_some_and(|state| !matches!(state, 'Z' | 'X')))
 }
 
 /// The parent's pid.

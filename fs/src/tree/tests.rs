@@ -280,7 +280,7 @@ fn an_image_that_breaks_off_is_told_at_close() {
     if tree.write(handle, 0, &start).is_ok() {
         let error = tree.flush(handle).unwrap_err();
         assert_eq!(errno(&error), libc::EINVAL);
-        assert!(error.to_string().contains("incomplete"), "{error}");
+        assert!(error.to_string().contains("truncated"), "{error}");
     }
     assert!(tree.flush(handle).is_err() || tree.journal.text().lines().count() == 1, "told once");
     tree.release(handle);

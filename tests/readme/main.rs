@@ -1,0 +1,60 @@
+//! README.md says what survives and what is refused. Each promise names the tests that show it; here they are held against each
+//! other, in both directions.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The names in the last column of the table's rows that say `verdict`.
+fn promised(verdict: &str) -> BTreeSet<String> {
+    let readme = read("../README.md");
+    let rows = readme.lines().filter_map(|line| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        (cells.len() == 3 && cells[1] == verdict).then(|| cells[2].to_owned())
+    });
+    rows.flat_map(|names| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+/// Names of `macro!(name...)` or `name: "..."` lines in a test's source.
+fn shown(path: &str, name: impl Fn(&str) -> Option<&str>) -> BTreeSet<String> {
+    read(path).lines().filter_map(|line| name(line.trim()).map(str::to_owned)).collect()
+}
+
+fn victims() -> BTreeSet<String> {
+    let mut found = shown("survive/main.rs", |line| line.strip_prefix("survives!(")?.split([',', ')', ' ']).next());
+    // One victim under several builds, and those that need a terminal or a size of their own.
+    found.retain(|name| !name.starts_with("counter_"));
+    for (name, path) in
+        [("counter", "survive/main.rs"), ("terminal", "survive/terminal.rs"), ("sparse", "mount/size.rs")]
+    {
+        assert!(read(path).contains(&format!("\"{name}\"")), "{path} does not use victim {name}");
+        found.insert(name.to_owned());
+    }
+    found
+}
+
+#[test]
+fn what_is_said_to_survive_is_what_is_shown() {
+    let (promised, shown) = (promised("restored"), victims());
+    assert!(promised.len() > 60, "the table is not found: {promised:?}");
+    assert_eq!(promised.difference(&shown).collect::<Vec<_>>(), Vec::<&String>::new(), "promised, not shown");
+    assert_eq!(shown.difference(&promised).collect::<Vec<_>>(), Vec::<&String>::new(), "shown, not in the README");
+    for name in promised {
+        assert!(!read(&format!("victims/{name}.c")).is_empty(), "victim {name} is empty");
+    }
+}
+
+#[test]
+fn what_is_said_to_be_refused_is_what_is_shown() {
+    let promised = promised("refused");
+    let mut shown = shown("survive/refused.rs", |line| Some(line.strip_suffix("\";")?.split_once(": \"")?.0));
+    assert!(read("survive/refused.rs").contains("fn leader_exited()"));
+    shown.insert("leader_exited".into());
+    assert!(promised.len() > 20, "the table is not found: {promised:?}");
+    assert_eq!(promised, shown);
+}
