@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use crate::dump::Door;
 use crate::sys::errno;
 use crate::sys::memory::RemotePtr;
+use crate::sys::proc::Stat;
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::query;
 use crate::sys::remote::{self, Batch, Call, Injected, Owned};
@@ -90,7 +91,9 @@ impl Child {
         while Instant::now() < deadline {
             match self.reap(root) {
                 Ok(()) => return,
-                Err(error) if error.kind() == Kind::NoProcess => break,
+                // Killed while we held it, it is a zombie that is still ours (EPERM) and stays one until this thread ends. Its children
+                // were handed on when it died.
+                Err(error) if error.kind() == Kind::NoProcess || has_ended(root) => break,
                 Err(error) => {
                     log::debug!("pid {root}: reaping snapshot child {}: {error}", self.pid);
                     std::thread::sleep(Duration::from_millis(2));
@@ -124,6 +127,10 @@ impl Child {
             got => Err(Error::os(format_args!("wait4 gave {got}"), libc::EAGAIN)),
         }
     }
+}
+
+fn has_ended(pid: Pid) -> bool {
+    !Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
 impl Drop for Child {

@@ -78,8 +78,11 @@ fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
 }
 
 fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
-    // A C library's text is some 2 MiB; more is not searched, to bound the time.
+    // A C library's text is some 2 MiB; more is not searched, to bound the time. Piece by piece, because the restorer stands near the
+    // beginning, and the process is stopped meanwhile.
     const MOST: u64 = 8 << 20;
+    const PIECE: usize = 64 << 10;
+    let mut piece = vec![0; PIECE];
     let texts = maps.iter().filter(|m| m.prot & libc::PROT_EXEC != 0 && m.ino != 0 && m.prot & libc::PROT_READ != 0);
     let c_library = |m: &&Mapping| {
         let name = String::from_utf8_lossy(&m.name);
@@ -87,10 +90,14 @@ fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
     };
     let (first, then): (Vec<&Mapping>, Vec<&Mapping>) = texts.partition(c_library);
     for text in first.into_iter().chain(then.into_iter().take(2)) {
-        let mut code = vec![0; (text.end - text.start).min(MOST) as usize];
-        mem.read(RemotePtr(text.start), &mut code).ok()?;
-        if let Some(at) = gadget::sigreturn(&code) {
-            return Some(RemotePtr(text.start + at));
+        let end = text.end.min(text.start + MOST);
+        // The pieces overlap: instructions may lie across the end of one.
+        for from in (text.start..end).step_by(PIECE - gadget::SIGRETURN_LEN) {
+            let code = &mut piece[..(end - from).min(PIECE as u64) as usize];
+            mem.read(RemotePtr(from), code).ok()?;
+            if let Some(at) = gadget::sigreturn(code) {
+                return Some(RemotePtr(from + at));
+            }
         }
     }
     None
@@ -278,6 +285,10 @@ pub fn keep_what_fork_drops(looked: &mut Looked, door: &Door, child: Pid) -> Res
 /// Bytes that may be kept in the daemon; a process with more is read while it is stopped.
 const KEPT_MOST: u64 = 24 << 20;
 
+/// Bytes of address space from which on flags and pages are looked for at the same time: the kernel walks all page tables for
+/// either, and a thread costs as much as the walk of some 50 MiB.
+const SIDE_BY_SIDE: u64 = 64 << 20;
+
 /// Flags and pages of every mapping, from the address space of `source` (a child, or the stopped process).
 pub fn complete(
     looked: &mut Looked,
@@ -286,19 +297,33 @@ pub fn complete(
     locked: Option<&Flags>,
 ) -> Result<Vec<PageRuns>> {
     let pagemap = Pagemap::open(source)?;
-    let flags = proc::vm_flags(source)?;
-    let mut sets = Vec::new();
-    for (_, vma) in &mut looked.mappings {
+    let read_flags = || proc::vm_flags(source);
+    let large = looked.mappings.iter().map(|(_, vma)| vma.len()).sum::<u64>() > SIDE_BY_SIDE;
+    let (flags, sets) = std::thread::scope(|scope| {
+        let flags = large.then(|| scope.spawn(read_flags));
+        let sets: Result<Vec<_>> = looked
+            .mappings
+            .iter_mut()
+            .map(|(_, vma)| match kept.get(&vma.start) {
+                Some(kept) => Ok(kept.runs().clone()),
+                None => pages::page_set(&pagemap, vma),
+            })
+            .collect();
+        (flags.map(|thread| thread.join()), sets)
+    });
+    let gone = |_| Error::new(Kind::SnapshotLost, format!("pid {source}: the thread that read its flags has ended"));
+    let flags = flags.map_or_else(read_flags, |joined| joined.map_err(gone)?)?;
+    let mut sets = sets?;
+    for ((_, vma), runs) in looked.mappings.iter_mut().zip(&mut sets) {
         vma.take_flags(&flags)?;
         if let Some(locked) = locked {
             vma.take_flags(locked)?;
         }
-        let runs = match kept.get(&vma.start) {
-            Some(kept) => kept.runs().clone(),
-            None => pages::page_set(&pagemap, vma)?,
-        };
+        if !vma.holds_pages() {
+            *runs = PageRuns::new();
+            vma.guards.clear();
+        }
         vma.pages = runs.pages();
-        sets.push(runs);
     }
     Ok(sets)
 }

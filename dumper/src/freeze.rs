@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -64,9 +65,14 @@ pub fn is_snapshot_child(pid: Pid) -> bool {
         return true;
     }
     let tracer = status.number("TracerPid");
-    let program =
-        |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|m| std::os::unix::fs::MetadataExt::ino(&m));
-    tracer != 0 && program(&tracer.to_string()) == program("self")
+    tracer != 0 && is_this_program(tracer)
+}
+
+/// Whether process or thread `pid` runs this very program.
+fn is_this_program(pid: u64) -> bool {
+    let program = |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|exe| (exe.dev(), exe.ino()));
+    let ours = program("self");
+    ours.is_some() && program(&pid.to_string()) == ours
 }
 
 /// The processes of the tree rooted at `root` as they are now: parents before children, snapshot children left out.
@@ -129,7 +135,7 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
     let mut grown = false;
     for pid in tree(root)? {
         let mut asked: Vec<Running> = Vec::new();
-        let mut zombie_leader = false;
+        let (mut zombie_leader, mut contended) = (false, false);
         let Ok(tids) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
         for tid in tids {
             if !seen.insert(tid) {
@@ -141,9 +147,16 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
             grown = true;
             match ptrace::seize(tid, ptrace::options::SYSGOOD) {
                 Ok(running) => asked.push(running),
-                Err(error) => match why_not(pid, tid, error)? {
+                Err(error) => match why_not(pid, tid, error, deadline)? {
                     Refusal::Gone => {}
                     Refusal::Zombie => zombie_leader |= tid == pid,
+                    // Nobody behind it is touched now: all of us go through a tree in the same order, so that two never
+                    // wait for each other.
+                    Refusal::OneOfUs => {
+                        seen.remove(&tid);
+                        contended = true;
+                        break;
+                    }
                 },
             }
         }
@@ -168,6 +181,10 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
             }
         }
         process.is_zombie = process.threads.is_empty();
+        if contended {
+            std::thread::sleep(Duration::from_micros(200));
+            break;
+        }
     }
     Ok(grown)
 }
@@ -175,10 +192,12 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
 enum Refusal {
     Gone,
     Zombie,
+    /// Another tracer thread of this program is at it, as a rule for some milliseconds: ask again.
+    OneOfUs,
 }
 
 /// Why a task could not be seized; an error unless it has ended.
-fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
+fn why_not(pid: Pid, tid: Pid, error: Error, deadline: Instant) -> Result<Refusal> {
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/task/{tid}/stat")) else { return Ok(Refusal::Gone) };
     if matches!(stat.state, 'Z' | 'X') {
         return Ok(Refusal::Zombie);
@@ -187,6 +206,9 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
         return Ok(Refusal::Gone);
     }
     let tracer = Fields::read(&format!("/proc/{pid}/task/{tid}/status"))?.number("TracerPid");
+    if tracer != 0 && is_this_program(tracer) && Instant::now() < deadline {
+        return Ok(Refusal::OneOfUs);
+    }
     if tracer != 0 {
         let name = proc::read_text(&format!("/proc/{tracer}/comm")).unwrap_or_default();
         return Err(Error::new(

@@ -35,9 +35,13 @@ pub struct Restorer {
     restored: Vec<Restored>,
     incomplete: Option<Error>,
     failure: Option<Error>,
+    /// Used again and again: fresh memory would cost a page fault every 4 KiB.
+    buffer: Vec<u8>,
 }
 
 struct Answer {
+    /// What was sent.
+    bytes: Vec<u8>,
     result: Result<()>,
     restored: Vec<Restored>,
     /// What it would mean if the bytes ended here.
@@ -53,7 +57,8 @@ impl Restorer {
             .name("restorer".into())
             .spawn(move || work(&inbox, &outbox))
             .map_err(|error| Error::io("starting a restorer thread", &error))?;
-        Ok(Self { to, from, restored: Vec::new(), incomplete: None, failure: None })
+        let (restored, incomplete, failure, buffer) = Default::default();
+        Ok(Self { to, from, restored, incomplete, failure, buffer })
     }
 
     /// The next bytes. When the last byte of an image is in, its processes run before this returns.
@@ -66,8 +71,12 @@ impl Restorer {
             return Err(failure.clone());
         }
         let gone = |()| Error::new(Kind::SnapshotLost, "the restorer thread has ended");
-        self.to.send(bytes.to_vec()).map_err(|_| gone(()))?;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        buffer.clear();
+        buffer.extend_from_slice(bytes);
+        self.to.send(buffer).map_err(|_| gone(()))?;
         let answer = self.from.recv().map_err(|_| gone(()))?;
+        self.buffer = answer.bytes;
         self.restored.extend(answer.restored);
         self.incomplete = answer.incomplete;
         if let Err(error) = &answer.result {
@@ -104,7 +113,7 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>) {
         // A root that has ended already is a zombie of ours until this pidfd is polled.
         roots.extend(restored.iter().filter_map(|restored| PidFd::open(restored.root).ok()));
         let incomplete = decoder.finish().err();
-        if outbox.send(Answer { result, restored, incomplete }).is_err() {
+        if outbox.send(Answer { bytes, result, restored, incomplete }).is_err() {
             break;
         }
     }

@@ -96,7 +96,9 @@ impl Stream {
         if offset >= end {
             return Ok(Piece(Bytes::Own(Vec::new())));
         }
-        let sequential = self.shared.table.lock().advance(offset, end);
+        // Who begins with a whole block at the front is about to read it all (cat, dd bs=1M); who only looks takes less.
+        let begins = offset == 0 && end >= BLOCK;
+        let sequential = self.shared.table.lock().advance(offset, end) || begins;
         let last = (end - 1) / BLOCK;
         if offset / BLOCK == last
             && let Some((block, range)) = self.slice(offset, end, sequential)?

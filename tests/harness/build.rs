@@ -67,10 +67,11 @@ pub fn ckptfs() -> PathBuf {
     program
 }
 
-/// `target/debug` or `target/release`: two above the test's own executable in `deps/`.
+/// `target/debug` or `target/release`: where this executable is, or above it for a test, which is in `deps/`.
 fn output_dir() -> PathBuf {
-    let test = std::env::current_exe().expect("finding the test's own executable");
-    test.ancestors().nth(2).expect("target/PROFILE/deps/TEST").to_owned()
+    let program = std::env::current_exe().expect("finding this very executable");
+    let dir = program.parent().expect("target/PROFILE/PROGRAM");
+    if dir.ends_with("deps") { dir.parent().expect("target/PROFILE/deps/TEST") } else { dir }.to_owned()
 }
 
 /// The time of the last change below `path`.

@@ -28,6 +28,9 @@ fn returns_cleanly(mut code: &[u8]) -> bool {
     }
 }
 
+/// Bytes of the longest form of what [`sigreturn`] looks for.
+pub const SIGRETURN_LEN: usize = 9;
+
 /// Offset of `mov $15, %(r|e)ax; syscall`: the signal restorer that every C library (and Go) brings.
 pub fn sigreturn(code: &[u8]) -> Option<u64> {
     memmem::find(code, &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05])

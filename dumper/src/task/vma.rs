@@ -114,14 +114,13 @@ impl Vma {
                 }
             }
             let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
-            // The link's mode is that of the mapped description: a mapping that is read-only now may become writable.
-            let writable = std::fs::symlink_metadata(&link)
-                .map_err(|error| Error::io(format_args!("{subject}: {link}"), &error))?
-                .permissions()
-                .mode()
-                & 0o200
-                != 0;
-            let flags = if mapping.shared && writable { libc::O_RDWR } else { libc::O_RDONLY };
+            // The link's mode is that of the mapped description: a shared mapping that is read-only now may become writable.
+            let writable = || {
+                let facts = std::fs::symlink_metadata(&link);
+                let facts = facts.map_err(|error| Error::io(format_args!("{subject}: {link}"), &error))?;
+                Ok::<_, Error>(facts.permissions().mode() & 0o200 != 0)
+            };
+            let flags = if mapping.shared && writable()? { libc::O_RDWR } else { libc::O_RDONLY };
             let id = files.id_of(&link, flags, !mapping.shared, &subject)?;
             (if mapping.shared { Type::FileShm } else { Type::File }, Some(id))
         };

@@ -1,0 +1,72 @@
+//! Bytes through files: what cat(1) does, without the start of a program in the figures.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What cat(1) reads at once from a file of this mount (`st_blksize`).
+pub const CAT: usize = 1 << 20;
+
+/// What tar(1) reads at once.
+pub const TAR: usize = 10 << 10;
+
+/// One pass over a file.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// open(2).
+    pub open: Duration,
+    /// All read(2).
+    pub read: Duration,
+    /// Bytes read.
+    pub bytes: u64,
+}
+
+impl Pass {
+    /// Opening and reading.
+    pub fn whole(&self) -> Duration {
+        self.open + self.read
+    }
+
+    /// Bytes in a second of reading.
+    pub fn rate(&self) -> f64 {
+        self.bytes as f64 / self.read.as_secs_f64()
+    }
+
+    /// Bytes in a second of opening and reading.
+    pub fn whole_rate(&self) -> f64 {
+        self.bytes as f64 / self.whole().as_secs_f64()
+    }
+}
+
+/// Reads a file from its start to its end, or up to `most` bytes, `unit` bytes at once.
+pub fn pass(path: &Path, unit: usize, most: u64) -> Pass {
+    let mut buf = vec![1; unit];
+    let begun = Instant::now();
+    let mut file = File::open(path).expect("opening the file");
+    let open = begun.elapsed();
+    let mut bytes = 0;
+    while bytes < most {
+        match file.read(&mut buf).expect("reading the file") {
+            0 => break,
+            n => bytes += n as u64,
+        }
+    }
+    Pass { open, read: begun.elapsed() - open, bytes }
+}
+
+/// `cat from > to`: how long, the last close included.
+pub fn copy(from: &Path, to: &Path) -> Duration {
+    let mut buf = vec![1; CAT];
+    let begun = Instant::now();
+    let mut from = File::open(from).expect("opening the source");
+    let mut to = File::create(to).expect("opening the destination");
+    loop {
+        match from.read(&mut buf).expect("reading") {
+            0 => break,
+            n => to.write_all(&buf[..n]).expect("writing"),
+        }
+    }
+    drop(to);
+    begun.elapsed()
+}
