@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::dump::Door;
+use crate::door::Door;
 use crate::sys::errno;
 use crate::sys::memory::RemotePtr;
 use crate::sys::proc::Stat;
@@ -115,7 +115,7 @@ impl Child {
         };
         // Only now is the zombie handed on to its parent: before, a wait of the parent's own could have met it.
         let _ = query::wait_ended(self.pid);
-        let door = Door::find(root)?;
+        let door = Door::open(root, None)?;
         let wait = Call::new(libc::SYS_wait4, [self.pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
         let result;
         (stopped, result) = remote::call_once(stopped, &door.mem, &door.entry, &wait)?;

@@ -3,27 +3,21 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
+use crate::door::Door;
 use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::image::{PageRuns, Record};
 use crate::pages::{self, Kept};
-use crate::sys::frame::FRAME_ROOM;
-use crate::sys::gadget;
-use crate::sys::memory::{MemFile, PAGE, RemotePtr};
+use crate::sys::memory::PAGE;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
-use crate::sys::remote::{Batch, Entry, Injected, SCRATCH_LEN};
+use crate::sys::remote::{Batch, Injected};
 use crate::task::asleep::Timers;
 use crate::task::attribute::{Asked, Look, Row, Scope};
-use crate::task::vdso::{self, Vdso};
 use crate::task::vma::{self, Vma};
 use crate::task::{self, tree};
 use crate::{Error, Kind, Pid, Result};
-
-/// Address space left free for whoever rebuilds a process: twice the scratch, so that there is always a half that does not touch
-/// the rebuilder's own vDSO.
-pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
 
 /// All that is known of a stopped process, but for the contents of its memory.
 pub struct Looked {
@@ -35,100 +29,6 @@ pub struct Looked {
     pub taken: SystemTime,
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
-}
-
-/// How to enter a process, found while it still runs or once it is stopped.
-pub struct Door {
-    pid: Pid,
-    /// Its memory.
-    pub mem: MemFile,
-    /// Its mappings.
-    pub maps: Vec<Mapping>,
-    /// Where.
-    pub entry: Entry,
-    vdso_code: Vec<u8>,
-}
-
-impl Door {
-    /// Looks for a `syscall` instruction, a signal restorer and an unused end of the stack.
-    pub fn find(pid: Pid) -> Result<Self> {
-        let mem = MemFile::open(pid)?;
-        let maps = proc::maps(pid)?;
-        let (vdso_code, syscall, clean) = vdso::code(&maps, &mem, pid)?;
-        let status = Fields::read(&format!("/proc/{pid}/status"))?;
-        let hole = hole(&maps).ok_or_else(|| Error::unsupported(format!("pid {pid}: its address space is full")))?;
-        let home = if clean { restorer(&maps, &mem).zip(stack_end(&maps, &mem)) } else { None };
-        let tgid = status.numbers("NSpid").last().copied().unwrap_or(pid as u64) as Pid;
-        let entry = Entry { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
-        Ok(Self { pid, mem, maps, entry, vdso_code })
-    }
-}
-
-/// The first gap that is large enough, from low addresses on: deterministic, and far from where libraries and stacks grow.
-fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
-    const DISTANCE: u64 = 256 << 10;
-    let mut end = 0x1_0000;
-    for mapping in maps {
-        if mapping.start >= end + HOLE_LEN + 2 * DISTANCE {
-            return Some(RemotePtr(end + DISTANCE));
-        }
-        end = end.max(mapping.end);
-    }
-    None
-}
-
-fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
-    // A C library's text is some 2 MiB; more is not searched, to bound the time. Piece by piece, because the restorer stands near the
-    // beginning, and the process is stopped meanwhile.
-    const MOST: u64 = 8 << 20;
-    const PIECE: usize = 64 << 10;
-    let mut piece = vec![0; PIECE];
-    let texts = maps.iter().filter(|m| m.prot & libc::PROT_EXEC != 0 && m.ino != 0 && m.prot & libc::PROT_READ != 0);
-    let c_library = |m: &&Mapping| {
-        let name = String::from_utf8_lossy(&m.name);
-        name.contains("libc") || name.contains("ld-musl")
-    };
-    let (first, then): (Vec<&Mapping>, Vec<&Mapping>) = texts.partition(c_library);
-    for text in first.into_iter().chain(then.into_iter().take(2)) {
-        let end = text.end.min(text.start + MOST);
-        // The pieces overlap: instructions may lie across the end of one.
-        for from in (text.start..end).step_by(PIECE - gadget::SIGRETURN_LEN) {
-            let code = &mut piece[..(end - from).min(PIECE as u64) as usize];
-            mem.read(RemotePtr(from), code).ok()?;
-            if let Some(at) = gadget::sigreturn(code) {
-                return Some(RemotePtr(from + at));
-            }
-        }
-    }
-    None
-}
-
-fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
-    let stack = maps.iter().find(|mapping| mapping.name == b"[stack]")?;
-    if stack.end - stack.start < 4 * FRAME_ROOM as u64 || stack.prot & libc::PROT_WRITE == 0 {
-        return None;
-    }
-    let mut bytes = vec![0; FRAME_ROOM];
-    mem.read(RemotePtr(stack.start), &mut bytes).ok()?;
-    bytes.iter().all(|byte| *byte == 0).then_some(RemotePtr(stack.start))
-}
-
-fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
-    let mut pending = status.hex("ShdPnd");
-    for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
-        pending |= Fields::read(&format!("/proc/{pid}/task/{tid}/status")).map_or(0, |status| status.hex("SigPnd"));
-    }
-    let caught = status.hex("SigCgt");
-    let quiet = |signal: &i32, set: u64| set >> (signal - 1) & 1 == 0;
-    let ignored_by_default = [libc::SIGWINCH, libc::SIGURG, libc::SIGCHLD];
-    // The last resort would end the process if the daemon died within the batch: only where all three are pending.
-    let others = libc::SIGRTMIN()..=64;
-    ignored_by_default
-        .into_iter()
-        .find(|signal| quiet(signal, pending | caught))
-        .or_else(|| ignored_by_default.into_iter().find(|signal| quiet(signal, pending)))
-        .or_else(|| others.into_iter().find(|signal| quiet(signal, pending)))
-        .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: every signal is pending")))
 }
 
 /// Refuses trees that cannot be restored yet, by name.
@@ -162,7 +62,7 @@ pub fn look(process: &mut FrozenProcess, door: &Door, injected: &mut Injected<'_
     let files = Collector::default();
     let tids: Vec<Pid> = std::iter::once(pid).chain(process.threads.iter().map(Stopped::tid)).collect();
     let mut records = vec![tree_record(process, &tids)?];
-    records.push(Vdso::look(pid, &door.maps, &door.vdso_code).record()?);
+    records.push(door.vdso.record()?);
     // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
     let mut here = LookHere { pid, door, files: &files, timers, rseq: Vec::new() };
     records.extend(here.thread(injected, pid)?);

@@ -15,6 +15,7 @@
 //! ([`freeze::Frozen`]), and the parent image of an increment (to come).
 
 mod child;
+mod door;
 mod dump;
 pub mod error;
 mod file;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use crate::dump::HOLE_LEN;
+use crate::door::HOLE_LEN;
 use crate::file::sharing::{TABLE, Table};
 use crate::file::{self, open_file};
 use crate::image::{Record, Tag};

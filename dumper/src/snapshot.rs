@@ -13,7 +13,8 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::child::{self, Child};
-use crate::dump::{self, Door, Looked};
+use crate::door::{Door, Premise};
+use crate::dump::{self, Looked};
 use crate::freeze::{self, Frozen};
 use crate::image::{Layout, LayoutBuilder};
 use crate::pages::{Source, Sources};
@@ -264,11 +265,13 @@ enum Held {
 
 /// Freezes, looks, forks, thaws.
 fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
+    // A process that cannot be looked at now is told of once it is stopped.
+    let premise = Premise::find(root).ok();
     let timers = Timers::before(&[root]);
     let mut frozen = freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref())?;
     dump::refuse_what_is_not_supported(&frozen)?;
     let timers = timers.gone();
-    let door = Door::find(root)?;
+    let door = Door::open(root, premise)?;
     let locked = dump::locked_flags(root)?;
     let (mut looked, mut unused) = (None, None);
     let forked = inside(&mut frozen, &door, |injected, process| {
@@ -433,7 +436,7 @@ struct Release(Sender<()>);
 fn of_held(root: Pid, frozen: &mut Frozen, release: &Sender<Release>) -> Result<Snapshot> {
     dump::refuse_what_is_not_supported(frozen)?;
     let timers = Timers::before(&[root]).gone();
-    let door = Door::find(root)?;
+    let door = Door::open(root, None)?;
     let mut looked = inside(frozen, &door, |injected, process| dump::look(process, &door, injected, &timers))?;
     let sets = dump::complete(&mut looked, root, &Default::default(), None)?;
     let sources = vec![Source::Memory(MemFile::open(root)?, std::mem::take(&mut looked.rseq))];
