@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::door::Door;
 use crate::sys::errno;
 use crate::sys::memory::RemotePtr;
-use crate::sys::proc::Stat;
+use crate::sys::proc::{Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::query;
 use crate::sys::remote::{self, Batch, Call, Injected, Owned};
@@ -32,7 +32,8 @@ pub struct Child {
 /// EAGAIN (RLIMIT_NPROC, pids.max), ENOMEM: then the tree has to be read while stopped.
 pub fn fork(injected: &mut Injected<'_>, root: Pid) -> Result<Child> {
     // CLONE_PTRACE: traced from birth, by us; it never runs an instruction unless we say so.
-    let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES | libc::CLONE_FS) as u64;
+    // Not CLONE_FS: a shared one would make setns(2) and the set-user-id bit of exec fail until the child has its own.
+    let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES) as u64;
     let pid = errno::check(injected.fork(flags)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
     let stopped = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
     Ok(Child { pid, scratch: injected.scratch(), task: std::cell::RefCell::new(Some(stopped)) })
@@ -70,7 +71,6 @@ impl Child {
         let root = batch.put_str(b"/");
         batch.call(libc::SYS_close_range, [0, u64::from(u32::MAX), CLOSE_RANGE_UNSHARE]);
         batch.call(libc::SYS_setsid, []);
-        batch.call(libc::SYS_unshare, [libc::CLONE_FS as u64]);
         batch.call(libc::SYS_chdir, [root.0]);
         let answers = owned.run(batch)?;
         *self.task.borrow_mut() = Some(owned.release(&born, u64::MAX)?);
@@ -113,6 +113,11 @@ impl Child {
             }
             _ => stopped,
         };
+        stopped.forgive_interruption();
+        if Fields::read(&format!("/proc/{root}/status"))?.number("Seccomp") != 0 {
+            // A filter that was set since: our call is none of its business, and might be the process's last.
+            stopped.set_options(ptrace::options::SYSGOOD | ptrace::options::SUSPEND_SECCOMP)?;
+        }
         // Only now is the zombie handed on to its parent: before, a wait of the parent's own could have met it.
         let _ = query::wait_ended(self.pid);
         let door = Door::open(root, None)?;

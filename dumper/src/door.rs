@@ -124,10 +124,14 @@ fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
 
 fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
     let mut pending = status.hex("ShdPnd");
+    // What is blocked may be waited for (sigwait, signalfd): as good as caught.
+    let mut caught = status.hex("SigCgt");
     for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
-        pending |= Fields::read(&format!("/proc/{pid}/task/{tid}/status")).map_or(0, |status| status.hex("SigPnd"));
+        if let Ok(status) = Fields::read(&format!("/proc/{pid}/task/{tid}/status")) {
+            pending |= status.hex("SigPnd");
+            caught |= status.hex("SigBlk");
+        }
     }
-    let caught = status.hex("SigCgt");
     let quiet = |signal: &i32, set: u64| set >> (signal - 1) & 1 == 0;
     let ignored_by_default = [libc::SIGWINCH, libc::SIGURG, libc::SIGCHLD];
     // The last resort would end the process if the daemon died within the batch: only where all three are pending.

@@ -52,6 +52,18 @@ pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
             )));
         }
     }
+    // Known before the first call is made inside: a filter would meet that call, and may kill.
+    for thread in &process.threads {
+        let tid = thread.tid();
+        if Fields::read(&format!("/proc/{root}/task/{tid}/status"))?.number("Seccomp") != 0 {
+            return Err(Error::unsupported(format!("pid {root} task {tid}: seccomp cannot be checkpointed yet")));
+        }
+        if thread.syscall_user_dispatch()? {
+            return Err(Error::unsupported(format!(
+                "pid {root} task {tid}: syscall user dispatch cannot be checkpointed"
+            )));
+        }
+    }
     Ok(())
 }
 
@@ -164,13 +176,14 @@ pub fn keep_what_fork_drops(looked: &mut Looked, door: &Door, child: Pid) -> Res
         if !private || !(missing || pages::has_pages(&ours, vma)? && !pages::has_pages(&theirs, vma)?) {
             continue;
         }
-        if missing {
-            // Its other flags can be asked of the process only while it is stopped; rare enough to pay for smaps here.
-            let flags = match &mut flags {
-                Some(flags) => flags,
-                none => none.insert(proc::vm_flags(door.pid)?),
-            };
-            vma.take_flags(flags)?;
+        // Its flags can be asked of the process only while it is stopped; rare enough to pay for smaps here.
+        let flags = match &mut flags {
+            Some(flags) => flags,
+            none => none.insert(proc::vm_flags(door.pid)?),
+        };
+        vma.take_flags(flags)?;
+        if !vma.holds_pages() {
+            continue;
         }
         let runs = pages::page_set(&ours, vma)?;
         total += runs.pages() * PAGE;

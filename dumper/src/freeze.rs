@@ -64,15 +64,7 @@ pub fn is_snapshot_child(pid: Pid) -> bool {
     if status.text("Name") == SNAPSHOT_NAME {
         return true;
     }
-    let tracer = status.number("TracerPid");
-    tracer != 0 && is_this_program(tracer)
-}
-
-/// Whether process or thread `pid` runs this very program.
-fn is_this_program(pid: u64) -> bool {
-    let program = |pid: &str| fs::metadata(format!("/proc/{pid}/exe")).ok().map(|exe| (exe.dev(), exe.ino()));
-    let ours = program("self");
-    ours.is_some() && program(&pid.to_string()) == ours
+    runs_this_program(status.number("TracerPid"))
 }
 
 /// The processes of the tree rooted at `root` as they are now: parents before children, snapshot children left out.
@@ -113,9 +105,19 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
     let mut frozen = Frozen { processes: Vec::new(), since: Instant::now() };
     let mut seen = BTreeSet::new();
     loop {
-        let grown = pass(root, &mut frozen, &mut seen, deadline)?;
-        if !grown {
-            break;
+        match pass(root, &mut frozen, &mut seen, deadline)? {
+            Pass::Whole => break,
+            Pass::Grown => {}
+            // Another session of this program, perhaps of another mount, is about to let go: everybody goes on meanwhile.
+            Pass::Contended(error) => {
+                if Instant::now() >= deadline {
+                    return Err(error);
+                }
+                frozen = Frozen { processes: Vec::new(), since: Instant::now() };
+                seen.clear();
+                std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
         }
         if Instant::now() >= deadline {
             return Err(Error::new(
@@ -131,11 +133,11 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
 }
 
 /// One walk over the tree: seizes whoever is new, then waits for all of them. Whether there was anybody new.
-fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Instant) -> Result<bool> {
+fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Instant) -> Result<Pass> {
     let mut grown = false;
     for pid in tree(root)? {
         let mut asked: Vec<Running> = Vec::new();
-        let (mut zombie_leader, mut contended) = (false, false);
+        let mut zombie_leader = false;
         let Ok(tids) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
         for tid in tids {
             if !seen.insert(tid) {
@@ -145,18 +147,14 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
                 frozen.since = Instant::now();
             }
             grown = true;
-            match ptrace::seize(tid, ptrace::options::SYSGOOD) {
+            // Once more for the one that its tracer lets go just now.
+            let seize = || ptrace::seize(tid, ptrace::options::SYSGOOD);
+            match seize().or_else(|error| if is_free(pid, tid) { seize() } else { Err(error) }) {
                 Ok(running) => asked.push(running),
-                Err(error) => match why_not(pid, tid, error, deadline)? {
+                Err(error) => match why_not(pid, tid, error)? {
                     Refusal::Gone => {}
                     Refusal::Zombie => zombie_leader |= tid == pid,
-                    // Nobody behind it is touched now: all of us go through a tree in the same order, so that two never
-                    // wait for each other.
-                    Refusal::OneOfUs => {
-                        seen.remove(&tid);
-                        contended = true;
-                        break;
-                    }
+                    Refusal::Contended(error) => return Ok(Pass::Contended(error)),
                 },
             }
         }
@@ -181,23 +179,42 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
             }
         }
         process.is_zombie = process.threads.is_empty();
-        if contended {
-            std::thread::sleep(Duration::from_micros(200));
-            break;
-        }
     }
-    Ok(grown)
+    Ok(if grown { Pass::Grown } else { Pass::Whole })
+}
+
+/// Whether nobody traces the task.
+fn is_free(pid: Pid, tid: Pid) -> bool {
+    Fields::read(&format!("/proc/{pid}/task/{tid}/status")).is_ok_and(|status| status.number("TracerPid") == 0)
+}
+
+/// Whether the task `tid` (0: none) runs this same program.
+fn runs_this_program(tid: u64) -> bool {
+    let program = |pid: &str| {
+        let exe = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        Some((exe.dev(), exe.ino()))
+    };
+    tid != 0 && program(&tid.to_string()).is_some_and(|exe| Some(exe) == program("self"))
+}
+
+/// What one walk found.
+enum Pass {
+    /// Nobody new.
+    Whole,
+    /// Somebody new, stopped now.
+    Grown,
+    /// Somebody whom another session of this program holds.
+    Contended(Error),
 }
 
 enum Refusal {
     Gone,
     Zombie,
-    /// Another tracer thread of this program is at it, as a rule for some milliseconds: ask again.
-    OneOfUs,
+    Contended(Error),
 }
 
 /// Why a task could not be seized; an error unless it has ended.
-fn why_not(pid: Pid, tid: Pid, error: Error, deadline: Instant) -> Result<Refusal> {
+fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/task/{tid}/stat")) else { return Ok(Refusal::Gone) };
     if matches!(stat.state, 'Z' | 'X') {
         return Ok(Refusal::Zombie);
@@ -206,15 +223,11 @@ fn why_not(pid: Pid, tid: Pid, error: Error, deadline: Instant) -> Result<Refusa
         return Ok(Refusal::Gone);
     }
     let tracer = Fields::read(&format!("/proc/{pid}/task/{tid}/status"))?.number("TracerPid");
-    if tracer != 0 && is_this_program(tracer) && Instant::now() < deadline {
-        return Ok(Refusal::OneOfUs);
-    }
     if tracer != 0 {
         let name = proc::read_text(&format!("/proc/{tracer}/comm")).unwrap_or_default();
-        return Err(Error::new(
-            Kind::Busy,
-            format!("pid {pid}: it is traced already, by pid {tracer} ({})", name.trim_end()),
-        ));
+        let traced = format!("pid {pid}: it is traced already, by pid {tracer} ({})", name.trim_end());
+        let error = Error::new(Kind::Busy, traced);
+        return if runs_this_program(tracer) { Ok(Refusal::Contended(error)) } else { Err(error) };
     }
     Err(error.on(format_args!("pid {pid}")))
 }
@@ -225,7 +238,10 @@ fn settle(mut running: Running, deadline: Instant) -> Result<Option<Stopped>> {
     loop {
         match running.wait(deadline) {
             Ok(stopped) => match stopped.stop() {
-                Stop::Interrupted | Stop::Group(_) => return Ok(Some(stopped)),
+                Stop::Interrupted | Stop::Group(_) => {
+                    stopped.forgive_interruption();
+                    return Ok(Some(stopped));
+                }
                 Stop::Signal(signal) => running = stopped.cont(signal)?,
                 Stop::Syscall | Stop::Event(_) => running = stopped.cont(0)?,
             },

@@ -1,7 +1,7 @@
 //! A process in the making: created under its old id, emptied, filled with memory and files, dressed in its attributes
 //! phase by phase, and let go. Dropped before that, it is killed and reaped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
@@ -32,6 +32,8 @@ const TASK_SIZE: u64 = (1 << 47) - 4096;
 pub struct Making {
     begun: Instant,
     tree: Option<Tree>,
+    /// Every thread of the tree.
+    tasks: BTreeSet<Pid>,
     vdso: Option<Vdso>,
     attributes: BTreeMap<(Pid, Tag), Record>,
     files: OpenFiles,
@@ -72,6 +74,13 @@ impl Drop for Unborn {
     fn drop(&mut self) {
         if self.0 != 0 {
             let _ = query::kill(self.0, libc::SIGKILL);
+            // A thread that was traced from birth and never adopted is a zombie of ours, and the leader's end is not told
+            // before its own; one that is not ours gives ECHILD.
+            for tid in proc::numbers(&format!("/proc/{}/task", self.0)).unwrap_or_default() {
+                if tid != self.0 {
+                    let _ = query::wait_ended(tid);
+                }
+            }
             let _ = query::wait_ended(self.0);
         }
     }
@@ -80,16 +89,32 @@ impl Drop for Unborn {
 impl Making {
     /// Nothing is made before the first record that needs a process.
     pub fn new(begun: Instant) -> Self {
-        Self { begun, tree: None, vdso: None, attributes: BTreeMap::new(), files: OpenFiles::default(), made: None }
+        Self {
+            begun,
+            tree: None,
+            tasks: BTreeSet::new(),
+            vdso: None,
+            attributes: BTreeMap::new(),
+            files: OpenFiles::default(),
+            made: None,
+        }
     }
 
     /// The next record, in the order tree, tasks, open files, memory.
     pub fn record(&mut self, record: Record) -> Result<()> {
         match record.tag {
-            tree::TAG if self.tree.is_none() => self.tree = Some(Tree::parse(&record)?),
+            tree::TAG if self.tree.is_none() => {
+                let tree = Tree::parse(&record)?;
+                self.tasks = tree.processes.iter().flat_map(|process| process.threads.iter().copied()).collect();
+                self.tree = Some(tree);
+            }
             vdso::TAG if self.vdso.is_none() => self.vdso = Some(record.body()?),
             tag if task::KINDS.iter().any(|kind| kind.tag() == tag) => {
-                if self.attributes.insert((tid_of(&record)?, tag), record).is_some() {
+                let tid = tid_of(&record)?;
+                if !self.tasks.contains(&tid) {
+                    return Err(Error::damaged(format!("record {tag} of task {tid}, which is not in the tree")));
+                }
+                if self.attributes.insert((tid, tag), record).is_some() {
                     return Err(Error::damaged(format!("record {tag} occurs twice for one task")));
                 }
             }

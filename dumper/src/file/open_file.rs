@@ -144,6 +144,9 @@ pub fn open_path(path: &Path, flags: i32) -> Result<File> {
 /// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.
 pub fn open_device(path: Vec<u8>, rdev: u64, flags: i32) -> Result<OwnedFd> {
     let path = PathBuf::from(std::ffi::OsString::from_vec(path));
+    if std::fs::metadata(&path).is_ok_and(|there| !there.file_type().is_char_device() || there.rdev() != rdev) {
+        return Err(Error::new(Kind::NotFound, format!("{} is no longer the same device", path.display())));
+    }
     let file = open_path(&path, flags)?;
     let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
     if !now.file_type().is_char_device() || now.rdev() != rdev {

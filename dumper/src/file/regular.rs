@@ -66,6 +66,12 @@ impl OpenFile for Regular {
     fn restore(&self, body: Body) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let subject = || path.display().to_string();
+        // Looked at before it is opened: opening what stands there now could block (a FIFO) or act (a device).
+        if let Ok(there) = std::fs::metadata(&path)
+            && (there.is_dir() != body.directory || !(there.is_dir() || there.is_file()))
+        {
+            return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
+        }
         let file = open_path(&path, body.flags)?;
         let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
         if now.is_dir() != body.directory || !(now.is_dir() || now.is_file()) {

@@ -8,6 +8,7 @@
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
+use super::errno::restart;
 use super::query;
 use crate::{Error, Kind, Pid, Result};
 
@@ -35,6 +36,8 @@ pub mod options {
     pub const SYSGOOD: i32 = libc::PTRACE_O_TRACESYSGOOD;
     /// The tracee dies with its tracer: for what we make, never for what we find.
     pub const EXITKILL: i32 = libc::PTRACE_O_EXITKILL;
+    /// System calls pass by the tracee's seccomp filters; wants CAP_SYS_ADMIN.
+    pub const SUSPEND_SECCOMP: i32 = libc::PTRACE_O_SUSPEND_SECCOMP;
 }
 
 /// A traced task that runs (or is on its way to a stop).
@@ -42,7 +45,7 @@ pub mod options {
 pub struct Running {
     tid: Pid,
     armed: bool,
-    owed_stop: bool,
+    owed: u64,
     _bound_to_thread: PhantomData<*const ()>,
 }
 
@@ -52,8 +55,8 @@ pub struct Stopped {
     tid: Pid,
     stop: Stop,
     armed: bool,
-    /// A stop signal that arrived while we worked: given back at detach.
-    owed_stop: bool,
+    /// Signals that arrived while we worked, bit n-1: signal n; given back at detach.
+    owed: u64,
     _bound_to_thread: PhantomData<*const ()>,
 }
 
@@ -83,7 +86,7 @@ pub fn seize(tid: Pid, options: i32) -> Result<Running> {
 impl Running {
     /// A task that is traced by this thread already (traced from birth).
     pub fn adopt(tid: Pid) -> Self {
-        Self { tid, armed: true, owed_stop: false, _bound_to_thread: PhantomData }
+        Self { tid, armed: true, owed: 0, _bound_to_thread: PhantomData }
     }
 
     /// The thread id.
@@ -125,7 +128,7 @@ impl Running {
                         tid: self.tid,
                         stop: classify(status),
                         armed: true,
-                        owed_stop: self.owed_stop,
+                        owed: self.owed,
                         _bound_to_thread: PhantomData,
                     });
                 }
@@ -159,7 +162,7 @@ impl Drop for Running {
         self.armed = false;
         let _ = request(libc::PTRACE_INTERRUPT, self.tid, 0, 0);
         let mut again = Running::adopt(self.tid);
-        again.owed_stop = self.owed_stop;
+        again.owed = self.owed;
         match again.wait(Instant::now() + Duration::from_millis(20)) {
             Ok(stopped) => {
                 let signal = if let Stop::Signal(signal) = stopped.stop { signal } else { 0 };
@@ -206,7 +209,7 @@ impl Stopped {
         request(how, self.tid, 0, signal as usize).map_err(|errno| failed("resuming", self.tid, errno))?;
         self.armed = false;
         let mut running = Running::adopt(self.tid);
-        running.owed_stop = self.owed_stop;
+        running.owed = self.owed;
         Ok(running)
     }
 
@@ -232,9 +235,46 @@ impl Stopped {
         self.stop = Stop::Interrupted;
     }
 
-    /// Remembers that a stop signal was swallowed while we worked; the process gets it back at detach.
-    pub fn owe_stop(&mut self) {
-        self.owed_stop = true;
+    /// Remembers that a signal was swallowed while we worked; the process gets it back at detach.
+    pub fn owe(&mut self, signal: i32) {
+        self.owed |= 1 << (signal - 1);
+    }
+
+    fn pay(&self) {
+        let owes = |signal: i32| self.owed >> (signal - 1) & 1 == 1;
+        for signal in (1..=64).filter(|signal| owes(*signal)) {
+            // A SIGCONT takes back the stop before it; had the stop been pending still, the kernel had dropped it then.
+            let continued = |infos: Vec<[u8; 128]>| infos.iter().any(|info| i32::from(info[0]) == libc::SIGCONT);
+            if signal == libc::SIGSTOP && self.pending(true).is_ok_and(continued) {
+                continue;
+            }
+            // To the process, also by a thread's id.
+            let _ = query::kill(self.tid, signal);
+        }
+    }
+
+    /// Undoes what our interruption did to a call that ends with EINTR for any wake-up, with or without a handler
+    /// (signal(7)): where it has no timeout it is made again, unless a handler runs.
+    pub fn forgive_interruption(&self) {
+        const EPOLL_PWAIT2: i64 = 441;
+        let Ok(mut regs) = self.regs() else { return };
+        if regs.rax.cast_signed() != -i64::from(libc::EINTR) {
+            return;
+        }
+        let endless = match regs.orig_rax.cast_signed() {
+            libc::SYS_epoll_wait | libc::SYS_epoll_pwait => (regs.r10 as i32) < 0,
+            EPOLL_PWAIT2 => regs.r10 == 0,
+            libc::SYS_rt_sigtimedwait => regs.rdx == 0,
+            libc::SYS_semop => true,
+            libc::SYS_semtimedop => regs.r10 == 0,
+            libc::SYS_io_getevents => regs.r8 == 0,
+            _ => false,
+        };
+        if endless {
+            regs.rax = restart::NOHAND.cast_unsigned();
+            // It is stopped: should this fail it is gone.
+            let _ = self.set_regs(&regs);
+        }
     }
 
     /// Detaches; the task goes on (or stays in its group-stop).
@@ -245,10 +285,7 @@ impl Stopped {
     /// Detaches, delivering `signal`; valid only in a signal-delivery-stop.
     pub fn detach_with(mut self, signal: i32) {
         self.armed = false;
-        if self.owed_stop {
-            // Thread-directed is enough: a stop signal acts on the whole group.
-            query::tgkill_thread(self.tid, libc::SIGSTOP);
-        }
+        self.pay();
         let _ = request(libc::PTRACE_DETACH, self.tid, 0, signal as usize);
     }
 
@@ -392,9 +429,7 @@ impl Drop for Stopped {
         if self.armed {
             self.armed = false;
             let signal = if let Stop::Signal(signal) = self.stop { signal } else { 0 };
-            if self.owed_stop {
-                query::tgkill_thread(self.tid, libc::SIGSTOP);
-            }
+            self.pay();
             let _ = request(libc::PTRACE_DETACH, self.tid, 0, signal as usize);
         }
     }

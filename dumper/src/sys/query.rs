@@ -35,12 +35,6 @@ pub fn wait_ended(pid: Pid) -> std::result::Result<i32, i32> {
     }
 }
 
-/// Sends `signal` to one thread; nothing to be done if it is gone.
-pub fn tgkill_thread(tid: Pid, signal: i32) {
-    // SAFETY: no memory is passed.
-    unsafe { libc::syscall(libc::SYS_tkill, tid, signal) };
-}
-
 /// kill(2).
 pub fn kill(pid: Pid, signal: i32) -> std::result::Result<(), i32> {
     // SAFETY: no memory is passed.

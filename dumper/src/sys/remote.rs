@@ -17,6 +17,9 @@ use super::ptrace::{Regs, Running, Stop, Stopped};
 use super::stub;
 use crate::{Error, Kind, Pid, Result};
 
+/// What the kernel sends for a fault of the instruction itself.
+const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+
 /// How long a batch may take; every call in one is of the kind that does not sleep.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -184,7 +187,13 @@ impl Hijacked {
         Ok(task)
     }
 
-    /// Lets the task run from `regs` until `done` says so of a stop. Stop signals that arrive are owed, not lost.
+    fn owe(&mut self, signal: i32) {
+        if let Some(task) = &mut self.task {
+            task.owe(signal);
+        }
+    }
+
+    /// Lets the task run from `regs` until `done` says so of a stop. Signals that arrive are owed, not lost.
     fn run(&mut self, regs: &Regs, go: fn(Stopped) -> Result<Running>, done: impl Fn(&Stopped) -> bool) -> Result<()> {
         let task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
         if let Err(error) = task.set_regs(regs) {
@@ -209,8 +218,17 @@ impl Hijacked {
                 self.task = Some(stopped);
                 return Ok(());
             }
-            if stopped.stop() == Stop::Signal(libc::SIGSTOP) {
-                stopped.owe_stop();
+            if let Stop::Signal(signal) = stopped.stop() {
+                if FAULTS.contains(&signal) {
+                    // Our own doing; gone on with it would fault for ever.
+                    let tid = stopped.tid();
+                    stopped.swallow_signal();
+                    self.task = Some(stopped);
+                    let doing = format!("task {tid}: signal {signal} in a system call on behalf of a checkpoint");
+                    return Err(Error::os(doing, libc::EFAULT));
+                }
+                // SIGSTOP, or a wake signal from elsewhere: the rest is blocked.
+                stopped.owe(signal);
             }
             running = go(stopped)?;
         }
@@ -399,8 +417,8 @@ impl<'m> Injected<'m> {
 
     fn enter(&mut self, entry: u64, batch: Batch) -> Result<Answers> {
         let regs = self.stub_regs(entry, batch.calls.len())?;
-        let (scratch, wake, mem) = (self.scratch, self.entry.wake, self.mem);
-        run_batch(self.hijacked()?, mem, scratch, &regs, wake, batch)
+        let (scratch, wake, tgid, mem) = (self.scratch, self.entry.wake, self.entry.tgid, self.mem);
+        run_batch(self.hijacked()?, mem, scratch, &regs, wake, tgid, batch)
     }
 
     /// Unmaps the stub and gives the task back.
@@ -452,6 +470,7 @@ fn run_batch(
     scratch: RemotePtr,
     regs: &Regs,
     wake: i32,
+    tgid: Pid,
     batch: Batch,
 ) -> Result<Answers> {
     if batch.calls.len() > CALLS_MAX || batch.arena.len() > ARENA_LEN {
@@ -470,7 +489,26 @@ fn run_batch(
     if !batch.arena.is_empty() {
         mem.write(batch.arena_at, &batch.arena)?;
     }
-    task.run(regs, |task| task.cont(0), |stopped| stopped.stop() == Stop::Signal(wake))?;
+    // The place, not the signal alone: anybody may send one, and a pending one may be put back by this very batch.
+    let end = scratch.add(stub::done()).0;
+    let ours = |stopped: &Stopped| stopped.signal_sender().is_ok_and(|(code, pid)| code == SI_TKILL && pid == tgid);
+    let is_end =
+        |stopped: &Stopped| stopped.stop() == Stop::Signal(wake) && stopped.regs().is_ok_and(|regs| regs.rip == end);
+    let foreign = std::cell::Cell::new(false);
+    task.run(
+        regs,
+        |task| task.cont(0),
+        |stopped| {
+            is_end(stopped) && {
+                foreign.set(!ours(stopped));
+                true
+            }
+        },
+    )?;
+    if foreign.get() {
+        // One was pending when ours was sent, and the kernel keeps only the first.
+        task.owe(wake);
+    }
     mem.read(scratch.add(CALLS_AT), &mut array)?;
     let mut arena = batch.arena;
     mem.read(batch.arena_at, &mut arena)?;
@@ -487,8 +525,9 @@ pub struct Owned {
     tid: Pid,
 }
 
-/// The wake signal inside processes of our own making.
-const OWN_WAKE: i32 = libc::SIGURG;
+/// The wake signal inside processes of our own making: one that nobody sends, because it must not be among the pending
+/// signals that are put back.
+const OWN_WAKE: i32 = libc::SIGSTKFLT;
 
 impl Owned {
     /// A process in which the stub is mapped at `scratch` already: a copy-on-write child, or after [`Owned::inject`].
@@ -536,7 +575,7 @@ impl Owned {
         let mut regs = stub_regs(&self.task.regs, self.scratch, 0, batch.calls.len(), OWN_WAKE, self.tgid, self.tid);
         // No way home: a process that is not complete must not go on, but die.
         regs.r13 = 0;
-        run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, batch)
+        run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)
     }
 
     /// Starts a call that is expected to sleep at the `syscall` instruction `at`, interrupts it once it sleeps, and gives
@@ -576,4 +615,6 @@ impl Owned {
 }
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
+/// si_code of tgkill(2), include/uapi/asm-generic/siginfo.h.
+const SI_TKILL: i32 = -6;
 const MAP_FIXED_NOREPLACE: i32 = libc::MAP_FIXED_NOREPLACE;

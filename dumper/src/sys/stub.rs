@@ -13,8 +13,8 @@ use std::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.ckptfs_stub, \"a\", @progbits",
-    ".global ckptfs_stub_begin, ckptfs_stub_fork, ckptfs_stub_end",
-    ".hidden ckptfs_stub_begin, ckptfs_stub_fork, ckptfs_stub_end",
+    ".global ckptfs_stub_begin, ckptfs_stub_done, ckptfs_stub_fork, ckptfs_stub_end",
+    ".hidden ckptfs_stub_begin, ckptfs_stub_done, ckptfs_stub_fork, ckptfs_stub_end",
     "ckptfs_stub_begin:",
     "2: test r12, r12",
     "jz 3f",
@@ -35,6 +35,7 @@ global_asm!(
     "mov edx, ebp",
     "mov eax, 234", // tgkill
     "syscall",
+    "ckptfs_stub_done:",
     "mov rsp, r13",
     "mov eax, 15", // rt_sigreturn
     "syscall",
@@ -74,6 +75,7 @@ global_asm!(
 
 unsafe extern "C" {
     static ckptfs_stub_begin: u8;
+    static ckptfs_stub_done: u8;
     static ckptfs_stub_fork: u8;
     static ckptfs_stub_end: u8;
 }
@@ -84,6 +86,13 @@ pub fn code() -> &'static [u8] {
     let end = &raw const ckptfs_stub_end;
     // SAFETY: both symbols delimit one read-only section of this binary.
     unsafe { std::slice::from_raw_parts(begin, end.addr() - begin.addr()) }
+}
+
+/// Offset of the instruction behind the call that wakes the tracer: where a task stands whose batch is complete.
+pub fn done() -> u64 {
+    let begin = &raw const ckptfs_stub_begin;
+    let done = &raw const ckptfs_stub_done;
+    (done.addr() - begin.addr()) as u64
 }
 
 /// Offset of the `fork` entry; the loop's is 0.

@@ -15,6 +15,8 @@ use crate::{Error, Result};
 
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
+/// include/uapi/linux/membarrier.h.
+const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
 
 /// Table row.
 pub struct AddressSpace;
@@ -39,6 +41,9 @@ pub struct Body {
     exe: u32,
     /// personality(2).
     personality: u32,
+    /// The MEMBARRIER_CMD_REGISTER_* commands that were given, membarrier(2).
+    #[serde(default)]
+    membarrier: u32,
     /// Address space that no mapping touches.
     hole: RemotePtr,
 }
@@ -66,6 +71,7 @@ impl Attribute for AddressSpace {
         asked.call(batch, libc::SYS_personality, [0xffff_ffff]);
         // Reading the LDT (function 0): its size is 0 unless a program has made one.
         asked.call_into(batch, libc::SYS_modify_ldt, [0, 0, 64], 1, 64);
+        asked.call(batch, libc::SYS_membarrier, [MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0]);
     }
 
     fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
@@ -96,6 +102,8 @@ impl Attribute for AddressSpace {
             auxv,
             exe,
             personality: look.get(1, "personality")? as u32,
+            // A kernel that cannot tell (before 6.3) gives EINVAL.
+            membarrier: u32::try_from(look.raw(3)).unwrap_or(0),
             hole: look.hole,
         };
         Ok((body, Vec::new()))
@@ -135,6 +143,13 @@ impl Attribute for AddressSpace {
         let doing = format!("pid {pid}: setting the fields of the address space");
         make.call(libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at.0, map.len() as u64, 0], doing);
         make.call(libc::SYS_close, [exe as u64], format!("pid {pid}: closing the executable"));
+        for command in (0..32).map(|bit| 1_u64 << bit).filter(|bit| u64::from(body.membarrier) & bit != 0) {
+            make.call(
+                libc::SYS_membarrier,
+                [command, 0, 0],
+                format!("pid {pid}: membarrier registration {command:#x}"),
+            );
+        }
         let doing = format!("pid {pid}: personality");
         make.call(libc::SYS_personality, [u64::from(body.personality)], doing);
         Ok(())

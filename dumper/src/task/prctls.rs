@@ -96,6 +96,8 @@ fn restore(settings: &[Setting], body: &Body, make: &mut Make<'_>) -> Result<()>
         if *value == 0 && matches!(name.as_str(), "PR_SET_MDWE" | "PR_SET_IO_FLUSHER") {
             continue;
         }
+        // SUID_DUMP_ROOT comes of a change of credentials and cannot be asked for; not dumpable is the nearest.
+        let value = if name == "PR_SET_DUMPABLE" && *value == 2 { 0 } else { *value };
         make.call(libc::SYS_prctl, [setting.set, value.cast_unsigned(), 0, 0, 0], doing);
     }
     Ok(())

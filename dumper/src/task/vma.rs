@@ -89,6 +89,9 @@ const MADV_GUARD_INSTALL: u64 = 102;
 const MAP_DROPPABLE: i32 = 0x08;
 const MLOCK_ONFAULT: u64 = 1;
 const SYS_MSEAL: i64 = 462;
+// include/uapi/linux/prctl.h.
+const PR_SET_VMA: u64 = 0x5356_4d41;
+const PR_SET_VMA_ANON_NAME: u64 = 0;
 
 impl Vma {
     /// What the maps line tells, or a refusal. Flags and pages are added by [`Vma::complete`].
@@ -236,6 +239,11 @@ impl Vma {
         for (at, pages) in &self.guards {
             let args = [*at, pages * crate::sys::memory::PAGE, MADV_GUARD_INSTALL];
             calls.call(libc::SYS_madvise, args, format!("{}: guard pages at {at:#x}", self.subject()));
+        }
+        if let Some(name) = self.name.strip_prefix("[anon:").and_then(|name| name.strip_suffix(']')) {
+            let at = calls.put_str(name.as_bytes());
+            let args = [PR_SET_VMA, PR_SET_VMA_ANON_NAME, self.start, self.len(), at.0];
+            calls.call(libc::SYS_prctl, args, format!("{}: naming it", self.subject()));
         }
         if self.has("lo") {
             let how = if self.has("lf") { MLOCK_ONFAULT } else { 0 };
