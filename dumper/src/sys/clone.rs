@@ -1,13 +1,39 @@
 //! A new process with a chosen id (clone3(2) `set_tid`), which does nothing until it is traced.
 
+use std::path::Path;
+use std::time::{Duration, Instant};
+
 use crate::{Error, Kind, Pid, Result};
+
+/// How long a number may still be in use after its process is gone from /proc.
+const LINGER: Duration = Duration::from_millis(300);
+
+/// [`fork_as`], patient with a number that is being freed: the kernel takes a process out of /proc before it frees its id
+/// (`release_task` in kernel/exit.c), and whoever kills a process and restores it at once comes in between.
+pub fn spawn(pid: Pid) -> Result<()> {
+    let deadline = Instant::now() + LINGER;
+    loop {
+        match fork_as(pid) {
+            Err(error) if error.kind() == Kind::PidTaken && !Path::new(&format!("/proc/{pid}")).exists() => {
+                if Instant::now() >= deadline {
+                    return Err(Error::new(
+                        Kind::PidTaken,
+                        format!("pid {pid} is taken: it is still the process group or session of other processes"),
+                    ));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+}
 
 /// Forks this process as `pid`. The child closes every descriptor, blocks all signals and sleeps; it dies with the thread
 /// that called this until somebody changes PR_SET_PDEATHSIG.
 ///
 /// # Errors
 /// EEXIST: the id is taken; EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN in the pid namespace.
-pub fn spawn(pid: Pid) -> Result<()> {
+fn fork_as(pid: Pid) -> Result<()> {
     #[repr(C)]
     #[derive(Default)]
     struct CloneArgs {

@@ -59,8 +59,15 @@ pub fn reap(mut children: Vec<PidFd>) {
             }
             let mut status = 0;
             // SAFETY: `status` is a live local.
-            unsafe { libc::waitpid(child.pid, &raw mut status, libc::__WALL | libc::WNOHANG) };
-            log::info!("pid {}: ended with status {status:#x}", child.pid);
+            match unsafe { libc::waitpid(child.pid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
+                // Killed while one of our tracer threads held it: that thread has to let go first.
+                0 => {
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                    return true;
+                }
+                -1 => log::info!("pid {}: ended", child.pid),
+                _ => log::info!("pid {}: ended with status {status:#x}", child.pid),
+            }
             false
         });
     }
