@@ -2,12 +2,15 @@
 //!
 //! Each file wraps one interface and knows no kernel object of ours: what a call means for a checkpoint is decided above.
 
+mod batch;
 pub mod clone;
 pub mod errno;
 pub mod fd;
 pub mod frame;
 pub mod gadget;
+mod hijack;
 pub mod memory;
+mod owned;
 pub mod pagemap;
 pub mod proc;
 pub mod ptrace;

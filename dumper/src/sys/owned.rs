@@ -1,0 +1,112 @@
+//! A process of our own making, whose calls need no way home: if anything fails it dies.
+
+use std::time::{Duration, Instant};
+
+use super::batch::{Answers, Batch, Call, SCRATCH_LEN};
+use super::errno;
+use super::hijack::{Hijacked, PATIENCE};
+use super::memory::{MemFile, RemotePtr};
+use super::ptrace::{Regs, Stopped};
+use super::remote::{run_batch, stub_regs};
+use super::stub;
+use crate::{Error, Kind, Pid, Result};
+
+const RSEQ_FLAG_UNREGISTER: u64 = 1;
+
+/// A process of our own making, stopped and traced with EXITKILL: no way home is needed, its end is the undoing.
+pub struct Owned {
+    task: Hijacked,
+    mem: MemFile,
+    scratch: RemotePtr,
+    tgid: Pid,
+    tid: Pid,
+}
+
+/// The wake signal inside processes of our own making: one that nobody sends, because it must not be among the pending
+/// signals that are put back.
+const OWN_WAKE: i32 = libc::SIGSTKFLT;
+
+impl Owned {
+    /// A process in which the stub is mapped at `scratch` already: a copy-on-write child, or after [`Owned::inject`].
+    pub fn adopt(task: Stopped, scratch: RemotePtr, tgid: Pid, tid: Pid) -> Result<Self> {
+        let mem = MemFile::open(task.tid())?;
+        Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE)?, mem, scratch, tgid, tid })
+    }
+
+    /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is there. The inherited rseq
+    /// registration goes first: its area is about to vanish, and the kernel kills a task whose area is gone.
+    pub fn inject(task: Stopped, syscall: RemotePtr, scratch: RemotePtr, tgid: Pid) -> Result<Self> {
+        let (area, len, signature) = task.rseq()?;
+        let mut owned = Self::adopt(task, scratch, tgid, tgid)?;
+        if area != 0 {
+            let unregister = [area, u64::from(len), RSEQ_FLAG_UNREGISTER, u64::from(signature)];
+            let got = owned.task.call_at(syscall, None, &Call::new(libc::SYS_rseq, unregister))?;
+            errno::check(got, || format!("pid {tgid}: unregistering rseq"))?;
+        }
+        let prot = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        let map = Call::new(libc::SYS_mmap, [scratch.0, SCRATCH_LEN, prot as u64, flags as u64, u64::MAX, 0]);
+        let got = owned.task.call_at(syscall, None, &map)?;
+        errno::check(got, || format!("pid {tgid}: mapping a scratch page"))?;
+        owned.mem.write(scratch, stub::code())?;
+        Ok(owned)
+    }
+
+    /// The address of the scratch.
+    pub fn scratch(&self) -> RemotePtr {
+        self.scratch
+    }
+
+    /// Its memory.
+    pub fn mem(&self) -> &MemFile {
+        &self.mem
+    }
+
+    /// The task, stopped.
+    pub fn task(&self) -> Result<&Stopped> {
+        self.task.task()
+    }
+
+    /// Makes the calls of `batch`.
+    pub fn run(&mut self, batch: Batch) -> Result<Answers> {
+        let mut regs = stub_regs(&self.task.regs, self.scratch, 0, batch.calls.len(), OWN_WAKE, self.tgid, self.tid);
+        // No way home: a process that is not complete must not go on, but die.
+        regs.r13 = 0;
+        run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)
+    }
+
+    /// Starts a call that is expected to sleep at the `syscall` instruction `at`, interrupts it once it sleeps, and gives
+    /// the registers at that stop: the kernel has then laid what `restart_syscall` needs.
+    pub fn fall_asleep(&mut self, at: RemotePtr, call: &Call, asleep: impl Fn() -> bool) -> Result<Regs> {
+        let task = self.task.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
+        let mut regs = self.task.regs;
+        regs.rip = at.0;
+        regs.rax = call.nr as u64;
+        regs.orig_rax = u64::MAX;
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
+        task.set_regs(&regs)?;
+        let entered = task.cont_to_syscall()?.wait_or_release(Instant::now() + PATIENCE)?;
+        let running = entered.cont(0)?;
+        let deadline = Instant::now() + Duration::from_millis(200);
+        while !asleep() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        running.interrupt()?;
+        let stopped = running.wait_or_release(Instant::now() + PATIENCE)?;
+        let regs = stopped.regs()?;
+        self.task.task = Some(stopped);
+        Ok(regs)
+    }
+
+    /// Makes one call at the instruction `at`, without the stub: the one that takes the stub away.
+    pub fn call_at(&mut self, at: RemotePtr, call: &Call) -> Result<i64> {
+        self.task.call_at(at, None, call)
+    }
+
+    /// Gives the task back with `regs` and `mask` installed.
+    pub fn release(mut self, regs: &Regs, mask: u64) -> Result<Stopped> {
+        self.task.regs = *regs;
+        self.task.mask = mask;
+        self.task.give_back()
+    }
+}
