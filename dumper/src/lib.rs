@@ -4,8 +4,8 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | the whole | [`snapshot`] (the instant), [`restore`] (an image lives again), [`view`], [`stream`] |
-//! | order | [`dump`] (of looking), `task::attribute::Phase` (of putting back) |
+//! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`view`], [`stream`] |
+//! | order | `dump` (of looking), `task::attribute::Phase` (of putting back) |
 //! | objects | `task` (what a task has), `file` (what a descriptor can be), `pages` (memory in bulk) |
 //! | who | [`freeze`] (a tree stands still), `child` (the copy-on-write child) |
 //! | bytes | [`image`]: the format, knows no kernel object |
@@ -21,6 +21,7 @@ pub mod error;
 mod file;
 pub mod freeze;
 pub mod image;
+mod made;
 mod making;
 mod pages;
 pub mod restore;
@@ -28,13 +29,15 @@ pub mod snapshot;
 pub mod stream;
 mod sys;
 mod task;
+pub mod tracer;
 pub mod view;
 
 pub use error::{Context, Doing, Error, Kind, Result};
 pub use freeze::is_snapshot_child;
 pub use restore::{Restored, Restorer};
-pub use snapshot::{Options, Snapshot, Tracer};
+pub use snapshot::Snapshot;
 pub use stream::Piece;
+pub use tracer::{Options, Tracer};
 pub use view::VmaView;
 
 /// A process or thread id, as the daemon's own pid namespace numbers it.

@@ -25,7 +25,7 @@ pub struct Entry {
     pub wake: i32,
     /// The process's id in its own pid namespace.
     pub tgid: Pid,
-    /// [`SCRATCH_LEN`] bytes of address space that nothing touches.
+    /// [`super::batch::SCRATCH_LEN`] bytes of address space that nothing touches.
     pub hole: RemotePtr,
 }
 

@@ -112,7 +112,7 @@ impl Attribute for Credentials {
     }
 }
 
-/// struct __user_cap_data_struct[2]: effective, permitted, inheritable; low words, then high words.
+/// Two of struct `__user_cap_data_struct`: effective, permitted, inheritable; low words, then high words.
 fn capability_words(effective: u64, permitted: u64, inheritable: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for shift in [0, 32] {

@@ -1,0 +1,243 @@
+//! Who may trace a tree: one thread for each snapshot, and one for a tree that is held.
+//!
+//! ptrace belongs to the thread that attached, so every snapshot has a thread of its own (as has a tree held by `freeze`): it
+//! freezes, looks, forks, thaws, and then sleeps until the snapshot is dropped, when it reaps the child. If a task cannot be
+//! stopped the thread ends, and the kernel detaches whatever it held.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use parking_lot::Mutex;
+
+use crate::freeze;
+use crate::snapshot::{self, Held, Snapshot};
+use crate::{Error, Kind, Pid, Result, dump};
+
+/// What a mount decides once for all its dumps.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How long a tree may take to stop before everybody is thawed again (EBUSY).
+    pub freeze_timeout: Duration,
+    /// The cgroup v2 directory to freeze first, where the container is one.
+    pub cgroup: Option<PathBuf>,
+}
+
+/// Tells a session that a snapshot is gone.
+pub struct Lease(Sender<Release>);
+
+/// A snapshot is gone; to be answered when nothing is left of it.
+struct Release(Sender<()>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let (done, wait) = bounded(1);
+        // Waits, so that after the last close there is no child left to be seen.
+        if self.0.send(Release(done)).is_ok() {
+            let _ = wait.recv_timeout(Duration::from_secs(5));
+        }
+    }
+}
+
+enum Command {
+    Snapshot(Sender<Result<Snapshot>>),
+    Thaw(Sender<Result<()>>),
+    /// Only to see whether the session lives.
+    Look,
+}
+
+/// The freezing and snapshots of one tree. Cheap to clone; a tree held by [`Tracer::freeze`] goes on when the last clone is gone.
+#[derive(Clone)]
+pub struct Tracer {
+    root: Pid,
+    options: Arc<Options>,
+    /// Locked only for as long as a command is handed over or a tree is being frozen.
+    held: Arc<Mutex<Option<Sender<Command>>>>,
+}
+
+impl Tracer {
+    /// Touches nobody yet.
+    pub fn new(root: Pid, options: Options) -> Result<Self> {
+        Ok(Self { root, options: Arc::new(options), held: Arc::new(Mutex::new(None)) })
+    }
+
+    /// The root of the tree.
+    pub fn root(&self) -> Pid {
+        self.root
+    }
+
+    /// Whether the tree is held.
+    pub fn is_frozen(&self) -> bool {
+        // A session that has ended (its tree was killed) holds nobody.
+        self.held.lock().as_ref().is_some_and(|session| session.send(Command::Look).is_ok())
+    }
+
+    /// Stops the whole tree and keeps it stopped until [`Tracer::thaw`]. Idempotent.
+    pub fn freeze(&self) -> Result<()> {
+        let mut held = self.held.lock();
+        if held.as_ref().is_none_or(|session| session.send(Command::Look).is_err()) {
+            let (root, options) = (self.root, Arc::clone(&self.options));
+            let (ready, wait) = bounded(1);
+            let (session, commands) = unbounded();
+            let thread = spawn(root, move || hold(root, &options, &commands, &ready))?;
+            answer(root, &wait, Some(thread))?;
+            *held = Some(session);
+        }
+        Ok(())
+    }
+
+    /// Lets a held tree go on. Idempotent.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] while an image of the stopped tree is being read: its memory is the image.
+    pub fn thaw(&self) -> Result<()> {
+        let mut held = self.held.lock();
+        if let Some(session) = &*held {
+            let (answer, wait) = bounded(1);
+            if session.send(Command::Thaw(answer)).is_ok() {
+                wait.recv().map_err(|_| ended(self.root))??;
+            }
+            *held = None;
+        }
+        Ok(())
+    }
+
+    /// Takes a snapshot. `reader` is the process that asks, if known.
+    ///
+    /// # Errors
+    /// [`Kind::Deadlock`] if the reader belongs to the tree; [`Kind::Unsupported`] names what cannot be checkpointed;
+    /// [`Kind::Busy`] if the tree does not stop. The tree then goes on as if nothing had been asked.
+    pub fn snapshot(&self, reader: Option<Pid>) -> Result<Snapshot> {
+        let root = self.root;
+        dump::refuse_reader(root, &freeze::tree(root)?, reader)?;
+        let (reply, wait) = bounded(1);
+        let held = self.held.lock().clone();
+        let thread = match held {
+            Some(session) => {
+                session.send(Command::Snapshot(reply)).map_err(|_| ended(root))?;
+                None
+            }
+            None => {
+                let options = Arc::clone(&self.options);
+                Some(spawn(root, move || session(root, &options, &reply))?)
+            }
+        };
+        answer(root, &wait, thread)
+    }
+}
+
+/// A session's first word. If that is a failure its thread is about to end; only then is a task that could not be stopped no longer
+/// traced, so that is waited for.
+fn answer<T>(root: Pid, wait: &Receiver<Result<T>>, thread: Option<JoinHandle<()>>) -> Result<T> {
+    let answer = wait.recv().map_err(|_| ended(root)).flatten();
+    if let (Err(_), Some(thread)) = (&answer, thread) {
+        // A thread that has panicked has let go as well.
+        let _ = thread.join();
+    }
+    answer
+}
+
+/// The thread that should have answered has ended.
+pub fn ended(root: Pid) -> Error {
+    Error::new(Kind::NoProcess, format!("pid {root}: its tracer thread has ended"))
+}
+
+fn spawn(root: Pid, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    std::thread::Builder::new()
+        .name(format!("tracer-{root}"))
+        .spawn(work)
+        .map_err(|error| Error::io(format_args!("pid {root}: starting a tracer thread"), &error))
+}
+
+/// The life of one snapshot of a running tree.
+fn session(root: Pid, options: &Options, answer: &Sender<Result<Snapshot>>) {
+    match snapshot::take(root, options) {
+        Err(error) => {
+            let _ = answer.send(Err(error));
+        }
+        Ok((instant, source)) => {
+            let (release, inbox) = unbounded();
+            let _ = answer.send(Ok(Snapshot::new(instant, Lease(release))));
+            let released = match source {
+                Held::Child(child) => {
+                    let released = inbox.recv().ok();
+                    child.end(root);
+                    released
+                }
+                Held::Tree(mut frozen) => loop {
+                    match inbox.recv_timeout(ROUNDS) {
+                        Err(error) if error.is_timeout() => {
+                            frozen.bury_the_dead();
+                        }
+                        released => break released.ok(),
+                    }
+                },
+            };
+            if let Some(Release(done)) = released {
+                let _ = done.send(());
+            }
+        }
+    }
+}
+
+/// How often a tracer thread looks whether somebody has killed what it holds stopped.
+const ROUNDS: Duration = Duration::from_millis(20);
+
+/// The life of a tree held by `freeze`.
+fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Sender<Result<()>>) {
+    let mut frozen = match freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref()) {
+        Ok(frozen) => frozen,
+        Err(error) => {
+            let _ = ready.send(Err(error));
+            return;
+        }
+    };
+    let _ = ready.send(Ok(()));
+    let (release, released) = unbounded();
+    let mut readers = 0_usize;
+    loop {
+        crossbeam::select! {
+            default(ROUNDS) => {
+                if frozen.bury_the_dead() && readers == 0 {
+                    return;
+                }
+            }
+            recv(released) -> command => {
+                if let Ok(Release(done)) = command {
+                    readers -= 1;
+                    let _ = done.send(());
+                }
+            }
+            recv(commands) -> command => match command {
+                Ok(Command::Snapshot(answer)) => {
+                    let lease = || Lease(release.clone());
+                    let made = snapshot::take_of_held(root, &mut frozen).map(|instant| Snapshot::new(instant, lease()));
+                    readers += usize::from(made.is_ok());
+                    let _ = answer.send(made);
+                }
+                Ok(Command::Thaw(answer)) if readers > 0 => {
+                    let busy = format!("pid {root}: an image of the stopped tree is being read");
+                    let _ = answer.send(Err(Error::new(Kind::Busy, busy)));
+                }
+                Ok(Command::Thaw(answer)) => {
+                    drop(frozen);
+                    let _ = answer.send(Ok(()));
+                    return;
+                }
+                Ok(Command::Look) => {}
+                // The last handle is gone. Images that are still being read need the tree stopped: wait for them.
+                Err(_) => {
+                    while readers > 0 {
+                        if let Ok(Release(done)) = released.recv() {
+                            readers -= 1;
+                            let _ = done.send(());
+                        }
+                    }
+                    return;
+                }
+            },
+        }
+    }
+}
