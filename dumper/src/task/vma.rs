@@ -94,7 +94,7 @@ const PR_SET_VMA: u64 = 0x5356_4d41;
 const PR_SET_VMA_ANON_NAME: u64 = 0;
 
 impl Vma {
-    /// What the maps line tells, or a refusal. Flags and pages are added by [`Vma::complete`].
+    /// What the maps line tells, or a refusal. Flags are added by [`Vma::take_flags`], pages once they are known.
     pub fn look(pid: Pid, mapping: &Mapping, files: &dyn FileIds) -> Result<Self> {
         let name = String::from_utf8_lossy(&mapping.name).into_owned();
         let subject = format!("pid {pid}: mapping {:x}-{:x}", mapping.start, mapping.end);
