@@ -230,7 +230,10 @@ impl Drop for Victim {
             eprintln!("--- victim {} said:\n{}", self.pid, self.output());
         }
         if self.is_here() {
-            process::kill(self.pid, Signal::SIGKILL);
+            // Children of a victim that failed would outlive it.
+            for pid in process::children(self.pid).into_iter().chain([self.pid]) {
+                process::kill(pid, Signal::SIGKILL);
+            }
         }
         let _status = self.reap();
     }
