@@ -12,7 +12,7 @@ use crate::{Error, Kind, Pid, Result};
 const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
 /// How long a batch may take; every call in one is of the kind that does not sleep.
-pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a process can be entered without having anything injected.
 #[derive(Clone, Debug)]

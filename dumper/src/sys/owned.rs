@@ -1,15 +1,13 @@
 //! A process of our own making, whose calls need no way home: if anything fails it dies.
 
-use std::time::{Duration, Instant};
-
 use super::batch::{Answers, Batch, Call, SCRATCH_LEN};
 use super::errno;
-use super::hijack::{Hijacked, PATIENCE};
+use super::hijack::Hijacked;
 use super::memory::{MemFile, RemotePtr};
 use super::ptrace::{Regs, Stopped};
 use super::remote::{run_batch, stub_regs};
 use super::stub;
-use crate::{Error, Kind, Pid, Result};
+use crate::{Pid, Result};
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 
@@ -75,27 +73,11 @@ impl Owned {
         run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)
     }
 
-    /// Starts a call that is expected to sleep at the `syscall` instruction `at`, interrupts it once it sleeps, and gives
-    /// the registers at that stop: the kernel has then laid what `restart_syscall` needs.
-    pub fn fall_asleep(&mut self, at: RemotePtr, call: &Call, asleep: impl Fn() -> bool) -> Result<Regs> {
-        let task = self.task.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
-        let mut regs = self.task.regs;
-        regs.rip = at.0;
-        regs.rax = call.nr as u64;
-        regs.orig_rax = u64::MAX;
-        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
-        task.set_regs(&regs)?;
-        let entered = task.cont_to_syscall()?.wait_or_release(Instant::now() + PATIENCE)?;
-        let running = entered.cont(0)?;
-        let deadline = Instant::now() + Duration::from_millis(200);
-        while !asleep() && Instant::now() < deadline {
-            std::thread::yield_now();
-        }
-        running.interrupt()?;
-        let stopped = running.wait_or_release(Instant::now() + PATIENCE)?;
-        let regs = stopped.regs()?;
-        self.task.task = Some(stopped);
-        Ok(regs)
+    /// Makes a call that would sleep, at the `syscall` instruction `at`, interrupted from its entry on, and gives the registers
+    /// behind it: the kernel has then laid what `restart_syscall` needs, or the call had its result at once.
+    pub fn fall_asleep(&mut self, at: RemotePtr, call: &Call) -> Result<Regs> {
+        self.task.call_at(at, None, call)?;
+        self.task.task()?.regs()
     }
 
     /// Makes one call at the instruction `at`, without the stub: the one that takes the stub away.

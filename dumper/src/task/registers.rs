@@ -3,7 +3,7 @@
 //! Registers are stored as the kernel showed them, also inside an interrupted call (`rax` = -ERESTARTSYS and so on): put back
 //! into a stopped task they make the kernel restart the call by its own rules, with handlers and SA_RESTART as ever. Only
 //! -ERESTART_RESTARTBLOCK needs more, because what is left of the time lives in the kernel: the restored thread makes the
-//! call again with that time, falls asleep, is interrupted, and has thereby a restart block of its own.
+//! call again with that time, interrupted from the start, and has thereby a restart block of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +11,6 @@ use super::asleep::Asleep;
 use super::attribute::{Attribute, Look, Make, Phase, Scope};
 use crate::image::Tag;
 use crate::sys::errno::restart;
-use crate::sys::proc::Stat;
 use crate::sys::ptrace::Regs;
 use crate::sys::remote::Call;
 use crate::{Error, Result};
@@ -127,9 +126,7 @@ fn fall_asleep(make: &mut Make<'_>, regs: &mut Regs, nr: i64, left: u64) -> Resu
         libc::SYS_futex => args[3] = span.0,
         _ => return Err(Error::damaged(format!("pid {} task {}: asleep in call {nr}", make.pid, make.tid))),
     }
-    let stat = format!("/proc/{}/task/{}/stat", make.pid, make.tid);
-    let asleep = || Stat::read(&stat).is_ok_and(|stat| stat.state == 'S');
-    let stopped = make.owned.fall_asleep(make.syscall, &Call { nr, args }, asleep)?;
+    let stopped = make.owned.fall_asleep(make.syscall, &Call { nr, args })?;
     regs.rax = stopped.rax;
     if stopped.rax.cast_signed() != restart::BLOCK {
         // It has ended already (the time was over, a descriptor was ready): then this is its result.
