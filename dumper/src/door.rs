@@ -4,7 +4,7 @@
 //! What takes time is looked for while the process still runs, in its executable mappings; once it is stopped that holds if
 //! the mappings are still the same.
 
-use crate::sys::frame::FRAME_ROOM;
+use crate::sys::frame::{self, FRAME_ROOM};
 use crate::sys::gadget;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::proc::{self, Fields, Mapping};
@@ -119,7 +119,8 @@ fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
     }
     let mut bytes = vec![0; FRAME_ROOM];
     mem.read(RemotePtr(stack.start), &mut bytes).ok()?;
-    bytes.iter().all(|byte| *byte == 0).then_some(RemotePtr(stack.start))
+    let unused = bytes.iter().all(|byte| *byte == 0) || frame::is_left_behind(&bytes);
+    unused.then_some(RemotePtr(stack.start))
 }
 
 fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {

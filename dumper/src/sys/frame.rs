@@ -13,6 +13,8 @@ const FP_XSTATE_MAGIC2: u32 = 0x4650_5845;
 const UC_FP_XSTATE: u64 = 1;
 const UC_SIGCONTEXT_SS: u64 = 2;
 const UC_STRICT_RESTORE_SS: u64 = 4;
+const UC_FLAGS: u64 = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
+const INVALID_SS_FLAGS: u64 = 0x7fff;
 
 /// Registers with which a task that was stopped inside a system call goes on as if a tracer had never been there:
 /// calls that can be repeated are, one whose remaining time only the kernel knows gives EINTR (rt_sigreturn forgets it).
@@ -32,6 +34,12 @@ pub fn settled(regs: &Regs) -> Regs {
     regs
 }
 
+/// Whether `bytes` are a frame that [`build`] made: left behind by a tracer that was killed, and dead since its task went home.
+pub fn is_left_behind(bytes: &[u8]) -> bool {
+    let [restorer, flags, link, sp, ss_flags, size] = super::memory::words(bytes);
+    restorer != 0 && (flags, link, sp, ss_flags, size) == (UC_FLAGS, 0, 0, INVALID_SS_FLAGS, 0)
+}
+
 /// The bytes of a frame to be placed at `at` (16-byte aligned). With `rsp = at` a `ret` goes to `restorer`, which makes
 /// the call; with `rsp = at + 8` the call can be made at once.
 pub fn build(at: RemotePtr, restorer: u64, regs: &Regs, mask: u64, xstate: &[u8]) -> Vec<u8> {
@@ -40,11 +48,11 @@ pub fn build(at: RemotePtr, restorer: u64, regs: &Regs, mask: u64, xstate: &[u8]
     let xsave_at = (at.0 + 8 + 304 + 128).next_multiple_of(64);
     let mut frame = Words(Vec::with_capacity(FRAME_ROOM));
     frame.word(restorer);
-    frame.word(UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS);
+    frame.word(UC_FLAGS);
     frame.word(0); // uc_link
     frame.word(0); // ss_sp
-    // An invalid ss_flags: do_sigaltstack refuses it and the task's alternate stack stays as it is.
-    frame.word(0x7fff);
+    // do_sigaltstack refuses it and the task's alternate stack stays as it is.
+    frame.word(INVALID_SS_FLAGS);
     frame.word(0); // ss_size
     for value in [
         regs.r8,
