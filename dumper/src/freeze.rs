@@ -56,11 +56,12 @@ impl Frozen {
 /// Whether `pid` is a copy-on-write snapshot child: no exit signal, and it has our name, or is traced by a process that runs this
 /// same program (it has not run yet).
 pub fn is_snapshot_child(pid: Pid) -> bool {
-    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
+    // Who ends while being looked at is nobody's process any more: to be passed over as well.
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
     if stat.exit_signal() != 0 || stat.ppid() == 0 {
         return false;
     }
-    let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return false };
+    let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
     if status.text("Name") == SNAPSHOT_NAME {
         return true;
     }

@@ -173,6 +173,8 @@ fn inside<T>(
     if process.threads.is_empty() {
         return Err(ended(pid));
     }
+    // The leader need not have the lowest id, and a dump of a held tree has left the threads in another order.
+    process.threads.sort_by_key(|thread| (thread.tid() != pid, thread.tid()));
     let leader = process.threads.remove(0);
     let mut injected = Injected::inject(leader, &door.mem, door.entry.clone()).on(|| format!("pid {pid}"))?;
     let result = work(&mut injected, process);
@@ -210,11 +212,10 @@ fn assemble(
 }
 
 /// A snapshot of a tree that is stopped anyway: read from the tree itself.
-pub fn take_of_held(root: Pid, frozen: &mut Frozen) -> Result<Instant> {
+pub fn take_of_held(root: Pid, frozen: &mut Frozen, timers: &Timers) -> Result<Instant> {
     dump::refuse_what_is_not_supported(frozen)?;
-    let timers = Timers::before(&[root]).gone();
     let door = Door::open(root, None)?;
-    let mut looked = inside(frozen, &door, |injected, process| dump::look(process, &door, injected, &timers))?;
+    let mut looked = inside(frozen, &door, |injected, process| dump::look(process, &door, injected, timers))?;
     let sets = dump::complete(&mut looked, root, &Default::default(), None)?;
     let sources = vec![Source::Memory(MemFile::open(root)?, std::mem::take(&mut looked.rseq))];
     let stopped = frozen.since.elapsed();

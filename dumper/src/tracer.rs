@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 
 use crate::freeze;
 use crate::snapshot::{self, Held, Snapshot};
+use crate::task::asleep::Timers;
 use crate::{Error, Kind, Pid, Result, dump};
 
 /// What a mount decides once for all its dumps.
@@ -187,6 +188,7 @@ const ROUNDS: Duration = Duration::from_millis(20);
 
 /// The life of a tree held by `freeze`.
 fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Sender<Result<()>>) {
+    let timers = Timers::before(&[root]);
     let mut frozen = match freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref()) {
         Ok(frozen) => frozen,
         Err(error) => {
@@ -194,6 +196,7 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
             return;
         }
     };
+    let timers = timers.gone();
     let _ = ready.send(Ok(()));
     let (release, released) = unbounded();
     let mut readers = 0_usize;
@@ -213,7 +216,7 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
             recv(commands) -> command => match command {
                 Ok(Command::Snapshot(answer)) => {
                     let lease = || Lease(release.clone());
-                    let made = snapshot::take_of_held(root, &mut frozen).map(|instant| Snapshot::new(instant, lease()));
+                    let made = snapshot::take_of_held(root, &mut frozen, &timers).map(|instant| Snapshot::new(instant, lease()));
                     readers += usize::from(made.is_ok());
                     let _ = answer.send(made);
                 }

@@ -151,7 +151,7 @@ fn whole_directories_can_be_copied() {
     let script = r#"
         cd "$1"; mkdir "$2" "$2/cp" "$2/rsync"
         tar -cSf "$2/all.tar" "$3"
-        tar -tf "$2/all.tar" | grep -q image
+        tar -tf "$2/all.tar" | grep image > /dev/null
         cp -r "$3" "$2/cp"
         rsync -aS "$3" "$2/rsync"
         for copy in "$2/cp/$3/image" "$2/rsync/$3/image"; do "$4" verify "$copy"; done

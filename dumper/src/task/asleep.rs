@@ -33,6 +33,8 @@ pub enum Asleep {
 pub struct Timers {
     /// Deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
     deadlines: Vec<u64>,
+    /// When the tree stood still (CLOCK_MONOTONIC, ns): what is left is told from then on, however late it is looked at.
+    at: u64,
     /// The calls of threads that were stopped before and sleep on in restart_syscall, which hides the number.
     restarted: BTreeMap<Pid, Restarted>,
 }
@@ -76,13 +78,10 @@ impl Timers {
 
     /// Those that are gone by now, with the tree stopped.
     pub fn gone(self) -> Self {
-        if self.deadlines.is_empty() {
-            return self;
-        }
-        let still = armed();
-        let now = query::clock_ns(libc::CLOCK_MONOTONIC);
-        let gone = |deadline: &u64| *deadline > now && !still.contains(deadline);
-        Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), restarted: self.restarted }
+        let still = if self.deadlines.is_empty() { Vec::new() } else { armed() };
+        let at = query::clock_ns(libc::CLOCK_MONOTONIC);
+        let gone = |deadline: &u64| *deadline > at && !still.contains(deadline);
+        Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), at, restarted: self.restarted }
     }
 
     /// How a thread with these registers goes on; `None` if nobody can tell.
@@ -106,10 +105,9 @@ impl Timers {
             libc::SYS_futex => return Some(Asleep::Again(nr)),
             _ => return None,
         };
-        let now = query::clock_ns(libc::CLOCK_MONOTONIC);
-        let latest = now.saturating_add(asked).saturating_add(MARGIN);
+        let latest = self.at.saturating_add(asked).saturating_add(MARGIN);
         let deadline = self.deadlines.iter().copied().filter(|deadline| *deadline <= latest).max();
-        Some(Asleep::Left(nr, deadline.map_or(asked, |deadline| deadline.saturating_sub(now).max(1))))
+        Some(Asleep::Left(nr, deadline.map_or(asked, |deadline| deadline.saturating_sub(self.at).max(1))))
     }
 
     /// The call that a thread in restart_syscall made first; its arguments are still in the registers.
