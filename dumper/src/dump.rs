@@ -52,6 +52,17 @@ pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
             )));
         }
     }
+    // A confined process would come back with the daemon's own label: with more rights than it had.
+    let label = |pid: &str| std::fs::read(format!("/proc/{pid}/attr/current")).ok();
+    let (its, ours) = (label(&root.to_string()), label("self"));
+    if its != ours {
+        let shown = its.unwrap_or_default();
+        let shown = String::from_utf8_lossy(&shown);
+        return Err(Error::unsupported(format!(
+            "pid {root}: security label {} is not the daemon's and cannot be checkpointed yet",
+            shown.trim_end_matches(['\n', '\0'])
+        )));
+    }
     // Known before the first call is made inside: a filter would meet that call, and may kill.
     for thread in &process.threads {
         let tid = thread.tid();

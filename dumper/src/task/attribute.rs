@@ -186,7 +186,16 @@ pub struct Resume {
 pub struct Checked {
     batch: Batch,
     scratch: RemotePtr,
-    expect: Vec<(Option<u64>, String)>,
+    expect: Vec<(Expect, String)>,
+}
+
+/// What a call may give.
+#[derive(Clone, Copy)]
+enum Expect {
+    Success,
+    Value(u64),
+    /// Success or this error.
+    Or(i32),
 }
 
 impl Checked {
@@ -208,13 +217,19 @@ impl Checked {
     /// Adds a call that must succeed.
     pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: impl Into<String>) {
         self.batch.call(nr, args);
-        self.expect.push((None, doing.into()));
+        self.expect.push((Expect::Success, doing.into()));
+    }
+
+    /// Adds a call that may also fail with `errno`, having done what it is made for.
+    pub fn call_or<const N: usize>(&mut self, nr: i64, args: [u64; N], errno: i32, doing: impl Into<String>) {
+        self.batch.call(nr, args);
+        self.expect.push((Expect::Or(errno), doing.into()));
     }
 
     /// Adds a call that must give `value`.
     pub fn call_giving<const N: usize>(&mut self, nr: i64, args: [u64; N], value: u64, doing: impl Into<String>) {
         self.batch.call(nr, args);
-        self.expect.push((Some(value), doing.into()));
+        self.expect.push((Expect::Value(value), doing.into()));
     }
 
     /// Whether `bytes` and some calls more would be too much.
@@ -231,8 +246,11 @@ impl Checked {
         let expect = std::mem::take(&mut self.expect);
         let answers = owned.run(batch)?;
         for (n, (value, doing)) in expect.iter().enumerate() {
+            if matches!(value, Expect::Or(errno) if answers.raw(n) == -i64::from(*errno)) {
+                continue;
+            }
             let got = answers.get(n, || doing.clone())?;
-            if let Some(value) = value
+            if let Expect::Value(value) = value
                 && got != *value
             {
                 return Err(Error::os(format_args!("{doing}: got {got:#x}, not {value:#x}"), libc::EBUSY));

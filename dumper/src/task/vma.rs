@@ -247,7 +247,12 @@ impl Vma {
         }
         if self.has("lo") {
             let how = if self.has("lf") { MLOCK_ONFAULT } else { 0 };
-            calls.call(libc::SYS_mlock2, range(self.len(), how), format!("{}: mlock", self.subject()));
+            let doing = format!("{}: mlock", self.subject());
+            match self.prot {
+                // After mlockall(2): locked all the same, but there is nothing to fault in, which mlock reports as ENOMEM.
+                libc::PROT_NONE => calls.call_or(libc::SYS_mlock2, range(self.len(), how), libc::ENOMEM, doing),
+                _ => calls.call(libc::SYS_mlock2, range(self.len(), how), doing),
+            }
         }
         if self.pages > 0 && self.prot != libc::PROT_READ | libc::PROT_WRITE {
             let doing = format!("{}: protection {}", self.subject(), self.prot);
