@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use crate::door::Door;
 use crate::sys::errno;
 use crate::sys::memory::RemotePtr;
-use crate::sys::proc::{self, Fields, Stat};
+use crate::sys::proc::{Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::query;
 use crate::sys::remote::{self, Batch, Call, Injected, Owned};
@@ -105,7 +105,7 @@ impl Child {
     }
 
     fn reap(&self, root: Pid) -> Result<()> {
-        let running = seize_any_thread(root)?;
+        let running = ptrace::seize(root, ptrace::options::SYSGOOD)?;
         let stopped = running.wait_or_release(Instant::now() + Duration::from_secs(1))?;
         let mut stopped = match stopped.stop() {
             ptrace::Stop::Signal(signal) => {
@@ -132,18 +132,6 @@ impl Child {
             got => Err(Error::os(format_args!("wait4 gave {got}"), libc::EAGAIN)),
         }
     }
-}
-
-/// Any thread can wait for a child of the process; the main one may have ended since.
-fn seize_any_thread(pid: Pid) -> Result<Running> {
-    let mut last = Error::new(Kind::NoProcess, format!("pid {pid}: no such process"));
-    for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
-        match ptrace::seize(tid, ptrace::options::SYSGOOD) {
-            Ok(running) => return Ok(running),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 fn has_ended(pid: Pid) -> bool {
