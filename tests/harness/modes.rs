@@ -69,12 +69,14 @@ pub fn cycle(victim: &mut Victim, times: usize) {
 #[macro_export]
 macro_rules! survives {
     ($name:ident) => {
-        $crate::survives!($name, $crate::Spec::c(stringify!($name)));
+        $crate::survives!(@tests $name, $crate::Spec::c(stringify!($name)),);
     };
     ($name:ident, $spec:expr) => {
+        $crate::survives!(@tests $name, $spec, use super::*;);
+    };
+    (@tests $name:ident, $spec:expr, $($import:item)?) => {
         mod $name {
-            #[allow(unused_imports)]
-            use super::*;
+            $($import)?
             #[test]
             fn untouched() {
                 $crate::modes::run(&$spec, $crate::Mode::Untouched);
