@@ -53,10 +53,23 @@ impl Drop for Unborn {
             // before its own; one that is not ours gives ECHILD.
             for tid in proc::numbers(&format!("/proc/{}/task", self.0)).unwrap_or_default() {
                 if tid != self.0 {
-                    let _ = query::wait_ended(tid);
+                    let _ = query::wait_ended(tid, PATIENCE);
                 }
             }
-            let _ = query::wait_ended(self.0);
+            let _ = query::wait_ended(self.0, PATIENCE);
+        }
+    }
+}
+
+/// Seizes a process that was just made. Whoever dumps everything that it sees may have been quicker: it lets go again soon.
+fn seize(pid: Pid) -> Result<Running> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ptrace::seize(pid, ptrace::options::EXITKILL | ptrace::options::SYSGOOD) {
+            Err(error) if error.kind() == Kind::System(libc::EPERM) && Instant::now() < deadline => {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+            done => return done,
         }
     }
 }
@@ -67,7 +80,7 @@ impl Made {
         let pid = process.pid;
         clone::spawn(pid)?;
         let guard = Unborn(pid);
-        let running: Running = ptrace::seize(pid, ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
+        let running = seize(pid)?;
         let stopped = running.wait_or_release(Instant::now() + PATIENCE)?;
         let maps = proc::maps(pid)?;
         let mem = crate::sys::memory::MemFile::open(pid)?;

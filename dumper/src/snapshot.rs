@@ -140,9 +140,6 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
         }
     };
     let made = (|| {
-        if let Held::Child(child) = &held {
-            child.settle()?;
-        }
         let sets = dump::complete(&mut looked, source, &kept, locked.as_ref())?;
         let mut sources = vec![Source::Memory(MemFile::open(source)?, std::mem::take(&mut looked.rseq))];
         let mut places = BTreeMap::new();

@@ -6,7 +6,7 @@ use std::io::Read;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ckptfs_tests::{Mounted, process, tool, wait};
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
 
 use crate::{count, ends_well, goes_on, goes_on_while_held, mounted_worker, worker};
 
@@ -72,6 +72,45 @@ fn a_process_that_is_killed_while_it_is_read() {
     }
     drop(file);
     wait::until("nobody is left", || process::children(mount.daemon()).is_empty());
+}
+
+/// The snapshot's child is reaped through whatever thread there still is.
+#[test]
+fn a_main_thread_that_ends_while_its_snapshot_is_open() {
+    let victim = Victim::ready(&Spec::c("leader_leaves"));
+    let mount = Mounted::over(victim.pid());
+    let held = File::open(mount.of(victim.pid(), "image")).unwrap();
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ready(2));
+    drop(held);
+    let no_child = || {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", victim.pid())).unwrap();
+        tasks.flatten().all(|task| std::fs::read_to_string(task.path().join("children")).unwrap_or_default().is_empty())
+    };
+    wait::until("the snapshot's child is gone", no_child);
+    victim.go(2);
+    assert_eq!(victim.event(2), Event::Ok);
+    victim.finish();
+}
+
+/// Whoever lets go of a snapshot may find its process gone, and another one made under the same number at this very moment.
+#[test]
+fn a_snapshot_that_is_closed_while_its_process_is_restored() {
+    let (mut victim, mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    for turn in 0..200 {
+        let held = File::open(mount.of(victim.pid(), "image")).unwrap();
+        victim.kill();
+        let closer = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_micros(50 * turn));
+            drop(held);
+        });
+        mount.restore(&snap);
+        closer.join().unwrap();
+    }
+    wait::until("no child is left", || process::children(mount.daemon()) == [victim.pid()]);
+    ends_well(victim);
 }
 
 /// Killed at twenty different moments of a dump, the daemon leaves a process that knows nothing of it.

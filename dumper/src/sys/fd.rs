@@ -40,6 +40,15 @@ impl PidFd {
     }
 }
 
+impl PidFd {
+    /// Whether the process has ended, all its threads, be it reaped or not (pidfd_open(2): it polls readable then).
+    pub fn has_ended(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one live struct.
+        unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+    }
+}
+
 /// Reaps children of this thread as they end, until none is left.
 ///
 /// By poll(2) and not by a sleeping waitpid(2): that would steal the ptrace-stops of a child that another thread of this

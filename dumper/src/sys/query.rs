@@ -1,5 +1,7 @@
 //! System calls about another task that are neither ptrace nor descriptors.
 
+use std::time::{Duration, Instant};
+
 use crate::{Error, Pid, Result};
 
 fn last() -> i32 {
@@ -20,17 +22,26 @@ pub fn wait_stopped(tid: Pid) -> std::result::Result<Option<i32>, i32> {
     }
 }
 
-/// waitpid(pid) until a tracee of this thread that has been killed has ended: the raw status.
-pub fn wait_ended(pid: Pid) -> std::result::Result<i32, i32> {
+/// Waits until `pid`, which has been killed, has ended and is reaped (as far as this thread has to), at most `patience`: the raw
+/// status.
+///
+/// Polls: a sleeping waitpid(2) is not woken when another thread of this daemon, its tracer, reaps it in our place
+/// (kernel/exit.c, `child_wait_callback`), and would sleep for ever.
+///
+/// # Errors
+/// ECHILD: nothing of it is ours (any more); ETIMEDOUT: it does not end.
+pub fn wait_ended(pid: Pid, patience: Duration) -> std::result::Result<i32, i32> {
+    let begun = Instant::now();
     loop {
-        let mut status = 0;
-        // SAFETY: `status` is a live local.
-        let got = unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | libc::__WNOTHREAD) };
-        if got == pid && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status)) {
+        if let Some(status) = wait_stopped(pid)?
+            && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status))
+        {
             return Ok(status);
         }
-        if got == -1 && last() != libc::EINTR {
-            return Err(last());
+        match begun.elapsed() {
+            elapsed if elapsed >= patience => return Err(libc::ETIMEDOUT),
+            elapsed if elapsed < Duration::from_micros(200) => std::thread::yield_now(),
+            _ => std::thread::sleep(Duration::from_micros(100)),
         }
     }
 }

@@ -6,8 +6,10 @@
 //! task stops there and the tracer reads the results; a task whose tracer has died in the meantime ignores it and
 //! returns through the signal frame to exactly where it was. An `int3` there would kill it.
 //!
-//! `fork` makes one call and is for `clone`: the child names itself (so that it is known as ours even when it is a zombie),
-//! sends itself the wake signal and, if it ever goes on from there, exits.
+//! `fork` makes one call and is for `clone`: the child names itself (so that it is known as ours even when it is a zombie), lets go of
+//! all that it shares with its parent (descriptors, the session whose signals would reach it, the directory that it would keep
+//! busy), sends itself the wake signal and, if it ever goes on from there, exits. Its `rbx` is then what close_range(2) gave: 0 if it has a
+//! descriptor table of its own.
 
 use std::arch::global_asm;
 
@@ -57,6 +59,17 @@ global_asm!(
     "lea rsi, [rip + 5f]",
     "mov eax, 157", // prctl
     "syscall",
+    "xor edi, edi",
+    "mov esi, 0xffffffff",
+    "mov edx, 2",   // CLOSE_RANGE_UNSHARE
+    "mov eax, 436", // close_range
+    "syscall",
+    "mov rbx, rax",
+    "mov eax, 112", // setsid
+    "syscall",
+    "lea rdi, [rip + 6f]",
+    "mov eax, 80", // chdir
+    "syscall",
     "mov eax, 39", // getpid
     "syscall",
     "mov edi, eax",
@@ -69,6 +82,7 @@ global_asm!(
     "syscall",
     "ud2",
     "5: .asciz \"ckptfs-snapshot\"",
+    "6: .asciz \"/\"",
     "ckptfs_stub_end:",
     ".popsection",
 );

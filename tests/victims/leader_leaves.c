@@ -1,0 +1,20 @@
+/* At go.1 the main thread ends by pthread_exit while another thread goes on; that one says "ready 2" and ends the process at go.2. */
+#include "victim.h"
+
+static void *body(void *arg)
+{
+    for (char state = 'R'; state != 'Z'; pause_briefly()) {
+        char *text = slurp("/proc/self/stat", NULL);
+        state = strrchr(text, ')')[2];
+        free(text);
+    }
+    checkpoint_here(2);
+    exit(done());
+}
+
+int main(void)
+{
+    start(body, NULL);
+    checkpoint_here(1);
+    pthread_exit(NULL);
+}
