@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::door::Door;
+use crate::file::object::Contents;
 use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::image::{PageRuns, Record};
@@ -21,8 +22,12 @@ use crate::{Error, Kind, Pid, Result};
 
 /// All that is known of a stopped process, but for the contents of its memory.
 pub struct Looked {
-    /// Records of tasks and files, in the order of the image.
+    /// Records of tasks, in the order of the image.
     pub records: Vec<Record>,
+    /// Objects that open files share, in the order of the image, before the open files.
+    pub objects: Vec<(Record, Option<Contents>)>,
+    /// Records of open files and descriptor tables.
+    pub files: Vec<Record>,
     /// Its mappings, ascending, as far as they are in the image.
     pub mappings: Vec<(Mapping, Vma)>,
     /// When.
@@ -102,9 +107,9 @@ pub fn look(process: &mut FrozenProcess, door: &Door, injected: &mut Injected<'_
     let mut rseq = here.rseq;
     rseq.sort_unstable();
     let table = files.table(pid)?;
-    records.extend(files.into_records());
-    records.push(table);
-    Ok(Looked { records, mappings, taken, rseq })
+    let (objects, mut files) = files.into_records();
+    files.push(table);
+    Ok(Looked { records, objects, files, mappings, taken, rseq })
 }
 
 fn tree_record(process: &FrozenProcess, tids: &[Pid]) -> Result<Record> {

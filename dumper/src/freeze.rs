@@ -105,13 +105,16 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
     let _cgroup = cgroup.map(|dir| CgroupFreeze::new(dir, deadline)).transpose()?;
     let mut frozen = Frozen { processes: Vec::new(), since: Instant::now() };
     let mut seen = BTreeSet::new();
+    let mut unexplained = 0;
     loop {
         match pass(root, &mut frozen, &mut seen, deadline)? {
             Pass::Whole => break,
             Pass::Grown => {}
             // Another session of this program, perhaps of another mount, is about to let go: everybody goes on meanwhile.
             Pass::Contended(error) => {
-                if Instant::now() >= deadline {
+                // Not allowed, although nobody traces it: either it was let go in between, or that will not change.
+                unexplained += u32::from(error.kind() != Kind::Busy);
+                if Instant::now() >= deadline || unexplained > UNEXPLAINED_MOST {
                     return Err(error);
                 }
                 frozen = Frozen { processes: Vec::new(), since: Instant::now() };
@@ -133,6 +136,9 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
     }
 }
 
+/// Times that a refusal to trace may turn out to have had no reason any more.
+const UNEXPLAINED_MOST: u32 = 100;
+
 /// One walk over the tree: seizes whoever is new, then waits for all of them. Whether there was anybody new.
 fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Instant) -> Result<Pass> {
     let mut grown = false;
@@ -148,9 +154,7 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
                 frozen.since = Instant::now();
             }
             grown = true;
-            // Once more for the one that its tracer lets go just now.
-            let seize = || ptrace::seize(tid, ptrace::options::SYSGOOD);
-            match seize().or_else(|error| if is_free(pid, tid) { seize() } else { Err(error) }) {
+            match ptrace::seize(tid, ptrace::options::SYSGOOD) {
                 Ok(running) => asked.push(running),
                 Err(error) => match why_not(pid, tid, error)? {
                     Refusal::Gone => {}
@@ -182,11 +186,6 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
         process.is_zombie = process.threads.is_empty();
     }
     Ok(if grown { Pass::Grown } else { Pass::Whole })
-}
-
-/// Whether nobody traces the task.
-fn is_free(pid: Pid, tid: Pid) -> bool {
-    Fields::read(&format!("/proc/{pid}/task/{tid}/status")).is_ok_and(|status| status.number("TracerPid") == 0)
 }
 
 /// Whether the task `tid` (0: none) runs this same program.
@@ -225,12 +224,14 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
     }
     let tracer = Fields::read(&format!("/proc/{pid}/task/{tid}/status"))?.number("TracerPid");
     if tracer != 0 {
-        let name = proc::read_text(&format!("/proc/{tracer}/comm")).unwrap_or_default();
+        let name = proc::read_text(&format!("/proc/{tracer}/comm"));
+        let has_ended = name.is_err();
+        let name = name.unwrap_or_default();
         let traced = format!("pid {pid}: it is traced already, by pid {tracer} ({})", name.trim_end());
         let error = Error::new(Kind::Busy, traced);
-        return if runs_this_program(tracer) { Ok(Refusal::Contended(error)) } else { Err(error) };
+        return if has_ended || runs_this_program(tracer) { Ok(Refusal::Contended(error)) } else { Err(error) };
     }
-    Err(error.on(format_args!("pid {pid}")))
+    Ok(Refusal::Contended(error.on(format_args!("pid {pid}"))))
 }
 
 /// Waits for the stop that we asked for. A signal that was on its way in is handed back: its handler's first instruction

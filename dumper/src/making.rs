@@ -6,6 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use crate::door::HOLE_LEN;
+use crate::file::object::{self, Anchor, Anchors};
 use crate::file::sharing::{TABLE, Table};
 use crate::file::{self, open_file};
 use crate::image::{Record, Tag};
@@ -27,8 +28,29 @@ pub struct Making {
     tasks: BTreeSet<Pid>,
     vdso: Option<Vdso>,
     attributes: BTreeMap<(Pid, Tag), Record>,
+    objects: Shared,
     files: OpenFiles,
+    filling: Filling,
     made: Option<Made>,
+}
+
+/// The objects that open files share, by id.
+#[derive(Default)]
+struct Shared(BTreeMap<u32, (Anchor, &'static dyn object::Row, Record)>);
+
+impl Anchors for Shared {
+    fn anchor(&self, id: u32) -> Result<&Anchor> {
+        let object = self.0.get(&id).map(|(anchor, ..)| anchor);
+        object.ok_or_else(|| Error::damaged(format!("object {id} is not in the image")))
+    }
+}
+
+/// What the pages that come now belong to.
+#[derive(Clone, Copy)]
+enum Filling {
+    Nothing,
+    Object(u32),
+    Mapping,
 }
 
 /// The open files of the image, by id.
@@ -53,13 +75,16 @@ impl Making {
             tasks: BTreeSet::new(),
             vdso: None,
             attributes: BTreeMap::new(),
+            objects: Shared::default(),
             files: OpenFiles::default(),
+            filling: Filling::Nothing,
             made: None,
         }
     }
 
     /// The next record, in the order tree, tasks, open files, memory.
     pub fn record(&mut self, record: Record) -> Result<()> {
+        self.filling = Filling::Nothing;
         match record.tag {
             tree::TAG if self.tree.is_none() => {
                 let tree = Tree::parse(&record)?;
@@ -76,11 +101,19 @@ impl Making {
                     return Err(Error::damaged(format!("record {tag} occurs twice for one task")));
                 }
             }
+            object::TAG => {
+                let (id, name) = open_file::id_and_kind(&record)?;
+                let kind = file::OBJECTS.iter().find(|kind| kind.kind() == name);
+                let kind = *kind.ok_or_else(|| Error::damaged(format!("object {id}: unknown kind {name}")))?;
+                let anchor = kind.make(&record)?;
+                self.objects.0.insert(id, (anchor, kind, record));
+                self.filling = Filling::Object(id);
+            }
             open_file::TAG => {
                 let (id, name) = open_file::id_and_kind(&record)?;
                 let kind = file::KINDS.iter().find(|kind| kind.kind() == name);
                 let kind = kind.ok_or_else(|| Error::damaged(format!("open file {id}: unknown kind {name}")))?;
-                self.files.0.insert(id, kind.restore(&record)?);
+                self.files.0.insert(id, kind.restore(&record, &self.objects)?);
             }
             TABLE => {
                 let table: Table = record.body()?;
@@ -95,6 +128,7 @@ impl Making {
                 if let Some(made) = &mut self.made {
                     made.map(vma, &self.files)?;
                 }
+                self.filling = Filling::Mapping;
             }
             _ if record.optional => {}
             tag => return Err(Error::damaged(format!("record {tag} is not known here, or not in its place"))),
@@ -102,9 +136,13 @@ impl Making {
         Ok(())
     }
 
-    /// Pages of the mapping that came last.
+    /// Pages of the mapping or object that came last.
     pub fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        let made = self.made.as_mut().ok_or_else(|| Error::damaged("pages without a mapping"))?;
+        let made = match (self.filling, &mut self.made) {
+            (Filling::Object(id), _) => return self.objects.anchor(id)?.fill(address, bytes),
+            (Filling::Mapping, Some(made)) => made,
+            _ => return Err(Error::damaged("pages without a mapping")),
+        };
         made.calls.flush(&mut made.leader)?;
         let vma = made.vmas.last().ok_or_else(|| Error::damaged("pages without a mapping"))?;
         let inside = address >= vma.start && address.checked_add(bytes.len() as u64).is_some_and(|end| end <= vma.end);
@@ -139,9 +177,12 @@ impl Making {
     pub fn finish(mut self, total: u64) -> Result<Restored> {
         self.begin()?;
         let process = self.process()?.clone();
-        let Making { begun, attributes, files, made, .. } = self;
+        let Making { begun, attributes, files, objects, made, .. } = self;
         let mut made = made.ok_or_else(|| Error::damaged("an image without a process"))?;
         made.finish_memory()?;
+        for (anchor, kind, record) in objects.0.values() {
+            kind.finish(record, anchor)?;
+        }
         let mut threads = made.threads(&process)?;
         let mut last = Vec::new();
         for phase in PHASES {

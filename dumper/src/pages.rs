@@ -1,5 +1,8 @@
 //! Memory contents in bulk: which pages an image holds, where they are read from, how they are put back.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
 use crate::image::{PageRuns, PageSource};
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pagemap::{Pagemap, Want, category};
@@ -84,6 +87,8 @@ pub enum Source {
     Memory(MemFile, Vec<u64>),
     /// Kept here.
     Kept(Kept),
+    /// The contents of an object that descriptions share, by offset.
+    File(File),
 }
 
 /// All sources of a snapshot.
@@ -100,6 +105,7 @@ impl PageSource for Sources {
                 rseq[near..].iter().take_while(|area| **area < end).for_each(|area| forget_cpu(*area, address, buf));
                 Ok(())
             }
+            Some(Source::File(file)) => read_file(file, address, buf),
             Some(Source::Kept(kept)) => kept.read(address, buf).ok_or(()).map_err(|()| lost(address)),
             None => Err(lost(address)),
         }
@@ -120,6 +126,22 @@ fn forget_cpu(area: u64, address: u64, buf: &mut [u8]) {
             }
         }
     }
+}
+
+/// Behind the end of the file, in its last page, there are zeros.
+fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        let got = file.read_at(&mut buf[done..], offset + done as u64);
+        match got.map_err(|error| Error::io(format_args!("reading the contents of an object at {offset}"), &error))? {
+            0 => {
+                buf[done..].fill(0);
+                break;
+            }
+            n => done += n,
+        }
+    }
+    Ok(())
 }
 
 fn lost(address: u64) -> Error {

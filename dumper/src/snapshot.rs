@@ -184,12 +184,22 @@ fn assemble(
     root: Pid,
     looked: Looked,
     sets: Vec<crate::image::PageRuns>,
-    sources: Vec<Source>,
+    mut sources: Vec<Source>,
     places: &BTreeMap<u64, usize>,
     stopped: Duration,
 ) -> Result<Instant> {
     let mut builder = LayoutBuilder::new(dump::epoch_ns(looked.taken));
     for record in looked.records {
+        builder.record(record)?;
+    }
+    for (record, contents) in looked.objects {
+        builder.record(record)?;
+        if let Some(contents) = contents {
+            builder.pages(sources.len(), contents.runs);
+            sources.push(Source::File(contents.file.into()));
+        }
+    }
+    for record in looked.files {
         builder.record(record)?;
     }
     for ((_, vma), runs) in looked.mappings.iter().zip(sets) {

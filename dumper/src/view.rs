@@ -10,6 +10,7 @@ use crate::image::{Layout, PageRuns, PageSource};
 use crate::pages::Sources;
 use crate::sys::memory::PAGE;
 use crate::sys::proc::Mapping;
+use crate::task::vma;
 use crate::{Error, Kind, Pid, Result};
 
 /// One mapping of a snapshot.
@@ -118,7 +119,8 @@ impl View {
     /// The mapping that starts at `start`, its page source and its page set.
     fn mapping(&self, pid: Pid, start: u64) -> Result<(&Mapping, usize, &PageRuns)> {
         self.of(pid)?;
-        let mut page_lists = self.layout.records().filter_map(|record| record.pages);
+        let vmas = self.layout.records().filter(|record| record.tag == vma::TAG);
+        let mut page_lists = vmas.filter_map(|record| record.pages);
         for (mapping, _) in &self.mappings {
             let Some((source, runs)) = page_lists.next() else { break };
             if mapping.start == start {

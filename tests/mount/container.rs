@@ -120,7 +120,7 @@ fn the_listing_follows_the_tree() {
 fn two_mounts_dump_one_process() {
     let victim = crate::worker();
     let mounts = [Mounted::over(victim.pid()), Mounted::over(victim.pid())];
-    let script = r#"for n in $(seq 25); do cat "$1" > "$2" && "$3" verify "$2" > /dev/null; done"#;
+    let script = r#"for n in $(seq 60); do cat "$1" > "$2" && "$3" verify "$2" > /dev/null; done"#;
     let readers = mounts.each_ref().map(|mount| {
         let mut reader = tool::command(&["bash", "-ec", script, "test"]);
         let reader = reader.arg(mount.of(victim.pid(), "image")).arg(mount.snap("snap")).arg(build::ckptfs());

@@ -92,6 +92,8 @@ mod memory {
     survives!(fork_advice);
     survives!(odd_addresses);
     survives!(same_maps);
+    survives!(memfd);
+    survives!(shared_memory);
 }
 
 /// Open files.

@@ -30,7 +30,6 @@ refused! {
     timerfd: "timerfd";
     signalfd: "signalfd";
     inotify: "inotify";
-    memfd: "memfd";
     pidfd: "pidfd";
     ptmx: "ptmx";
     unlinked: "gone";
@@ -39,7 +38,6 @@ refused! {
     posix_lock: "lock";
     child: "child";
     zombie: "child";
-    shared_memory: "shared";
     sysv_shm: "system v";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";

@@ -6,6 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use serde::{Deserialize, Serialize};
 
+use super::object::{Anchors, Objects};
 use super::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
 use crate::Result;
 
@@ -31,17 +32,17 @@ impl OpenFile for Device {
     type Body = Body;
     const KIND: &'static str = "device";
 
-    fn takes(&self, seen: &Seen) -> bool {
+    fn takes(&self, seen: &Seen<'_>) -> bool {
         let rdev = seen.stat.rdev();
         seen.stat.file_type().is_char_device() && libc::major(rdev) == 1 && STATELESS.contains(&libc::minor(rdev))
     }
 
-    fn is_mappable(&self, seen: &Seen) -> bool {
+    fn is_mappable(&self, seen: &Seen<'_>) -> bool {
         // A private mapping of /dev/zero is anonymous memory that keeps the name.
         OpenFile::takes(self, seen) && libc::minor(seen.stat.rdev()) == ZERO
     }
 
-    fn dump(&self, seen: &Seen) -> Result<Body> {
+    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
         let name = seen.target.display().to_string();
         if !seen.is_named() {
             return Err(seen.refuse(format_args!("device {name} whose name is gone")));
@@ -50,7 +51,7 @@ impl OpenFile for Device {
         Ok(Body { path, name, rdev: seen.stat.rdev(), flags: seen.flags & !NOT_KEPT })
     }
 
-    fn restore(&self, body: Body) -> Result<OwnedFd> {
+    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
         open_device(body.path, body.rdev, body.flags)
     }
 }

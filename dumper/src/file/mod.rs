@@ -1,12 +1,21 @@
 //! What a descriptor can *be*: the table of kinds, nothing else.
 
+mod contents;
 mod device;
+mod memfd;
+pub mod object;
 pub mod open_file;
 mod regular;
+mod shared_memory;
 pub mod sharing;
 mod terminal;
 
 use open_file::Row;
 
-/// Every kind; the first that takes a file has it. Terminals stand before the other character devices.
-pub const KINDS: &[&dyn Row] = &[&regular::Regular, &terminal::Terminal, &device::Device];
+/// Every kind; the first that takes a file has it. Files without a name stand before those with one,
+/// terminals before the other character devices.
+pub const KINDS: &[&dyn Row] =
+    &[&memfd::Description, &shared_memory::Mapped, &regular::Regular, &terminal::Terminal, &device::Device];
+
+/// Every kind of object that descriptions share.
+pub const OBJECTS: &[&dyn object::Row] = &[&memfd::Memfd, &shared_memory::SharedMemory];

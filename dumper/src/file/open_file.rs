@@ -9,15 +9,17 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::object::{Anchors, Objects};
 use crate::image::{Record, Tag};
+use crate::sys::fd::PidFd;
 use crate::sys::proc::Fields;
-use crate::{Error, Kind, Result};
+use crate::{Context, Error, Kind, Result};
 
 /// The tag of an open file's record.
 pub const TAG: Tag = Tag(*b"FILE");
 
 /// An open file as it is seen from outside.
-pub struct Seen {
+pub struct Seen<'a> {
     /// "pid 812 fd 7": for every sentence.
     pub subject: String,
     /// What the link says.
@@ -33,9 +35,40 @@ pub struct Seen {
     /// The contents of the file are part of the process's memory (a private mapping, the executable): they must not have
     /// changed until the restore.
     pub must_not_change: bool,
+    /// Where it is held.
+    pub held: Held<'a>,
 }
 
-impl Seen {
+/// Where an open file is held.
+#[derive(Clone, Copy)]
+pub enum Held<'a> {
+    /// In a descriptor table.
+    Descriptor(&'a PidFd, i32),
+    /// By a mapping, an executable: behind this link of /proc.
+    Link(&'a str),
+}
+
+impl Seen<'_> {
+    /// The very description, for a descriptor; for what is only mapped a new one for reading.
+    pub fn description(&self) -> Result<OwnedFd> {
+        match self.held {
+            Held::Descriptor(pidfd, number) => pidfd.pull(number),
+            Held::Link(link) => self.reopen(link, libc::O_RDONLY),
+        }
+    }
+
+    /// A new description of the same file with other flags.
+    pub fn anew(&self, flags: i32) -> Result<OwnedFd> {
+        match self.held {
+            Held::Descriptor(pidfd, number) => self.reopen(&format!("/proc/{}/fd/{number}", pidfd.pid()), flags),
+            Held::Link(link) => self.reopen(link, flags),
+        }
+    }
+
+    fn reopen(&self, link: &str, flags: i32) -> Result<OwnedFd> {
+        open_path(Path::new(link), flags).map(OwnedFd::from).on(|| &self.subject)
+    }
+
     /// Refuses what no kind can put back yet.
     pub fn refuse(&self, what: impl std::fmt::Display) -> Error {
         Error::unsupported(format!("{}: {what} cannot be checkpointed", self.subject))
@@ -60,15 +93,15 @@ pub trait OpenFile: Sync {
     const KIND: &'static str;
 
     /// Whether this kind has it.
-    fn takes(&self, seen: &Seen) -> bool;
+    fn takes(&self, seen: &Seen<'_>) -> bool;
     /// Whether this kind has it and its private mapping is the process's own memory from the start.
-    fn is_mappable(&self, _seen: &Seen) -> bool {
+    fn is_mappable(&self, _seen: &Seen<'_>) -> bool {
         false
     }
     /// Looks; refuses what it cannot put back.
-    fn dump(&self, seen: &Seen) -> Result<Self::Body>;
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Self::Body>;
     /// Opens it again, as the same description.
-    fn restore(&self, body: Self::Body) -> Result<OwnedFd>;
+    fn restore(&self, body: Self::Body, anchors: &dyn Anchors) -> Result<OwnedFd>;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -84,13 +117,13 @@ pub trait Row: Sync {
     /// See [`OpenFile::KIND`].
     fn kind(&self) -> &'static str;
     /// See [`OpenFile::takes`].
-    fn takes(&self, seen: &Seen) -> bool;
+    fn takes(&self, seen: &Seen<'_>) -> bool;
     /// See [`OpenFile::is_mappable`].
-    fn is_mappable(&self, seen: &Seen) -> bool;
+    fn is_mappable(&self, seen: &Seen<'_>) -> bool;
     /// See [`OpenFile::dump`].
-    fn dump(&self, id: u32, seen: &Seen) -> Result<Record>;
+    fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record>;
     /// See [`OpenFile::restore`].
-    fn restore(&self, record: &Record) -> Result<OwnedFd>;
+    fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd>;
 }
 
 impl<O: OpenFile> Row for O {
@@ -98,21 +131,21 @@ impl<O: OpenFile> Row for O {
         O::KIND
     }
 
-    fn takes(&self, seen: &Seen) -> bool {
+    fn takes(&self, seen: &Seen<'_>) -> bool {
         OpenFile::takes(self, seen)
     }
 
-    fn is_mappable(&self, seen: &Seen) -> bool {
+    fn is_mappable(&self, seen: &Seen<'_>) -> bool {
         OpenFile::is_mappable(self, seen)
     }
 
-    fn dump(&self, id: u32, seen: &Seen) -> Result<Record> {
-        let body = OpenFile::dump(self, seen)?;
+    fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record> {
+        let body = OpenFile::dump(self, seen, objects)?;
         Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })
     }
 
-    fn restore(&self, record: &Record) -> Result<OwnedFd> {
-        OpenFile::restore(self, record.body::<Of<O::Body>>()?.body)
+    fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd> {
+        OpenFile::restore(self, record.body::<Of<O::Body>>()?.body, anchors)
     }
 }
 

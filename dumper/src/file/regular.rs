@@ -1,12 +1,13 @@
 //! Regular files and directories: by name, with offset and flags. The contents stay where they are.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::object::{Anchors, Objects};
 use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
 use crate::sys::fd;
 use crate::{Context, Error, Kind, Result};
@@ -33,15 +34,12 @@ impl OpenFile for Regular {
     type Body = Body;
     const KIND: &'static str = "regular";
 
-    fn takes(&self, seen: &Seen) -> bool {
+    fn takes(&self, seen: &Seen<'_>) -> bool {
         seen.stat.is_file() || seen.stat.is_dir()
     }
 
-    fn dump(&self, seen: &Seen) -> Result<Body> {
+    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
         let shown = seen.target.display();
-        if seen.target.as_os_str().as_bytes().starts_with(b"/memfd:") {
-            return Err(seen.refuse(format_args!("memfd {shown}")));
-        }
         if !seen.is_named() {
             return Err(seen.refuse(format_args!("unlinked or renamed file {shown}")));
         }
@@ -63,7 +61,7 @@ impl OpenFile for Regular {
         })
     }
 
-    fn restore(&self, body: Body) -> Result<OwnedFd> {
+    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let subject = || path.display().to_string();
         // Looked at before it is opened: opening what stands there now could block (a FIFO) or act (a device).
@@ -106,12 +104,26 @@ mod tests {
     use std::io::{Read, Seek, Write};
     use std::os::fd::AsRawFd;
 
+    use super::super::open_file::Held;
     use super::*;
     use crate::sys::proc::Fields;
 
-    fn seen(file: &std::fs::File, must_not_change: bool) -> Seen {
+    struct None;
+    impl Objects for None {
+        fn id_of(&self, _: &dyn super::super::object::Row, seen: &Seen<'_>) -> Result<u32> {
+            Err(seen.refuse("an object"))
+        }
+    }
+    impl Anchors for None {
+        fn anchor(&self, id: u32) -> Result<&super::super::object::Anchor> {
+            Err(Error::damaged(format!("object {id}")))
+        }
+    }
+
+    fn seen(file: &std::fs::File, must_not_change: bool) -> Seen<'static> {
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         Seen {
+            held: Held::Link(""),
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: file.metadata().unwrap(),
@@ -126,8 +138,8 @@ mod tests {
     fn offset_and_contents_come_back() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"abcdef").unwrap();
-        let body = Regular.dump(&seen(file.as_file(), true)).unwrap();
-        let mut again = std::fs::File::from(Regular.restore(body).unwrap());
+        let body = Regular.dump(&seen(file.as_file(), true), &None).unwrap();
+        let mut again = std::fs::File::from(Regular.restore(body, &None).unwrap());
         assert_eq!(again.stream_position().unwrap(), 3);
         let mut text = String::new();
         again.read_to_string(&mut text).unwrap();
@@ -137,20 +149,20 @@ mod tests {
     #[test]
     fn a_changed_file_is_refused_only_where_it_is_memory() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let memory = Regular.dump(&seen(file.as_file(), true)).unwrap();
-        let plain = Regular.dump(&seen(file.as_file(), false)).unwrap();
+        let memory = Regular.dump(&seen(file.as_file(), true), &None).unwrap();
+        let plain = Regular.dump(&seen(file.as_file(), false), &None).unwrap();
         file.write_all(b"grown").unwrap();
-        assert!(Regular.restore(memory).unwrap_err().to_string().contains("has changed"));
-        Regular.restore(plain).unwrap();
+        assert!(Regular.restore(memory, &None).unwrap_err().to_string().contains("has changed"));
+        Regular.restore(plain, &None).unwrap();
     }
 
     #[test]
     fn an_unlinked_file_is_refused_by_name_and_a_missing_one_not_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let body = Regular.dump(&seen(file.as_file(), false)).unwrap();
+        let body = Regular.dump(&seen(file.as_file(), false), &None).unwrap();
         let open = file.as_file().try_clone().unwrap();
         drop(file);
-        assert_eq!(Regular.dump(&seen(&open, false)).err().unwrap().kind(), Kind::Unsupported);
-        assert_eq!(Regular.restore(body).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(Regular.dump(&seen(&open, false), &None).err().unwrap().kind(), Kind::Unsupported);
+        assert_eq!(Regular.restore(body, &None).unwrap_err().kind(), Kind::NotFound);
     }
 }

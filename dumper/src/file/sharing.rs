@@ -8,7 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use serde::{Deserialize, Serialize};
 
 use super::KINDS;
-use super::open_file::{NOT_KEPT, Seen};
+use super::object::{self, Contents, Objects};
+use super::open_file::{Held, NOT_KEPT, Seen};
 use crate::image::{Record, Tag};
 use crate::sys::fd::{self, PidFd};
 use crate::sys::proc::{self, Fields};
@@ -44,15 +45,28 @@ pub struct Collector {
 
 #[derive(Default)]
 struct Inner {
+    objects: Vec<(Record, Option<Contents>)>,
+    /// By device and inode.
+    shared: BTreeMap<(u64, u64), u32>,
     records: Vec<Record>,
     known: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
     referred: BTreeMap<(u64, u64, i32, bool), u32>,
 }
 
 impl Collector {
-    /// The records, in the order of their ids.
-    pub fn into_records(self) -> Vec<Record> {
-        self.inner.into_inner().records
+    /// The objects with their contents, and the descriptions: each in the order of their ids.
+    pub fn into_records(self) -> (Vec<(Record, Option<Contents>)>, Vec<Record>) {
+        let Inner { objects, records, .. } = self.inner.into_inner();
+        (objects, records)
+    }
+
+    /// Adds a description that is not known yet.
+    fn add(&self, seen: &Seen<'_>) -> Result<u32> {
+        let kind = KINDS.iter().find(|kind| kind.takes(seen)).ok_or_else(|| seen.refuse(describe(seen)))?;
+        let id = self.inner.borrow().records.len() as u32;
+        let record = kind.dump(id, seen, self)?;
+        self.inner.borrow_mut().records.push(record);
+        Ok(id)
     }
 
     /// All descriptors of `pid`, whose threads must share one table.
@@ -81,60 +95,73 @@ impl Collector {
         let flags = all_flags & !NOT_KEPT;
         let position = info.number("pos");
         let link = format!("/proc/{pid}/fd/{number}");
-        let seen = look(subject.clone(), link, flags, position, info, false)?;
+        let seen = look(subject.clone(), &link, flags, position, info, false, Held::Descriptor(pidfd, number))?;
         let visible = Visible { dev: seen.stat.dev(), ino: seen.stat.ino(), position, flags };
-        let mut inner = self.inner.borrow_mut();
-        for &(other_pid, other, id) in inner.known.get(&visible).map_or(&[][..], Vec::as_slice) {
+        for &(other_pid, other, id) in self.inner.borrow().known.get(&visible).map_or(&[][..], Vec::as_slice) {
             if query::kcmp(other_pid, pid, Kcmp::File, other as u64, number as u64)? {
                 return Ok((id, cloexec));
             }
         }
-        let id = inner.add(&seen)?;
+        let id = self.add(&seen)?;
         if flags & libc::O_PATH == 0 {
-            let pulled = pidfd.pull(number)?;
+            let pulled = seen.description()?;
             if fd::owner(&pulled).on(|| &subject)? != (0, 0) || flags & libc::O_ASYNC != 0 {
                 return Err(seen.refuse(format_args!("{} with signal-driven I/O", seen.target.display())));
             }
         }
-        inner.known.entry(visible).or_default().push((pid, number, id));
+        self.inner.borrow_mut().known.entry(visible).or_default().push((pid, number, id));
         Ok((id, cloexec))
     }
 }
 
 impl FileIds for Collector {
     fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32> {
-        let seen = look(subject.to_owned(), link.to_owned(), flags, 0, Fields::parse(""), must_not_change)?;
+        let held = Held::Link(link);
+        let seen = look(subject.to_owned(), link, flags, 0, Fields::parse(""), must_not_change, held)?;
         if !seen.stat.is_file() && !KINDS.iter().any(|kind| kind.is_mappable(&seen)) {
             return Err(seen.refuse(format_args!("mapping of {}", seen.target.display())));
         }
         let key = (seen.stat.dev(), seen.stat.ino(), flags, must_not_change);
-        let mut inner = self.inner.borrow_mut();
-        if let Some(id) = inner.referred.get(&key) {
+        if let Some(id) = self.inner.borrow().referred.get(&key) {
             return Ok(*id);
         }
-        let id = inner.add(&seen)?;
-        inner.referred.insert(key, id);
+        let id = self.add(&seen)?;
+        self.inner.borrow_mut().referred.insert(key, id);
         Ok(id)
     }
 }
 
-impl Inner {
-    fn add(&mut self, seen: &Seen) -> Result<u32> {
-        let kind = KINDS.iter().find(|kind| kind.takes(seen)).ok_or_else(|| seen.refuse(describe(seen)))?;
-        let id = self.records.len() as u32;
-        self.records.push(kind.dump(id, seen)?);
+impl Objects for Collector {
+    fn id_of(&self, kind: &dyn object::Row, seen: &Seen<'_>) -> Result<u32> {
+        let key = (seen.stat.dev(), seen.stat.ino());
+        if let Some(id) = self.inner.borrow().shared.get(&key) {
+            return Ok(*id);
+        }
+        let id = self.inner.borrow().objects.len() as u32;
+        let object = kind.dump(id, seen)?;
+        let mut inner = self.inner.borrow_mut();
+        inner.objects.push(object);
+        inner.shared.insert(key, id);
         Ok(id)
     }
 }
 
-fn look(subject: String, link: String, flags: i32, position: u64, info: Fields, must: bool) -> Result<Seen> {
-    let target = proc::read_link(&link).on(|| subject.clone())?;
-    let stat = std::fs::metadata(&link).map_err(|error| Error::io(format_args!("{subject}: stat"), &error))?;
-    Ok(Seen { subject, target, stat, flags, position, info, must_not_change: must })
+fn look<'a>(
+    subject: String,
+    link: &str,
+    flags: i32,
+    position: u64,
+    info: Fields,
+    must_not_change: bool,
+    held: Held<'a>,
+) -> Result<Seen<'a>> {
+    let target = proc::read_link(link).on(|| subject.clone())?;
+    let stat = std::fs::metadata(link).map_err(|error| Error::io(format_args!("{subject}: stat"), &error))?;
+    Ok(Seen { subject, target, stat, flags, position, info, must_not_change, held })
 }
 
 /// What something is, for the sentence that refuses it.
-fn describe(seen: &Seen) -> String {
+fn describe(seen: &Seen<'_>) -> String {
     let target = seen.target.display().to_string();
     for (prefix, what) in [
         ("pipe:", "a pipe"),

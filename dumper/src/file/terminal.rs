@@ -9,6 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use serde::{Deserialize, Serialize};
 
+use super::object::{Anchors, Objects};
 use super::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
 use crate::Result;
 
@@ -35,12 +36,12 @@ impl OpenFile for Terminal {
     type Body = Body;
     const KIND: &'static str = "terminal";
 
-    fn takes(&self, seen: &Seen) -> bool {
+    fn takes(&self, seen: &Seen<'_>) -> bool {
         let major = libc::major(seen.stat.rdev());
         seen.stat.file_type().is_char_device() && (MAJORS.contains(&major) || major == TTY || major == ALIASES)
     }
 
-    fn dump(&self, seen: &Seen) -> Result<Body> {
+    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
         let name = seen.target.display().to_string();
         let rdev = seen.stat.rdev();
         if libc::major(rdev) == ALIASES && libc::minor(rdev) == PTMX_MINOR {
@@ -56,7 +57,7 @@ impl OpenFile for Terminal {
         Ok(Body { path, name, rdev, flags: seen.flags & !NOT_KEPT })
     }
 
-    fn restore(&self, body: Body) -> Result<OwnedFd> {
+    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
         open_device(body.path, body.rdev, body.flags)
     }
 }

@@ -28,6 +28,11 @@ impl PidFd {
         Ok(Self { pid, fd: unsafe { OwnedFd::from_raw_fd(got as i32) } })
     }
 
+    /// The process's id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// Duplicates descriptor `fd` of the process into this one (close-on-exec).
     pub fn pull(&self, fd: i32) -> Result<OwnedFd> {
         // SAFETY: no memory is passed; a descriptor returned is ours alone.

@@ -4,6 +4,7 @@
 //! every anonymous page that fork shared, which would turn a copy-on-write snapshot into a full copy.
 
 use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
@@ -123,4 +124,22 @@ pub fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
         *word = u64::from_le_bytes(raw);
     }
     out
+}
+/// A new object of shared anonymous memory, open for reading and writing: mapped here for a moment, and opened through
+/// /proc/self/map_files (proc_pid_map_files(5)), the only door that it has.
+pub fn shared_anonymous(len: u64) -> Result<OwnedFd> {
+    let doing = || format!("making {len} bytes of shared memory");
+    let (prot, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+    // SAFETY: a new mapping, where the kernel likes; nobody else knows of it, and it is never accessed.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len as usize, prot, flags, -1, 0) };
+    if at == libc::MAP_FAILED {
+        return Err(Error::last_os(doing()));
+    }
+    let (start, end) = (at.addr() as u64, at.addr() as u64 + len.next_multiple_of(PAGE));
+    let link = format!("/proc/self/map_files/{start:x}-{end:x}");
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&link);
+    // SAFETY: the mapping of above; the open file keeps the object.
+    unsafe { libc::munmap(at, len as usize) };
+    file.map(OwnedFd::from).map_err(|error| Error::io(doing(), &error))
 }

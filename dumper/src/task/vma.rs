@@ -24,8 +24,10 @@ pub enum Type {
     Anon,
     /// A private mapping of a file.
     File,
-    /// A shared mapping of a file that has a name: its contents stay in the file.
+    /// A shared mapping of a file: its contents are the file's.
     FileShm,
+    /// Shared anonymous memory: as a file that nobody can open.
+    AnonShm,
 }
 
 /// The record.
@@ -106,8 +108,6 @@ impl Vma {
             (Type::Anon, None)
         } else {
             for (prefix, what) in [
-                ("/dev/zero (deleted)", "shared anonymous memory"),
-                ("/memfd:", "memfd"),
                 ("/SYSV", "System V shared memory"),
                 ("/[aio]", "a ring of asynchronous I/O"),
                 ("anon_inode:", "memory of a special file"),
@@ -125,7 +125,12 @@ impl Vma {
             };
             let flags = if mapping.shared && writable()? { libc::O_RDWR } else { libc::O_RDONLY };
             let id = files.id_of(&link, flags, !mapping.shared, &subject)?;
-            (if mapping.shared { Type::FileShm } else { Type::File }, Some(id))
+            let kind = match (mapping.shared, mapping.name.as_slice()) {
+                (true, b"/dev/zero (deleted)") => Type::AnonShm,
+                (true, _) => Type::FileShm,
+                (false, _) => Type::File,
+            };
+            (kind, Some(id))
         };
         Ok(Self {
             tid: pid,
@@ -172,7 +177,7 @@ impl Vma {
 
     /// Whether pages of it can be in an image.
     pub fn holds_pages(&self) -> bool {
-        self.kind != Type::FileShm && !self.has("dp")
+        !matches!(self.kind, Type::FileShm | Type::AnonShm) && !self.has("dp")
     }
 
     /// The record that opens its list of pages.
@@ -214,7 +219,7 @@ impl Vma {
             (_, true) => MAP_DROPPABLE | libc::MAP_ANONYMOUS,
             (Type::Anon, false) => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
             (Type::File, false) => libc::MAP_PRIVATE,
-            (Type::FileShm, false) => libc::MAP_SHARED,
+            (Type::FileShm | Type::AnonShm, false) => libc::MAP_SHARED,
         };
         if self.has("gd") {
             flags |= libc::MAP_GROWSDOWN;

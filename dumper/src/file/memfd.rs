@@ -1,0 +1,173 @@
+//! Files of memory without a name: memfd_create(2). Contents, seals, mode and owner belong to the object; descriptions of it are
+//! opened through /proc like any file's.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::MFdFlags;
+use serde::{Deserialize, Serialize};
+
+use super::contents;
+use super::object::{Anchor, Anchors, Dumped, Object, Objects};
+use super::open_file::{NOT_KEPT, OpenFile, Seen};
+use crate::{Doing, Error, Result};
+
+const PREFIX: &[u8] = b"/memfd:";
+const SUFFIX: &[u8] = b" (deleted)";
+/// HUGETLBFS_MAGIC, statfs(2).
+const HUGETLBFS: i64 = 0x9584_58f6;
+
+/// Table row: the object.
+pub struct Memfd;
+
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    name: Vec<u8>,
+    /// Readable twin of `name`.
+    shown: String,
+    size: u64,
+    seals: i32,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Object for Memfd {
+    type Body = Body;
+    const KIND: &'static str = "memfd";
+
+    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+        let file = seen.anew(libc::O_RDONLY)?;
+        if nix::sys::statfs::fstatfs(&file).doing(|| &seen.subject)?.filesystem_type().0 == HUGETLBFS {
+            return Err(seen.refuse("a memfd of huge pages"));
+        }
+        let seals = fcntl(file.as_fd(), FcntlArg::F_GET_SEALS).doing(|| format!("{}: F_GET_SEALS", seen.subject))?;
+        let name = seen.target.as_os_str().as_bytes();
+        let name = name.strip_prefix(PREFIX).unwrap_or(name);
+        let name = name.strip_suffix(SUFFIX).unwrap_or(name).to_vec();
+        let size = seen.stat.size();
+        let body = Body {
+            shown: String::from_utf8_lossy(&name).into_owned(),
+            name,
+            size,
+            seals,
+            mode: seen.stat.mode() & 0o7777,
+            uid: seen.stat.uid(),
+            gid: seen.stat.gid(),
+        };
+        Ok(Dumped { body, blob: Vec::new(), contents: contents::copy(&file, size, &seen.subject)? })
+    }
+
+    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
+        let doing = || format!("making memfd {:?}", body.shown);
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFdFlags::from_bits_retain(libc::MFD_EXEC);
+        let fd = nix::sys::memfd::memfd_create(body.name.as_slice(), flags).doing(doing)?;
+        let size = i64::try_from(body.size)
+            .map_err(|_| Error::damaged(format!("memfd {:?} of {} bytes", body.shown, body.size)))?;
+        nix::unistd::ftruncate(&fd, size).doing(doing)?;
+        Ok(Anchor { fd, len: body.size })
+    }
+
+    fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {
+        let doing = || format!("finishing memfd {:?}", body.shown);
+        let mode = nix::sys::stat::Mode::from_bits_truncate(body.mode);
+        nix::sys::stat::fchmod(&anchor.fd, mode).doing(doing)?;
+        nix::unistd::fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
+        // Last: a seal may forbid all of the above, and mappings that F_SEAL_FUTURE_WRITE lets be.
+        let seals = SealFlag::from_bits_retain(body.seals);
+        fcntl(anchor.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals)).doing(doing).map(drop)
+    }
+}
+
+/// Table row: a description of it.
+pub struct Description;
+
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct DescriptionBody {
+    object: u32,
+    flags: i32,
+    position: u64,
+}
+
+impl OpenFile for Description {
+    type Body = DescriptionBody;
+    const KIND: &'static str = "memfd";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        let name = seen.target.as_os_str().as_bytes();
+        seen.stat.is_file() && seen.stat.nlink() == 0 && name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+    }
+
+    fn is_mappable(&self, seen: &Seen<'_>) -> bool {
+        OpenFile::takes(self, seen)
+    }
+
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<DescriptionBody> {
+        if seen.flags & libc::O_PATH != 0 {
+            return Err(seen.refuse(format_args!("O_PATH descriptor of {}", seen.target.display())));
+        }
+        let object = objects.id_of(&Memfd, seen)?;
+        Ok(DescriptionBody { object, flags: seen.flags & !NOT_KEPT, position: seen.position })
+    }
+
+    fn restore(&self, body: DescriptionBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+        anchors.anchor(body.object)?.open(body.flags, body.position)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+
+    use super::super::open_file::Held;
+    use super::*;
+    use crate::image::PageSource;
+    use crate::pages::{Source, Sources};
+    use crate::sys::proc::Fields;
+
+    #[test]
+    fn contents_name_and_seals_come_back() {
+        let flags = MFdFlags::MFD_ALLOW_SEALING;
+        let file = File::from(nix::sys::memfd::memfd_create("a name", flags).unwrap());
+        file.set_len(1 << 20).unwrap();
+        file.write_all_at(b"there", (1 << 20) - 5).unwrap();
+        fcntl(file.as_fd(), FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let seen = Seen {
+            subject: "test".into(),
+            target: std::fs::read_link(&link).unwrap(),
+            stat: file.metadata().unwrap(),
+            flags: libc::O_RDWR,
+            position: (1 << 20) - 5,
+            info: Fields::parse(""),
+            must_not_change: false,
+            held: Held::Link(&link),
+        };
+        assert!(OpenFile::takes(&Description, &seen));
+        let Dumped { body, contents, .. } = Object::dump(&Memfd, &seen).unwrap();
+        let contents = contents.unwrap();
+        assert_eq!(contents.runs.pages(), 1, "the hole stays one");
+
+        let anchor = Object::make(&Memfd, &body, &[]).unwrap();
+        let at = contents.runs.runs().next().unwrap().address;
+        let mut page = [0; 4096];
+        Sources(vec![Source::File(contents.file.into())]).read(0, at, &mut page).unwrap();
+        anchor.fill(at, &page).unwrap();
+        Object::finish(&Memfd, &body, &anchor).unwrap();
+        assert_eq!(fcntl(anchor.fd.as_fd(), FcntlArg::F_GET_SEALS).unwrap(), SealFlag::F_SEAL_GROW.bits());
+        let mut again = File::from(anchor.open(libc::O_RDONLY, seen.position).unwrap());
+        let mut text = String::new();
+        again.read_to_string(&mut text).unwrap();
+        assert_eq!((text.as_str(), again.metadata().unwrap().len()), ("there", 1 << 20));
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", anchor.fd.as_raw_fd())).unwrap();
+        assert_eq!(name.to_str(), Some("/memfd:a name (deleted)"));
+    }
+}
