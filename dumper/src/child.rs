@@ -20,6 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// A stopped copy-on-write child.
 pub struct Child {
     pid: Pid,
+    parent: Pid,
     /// The process that it is the memory of: its number alone may be another's by the time of reaping.
     of: PidFd,
     /// `None` once it is given up.
@@ -36,7 +37,7 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid) -> Result<Child> {
     let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES) as u64;
     let pid = errno::check(injected.fork(flags)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
     let born = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
-    let mut child = Child { pid, of: PidFd::open(root)?, task: None };
+    let mut child = Child { pid, parent: root, of: PidFd::open(root)?, task: None };
     born.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     // It runs to where it shares nothing any more; from there, should anybody ever detach it, it exits. Before its parent goes on: a
     // shared descriptor table would cost the parent its POSIX locks at an exec (begin_new_exec in fs/exec.c).
@@ -66,19 +67,26 @@ impl Child {
         self.pid
     }
 
-    fn kill(&mut self) {
+    /// The process that it is the memory of.
+    pub fn parent(&self) -> Pid {
+        self.parent
+    }
+
+    /// Kills it. It is a zombie until [`Child::end`].
+    pub fn kill(&mut self) {
         let _ = query::kill(self.pid, libc::SIGKILL);
         if let Some(task) = self.task.take() {
             task.forget();
         }
     }
 
-    /// Kills it and has its parent `root` reap it, in a second, brief stop.
-    pub fn end(mut self, root: Pid) {
+    /// Kills it and has its parent reap it, in a second, brief stop.
+    pub fn end(mut self) {
+        let root = self.parent;
         self.kill();
         let deadline = Instant::now() + Duration::from_secs(4);
         while Instant::now() < deadline {
-            match self.reap(root) {
+            match self.reap() {
                 Ok(()) => return,
                 // Killed while we held it, it is a zombie that is still ours (EPERM) and stays one until this thread ends. Its children
                 // were handed on when it died.
@@ -93,7 +101,8 @@ impl Child {
         let _ = query::wait_ended(self.pid, PATIENCE);
     }
 
-    fn reap(&self, root: Pid) -> Result<()> {
+    fn reap(&self) -> Result<()> {
+        let root = self.parent;
         if self.of.has_ended() {
             return Err(Error::new(Kind::NoProcess, format!("pid {root} has ended")));
         }

@@ -65,12 +65,31 @@ impl Door {
         };
         let Premise { maps, vdso, syscall, restorer } = premise;
         let status = Fields::read(&format!("/proc/{pid}/status"))?;
-        let hole = hole(&maps).ok_or_else(|| Error::unsupported(format!("pid {pid}: its address space is full")))?;
+        let hole = hole(&maps).ok_or_else(|| full(pid))?;
         let home = restorer.zip(stack_end(&maps, &mem));
         let tgid = status.numbers("NSpid").last().copied().unwrap_or(pid as u64) as Pid;
         let entry = Entry { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
         Ok(Self { pid, mem, maps, vdso, entry })
     }
+}
+
+/// Gives all doors of a tree one hole, for a process that is rebuilt as the copy of another has both their mappings for a while.
+pub fn share_hole<'d>(doors: impl IntoIterator<Item = &'d mut Door>) -> Result<RemotePtr> {
+    let mut doors: Vec<&mut Door> = doors.into_iter().collect();
+    let shared = match &doors[..] {
+        [only] => only.entry.hole,
+        _ => {
+            let mut all: Vec<Mapping> = doors.iter().flat_map(|door| door.maps.iter().cloned()).collect();
+            all.sort_by_key(|mapping| mapping.start);
+            hole(&all).ok_or_else(|| full(doors.first().map_or(0, |door| door.pid)))?
+        }
+    };
+    doors.iter_mut().for_each(|door| door.entry.hole = shared);
+    Ok(shared)
+}
+
+fn full(pid: Pid) -> Error {
+    Error::unsupported(format!("pid {pid}: its address space is full"))
 }
 
 /// The first gap that is large enough, from low addresses on: deterministic, and far from where libraries and stacks grow.

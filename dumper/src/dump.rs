@@ -4,46 +4,56 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::door::Door;
-use crate::file::object::Contents;
 use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::image::{PageRuns, Record};
 use crate::pages::{self, Kept};
-use crate::sys::memory::PAGE;
+use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
-use crate::sys::ptrace::{Regs, Stopped};
+use crate::sys::ptrace::Regs;
 use crate::sys::remote::{Batch, Injected};
 use crate::task::asleep::Timers;
 use crate::task::attribute::{Asked, Look, Row, Scope};
+use crate::task::tree::{self, Share, Tree};
 use crate::task::vma::{self, Vma};
-use crate::task::{self, tree};
+use crate::task;
 use crate::{Error, Kind, Pid, Result};
 
-/// All that is known of a stopped process, but for the contents of its memory.
+/// All that is known of a stopped tree, but for the contents of its memory.
 pub struct Looked {
-    /// Records of tasks, in the order of the image.
-    pub records: Vec<Record>,
-    /// Objects that open files share, in the order of the image, before the open files.
-    pub objects: Vec<(Record, Option<Contents>)>,
-    /// Records of open files and descriptor tables.
-    pub files: Vec<Record>,
-    /// Its mappings, ascending, as far as they are in the image.
-    pub mappings: Vec<(Mapping, Vma)>,
+    /// Who is there, in the order of the image.
+    pub tree: Tree,
+    /// Those that have a task, in the same order.
+    pub processes: Vec<LookedProcess>,
+    /// Descriptor tables.
+    pub tables: Vec<Record>,
     /// When.
     pub taken: SystemTime,
+}
+
+/// One process.
+pub struct LookedProcess {
+    /// Its id.
+    pub pid: Pid,
+    /// Records of its tasks, in the order of the image.
+    pub records: Vec<Record>,
+    /// Its mappings, ascending, as far as they are in the image; none if the memory is its maker's.
+    pub mappings: Vec<(Mapping, Vma)>,
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
 }
 
 /// Refuses trees that cannot be restored yet, by name.
 pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
-    let root = frozen.processes.first().map_or(0, |process| process.pid);
-    if let Some(child) = frozen.processes.get(1) {
-        let what = if child.is_zombie { "an ended child that it has not waited for" } else { "a child process" };
-        return Err(Error::unsupported(format!("pid {root}: {what} (pid {}) cannot be checkpointed yet", child.pid)));
+    for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
+        refuse_one(process)?;
     }
-    let process = &frozen.processes[0];
+    Ok(())
+}
+
+fn refuse_one(process: &FrozenProcess) -> Result<()> {
+    let root = process.pid;
     if process.leader_is_zombie {
         return Err(Error::unsupported(format!(
             "pid {root}: a process whose main thread has ended cannot be checkpointed yet"
@@ -83,57 +93,75 @@ pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
     Ok(())
 }
 
-/// Looks at the one process of a frozen tree through its injected stub. The records of a thread come in the order of the table.
-pub fn look(process: &mut FrozenProcess, door: &Door, injected: &mut Injected<'_>, timers: &Timers) -> Result<Looked> {
-    let taken = SystemTime::now();
-    let pid = process.pid;
-    let files = Collector::default();
-    let tids: Vec<Pid> = std::iter::once(pid).chain(process.threads.iter().map(Stopped::tid)).collect();
-    let mut records = vec![tree_record(process, &tids)?];
-    records.push(door.vdso.record()?);
-    // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
-    let mut here = LookHere { pid, door, files: &files, timers, rseq: Vec::new() };
-    records.extend(here.thread(injected, pid)?);
-    for at in 0..process.threads.len() {
-        let next = process.threads.remove(at);
-        let tid = next.tid();
-        process.threads.insert(at, injected.exchange(next)?);
-        records.extend(here.thread(injected, tid)?);
-    }
-    let mut mappings = Vec::new();
-    for mapping in door.maps.iter().filter(|mapping| !vma::is_special(mapping)) {
-        mappings.push((mapping.clone(), Vma::look(pid, mapping, &files)?));
-    }
-    let mut rseq = here.rseq;
-    rseq.sort_unstable();
-    let table = files.table(pid)?;
-    let (objects, mut files) = files.into_records();
-    files.push(table);
-    Ok(Looked { records, objects, files, mappings, taken, rseq })
+/// What looking at one process of a frozen tree needs.
+pub struct Looking<'a> {
+    /// The tree; what its parents know of stopped children is written into it.
+    pub tree: &'a mut Tree,
+    /// All open files of the tree.
+    pub files: &'a Collector,
+    /// What threads were asleep.
+    pub timers: &'a Timers,
+    /// Address space that no process of the tree uses.
+    pub hole: RemotePtr,
 }
 
-fn tree_record(process: &FrozenProcess, tids: &[Pid]) -> Result<Record> {
-    let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
-    let (pgid, sid) = (stat.field(5) as Pid, stat.field(6) as Pid);
-    let terminal = stat.field(7) as u32;
-    let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    let process = tree::Process {
-        pid: process.pid,
-        ppid: stat.ppid(),
-        pgid,
-        sid,
-        threads: tids.to_vec(),
-        stopped_by: process.group_stop,
-        terminal: (sid == process.pid && terminal != 0).then_some(terminal),
-    };
-    Record::new(tree::TAG, &tree::Tree { processes: vec![process], kernel })
+impl Looking<'_> {
+    /// Looks at one process through its injected stub. The records of a thread come in the order of the table.
+    pub fn process(
+        &mut self,
+        process: &mut FrozenProcess,
+        door: &Door,
+        injected: &mut Injected<'_>,
+    ) -> Result<LookedProcess> {
+        let pid = process.pid;
+        let shares_memory = self.tree.processes.iter().any(|it| it.pid == pid && it.shares(Share::Vm));
+        let mut records = vec![door.vdso.record()?];
+        self.ask_for_stops(pid, injected)?;
+        // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
+        let mut here =
+            LookHere { pid, door, files: self.files, timers: self.timers, hole: self.hole, rseq: Vec::new() };
+        records.extend(here.thread(injected, pid)?);
+        for at in 0..process.threads.len() {
+            let next = process.threads.remove(at);
+            let tid = next.tid();
+            process.threads.insert(at, injected.exchange(next)?);
+            records.extend(here.thread(injected, tid)?);
+        }
+        let mut mappings = Vec::new();
+        for mapping in door.maps.iter().filter(|mapping| !vma::is_special(mapping) && !shares_memory) {
+            mappings.push((mapping.clone(), Vma::look(pid, mapping, self.files)?));
+        }
+        let mut rseq = here.rseq;
+        rseq.sort_unstable();
+        Ok(LookedProcess { pid, records, mappings, rseq })
+    }
+
+    /// Which stops of its children a process has not asked for yet: waitid(2) with WNOWAIT leaves them to be asked for.
+    fn ask_for_stops(&mut self, pid: Pid, injected: &mut Injected<'_>) -> Result<()> {
+        let stopped = |child: &&mut tree::Process| child.ppid == pid && child.stopped_by.is_some();
+        for child in self.tree.processes.iter_mut().filter(stopped) {
+            let mut batch = Batch::new(injected.scratch());
+            let info = batch.room(SIGINFO_LEN);
+            let how = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+            batch.call(libc::SYS_waitid, [libc::P_PID as u64, child.pid as u64, info.0, how as u64, 0]);
+            let answers = injected.run(batch)?;
+            answers.get(0, || format!("pid {pid}: asking for the stop of pid {}", child.pid))?;
+            // Nothing to tell leaves si_signo 0.
+            child.stop_told = answers.words::<1>(info)[0] as u32 == 0;
+        }
+        Ok(())
+    }
 }
+
+/// sizeof(siginfo_t).
+const SIGINFO_LEN: usize = 128;
 
 struct LookHere<'a> {
     pid: Pid,
     door: &'a Door,
     files: &'a Collector,
     timers: &'a Timers,
+    hole: RemotePtr,
     rseq: Vec<u64>,
 }
 
@@ -170,7 +198,7 @@ impl LookHere<'_> {
                     stat: &stat,
                     answers: &answers,
                     asked,
-                    hole: self.door.entry.hole,
+                    hole: self.hole,
                     asleep,
                     files: self.files,
                 })
@@ -180,11 +208,17 @@ impl LookHere<'_> {
 }
 
 /// The contents that fork does not copy: known by comparing what has pages here with what has pages in the child.
-pub fn keep_what_fork_drops(looked: &mut Looked, door: &Door, child: Pid) -> Result<BTreeMap<u64, Kept>> {
+///
+/// `budget`: bytes that may be kept in the daemon, for the whole tree.
+pub fn keep_what_fork_drops(
+    looked: &mut LookedProcess,
+    door: &Door,
+    child: Pid,
+    budget: &mut u64,
+) -> Result<BTreeMap<u64, Kept>> {
     let childs: BTreeMap<u64, u64> = proc::maps(child)?.into_iter().map(|m| (m.start, m.end)).collect();
     let (ours, theirs) = (Pagemap::open(door.pid)?, Pagemap::open(child)?);
     let mut kept = BTreeMap::new();
-    let mut total = 0;
     let mut flags = None;
     for (_, vma) in &mut looked.mappings {
         let missing = childs.get(&vma.start) != Some(&vma.end);
@@ -202,39 +236,39 @@ pub fn keep_what_fork_drops(looked: &mut Looked, door: &Door, child: Pid) -> Res
             continue;
         }
         let runs = pages::page_set(&ours, vma)?;
-        total += runs.pages() * PAGE;
-        if total > KEPT_MOST {
-            return Err(Error::os("memory that fork does not copy is too large to keep", libc::ENOMEM));
-        }
+        let too_large = || Error::os("memory that fork does not copy is too large to keep", libc::ENOMEM);
+        *budget = budget.checked_sub(runs.pages() * PAGE).ok_or_else(too_large)?;
         kept.insert(vma.start, Kept::copy(&door.mem, runs)?);
     }
     Ok(kept)
 }
 
 /// Bytes that may be kept in the daemon; a process with more is read while it is stopped.
-const KEPT_MOST: u64 = 24 << 20;
+pub const KEPT_MOST: u64 = 24 << 20;
 
 /// Bytes of address space from which on flags and pages are looked for at the same time: the kernel walks all page tables for
 /// either, and a thread costs as much as the walk of some 50 MiB.
 const SIDE_BY_SIDE: u64 = 64 << 20;
 
-/// Flags and pages of every mapping, from the address space of `source` (a child, or the stopped process).
-pub fn complete(
-    looked: &mut Looked,
+/// Flags and pages of every mapping of a process, from the address space of `source` (a child, or the stopped process).
+pub fn complete<'k>(
+    mappings: &mut [(Mapping, Vma)],
     source: Pid,
-    kept: &BTreeMap<u64, Kept>,
+    kept: impl Fn(u64) -> Option<&'k PageRuns>,
     locked: Option<&Flags>,
 ) -> Result<Vec<PageRuns>> {
+    if mappings.is_empty() {
+        return Ok(Vec::new());
+    }
     let pagemap = Pagemap::open(source)?;
     let read_flags = || proc::vm_flags(source);
-    let large = looked.mappings.iter().map(|(_, vma)| vma.len()).sum::<u64>() > SIDE_BY_SIDE;
+    let large = mappings.iter().map(|(_, vma)| vma.len()).sum::<u64>() > SIDE_BY_SIDE;
     let (flags, sets) = std::thread::scope(|scope| {
         let flags = large.then(|| scope.spawn(read_flags));
-        let sets: Result<Vec<_>> = looked
-            .mappings
+        let sets: Result<Vec<_>> = mappings
             .iter_mut()
-            .map(|(_, vma)| match kept.get(&vma.start) {
-                Some(kept) => Ok(kept.runs().clone()),
+            .map(|(_, vma)| match kept(vma.start) {
+                Some(runs) => Ok(runs.clone()),
                 None => pages::page_set(&pagemap, vma),
             })
             .collect();
@@ -243,7 +277,7 @@ pub fn complete(
     let gone = |_| Error::new(Kind::SnapshotLost, format!("pid {source}: the thread that read its flags has ended"));
     let flags = flags.map_or_else(read_flags, |joined| joined.map_err(gone)?)?;
     let mut sets = sets?;
-    for ((_, vma), runs) in looked.mappings.iter_mut().zip(&mut sets) {
+    for ((_, vma), runs) in mappings.iter_mut().zip(&mut sets) {
         vma.take_flags(&flags)?;
         if let Some(locked) = locked {
             vma.take_flags(locked)?;

@@ -14,13 +14,17 @@
 //! Nothing points upward. Three back edges, no others: bytes on demand ([`image::PageSource`]), thaw on Drop
 //! ([`freeze::Frozen`]), and the parent image of an increment (to come).
 
+mod brood;
 mod child;
 mod door;
 mod dump;
 pub mod error;
+mod family;
 mod file;
 pub mod freeze;
+mod heritage;
 pub mod image;
+mod kin;
 mod made;
 mod making;
 mod pages;

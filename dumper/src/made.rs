@@ -1,64 +1,58 @@
-//! The process that a restore makes: created under its old id, emptied, filled with descriptors and mappings, given its
-//! threads, and let go. Dropped before that, it is killed and reaped.
+//! One process that a restore makes: created or forked under its old id, given its mappings, descriptors and threads, and let go.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::RawFd;
-use std::time::Instant;
+mod descriptors;
+mod memory;
 
-use crate::door::HOLE_LEN;
-use crate::file::sharing::Table;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use crate::brood::Brood;
 use crate::sys::clone;
-use crate::sys::memory::RemotePtr;
-use crate::sys::ptrace::{self, Running};
-use crate::sys::query;
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::remote::{Batch, Call, Owned, SCRATCH_LEN};
+use crate::sys::query;
 use crate::sys::scm::Channel;
 use crate::sys::{errno, proc};
-use crate::task::attribute::{Checked, Files, Resume};
-use crate::task::tree::{self, Process};
+use crate::task::attribute::{Checked, Resume};
+use crate::task::tree::{Process, SHARES, Share};
 use crate::task::vdso::{self, Vdso};
 use crate::task::vma::Vma;
 use crate::{Error, Kind, Pid, Result};
 
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Where user space ends on x86-64 with four levels of page tables.
 pub const TASK_SIZE: u64 = (1 << 47) - 4096;
 
-/// The process, once it exists.
+/// The process, once it exists. Dropped before it is let go it goes on untraced: whoever holds it must have killed it before.
 pub struct Made {
+    /// Its id.
+    pub pid: Pid,
     /// Its first thread.
     pub leader: Owned,
+    /// The others, in the order of the image.
+    pub threads: Vec<Owned>,
     /// Where descriptors are pushed into it.
-    pub channel: Channel,
+    pub channel: Rc<Channel>,
     /// A `syscall` instruction in its vDSO, at its final place.
     pub syscall: RemotePtr,
-    hole: RemotePtr,
-    /// Its mappings so far, ascending.
-    pub vmas: Vec<Vma>,
-    mapped: BTreeMap<u32, i32>,
     /// Calls that wait to be made.
     pub calls: Checked,
-    /// Declared last, dropped last.
-    _guard: Unborn,
-}
-
-/// Kills and reaps a process that is not to be.
-struct Unborn(Pid);
-
-impl Drop for Unborn {
-    fn drop(&mut self) {
-        if self.0 != 0 {
-            let _ = query::kill(self.0, libc::SIGKILL);
-            // A thread that was traced from birth and never adopted is a zombie of ours, and the leader's end is not told
-            // before its own; one that is not ours gives ECHILD.
-            for tid in proc::numbers(&format!("/proc/{}/task", self.0)).unwrap_or_default() {
-                if tid != self.0 {
-                    let _ = query::wait_ended(tid, PATIENCE);
-                }
-            }
-            let _ = query::wait_ended(self.0, PATIENCE);
-        }
-    }
+    /// Its mappings so far, ascending.
+    pub vmas: Vec<Vma>,
+    hole: RemotePtr,
+    /// Room to park a vDSO.
+    aside: RemotePtr,
+    vdso: Vdso,
+    /// What came with the fork from its maker, ascending.
+    copied: Vec<Vma>,
+    /// Nothing of that is left below.
+    cleared: u64,
+    /// Numbers of mapped files in the process.
+    mapped: BTreeMap<u32, i32>,
+    /// The address space is its maker's.
+    borrows_memory: bool,
 }
 
 /// Seizes a process that was just made. Whoever dumps everything that it sees may have been quicker: it lets go again soon.
@@ -67,7 +61,7 @@ fn seize(pid: Pid) -> Result<Running> {
     loop {
         match ptrace::seize(pid, ptrace::options::EXITKILL | ptrace::options::SYSGOOD) {
             Err(error) if error.kind() == Kind::System(libc::EPERM) && Instant::now() < deadline => {
-                std::thread::sleep(std::time::Duration::from_millis(1));
+                std::thread::sleep(Duration::from_millis(1));
             }
             done => return done,
         }
@@ -75,15 +69,13 @@ fn seize(pid: Pid) -> Result<Running> {
 }
 
 impl Made {
-    /// An empty process with the vDSO in its place and nothing else but the stub.
-    pub fn create(process: &Process, vdso: &Vdso, hole: RemotePtr) -> Result<Self> {
-        let pid = process.pid;
+    /// A process of our own, a child of the calling thread, with the vDSO in its place and nothing else but the stub; it leads a session.
+    pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, brood: &mut Brood) -> Result<Self> {
         clone::spawn(pid)?;
-        let guard = Unborn(pid);
-        let running = seize(pid)?;
-        let stopped = running.wait_or_release(Instant::now() + PATIENCE)?;
+        brood.add(pid);
+        let stopped = seize(pid)?.wait_or_release(Instant::now() + PATIENCE)?;
         let maps = proc::maps(pid)?;
-        let mem = crate::sys::memory::MemFile::open(pid)?;
+        let mem = MemFile::open(pid)?;
         let (code, syscall, _) = vdso::code(&maps, &mem, pid)?;
         let here = Vdso::look(pid, &maps, &code);
         // One half for the stub, the other to park the vDSO; the half that the vDSO is in now, if any, is for neither at first.
@@ -93,148 +85,152 @@ impl Made {
             ((low, false), (high, false)) => (low, high),
             _ => return Err(Error::os(format_args!("pid {pid}: the vDSO lies in the way at {hole}"), libc::EAGAIN)),
         };
-        let mut leader = Owned::inject(stopped, syscall, scratch, pid)?;
+        let leader = Owned::inject(stopped, syscall, scratch, pid)?;
+        Self::dress(pid, leader, Empty { here, syscall, hole, aside }, vdso, |calls| {
+            calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
+        })
+    }
+
+    /// An empty process out of one that is the copy of another.
+    fn dress(
+        pid: Pid,
+        leader: Owned,
+        empty: Empty,
+        vdso: Option<&Vdso>,
+        and: impl FnOnce(&mut Checked),
+    ) -> Result<Self> {
+        let Empty { here, syscall, hole, aside } = empty;
+        let mut leader = leader;
+        let scratch = leader.scratch();
         let mut calls = Checked::new(scratch);
         calls.call(libc::SYS_close_range, [0, u64::from(u32::MAX), 0], format!("pid {pid}: closing descriptors"));
+        and(&mut calls);
+        let vdso = vdso.unwrap_or(&here);
         let mut from = 0;
-        let keep =
-            here.parts.iter().map(|(_, start, end)| (*start, *end)).chain([(scratch.0, scratch.0 + SCRATCH_LEN)]);
-        let mut keep: Vec<(u64, u64)> = keep.collect();
-        keep.sort_unstable();
-        keep.push((TASK_SIZE, TASK_SIZE));
-        for (start, end) in keep {
+        for (start, end) in untouchable(&here, scratch).into_iter().chain([(TASK_SIZE, TASK_SIZE)]) {
             if start > from {
                 calls.call(libc::SYS_munmap, [from, start - from], format!("pid {pid}: emptying the address space"));
             }
             from = end;
         }
-        calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
         vdso.move_from(&here, aside, &mut calls)?;
         calls.flush(&mut leader)?;
-        let channel = Channel::open(&mut leader, pid)?;
-        if let Some(terminal) = process.terminal {
-            tree::take_terminal(pid, terminal, &channel, &mut leader)?;
-        }
+        let channel = Rc::new(Channel::open(&mut leader, pid)?);
         Ok(Self {
+            pid,
             syscall: vdso.moved(&here, syscall),
             leader,
+            threads: Vec::new(),
             channel,
-            hole,
-            vmas: Vec::new(),
-            mapped: BTreeMap::new(),
             calls,
-            _guard: guard,
+            vmas: Vec::new(),
+            hole,
+            aside,
+            vdso: vdso.clone(),
+            copied: Vec::new(),
+            cleared: 0,
+            mapped: BTreeMap::new(),
+            borrows_memory: false,
         })
     }
 
-    /// Gives the process its descriptors, each at its number.
-    pub fn place(&mut self, table: &Table, files: &dyn Files) -> Result<()> {
-        let pid = table.tid;
-        let ids: Vec<u32> = table.fds.iter().map(|(_, id, _)| *id).collect::<BTreeSet<_>>().into_iter().collect();
-        let fds = ids.iter().map(|id| files.fd(*id)).collect::<Result<Vec<RawFd>>>()?;
-        let received = self.channel.push(&mut self.leader, &fds)?;
-        let wanted: BTreeSet<i32> = table.fds.iter().map(|(number, ..)| *number).collect();
-        if wanted.len() != table.fds.len() || wanted.first().is_some_and(|first| *first < 0) {
-            return Err(Error::damaged(format!("pid {pid}: a descriptor number is negative or occurs twice")));
+    /// Forks this process as `process`, with CLONE_PARENT if `sibling`. `copied`: the mappings that come with it.
+    pub fn fork(
+        &mut self,
+        process: &Process,
+        vdso: Option<&Vdso>,
+        sibling: bool,
+        copied: Vec<Vma>,
+        brood: &mut Brood,
+    ) -> Result<Self> {
+        let pid = process.pid;
+        let flags = SHARES.iter().filter(|(share, ..)| process.shares(*share)).fold(0, |flags, (.., flag)| flags | flag);
+        let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, brood)?;
+        let (hole, aside, syscall) = (self.hole, self.aside, self.syscall);
+        let here = self.vdso.clone();
+        let borrows_memory = process.shares(Share::Vm);
+        if !borrows_memory && !process.inherits && vdso.is_some() && !process.shares(Share::Files) {
+            return Self::dress(pid, leader, Empty { here, syscall, hole, aside }, vdso, |_| {});
         }
-        // Numbers that nobody wants and that are not open: what stands in the way is moved there.
-        let open: BTreeSet<i32> = received.iter().copied().chain([self.channel.number()]).collect();
-        let mut spare = (0..).filter(|number| !wanted.contains(number) && !open.contains(number));
-        let calls = &mut self.calls;
-        let cloexec = libc::O_CLOEXEC as u64;
-        let mut out_of_the_way = |number: i32, calls: &mut Checked| -> i32 {
-            if !wanted.contains(&number) {
-                return number;
-            }
-            let to = spare.next().unwrap_or(i32::MAX);
-            let doing = format!("pid {pid} fd {number}: moving it to {to}");
-            calls.call(libc::SYS_dup3, [number as u64, to as u64, cloexec], doing);
-            calls.call(libc::SYS_close, [number as u64], format!("pid {pid} fd {number}: closing"));
-            to
+        let mut leader = leader;
+        let mut calls = Checked::new(leader.scratch());
+        let channel = if process.shares(Share::Files) {
+            Rc::clone(&self.channel)
+        } else {
+            let doing = format!("pid {pid}: closing descriptors");
+            calls.call(libc::SYS_close_range, [0, u64::from(u32::MAX), 0], doing);
+            calls.flush(&mut leader)?;
+            Rc::new(Channel::open(&mut leader, pid)?)
         };
-        self.channel.moved(out_of_the_way(self.channel.number(), calls));
-        let mut at = BTreeMap::new();
-        for (id, number) in ids.iter().zip(received) {
-            at.insert(*id, out_of_the_way(number, calls));
-            if calls.is_full(0) {
-                calls.flush(&mut self.leader)?;
+        let vdso = vdso.unwrap_or(&here);
+        let mut made = Self {
+            pid,
+            syscall: vdso.moved(&here, syscall),
+            leader,
+            threads: Vec::new(),
+            channel,
+            calls,
+            vmas: Vec::new(),
+            hole,
+            aside,
+            vdso: vdso.clone(),
+            copied,
+            cleared: 0,
+            mapped: BTreeMap::new(),
+            borrows_memory,
+        };
+        if !borrows_memory && vdso.parts != here.parts {
+            for (name, start, end) in &vdso.parts {
+                let doing = format!("pid {pid}: making room for {name}");
+                made.calls.call(libc::SYS_munmap, [*start, end.saturating_sub(*start)], doing);
             }
+            vdso.move_from(&here, aside, &mut made.calls)?;
+            made.calls.flush(&mut made.leader)?;
         }
-        for (number, id, close_on_exec) in &table.fds {
-            let from = at.get(id).copied().unwrap_or(-1);
-            let flags = if *close_on_exec { cloexec } else { 0 };
-            calls.call(libc::SYS_dup3, [from as u64, *number as u64, flags], format!("pid {pid} fd {number}: placing"));
-            if calls.is_full(0) {
-                calls.flush(&mut self.leader)?;
-            }
-        }
-        for number in at.into_values() {
-            calls.call(libc::SYS_close, [number as u64], format!("pid {pid} fd {number}: closing"));
-            if calls.is_full(0) {
-                calls.flush(&mut self.leader)?;
-            }
-        }
-        calls.flush(&mut self.leader)
+        Ok(made)
     }
 
-    /// Makes a mapping (its call waits in the batch until pages or the end need it).
-    pub fn map(&mut self, vma: Vma, files: &dyn Files) -> Result<()> {
-        let free_from = self.vmas.last().map_or(0, |last| last.end);
-        let hole = (self.hole.0, self.hole.0 + HOLE_LEN);
-        if vma.start < free_from || vma.start < hole.1 && hole.0 < vma.end {
-            return Err(Error::damaged(format!("mapping {:x}-{:x} overlaps", vma.start, vma.end)));
+    /// Makes a child (or a sibling) with one clone3(2) in the leader; stopped before its first instruction.
+    fn clone_as(
+        &mut self,
+        pid: Option<Pid>,
+        flags: i32,
+        exit_signal: i32,
+        sibling: bool,
+        brood: &mut Brood,
+    ) -> Result<Owned> {
+        let scratch = self.leader.scratch();
+        let mut batch = Batch::new(scratch);
+        let (flags, exit_signal) =
+            if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
+        clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
+        let answers = self.leader.run(batch)?;
+        if let Some(pid) = pid
+            && errno::errno(answers.raw(0)) == Some(libc::EEXIST)
+        {
+            return Err(Error::new(Kind::PidTaken, format!("pid {pid} is taken")));
         }
-        let fd = match vma.file {
-            None => None,
-            Some(id) => Some(match self.mapped.get(&id) {
-                Some(fd) => *fd,
-                None => {
-                    let pushed = self.channel.push(&mut self.leader, &[files.fd(id)?])?;
-                    let fd = pushed.first().copied().unwrap_or(-1);
-                    self.mapped.insert(id, fd);
-                    fd
-                }
-            }),
-        };
-        if self.calls.is_full(0) {
-            self.calls.flush(&mut self.leader)?;
-        }
-        vma.map(fd, &mut self.calls);
-        self.vmas.push(vma);
-        Ok(())
+        let told = || format!("pid {}: forking pid {}", self.pid, pid.unwrap_or(0));
+        let got = answers.get(0, told)? as Pid;
+        brood.add(got);
+        let stopped = Running::adopt(got).wait_or_release(Instant::now() + PATIENCE)?;
+        Owned::adopt(stopped, scratch, got, got)
     }
 
-    /// Every page is in: protections, advice, locks.
-    pub fn finish_memory(&mut self) -> Result<()> {
-        for number in std::mem::take(&mut self.mapped).into_values() {
-            self.calls.call(libc::SYS_close, [number as u64], "closing a mapped file");
-            if self.calls.is_full(0) {
-                self.calls.flush(&mut self.leader)?;
-            }
-        }
-        for vma in &self.vmas {
-            vma.finish(&mut self.calls);
-            if self.calls.is_full(0) {
-                self.calls.flush(&mut self.leader)?;
-            }
-        }
-        self.calls.flush(&mut self.leader)
+    /// Address ranges that must stay as they are until the end, ascending.
+    fn untouchable(&self) -> Vec<(u64, u64)> {
+        untouchable(&self.vdso, self.leader.scratch())
     }
 
     /// Makes the other threads, each stopped, under its old id.
-    pub fn threads(&mut self, process: &Process) -> Result<Vec<Owned>> {
-        let mut threads = Vec::new();
+    pub fn make_threads(&mut self, process: &Process) -> Result<()> {
         let scratch = self.leader.scratch();
-        for tids in process.threads[1..].chunks(256) {
+        for tids in process.threads.get(1..).unwrap_or_default().chunks(256) {
             let mut batch = Batch::new(scratch);
+            let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
+            let flags = flags | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_PTRACE;
             for tid in tids {
-                let set_tid = batch.put(&tid.to_le_bytes());
-                let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
-                let flags = flags | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_PTRACE;
-                // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, its size, cgroup.
-                let args = [flags as u64, 0, 0, 0, 0, 0, 0, 0, set_tid.0, 1, 0];
-                let args = batch.put(&args.map(u64::to_le_bytes).concat());
-                batch.call(libc::SYS_clone3, [args.0, 88]);
+                clone3(&mut batch, flags, 0, Some(*tid));
             }
             let answers = self.leader.run(batch)?;
             for (n, tid) in tids.iter().enumerate() {
@@ -244,38 +240,131 @@ impl Made {
                 }
                 answers.get(n, || format!("pid {}: creating task {tid}", process.pid))?;
                 let stopped = Running::adopt(*tid).wait_or_release(Instant::now() + PATIENCE)?;
-                threads.push(Owned::adopt(stopped, scratch, process.pid, *tid)?);
+                self.threads.push(Owned::adopt(stopped, scratch, process.pid, *tid)?);
             }
         }
-        Ok(threads)
+        Ok(())
     }
 
-    /// The channel is needed no more.
-    pub fn close_helpers(&mut self) -> Result<()> {
-        self.calls.call(libc::SYS_close, [self.channel.number() as u64], "closing the descriptor channel");
-        self.calls.flush(&mut self.leader)
+    /// A child with nothing of its own, to make another and end.
+    pub fn fork_helper(&mut self, brood: &mut Brood) -> Result<Self> {
+        let leader = self.clone_as(None, 0, libc::SIGCHLD, false, brood)?;
+        let pid = leader.task()?.tid();
+        Ok(Self {
+            pid,
+            syscall: self.syscall,
+            calls: Checked::new(leader.scratch()),
+            leader,
+            threads: Vec::new(),
+            channel: Rc::clone(&self.channel),
+            vmas: Vec::new(),
+            hole: self.hole,
+            aside: self.aside,
+            vdso: self.vdso.clone(),
+            copied: Vec::new(),
+            cleared: 0,
+            mapped: BTreeMap::new(),
+            borrows_memory: false,
+        })
     }
 
-    /// Takes the stub out and lets all threads go at once.
-    pub fn let_go(self, process: &Process, threads: Vec<Owned>, resume: Vec<Resume>) -> Result<()> {
-        let Self { mut leader, syscall, mut _guard, .. } = self;
-        let unmap = Call::new(libc::SYS_munmap, [leader.scratch().0, SCRATCH_LEN]);
-        let got = leader.call_at(syscall, &unmap)?;
-        errno::check(got, || format!("pid {}: taking the stub out", process.pid))?;
+    /// Whether its address space is another's.
+    pub fn borrows_memory(&self) -> bool {
+        self.borrows_memory
+    }
+
+    /// Stops it by job control as the image says, and lets it go, stopped.
+    pub fn stop_and_release(mut self, process: &Process, resume: Vec<Resume>) -> Result<()> {
+        let pid = self.pid;
+        let signal = process.stopped_by.unwrap_or(libc::SIGSTOP);
+        // Nobody can ask for the number any more, and SIGSTOP needs neither a disposition nor a group that is not orphaned.
+        let plain = process.stop_told || signal == libc::SIGSTOP;
+        if !plain {
+            let mut batch = Batch::new(self.leader.scratch());
+            let (old, default) = (batch.room(32), batch.put(&[0; 32]));
+            batch.call(libc::SYS_rt_sigaction, [signal as u64, default.0, old.0, 8]);
+            let answers = self.leader.run(batch)?;
+            answers.get(0, || format!("pid {pid}: default action of signal {signal}"))?;
+            let old = answers.bytes(old, 32).to_vec();
+            self.leader.stop_by(self.syscall, signal)?;
+            let mut batch = Batch::new(self.leader.scratch());
+            let old = batch.put(&old);
+            batch.call(libc::SYS_rt_sigaction, [signal as u64, old.0, 0, 8]);
+            self.leader.run(batch)?.get(0, || format!("pid {pid}: action of signal {signal}"))?;
+        }
+        let ready = self.release(resume)?;
+        if plain {
+            query::kill(pid, libc::SIGSTOP).map_err(|errno| Error::os(format!("pid {pid}: stopping it"), errno))?;
+        }
+        for task in ready {
+            task.detach();
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while proc::Stat::read(&format!("/proc/{pid}/stat"))?.state != 'T' {
+            if Instant::now() >= deadline {
+                return Err(Error::new(Kind::Busy, format!("pid {pid}: it does not stop")));
+            }
+            std::thread::sleep(Duration::from_micros(50));
+        }
+        Ok(())
+    }
+
+    /// A call in the leader; `doing` names it on failure.
+    pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: &str) -> Result<u64> {
+        let mut batch = Batch::new(self.leader.scratch());
+        batch.call(nr, args);
+        self.leader.run(batch)?.get(0, || format!("pid {}: {doing}", self.pid))
+    }
+
+    /// Takes the stub out and gives all threads their registers; they are still stopped.
+    pub fn release(self, resume: Vec<Resume>) -> Result<Vec<Stopped>> {
+        let pid = self.pid;
         let mut ready = Vec::new();
+        self.release_into(&mut ready, resume).inspect_err(|_| {
+            // Half of it may be gone already, and would run.
+            let _ = query::kill(pid, libc::SIGKILL);
+        })?;
+        Ok(ready)
+    }
+
+    fn release_into(self, ready: &mut Vec<Stopped>, resume: Vec<Resume>) -> Result<()> {
+        let Self { pid, mut leader, threads, syscall, borrows_memory, .. } = self;
+        if !borrows_memory {
+            let unmap = Call::new(libc::SYS_munmap, [leader.scratch().0, SCRATCH_LEN]);
+            let got = leader.call_at(syscall, &unmap)?;
+            errno::check(got, || format!("pid {pid}: taking the stub out"))?;
+        }
         for (owned, resume) in std::iter::once(leader).chain(threads).zip(resume) {
-            let regs = resume.regs.ok_or_else(|| Error::damaged(format!("pid {}: no registers", process.pid)))?;
+            let regs = resume.regs.ok_or_else(|| Error::damaged(format!("pid {pid}: no registers")))?;
             let task = owned.release(&regs, resume.mask)?;
             task.set_options(0)?;
             ready.push(task);
         }
-        if process.stopped_by.is_some() {
-            query::kill(process.pid, libc::SIGSTOP).map_err(|errno| Error::os("stopping it as it was", errno))?;
-        }
-        _guard.0 = 0;
-        for task in ready {
-            task.detach();
-        }
         Ok(())
     }
+}
+
+/// Where an empty process is.
+struct Empty {
+    here: Vdso,
+    syscall: RemotePtr,
+    hole: RemotePtr,
+    aside: RemotePtr,
+}
+
+fn untouchable(vdso: &Vdso, scratch: RemotePtr) -> Vec<(u64, u64)> {
+    let parts = vdso.parts.iter().map(|(_, start, end)| (*start, *end));
+    let mut all: Vec<(u64, u64)> = parts.chain([(scratch.0, scratch.0 + SCRATCH_LEN)]).collect();
+    all.sort_unstable();
+    all
+}
+
+/// Adds a clone3(2) call, with a chosen id if there is one.
+fn clone3(batch: &mut Batch, flags: i32, exit_signal: i32, pid: Option<Pid>) {
+    let set_tid = pid.map(|pid| batch.put(&pid.to_le_bytes()));
+    let (at, count) = set_tid.map_or((0, 0), |at| (at.0, 1));
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, its size, cgroup.
+    let args = [flags as u64, 0, 0, 0, exit_signal as u64, 0, 0, 0, at, count, 0];
+    let args = batch.put(&args.map(u64::to_le_bytes).concat());
+    batch.call(libc::SYS_clone3, [args.0, 88]);
 }

@@ -1,5 +1,5 @@
-//! An image being restored: records are gathered until a process is needed, which is then filled with files and memory,
-//! dressed in its attributes phase by phase, and let go.
+//! An image being restored: records are gathered until processes are needed, which are then filled with memory and files, dressed in
+//! their attributes phase by phase, and let go.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -10,11 +10,12 @@ use crate::file::object::{self, Anchor, Anchors};
 use crate::file::sharing::{TABLE, Table};
 use crate::file::{self, open_file};
 use crate::image::{Record, Tag};
+use crate::family::Family;
 use crate::made::{Made, TASK_SIZE};
 use crate::restore::Restored;
 use crate::sys::memory::RemotePtr;
 use crate::task::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
-use crate::task::tree::{self, Process, Tree};
+use crate::task::tree::{self, Process, Share, Tree};
 use crate::task::vdso::{self, Vdso};
 use crate::task::vma::{self, Vma};
 use crate::task::{self, mm};
@@ -26,12 +27,13 @@ pub struct Making {
     tree: Option<Tree>,
     /// Every thread of the tree.
     tasks: BTreeSet<Pid>,
-    vdso: Option<Vdso>,
+    vdsos: BTreeMap<Pid, Vdso>,
+    tables: BTreeMap<Pid, Table>,
     attributes: BTreeMap<(Pid, Tag), Record>,
     objects: Shared,
     files: OpenFiles,
     filling: Filling,
-    made: Option<Made>,
+    family: Option<Family>,
 }
 
 /// The objects that open files share, by id.
@@ -50,7 +52,7 @@ impl Anchors for Shared {
 enum Filling {
     Nothing,
     Object(u32),
-    Mapping,
+    Mapping(Pid),
 }
 
 /// The open files of the image, by id.
@@ -73,12 +75,13 @@ impl Making {
             begun,
             tree: None,
             tasks: BTreeSet::new(),
-            vdso: None,
+            vdsos: BTreeMap::new(),
+            tables: BTreeMap::new(),
             attributes: BTreeMap::new(),
             objects: Shared::default(),
             files: OpenFiles::default(),
             filling: Filling::Nothing,
-            made: None,
+            family: None,
         }
     }
 
@@ -91,7 +94,13 @@ impl Making {
                 self.tasks = tree.processes.iter().flat_map(|process| process.threads.iter().copied()).collect();
                 self.tree = Some(tree);
             }
-            vdso::TAG if self.vdso.is_none() => self.vdso = Some(record.body()?),
+            vdso::TAG => {
+                let vdso: Vdso = record.body()?;
+                let tid = vdso.tid;
+                if !self.tasks.contains(&tid) || self.vdsos.insert(tid, vdso).is_some() {
+                    return Err(Error::damaged(format!("record {} of task {tid} is not wanted", vdso::TAG)));
+                }
+            }
             tag if task::KINDS.iter().any(|kind| kind.tag() == tag) => {
                 let tid = tid_of(&record)?;
                 if !self.tasks.contains(&tid) {
@@ -117,18 +126,22 @@ impl Making {
             }
             TABLE => {
                 let table: Table = record.body()?;
-                self.begin()?;
-                if let Some(made) = &mut self.made {
-                    made.place(&table, &self.files)?;
+                let tid = table.tid;
+                if !self.tasks.contains(&tid) || self.tables.insert(tid, table).is_some() {
+                    return Err(Error::damaged(format!("record {TABLE} of task {tid} is not wanted")));
                 }
             }
             vma::TAG => {
                 let vma = Vma::parse(&record)?;
-                self.begin()?;
-                if let Some(made) = &mut self.made {
-                    made.map(vma, &self.files)?;
+                let pid = vma.tid;
+                if !self.tree()?.processes.iter().any(|process| process.pid == pid && !process.threads.is_empty()) {
+                    return Err(Error::damaged(format!("mapping of pid {pid}, which is not in the tree")));
                 }
-                self.filling = Filling::Mapping;
+                self.begin()?;
+                if let Some(family) = &mut self.family {
+                    family.make_until(pid, &self.vdsos)?.map(vma, &self.files)?;
+                }
+                self.filling = Filling::Mapping(pid);
             }
             _ if record.optional => {}
             tag => return Err(Error::damaged(format!("record {tag} is not known here, or not in its place"))),
@@ -138,9 +151,9 @@ impl Making {
 
     /// Pages of the mapping or object that came last.
     pub fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        let made = match (self.filling, &mut self.made) {
+        let made = match (self.filling, &mut self.family) {
             (Filling::Object(id), _) => return self.objects.anchor(id)?.fill(address, bytes),
-            (Filling::Mapping, Some(made)) => made,
+            (Filling::Mapping(pid), Some(family)) => family.of(pid)?,
             _ => return Err(Error::damaged("pages without a mapping")),
         };
         made.calls.flush(&mut made.leader)?;
@@ -152,78 +165,112 @@ impl Making {
         made.leader.mem().fill(RemotePtr(address), bytes)
     }
 
-    fn process(&self) -> Result<&Process> {
-        let first = self.tree.as_ref().and_then(|tree| tree.processes.first());
-        first.ok_or_else(|| Error::damaged("the image does not begin with its tree"))
+    fn tree(&self) -> Result<&Tree> {
+        self.tree.as_ref().ok_or_else(|| Error::damaged("the image does not begin with its tree"))
     }
 
-    /// Creates the process, once the records of its tasks are there.
+    /// Makes ready to create processes, once the records of their tasks are there.
     fn begin(&mut self) -> Result<()> {
-        if self.made.is_some() {
+        if self.family.is_some() {
             return Ok(());
         }
-        let process = self.process()?.clone();
-        let missing = |tag: &str| Error::damaged(format!("pid {}: record {tag} is missing", process.pid));
-        let vdso = self.vdso.clone().ok_or_else(|| missing("VDSO"))?;
-        let hole = mm::hole(self.attributes.get(&(process.pid, mm::TAG)).ok_or_else(|| missing("MMAP"))?)?;
+        let tree = self.tree()?.clone();
+        let root = tree.processes.first().map_or(0, |root| root.pid);
+        let record = self.attributes.get(&(root, mm::TAG));
+        let hole = mm::hole(record.ok_or_else(|| Error::damaged(format!("pid {root}: record MMAP is missing")))?)?;
         if !hole.0.is_multiple_of(4096) || hole.0 < 0x1_0000 || hole.0 > TASK_SIZE - HOLE_LEN {
-            return Err(Error::damaged(format!("pid {}: no room at {hole}", process.pid)));
+            return Err(Error::damaged(format!("pid {root}: no room at {hole}")));
         }
-        self.made = Some(Made::create(&process, &vdso, hole)?);
+        self.family = Some(Family::new(tree, hole));
         Ok(())
     }
 
-    /// The trailer is verified: dresses the process and lets it go.
+    /// The trailer is verified: dresses the processes and lets them go.
     pub fn finish(mut self, total: u64) -> Result<Restored> {
         self.begin()?;
-        let process = self.process()?.clone();
-        let Making { begun, attributes, files, objects, made, .. } = self;
-        let mut made = made.ok_or_else(|| Error::damaged("an image without a process"))?;
-        made.finish_memory()?;
+        let Making { begun, attributes, files, objects, tables, vdsos, family, .. } = self;
+        // Declared last, dropped first: it kills.
+        let mut family = family.ok_or_else(|| Error::damaged("an image without a process"))?;
+        family.make_rest(&vdsos)?;
+        let processes: Vec<Process> = family.tree().processes.clone();
+        family.arrange()?;
+        family.bury()?;
+        let alive = || processes.iter().filter(|process| !process.threads.is_empty());
+        for process in alive() {
+            let made = family.of(process.pid)?;
+            made.finish_memory()?;
+            made.make_threads(process)?;
+        }
         for (anchor, kind, record) in objects.0.values() {
             kind.finish(record, anchor)?;
         }
-        let mut threads = made.threads(&process)?;
-        let mut last = Vec::new();
+        for process in alive().filter(|process| !process.shares(Share::Files)) {
+            let table = tables.get(&process.pid);
+            let table = table.ok_or_else(|| Error::damaged(format!("pid {}: record {TABLE} is missing", process.pid)))?;
+            family.of(process.pid)?.place(table, &files)?;
+        }
+        let mut resume: BTreeMap<Pid, Vec<Resume>> = BTreeMap::new();
         for phase in PHASES {
-            if phase == Phase::Resume {
-                made.close_helpers()?;
-            }
-            for at in 0..process.threads.len() {
-                let tid = process.threads[at];
-                let owned = if at == 0 { &mut made.leader } else { &mut threads[at - 1] };
-                let mut resume = Resume::default();
-                let mut batch = Checked::new(owned.scratch());
-                let mut make = Make {
-                    pid: process.pid,
-                    tid,
-                    owned,
-                    files: &files,
-                    channel: &made.channel,
-                    syscall: made.syscall,
-                    batch: &mut batch,
-                    resume: &mut resume,
-                };
-                for kind in task::KINDS.iter().filter(|kind| kind.phase() == phase) {
-                    if at != 0 && kind.scope() == Scope::Process {
-                        continue;
-                    }
-                    let record = attributes.get(&(tid, kind.tag()));
-                    let record = record.ok_or_else(|| {
-                        Error::damaged(format!("pid {} task {tid}: record {} is missing", process.pid, kind.tag()))
-                    })?;
-                    kind.restore(record, &mut make)?;
-                    if make.batch.is_full(16 << 10) {
-                        make.flush()?;
-                    }
+            for process in alive() {
+                let made = family.of(process.pid)?;
+                if phase == Phase::Resume && !process.shares(Share::Files) {
+                    made.close_helpers()?;
                 }
-                make.flush()?;
-                if phase == Phase::Resume {
-                    last.push(resume);
-                }
+                let last = dress(made, process, phase, &attributes, &files)?;
+                resume.entry(process.pid).or_default().extend(last);
             }
         }
-        made.let_go(&process, threads, last)?;
-        Ok(Restored { root: process.pid, pids: vec![process.pid], bytes: total, elapsed: begun.elapsed() })
+        family.verify()?;
+        family.let_go(resume)?;
+        let pids: Vec<Pid> = processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
+        Ok(Restored { root: pids.first().copied().unwrap_or(0), pids, bytes: total, elapsed: begun.elapsed() })
     }
+}
+
+/// One phase of one process; how its threads go on, in the last.
+fn dress(
+    made: &mut Made,
+    process: &Process,
+    phase: Phase,
+    attributes: &BTreeMap<(Pid, Tag), Record>,
+    files: &OpenFiles,
+) -> Result<Vec<Resume>> {
+    let mut last = Vec::new();
+    let Made { leader, threads, channel, syscall, .. } = made;
+    for (at, tid) in process.threads.iter().copied().enumerate() {
+        let owned = match at {
+            0 => &mut *leader,
+            _ => threads.get_mut(at - 1).ok_or_else(|| Error::damaged(format!("task {tid} was not made")))?,
+        };
+        let mut resume = Resume::default();
+        let mut batch = Checked::new(owned.scratch());
+        let mut make = Make {
+            pid: process.pid,
+            tid,
+            owned,
+            files,
+            channel,
+            syscall: *syscall,
+            batch: &mut batch,
+            resume: &mut resume,
+        };
+        for kind in task::KINDS.iter().filter(|kind| kind.phase() == phase) {
+            if at != 0 && kind.scope() == Scope::Process {
+                continue;
+            }
+            let record = attributes.get(&(tid, kind.tag()));
+            let record = record.ok_or_else(|| {
+                Error::damaged(format!("pid {} task {tid}: record {} is missing", process.pid, kind.tag()))
+            })?;
+            kind.restore(record, &mut make)?;
+            if make.batch.is_full(16 << 10) {
+                make.flush()?;
+            }
+        }
+        make.flush()?;
+        if phase == Phase::Resume {
+            last.push(resume);
+        }
+    }
+    Ok(last)
 }

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::child::{self, Child};
-use crate::door::{Door, Premise};
-use crate::dump::{self, Looked};
-use crate::freeze::{self, Frozen};
-use crate::image::{Layout, LayoutBuilder};
-use crate::pages::{Source, Sources};
+use crate::door::{self, Door, Premise};
+use crate::dump::{self, Looked, LookedProcess};
+use crate::file::sharing::Collector;
+use crate::freeze::{self, Frozen, FrozenProcess};
+use crate::heritage;
+use crate::image::{Layout, LayoutBuilder, Record};
+use crate::kin;
+use crate::pages::{Kept, Source, Sources};
 use crate::stream::{Piece, Stream};
 use crate::sys::memory::MemFile;
 use crate::sys::remote::Injected;
 use crate::task::asleep::Timers;
+use crate::task::tree::{self, Share};
 use crate::tracer::{Lease, Options, ended};
-use crate::view::{View, VmaView};
-use crate::{Context, Pid, Result};
+use crate::view::{View, ViewedVma, VmaView};
+use crate::{Context, Error, Pid, Result};
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
@@ -92,80 +96,162 @@ impl Snapshot {
 
 /// What a snapshot is read from.
 pub enum Held {
-    /// A copy-on-write child; the tree goes on.
-    Child(Child),
-    /// The stopped tree itself.
-    Tree(Frozen),
+    /// Copy-on-write children; the tree goes on.
+    Children(Children),
+    /// The stopped tree itself, and children that are of no use.
+    Tree(Frozen, Children),
+}
+
+/// Copy-on-write children.
+#[derive(Default)]
+pub struct Children(Vec<Child>);
+
+impl Children {
+    /// Kills all of them, then has each reaped by its parent, which must go on by now.
+    pub fn end(mut self) {
+        self.0.iter_mut().for_each(Child::kill);
+        self.0.into_iter().for_each(Child::end);
+    }
 }
 
 /// Freezes, looks, forks, thaws.
 pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
+    let pids = freeze::tree(root)?;
     // A process that cannot be looked at now is told of once it is stopped.
-    let premise = Premise::find(root).ok();
-    let timers = Timers::before(&[root]);
+    let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
+    let timers = Timers::before(&pids);
     let mut frozen = freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref())?;
-    dump::refuse_what_is_not_supported(&frozen)?;
     let timers = timers.gone();
-    let door = Door::open(root, premise)?;
-    let locked = dump::locked_flags(root)?;
-    let (mut looked, mut unused) = (None, None);
-    let forked = inside(&mut frozen, &door, |injected, process| {
-        let mut seen = dump::look(process, &door, injected, &timers)?;
-        child::reap_left_behind(injected, &freeze::left_behind(root))?;
-        let child = child::fork(injected, root).and_then(|child| {
-            let kept = dump::keep_what_fork_drops(&mut seen, &door, child.pid());
-            match kept {
-                Ok(kept) => Ok((child, kept)),
-                // Its parent is stopped by ourselves: it is reaped once that goes on.
-                Err(error) => {
-                    unused = Some(child);
-                    Err(error)
-                }
-            }
-        });
-        looked = Some(seen);
-        Ok(child)
-    })?;
-    let mut looked = looked.ok_or_else(|| ended(root))?;
+    let mut forks = Forks { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: dump::KEPT_MOST };
+    let seen = see(&mut frozen, premises, &timers, Some(&mut forks));
     let stopped = frozen.since.elapsed();
-    let (held, kept, source) = match forked {
-        Ok((child, kept)) => {
+    let (seen, failure) = match (seen, forks.failure.take()) {
+        (Ok(seen), failure) => (seen, failure),
+        (Err(error), _) => {
             drop(frozen);
-            let source = child.pid();
-            (Held::Child(child), kept, source)
-        }
-        Err(error) => {
-            log::info!("pid {root}: no copy-on-write child ({error}); it stays stopped while it is read");
-            (Held::Tree(frozen), Default::default(), root)
+            forks.children.end();
+            return Err(error);
         }
     };
-    let made = (|| {
-        let sets = dump::complete(&mut looked, source, &kept, locked.as_ref())?;
-        let mut sources = vec![Source::Memory(MemFile::open(source)?, std::mem::take(&mut looked.rseq))];
-        let mut places = BTreeMap::new();
-        for (start, kept) in kept {
-            places.insert(start, sources.len());
-            sources.push(Source::Kept(kept));
+    let held = match failure {
+        None => {
+            drop(frozen);
+            Held::Children(forks.children)
         }
-        assemble(root, looked, sets, sources, &places, stopped)
-    })();
-    match (made, held) {
-        (Ok(instant), held) => Ok((instant, held)),
-        (Err(error), Held::Child(child)) => {
-            child.end(root);
+        Some(error) => {
+            log::info!("pid {root}: no copy-on-write child ({error}); it stays stopped while it is read");
+            forks.kept.clear();
+            Held::Tree(frozen, forks.children)
+        }
+    };
+    let source = |pid: Pid| match &held {
+        Held::Children(children) => {
+            children.0.iter().find(|child| child.parent() == pid).map_or(pid, |child| child.pid())
+        }
+        Held::Tree(..) => pid,
+    };
+    match tell(root, seen, source, forks.kept, stopped) {
+        Ok(instant) => Ok((instant, held)),
+        Err(error) => {
+            held.let_go();
             Err(error)
         }
-        (Err(error), Held::Tree(_)) => Err(error),
     }
 }
 
-/// Runs `work` with the stub injected into the root process; takes it out again whatever comes.
-fn inside<T>(
+impl Held {
+    /// Everybody goes on, and no child is left.
+    pub fn let_go(self) {
+        match self {
+            Held::Children(children) => children.end(),
+            Held::Tree(frozen, children) => {
+                drop(frozen);
+                children.end();
+            }
+        }
+    }
+}
+
+/// What is made while the tree is stopped.
+struct Forks {
+    children: Children,
+    /// By process and start of the mapping.
+    kept: BTreeMap<(Pid, u64), Kept>,
+    /// Why there cannot be a child of each.
+    failure: Option<Error>,
+    budget: u64,
+}
+
+impl Forks {
+    fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut LookedProcess, door: &Door) -> Result<()> {
+        let child = child::fork(injected, seen.pid)?;
+        let pid = child.pid();
+        // It has to be reaped, whatever becomes of it.
+        self.children.0.push(child);
+        let kept = dump::keep_what_fork_drops(seen, door, pid, &mut self.budget)?;
+        self.kept.extend(kept.into_iter().map(|(start, kept)| ((seen.pid, start), kept)));
+        Ok(())
+    }
+}
+
+/// What was seen of a stopped tree.
+struct Seen {
+    looked: Looked,
+    files: Collector,
+    /// Flags of mappings of processes that have memory locked: a child of fork does not inherit that.
+    locked: BTreeMap<Pid, dump::Flags>,
+}
+
+/// Looks at everybody in a stopped tree, and forks everybody, if it is to go on.
+fn see(
     frozen: &mut Frozen,
+    mut premises: BTreeMap<Pid, Premise>,
+    timers: &Timers,
+    mut forks: Option<&mut Forks>,
+) -> Result<Seen> {
+    dump::refuse_what_is_not_supported(frozen)?;
+    let mut tree = kin::look(frozen)?;
+    let taken = SystemTime::now();
+    let mut doors = BTreeMap::new();
+    let mut locked = BTreeMap::new();
+    for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
+        let pid = process.pid;
+        doors.insert(pid, Door::open(pid, premises.remove(&pid))?);
+        locked.extend(dump::locked_flags(pid)?.map(|flags| (pid, flags)));
+    }
+    let hole = door::share_hole(doors.values_mut())?;
+    let files = Collector::default();
+    let (mut processes, mut tables) = (Vec::new(), Vec::new());
+    for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
+        let pid = process.pid;
+        let door = &doors[&pid];
+        let shares = |what: Share| tree.processes.iter().any(|it| it.pid == pid && it.shares(what));
+        let (has_memory, has_files) = (!shares(Share::Vm), !shares(Share::Files));
+        let mut looking = dump::Looking { tree: &mut tree, files: &files, timers, hole };
+        let looked = inside(process, door, |injected, process| {
+            let mut looked = looking.process(process, door, injected)?;
+            if let Some(forks) = forks.as_deref_mut() {
+                child::reap_left_behind(injected, &freeze::left_behind(pid))?;
+                if has_memory && forks.failure.is_none() {
+                    forks.failure = forks.fork(injected, &mut looked, door).err();
+                }
+            }
+            Ok(looked)
+        })?;
+        processes.push(looked);
+        if has_files {
+            tables.push(files.table(pid)?);
+        }
+    }
+    Ok(Seen { looked: Looked { tree, processes, tables, taken }, files, locked })
+}
+
+/// Runs `work` with the stub injected into a process; takes it out again whatever comes.
+fn inside<T>(
+    process: &mut FrozenProcess,
     door: &Door,
-    work: impl FnOnce(&mut Injected<'_>, &mut freeze::FrozenProcess) -> Result<T>,
+    work: impl FnOnce(&mut Injected<'_>, &mut FrozenProcess) -> Result<T>,
 ) -> Result<T> {
-    let process = frozen.processes.first_mut().ok_or_else(|| ended(0))?;
     let pid = process.pid;
     if process.threads.is_empty() {
         return Err(ended(pid));
@@ -179,39 +265,65 @@ fn inside<T>(
     result
 }
 
-/// Records and page sets -> a layout in which every offset is known.
-fn assemble(
+/// Page sets, records -> a layout in which every offset is known. `source`: whose memory is read for a process.
+fn tell(
     root: Pid,
-    looked: Looked,
-    sets: Vec<crate::image::PageRuns>,
-    mut sources: Vec<Source>,
-    places: &BTreeMap<u64, usize>,
+    seen: Seen,
+    source: impl Fn(Pid) -> Pid,
+    kept: BTreeMap<(Pid, u64), Kept>,
     stopped: Duration,
 ) -> Result<Instant> {
-    let mut builder = LayoutBuilder::new(dump::epoch_ns(looked.taken));
-    for record in looked.records {
-        builder.record(record)?;
+    let Seen { mut looked, files, locked } = seen;
+    let mut memory = Vec::new();
+    for process in &mut looked.processes {
+        let kept = |start: u64| kept.get(&(process.pid, start)).map(Kept::runs);
+        memory.push(dump::complete(&mut process.mappings, source(process.pid), kept, locked.get(&process.pid))?);
     }
-    for (record, contents) in looked.objects {
+    let inherited = heritage::find(&mut looked, &mut memory, &source)?;
+    let mut builder = LayoutBuilder::new(dump::epoch_ns(looked.taken));
+    builder.record(Record::new(tree::TAG, &looked.tree)?)?;
+    let (mut sources, mut places) = (Vec::new(), BTreeMap::new());
+    let mut own = BTreeMap::new();
+    for process in &mut looked.processes {
+        for record in std::mem::take(&mut process.records) {
+            builder.record(record)?;
+        }
+        own.insert(process.pid, sources.len());
+        sources.push(Source::Memory(MemFile::open(source(process.pid))?, std::mem::take(&mut process.rseq)));
+    }
+    for (key, kept) in kept {
+        places.insert(key, sources.len());
+        sources.push(Source::Kept(kept));
+    }
+    let (objects, descriptions) = files.into_records();
+    for (record, contents) in objects {
         builder.record(record)?;
         if let Some(contents) = contents {
             builder.pages(sources.len(), contents.runs);
             sources.push(Source::File(contents.file.into()));
         }
     }
-    for record in looked.files {
+    for record in descriptions.into_iter().chain(looked.tables) {
         builder.record(record)?;
     }
-    for ((_, vma), runs) in looked.mappings.iter().zip(sets) {
-        builder.record(vma.record()?)?;
-        builder.pages(places.get(&vma.start).copied().unwrap_or(0), runs);
+    let mut views = BTreeMap::new();
+    for ((process, sets), mut inherited) in looked.processes.into_iter().zip(memory).zip(inherited) {
+        let pid = process.pid;
+        let mut vmas = Vec::new();
+        for ((mapping, vma), runs) in process.mappings.into_iter().zip(sets) {
+            let place = places.get(&(pid, vma.start)).or_else(|| own.get(&pid)).copied().unwrap_or_default();
+            let inherited = inherited.remove(&vma.start);
+            builder.record(vma.record(inherited.as_ref().map(|inherited| &inherited.only))?)?;
+            vmas.push(ViewedVma { mapping, source: place, runs: inherited.map_or_else(|| runs.clone(), |it| it.all) });
+            builder.pages(place, runs);
+        }
+        views.insert(pid, vmas);
     }
     let layout = Arc::new(builder.finish()?);
     let sources = Arc::new(Sources(sources));
-    let mappings = looked.mappings.into_iter().map(|(mapping, vma)| (mapping, vma.pages)).collect();
     Ok(Instant {
         stream: Stream::new(Arc::clone(&layout), Arc::clone(&sources) as _),
-        view: View::new(root, Arc::clone(&layout), sources, mappings, looked.taken, stopped),
+        view: View::new(root, Arc::clone(&layout), sources, views, looked.taken, stopped),
         layout,
         taken: looked.taken,
         stopped,
@@ -220,11 +332,7 @@ fn assemble(
 
 /// A snapshot of a tree that is stopped anyway: read from the tree itself.
 pub fn take_of_held(root: Pid, frozen: &mut Frozen, timers: &Timers) -> Result<Instant> {
-    dump::refuse_what_is_not_supported(frozen)?;
-    let door = Door::open(root, None)?;
-    let mut looked = inside(frozen, &door, |injected, process| dump::look(process, &door, injected, timers))?;
-    let sets = dump::complete(&mut looked, root, &Default::default(), None)?;
-    let sources = vec![Source::Memory(MemFile::open(root)?, std::mem::take(&mut looked.rseq))];
+    let seen = see(frozen, BTreeMap::new(), timers, None)?;
     let stopped = frozen.since.elapsed();
-    assemble(root, looked, sets, sources, &Default::default(), stopped)
+    tell(root, seen, |pid| pid, BTreeMap::new(), stopped)
 }

@@ -158,16 +158,12 @@ fn session(root: Pid, options: &Options, answer: &Sender<Result<Snapshot>>) {
         Err(error) => {
             let _ = answer.send(Err(error));
         }
-        Ok((instant, source)) => {
+        Ok((instant, mut source)) => {
             let (release, inbox) = unbounded();
             let _ = answer.send(Ok(Snapshot::new(instant, Lease(release))));
-            let released = match source {
-                Held::Child(child) => {
-                    let released = inbox.recv().ok();
-                    child.end(root);
-                    released
-                }
-                Held::Tree(mut frozen) => loop {
+            let released = match &mut source {
+                Held::Children(_) => inbox.recv().ok(),
+                Held::Tree(frozen, _) => loop {
                     match inbox.recv_timeout(ROUNDS) {
                         Err(error) if error.is_timeout() => {
                             frozen.bury_the_dead();
@@ -176,6 +172,7 @@ fn session(root: Pid, options: &Options, answer: &Sender<Result<Snapshot>>) {
                     }
                 },
             };
+            source.let_go();
             if let Some(Release(done)) = released {
                 let _ = done.send(());
             }
@@ -188,7 +185,7 @@ const ROUNDS: Duration = Duration::from_millis(20);
 
 /// The life of a tree held by `freeze`.
 fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Sender<Result<()>>) {
-    let timers = Timers::before(&[root]);
+    let timers = Timers::before(&freeze::tree(root).unwrap_or_default());
     let mut frozen = match freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref()) {
         Ok(frozen) => frozen,
         Err(error) => {

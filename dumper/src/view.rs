@@ -1,5 +1,6 @@
 //! A snapshot by process: what `info.json`, `maps` and `vmas/` show of it.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -10,7 +11,6 @@ use crate::image::{Layout, PageRuns, PageSource};
 use crate::pages::Sources;
 use crate::sys::memory::PAGE;
 use crate::sys::proc::Mapping;
-use crate::task::vma;
 use crate::{Error, Kind, Pid, Result};
 
 /// One mapping of a snapshot.
@@ -24,39 +24,47 @@ pub struct VmaView {
     pub stored: u64,
 }
 
+/// One mapping, and where its pages are.
+pub struct ViewedVma {
+    /// As the process has it.
+    pub mapping: Mapping,
+    /// The source of its pages.
+    pub source: usize,
+    /// All pages of its own, also those that the image stores with its maker.
+    pub runs: PageRuns,
+}
+
 /// The processes of one snapshot.
 pub struct View {
     root: Pid,
     layout: Arc<Layout>,
     sources: Arc<Sources>,
-    mappings: Vec<(Mapping, u64)>,
+    processes: BTreeMap<Pid, Vec<ViewedVma>>,
     taken: SystemTime,
     stopped: Duration,
 }
 
 impl View {
-    /// `mappings`: each with the number of its pages in the image.
+    /// `processes`: the mappings of each, ascending.
     pub fn new(
         root: Pid,
         layout: Arc<Layout>,
         sources: Arc<Sources>,
-        mappings: Vec<(Mapping, u64)>,
+        processes: BTreeMap<Pid, Vec<ViewedVma>>,
         taken: SystemTime,
         stopped: Duration,
     ) -> Self {
-        Self { root, layout, sources, mappings, taken, stopped }
+        Self { root, layout, sources, processes, taken, stopped }
     }
 
-    fn of(&self, pid: Pid) -> Result<()> {
-        if pid == self.root {
-            return Ok(());
-        }
-        Err(Error::new(Kind::NoProcess, format!("pid {pid} is not in the snapshot of pid {}", self.root)))
+    fn of(&self, pid: Pid) -> Result<&[ViewedVma]> {
+        let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the snapshot of pid {}", self.root));
+        self.processes.get(&pid).map(Vec::as_slice).ok_or_else(gone)
     }
 
     /// See [`crate::Snapshot::info_json`].
     pub fn info_json(&self, pid: Pid) -> Result<String> {
-        self.of(pid)?;
+        let vmas = self.of(pid)?;
         let mut records = Map::new();
         for record in self.layout.records() {
             let body: Value = serde_json::from_slice(record.json)
@@ -72,7 +80,7 @@ impl View {
             "taken_ns": since.as_nanos() as u64,
             "stopped_us": self.stopped.as_micros() as u64,
             "image_bytes": self.layout.len(),
-            "stored_pages": self.mappings.iter().map(|(_, pages)| pages).sum::<u64>(),
+            "stored_pages": vmas.iter().map(|vma| vma.runs.pages()).sum::<u64>(),
             "records": records,
         });
         Ok(format!("{info:#}\n"))
@@ -80,9 +88,8 @@ impl View {
 
     /// See [`crate::Snapshot::maps`].
     pub fn maps(&self, pid: Pid) -> Result<String> {
-        self.of(pid)?;
         let mut text = String::new();
-        for (mapping, pages) in &self.mappings {
+        for ViewedVma { mapping, runs, .. } in self.of(pid)? {
             let bit = |prot: i32, letter: char| if mapping.prot & prot != 0 { letter } else { '-' };
             // Writing into a String cannot fail.
             let _ = writeln!(
@@ -98,7 +105,7 @@ impl View {
                 libc::major(mapping.dev),
                 libc::minor(mapping.dev),
                 mapping.ino,
-                pages * PAGE,
+                runs.pages() * PAGE,
                 String::from_utf8_lossy(&mapping.name),
             );
         }
@@ -107,32 +114,23 @@ impl View {
 
     /// See [`crate::Snapshot::vmas`].
     pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
-        self.of(pid)?;
-        let view = |(mapping, pages): &(Mapping, u64)| VmaView {
-            start: mapping.start,
-            end: mapping.end,
-            stored: pages * PAGE,
+        let view = |vma: &ViewedVma| VmaView {
+            start: vma.mapping.start,
+            end: vma.mapping.end,
+            stored: vma.runs.pages() * PAGE,
         };
-        Ok(self.mappings.iter().map(view).collect())
+        Ok(self.of(pid)?.iter().map(view).collect())
     }
 
-    /// The mapping that starts at `start`, its page source and its page set.
-    fn mapping(&self, pid: Pid, start: u64) -> Result<(&Mapping, usize, &PageRuns)> {
-        self.of(pid)?;
-        let vmas = self.layout.records().filter(|record| record.tag == vma::TAG);
-        let mut page_lists = vmas.filter_map(|record| record.pages);
-        for (mapping, _) in &self.mappings {
-            let Some((source, runs)) = page_lists.next() else { break };
-            if mapping.start == start {
-                return Ok((mapping, source, runs));
-            }
-        }
-        Err(Error::new(Kind::NotFound, format!("pid {pid} has no mapping at {start:x}")))
+    /// The mapping that starts at `start`.
+    fn mapping(&self, pid: Pid, start: u64) -> Result<&ViewedVma> {
+        let found = self.of(pid)?.iter().find(|vma| vma.mapping.start == start);
+        found.ok_or_else(|| Error::new(Kind::NotFound, format!("pid {pid} has no mapping at {start:x}")))
     }
 
     /// See [`crate::Snapshot::read_vma`].
     pub fn read(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let (mapping, source, runs) = self.mapping(pid, start)?;
+        let ViewedVma { mapping, source, runs } = self.mapping(pid, start)?;
         let len = mapping.end - mapping.start;
         let wanted = (buf.len() as u64).min(len.saturating_sub(offset));
         let buf = &mut buf[..wanted as usize];
@@ -148,7 +146,7 @@ impl View {
             let base = start + offset;
             let part = &mut buf[(at - base) as usize..(upto - base) as usize];
             if stored {
-                self.sources.read(source, at, part)?;
+                self.sources.read(*source, at, part)?;
             } else {
                 part.fill(0);
             }
@@ -159,7 +157,7 @@ impl View {
 
     /// See [`crate::Snapshot::seek_vma`].
     pub fn seek(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
-        let (mapping, _, runs) = self.mapping(pid, start)?;
+        let ViewedVma { mapping, runs, .. } = self.mapping(pid, start)?;
         let len = mapping.end - mapping.start;
         if offset >= len {
             return Ok(None);

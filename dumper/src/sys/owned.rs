@@ -1,15 +1,19 @@
 //! A process of our own making, whose calls need no way home: if anything fails it dies.
 
+use std::time::{Duration, Instant};
+
 use super::batch::{Answers, Batch, Call, SCRATCH_LEN};
 use super::errno;
 use super::hijack::Hijacked;
 use super::memory::{MemFile, RemotePtr};
-use super::ptrace::{Regs, Stopped};
+use super::ptrace::{Regs, Stop, Stopped};
+use super::query;
 use super::remote::{run_batch, stub_regs};
 use super::stub;
-use crate::{Pid, Result};
+use crate::{Error, Kind, Pid, Result};
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A process of our own making, stopped and traced with EXITKILL: no way home is needed, its end is the undoing.
 pub struct Owned {
@@ -83,6 +87,73 @@ impl Owned {
     /// Makes one call at the instruction `at`, without the stub: the one that takes the stub away.
     pub fn call_at(&mut self, at: RemotePtr, call: &Call) -> Result<i64> {
         self.task.call_at(at, None, call)
+    }
+
+    /// Ends the process by exit_group(2) at the `syscall` instruction `at`; what wait(2) tells of it. Its parent has still to ask.
+    pub fn exit(mut self, at: RemotePtr, code: i32) -> Result<i32> {
+        let regs = self.call_regs(at, libc::SYS_exit_group, code as u64);
+        let task = self.take()?;
+        task.set_regs(&regs)?;
+        task.cont(0)?.forget();
+        self.ended()
+    }
+
+    /// Ends the process by a signal whose action is the default one.
+    pub fn die(mut self, at: RemotePtr, signal: i32) -> Result<i32> {
+        let task = self.deliver(at, signal)?;
+        if let Some(task) = task {
+            task.cont(signal)?.forget();
+        }
+        self.ended()
+    }
+
+    /// Has job control stop the process by `signal`, whose action is the default one; back when this thread has stopped.
+    pub fn stop_by(&mut self, at: RemotePtr, signal: i32) -> Result<()> {
+        let task = self.deliver(at, signal)?;
+        let gone = || Error::new(Kind::NoProcess, format!("task {} has ended", self.tid));
+        let stopped = task.ok_or_else(gone)?.cont(signal)?.wait_or_release(Instant::now() + PATIENCE)?;
+        let stop = stopped.stop();
+        stopped.set_sigmask(!(1 << (OWN_WAKE - 1)))?;
+        self.task.task = Some(stopped);
+        if stop == Stop::Group(signal) {
+            return Ok(());
+        }
+        let doing = format!("pid {}: it does not stop by signal {signal}: its group is orphaned", self.tgid);
+        Err(Error::os(doing, libc::EOPNOTSUPP))
+    }
+
+    /// Brings the task to where `signal` is about to be delivered to it; `None` if nobody can see that (SIGKILL).
+    fn deliver(&mut self, at: RemotePtr, signal: i32) -> Result<Option<Stopped>> {
+        let regs = self.call_regs(at, libc::SYS_pause, 0);
+        let task = self.take()?;
+        task.set_regs(&regs)?;
+        task.set_sigmask(!(1 << (signal - 1)))?;
+        let tid = self.tid;
+        query::kill(tid, signal).map_err(|errno| Error::os(format_args!("pid {tid}: sending signal {signal}"), errno))?;
+        if signal == libc::SIGKILL {
+            task.forget();
+            return Ok(None);
+        }
+        let stopped = task.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
+        if stopped.stop() != Stop::Signal(signal) {
+            return Err(Error::os(format_args!("pid {tid}: {:?} instead of signal {signal}", stopped.stop()), libc::EBUSY));
+        }
+        Ok(Some(stopped))
+    }
+
+    fn call_regs(&self, at: RemotePtr, nr: i64, argument: u64) -> Regs {
+        let mut regs = self.task.regs;
+        (regs.rip, regs.rax, regs.rdi, regs.orig_rax) = (at.0, nr as u64, argument, u64::MAX);
+        regs
+    }
+
+    fn take(&mut self) -> Result<Stopped> {
+        self.task.task.take().ok_or_else(|| Error::new(Kind::NoProcess, format!("task {} has ended", self.tid)))
+    }
+
+    fn ended(&self) -> Result<i32> {
+        query::wait_ended(self.tid, PATIENCE)
+            .map_err(|errno| Error::os(format_args!("pid {}: waiting for its end", self.tgid), errno))
     }
 
     /// Gives the task back with `regs` and `mask` installed.

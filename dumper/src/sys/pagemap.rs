@@ -2,8 +2,9 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
-use super::memory::RemotePtr;
+use super::memory::{PAGE, RemotePtr};
 use crate::{Error, Pid, Result};
 
 /// Page categories, include/uapi/linux/fs.h.
@@ -72,6 +73,20 @@ impl Pagemap {
         let path = format!("/proc/{pid}/pagemap");
         let file = File::open(&path).map_err(|error| Error::io(format_args!("opening {path}"), &error))?;
         Ok(Self { pid, file })
+    }
+
+    /// The page frame (or place in swap) of each of `pages` pages from `address` on; `None` where there is none, or where it may not be
+    /// known (without CAP_SYS_ADMIN).
+    pub fn frames(&self, address: RemotePtr, pages: u64) -> Result<Vec<Option<u64>>> {
+        const PRESENT_OR_SWAPPED: u64 = 3 << 62;
+        const FRAME: u64 = (1 << 55) - 1;
+        let mut bytes = vec![0; pages as usize * 8];
+        self.file.read_exact_at(&mut bytes, address.0 / PAGE * 8).map_err(|error| {
+            Error::io(format_args!("reading {pages} entries of /proc/{}/pagemap at {address}", self.pid), &error)
+        })?;
+        let entries = bytes.chunks_exact(8).map(|entry| u64::from_le_bytes(std::array::from_fn(|i| entry[i])));
+        let known = |entry: u64| entry & PRESENT_OR_SWAPPED != 0 && entry & FRAME != 0;
+        Ok(entries.map(|entry| known(entry).then_some(entry & (PRESENT_OR_SWAPPED | FRAME))).collect())
     }
 
     /// Calls `found(start, pages, is_guard)` for each run of wanted pages in `[start, end)`, ascending; stops after `max_pages`

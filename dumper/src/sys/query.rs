@@ -1,5 +1,6 @@
 //! System calls about another task that are neither ptrace nor descriptors.
 
+use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
 use crate::{Error, Pid, Result};
@@ -46,6 +47,33 @@ pub fn wait_ended(pid: Pid, patience: Duration) -> std::result::Result<i32, i32>
     }
 }
 
+/// As [`wait_ended`], of a child of any thread of this process.
+pub fn reap(pid: Pid, patience: Duration) -> std::result::Result<i32, i32> {
+    let begun = Instant::now();
+    loop {
+        let mut status = 0;
+        // SAFETY: `status` is a live local.
+        match unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
+            -1 => return Err(last()),
+            0 if begun.elapsed() >= patience => return Err(libc::ETIMEDOUT),
+            0 => std::thread::sleep(Duration::from_micros(100)),
+            _ if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => return Ok(status),
+            _ => {}
+        }
+    }
+}
+
+/// PR_SET_CHILD_SUBREAPER of this process; whether it was one.
+pub fn set_subreaper(on: bool) -> bool {
+    let mut was = 0_i32;
+    // SAFETY: `was` is a live local; the second call passes no memory.
+    unsafe {
+        libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut was, 0, 0, 0);
+        libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(on), 0, 0, 0);
+    }
+    was != 0
+}
+
 /// kill(2).
 pub fn kill(pid: Pid, signal: i32) -> std::result::Result<(), i32> {
     // SAFETY: no memory is passed.
@@ -65,17 +93,30 @@ pub fn robust_list(tid: Pid) -> Result<(u64, u64)> {
 pub enum Kcmp {
     /// Two descriptors: the same open file description?
     File = 0,
+    /// The address spaces.
+    Vm = 1,
     /// The descriptor tables.
     Files = 2,
     /// Root, cwd and umask.
     Fs = 3,
+    /// The signal actions.
+    Sighand = 4,
 }
 
 /// kcmp(2): whether both are the same kernel object.
 pub fn kcmp(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<bool> {
+    Ok(kcmp_order(a, b, what, in_a, in_b)? == Ordering::Equal)
+}
+
+/// kcmp(2): an order of kernel objects that stands still while they live; it says nothing else.
+pub fn kcmp_order(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<Ordering> {
     // SAFETY: no memory is passed.
-    let got = unsafe { libc::syscall(libc::SYS_kcmp, a, b, what as i32, in_a, in_b) };
-    if got == -1 { Err(Error::last_os(format_args!("kcmp {what:?} of {a} and {b}"))) } else { Ok(got == 0) }
+    match unsafe { libc::syscall(libc::SYS_kcmp, a, b, what as i32, in_a, in_b) } {
+        -1 => Err(Error::last_os(format_args!("kcmp {what:?} of {a} and {b}"))),
+        0 => Ok(Ordering::Equal),
+        1 => Ok(Ordering::Less),
+        _ => Ok(Ordering::Greater),
+    }
 }
 
 /// struct sched_attr, include/uapi/linux/sched/types.h, as of size 56.

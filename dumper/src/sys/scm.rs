@@ -17,7 +17,7 @@ const MOST: usize = 253;
 /// An open channel into one process.
 pub struct Channel {
     ours: OwnedFd,
-    theirs: i32,
+    theirs: std::cell::Cell<i32>,
     pid: Pid,
 }
 
@@ -36,7 +36,7 @@ impl Channel {
         let mut batch = Batch::new(process.scratch());
         batch.call(libc::SYS_close, [to_pull as u64]);
         process.run(batch)?;
-        Ok(Self { ours, theirs, pid })
+        Ok(Self { ours, theirs: theirs.into(), pid })
     }
 
     /// Pushes `fds`; the numbers that they have there, close-on-exec set.
@@ -62,7 +62,7 @@ impl Channel {
         let control = batch.room(control_len);
         let header = batch.put(&words(&[0, 0, iov.0, 1, control.0, control_len as u64, 0]));
         let flags = (libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT) as u64;
-        batch.call(libc::SYS_recvmsg, [self.theirs as u64, header.0, flags]);
+        batch.call(libc::SYS_recvmsg, [self.theirs.get() as u64, header.0, flags]);
         let answers = process.run(batch)?;
         answers.get(0, doing)?;
         let control = answers.bytes(control, control_len);
@@ -78,13 +78,13 @@ impl Channel {
     }
 
     /// The process's end has been moved to another number.
-    pub fn moved(&mut self, number: i32) {
-        self.theirs = number;
+    pub fn moved(&self, number: i32) {
+        self.theirs.set(number);
     }
 
     /// The channel's descriptor number in the process: to be closed last.
     pub fn number(&self) -> i32 {
-        self.theirs
+        self.theirs.get()
     }
 }
 

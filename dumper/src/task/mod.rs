@@ -5,6 +5,7 @@ pub mod attribute;
 mod creds;
 mod identity;
 mod limits;
+pub mod lineage;
 pub mod mm;
 mod paths;
 mod prctls;

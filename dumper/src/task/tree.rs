@@ -5,7 +5,9 @@ use std::os::fd::AsRawFd;
 use serde::{Deserialize, Serialize};
 
 use super::attribute::Checked;
+use super::lineage::Made;
 use crate::image::{Record, Tag};
+use crate::sys::query::Kcmp;
 use crate::sys::remote::Owned;
 use crate::sys::scm::Channel;
 use crate::{Error, Pid, Result};
@@ -16,7 +18,7 @@ pub const TAG: Tag = Tag(*b"TREE");
 /// The record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tree {
-    /// The root first, parents before children.
+    /// In the order of making: makers before those that they make.
     pub processes: Vec<Process>,
     /// The kernel that wrote it (uname -r): a vDSO fits only its own.
     pub kernel: String,
@@ -27,40 +29,117 @@ pub struct Tree {
 pub struct Process {
     /// Its id.
     pub pid: Pid,
-    /// Its parent's id; that of the root is not in the image.
+    /// Its parent's id; that of a root is not in the image.
     pub ppid: Pid,
     /// Its process group.
     pub pgid: Pid,
     /// Its session.
     pub sid: Pid,
-    /// Its threads, the leader first.
+    /// Its threads, the leader first; none if it has ended.
     pub threads: Vec<Pid>,
+    /// How it comes to be where it is.
+    #[serde(default)]
+    pub made: Made,
+    /// What its parent is sent when it ends, clone(2).
+    #[serde(default = "sigchld")]
+    pub exit_signal: i32,
+    /// What it shares with its maker.
+    #[serde(default)]
+    pub shares: Vec<Share>,
+    /// Some of its pages are its maker's, copy-on-write.
+    #[serde(default)]
+    pub inherits: bool,
+    /// It has ended and waits for its parent to ask.
+    #[serde(default)]
+    pub ended: Option<Ended>,
     /// Stopped by job control with this signal.
     pub stopped_by: Option<i32>,
+    /// Its parent has asked already, and knows that it stopped.
+    #[serde(default)]
+    pub stop_told: bool,
     /// The controlling terminal's device number, if it leads a session with one.
     pub terminal: Option<u32>,
 }
 
+fn sigchld() -> i32 {
+    libc::SIGCHLD
+}
+
+/// What a process can share with the one that made it, beside being its thread: CLONE_* of clone(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// The address space.
+    Vm,
+    /// Root, working directory, umask.
+    Fs,
+    /// The descriptor table.
+    Files,
+    /// Signal actions.
+    Sighand,
+}
+
+/// Every kind of sharing, with its flag of clone(2).
+pub const SHARES: [(Share, Kcmp, i32); 4] = [
+    (Share::Vm, Kcmp::Vm, libc::CLONE_VM),
+    (Share::Fs, Kcmp::Fs, libc::CLONE_FS),
+    (Share::Files, Kcmp::Files, libc::CLONE_FILES),
+    (Share::Sighand, Kcmp::Sighand, libc::CLONE_SIGHAND),
+];
+
+/// What is left of a process that has ended (a zombie).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// As wait(2) will tell it.
+    pub status: i32,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// Its real user.
+    pub uid: u32,
+    /// Its real group.
+    pub gid: u32,
+}
+
+impl Process {
+    /// Whether it shares this with its maker.
+    pub fn shares(&self, what: Share) -> bool {
+        self.shares.contains(&what)
+    }
+
+    /// Whether it is there only while others are made: it has no task of its own in the image.
+    pub fn is_ghost(&self) -> bool {
+        self.threads.is_empty() && self.ended.is_none()
+    }
+}
+
 impl Tree {
-    /// Reads the record and refuses what cannot be: no process, no leader, ids that are no ids or occur twice.
+    /// Reads the record and refuses what cannot be: no process, no leader, ids that are no ids or occur twice, a maker that comes later.
     pub fn parse(record: &Record) -> Result<Self> {
         let tree: Self = record.body()?;
         let mut seen = std::collections::BTreeSet::new();
         for process in &tree.processes {
-            if process.threads.first() != Some(&process.pid) {
-                return Err(Error::damaged(format!("process {} does not begin with its leader", process.pid)));
+            let pid = process.pid;
+            let leader = process.threads.first();
+            if leader.is_some_and(|leader| *leader != pid) || leader.is_some() && process.ended.is_some() {
+                return Err(Error::damaged(format!("process {pid} does not begin with its leader")));
             }
-            for tid in &process.threads {
+            if process.made.by != 0 && !seen.contains(&process.made.by) {
+                return Err(Error::damaged(format!("process {pid} comes before its maker {}", process.made.by)));
+            }
+            if (process.inherits || !process.shares.is_empty()) && process.made.by == 0 {
+                return Err(Error::damaged(format!("process {pid} shares with nobody")));
+            }
+            let others = process.threads.iter().skip(1);
+            for tid in others.chain([&pid]) {
                 if *tid < 1 || !seen.insert(*tid) {
                     return Err(Error::damaged(format!("task id {tid} is no id or occurs twice")));
                 }
             }
         }
-        match tree.processes.len() {
-            0 => Err(Error::damaged("an image without a process")),
-            1 => Ok(tree),
-            n => Err(Error::unsupported(format!("an image of {n} processes cannot be restored yet"))),
+        if tree.processes.first().is_none_or(|root| root.threads.is_empty()) {
+            return Err(Error::damaged("an image without a process"));
         }
+        Ok(tree)
     }
 }
 

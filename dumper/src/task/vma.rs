@@ -9,8 +9,10 @@ use std::os::unix::fs::PermissionsExt;
 use serde::{Deserialize, Serialize};
 
 use super::attribute::{Checked, FileIds};
-use crate::image::{Record, Tag};
+use crate::image::{PageRuns, Record, Tag};
+use crate::sys::memory::PAGE;
 use crate::sys::proc::Mapping;
+use crate::sys::remote::Owned;
 use crate::{Error, Pid, Result};
 
 /// The record's tag.
@@ -56,6 +58,9 @@ pub struct Vma {
     pub pages: u64,
     /// Guard pages (MADV_GUARD_INSTALL): address and number.
     pub guards: Vec<(u64, u64)>,
+    /// Pages that it has from whoever forked it: address and number, ascending. In the record's blob.
+    #[serde(skip)]
+    pub inherited: Vec<(u64, u64)>,
 }
 
 /// Mappings that the kernel makes by itself.
@@ -144,6 +149,7 @@ impl Vma {
             name,
             pages: 0,
             guards: Vec::new(),
+            inherited: Vec::new(),
         })
     }
 
@@ -180,15 +186,20 @@ impl Vma {
         !matches!(self.kind, Type::FileShm | Type::AnonShm) && !self.has("dp")
     }
 
-    /// The record that opens its list of pages.
-    pub fn record(&self) -> Result<Record> {
-        Ok(Record::new(TAG, self)?.opens_pages())
+    /// The record that opens its list of pages. `inherited`: the pages that it has from its maker.
+    pub fn record(&self, inherited: Option<&PageRuns>) -> Result<Record> {
+        let runs = inherited.into_iter().flat_map(PageRuns::runs);
+        let blob: Vec<u8> = runs.flat_map(|run| [run.address, run.pages]).flat_map(u64::to_le_bytes).collect();
+        Ok(Record::new(TAG, self)?.with_blob(blob).opens_pages())
     }
 
     /// Reads a record; refuses addresses that cannot be.
     pub fn parse(record: &Record) -> Result<Self> {
-        let vma: Self = record.body()?;
+        let mut vma: Self = record.body()?;
         let page = crate::sys::memory::PAGE;
+        let words: Vec<u64> =
+            record.blob.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|i| word[i]))).collect();
+        vma.inherited = words.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         let aligned = vma.start.is_multiple_of(page) && vma.end.is_multiple_of(page) && vma.offset.is_multiple_of(page);
         if !aligned || vma.start >= vma.end || vma.end > 1 << 47 || vma.prot & !7 != 0 {
             return Err(Error::damaged(format!("mapping {:x}-{:x} cannot be", vma.start, vma.end)));
@@ -202,6 +213,14 @@ impl Vma {
         let inside = |(at, pages): &(u64, u64)| {
             *at >= vma.start && pages.checked_mul(page).is_some_and(|len| len <= vma.end - at.min(&vma.end))
         };
+        let ascend = |pair: &[(u64, u64)]| pair[0].0 + pair[0].1 * page <= pair[1].0;
+        if !vma.inherited.iter().all(inside)
+            || !vma.inherited.iter().all(|(at, _)| at.is_multiple_of(page))
+            || !vma.inherited.windows(2).all(ascend)
+            || !vma.inherited.is_empty() && !vma.holds_pages()
+        {
+            return Err(Error::damaged(format!("mapping {:x}-{:x} with inherited pages that cannot be", vma.start, vma.end)));
+        }
         if !vma.guards.iter().all(inside) {
             return Err(Error::damaged(format!("mapping {:x}-{:x} with guard pages outside", vma.start, vma.end)));
         }
@@ -212,8 +231,8 @@ impl Vma {
         format!("pid {}: mapping {:x}-{:x} {}", self.tid, self.start, self.end, self.name)
     }
 
-    /// Adds the call that makes it; `fd` is the file's number in the process.
-    pub fn map(&self, fd: Option<i32>, calls: &mut Checked) {
+    /// Adds the call that makes it, or its part `from..upto`; `fd` is the file's number in the process.
+    pub fn map(&self, from: u64, upto: u64, fd: Option<i32>, calls: &mut Checked) {
         let mut flags = libc::MAP_FIXED_NOREPLACE;
         flags |= match (self.kind, self.has("dp")) {
             (_, true) => MAP_DROPPABLE | libc::MAP_ANONYMOUS,
@@ -227,10 +246,45 @@ impl Vma {
         if self.has("nr") {
             flags |= libc::MAP_NORESERVE;
         }
-        let prot = if self.pages > 0 { libc::PROT_READ | libc::PROT_WRITE } else { self.prot };
         let fd = fd.map_or(u64::MAX, |fd| fd as u64);
-        let args = [self.start, self.len(), prot as u64, flags as u64, fd, self.offset];
-        calls.call_giving(libc::SYS_mmap, args, self.start, self.subject());
+        let offset = if self.file.is_some() { self.offset + (from - self.start) } else { self.offset };
+        let args = [from, upto - from, self.first_prot() as u64, flags as u64, fd, offset];
+        calls.call_giving(libc::SYS_mmap, args, from, self.subject());
+    }
+
+    /// Its protection until all pages are in.
+    fn first_prot(&self) -> i32 {
+        if self.is_filled() { libc::PROT_READ | libc::PROT_WRITE } else { self.prot }
+    }
+
+    fn is_filled(&self) -> bool {
+        self.pages > 0 || !self.inherited.is_empty()
+    }
+
+    /// Adds the calls that turn the part `from..upto`, which came with the fork, into what the image says: only what is inherited stays.
+    pub fn keep(&self, from: u64, upto: u64, calls: &mut Checked, process: &mut Owned) -> Result<()> {
+        let mut at = from;
+        let inside = self.inherited.iter().map(|(start, pages)| (*start, start + pages * PAGE));
+        let inside = inside.filter(|(start, end)| *start < upto && from < *end);
+        for (start, end) in inside.chain([(upto, upto)]) {
+            if at < start {
+                let args = [at, start - at, libc::MADV_DONTNEED as u64];
+                calls.call(libc::SYS_madvise, args, format!("{}: leaving out pages", self.subject()));
+                if calls.is_full(0) {
+                    calls.flush(process)?;
+                }
+            }
+            at = end;
+        }
+        let args = [from, upto - from, self.first_prot() as u64];
+        calls.call(libc::SYS_mprotect, args, format!("{}: making it writable", self.subject()));
+        Ok(())
+    }
+
+    /// How many pages of `from..upto` it has from its maker.
+    pub fn inherited_pages(&self, from: u64, upto: u64) -> u64 {
+        let bytes = |(start, pages): &(u64, u64)| (start + pages * PAGE).min(upto).saturating_sub((*start).max(from));
+        self.inherited.iter().map(bytes).sum::<u64>() / PAGE
     }
 
     /// Adds the calls that give it its flags and protection, once its pages are in and nobody forks any more.
@@ -259,7 +313,7 @@ impl Vma {
                 _ => calls.call(libc::SYS_mlock2, range(self.len(), how), doing),
             }
         }
-        if self.pages > 0 && self.prot != libc::PROT_READ | libc::PROT_WRITE {
+        if self.is_filled() && self.prot != libc::PROT_READ | libc::PROT_WRITE {
             let doing = format!("{}: protection {}", self.subject(), self.prot);
             calls.call(libc::SYS_mprotect, range(self.len(), self.prot as u64), doing);
         }
@@ -287,6 +341,7 @@ mod tests {
             name: String::new(),
             pages: 0,
             guards: Vec::new(),
+            inherited: Vec::new(),
         }
     }
 
@@ -295,17 +350,17 @@ mod tests {
         let mut before = vma(0x1000, 0x3000);
         before.flags.push("gd".into());
         before.guards.push((0x2000, 1));
-        let after = Vma::parse(&before.record().unwrap()).unwrap();
+        let after = Vma::parse(&before.record(None).unwrap()).unwrap();
         assert_eq!((after.start, after.end, after.flags, after.guards), (0x1000, 0x3000, before.flags, before.guards));
     }
 
     #[test]
     fn impossible_ranges_are_damage() {
         for (start, end) in [(0x1000, 0x1000), (0x2000, 0x1000), (0x1001, 0x2000), (0x1000, 1 << 48)] {
-            assert!(Vma::parse(&vma(start, end).record().unwrap()).is_err(), "{start:x}-{end:x}");
+            assert!(Vma::parse(&vma(start, end).record(None).unwrap()).is_err(), "{start:x}-{end:x}");
         }
         let mut outside = vma(0x1000, 0x3000);
         outside.guards.push((0x2000, u64::MAX));
-        assert!(Vma::parse(&outside.record().unwrap()).is_err());
+        assert!(Vma::parse(&outside.record(None).unwrap()).is_err());
     }
 }

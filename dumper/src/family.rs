@@ -1,0 +1,330 @@
+//! The processes that a restore makes, each by the one that must make it: parents, sessions, groups, and what is left of those that
+//! have ended. The order of making stands in the tree's record; what came out is held against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use crate::brood::Brood;
+use crate::heritage;
+use crate::made::Made;
+use crate::sys::memory::RemotePtr;
+use crate::sys::proc::Stat;
+use crate::sys::ptrace::Stopped;
+use crate::sys::query;
+use crate::sys::remote::Batch;
+use crate::task::attribute::Resume;
+use crate::task::lineage::How;
+use crate::task::tree::{self, Ended, Process, Share, Tree};
+use crate::task::vdso::Vdso;
+use crate::task::vma::Vma;
+use crate::{Error, Pid, Result};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All processes of one image.
+pub struct Family {
+    /// First, because the first field is dropped first: who is killed cannot run on when its tracer lets go.
+    brood: Brood,
+    /// Those that are there.
+    pub made: BTreeMap<Pid, Made>,
+    /// Those that only have to be let go.
+    ready: Vec<Stopped>,
+    tree: Tree,
+    /// The session that each is in by now.
+    sessions: BTreeMap<Pid, Pid>,
+    hole: RemotePtr,
+    next: usize,
+}
+
+impl Family {
+    /// Nobody yet. `hole`: address space that no process of the image uses.
+    pub fn new(tree: Tree, hole: RemotePtr) -> Self {
+        Self { brood: Brood::default(), made: BTreeMap::new(), ready: Vec::new(), tree, sessions: BTreeMap::new(), hole, next: 0 }
+    }
+
+    /// Who is to come out.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// The session of the image's roots that were in one from outside is led by the first of them.
+    fn session(&self, process: &Process) -> Pid {
+        let outside = self.tree.processes.first().map_or((0, 0), |root| (root.sid, root.pid));
+        if process.sid == outside.0 { outside.1 } else { process.sid }
+    }
+
+    /// A group that is not of the image belongs to whoever started it: its members are in the root's.
+    fn group(&self, process: &Process) -> Pid {
+        let known = |pid: Pid| self.tree.processes.iter().any(|it| it.pid == pid);
+        let root = self.tree.processes.first().map_or(0, |root| root.pid);
+        if known(process.pgid) { process.pgid } else { root }
+    }
+
+    /// Makes everybody up to `pid`, in the order of the image.
+    pub fn make_until(&mut self, pid: Pid, vdsos: &BTreeMap<Pid, Vdso>) -> Result<&mut Made> {
+        while !self.made.contains_key(&pid) {
+            let process = self.tree.processes.get(self.next).cloned();
+            let process = process.ok_or_else(|| Error::damaged(format!("pid {pid} is not in the tree")))?;
+            self.next += 1;
+            self.make(&process, vdsos.get(&process.pid))?;
+        }
+        self.of(pid)
+    }
+
+    /// Makes everybody who is not there yet.
+    pub fn make_rest(&mut self, vdsos: &BTreeMap<Pid, Vdso>) -> Result<()> {
+        match self.tree.processes.last().map(|last| last.pid) {
+            Some(last) => self.make_until(last, vdsos).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// One that is there.
+    pub fn of(&mut self, pid: Pid) -> Result<&mut Made> {
+        self.made.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
+    }
+
+    fn make(&mut self, process: &Process, vdso: Option<&Vdso>) -> Result<()> {
+        let (pid, by) = (process.pid, process.made.by);
+        if vdso.is_none() && !process.threads.is_empty() {
+            return Err(Error::damaged(format!("pid {pid}: record VDSO is missing")));
+        }
+        let wanted = self.session(process);
+        if by == 0 {
+            let mut made = Made::create(pid, vdso, self.hole, &mut self.brood)?;
+            if let Some(terminal) = process.terminal {
+                tree::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+            }
+            self.sessions.insert(pid, pid);
+            self.made.insert(pid, made);
+            return Ok(());
+        }
+        if self.sessions.get(&by) != Some(&wanted) {
+            self.begin_session(by)?;
+        }
+        let session = self.sessions.get(&by).copied().unwrap_or(0);
+        if wanted != pid && session != wanted {
+            return Err(Error::damaged(format!("pid {pid}: its maker {by} is in session {session}, not in {wanted}")));
+        }
+        let copied = match heritage::owner_of_memory(&self.tree, pid) {
+            Some(owner) if !process.shares(Share::Vm) => self.of(owner)?.vmas.clone(),
+            _ => Vec::new(),
+        };
+        let sibling = process.made.how == How::Sibling;
+        let made = match process.made.how {
+            How::Orphan => self.fork_orphan(process, vdso, copied)?,
+            How::Child | How::Sibling => {
+                let Self { brood, made, .. } = self;
+                let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
+                // What its mappings hold is to be there before it is copied.
+                maker.calls.flush(&mut maker.leader)?;
+                maker.fork(process, vdso, sibling, copied, brood)?
+            }
+        };
+        self.made.insert(pid, made);
+        self.sessions.insert(pid, session);
+        Ok(())
+    }
+
+    /// By a helper that ends at once, so that the next subreaper above becomes the parent.
+    fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<Made> {
+        let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
+        self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
+        let Self { brood, made, .. } = self;
+        let by = process.made.by;
+        let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
+        maker.calls.flush(&mut maker.leader)?;
+        let mut helper = maker.fork_helper(brood)?;
+        let (helper_pid, syscall) = (helper.pid, helper.syscall);
+        let forked = helper.fork(process, vdso, false, copied, brood)?;
+        helper.leader.exit(syscall, 0)?;
+        let wait = [helper_pid as u64, 0, libc::__WALL as u64, 0];
+        maker.call(libc::SYS_wait4, wait, "reaping a helper")?;
+        brood.forget(helper_pid);
+        // Whether it is one in the end is among its attributes.
+        self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(0), "being no subreaper")?;
+        Ok(forked)
+    }
+
+    fn begin_session(&mut self, pid: Pid) -> Result<()> {
+        let process = self.tree.processes.iter().find(|process| process.pid == pid);
+        let Some(process) = process.filter(|process| process.sid == pid).cloned() else { return Ok(()) };
+        if self.sessions.get(&pid) == Some(&pid) {
+            return Ok(());
+        }
+        let made = self.of(pid)?;
+        made.call(libc::SYS_setsid, [], "setsid")?;
+        if let Some(terminal) = process.terminal {
+            tree::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+        }
+        self.sessions.insert(pid, pid);
+        Ok(())
+    }
+
+    /// Sessions that have not begun yet, then groups: leaders first, since a group begins with somebody of its number.
+    pub fn arrange(&mut self) -> Result<()> {
+        let processes = self.tree.processes.clone();
+        for process in &processes {
+            self.begin_session(process.pid)?;
+        }
+        let of_group = |leaders: bool| {
+            processes.iter().filter(move |process| (process.pgid == process.pid) == leaders)
+        };
+        for process in of_group(true).chain(of_group(false)) {
+            let group = self.group(process);
+            if self.sessions.get(&process.pid) == Some(&process.pid) {
+                continue;
+            }
+            self.of(process.pid)?.call(libc::SYS_setpgid, [0, group as u64], &format!("joining group {group}"))?;
+        }
+        Ok(())
+    }
+
+    /// Those that were there for others only, and those that have ended, end.
+    pub fn bury(&mut self) -> Result<()> {
+        let processes = self.tree.processes.clone();
+        for process in processes.iter().filter(|process| process.threads.is_empty()) {
+            let Some(made) = self.made.remove(&process.pid) else { continue };
+            match &process.ended {
+                Some(ended) => end_as(made, ended)?,
+                None => {
+                    made.leader.exit(made.syscall, 0)?;
+                    self.reap(process)?;
+                }
+            }
+        }
+        // Their parents have been told, which they had not been then: what was pending is put back later.
+        for made in self.made.values_mut() {
+            forget_signals(made)?;
+        }
+        Ok(())
+    }
+
+    /// Has the parent of somebody who was never in the image ask for its end.
+    fn reap(&mut self, ghost: &Process) -> Result<()> {
+        let parent = match ghost.made.how {
+            How::Sibling => return Err(Error::damaged(format!("pid {} has no task", ghost.pid))),
+            How::Child | How::Orphan => ghost.made.by,
+        };
+        self.brood.forget(ghost.pid);
+        if parent == 0 {
+            let _ = query::reap(ghost.pid, PATIENCE);
+            return Ok(());
+        }
+        let wait = [ghost.pid as u64, 0, libc::__WALL as u64, 0];
+        match self.made.get_mut(&parent) {
+            Some(parent) => parent.call(libc::SYS_wait4, wait, "reaping a group's leader").map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether everybody is where the image says.
+    pub fn verify(&self) -> Result<()> {
+        let known: BTreeSet<Pid> = self.tree.processes.iter().map(|process| process.pid).collect();
+        for process in self.tree.processes.iter().filter(|process| !process.is_ghost()) {
+            let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
+            let ppid = if known.contains(&process.ppid) { process.ppid } else { stat.ppid() };
+            let is = (stat.ppid(), stat.field(5) as Pid, stat.field(6) as Pid);
+            let ought = (ppid, self.group(process), self.session(process));
+            if is != ought {
+                return Err(Error::os(
+                    format!("pid {}: parent, group and session are {is:?} and not {ought:?}", process.pid),
+                    libc::EINVAL,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets everybody go at once; those that were stopped stay so, and go first, because their parents may have to ask for it.
+    pub fn let_go(mut self, mut resume: BTreeMap<Pid, Vec<Resume>>) -> Result<()> {
+        let processes = self.tree.processes.clone();
+        for process in processes.iter().rev().filter(|process| process.stopped_by.is_some()) {
+            let Some(made) = self.made.remove(&process.pid) else { continue };
+            let had_sigchld = self.made.get(&process.ppid).map(has_sigchld).transpose()?;
+            made.stop_and_release(process, resume.remove(&process.pid).unwrap_or_default())?;
+            let (Some(parent), Some(had_sigchld)) = (self.made.get_mut(&process.ppid), had_sigchld) else { continue };
+            if process.stop_told {
+                let how = (libc::WSTOPPED | libc::WNOHANG | libc::__WALL) as u64;
+                let ask = [libc::P_PID as u64, process.pid as u64, 0, how, 0];
+                parent.call(libc::SYS_waitid, ask, "asking for a stop")?;
+            }
+            if !had_sigchld {
+                forget_signal(parent, libc::SIGCHLD)?;
+            }
+        }
+        // Those that borrow an address space need the stub in it until the last of them is through.
+        let mut pids: Vec<Pid> = self.made.keys().copied().collect();
+        pids.sort_by_key(|pid| !self.made[pid].borrows_memory());
+        for pid in pids {
+            let Some(made) = self.made.remove(&pid) else { continue };
+            self.ready.extend(made.release(resume.remove(&pid).unwrap_or_default())?);
+        }
+        self.brood.set_free();
+        for task in self.ready {
+            task.detach();
+        }
+        Ok(())
+    }
+}
+
+fn end_as(mut made: Made, ended: &Ended) -> Result<()> {
+    let scratch = made.leader.scratch();
+    let mut batch = Batch::new(scratch);
+    let comm = batch.put_str(&ended.comm);
+    let (uid, gid) = (u64::from(ended.uid), u64::from(ended.gid));
+    batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
+    batch.call(libc::SYS_setresgid, [gid, gid, gid]);
+    batch.call(libc::SYS_setresuid, [uid, uid, uid]);
+    let answers = made.leader.run(batch)?;
+    for n in 0..3 {
+        answers.get(n, || format!("pid {}: becoming what is left of it", made.pid))?;
+    }
+    let (pid, syscall, status) = (made.pid, made.syscall, ended.status);
+    let got = if libc::WIFSIGNALED(status) {
+        if libc::WCOREDUMP(status) {
+            return Err(Error::os(format!("pid {pid}: it had left a core file: this cannot be put back"), libc::EOPNOTSUPP));
+        }
+        made.call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 0, 0, 0, 0], "forbidding a core file")?;
+        made.leader.die(syscall, libc::WTERMSIG(status))?
+    } else {
+        made.leader.exit(syscall, libc::WEXITSTATUS(status))?
+    };
+    if got != status {
+        return Err(Error::os(format!("pid {pid}: it ended with status {got:#x} and not {status:#x}"), libc::EINVAL));
+    }
+    Ok(())
+}
+
+fn has_sigchld(made: &Made) -> Result<bool> {
+    let pending = made.leader.task()?.pending(true)?;
+    Ok(pending.iter().any(|info| i32::from(info[0]) == libc::SIGCHLD))
+}
+
+fn forget_signal(made: &mut Made, signal: i32) -> Result<bool> {
+    take_one(made, 1 << (signal - 1))
+}
+
+fn forget_signals(made: &mut Made) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while take_one(made, u64::MAX)? {
+        if Instant::now() >= deadline {
+            return Err(Error::os(format!("pid {}: somebody keeps sending it signals", made.pid), libc::EBUSY));
+        }
+    }
+    Ok(())
+}
+
+/// Takes one of `signals` out of the queue, without waiting.
+fn take_one(made: &mut Made, signals: u64) -> Result<bool> {
+    let mut batch = Batch::new(made.leader.scratch());
+    let set = batch.put(&signals.to_le_bytes());
+    let none = batch.put(&[0; 16]);
+    batch.call(libc::SYS_rt_sigtimedwait, [set.0, 0, none.0, 8]);
+    let got = made.leader.run(batch)?.raw(0);
+    match got {
+        got if got > 0 => Ok(true),
+        got if got == -i64::from(libc::EAGAIN) => Ok(false),
+        got => Err(Error::os(format!("pid {}: emptying its signal queue", made.pid), -got as i32)),
+    }
+}

@@ -1,0 +1,186 @@
+//! Who is who in a frozen tree: ids, parents, sessions, what they share, who is to make whom. Becomes the tree's record.
+
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::freeze::{Frozen, FrozenProcess};
+use crate::sys::proc::{self, Fields, Stat};
+use crate::sys::query;
+use crate::sys::ptrace::Stopped;
+use crate::task::lineage::{self, How, Member};
+use crate::task::tree::{Ended, Process, SHARES, Share, Tree};
+use crate::{Error, Pid, Result};
+
+/// Looks at all processes of a frozen tree and puts them in the order of the image.
+///
+/// # Errors
+/// Unsupported, by name: a session that nobody can rebuild, something shared with a process outside or not with the one that can give it.
+pub fn look(frozen: &mut Frozen) -> Result<Tree> {
+    let root = frozen.processes.first().map_or(0, |process| process.pid);
+    let mut stats = BTreeMap::new();
+    for process in &frozen.processes {
+        stats.insert(process.pid, Stat::read(&format!("/proc/{}/stat", process.pid))?);
+    }
+    let sid = |pid: Pid| stats[&pid].field(6) as Pid;
+    let pgid = |pid: Pid| stats[&pid].field(5) as Pid;
+    // Whoever is in the session that the root got from outside will be in the one that the root leads.
+    let outside = sid(root);
+    let home = |sid: Pid| if sid == outside { root } else { sid };
+    let members: Vec<Member> = frozen
+        .processes
+        .iter()
+        .map(|process| Member { pid: process.pid, ppid: stats[&process.pid].ppid(), sid: home(sid(process.pid)) })
+        .collect();
+    for Member { pid, sid, .. } in &members {
+        let is_alive_outside = !stats.contains_key(sid) && proc::read_text(&format!("/proc/{sid}/comm")).is_ok();
+        if is_alive_outside {
+            let told = format!("pid {pid}: its session {sid} is led by a process outside the tree and cannot be checkpointed");
+            return Err(Error::unsupported(told));
+        }
+    }
+    let steps = lineage::plan(&members)?;
+    let mut at: BTreeMap<Pid, FrozenProcess> =
+        std::mem::take(&mut frozen.processes).into_iter().map(|process| (process.pid, process)).collect();
+    let mut processes = Vec::new();
+    for step in &steps {
+        let Member { pid, ppid, sid: session } = step.member;
+        let mut process = Process {
+            pid,
+            ppid,
+            pgid: session,
+            sid: session,
+            threads: Vec::new(),
+            made: step.made,
+            exit_signal: libc::SIGCHLD,
+            shares: Vec::new(),
+            inherits: false,
+            ended: None,
+            stopped_by: None,
+            stop_told: true,
+            terminal: None,
+        };
+        if let Some(found) = at.remove(&pid) {
+            let stat = &stats[&pid];
+            process.sid = sid(pid);
+            process.pgid = pgid(pid);
+            process.exit_signal = stat.exit_signal() as i32;
+            if found.is_zombie {
+                process.ended = Some(ended(pid, stat)?);
+            } else {
+                process.threads.push(pid);
+                process.threads.extend(found.threads.iter().map(Stopped::tid).filter(|tid| *tid != pid));
+                process.stopped_by = found.group_stop;
+                let terminal = stat.field(7) as u32;
+                process.terminal = (process.sid == pid && terminal != 0).then_some(terminal);
+            }
+            frozen.processes.push(found);
+        }
+        processes.push(process);
+    }
+    sharing(root, stats.get(&root).map_or(0, Stat::ppid), &mut processes)?;
+    ghosts_of_groups(root, outside, &mut processes)?;
+    let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
+    Ok(Tree { processes, kernel })
+}
+
+fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {
+    let status = Fields::read(&format!("/proc/{pid}/status"))?;
+    let id = |name: &str| status.numbers(name).first().copied().unwrap_or(0) as u32;
+    let mut comm = proc::read(&format!("/proc/{pid}/comm"))?;
+    comm.pop();
+    Ok(Ended { status: stat.field(52) as i32, comm, uid: id("Uid"), gid: id("Gid") })
+}
+
+/// What each shares with its maker. What it shares with anybody else cannot be rebuilt.
+fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
+    let alive: Vec<Pid> =
+        processes.iter().filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect();
+    for (share, what, _) in SHARES {
+        let name = |share: Share| match share {
+            Share::Vm => "address space",
+            Share::Fs => "root, working directory and umask",
+            Share::Files => "descriptor table",
+            Share::Sighand => "signal actions",
+        };
+        // Gone meanwhile, or not to be looked at: then it is not the one that shares.
+        if parent > 0 && query::kcmp(root, parent, what, 0, 0).unwrap_or(false) {
+            let told = format!("pid {root}: it shares its {} with pid {parent}, which is outside the tree", name(share));
+            return Err(Error::unsupported(told));
+        }
+        let mut failed = None;
+        let mut sorted = alive.clone();
+        sorted.sort_by(|a, b| {
+            query::kcmp_order(*a, *b, what, 0, 0).unwrap_or_else(|error| {
+                failed = Some(error);
+                Ordering::Equal
+            })
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let mut groups: Vec<BTreeSet<Pid>> = Vec::new();
+        for pid in sorted {
+            match groups.last_mut() {
+                Some(group)
+                    if group.first().is_some_and(|first| query::kcmp(*first, pid, what, 0, 0).unwrap_or(false)) =>
+                {
+                    group.insert(pid);
+                }
+                _ => groups.push(BTreeSet::from([pid])),
+            }
+        }
+        for group in groups.iter().filter(|group| group.len() > 1) {
+            let mut first = true;
+            for process in processes.iter_mut().filter(|process| group.contains(&process.pid)) {
+                if std::mem::take(&mut first) {
+                    continue;
+                }
+                if !group.contains(&process.made.by) || process.made.how == How::Orphan {
+                    let told = format!("pid {}: it shares its {} with a process that is not its parent", process.pid, name(share));
+                    return Err(Error::unsupported(told));
+                }
+                process.shares.push(share);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Groups whose leader is dead need somebody with its id for as long as the others join.
+fn ghosts_of_groups(root: Pid, outside: Pid, processes: &mut Vec<Process>) -> Result<()> {
+    let known: BTreeSet<Pid> = processes.iter().map(|process| process.pid).collect();
+    let mut dead = BTreeMap::new();
+    for process in processes.iter().filter(|process| !known.contains(&process.pgid)) {
+        if process.sid == outside && (process.pgid == outside || is_there(process.pgid)) {
+            // A group of the shell that started the root: its members will be in the root's.
+            continue;
+        }
+        if is_there(process.pgid) {
+            let told = format!("pid {}: its group {} is led by a process outside the tree", process.pid, process.pgid);
+            return Err(Error::unsupported(told));
+        }
+        dead.entry(process.pgid).or_insert((process.pid, process.sid));
+    }
+    for (pgid, (member, sid)) in dead {
+        processes.push(Process {
+            pid: pgid,
+            ppid: member,
+            pgid,
+            sid,
+            threads: Vec::new(),
+            made: lineage::Made { by: if member == 0 { root } else { member }, how: How::Child },
+            exit_signal: libc::SIGCHLD,
+            shares: Vec::new(),
+            inherits: false,
+            ended: None,
+            stopped_by: None,
+            stop_told: true,
+            terminal: None,
+        });
+    }
+    Ok(())
+}
+
+fn is_there(pid: Pid) -> bool {
+    proc::read_text(&format!("/proc/{pid}/comm")).is_ok()
+}

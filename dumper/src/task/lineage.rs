@@ -1,0 +1,238 @@
+//! Who has to make whom, so that everybody ends up with the parent and in the session that they had.
+//!
+//! A process gets its session from whoever makes it, or leads its own by setsid(2), and it gets its parent by being made by it, by
+//! being made with CLONE_PARENT by a sibling, or by losing its maker below a subreaper. Everything here is decided from ids alone,
+//! before anything is made; a constellation for which no way is found is refused at the dump.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Pid, Result};
+
+/// How a process is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Made {
+    /// By this process of the image; 0: by the restorer.
+    pub by: Pid,
+    /// In this way.
+    pub how: How,
+}
+
+/// A way to make a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// As the maker's child.
+    #[default]
+    Child,
+    /// As the maker's sibling: CLONE_PARENT of clone(2).
+    Sibling,
+    /// As the child of a child of the maker that ends at once, while the future parent is a subreaper (PR_SET_CHILD_SUBREAPER).
+    Orphan,
+}
+
+/// What must come out for one process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Its id.
+    pub pid: Pid,
+    /// Its parent; if that is no member, it is a root.
+    pub ppid: Pid,
+    /// Its session; its own id: it leads it.
+    pub sid: Pid,
+}
+
+/// One step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Who is made; not among the members if it is there only while others are made (the dead leader of a session).
+    pub member: Member,
+    /// How.
+    pub made: Made,
+}
+
+struct Plan<'a> {
+    members: &'a [Member],
+    ids: BTreeSet<Pid>,
+    steps: Vec<Step>,
+    /// Who is made so far.
+    there: BTreeMap<Pid, There>,
+}
+
+#[derive(Clone, Copy)]
+struct There {
+    /// 0: the restorer.
+    parent: Pid,
+    session: Pid,
+}
+
+/// The steps that make all `members`, makers before those that they make; the first is the first member. A session leader leaves the
+/// session that it was made in as soon as it makes somebody who does not belong there.
+///
+/// # Errors
+/// Unsupported, naming a process whose session nobody can give it.
+pub fn plan(members: &[Member]) -> Result<Vec<Step>> {
+    let ids = members.iter().map(|member| member.pid).collect();
+    let mut plan = Plan { members, ids, steps: Vec::new(), there: BTreeMap::new() };
+    loop {
+        let before = plan.steps.len();
+        for member in members {
+            if !plan.there.contains_key(&member.pid) {
+                plan.try_to_make(*member);
+            }
+        }
+        if plan.steps.len() == before {
+            break;
+        }
+    }
+    match members.iter().find(|member| !plan.there.contains_key(&member.pid)) {
+        None => Ok(plan.steps),
+        Some(Member { pid, sid, .. }) => Err(Error::unsupported(format!(
+            "pid {pid}: its session {sid}, which it did not get from its parent, cannot be rebuilt"
+        ))),
+    }
+}
+
+impl Plan<'_> {
+    /// The parent, or 0 for a root.
+    fn parent(&self, member: Member) -> Pid {
+        if self.ids.contains(&member.ppid) { member.ppid } else { 0 }
+    }
+
+    fn try_to_make(&mut self, member: Member) {
+        let Member { pid, ppid, sid } = member;
+        let parent = self.parent(member);
+        let session = self.there.get(&parent).map(|there| there.session);
+        if parent != 0 && session.is_none() {
+            return;
+        }
+        if sid == pid || session == Some(sid) {
+            return self.step(member, Made { by: parent, how: How::Child });
+        }
+        let of_session: Vec<Pid> =
+            self.there.iter().filter(|(_, there)| there.session == sid).map(|(pid, _)| *pid).collect();
+        if let Some(sibling) = of_session.iter().find(|pid| self.there[pid].parent == parent) {
+            return self.step(member, Made { by: *sibling, how: How::Sibling });
+        }
+        if let Some(below) = of_session.iter().find(|pid| parent != 0 && self.is_above(parent, **pid)) {
+            return self.step(member, Made { by: *below, how: How::Orphan });
+        }
+        if !self.ids.contains(&sid) && !self.there.contains_key(&sid) {
+            // The leader is dead: somebody with its id stands in for it meanwhile.
+            self.step(Member { pid: sid, ppid, sid }, Made { by: parent, how: How::Child });
+            self.step(member, Made { by: sid, how: How::Sibling });
+        }
+    }
+
+    fn is_above(&self, above: Pid, pid: Pid) -> bool {
+        let mut at = pid;
+        while let Some(there) = self.there.get(&at) {
+            at = there.parent;
+            if at == above {
+                return true;
+            }
+        }
+        false
+    }
+
+    fn step(&mut self, member: Member, made: Made) {
+        let Member { pid, sid, .. } = member;
+        let born_in = self.there.get(&made.by).map_or(sid, |maker| maker.session);
+        self.steps.push(Step { member, made });
+        self.there.insert(pid, There { parent: self.parent(member), session: sid });
+        if sid == pid && born_in != sid {
+            // Those of its children that stayed in the session which it left: before it leaves.
+            let staying = |child: &&Member| child.ppid == pid && child.sid == born_in;
+            let children: Vec<Member> = self.members.iter().filter(staying).copied().collect();
+            for child in children {
+                self.step(child, Made { by: pid, how: How::Child });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    /// Does what a restore and the kernel do, and tells who ends up where: (parent, session).
+    fn play(steps: &[Step]) -> BTreeMap<Pid, (Pid, Pid)> {
+        let mut there: BTreeMap<Pid, (Pid, Pid)> = BTreeMap::new();
+        let leads = |pid: Pid| steps.iter().any(|step| step.member.pid == pid && step.member.sid == pid);
+        for Step { member: Member { pid, ppid, sid }, made } in steps {
+            if made.by == 0 {
+                assert_eq!(pid, sid, "a root leads");
+                there.insert(*pid, (0, *pid));
+                continue;
+            }
+            let maker = there.get_mut(&made.by).unwrap();
+            if maker.1 != *sid && leads(made.by) {
+                maker.1 = made.by;
+            }
+            let (makers_parent, session) = *maker;
+            assert!(pid == sid || session == *sid, "pid {pid} would be in session {session}");
+            let parent = match made.how {
+                How::Child => made.by,
+                How::Sibling => makers_parent,
+                How::Orphan => *ppid,
+            };
+            there.insert(*pid, (parent, session));
+        }
+        there.into_iter().map(|(pid, (parent, session))| (pid, (parent, if leads(pid) { pid } else { session }))).collect()
+    }
+
+    fn check(members: &[(Pid, Pid, Pid)]) {
+        let members: Vec<Member> = members.iter().map(|&(pid, ppid, sid)| Member { pid, ppid, sid }).collect();
+        let steps = plan(&members).unwrap();
+        let there = play(&steps);
+        for Member { pid, ppid, sid } in &members {
+            let parent = if members.iter().any(|other| other.pid == *ppid) { *ppid } else { 0 };
+            assert_eq!(there.get(pid), Some(&(parent, *sid)), "pid {pid} of {steps:?}");
+        }
+        assert_eq!(steps[0].member, members[0]);
+    }
+
+    #[test]
+    fn a_plain_tree() {
+        check(&[(10, 1, 10), (11, 10, 10), (12, 11, 10), (13, 10, 13), (14, 13, 13)]);
+    }
+
+    #[test]
+    fn a_child_that_stayed_in_the_session_its_parent_left() {
+        check(&[(10, 1, 10), (11, 10, 11), (12, 11, 10), (13, 12, 10), (14, 11, 11)]);
+    }
+
+    #[test]
+    fn an_orphan_of_a_session_whose_leader_lives_beside_its_parent() {
+        check(&[(10, 1, 10), (11, 10, 11), (12, 10, 11)]);
+    }
+
+    #[test]
+    fn an_orphan_of_a_session_deep_below() {
+        check(&[(10, 1, 10), (11, 10, 10), (12, 11, 12), (13, 10, 12)]);
+    }
+
+    #[test]
+    fn a_session_whose_leader_is_dead() {
+        check(&[(10, 1, 10), (12, 10, 11), (13, 10, 11), (14, 12, 11)]);
+        let steps = plan(&[Member { pid: 10, ppid: 1, sid: 10 }, Member { pid: 12, ppid: 10, sid: 11 }]).unwrap();
+        assert_eq!(steps[1], Step { member: Member { pid: 11, ppid: 10, sid: 11 }, made: Made { by: 10, how: How::Child } });
+        assert_eq!(steps[2].made, Made { by: 11, how: How::Sibling });
+    }
+
+    #[test]
+    fn what_has_no_way_is_named() {
+        // The leader of 13's session is a child of 13 itself.
+        let members = [(10, 1, 10), (13, 10, 14), (14, 13, 14)].map(|(pid, ppid, sid)| Member { pid, ppid, sid });
+        let told = plan(&members).unwrap_err().to_string();
+        assert!(told.contains("pid 13") && told.contains("session 14"), "{told}");
+    }
+
+    #[test]
+    fn several_roots() {
+        check(&[(10, 1, 10), (20, 1, 20), (11, 10, 10), (21, 20, 20)]);
+        check(&[(10, 1, 10), (20, 1, 10), (11, 20, 10), (30, 1, 25)]);
+    }
+}
