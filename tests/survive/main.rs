@@ -6,6 +6,7 @@
 
 mod refused;
 mod terminal;
+mod tree;
 
 /// Registers and what the processor holds.
 mod processor {
