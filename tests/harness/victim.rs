@@ -200,7 +200,7 @@ impl Victim {
     pub fn kill(&mut self) {
         let killed = self.kill_all();
         self.reap();
-        wait::until("the pids of a killed victim are free", || free(&killed));
+        wait::until("the pids of a killed victim are free", || killed.iter().all(|pid| process::is_free(*pid)));
     }
 
     /// Waits until it has ended by itself after `ok`; with exit status 0, if it is still the process that was started.
@@ -258,12 +258,6 @@ impl Drop for Victim {
         }
         let killed = self.kill_all();
         let _status = self.reap();
-        let _bounded = wait::poll(LONG, || free(&killed).then_some(()));
+        let _bounded = wait::poll(LONG, || killed.iter().all(|pid| process::is_free(*pid)).then_some(()));
     }
-}
-
-/// Waits for those that have ended and are ours to wait for; whether all these pids are free.
-fn free(pids: &[Pid]) -> bool {
-    pids.iter().copied().for_each(process::reap);
-    pids.iter().all(|pid| process::state(*pid).is_none())
 }

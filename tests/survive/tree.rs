@@ -77,3 +77,27 @@ fn vfork_parent() {
     use ckptfs_tests::{Mode, Spec, modes};
     modes::run(&Spec::c("vfork_parent"), Mode::Untouched);
 }
+
+/// The harness itself: a killed tree is gone with its orphans, its zombies and those that are stopped or lead sessions of their own, at once.
+#[test]
+fn nobody_is_left_of_a_killed_tree() {
+    use ckptfs_tests::{Spec, Victim, process};
+    for name in [
+        "fork_deep",
+        "sessions",
+        "session_leader_dead",
+        "subreaper_mid",
+        "zombies_below",
+        "stopped",
+        "exec_child",
+        "random_tree",
+    ] {
+        let mut victim = Victim::ready(&Spec::c(name).arg("3"));
+        let tree = process::tree(victim.pid(), victim.dir());
+        assert!(tree.len() > 1, "{name}: {tree:?}");
+        victim.kill();
+        let left: Vec<_> = tree.into_iter().filter(|pid| process::state(*pid).is_some()).collect();
+        assert!(left.is_empty(), "{name} left {left:?}");
+        assert!(process::tree(0, victim.dir()).is_empty());
+    }
+}
