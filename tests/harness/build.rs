@@ -27,7 +27,11 @@ pub fn victim(name: &str, link: Link) -> PathBuf {
     flags.extend(link.flags());
     let mut hasher = DefaultHasher::new();
     flags.hash(&mut hasher);
-    for path in [&source, &victims().join("victim.h")] {
+    let entries = fs::read_dir(victims()).expect("listing the victims").flatten().map(|entry| entry.path());
+    let mut headers: Vec<PathBuf> =
+        entries.filter(|path| path.extension().is_some_and(|ending| ending == "h")).collect();
+    headers.sort();
+    for path in headers.iter().chain([&source]) {
         fs::read(path).unwrap_or_else(|error| panic!("reading {}: {error}", path.display())).hash(&mut hasher);
     }
     let dir = output_dir().join("victims");

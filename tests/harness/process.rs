@@ -1,10 +1,11 @@
 //! Processes as `/proc` shows them (proc(5)). A process that ends while it is looked at is simply not there.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ckptfs_dumper::Pid;
 use nix::sys::signal::Signal;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 
 /// The state letter of a process; `None` if there is no such process.
 pub fn state(pid: Pid) -> Option<char> {
@@ -28,6 +29,42 @@ pub fn parent(pid: Pid) -> Option<Pid> {
 /// while the tree changes.
 pub fn children(pid: Pid) -> Vec<Pid> {
     all().into_iter().filter(|child| parent(*child) == Some(pid)).collect()
+}
+
+/// `root` and everybody below it, parents before their children, and whoever else has its executable or its working directory in `dir`;
+/// zombies too, as far as a parent tells whose they are. Copy-on-write children belong to the daemon that reads them, and are left out.
+pub fn tree(root: Pid, dir: &Path) -> Vec<Pid> {
+    let everybody: Vec<(Pid, Pid)> = all().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let in_dir = |pid: Pid| ["cwd", "exe"].iter().any(|name| link(pid, name).is_some_and(|path| path.starts_with(dir)));
+    // One whose process has died has the exit signal of any other orphan; its name is left.
+    let ours =
+        |pid: Pid| !ckptfs_dumper::is_snapshot_child(pid) && status(pid, "Name").as_deref() != Some("ckptfs-snapshot");
+    let mut found: Vec<Pid> = everybody.iter().map(|(pid, _)| *pid).filter(|pid| *pid == root).collect();
+    let mut others = everybody.iter().map(|(pid, _)| *pid).filter(|pid| in_dir(*pid));
+    let mut looked_below = 0;
+    loop {
+        if let Some(parent) = found.get(looked_below).copied() {
+            found.extend(everybody.iter().filter(|(pid, above)| *above == parent && ours(*pid)).map(|(pid, _)| *pid));
+            looked_below += 1;
+        } else if let Some(other) = others.next() {
+            found.extend((!found.contains(&other) && ours(other)).then_some(other));
+        } else {
+            return found;
+        }
+    }
+}
+
+/// From now on whoever loses its parent below this process becomes its child, to be waited for by [`is_free`]: init takes its time, and until
+/// then the pid of a killed grandchild is not free (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
+pub fn adopt_orphans() {
+    nix::sys::prctl::set_child_subreaper(true).expect("becoming a child subreaper");
+}
+
+/// Whether no process has this pid. One that has ended and came to us is waited for, if the standard library does not know it.
+pub fn is_free(pid: Pid) -> bool {
+    let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
+    let _not_ours = waitpid(nix::unistd::Pid::from_raw(pid), Some(flags));
+    state(pid).is_none()
 }
 
 /// Every process, zombies too.

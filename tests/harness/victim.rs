@@ -143,6 +143,7 @@ impl Victim {
         command.arg(spec.user.to_string()).arg(spec.terminal.as_deref().unwrap_or(Path::new("-")));
         command.arg(program).args(&spec.args);
         command.current_dir(dir.path()).env_clear().env("PATH", "/usr/bin:/bin").env("VICTIM", "yes");
+        process::adopt_orphans();
         let child = command.spawn().expect("starting the launcher");
         let pid = Pid::try_from(child.id()).expect("a pid");
         Victim { dir, child: Some(child), pid }
@@ -177,13 +178,14 @@ impl Victim {
             // Look whether it lives before looking at what it said: it may end between the two.
             let ended = !process::is_alive(self.pid);
             let output = self.output();
+            assert!(!output.contains("FAIL"), "the victim failed:\n{output}");
             if output.lines().any(|line| line == "ok") {
                 return Some(Event::Ok);
             }
             if output.lines().any(|line| line == next) {
                 return Some(Event::Ready(seen + 1));
             }
-            assert!(!ended && !output.contains("FAIL"), "the victim failed:\n{output}");
+            assert!(!ended, "the victim failed:\n{output}");
             None
         });
         event.unwrap_or_else(|| panic!("the victim did not get to {next:?}:\n{}", self.output()))
@@ -194,11 +196,11 @@ impl Victim {
         fs::write(self.dir().join(format!("go.{n}")), []).expect("writing the go file");
     }
 
-    /// Kills it and waits until its pid is free.
+    /// Kills it and everybody that it made, and waits until all their pids are free.
     pub fn kill(&mut self) {
-        process::kill(self.pid, Signal::SIGKILL);
+        let killed = self.kill_all();
         self.reap();
-        wait::until("the pid of a killed victim is free", || process::state(self.pid).is_none());
+        wait::until("the pids of a killed victim are free", || killed.iter().all(|pid| process::is_free(*pid)));
     }
 
     /// Waits until it has ended by itself after `ok`; with exit status 0, if it is still the process that was started.
@@ -207,12 +209,37 @@ impl Victim {
         if let Some(status) = self.reap() {
             assert!(status.success(), "the victim ended with {status}:\n{}", self.output());
         }
+        wait::until("nobody of the victim's tree is left", || !self.tree().into_iter().any(process::is_alive));
     }
 
     /// Whether the process with this pid is this victim: its executable or its working directory lie in our own one.
     pub fn is_here(&self) -> bool {
         let ours = |name| process::link(self.pid, name).is_some_and(|path| path.starts_with(self.dir()));
         process::is_alive(self.pid) && (self.child.is_some() || ours("exe") || ours("cwd"))
+    }
+
+    /// Whoever belongs to it, itself first. Nobody but those in its directory once the pid is somebody else's.
+    fn tree(&self) -> Vec<Pid> {
+        process::tree(if self.is_here() { self.pid } else { 0 }, self.dir())
+    }
+
+    /// Kills whoever belongs to it, again until nobody lives; gives all their pids, and the victim's own.
+    ///
+    /// Parents go first: one that waits for its child must not see it end.
+    fn kill_all(&self) -> Vec<Pid> {
+        let mut killed = vec![self.pid];
+        let dead = wait::poll(LONG, || {
+            let found = self.tree();
+            let mut living = false;
+            for pid in found.iter().copied().filter(|pid| process::is_alive(*pid)) {
+                process::kill(pid, Signal::SIGKILL);
+                living = true;
+            }
+            killed.extend(found);
+            (!living).then_some(())
+        });
+        assert!(dead.is_some() || std::thread::panicking(), "the tree of victim {} does not die", self.pid);
+        killed
     }
 
     fn reap(&mut self) -> Option<std::process::ExitStatus> {
@@ -229,12 +256,8 @@ impl Drop for Victim {
         if std::thread::panicking() {
             eprintln!("--- victim {} said:\n{}", self.pid, self.output());
         }
-        if self.is_here() {
-            // Children of a victim that failed would outlive it.
-            for pid in process::children(self.pid).into_iter().chain([self.pid]) {
-                process::kill(pid, Signal::SIGKILL);
-            }
-        }
+        let killed = self.kill_all();
         let _status = self.reap();
+        let _bounded = wait::poll(LONG, || killed.iter().all(|pid| process::is_free(*pid)).then_some(()));
     }
 }

@@ -21,7 +21,7 @@ fn dead_worker() -> (Victim, Mounted, Vec<u8>) {
 /// Nobody lives whom this restore would have made.
 fn nothing_is_left(victim: &Victim, mount: &Mounted) {
     wait::until("nothing is left of it", || {
-        process::state(victim.pid()).is_none() && process::children(mount.daemon()).is_empty()
+        process::is_free(victim.pid()) && process::children(mount.daemon()).is_empty()
     });
     assert!(pids(mount).is_empty());
 }
@@ -143,7 +143,7 @@ fn the_daemon_is_killed_half_way() {
         let mut writer = OpenOptions::new().write(true).open(mount.file("restore")).unwrap();
         writer.write_all(&image[..image.len() - image.len() / part]).unwrap();
         mount.kill_daemon();
-        wait::until("nothing is left of it", || process::state(victim.pid()).is_none());
+        wait::until("nothing is left of it", || process::is_free(victim.pid()));
     }
 }
 

@@ -4,8 +4,10 @@
 //! Needs root: the victims change owners, roots and limits, and their ids must be given back to them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod random;
 mod refused;
 mod terminal;
+mod tree;
 
 /// Registers and what the processor holds.
 mod processor {

@@ -1,0 +1,103 @@
+//! Process trees: the root speaks the protocol, the others stand at their places over its checkpoint (`victims/tree.h`). Each is looked at
+//! from inside, for what it is told of itself, and from outside, for what the others can still do to it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+/// Who descends from whom.
+mod descent {
+    use ckptfs_tests::survives;
+    survives!(fork_one);
+    survives!(fork_deep);
+    survives!(fork_wide);
+    survives!(fork_with_threads);
+    survives!(thread_children);
+    survives!(reparented);
+    survives!(subreaper_mid);
+    survives!(exit_signal);
+    survives!(exec_child);
+    survives!(names_each);
+    survives!(creds_each);
+    survives!(cwd_each);
+    survives!(timers_each);
+}
+
+/// Sessions and groups.
+mod sessions_and_groups {
+    use ckptfs_tests::survives;
+    survives!(sessions);
+    survives!(session_leader_dead);
+    survives!(session_leader_zombie);
+    survives!(groups);
+    survives!(group_leader_dead);
+    survives!(orphan_group);
+    survives!(orphaned_later);
+    survives!(job_control);
+}
+
+/// What a parent is told of its children.
+mod told {
+    use ckptfs_tests::survives;
+    survives!(zombies);
+    survives!(zombies_below);
+    survives!(zombie_core);
+    survives!(zombie_leader_threads);
+    survives!(stopped);
+    survives!(stopped_threads);
+    survives!(continued);
+    survives!(waiting_parent);
+    survives!(sigchld);
+    survives!(sigchld_quiet);
+    survives!(sigchld_ignored);
+    survives!(pdeathsig);
+}
+
+/// What two tasks have in common.
+mod shared {
+    use ckptfs_tests::survives;
+    survives!(share_files);
+    survives!(share_fs);
+    survives!(share_vm);
+    survives!(share_sighand);
+    survives!(thread_own_files);
+    survives!(thread_own_fs);
+    survives!(inherited_fds);
+    survives!(shared_anon);
+    survives!(shared_futex);
+}
+
+/// Memory that fork(2) shares until somebody writes.
+mod copied {
+    use ckptfs_tests::survives;
+    survives!(cow_pages);
+    survives!(cow_changed);
+}
+
+/// A parent that waits in vfork(2) for its child.
+#[test]
+fn vfork_parent() {
+    use ckptfs_tests::{Mode, Spec, modes};
+    modes::run(&Spec::c("vfork_parent"), Mode::Untouched);
+}
+
+/// The harness itself: a killed tree is gone with its orphans, its zombies and those that are stopped or lead sessions of their own, at once.
+#[test]
+fn nobody_is_left_of_a_killed_tree() {
+    use ckptfs_tests::{Spec, Victim, process};
+    for name in [
+        "fork_deep",
+        "sessions",
+        "session_leader_dead",
+        "subreaper_mid",
+        "zombies_below",
+        "stopped",
+        "exec_child",
+        "random_tree",
+    ] {
+        let mut victim = Victim::ready(&Spec::c(name).arg("3"));
+        let tree = process::tree(victim.pid(), victim.dir());
+        assert!(tree.len() > 1, "{name}: {tree:?}");
+        victim.kill();
+        let left: Vec<_> = tree.into_iter().filter(|pid| process::state(*pid).is_some()).collect();
+        assert!(left.is_empty(), "{name} left {left:?}");
+        assert!(process::tree(0, victim.dir()).is_empty());
+    }
+}
