@@ -136,18 +136,21 @@ impl Looking<'_> {
         Ok(LookedProcess { pid, records, mappings, rseq })
     }
 
-    /// Which stops of its children a process has not asked for yet: waitid(2) with WNOWAIT leaves them to be asked for.
+    /// What a process has not asked yet about its children's stopping and going on: waitid(2) with WNOWAIT leaves it to be asked.
     fn ask_for_stops(&mut self, pid: Pid, injected: &mut Injected<'_>) -> Result<()> {
-        let stopped = |child: &&mut tree::Process| child.ppid == pid && child.stopped_by.is_some();
-        for child in self.tree.processes.iter_mut().filter(stopped) {
+        let asked = |child: &&mut tree::Process| child.ppid == pid && !child.threads.is_empty();
+        for child in self.tree.processes.iter_mut().filter(asked) {
             let mut batch = Batch::new(injected.scratch());
             let info = batch.room(SIGINFO_LEN);
-            let how = libc::WSTOPPED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
+            let how = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
             batch.call(libc::SYS_waitid, [libc::P_PID as u64, child.pid as u64, info.0, how as u64, 0]);
             let answers = injected.run(batch)?;
-            answers.get(0, || format!("pid {pid}: asking for the stop of pid {}", child.pid))?;
-            // Nothing to tell leaves si_signo 0.
-            child.stop_told = answers.words::<1>(info)[0] as u32 == 0;
+            answers.get(0, || format!("pid {pid}: asking about pid {}", child.pid))?;
+            // si_signo and si_errno, then si_code; nothing to tell leaves si_signo 0.
+            let [first, second] = answers.words::<2>(info);
+            let code = if first as u32 == 0 { 0 } else { second as u32 as i32 };
+            child.stop_told = code != libc::CLD_STOPPED;
+            child.continued = code == libc::CLD_CONTINUED;
         }
         Ok(())
     }

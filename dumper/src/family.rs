@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::brood::Brood;
+use crate::corefile;
 use crate::heritage;
 use crate::made::Made;
 use crate::sys::memory::RemotePtr;
@@ -114,8 +115,13 @@ impl Family {
         let made = match process.made.how {
             How::Orphan => self.fork_orphan(process, vdso, copied)?,
             How::Child | How::Sibling => {
-                let Self { brood, made, .. } = self;
+                let Self { brood, made, tree, .. } = self;
                 let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
+                if process.made.thread != 0
+                    && let Some(maker_told) = tree.processes.iter().find(|it| it.pid == by)
+                {
+                    maker.make_threads(maker_told)?;
+                }
                 // What its mappings hold is to be there before it is copied.
                 maker.calls.flush(&mut maker.leader)?;
                 maker.fork(process, vdso, sibling, copied, brood)?
@@ -192,6 +198,9 @@ impl Family {
                     self.reap(process)?;
                 }
             }
+        }
+        for process in processes.iter().filter(|process| process.continued) {
+            self.of(process.pid)?.stop_and_continue()?;
         }
         // Their parents have been told, which they had not been then: what was pending is put back later.
         for made in self.made.values_mut() {
@@ -282,10 +291,11 @@ fn end_as(mut made: Made, ended: &Ended) -> Result<()> {
     }
     let (pid, syscall, status) = (made.pid, made.syscall, ended.status);
     let got = if libc::WIFSIGNALED(status) {
-        if libc::WCOREDUMP(status) {
-            return Err(Error::os(format!("pid {pid}: it had left a core file: this cannot be put back"), libc::EOPNOTSUPP));
-        }
-        made.call(libc::SYS_prctl, [libc::PR_SET_DUMPABLE as u64, 0, 0, 0, 0], "forbidding a core file")?;
+        // Dumpable or not decides whether it leaves a core file, and is decided anew by the new credentials.
+        let leaves_core = libc::WCOREDUMP(status);
+        let dumpable = [libc::PR_SET_DUMPABLE as u64, u64::from(leaves_core), 0, 0, 0];
+        made.call(libc::SYS_prctl, dumpable, "deciding about a core file")?;
+        let _cores = if leaves_core { Some(corefile::anywhere(&mut made, ended)?) } else { None };
         made.leader.die(syscall, libc::WTERMSIG(status))?
     } else {
         made.leader.exit(syscall, libc::WEXITSTATUS(status))?

@@ -53,19 +53,17 @@ impl Frozen {
     }
 }
 
-/// Whether `pid` is a copy-on-write snapshot child: no exit signal, and it has our name, or is traced by a process that runs this
-/// same program (it has not run yet).
+/// Whether `pid` is a copy-on-write snapshot child: it has our name, or has not run yet, and nobody is told when it ends; once the
+/// process that it is the memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
 pub fn is_snapshot_child(pid: Pid) -> bool {
     // Who ends while being looked at is nobody's process any more: to be passed over as well.
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
-    if stat.exit_signal() != 0 || stat.ppid() == 0 {
+    if stat.ppid() == 0 {
         return false;
     }
     let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
-    if status.text("Name") == SNAPSHOT_NAME {
-        return true;
-    }
-    runs_this_program(status.number("TracerPid"))
+    let (is_silent, has_name) = (stat.exit_signal() == 0, status.text("Name") == SNAPSHOT_NAME);
+    is_silent && has_name || (is_silent || has_name) && runs_this_program(status.number("TracerPid"))
 }
 
 /// The processes of the tree rooted at `root` as they are now: parents before children, snapshot children left out.

@@ -50,13 +50,14 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
             pgid: session,
             sid: session,
             threads: Vec::new(),
-            made: step.made,
+            made: lineage::Made { thread: maker_thread(pid, step.made), ..step.made },
             exit_signal: libc::SIGCHLD,
             shares: Vec::new(),
             inherits: false,
             ended: None,
             stopped_by: None,
             stop_told: true,
+            continued: false,
             terminal: None,
         };
         if let Some(found) = at.remove(&pid) {
@@ -81,6 +82,21 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     ghosts_of_groups(root, outside, &mut processes)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
     Ok(Tree { processes, kernel })
+}
+
+/// The thread whose child it is, if that is not the leader: children are listed by thread.
+fn maker_thread(pid: Pid, made: lineage::Made) -> Pid {
+    if made.how != How::Child || made.by == 0 {
+        return 0;
+    }
+    let word = pid.to_string();
+    let tids = proc::numbers(&format!("/proc/{}/task", made.by)).unwrap_or_default();
+    let others = tids.into_iter().filter(|tid| *tid != made.by);
+    let is_its = |tid: &Pid| {
+        let children = proc::read_text(&format!("/proc/{}/task/{tid}/children", made.by)).unwrap_or_default();
+        children.split_ascii_whitespace().any(|child| child == word)
+    };
+    others.filter(is_its).next().unwrap_or(0)
 }
 
 fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {
@@ -168,13 +184,14 @@ fn ghosts_of_groups(root: Pid, outside: Pid, processes: &mut Vec<Process>) -> Re
             pgid,
             sid,
             threads: Vec::new(),
-            made: lineage::Made { by: if member == 0 { root } else { member }, how: How::Child },
+            made: lineage::Made { by: if member == 0 { root } else { member }, how: How::Child, thread: 0 },
             exit_signal: libc::SIGCHLD,
             shares: Vec::new(),
             inherits: false,
             ended: None,
             stopped_by: None,
             stop_told: true,
+            continued: false,
             terminal: None,
         });
     }

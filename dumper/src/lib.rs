@@ -16,6 +16,7 @@
 
 mod brood;
 mod child;
+mod corefile;
 mod door;
 mod dump;
 pub mod error;

@@ -88,6 +88,12 @@ impl Made {
         let leader = Owned::inject(stopped, syscall, scratch, pid)?;
         Self::dress(pid, leader, Empty { here, syscall, hole, aside }, vdso, |calls| {
             calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
+            // Those of this daemon are nobody's business; it and those that it forks may have to die of a signal.
+            let default = calls.put(&[0; 32]);
+            for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
+                let doing = format!("pid {pid}: default action of signal {signal}");
+                calls.call(libc::SYS_rt_sigaction, [signal as u64, default.0, 0, 8], doing);
+            }
         })
     }
 
@@ -145,7 +151,7 @@ impl Made {
     ) -> Result<Self> {
         let pid = process.pid;
         let flags = SHARES.iter().filter(|(share, ..)| process.shares(*share)).fold(0, |flags, (.., flag)| flags | flag);
-        let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, brood)?;
+        let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, process.made.thread, brood)?;
         let (hole, aside, syscall) = (self.hole, self.aside, self.syscall);
         let here = self.vdso.clone();
         let borrows_memory = process.shares(Share::Vm);
@@ -197,14 +203,20 @@ impl Made {
         flags: i32,
         exit_signal: i32,
         sibling: bool,
+        thread: Pid,
         brood: &mut Brood,
     ) -> Result<Owned> {
         let scratch = self.leader.scratch();
+        let maker = match self.threads.iter_mut().find(|owned| owned.tid() == thread) {
+            Some(thread) => thread,
+            None if thread == 0 => &mut self.leader,
+            None => return Err(Error::damaged(format!("pid {}: no thread {thread}", self.pid))),
+        };
         let mut batch = Batch::new(scratch);
         let (flags, exit_signal) =
             if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
         clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
-        let answers = self.leader.run(batch)?;
+        let answers = maker.run(batch)?;
         if let Some(pid) = pid
             && errno::errno(answers.raw(0)) == Some(libc::EEXIST)
         {
@@ -222,8 +234,11 @@ impl Made {
         untouchable(&self.vdso, self.leader.scratch())
     }
 
-    /// Makes the other threads, each stopped, under its old id.
+    /// Makes the other threads, each stopped, under its old id; once.
     pub fn make_threads(&mut self, process: &Process) -> Result<()> {
+        if !self.threads.is_empty() {
+            return Ok(());
+        }
         let scratch = self.leader.scratch();
         for tids in process.threads.get(1..).unwrap_or_default().chunks(256) {
             let mut batch = Batch::new(scratch);
@@ -248,7 +263,7 @@ impl Made {
 
     /// A child with nothing of its own, to make another and end.
     pub fn fork_helper(&mut self, brood: &mut Brood) -> Result<Self> {
-        let leader = self.clone_as(None, 0, libc::SIGCHLD, false, brood)?;
+        let leader = self.clone_as(None, 0, libc::SIGCHLD, false, 0, brood)?;
         let pid = leader.task()?.tid();
         Ok(Self {
             pid,
@@ -271,6 +286,13 @@ impl Made {
     /// Whether its address space is another's.
     pub fn borrows_memory(&self) -> bool {
         self.borrows_memory
+    }
+
+    /// Has it stop and go on again, before it has more than one thread; its parent can ask for that.
+    pub fn stop_and_continue(&mut self) -> Result<()> {
+        self.leader.stop_by(self.syscall, libc::SIGSTOP)?;
+        let pid = self.pid;
+        query::kill(pid, libc::SIGCONT).map_err(|errno| Error::os(format!("pid {pid}: continuing it"), errno))
     }
 
     /// Stops it by job control as the image says, and lets it go, stopped.

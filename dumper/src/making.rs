@@ -250,6 +250,7 @@ fn dress(
             owned,
             files,
             channel,
+            borrows_memory: process.shares(Share::Vm),
             syscall: *syscall,
             batch: &mut batch,
             resume: &mut resume,

@@ -36,8 +36,6 @@ refused! {
     unlinked_mapping: "gone";
     flock: "lock";
     posix_lock: "lock";
-    child: "child";
-    zombie: "child";
     sysv_shm: "system v";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";

@@ -54,6 +54,11 @@ impl Owned {
         Ok(owned)
     }
 
+    /// Its thread id.
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
     /// The address of the scratch.
     pub fn scratch(&self) -> RemotePtr {
         self.scratch

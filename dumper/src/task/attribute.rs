@@ -159,6 +159,8 @@ pub struct Make<'a> {
     pub files: &'a dyn Files,
     /// Where a descriptor for this process may be pushed.
     pub channel: &'a crate::sys::scm::Channel,
+    /// The address space is its maker's, which has been given its fields already.
+    pub borrows_memory: bool,
     /// A `syscall` instruction outside the scratch (the vDSO's).
     pub syscall: RemotePtr,
     /// The calls of this phase so far.

@@ -17,6 +17,9 @@ pub struct Made {
     pub by: Pid,
     /// In this way.
     pub how: How,
+    /// By this thread of the maker; 0: by its leader. A parent-death signal means the thread (prctl(2), PR_SET_PDEATHSIG).
+    #[serde(default)]
+    pub thread: Pid,
 }
 
 /// A way to make a process.
@@ -108,20 +111,20 @@ impl Plan<'_> {
             return;
         }
         if sid == pid || session == Some(sid) {
-            return self.step(member, Made { by: parent, how: How::Child });
+            return self.step(member, Made { by: parent, how: How::Child, thread: 0 });
         }
         let of_session: Vec<Pid> =
             self.there.iter().filter(|(_, there)| there.session == sid).map(|(pid, _)| *pid).collect();
         if let Some(sibling) = of_session.iter().find(|pid| self.there[pid].parent == parent) {
-            return self.step(member, Made { by: *sibling, how: How::Sibling });
+            return self.step(member, Made { by: *sibling, how: How::Sibling, thread: 0 });
         }
         if let Some(below) = of_session.iter().find(|pid| parent != 0 && self.is_above(parent, **pid)) {
-            return self.step(member, Made { by: *below, how: How::Orphan });
+            return self.step(member, Made { by: *below, how: How::Orphan, thread: 0 });
         }
         if !self.ids.contains(&sid) && !self.there.contains_key(&sid) {
             // The leader is dead: somebody with its id stands in for it meanwhile.
-            self.step(Member { pid: sid, ppid, sid }, Made { by: parent, how: How::Child });
-            self.step(member, Made { by: sid, how: How::Sibling });
+            self.step(Member { pid: sid, ppid, sid }, Made { by: parent, how: How::Child, thread: 0 });
+            self.step(member, Made { by: sid, how: How::Sibling, thread: 0 });
         }
     }
 
@@ -146,7 +149,7 @@ impl Plan<'_> {
             let staying = |child: &&Member| child.ppid == pid && child.sid == born_in;
             let children: Vec<Member> = self.members.iter().filter(staying).copied().collect();
             for child in children {
-                self.step(child, Made { by: pid, how: How::Child });
+                self.step(child, Made { by: pid, how: How::Child, thread: 0 });
             }
         }
     }
@@ -218,8 +221,8 @@ mod tests {
     fn a_session_whose_leader_is_dead() {
         check(&[(10, 1, 10), (12, 10, 11), (13, 10, 11), (14, 12, 11)]);
         let steps = plan(&[Member { pid: 10, ppid: 1, sid: 10 }, Member { pid: 12, ppid: 10, sid: 11 }]).unwrap();
-        assert_eq!(steps[1], Step { member: Member { pid: 11, ppid: 10, sid: 11 }, made: Made { by: 10, how: How::Child } });
-        assert_eq!(steps[2].made, Made { by: 11, how: How::Sibling });
+        assert_eq!(steps[1], Step { member: Member { pid: 11, ppid: 10, sid: 11 }, made: Made { by: 10, how: How::Child, thread: 0 } });
+        assert_eq!(steps[2].made, Made { by: 11, how: How::Sibling, thread: 0 });
     }
 
     #[test]

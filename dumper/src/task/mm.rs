@@ -111,6 +111,11 @@ impl Attribute for AddressSpace {
 
     fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let pid = make.pid;
+        let doing = format!("pid {pid}: personality");
+        make.call(libc::SYS_personality, [u64::from(body.personality)], doing);
+        if make.borrows_memory {
+            return Ok(());
+        }
         let exe: RawFd = make.files.fd(body.exe)?;
         let exe = *make
             .channel
@@ -150,8 +155,6 @@ impl Attribute for AddressSpace {
                 format!("pid {pid}: membarrier registration {command:#x}"),
             );
         }
-        let doing = format!("pid {pid}: personality");
-        make.call(libc::SYS_personality, [u64::from(body.personality)], doing);
         Ok(())
     }
 }

@@ -57,6 +57,9 @@ pub struct Process {
     /// Its parent has asked already, and knows that it stopped.
     #[serde(default)]
     pub stop_told: bool,
+    /// It was continued, and its parent has not asked for that yet.
+    #[serde(default)]
+    pub continued: bool,
     /// The controlling terminal's device number, if it leads a session with one.
     pub terminal: Option<u32>,
 }
