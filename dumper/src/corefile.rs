@@ -19,7 +19,8 @@ pub fn anywhere(made: &mut Made, ended: &Ended) -> Result<TempDir> {
     let pid = made.pid;
     let pattern = proc::read_text("/proc/sys/kernel/core_pattern")?;
     if pattern.trim().is_empty() || pattern.starts_with(['|', '@']) || pattern.contains('/') {
-        let told = format!("pid {pid}: it left a core file, and core_pattern {:?} lets none be made here", pattern.trim());
+        let told =
+            format!("pid {pid}: it left a core file, and core_pattern {:?} lets none be made here", pattern.trim());
         return Err(Error::os(told, libc::EOPNOTSUPP));
     }
     let doing = || format!("pid {pid}: making room for a core file");

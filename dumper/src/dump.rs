@@ -13,11 +13,11 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
 use crate::sys::ptrace::Regs;
 use crate::sys::remote::{Batch, Injected};
+use crate::task;
 use crate::task::asleep::Timers;
 use crate::task::attribute::{Asked, Look, Row, Scope};
 use crate::task::tree::{self, Share, Tree};
 use crate::task::vma::{self, Vma};
-use crate::task;
 use crate::{Error, Kind, Pid, Result};
 
 /// All that is known of a stopped tree, but for the contents of its memory.

@@ -40,7 +40,15 @@ pub struct Family {
 impl Family {
     /// Nobody yet. `hole`: address space that no process of the image uses.
     pub fn new(tree: Tree, hole: RemotePtr) -> Self {
-        Self { brood: Brood::default(), made: BTreeMap::new(), ready: Vec::new(), tree, sessions: BTreeMap::new(), hole, next: 0 }
+        Self {
+            brood: Brood::default(),
+            made: BTreeMap::new(),
+            ready: Vec::new(),
+            tree,
+            sessions: BTreeMap::new(),
+            hole,
+            next: 0,
+        }
     }
 
     /// Who is to come out.
@@ -173,9 +181,7 @@ impl Family {
         for process in &processes {
             self.begin_session(process.pid)?;
         }
-        let of_group = |leaders: bool| {
-            processes.iter().filter(move |process| (process.pgid == process.pid) == leaders)
-        };
+        let of_group = |leaders: bool| processes.iter().filter(move |process| (process.pgid == process.pid) == leaders);
         for process in of_group(true).chain(of_group(false)) {
             let group = self.group(process);
             if self.sessions.get(&process.pid) == Some(&process.pid) {

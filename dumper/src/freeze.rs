@@ -187,7 +187,7 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
 }
 
 /// Whether the task `tid` (0: none) runs this same program.
-fn runs_this_program(tid: u64) -> bool {
+pub fn runs_this_program(tid: u64) -> bool {
     let program = |pid: &str| {
         let exe = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
         Some((exe.dev(), exe.ino()))

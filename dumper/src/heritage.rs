@@ -69,7 +69,8 @@ fn compare(
     let (ours, makers) = (Pagemap::open(source(process.pid))?, Pagemap::open(source(maker.pid))?);
     for ((_, vma), runs) in process.mappings.iter_mut().zip(sets) {
         let first = maker.mappings.partition_point(|(_, other)| other.end <= vma.start);
-        let mut common = maker.mappings[first..].iter().map(|(_, other)| other).take_while(|other| other.start < vma.end);
+        let mut common =
+            maker.mappings[first..].iter().map(|(_, other)| other).take_while(|other| other.start < vma.end);
         let mut only = PageRuns::new();
         let mut stored = PageRuns::new();
         let mut at = vma.start;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::sys::proc::{self, Fields, Stat};
-use crate::sys::query;
 use crate::sys::ptrace::Stopped;
+use crate::sys::query;
 use crate::task::lineage::{self, How, Member};
 use crate::task::tree::{Ended, Process, SHARES, Share, Tree};
 use crate::{Error, Pid, Result};
@@ -34,7 +34,8 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     for Member { pid, sid, .. } in &members {
         let is_alive_outside = !stats.contains_key(sid) && proc::read_text(&format!("/proc/{sid}/comm")).is_ok();
         if is_alive_outside {
-            let told = format!("pid {pid}: its session {sid} is led by a process outside the tree and cannot be checkpointed");
+            let told =
+                format!("pid {pid}: its session {sid} is led by a process outside the tree and cannot be checkpointed");
             return Err(Error::unsupported(told));
         }
     }
@@ -120,7 +121,8 @@ fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
         };
         // Gone meanwhile, or not to be looked at: then it is not the one that shares.
         if parent > 0 && query::kcmp(root, parent, what, 0, 0).unwrap_or(false) {
-            let told = format!("pid {root}: it shares its {} with pid {parent}, which is outside the tree", name(share));
+            let told =
+                format!("pid {root}: it shares its {} with pid {parent}, which is outside the tree", name(share));
             return Err(Error::unsupported(told));
         }
         let mut failed = None;
@@ -152,7 +154,11 @@ fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
                     continue;
                 }
                 if !group.contains(&process.made.by) || process.made.how == How::Orphan {
-                    let told = format!("pid {}: it shares its {} with a process that is not its parent", process.pid, name(share));
+                    let told = format!(
+                        "pid {}: it shares its {} with a process that is not its parent",
+                        process.pid,
+                        name(share)
+                    );
                     return Err(Error::unsupported(told));
                 }
                 process.shares.push(share);

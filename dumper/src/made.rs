@@ -11,8 +11,8 @@ use crate::brood::Brood;
 use crate::sys::clone;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::ptrace::{self, Running, Stopped};
-use crate::sys::remote::{Batch, Call, Owned, SCRATCH_LEN};
 use crate::sys::query;
+use crate::sys::remote::{Batch, Call, Owned, SCRATCH_LEN};
 use crate::sys::scm::Channel;
 use crate::sys::{errno, proc};
 use crate::task::attribute::{Checked, Resume};
@@ -150,7 +150,8 @@ impl Made {
         brood: &mut Brood,
     ) -> Result<Self> {
         let pid = process.pid;
-        let flags = SHARES.iter().filter(|(share, ..)| process.shares(*share)).fold(0, |flags, (.., flag)| flags | flag);
+        let flags =
+            SHARES.iter().filter(|(share, ..)| process.shares(*share)).fold(0, |flags, (.., flag)| flags | flag);
         let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, process.made.thread, brood)?;
         let (hole, aside, syscall) = (self.hole, self.aside, self.syscall);
         let here = self.vdso.clone();
@@ -213,8 +214,7 @@ impl Made {
             None => return Err(Error::damaged(format!("pid {}: no thread {thread}", self.pid))),
         };
         let mut batch = Batch::new(scratch);
-        let (flags, exit_signal) =
-            if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
+        let (flags, exit_signal) = if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
         clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
         let answers = maker.run(batch)?;
         if let Some(pid) = pid

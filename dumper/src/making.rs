@@ -6,11 +6,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use crate::door::HOLE_LEN;
+use crate::family::Family;
 use crate::file::object::{self, Anchor, Anchors};
 use crate::file::sharing::{TABLE, Table};
 use crate::file::{self, open_file};
 use crate::image::{Record, Tag};
-use crate::family::Family;
 use crate::made::{Made, TASK_SIZE};
 use crate::restore::Restored;
 use crate::sys::memory::RemotePtr;
@@ -206,7 +206,8 @@ impl Making {
         }
         for process in alive().filter(|process| !process.shares(Share::Files)) {
             let table = tables.get(&process.pid);
-            let table = table.ok_or_else(|| Error::damaged(format!("pid {}: record {TABLE} is missing", process.pid)))?;
+            let table =
+                table.ok_or_else(|| Error::damaged(format!("pid {}: record {TABLE} is missing", process.pid)))?;
             family.of(process.pid)?.place(table, &files)?;
         }
         let mut resume: BTreeMap<Pid, Vec<Resume>> = BTreeMap::new();
@@ -221,8 +222,11 @@ impl Making {
             }
         }
         family.verify()?;
+        // An end of a pipe that is held here would keep the other from noticing that nobody is there.
+        drop((files, objects));
         family.let_go(resume)?;
-        let pids: Vec<Pid> = processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
+        let pids: Vec<Pid> =
+            processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
         Ok(Restored { root: pids.first().copied().unwrap_or(0), pids, bytes: total, elapsed: begun.elapsed() })
     }
 }

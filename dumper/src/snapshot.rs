@@ -122,7 +122,8 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
     let timers = Timers::before(&pids);
     let mut frozen = freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref())?;
     let timers = timers.gone();
-    let mut forks = Forks { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: dump::KEPT_MOST };
+    let mut forks =
+        Forks { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: dump::KEPT_MOST };
     let seen = see(&mut frozen, premises, &timers, Some(&mut forks));
     let stopped = frozen.since.elapsed();
     let (seen, failure) = match (seen, forks.failure.take()) {
@@ -150,7 +151,8 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
         }
         Held::Tree(..) => pid,
     };
-    match tell(root, seen, source, forks.kept, stopped) {
+    let settled = seen.files.settle(options.keep_external_pipes);
+    match settled.and_then(|()| tell(root, seen, source, forks.kept, stopped)) {
         Ok(instant) => Ok((instant, held)),
         Err(error) => {
             held.let_go();
@@ -220,7 +222,7 @@ fn see(
         locked.extend(dump::locked_flags(pid)?.map(|flags| (pid, flags)));
     }
     let hole = door::share_hole(doors.values_mut())?;
-    let files = Collector::default();
+    let files = Collector::of(frozen.processes.iter().map(|process| process.pid).collect());
     let (mut processes, mut tables) = (Vec::new(), Vec::new());
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
         let pid = process.pid;
@@ -331,8 +333,9 @@ fn tell(
 }
 
 /// A snapshot of a tree that is stopped anyway: read from the tree itself.
-pub fn take_of_held(root: Pid, frozen: &mut Frozen, timers: &Timers) -> Result<Instant> {
+pub fn take_of_held(root: Pid, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Instant> {
     let seen = see(frozen, BTreeMap::new(), timers, None)?;
+    seen.files.settle(options.keep_external_pipes)?;
     let stopped = frozen.since.elapsed();
     tell(root, seen, |pid| pid, BTreeMap::new(), stopped)
 }

@@ -24,6 +24,8 @@ pub struct Options {
     pub freeze_timeout: Duration,
     /// The cgroup v2 directory to freeze first, where the container is one.
     pub cgroup: Option<PathBuf>,
+    /// What to do where a process outside of the tree holds an end of its pipes: find the same pipe again at the restore, or refuse.
+    pub keep_external_pipes: bool,
 }
 
 /// Tells a session that a snapshot is gone.
@@ -213,7 +215,7 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
             recv(commands) -> command => match command {
                 Ok(Command::Snapshot(answer)) => {
                     let lease = || Lease(release.clone());
-                    let made = snapshot::take_of_held(root, &mut frozen, &timers).map(|instant| Snapshot::new(instant, lease()));
+                    let made = snapshot::take_of_held(root, &mut frozen, &timers, options).map(|instant| Snapshot::new(instant, lease()));
                     readers += usize::from(made.is_ok());
                     let _ = answer.send(made);
                 }

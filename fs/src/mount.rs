@@ -91,7 +91,8 @@ fn tree(plan: &Plan) -> Result<Tree> {
         Target::Cgroup(dir) => Some(dir.clone()),
         Target::All | Target::Tree(_) => None,
     };
-    let options = Options { freeze_timeout: plan.options.freeze_timeout, cgroup };
+    let MountOptions { freeze_timeout, keep_external_pipes, .. } = plan.options;
+    let options = Options { freeze_timeout, cgroup, keep_external_pipes };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
     Tree::new(container, options, plan.mountpoint.display().to_string())
 }

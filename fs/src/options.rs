@@ -11,6 +11,8 @@ use nix::mount::MsFlags;
 pub struct MountOptions {
     /// How long a tree may take to stop.
     pub freeze_timeout: Duration,
+    /// Whether a pipe that a process outside of the tree holds as well is to be found again, instead of refused.
+    pub keep_external_pipes: bool,
     /// Whether other users than the daemon's may look in. The files' modes decide the rest.
     pub allow_other: bool,
     /// The first column of `mount`'s list.
@@ -22,8 +24,7 @@ pub struct MountOptions {
 }
 
 /// What the message about an unknown option lists.
-const KNOWN: &str =
-    "freeze-timeout=SECONDS, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
 
 impl MountOptions {
     /// Reads the lists that were given, the later ones winning. `root`: whether the daemon runs as root, which may
@@ -31,6 +32,7 @@ impl MountOptions {
     pub fn parse(lists: &[String], root: bool) -> Result<MountOptions> {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),
+            keep_external_pipes: false,
             allow_other: root,
             fsname: "ckptfs".into(),
             log: None,
@@ -49,6 +51,9 @@ impl MountOptions {
         };
         match (name, value) {
             ("freeze-timeout", Some(value)) => self.freeze_timeout = seconds(option, value)?,
+            ("external-pipes", Some("keep")) => self.keep_external_pipes = true,
+            ("external-pipes", Some("refuse")) => self.keep_external_pipes = false,
+            ("external-pipes", _) => return Err(usage(format!("-o {option}: external-pipes is refuse or keep"))),
             ("log", Some(value)) if !value.is_empty() => self.log = Some(value.into()),
             ("fsname", Some(value)) if !value.is_empty() => self.fsname = value.into(),
             ("allow_other", None) => self.allow_other = true,
@@ -112,12 +117,25 @@ mod tests {
         assert!(!options.flags.contains(MsFlags::MS_RDONLY));
         assert!(parse("ro").unwrap().flags.contains(MsFlags::MS_RDONLY));
         assert!(!parse("allow_other,no_allow_other").unwrap().allow_other);
+        assert!(parse("external-pipes=keep").unwrap().keep_external_pipes);
+        assert!(!parse("external-pipes=keep,external-pipes=refuse").unwrap().keep_external_pipes);
         assert_eq!(parse("log=/var/log/c").unwrap().log, Some("/var/log/c".into()));
     }
 
     #[test]
     fn what_is_not_understood_is_named() {
-        for bad in ["bogus", "bogus=1", "ro=1", "allow_other=1", "freeze-timeout", "fsname=", "log", "suid", "dev"] {
+        for bad in [
+            "bogus",
+            "bogus=1",
+            "ro=1",
+            "allow_other=1",
+            "freeze-timeout",
+            "fsname=",
+            "log",
+            "suid",
+            "dev",
+            "external-pipes=no",
+        ] {
             let text = parse(bad).unwrap_err().to_string();
             assert!(text.starts_with(&format!("-o {}", bad.trim_end_matches('='))), "{bad}: {text}");
         }

@@ -9,7 +9,7 @@ use ckptfs_dumper::{Options, Pid};
 
 /// Options that need no cgroup.
 pub fn options() -> Options {
-    Options { freeze_timeout: Duration::from_secs(5), cgroup: None }
+    Options { freeze_timeout: Duration::from_secs(5), cgroup: None, keep_external_pipes: false }
 }
 
 /// A process that sleeps until it is dropped; its children are killed with it.

@@ -1,10 +1,14 @@
 //! What a descriptor can *be*: the table of kinds, nothing else.
 
+mod buffer;
 mod contents;
 mod device;
+mod fifo;
 mod memfd;
 pub mod object;
 pub mod open_file;
+mod outside;
+mod pipe;
 mod regular;
 mod shared_memory;
 pub mod sharing;
@@ -14,8 +18,15 @@ use open_file::Row;
 
 /// Every kind; the first that takes a file has it. Files without a name stand before those with one,
 /// terminals before the other character devices.
-pub const KINDS: &[&dyn Row] =
-    &[&memfd::Description, &shared_memory::Mapped, &regular::Regular, &terminal::Terminal, &device::Device];
+pub const KINDS: &[&dyn Row] = &[
+    &memfd::Description,
+    &shared_memory::Mapped,
+    &pipe::End,
+    &fifo::End,
+    &regular::Regular,
+    &terminal::Terminal,
+    &device::Device,
+];
 
 /// Every kind of object that descriptions share.
-pub const OBJECTS: &[&dyn object::Row] = &[&memfd::Memfd, &shared_memory::SharedMemory];
+pub const OBJECTS: &[&dyn object::Row] = &[&memfd::Memfd, &shared_memory::SharedMemory, &pipe::Pipe, &fifo::Fifo];

@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::open_file::{NOT_KEPT, Seen};
+use super::outside::External;
 use crate::image::{PageRuns, Record, Tag};
 use crate::sys::fd;
 use crate::{Context, Error, Result};
@@ -40,8 +41,10 @@ pub struct Contents {
 
 /// An object that is being restored.
 pub struct Anchor {
-    /// Holds it. Open for reading and writing.
+    /// Holds it. Open for reading and writing, where that is one thing.
     pub fd: OwnedFd,
+    /// Its other end, where it has two.
+    pub other: Option<OwnedFd>,
     /// Its length, bytes: what the last page of the contents holds beyond is not written.
     pub len: u64,
 }
@@ -80,11 +83,17 @@ pub trait Object: Sync {
     type Body: Serialize + DeserializeOwned;
     /// Its name in the format.
     const KIND: &'static str;
+    /// Whether a process outside of the tree may hold it as well, and take part in it.
+    const REACHES_OUT: bool = false;
 
     /// Looks, through any of the descriptions; changes nothing.
     fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Self::Body>>;
     /// Makes it again. Contents in bulk follow.
     fn make(&self, body: &Self::Body, blob: &[u8]) -> Result<Anchor>;
+    /// What is stored of one that reaches out and that a process outside of the tree holds: it is found again, not made.
+    fn external(&self, body: Self::Body, _external: External) -> Self::Body {
+        body
+    }
     /// The last touch, when its contents are in, all descriptions are open and all mappings made.
     fn finish(&self, _body: &Self::Body, _anchor: &Anchor) -> Result<()> {
         Ok(())
@@ -103,8 +112,12 @@ struct Of<T> {
 pub trait Row: Sync {
     /// See [`Object::KIND`].
     fn kind(&self) -> &'static str;
+    /// See [`Object::REACHES_OUT`].
+    fn reaches_out(&self) -> bool;
     /// See [`Object::dump`].
     fn dump(&self, id: u32, seen: &Seen<'_>) -> Result<(Record, Option<Contents>)>;
+    /// See [`Object::external`].
+    fn external(&self, record: &Record, external: External) -> Result<Record>;
     /// See [`Object::make`].
     fn make(&self, record: &Record) -> Result<Anchor>;
     /// See [`Object::finish`].
@@ -116,10 +129,19 @@ impl<O: Object> Row for O {
         O::KIND
     }
 
+    fn reaches_out(&self) -> bool {
+        O::REACHES_OUT
+    }
+
     fn dump(&self, id: u32, seen: &Seen<'_>) -> Result<(Record, Option<Contents>)> {
         let Dumped { body, blob, contents } = Object::dump(self, seen)?;
         let record = Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })?.with_blob(blob);
         Ok((if contents.is_some() { record.opens_pages() } else { record }, contents))
+    }
+
+    fn external(&self, record: &Record, external: External) -> Result<Record> {
+        let Of { id, kind, body } = record.body::<Of<O::Body>>()?;
+        Record::new(TAG, &Of { id, kind, body: Object::external(self, body, external) })
     }
 
     fn make(&self, record: &Record) -> Result<Anchor> {
@@ -134,7 +156,7 @@ impl<O: Object> Row for O {
 /// While looking: gives every object one id, however many descriptions lead to it.
 pub trait Objects {
     /// The id of the object of `kind` behind `seen`; it is looked at the first time.
-    fn id_of(&self, kind: &dyn Row, seen: &Seen<'_>) -> Result<u32>;
+    fn id_of(&self, kind: &'static dyn Row, seen: &Seen<'_>) -> Result<u32>;
 }
 
 /// While restoring: the objects of the image.

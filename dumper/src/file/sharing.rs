@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::KINDS;
 use super::object::{self, Contents, Objects};
 use super::open_file::{Held, NOT_KEPT, Seen};
+use super::outside::{self, External, Key};
 use crate::image::{Record, Tag};
 use crate::sys::fd::{self, PidFd};
 use crate::sys::proc::{self, Fields};
@@ -38,9 +39,22 @@ struct Visible {
 }
 
 /// Collects the open files of a tree, each description once.
-#[derive(Default)]
 pub struct Collector {
+    tree: Vec<Pid>,
+    /// When it was looked at, in ticks since boot.
+    instant: u64,
     inner: std::cell::RefCell<Inner>,
+}
+
+/// An object of which others may hold an end.
+struct Reaching {
+    id: u32,
+    kind: &'static dyn object::Row,
+    key: Key,
+    /// Of the descriptor that led to it.
+    subject: String,
+    shown: String,
+    flags: i32,
 }
 
 #[derive(Default)]
@@ -51,9 +65,44 @@ struct Inner {
     records: Vec<Record>,
     known: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
     referred: BTreeMap<(u64, u64, i32, bool), u32>,
+    reaching: Vec<Reaching>,
 }
 
 impl Collector {
+    /// For the processes with these ids, which are all of the tree, and stopped.
+    pub fn of(tree: Vec<Pid>) -> Self {
+        Self { tree, instant: outside::now(), inner: Default::default() }
+    }
+
+    /// Looks who outside of the tree holds a part of what is in the image. That takes as long as there are descriptors in the whole
+    /// system, so it happens when the tree goes on already: who has come since does not count, who has left since is not seen.
+    ///
+    /// # Errors
+    /// [`crate::Kind::Unsupported`] names the first; with `keep` such an object's record says that it is to be found again.
+    pub fn settle(&self, keep: bool) -> Result<()> {
+        let mut inner = self.inner.borrow_mut();
+        let Inner { objects, reaching, .. } = &mut *inner;
+        let mut keys: Vec<Key> = reaching.iter().map(|reaching| reaching.key).collect();
+        // Most trees hold none: then nobody is looked at.
+        let others = if keys.is_empty() { Vec::new() } else { proc::numbers("/proc")? };
+        for pid in others {
+            let held = outside::held_by(pid, &keys);
+            if held.is_empty() || !outside::is_outside(pid, &self.tree, self.instant) {
+                continue;
+            }
+            for (reaching, holder) in reaching.iter().flat_map(|r| held.iter().find(|h| h.key == r.key).map(|h| (r, h)))
+            {
+                if !keep {
+                    return Err(reaching.held_outside(holder));
+                }
+                keys.retain(|key| *key != reaching.key);
+                let (record, _) = &mut objects[reaching.id as usize];
+                *record = reaching.kind.external(record, External::of(reaching.key)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The objects with their contents, and the descriptions: each in the order of their ids.
     pub fn into_records(self) -> (Vec<(Record, Option<Contents>)>, Vec<Record>) {
         let Inner { objects, records, .. } = self.inner.into_inner();
@@ -132,7 +181,7 @@ impl FileIds for Collector {
 }
 
 impl Objects for Collector {
-    fn id_of(&self, kind: &dyn object::Row, seen: &Seen<'_>) -> Result<u32> {
+    fn id_of(&self, kind: &'static dyn object::Row, seen: &Seen<'_>) -> Result<u32> {
         let key = (seen.stat.dev(), seen.stat.ino());
         if let Some(id) = self.inner.borrow().shared.get(&key) {
             return Ok(*id);
@@ -141,8 +190,27 @@ impl Objects for Collector {
         let object = kind.dump(id, seen)?;
         let mut inner = self.inner.borrow_mut();
         inner.objects.push(object);
+        if kind.reaches_out() {
+            let (subject, shown) = (seen.subject.clone(), seen.target.display().to_string());
+            inner.reaching.push(Reaching { id, kind, key, subject, shown, flags: seen.flags });
+        }
         inner.shared.insert(key, id);
         Ok(id)
+    }
+}
+
+impl Reaching {
+    fn held_outside(&self, holder: &outside::Holder) -> Error {
+        let mode = self.flags & libc::O_ACCMODE;
+        let same = holder.modes() == (mode != libc::O_WRONLY, mode != libc::O_RDONLY);
+        Error::unsupported(format!(
+            "{}: {} end of {} is held by pid {} ({}), which is not of the tree",
+            self.subject,
+            if same { "this" } else { "the other" },
+            self.shown,
+            holder.pid,
+            holder.name()
+        ))
     }
 }
 
@@ -164,7 +232,6 @@ fn look<'a>(
 fn describe(seen: &Seen<'_>) -> String {
     let target = seen.target.display().to_string();
     for (prefix, what) in [
-        ("pipe:", "a pipe"),
         ("socket:", "a socket"),
         ("anon_inode:[eventpoll]", "epoll"),
         ("anon_inode:[eventfd]", "an eventfd"),
@@ -185,7 +252,6 @@ fn describe(seen: &Seen<'_>) -> String {
     use std::os::unix::fs::FileTypeExt;
     let kind = seen.stat.file_type();
     let what = match () {
-        () if kind.is_fifo() => "FIFO",
         () if kind.is_char_device() => "character device",
         () if kind.is_block_device() => "block device",
         () if kind.is_socket() => "socket",

@@ -60,7 +60,10 @@ impl Made {
             }
         }
         if covered != vma.inherited_pages(vma.start, vma.end) {
-            return Err(Error::damaged(format!("mapping {:x}-{:x}: its maker has not what it inherits", vma.start, vma.end)));
+            return Err(Error::damaged(format!(
+                "mapping {:x}-{:x}: its maker has not what it inherits",
+                vma.start, vma.end
+            )));
         }
         Ok(kept)
     }

@@ -95,6 +95,14 @@ pub fn owner(fd: &OwnedFd) -> Result<(i32, i32)> {
     if got == -1 { Err(Error::last_os("F_GETOWN_EX")) } else { Ok((owner[0], owner[1])) }
 }
 
+/// FIONREAD: bytes that wait to be read (of a pipe through either end, pipe(7)).
+pub fn readable(fd: &OwnedFd) -> Result<u64> {
+    let mut bytes: i32 = 0;
+    // SAFETY: the kernel writes one int into a live local.
+    let got = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
+    if got == -1 { Err(Error::last_os("FIONREAD")) } else { Ok(u64::from(bytes.cast_unsigned())) }
+}
+
 /// A descriptor's new offset (lseek(2) SEEK_SET).
 pub fn seek(fd: &OwnedFd, position: u64) -> Result<()> {
     // SAFETY: no memory is passed.

@@ -134,14 +134,18 @@ impl Owned {
         task.set_regs(&regs)?;
         task.set_sigmask(!(1 << (signal - 1)))?;
         let tid = self.tid;
-        query::kill(tid, signal).map_err(|errno| Error::os(format_args!("pid {tid}: sending signal {signal}"), errno))?;
+        query::kill(tid, signal)
+            .map_err(|errno| Error::os(format_args!("pid {tid}: sending signal {signal}"), errno))?;
         if signal == libc::SIGKILL {
             task.forget();
             return Ok(None);
         }
         let stopped = task.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
         if stopped.stop() != Stop::Signal(signal) {
-            return Err(Error::os(format_args!("pid {tid}: {:?} instead of signal {signal}", stopped.stop()), libc::EBUSY));
+            return Err(Error::os(
+                format_args!("pid {tid}: {:?} instead of signal {signal}", stopped.stop()),
+                libc::EBUSY,
+            ));
         }
         Ok(Some(stopped))
     }

@@ -183,7 +183,10 @@ mod tests {
             };
             there.insert(*pid, (parent, session));
         }
-        there.into_iter().map(|(pid, (parent, session))| (pid, (parent, if leads(pid) { pid } else { session }))).collect()
+        there
+            .into_iter()
+            .map(|(pid, (parent, session))| (pid, (parent, if leads(pid) { pid } else { session })))
+            .collect()
     }
 
     fn check(members: &[(Pid, Pid, Pid)]) {
@@ -221,7 +224,10 @@ mod tests {
     fn a_session_whose_leader_is_dead() {
         check(&[(10, 1, 10), (12, 10, 11), (13, 10, 11), (14, 12, 11)]);
         let steps = plan(&[Member { pid: 10, ppid: 1, sid: 10 }, Member { pid: 12, ppid: 10, sid: 11 }]).unwrap();
-        assert_eq!(steps[1], Step { member: Member { pid: 11, ppid: 10, sid: 11 }, made: Made { by: 10, how: How::Child, thread: 0 } });
+        assert_eq!(
+            steps[1],
+            Step { member: Member { pid: 11, ppid: 10, sid: 11 }, made: Made { by: 10, how: How::Child, thread: 0 } }
+        );
         assert_eq!(steps[2].made, Made { by: 11, how: How::Sibling, thread: 0 });
     }
 

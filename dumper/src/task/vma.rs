@@ -219,7 +219,10 @@ impl Vma {
             || !vma.inherited.windows(2).all(ascend)
             || !vma.inherited.is_empty() && !vma.holds_pages()
         {
-            return Err(Error::damaged(format!("mapping {:x}-{:x} with inherited pages that cannot be", vma.start, vma.end)));
+            return Err(Error::damaged(format!(
+                "mapping {:x}-{:x} with inherited pages that cannot be",
+                vma.start, vma.end
+            )));
         }
         if !vma.guards.iter().all(inside) {
             return Err(Error::damaged(format!("mapping {:x}-{:x} with guard pages outside", vma.start, vma.end)));

@@ -1,0 +1,257 @@
+//! FIFOs, fifo(7): pipes with a name. What is in one is nowhere but in its buffers, and they go with its last holder: they are in the
+//! image, the name is looked up again. A FIFO without a name is made anew, and unlinked.
+//!
+//! Nothing here waits for another end: whatever is opened is opened with O_NONBLOCK, and a writer only beside a reader.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{fchown, mkfifo, unlink};
+use serde::{Deserialize, Serialize};
+
+use super::buffer::{Buffers, set_flags};
+use super::object::{Anchor, Anchors, Dumped, Object, Objects};
+use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
+use super::outside::External;
+use crate::sys::fd;
+use crate::{Context, Doing, Error, Kind, Result};
+
+const GONE: &[u8] = b" (deleted)";
+
+/// Table row: the object.
+pub struct Fifo;
+
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    /// It has no name any more.
+    unlinked: bool,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    #[serde(flatten)]
+    buffers: Buffers,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    external: Option<External>,
+}
+
+impl Object for Fifo {
+    type Body = Body;
+    const KIND: &'static str = "fifo";
+    const REACHES_OUT: bool = true;
+
+    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+        let unlinked = seen.stat.nlink() == 0;
+        if !unlinked && !seen.is_named() {
+            return Err(seen.refuse(format_args!("renamed FIFO {}", seen.target.display())));
+        }
+        let path = seen.target.as_os_str().as_bytes();
+        let path = if unlinked { path.strip_suffix(GONE).unwrap_or(path) } else { path };
+        let (buffers, blob) = Buffers::peek(seen)?;
+        let body = Body {
+            path: path.to_vec(),
+            name: String::from_utf8_lossy(path).into_owned(),
+            unlinked,
+            mode: seen.stat.mode() & 0o7777,
+            uid: seen.stat.uid(),
+            gid: seen.stat.gid(),
+            buffers,
+            external: None,
+        };
+        Ok(Dumped { body, blob, contents: None })
+    }
+
+    fn external(&self, body: Body, external: External) -> Body {
+        Body { external: Some(external), buffers: body.buffers.without_contents(), ..body }
+    }
+
+    fn make(&self, body: &Body, blob: &[u8]) -> Result<Anchor> {
+        if let Some(external) = &body.external {
+            let fd = external.find(&format!("FIFO {}", body.name))?;
+            return Ok(Anchor { fd, other: None, len: 0 });
+        }
+        let path = PathBuf::from(OsString::from_vec(body.path.clone()));
+        let fd = if body.unlinked { made(body, &path)? } else { opened(&path)? };
+        if fd::readable(&fd).on(|| path.display().to_string())? != 0 {
+            let busy = format_args!("FIFO {}: somebody has written to it since the dump", path.display());
+            return Err(Error::os(busy, libc::EBUSY));
+        }
+        let anchor = Anchor { fd, other: None, len: 0 };
+        body.buffers.refill(blob, &anchor.open(libc::O_WRONLY | libc::O_NONBLOCK, 0)?)?;
+        Ok(anchor)
+    }
+}
+
+/// A reader of the FIFO at `path`: it keeps the buffers and waits for nobody.
+fn opened(path: &Path) -> Result<OwnedFd> {
+    let another = || Error::new(Kind::NotFound, format!("{} is no longer a FIFO", path.display()));
+    // Looked at before it is opened: opening what stands there now could act (a device).
+    if std::fs::metadata(path).is_ok_and(|there| !there.file_type().is_fifo()) {
+        return Err(another());
+    }
+    let file = open_path(path, libc::O_RDONLY | libc::O_NONBLOCK)?;
+    let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
+    if now.file_type().is_fifo() { Ok(file.into()) } else { Err(another()) }
+}
+
+/// A FIFO that has lost its name: it is shown under the old one again, where that is free.
+fn made(body: &Body, path: &Path) -> Result<OwnedFd> {
+    let doing = || format!("making the unlinked FIFO {} again", path.display());
+    let mut tries = 0;
+    let mut at = path.to_path_buf();
+    while let Err(error) = mkfifo(&at, Mode::S_IRUSR | Mode::S_IWUSR) {
+        match error {
+            Errno::EEXIST if tries < 100 => {
+                tries += 1;
+                let mut name = path.as_os_str().to_owned();
+                name.push(format!(".ckptfs-{tries}"));
+                at = name.into();
+            }
+            Errno::ENOENT => return Err(Error::os(doing(), libc::ENOENT).kind_is(Kind::NotFound)),
+            error => return Err(error).doing(doing),
+        }
+    }
+    let fd = opened(&at);
+    unlink(&at).doing(doing)?;
+    let fd = fd?;
+    fchown(&fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
+    fchmod(fd.as_fd(), Mode::from_bits_truncate(body.mode)).doing(doing)?;
+    Ok(fd)
+}
+
+/// Table row: a description of it.
+pub struct End;
+
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct EndBody {
+    object: u32,
+    flags: i32,
+    /// Of a reader: its writers are gone (POLLHUP), as opposed to none having come yet.
+    hung_up: bool,
+}
+
+impl OpenFile for End {
+    type Body = EndBody;
+    const KIND: &'static str = "fifo";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        seen.stat.file_type().is_fifo() && seen.target.as_os_str().as_bytes().starts_with(b"/")
+    }
+
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<EndBody> {
+        let shown = seen.target.display();
+        if seen.flags & libc::O_PATH != 0 {
+            return Err(seen.refuse(format_args!("O_PATH descriptor of FIFO {shown}")));
+        }
+        if seen.info.has("lock") {
+            return Err(seen.refuse(format_args!("file lock on FIFO {shown}")));
+        }
+        let held = seen.description()?;
+        let mut polled = [PollFd::new(held.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, PollTimeout::ZERO).doing(|| format!("{}: poll", seen.subject))?;
+        let hung_up = polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
+        Ok(EndBody { object: objects.id_of(&Fifo, seen)?, flags: seen.flags & !NOT_KEPT, hung_up })
+    }
+
+    fn restore(&self, body: EndBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+        let anchor = anchors.anchor(body.object)?;
+        let reads_only = body.flags & libc::O_ACCMODE == libc::O_RDONLY;
+        // A writer without a reader is refused (ENXIO); a reader that sees a writer come and go has been hung up on (`fifo_open` in
+        // fs/pipe.c). Opening for both never waits.
+        let partner = (!reads_only || body.hung_up).then(|| anchor.open(libc::O_RDWR, 0)).transpose()?;
+        let fd = anchor.open(body.flags & !libc::O_DIRECT | libc::O_NONBLOCK, 0)?;
+        drop(partner);
+        set_flags(&fd, body.flags)?;
+        Ok(fd)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use nix::fcntl::{OFlag, open};
+    use nix::unistd::{read, write};
+
+    use super::super::buffer::tests::{Only, read_once, seen, this};
+    use super::*;
+
+    fn open_at(path: &Path, flags: OFlag) -> OwnedFd {
+        open(path, flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).unwrap()
+    }
+
+    fn hung_up(fd: &OwnedFd) -> bool {
+        let mut polled = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut polled, PollTimeout::ZERO).unwrap();
+        polled[0].revents().unwrap().contains(PollFlags::POLLHUP)
+    }
+
+    /// Dumps what `fds` lead to, closes them, and opens them again.
+    fn cycled(fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>> {
+        let this = this();
+        let Dumped { body, blob, .. } = Object::dump(&Fifo, &seen(&fds[0], &this))?;
+        let ends: Vec<EndBody> =
+            fds.iter().map(|fd| OpenFile::dump(&End, &seen(fd, &this), &Only(None)).unwrap()).collect();
+        drop(fds);
+        let anchors = Only(Some(Object::make(&Fifo, &body, &blob)?));
+        ends.into_iter().map(|end| OpenFile::restore(&End, end, &anchors)).collect()
+    }
+
+    #[test]
+    fn contents_and_ends_come_back_with_and_without_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        for named in [true, false] {
+            let reader = open_at(&path, OFlag::O_RDONLY);
+            let writer = open_at(&path, OFlag::O_WRONLY);
+            write(&writer, b"waiting").unwrap();
+            if !named {
+                unlink(&path).unwrap();
+            }
+            let again = cycled(vec![reader, writer]).unwrap();
+            assert_eq!(path.exists(), named);
+            assert_eq!(read_once(&again[0]), b"waiting");
+            write(&again[1], b"more").unwrap();
+            assert_eq!(read_once(&again[0]), b"more");
+            assert!(!hung_up(&again[0]));
+        }
+    }
+
+    #[test]
+    fn a_reader_knows_whether_a_writer_has_been_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let left = open_at(&path, OFlag::O_RDONLY);
+        drop(open_at(&path, OFlag::O_WRONLY));
+        let again = cycled(vec![left, open_at(&path, OFlag::O_RDONLY)]).unwrap();
+        assert_eq!((hung_up(&again[0]), hung_up(&again[1])), (true, false));
+        assert_eq!(read(&again[1], &mut [0; 1]), Ok(0));
+    }
+
+    #[test]
+    fn a_fifo_that_is_gone_or_in_use_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let (this, used) = (this(), open_at(&path, OFlag::O_RDWR));
+        write(&used, b"x").unwrap();
+        let Dumped { body, blob, .. } = Object::dump(&Fifo, &seen(&used, &this)).unwrap();
+        let error = |body| Object::make(&Fifo, body, &blob).err().unwrap().kind();
+        assert_eq!(error(&body), Kind::System(libc::EBUSY));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(error(&body), Kind::NotFound);
+        std::fs::write(&path, "a file").unwrap();
+        assert_eq!(error(&body), Kind::NotFound);
+    }
+}
