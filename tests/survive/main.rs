@@ -4,6 +4,7 @@
 //! Needs root: the victims change owners, roots and limits, and their ids must be given back to them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod external;
 mod random;
 mod refused;
 mod terminal;
@@ -109,6 +110,15 @@ mod files {
     survives!(many_files);
     survives!(directory);
     survives!(devices);
+    survives!(pipe);
+    survives!(pipe_packets);
+    survives!(pipe_ended);
+    survives!(pipe_full);
+    survives!(pipe_blocked);
+    survives!(pipe_family);
+    survives!(fifo);
+    survives!(fifo_unlinked);
+    survives!(fifo_open);
     survives!(cwd);
     survives!(chroot);
     survives!(umask);

@@ -20,8 +20,6 @@ macro_rules! refused {
 }
 
 refused! {
-    pipe: "pipe";
-    fifo: "fifo";
     unix: "socket";
     tcp: "socket";
     udp: "socket";

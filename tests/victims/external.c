@@ -1,0 +1,13 @@
+/* A pipe or FIFO (descriptor 3, from the harness) of which somebody else holds an end as well: it goes on writing to the same one. */
+#include "victim.h"
+
+int main(void)
+{
+    int writer = open("/proc/self/fd/3", O_WRONLY);
+    CHECK(writer >= 0 && close(3) == 0);
+    CHECK(write(writer, "before ", 7) == 7);
+    checkpoint_here(1);
+    CHECK_EQ(fcntl(writer, F_GETFL) & O_ACCMODE, O_WRONLY);
+    CHECK(write(writer, "after", 5) == 5);
+    return done();
+}
