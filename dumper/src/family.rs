@@ -108,11 +108,12 @@ impl Family {
             self.made.insert(pid, made);
             return Ok(());
         }
-        if self.sessions.get(&by) != Some(&wanted) {
+        let born_in = process.made.session;
+        if self.sessions.get(&by) != Some(&born_in) {
             self.begin_session(by)?;
         }
         let session = self.sessions.get(&by).copied().unwrap_or(0);
-        if wanted != pid && session != wanted {
+        if session != born_in || wanted != pid && session != wanted {
             return Err(Error::damaged(format!("pid {pid}: its maker {by} is in session {session}, not in {wanted}")));
         }
         let copied = match heritage::owner_of_memory(&self.tree, pid) {

@@ -32,14 +32,14 @@ pub fn find(
     source: impl Fn(Pid) -> Pid,
 ) -> Result<Vec<BTreeMap<u64, Inherited>>> {
     let mut found = Vec::new();
-    for at in 0..looked.processes.len() {
+    for (at, sets) in memory.iter_mut().enumerate() {
         let mut inherited = BTreeMap::new();
         let (before, rest) = looked.processes.split_at_mut(at);
         let process = &mut rest[0];
         let maker = owner_of_memory(&looked.tree, process.pid)
             .and_then(|maker| before.iter().find(|earlier| earlier.pid == maker));
         if let Some(maker) = maker {
-            inherited = compare(process, maker, &mut memory[at], &source)?;
+            inherited = compare(process, maker, sets, &source)?;
         }
         if let Some(told) = looked.tree.processes.iter_mut().find(|told| told.pid == process.pid) {
             told.inherits = !inherited.is_empty();
@@ -69,13 +69,11 @@ fn compare(
     let (ours, makers) = (Pagemap::open(source(process.pid))?, Pagemap::open(source(maker.pid))?);
     for ((_, vma), runs) in process.mappings.iter_mut().zip(sets) {
         let first = maker.mappings.partition_point(|(_, other)| other.end <= vma.start);
-        let mut common =
-            maker.mappings[first..].iter().map(|(_, other)| other).take_while(|other| other.start < vma.end);
+        let common = maker.mappings[first..].iter().map(|(_, other)| other).take_while(|other| other.start < vma.end);
         let mut only = PageRuns::new();
         let mut stored = PageRuns::new();
         let mut at = vma.start;
-        loop {
-            let Some(other) = common.next() else { break };
+        for other in common {
             let upto = other.end.min(vma.end);
             if !vma.is_copy_of(other) {
                 continue;

@@ -80,7 +80,7 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
         processes.push(process);
     }
     sharing(root, stats.get(&root).map_or(0, Stat::ppid), &mut processes)?;
-    ghosts_of_groups(root, outside, &mut processes)?;
+    ghosts_of_groups(home, outside, &mut processes)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
     Ok(Tree { processes, kernel })
 }
@@ -92,12 +92,12 @@ fn maker_thread(pid: Pid, made: lineage::Made) -> Pid {
     }
     let word = pid.to_string();
     let tids = proc::numbers(&format!("/proc/{}/task", made.by)).unwrap_or_default();
-    let others = tids.into_iter().filter(|tid| *tid != made.by);
+    let others: Vec<Pid> = tids.into_iter().filter(|tid| *tid != made.by).collect();
     let is_its = |tid: &Pid| {
         let children = proc::read_text(&format!("/proc/{}/task/{tid}/children", made.by)).unwrap_or_default();
         children.split_ascii_whitespace().any(|child| child == word)
     };
-    others.filter(is_its).next().unwrap_or(0)
+    others.into_iter().find(is_its).unwrap_or(0)
 }
 
 fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {
@@ -169,7 +169,7 @@ fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
 }
 
 /// Groups whose leader is dead need somebody with its id for as long as the others join.
-fn ghosts_of_groups(root: Pid, outside: Pid, processes: &mut Vec<Process>) -> Result<()> {
+fn ghosts_of_groups(home: impl Fn(Pid) -> Pid, outside: Pid, processes: &mut Vec<Process>) -> Result<()> {
     let known: BTreeSet<Pid> = processes.iter().map(|process| process.pid).collect();
     let mut dead = BTreeMap::new();
     for process in processes.iter().filter(|process| !known.contains(&process.pgid)) {
@@ -190,7 +190,7 @@ fn ghosts_of_groups(root: Pid, outside: Pid, processes: &mut Vec<Process>) -> Re
             pgid,
             sid,
             threads: Vec::new(),
-            made: lineage::Made { by: if member == 0 { root } else { member }, how: How::Child, thread: 0 },
+            made: lineage::Made { by: member, how: How::Child, session: home(sid), thread: 0 },
             exit_signal: libc::SIGCHLD,
             shares: Vec::new(),
             inherits: false,

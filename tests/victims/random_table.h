@@ -86,16 +86,31 @@ static void tell_descriptors(void)
     }
 }
 
-/* /proc/self/maps without device and inode, which are new for an object that is made anew. */
+/* /proc/self/maps without device and inode, which are new for an object that is made anew. Anonymous neighbours of one kind count as one:
+   whether the kernel makes one mapping of them depends on who forked whom when. */
 static void tell_maps(void)
 {
+    char kind[64] = "";
+    unsigned long start = 0, end = 0;
     for (const char *line = text_of("/proc/self/maps"); line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-        char range[64], prot[8], offset[32], device[32], inode[32], name[512] = "";
-        sscanf(line, "%63s %7s %31s %31s %31s %511[^\n]", range, prot, offset, device, inode, name);
+        unsigned long from, upto;
+        char prot[8], offset[32], device[32], inode[32], name[512] = "";
+        sscanf(line, "%lx-%lx %7s %31s %31s %31s %511[^\n]", &from, &upto, prot, offset, device, inode, name);
         if (line[strcspn(line, "\n") - 1] == ' ')
             name[0] = 0; /* the scan went on to the next line */
-        TELL("map %s %s %s %s\n", range, prot, offset, name);
+        int anonymous = strcmp(inode, "0") == 0 && name[0] == 0;
+        if (anonymous && from == end && strcmp(kind, prot) == 0) {
+            end = upto;
+            continue;
+        }
+        if (kind[0])
+            TELL("map %lx-%lx %s\n", start, end, kind);
+        start = from, end = upto, strcpy(kind, anonymous ? prot : "");
+        if (!anonymous)
+            TELL("map %lx-%lx %s %s %s\n", from, upto, prot, offset, name);
     }
+    if (kind[0])
+        TELL("map %lx-%lx %s\n", start, end, kind);
 }
 
 /* A checksum of each region; a page that is not there counts as such. */

@@ -17,6 +17,8 @@ pub struct Made {
     pub by: Pid,
     /// In this way.
     pub how: How,
+    /// In this session, which its maker is in; one that is to lead another leaves it later.
+    pub session: Pid,
     /// By this thread of the maker; 0: by its leader. A parent-death signal means the thread (prctl(2), PR_SET_PDEATHSIG).
     #[serde(default)]
     pub thread: Pid,
@@ -58,6 +60,8 @@ pub struct Step {
 struct Plan<'a> {
     members: &'a [Member],
     ids: BTreeSet<Pid>,
+    /// The sessions that leaders have to be made in, because children of theirs stayed there.
+    born_in: BTreeMap<Pid, Pid>,
     steps: Vec<Step>,
     /// Who is made so far.
     there: BTreeMap<Pid, There>,
@@ -77,7 +81,9 @@ struct There {
 /// Unsupported, naming a process whose session nobody can give it.
 pub fn plan(members: &[Member]) -> Result<Vec<Step>> {
     let ids = members.iter().map(|member| member.pid).collect();
-    let mut plan = Plan { members, ids, steps: Vec::new(), there: BTreeMap::new() };
+    let mut plan = Plan { members, ids, born_in: BTreeMap::new(), steps: Vec::new(), there: BTreeMap::new() };
+    // Upwards from the leaves: as often as there are generations.
+    while plan.learn_births() {}
     loop {
         let before = plan.steps.len();
         for member in members {
@@ -103,28 +109,70 @@ impl Plan<'_> {
         if self.ids.contains(&member.ppid) { member.ppid } else { 0 }
     }
 
+    /// The session that a process has to be made in; `None`: in any, it will lead one of its own.
+    fn target(&self, member: Member) -> Option<Pid> {
+        if member.sid == member.pid { self.born_in.get(&member.pid).copied() } else { Some(member.sid) }
+    }
+
+    /// Leaders whose children are in the session that they left. Whether there was something new.
+    fn learn_births(&mut self) -> bool {
+        let leaders: BTreeSet<Pid> =
+            self.members.iter().filter(|member| member.sid == member.pid).map(|member| member.pid).collect();
+        let before = self.born_in.len();
+        for member in self.members {
+            if let Some(session) = self.target(*member)
+                && leaders.contains(&member.ppid)
+                && leaders.contains(&session)
+                && session != member.ppid
+                && self.parent(Member { pid: member.ppid, ppid: self.parent_of(member.ppid), sid: member.ppid }) != 0
+                && !self.is_led_beside_or_below(session, member.ppid)
+            {
+                self.born_in.entry(member.ppid).or_insert(session);
+            }
+        }
+        self.born_in.len() > before
+    }
+
+    fn parent_of(&self, pid: Pid) -> Pid {
+        self.members.iter().find(|member| member.pid == pid).map_or(0, |member| member.ppid)
+    }
+
+    /// Whether the leader of `session` descends from `pid`: then that cannot have been born in it.
+    fn is_led_beside_or_below(&self, session: Pid, pid: Pid) -> bool {
+        let mut at = session;
+        while at != 0 {
+            if at == pid {
+                return true;
+            }
+            at = self.parent_of(at);
+        }
+        false
+    }
+
     fn try_to_make(&mut self, member: Member) {
-        let Member { pid, ppid, sid } = member;
+        let Member { pid, ppid, .. } = member;
         let parent = self.parent(member);
         let session = self.there.get(&parent).map(|there| there.session);
         if parent != 0 && session.is_none() {
             return;
         }
-        if sid == pid || session == Some(sid) {
-            return self.step(member, Made { by: parent, how: How::Child, thread: 0 });
-        }
+        let target = self.target(member);
+        let made = |by: Pid, how: How, session: Pid| Made { by, how, session, thread: 0 };
+        let Some(sid) = target.filter(|target| session != Some(*target)) else {
+            return self.step(member, made(parent, How::Child, session.unwrap_or(pid)));
+        };
         let of_session: Vec<Pid> =
             self.there.iter().filter(|(_, there)| there.session == sid).map(|(pid, _)| *pid).collect();
         if let Some(sibling) = of_session.iter().find(|pid| self.there[pid].parent == parent) {
-            return self.step(member, Made { by: *sibling, how: How::Sibling, thread: 0 });
+            return self.step(member, made(*sibling, How::Sibling, sid));
         }
         if let Some(below) = of_session.iter().find(|pid| parent != 0 && self.is_above(parent, **pid)) {
-            return self.step(member, Made { by: *below, how: How::Orphan, thread: 0 });
+            return self.step(member, made(*below, How::Orphan, sid));
         }
         if !self.ids.contains(&sid) && !self.there.contains_key(&sid) {
             // The leader is dead: somebody with its id stands in for it meanwhile.
-            self.step(Member { pid: sid, ppid, sid }, Made { by: parent, how: How::Child, thread: 0 });
-            self.step(member, Made { by: sid, how: How::Sibling, thread: 0 });
+            self.step(Member { pid: sid, ppid, sid }, made(parent, How::Child, session.unwrap_or(sid)));
+            self.step(member, made(sid, How::Sibling, sid));
         }
     }
 
@@ -141,15 +189,15 @@ impl Plan<'_> {
 
     fn step(&mut self, member: Member, made: Made) {
         let Member { pid, sid, .. } = member;
-        let born_in = self.there.get(&made.by).map_or(sid, |maker| maker.session);
         self.steps.push(Step { member, made });
         self.there.insert(pid, There { parent: self.parent(member), session: sid });
-        if sid == pid && born_in != sid {
+        if sid == pid && made.session != sid {
             // Those of its children that stayed in the session which it left: before it leaves.
-            let staying = |child: &&Member| child.ppid == pid && child.sid == born_in;
+            let born_in = made.session;
+            let staying = |child: &&Member| child.ppid == pid && self.target(**child) == Some(born_in);
             let children: Vec<Member> = self.members.iter().filter(staying).copied().collect();
             for child in children {
-                self.step(child, Made { by: pid, how: How::Child, thread: 0 });
+                self.step(child, Made { by: pid, how: How::Child, session: born_in, thread: 0 });
             }
         }
     }
@@ -171,10 +219,11 @@ mod tests {
                 continue;
             }
             let maker = there.get_mut(&made.by).unwrap();
-            if maker.1 != *sid && leads(made.by) {
+            if maker.1 != made.session && leads(made.by) {
                 maker.1 = made.by;
             }
             let (makers_parent, session) = *maker;
+            assert_eq!(session, made.session, "the maker of pid {pid}");
             assert!(pid == sid || session == *sid, "pid {pid} would be in session {session}");
             let parent = match made.how {
                 How::Child => made.by,
@@ -211,6 +260,13 @@ mod tests {
     }
 
     #[test]
+    fn a_leader_born_before_its_parent_became_one() {
+        // 12 was made by 11 before both left session 10, in which 13 stayed.
+        check(&[(10, 1, 10), (11, 10, 11), (12, 11, 12), (13, 12, 10)]);
+        check(&[(10, 1, 10), (11, 10, 11), (12, 11, 12), (14, 12, 14), (13, 14, 10), (15, 14, 14), (16, 11, 11)]);
+    }
+
+    #[test]
     fn an_orphan_of_a_session_whose_leader_lives_beside_its_parent() {
         check(&[(10, 1, 10), (11, 10, 11), (12, 10, 11)]);
     }
@@ -224,11 +280,8 @@ mod tests {
     fn a_session_whose_leader_is_dead() {
         check(&[(10, 1, 10), (12, 10, 11), (13, 10, 11), (14, 12, 11)]);
         let steps = plan(&[Member { pid: 10, ppid: 1, sid: 10 }, Member { pid: 12, ppid: 10, sid: 11 }]).unwrap();
-        assert_eq!(
-            steps[1],
-            Step { member: Member { pid: 11, ppid: 10, sid: 11 }, made: Made { by: 10, how: How::Child, thread: 0 } }
-        );
-        assert_eq!(steps[2].made, Made { by: 11, how: How::Sibling, thread: 0 });
+        assert_eq!((steps[1].member, steps[1].made.by), (Member { pid: 11, ppid: 10, sid: 11 }, 10));
+        assert_eq!((steps[2].made.by, steps[2].made.how), (11, How::Sibling));
     }
 
     #[test]
