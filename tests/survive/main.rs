@@ -119,6 +119,7 @@ mod files {
     survives!(fifo);
     survives!(fifo_unlinked);
     survives!(fifo_open);
+    survives!(eventfd);
     survives!(cwd);
     survives!(chroot);
     survives!(umask);

@@ -24,7 +24,6 @@ refused! {
     tcp: "socket";
     udp: "socket";
     epoll: "eventpoll";
-    eventfd: "eventfd";
     timerfd: "timerfd";
     signalfd: "signalfd";
     inotify: "inotify";

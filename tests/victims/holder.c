@@ -5,7 +5,6 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
@@ -28,8 +27,6 @@ static void hold(const char *kind)
         CHECK((fd = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
     else if (strcmp(kind, "epoll") == 0)
         CHECK((fd = epoll_create1(0)) >= 0);
-    else if (strcmp(kind, "eventfd") == 0)
-        CHECK((fd = eventfd(3, 0)) >= 0);
     else if (strcmp(kind, "timerfd") == 0)
         CHECK((fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
     else if (strcmp(kind, "signalfd") == 0) {

@@ -4,6 +4,7 @@ mod buffer;
 mod contents;
 mod device;
 mod fifo;
+mod eventfd;
 mod memfd;
 pub mod object;
 pub mod open_file;
@@ -23,6 +24,7 @@ pub const KINDS: &[&dyn Row] = &[
     &shared_memory::Mapped,
     &pipe::End,
     &fifo::End,
+    &eventfd::Eventfd,
     &regular::Regular,
     &terminal::Terminal,
     &device::Device,

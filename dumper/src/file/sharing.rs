@@ -234,7 +234,6 @@ fn describe(seen: &Seen<'_>) -> String {
     for (prefix, what) in [
         ("socket:", "a socket"),
         ("anon_inode:[eventpoll]", "epoll"),
-        ("anon_inode:[eventfd]", "an eventfd"),
         ("anon_inode:[timerfd]", "a timerfd"),
         ("anon_inode:[signalfd]", "a signalfd"),
         ("anon_inode:inotify", "inotify"),
