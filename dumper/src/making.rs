@@ -32,6 +32,8 @@ pub struct Making {
     attributes: BTreeMap<(Pid, Tag), Record>,
     objects: Shared,
     files: OpenFiles,
+    /// What descriptors have beyond their open files.
+    late: Vec<Record>,
     filling: Filling,
     family: Option<Family>,
 }
@@ -80,6 +82,7 @@ impl Making {
             attributes: BTreeMap::new(),
             objects: Shared::default(),
             files: OpenFiles::default(),
+            late: Vec::new(),
             filling: Filling::Nothing,
             family: None,
         }
@@ -130,6 +133,13 @@ impl Making {
                 if !self.tasks.contains(&tid) || self.tables.insert(tid, table).is_some() {
                     return Err(Error::damaged(format!("record {TABLE} of task {tid} is not wanted")));
                 }
+            }
+            tag if file::LATE.iter().any(|kind| kind.tag() == tag) => {
+                let tid = tid_of(&record)?;
+                if !self.tables.contains_key(&tid) {
+                    return Err(Error::damaged(format!("record {tag} of task {tid}, which has no descriptors")));
+                }
+                self.late.push(record);
             }
             vma::TAG => {
                 let vma = Vma::parse(&record)?;
@@ -188,7 +198,7 @@ impl Making {
     /// The trailer is verified: dresses the processes and lets them go.
     pub fn finish(mut self, total: u64) -> Result<Restored> {
         self.begin()?;
-        let Making { begun, attributes, files, objects, tables, vdsos, family, .. } = self;
+        let Making { begun, attributes, files, objects, tables, vdsos, family, late, .. } = self;
         // Declared last, dropped first: it kills.
         let mut family = family.ok_or_else(|| Error::damaged("an image without a process"))?;
         family.make_rest(&vdsos)?;
@@ -212,6 +222,10 @@ impl Making {
         }
         let mut resume: BTreeMap<Pid, Vec<Resume>> = BTreeMap::new();
         for phase in PHASES {
+            if phase == Phase::Credentials {
+                // Nobody opens or closes a file any more, which would cost a process its locks; the right to take them is still there.
+                put_back_late(&mut family, &late)?;
+            }
             for process in alive() {
                 let made = family.of(process.pid)?;
                 if phase == Phase::Resume && !process.shares(Share::Files) {
@@ -229,6 +243,18 @@ impl Making {
             processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
         Ok(Restored { root: pids.first().copied().unwrap_or(0), pids, bytes: total, elapsed: begun.elapsed() })
     }
+}
+
+/// Puts back what descriptors have beyond their open files, kind by kind.
+fn put_back_late(family: &mut Family, late: &[Record]) -> Result<()> {
+    for kind in file::LATE {
+        for record in late.iter().filter(|record| record.tag == kind.tag()) {
+            let Made { leader, calls, .. } = family.of(tid_of(record)?)?;
+            kind.restore(record, calls)?;
+            calls.flush(leader)?;
+        }
+    }
+    Ok(())
 }
 
 /// One phase of one process; how its threads go on, in the last.

@@ -7,7 +7,8 @@ use std::time::{Duration, SystemTime};
 use crate::child::{self, Child};
 use crate::door::{self, Door, Premise};
 use crate::dump::{self, Looked, LookedProcess};
-use crate::file::sharing::Collector;
+use crate::file::late::Named;
+use crate::file::sharing::{Collected, Collector};
 use crate::freeze::{self, Frozen, FrozenProcess};
 use crate::heritage;
 use crate::image::{Layout, LayoutBuilder, Record};
@@ -267,6 +268,16 @@ fn inside<T>(
     result
 }
 
+/// Whether whoever is to be signalled will be there again.
+fn is_known(tree: &tree::Tree, who: Named) -> bool {
+    tree.processes.iter().any(|process| match who {
+        Named::Task(tid) => process.threads.contains(&tid),
+        Named::Process(pid) => process.pid == pid && !process.is_ghost(),
+        // A group is made by its leader, be it gone since.
+        Named::Group(pgid) => process.pid == pgid,
+    })
+}
+
 /// Page sets, records -> a layout in which every offset is known. `source`: whose memory is read for a process.
 fn tell(
     root: Pid,
@@ -297,7 +308,7 @@ fn tell(
         places.insert(key, sources.len());
         sources.push(Source::Kept(kept));
     }
-    let (objects, descriptions) = files.into_records();
+    let Collected { objects, files, late } = files.into_records(|who| is_known(&looked.tree, who))?;
     for (record, contents) in objects {
         builder.record(record)?;
         if let Some(contents) = contents {
@@ -305,7 +316,7 @@ fn tell(
             sources.push(Source::File(contents.file.into()));
         }
     }
-    for record in descriptions.into_iter().chain(looked.tables) {
+    for record in files.into_iter().chain(looked.tables).chain(late) {
         builder.record(record)?;
     }
     let mut views = BTreeMap::new();

@@ -29,9 +29,12 @@ fn victims() -> BTreeSet<String> {
     let mut found = shown("survive/main.rs", |line| line.strip_prefix("survives!(")?.split([',', ')', ' ']).next());
     // One victim under several builds, and those that need a terminal or a size of their own.
     found.retain(|name| !name.starts_with("counter_"));
-    for (name, path) in
-        [("counter", "survive/main.rs"), ("terminal", "survive/terminal.rs"), ("sparse", "mount/size.rs")]
-    {
+    for (name, path) in [
+        ("counter", "survive/main.rs"),
+        ("terminal", "survive/terminal.rs"),
+        ("terminal_async", "survive/terminal.rs"),
+        ("sparse", "mount/size.rs"),
+    ] {
         assert!(read(path).contains(&format!("\"{name}\"")), "{path} does not use victim {name}");
         found.insert(name.to_owned());
     }

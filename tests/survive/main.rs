@@ -120,6 +120,11 @@ mod files {
     survives!(fifo_unlinked);
     survives!(fifo_open);
     survives!(eventfd);
+    survives!(flock);
+    survives!(posix_lock);
+    survives!(ofd_lock);
+    survives!(lease);
+    survives!(signal_io);
     survives!(cwd);
     survives!(chroot);
     survives!(umask);

@@ -31,8 +31,6 @@ refused! {
     ptmx: "ptmx";
     unlinked: "gone";
     unlinked_mapping: "gone";
-    flock: "lock";
-    posix_lock: "lock";
     sysv_shm: "system v";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";

@@ -2,43 +2,53 @@
 //! up, and the restored leader opens it anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::io::Read;
+use std::io::{Read, Write};
 
-use ckptfs_tests::{Event, Mode, Spec, Victim, modes};
+use ckptfs_tests::{Event, Mode, Spec, Victim, modes, wait};
 use nix::fcntl::OFlag;
 use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
 
-fn run(mode: Mode) {
+fn run(name: &str, mode: Mode) {
     let mut master: PtyMaster = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
     grantpt(&master).unwrap();
     unlockpt(&master).unwrap();
     let slave = ptsname_r(&master).unwrap();
-    let mut victim = Victim::ready(&Spec::c("terminal").terminal(slave.into()));
+    let mut victim = Victim::ready(&Spec::c(name).terminal(slave.into()));
     modes::checkpoint(&mut victim, mode);
     victim.go(1);
+    if name == "terminal_async" {
+        wait::until("the victim listens", || victim.output().contains("listening"));
+        master.write_all(b"typed\n").unwrap();
+    }
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
-    let mut text = [0; 4];
-    master.read_exact(&mut text).unwrap();
-    assert_eq!(&text, b"seen");
+    if name == "terminal" {
+        let mut text = [0; 4];
+        master.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"seen");
+    }
 }
 
 #[test]
 fn untouched() {
-    run(Mode::Untouched);
+    run("terminal", Mode::Untouched);
+    run("terminal_async", Mode::Untouched);
 }
 
 #[test]
 fn dumped_three_times() {
-    run(Mode::Dumped);
+    run("terminal", Mode::Dumped);
+    run("terminal_async", Mode::Dumped);
 }
 
 #[test]
 fn restored() {
-    run(Mode::Restored);
+    run("terminal", Mode::Restored);
+    run("terminal_async", Mode::Restored);
 }
 
 #[test]
 fn restored_twice() {
-    run(Mode::RestoredTwice);
+    run("terminal", Mode::RestoredTwice);
+    run("terminal_async", Mode::RestoredTwice);
 }

@@ -5,7 +5,6 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <sys/epoll.h>
-#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
@@ -47,11 +46,6 @@ static void hold(const char *kind)
     else if (strcmp(kind, "unlinked_mapping") == 0) {
         CHECK((fd = open("gone", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0);
         CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0 && unlink("gone") == 0);
-    } else if (strcmp(kind, "flock") == 0)
-        CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && flock(fd, LOCK_EX) == 0);
-    else if (strcmp(kind, "posix_lock") == 0) {
-        struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = 1, .l_len = 10};
-        CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && fcntl(fd, F_SETLK, &lock) == 0);
     } else if (strcmp(kind, "child") == 0) {
         if ((fd = fork()) == 0)
             for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)

@@ -5,6 +5,8 @@ mod contents;
 mod device;
 mod fifo;
 mod eventfd;
+pub mod late;
+mod lock;
 mod memfd;
 pub mod object;
 pub mod open_file;
@@ -13,6 +15,7 @@ mod pipe;
 mod regular;
 mod shared_memory;
 pub mod sharing;
+mod signal_io;
 mod terminal;
 
 use open_file::Row;
@@ -32,3 +35,7 @@ pub const KINDS: &[&dyn Row] = &[
 
 /// Every kind of object that descriptions share.
 pub const OBJECTS: &[&dyn object::Row] = &[&memfd::Memfd, &shared_memory::SharedMemory, &pipe::Pipe, &fifo::Fifo];
+
+/// Every kind of what a descriptor can have, in the order of putting back: to take a lease makes the taker the one to be signalled,
+/// unless there is one, and who it was is set right after.
+pub const LATE: &[&dyn late::Row] = &[&lock::Lock, &signal_io::SignalIo];

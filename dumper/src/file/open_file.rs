@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::lock;
 use super::object::{Anchors, Objects};
 use crate::image::{Record, Tag};
 use crate::sys::fd::PidFd;
@@ -66,6 +67,7 @@ impl Seen<'_> {
     }
 
     fn reopen(&self, link: &str, flags: i32) -> Result<OwnedFd> {
+        lock::refuse_leased(self)?;
         open_path(Path::new(link), flags).map(OwnedFd::from).on(|| &self.subject)
     }
 

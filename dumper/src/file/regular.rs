@@ -46,9 +46,6 @@ impl OpenFile for Regular {
         if seen.flags & libc::O_PATH != 0 {
             return Err(seen.refuse(format_args!("O_PATH descriptor of {shown}")));
         }
-        if seen.info.has("lock") {
-            return Err(seen.refuse(format_args!("file lock on {shown}")));
-        }
         Ok(Body {
             path: seen.target.clone().into_os_string().into_vec(),
             name: shown.to_string(),

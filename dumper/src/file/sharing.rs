@@ -2,17 +2,18 @@
 //!
 //! kcmp(2) alone can tell; it is asked only of descriptors that agree in everything visible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::KINDS;
+use super::late::{Named, Placed};
 use super::object::{self, Contents, Objects};
 use super::open_file::{Held, NOT_KEPT, Seen};
 use super::outside::{self, External, Key};
+use super::{KINDS, LATE};
 use crate::image::{Record, Tag};
-use crate::sys::fd::{self, PidFd};
+use crate::sys::fd::PidFd;
 use crate::sys::proc::{self, Fields};
 use crate::sys::query::{self, Kcmp};
 use crate::task::attribute::FileIds;
@@ -36,6 +37,16 @@ struct Visible {
     ino: u64,
     position: u64,
     flags: i32,
+}
+
+/// The open files of a tree.
+pub struct Collected {
+    /// What descriptions share, with contents, in the order of the ids.
+    pub objects: Vec<(Record, Option<Contents>)>,
+    /// The descriptions, in the order of their ids.
+    pub files: Vec<Record>,
+    /// What descriptors have beyond: it refers to the tables.
+    pub late: Vec<Record>,
 }
 
 /// Collects the open files of a tree, each description once.
@@ -66,6 +77,11 @@ struct Inner {
     known: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
     referred: BTreeMap<(u64, u64, i32, bool), u32>,
     reaching: Vec<Reaching>,
+    /// Which descriptions each process has.
+    held: BTreeSet<(Pid, u32)>,
+    late: Vec<Record>,
+    /// Who must be in the tree, and the sentence if not.
+    named: Vec<(Named, Error)>,
 }
 
 impl Collector {
@@ -103,10 +119,16 @@ impl Collector {
         Ok(())
     }
 
-    /// The objects with their contents, and the descriptions: each in the order of their ids.
-    pub fn into_records(self) -> (Vec<(Record, Option<Contents>)>, Vec<Record>) {
-        let Inner { objects, records, .. } = self.inner.into_inner();
-        (objects, records)
+    /// All that was found.
+    ///
+    /// # Errors
+    /// Somebody is to be signalled who is not in the tree, says `is_known`.
+    pub fn into_records(self, is_known: impl Fn(Named) -> bool) -> Result<Collected> {
+        let Inner { objects, records, late, named, .. } = self.inner.into_inner();
+        if let Some((_, refused)) = named.into_iter().find(|(who, _)| !is_known(*who)) {
+            return Err(refused);
+        }
+        Ok(Collected { objects, files: records, late })
     }
 
     /// Adds a description that is not known yet.
@@ -138,28 +160,45 @@ impl Collector {
 
     fn descriptor(&self, pid: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, bool)> {
         let subject = format!("pid {pid} fd {number}");
-        let info = Fields::read(&format!("/proc/{pid}/fdinfo/{number}"))?;
+        let text = proc::read_text(&format!("/proc/{pid}/fdinfo/{number}"))?;
+        let info = Fields::parse(&text);
         let all_flags = info.octal("flags") as i32;
         let cloexec = all_flags & libc::O_CLOEXEC != 0;
         let flags = all_flags & !NOT_KEPT;
         let position = info.number("pos");
         let link = format!("/proc/{pid}/fd/{number}");
-        let seen = look(subject.clone(), &link, flags, position, info, false, Held::Descriptor(pidfd, number))?;
+        let mut seen = look(subject, &link, flags, position, info, false, Held::Descriptor(pidfd, number))?;
+        if !(seen.stat.is_file() || seen.stat.is_dir()) {
+            // Only F_SETFL makes it act, and only where it was not set before; files proper do not know it, and keep it as it is.
+            seen.flags &= !libc::O_ASYNC;
+        }
         let visible = Visible { dev: seen.stat.dev(), ino: seen.stat.ino(), position, flags };
-        for &(other_pid, other, id) in self.inner.borrow().known.get(&visible).map_or(&[][..], Vec::as_slice) {
-            if query::kcmp(other_pid, pid, Kcmp::File, other as u64, number as u64)? {
-                return Ok((id, cloexec));
+        let known = self.known(&visible, pid, number)?;
+        let id = known.map_or_else(|| self.add(&seen), Ok)?;
+        let is_known_here = !self.inner.borrow_mut().held.insert((pid, id));
+        let placed = Placed { seen: &seen, flags: all_flags, info: &text, is_known: known.is_some(), is_known_here };
+        for kind in LATE {
+            for (record, named) in kind.dump(pid, number, &placed)? {
+                let mut inner = self.inner.borrow_mut();
+                inner.late.push(record);
+                let stranger = |who| seen.refuse(format_args!("{}: {who:?}, not in the tree,", seen.target.display()));
+                inner.named.extend(named.map(|who| (who, stranger(who))));
             }
         }
-        let id = self.add(&seen)?;
-        if flags & libc::O_PATH == 0 {
-            let pulled = seen.description()?;
-            if fd::owner(&pulled).on(|| &subject)? != (0, 0) || flags & libc::O_ASYNC != 0 {
-                return Err(seen.refuse(format_args!("{} with signal-driven I/O", seen.target.display())));
-            }
+        if known.is_none() {
+            self.inner.borrow_mut().known.entry(visible).or_default().push((pid, number, id));
         }
-        self.inner.borrow_mut().known.entry(visible).or_default().push((pid, number, id));
         Ok((id, cloexec))
+    }
+
+    /// The description, if another descriptor has led to it.
+    fn known(&self, visible: &Visible, pid: Pid, number: i32) -> Result<Option<u32>> {
+        for &(other_pid, other, id) in self.inner.borrow().known.get(visible).map_or(&[][..], Vec::as_slice) {
+            if query::kcmp(other_pid, pid, Kcmp::File, other as u64, number as u64)? {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -87,12 +87,38 @@ pub fn reap(mut children: Vec<PidFd>) {
     }
 }
 
-/// F_GETOWN_EX: (type, id); (0, 0) if nobody is to be signalled.
-pub fn owner(fd: &OwnedFd) -> Result<(i32, i32)> {
-    let mut owner = [0_i32; 2];
+/// Who is signalled by a description: fcntl(2), "Managing signals".
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Owner {
+    /// F_OWNER_*.
+    pub kind: i32,
+    /// A thread, process or group, as this process numbers them; 0 for nobody, and for one that is gone.
+    pub id: i32,
+    /// F_GETSIG; 0 is SIGIO without a siginfo.
+    pub signal: i32,
+    /// Of whoever set it.
+    pub uid: u32,
+    /// Of whoever set it.
+    pub euid: u32,
+}
+
+/// F_GETOWN_EX, F_GETSIG, F_GETOWNER_UIDS.
+pub fn owner(fd: &OwnedFd) -> Result<Owner> {
+    let (mut owner, mut ids) = ([0_i32; 2], [0_u32; 2]);
     // SAFETY: the kernel writes a struct of two ints into a live array of two.
-    let got = unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) };
-    if got == -1 { Err(Error::last_os("F_GETOWN_EX")) } else { Ok((owner[0], owner[1])) }
+    if unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) } == -1 {
+        return Err(Error::last_os("F_GETOWN_EX"));
+    }
+    // SAFETY: no memory is passed.
+    let signal = unsafe { libc::fcntl(fd.as_raw_fd(), F_GETSIG) };
+    if signal == -1 {
+        return Err(Error::last_os("F_GETSIG"));
+    }
+    // SAFETY: the kernel writes two ids into a live array of two.
+    if unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWNER_UIDS, ids.as_mut_ptr()) } == -1 {
+        return Err(Error::last_os("F_GETOWNER_UIDS"));
+    }
+    Ok(Owner { kind: owner[0], id: owner[1], signal, uid: ids[0], euid: ids[1] })
 }
 
 /// FIONREAD: bytes that wait to be read (of a pipe through either end, pipe(7)).
@@ -121,4 +147,6 @@ pub fn open_terminal(path: &str) -> Result<OwnedFd> {
         .map_err(|error| Error::io(format_args!("opening terminal {path}"), &error))
 }
 
+const F_GETSIG: i32 = 11;
 const F_GETOWN_EX: i32 = 16;
+const F_GETOWNER_UIDS: i32 = 17;

@@ -1,0 +1,150 @@
+//! File locks: flock(2), record locks of a process and of an open file description (fcntl_locking(2)), leases (F_SETLEASE(2const)).
+//!
+//! `fdinfo` tells those of the descriptor's own description (`show_fd_locks` in fs/locks.c): a lock of a description under every
+//! descriptor of it, a lock of a process only under that process's. Waiters are not told: a thread that waits makes its call again.
+
+use serde::{Deserialize, Serialize};
+
+use super::late::{Late, Placed};
+use super::open_file::Seen;
+use crate::image::Tag;
+use crate::sys::proc::{self, Mapping};
+use crate::task::attribute::Checked;
+use crate::{Error, Pid, Result};
+
+const F_SETLEASE: u64 = 1024;
+
+/// Table row.
+pub struct Lock;
+
+/// What sort of lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum What {
+    /// Of the description, all of the file.
+    Flock,
+    /// Of the process: it goes with any close of the file there.
+    Posix,
+    /// Of the description, a range.
+    Ofd,
+    /// Of the description: whoever opens the file waits until it is given back.
+    Lease,
+}
+
+/// The record: one lock.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    what: What,
+    write: bool,
+    /// First byte.
+    start: i64,
+    /// Last byte; `i64::MAX` is the end of the file, wherever that will be.
+    end: i64,
+    /// The file, for the sentence.
+    name: String,
+}
+
+/// A line of `fdinfo` or /proc/locks.
+struct Line<'a> {
+    what: &'a str,
+    state: &'a str,
+    write: bool,
+    pid: Pid,
+    dev: u64,
+    ino: u64,
+    start: i64,
+    end: i64,
+}
+
+/// `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`; `None` for a waiter (`1: -> ...`) and what is no such line.
+fn parse(line: &str) -> Option<Line<'_>> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let (what, state, mode) = (words.next()?, words.next()?, words.next()?);
+    let pid = words.next()?.parse().ok()?;
+    let mut of = words.next()?.split(':');
+    let hex = |word: Option<&str>| u32::from_str_radix(word?, 16).ok();
+    let dev = libc::makedev(hex(of.next())?, hex(of.next())?);
+    let ino = of.next()?.parse().ok()?;
+    let start = words.next()?.parse().ok()?;
+    let end = match words.next()? {
+        "EOF" => i64::MAX,
+        end => end.parse().ok()?,
+    };
+    Some(Line { what, state, write: mode == "WRITE", pid, dev, ino, start, end })
+}
+
+impl Late for Lock {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"LOCK");
+
+    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<Body>> {
+        let mut found = Vec::new();
+        for text in placed.info.lines().filter_map(|line| line.strip_prefix("lock:")) {
+            let name = placed.seen.target.display();
+            let line = parse(text).ok_or_else(|| placed.seen.refuse(format_args!("file lock{text} on {name}")))?;
+            let what = match (line.what, line.state) {
+                ("FLOCK", _) => What::Flock,
+                ("POSIX", _) => What::Posix,
+                ("OFDLCK", _) => What::Ofd,
+                ("LEASE", "ACTIVE") => What::Lease,
+                // The holder has been told, and has not given it back yet; somebody else waits for it.
+                ("LEASE", _) => return Err(placed.seen.refuse(format_args!("lease of {name} that is being broken"))),
+                _ => return Err(placed.seen.refuse(format_args!("file lock{text} on {name}"))),
+            };
+            if what == What::Lease && !placed.seen.stat.is_file() {
+                return Err(placed.seen.refuse(format_args!("lease of {name}")));
+            }
+            let known = if what == What::Posix { placed.is_known_here } else { placed.is_known };
+            if !known {
+                let (write, start, end) = (line.write, line.start, line.end);
+                found.push(Body { what, write, start, end, name: name.to_string() });
+            }
+        }
+        Ok(found)
+    }
+
+    fn restore(&self, body: &Body, fd: i32, subject: &str, calls: &mut Checked) -> Result<()> {
+        let Body { what, write, start, end, name } = body;
+        if *start < 0 || end < start {
+            return Err(Error::damaged(format!("{subject}: a lock of bytes {start} to {end}")));
+        }
+        let mode = if *write { libc::F_WRLCK } else { libc::F_RDLCK };
+        let taking = format!("{subject} ({name}): taking its {} lock again", if *write { "write" } else { "read" });
+        let upto = if *end == i64::MAX { "the end".to_owned() } else { end.to_string() };
+        let range = format!("{taking}, bytes {start} to {upto}");
+        let fd = fd as u64;
+        match what {
+            What::Flock => {
+                let how = libc::LOCK_NB | if *write { libc::LOCK_EX } else { libc::LOCK_SH };
+                calls.call(libc::SYS_flock, [fd, how as u64], format!("{taking} (flock)"));
+            }
+            What::Posix | What::Ofd => {
+                let len = if *end == i64::MAX { 0 } else { end - start + 1 };
+                // struct flock, include/uapi/asm-generic/fcntl.h: type, whence, start, length, pid.
+                let words = [mode as u64, *start as u64, len as u64, 0];
+                let lock = calls.put(&words.map(u64::to_le_bytes).concat());
+                let how = if *what == What::Ofd { libc::F_OFD_SETLK } else { libc::F_SETLK };
+                calls.call(libc::SYS_fcntl, [fd, how as u64, lock.0], range);
+            }
+            What::Lease => {
+                calls.call(libc::SYS_fcntl, [fd, F_SETLEASE, mode as u64], format!("{taking} (lease)"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuses a file that opening would disturb: whoever opens it breaks its lease.
+pub fn refuse_leased(seen: &Seen<'_>) -> Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let of = (seen.stat.dev(), seen.stat.ino());
+    let locks = proc::read_text("/proc/locks")?;
+    match locks.lines().filter_map(parse).any(|line| is_lease(&line) && (line.dev, line.ino) == of) {
+        true => Err(seen.refuse(format_args!("lease of {}", seen.target.display()))),
+        false => Ok(()),
+    }
+}
+
+fn is_lease(line: &Line<'_>) -> bool {
+    matches!(line.what, "LEASE" | "DELEG")
+}

@@ -1,0 +1,105 @@
+//! Who is signalled when a description becomes ready: F_SETOWN_EX, F_SETSIG, O_ASYNC (fcntl(2)).
+//!
+//! The kernel remembers the ids of the user who set it and checks them whenever it signals (`sigio_perm` in fs/fcntl.c), so the
+//! call is made under those. Of several duplicates that O_ASYNC could have been set through, which decides the `si_fd` of the signal,
+//! the lowest is taken: the kernel does not tell.
+
+use serde::{Deserialize, Serialize};
+
+use super::late::{Late, Named, Placed};
+use crate::image::Tag;
+use crate::sys::fd;
+use crate::task::attribute::Checked;
+use crate::{Context, Pid, Result};
+
+const F_SETSIG: u64 = 10;
+const F_SETOWN_EX: u64 = 15;
+const F_OWNER_TID: i32 = 0;
+const F_OWNER_PID: i32 = 1;
+
+/// Table row.
+pub struct SignalIo;
+
+/// The record.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Body {
+    /// F_OWNER_*.
+    kind: i32,
+    /// Thread, process or group; 0: nobody, or somebody who is gone.
+    owner: Pid,
+    /// 0: SIGIO, without a siginfo.
+    signal: i32,
+    /// Of whoever set the owner.
+    uid: u32,
+    euid: u32,
+    /// With O_ASYNC: all flags that F_SETFL sets.
+    flags: Option<i32>,
+}
+
+impl Late for SignalIo {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"SGIO");
+
+    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<Body>> {
+        let seen = placed.seen;
+        if placed.is_known || placed.flags & libc::O_PATH != 0 {
+            return Ok(Vec::new());
+        }
+        let fd::Owner { kind, id: owner, signal, uid, euid } = fd::owner(&seen.description()?).on(|| &seen.subject)?;
+        if owner != 0 && seen.stat.is_dir() {
+            // F_NOTIFY sets an owner, and what it watches for is told to nobody (fs/notify/dnotify/dnotify.c).
+            return Err(seen.refuse(format_args!("signals from directory {}", seen.target.display())));
+        }
+        let is_async = placed.flags & libc::O_ASYNC != 0 && seen.flags & libc::O_ASYNC == 0;
+        let flags = is_async.then_some(seen.flags | libc::O_ASYNC);
+        let body = Body { kind, owner, signal, uid, euid, flags };
+        let none = Body { kind: 0, owner: 0, signal: 0, uid, euid, flags: None };
+        // A lease has made its taker the owner, if there was none: that there is none now has to be said.
+        let is_any = body != none || placed.flags & libc::O_ASYNC != 0;
+        Ok(is_any.then_some(body).into_iter().collect())
+    }
+
+    fn names(&self, body: &Body) -> Option<Named> {
+        match (body.owner, body.kind) {
+            (0, _) => None,
+            (tid, F_OWNER_TID) => Some(Named::Task(tid)),
+            (pid, F_OWNER_PID) => Some(Named::Process(pid)),
+            (pgid, _) => Some(Named::Group(pgid)),
+        }
+    }
+
+    fn restore(&self, body: &Body, fd: i32, subject: &str, calls: &mut Checked) -> Result<()> {
+        let owner = (body.owner as u32 as u64) << 32 | u64::from(body.kind as u32);
+        let owner = calls.put(&owner.to_le_bytes());
+        let fd = fd as u64;
+        let own = |calls: &mut Checked| {
+            let doing = format!("{subject}: signals to {} (kind {})", body.owner, body.kind);
+            calls.call(libc::SYS_fcntl, [fd, F_SETOWN_EX, owner.0], doing);
+        };
+        // The saved id stays root's: the way back, and what keeps the capabilities.
+        let become_user = |uid: u32, euid: u32, calls: &mut Checked| {
+            let doing = format!("{subject}: signals in the name of user {uid}, {euid}");
+            calls.call(libc::SYS_setresuid, [u64::from(uid), u64::from(euid), 0], doing);
+        };
+        let is_foreign = body.owner != 0 && (body.uid, body.euid) != (0, 0);
+        if is_foreign {
+            become_user(body.uid, body.euid, calls);
+        }
+        own(calls);
+        if is_foreign {
+            become_user(0, 0, calls);
+        }
+        if body.signal != 0 {
+            let doing = format!("{subject}: signal {} for input and output", body.signal);
+            calls.call(libc::SYS_fcntl, [fd, F_SETSIG, body.signal as u64], doing);
+        }
+        if let Some(flags) = body.flags {
+            calls.call(libc::SYS_fcntl, [fd, libc::F_SETFL as u64, flags as u64], format!("{subject}: O_ASYNC"));
+            if body.owner == 0 {
+                // A terminal and a lease make somebody the owner where there is none.
+                own(calls);
+            }
+        }
+        Ok(())
+    }
+}
