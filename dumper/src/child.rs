@@ -2,7 +2,8 @@
 //!
 //! Made by one `clone` with no exit signal, so that the process's own waits never see it; stopped and traced for its whole
 //! life, and at a place where going on means to exit, so that it cannot outlive the daemon nor ever run the program's code. It shares the
-//! descriptor table at birth and has an empty one of its own before its parent goes on: it never holds a pipe or a lock open.
+//! descriptor table at birth and has an empty one of its own before its parent goes on: it never holds a pipe or a lock open. (A mapping
+//! holds the description that it was made through: those of locked files are taken out of it before, other shared ones right after.)
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,8 @@ use crate::sys::fd::PidFd;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::query;
-use crate::sys::remote::{self, Batch, Call, Injected};
+use crate::sys::memory::RemotePtr;
+use crate::sys::remote::{self, Batch, Call, Injected, Owned};
 use crate::{Error, Kind, Pid, Result};
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -21,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Child {
     pid: Pid,
     parent: Pid,
+    /// Where the stub is in it.
+    scratch: RemotePtr,
     /// The process that it is the memory of: its number alone may be another's by the time of reaping.
     of: PidFd,
     /// `None` once it is given up.
@@ -37,7 +41,7 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid) -> Result<Child> {
     let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES) as u64;
     let pid = errno::check(injected.fork(flags)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
     let born = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
-    let mut child = Child { pid, parent: root, of: PidFd::open(root)?, task: None };
+    let mut child = Child { pid, parent: root, scratch: injected.scratch(), of: PidFd::open(root)?, task: None };
     born.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     // It runs to where it shares nothing any more; from there, should anybody ever detach it, it exits. Before its parent goes on: a
     // shared descriptor table would cost the parent its POSIX locks at an exec (begin_new_exec in fs/exec.c).
@@ -70,6 +74,27 @@ impl Child {
     /// The process that it is the memory of.
     pub fn parent(&self) -> Pid {
         self.parent
+    }
+
+    /// Takes mappings out of it.
+    pub fn unmap(&mut self, ranges: &[(u64, u64)]) -> Result<()> {
+        let Some(task) = self.task.take_if(|_| !ranges.is_empty()) else { return Ok(()) };
+        let (regs, mask) = (task.regs()?, task.sigmask()?);
+        let mut owned = Owned::adopt(task, self.scratch, self.pid, self.pid)?;
+        let mut result = Ok(());
+        for some in ranges.chunks(512) {
+            let mut batch = Batch::new(self.scratch);
+            for (start, end) in some {
+                batch.call(libc::SYS_munmap, [*start, end - start]);
+            }
+            let answers = owned.run(batch)?;
+            for n in 0..some.len() {
+                let doing = || format!("snapshot child {}: giving up a mapping", self.pid);
+                result = result.and(answers.get(n, doing).map(drop));
+            }
+        }
+        self.task = Some(owned.release(&regs, mask)?);
+        result
     }
 
     /// Kills it. It is a zombie until [`Child::end`].

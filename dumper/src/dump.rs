@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::door::Door;
+use crate::file::lock;
 use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::image::{PageRuns, Record};
@@ -40,8 +41,18 @@ pub struct LookedProcess {
     pub records: Vec<Record>,
     /// Its mappings, ascending, as far as they are in the image; none if the memory is its maker's.
     pub mappings: Vec<(Mapping, Vma)>,
+    /// Those that a copy of the process must not have.
+    pub locked: Vec<(u64, u64)>,
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
+}
+
+impl LookedProcess {
+    /// Mappings whose contents are not the process's own, and that a copy of it may have until they are known.
+    pub fn shared_mappings(&self) -> Vec<(u64, u64)> {
+        let shared = self.mappings.iter().filter(|(mapping, vma)| mapping.shared && !vma.holds_pages());
+        shared.map(|(mapping, _)| (mapping.start, mapping.end)).filter(|range| !self.locked.contains(range)).collect()
+    }
 }
 
 /// Refuses trees that cannot be restored yet, by name.
@@ -133,7 +144,8 @@ impl Looking<'_> {
         }
         let mut rseq = here.rseq;
         rseq.sort_unstable();
-        Ok(LookedProcess { pid, records, mappings, rseq })
+        let locked = lock::of_mappings(pid, &door.maps)?;
+        Ok(LookedProcess { pid, records, mappings, locked, rseq })
     }
 
     /// What a process has not asked yet about its children's stopping and going on: waitid(2) with WNOWAIT leaves it to be asked.

@@ -108,6 +108,17 @@ pub enum Held {
 pub struct Children(Vec<Child>);
 
 impl Children {
+    /// No page of the image is read from shared mappings, and their files would stay open: with locks that are taken from now on.
+    fn close_files(&mut self, shared: &BTreeMap<Pid, Vec<(u64, u64)>>) {
+        for child in &mut self.0 {
+            let ranges = shared.get(&child.parent()).map_or(&[][..], Vec::as_slice);
+            // One that is sealed (mseal(2)) stays. A child that has ended says so when it is read.
+            if let Err(error) = child.unmap(ranges) {
+                log::debug!("pid {}: {error}", child.parent());
+            }
+        }
+    }
+
     /// Kills all of them, then has each reaped by its parent, which must go on by now.
     pub fn end(mut self) {
         self.0.iter_mut().for_each(Child::kill);
@@ -135,7 +146,7 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
             return Err(error);
         }
     };
-    let held = match failure {
+    let mut held = match failure {
         None => {
             drop(frozen);
             Held::Children(forks.children)
@@ -146,6 +157,8 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
             Held::Tree(frozen, forks.children)
         }
     };
+    let shared: BTreeMap<Pid, Vec<(u64, u64)>> =
+        seen.looked.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect();
     let source = |pid: Pid| match &held {
         Held::Children(children) => {
             children.0.iter().find(|child| child.parent() == pid).map_or(pid, |child| child.pid())
@@ -154,7 +167,12 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
     };
     let settled = seen.files.settle(options.keep_external_pipes);
     match settled.and_then(|()| tell(root, seen, source, forks.kept, stopped)) {
-        Ok(instant) => Ok((instant, held)),
+        Ok(instant) => {
+            if let Held::Children(children) = &mut held {
+                children.close_files(&shared);
+            }
+            Ok((instant, held))
+        }
         Err(error) => {
             held.let_go();
             Err(error)
@@ -191,6 +209,9 @@ impl Forks {
         let pid = child.pid();
         // It has to be reaped, whatever becomes of it.
         self.children.0.push(child);
+        if let Some(child) = self.children.0.last_mut() {
+            child.unmap(&seen.locked)?;
+        }
         let kept = dump::keep_what_fork_drops(seen, door, pid, &mut self.budget)?;
         self.kept.extend(kept.into_iter().map(|(start, kept)| ((seen.pid, start), kept)));
         Ok(())

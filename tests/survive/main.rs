@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod external;
+mod locks;
 mod random;
 mod refused;
 mod terminal;
@@ -124,6 +125,8 @@ mod files {
     survives!(posix_lock);
     survives!(ofd_lock);
     survives!(lease);
+    survives!(lock_mapped);
+    survives!(lock_later);
     survives!(signal_io);
     survives!(cwd);
     survives!(chroot);

@@ -31,6 +31,10 @@ refused! {
     ptmx: "ptmx";
     unlinked: "gone";
     unlinked_mapping: "gone";
+    hidden_lock: "lock";
+    memfd_lease: "lease";
+    signal_parent: "not in the tree";
+    dnotify: "signals from directory";
     sysv_shm: "system v";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <stddef.h>
 #include <sys/epoll.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
 #include <sys/shm.h>
@@ -46,7 +47,19 @@ static void hold(const char *kind)
     else if (strcmp(kind, "unlinked_mapping") == 0) {
         CHECK((fd = open("gone", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0);
         CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0 && unlink("gone") == 0);
-    } else if (strcmp(kind, "child") == 0) {
+    } else if (strcmp(kind, "hidden_lock") == 0) {
+        CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0 && flock(fd, LOCK_EX) == 0);
+        CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0);
+    } else if (strcmp(kind, "memfd_lease") == 0) {
+        /* Opened anew: the kernel does not count the first description as a writer, and refuses it the lease. */
+        int first = memfd_create("leased", 0);
+        CHECK((fd = open("/proc/self/fd/3", O_RDWR)) >= 0 && first == 3 && close(first) == 0);
+        CHECK(fcntl(fd, F_SETLEASE, F_WRLCK) == 0);
+    } else if (strcmp(kind, "signal_parent") == 0)
+        CHECK((fd = open("/dev/null", O_RDWR)) >= 0 && fcntl(fd, F_SETOWN, getppid()) == 0);
+    else if (strcmp(kind, "dnotify") == 0)
+        CHECK((fd = open(".", O_RDONLY)) >= 0 && fcntl(fd, F_NOTIFY, DN_DELETE) == 0);
+    else if (strcmp(kind, "child") == 0) {
         if ((fd = fork()) == 0)
             for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)
                 pause();

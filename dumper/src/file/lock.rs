@@ -3,6 +3,8 @@
 //! `fdinfo` tells those of the descriptor's own description (`show_fd_locks` in fs/locks.c): a lock of a description under every
 //! descriptor of it, a lock of a process only under that process's. Waiters are not told: a thread that waits makes its call again.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::late::{Late, Placed};
@@ -45,6 +47,7 @@ pub struct Body {
 }
 
 /// A line of `fdinfo` or /proc/locks.
+#[derive(Debug, PartialEq, Eq)]
 struct Line<'a> {
     what: &'a str,
     state: &'a str,
@@ -134,6 +137,46 @@ impl Late for Lock {
     }
 }
 
+/// Which mappings are of files with a lock of a description. A mapping is a reference to the description that it was made through: a copy
+/// of it in somebody else's address space would keep the lock when the process itself has let go.
+///
+/// # Errors
+/// A lock of the process itself that none of its descriptors tells of: the mapping alone still holds it.
+pub fn of_mappings(pid: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
+    let locks = proc::read_text("/proc/locks")?;
+    let mapped: BTreeSet<(u64, u64)> = mappings.iter().filter(|m| m.ino != 0).map(|m| (m.dev, m.ino)).collect();
+    let of_description = |line: &Line<'_>| line.what != "POSIX" && mapped.contains(&(line.dev, line.ino));
+    let locks: Vec<Line<'_>> = locks.lines().filter_map(parse).filter(of_description).collect();
+    if locks.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut told = String::new();
+    for number in proc::numbers(&format!("/proc/{pid}/fd"))? {
+        told += &proc::read_text(&format!("/proc/{pid}/fdinfo/{number}"))?;
+    }
+    let told: Vec<Line<'_>> = told.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse).collect();
+    for line in &locks {
+        let is_told = told.contains(line);
+        let name = mappings.iter().find(|m| (m.dev, m.ino) == (line.dev, line.ino)).map_or(&[][..], |m| &m.name);
+        let name = String::from_utf8_lossy(name);
+        // That of a description names nobody (-1): it may be this one's.
+        if !is_told && (line.pid == pid || line.pid == -1) {
+            return Err(Error::unsupported(format!(
+                "pid {pid}: a file lock ({}) on {name} that only a mapping of it holds cannot be checkpointed",
+                line.what
+            )));
+        }
+        if is_told && is_lease(line) && line.write {
+            // The mapping would be made through another description, and nobody else may have the file open.
+            return Err(Error::unsupported(format!(
+                "pid {pid}: a write lease of {name}, which is mapped as well, cannot be checkpointed"
+            )));
+        }
+    }
+    let locked = mappings.iter().filter(|m| locks.iter().any(|line| (m.dev, m.ino) == (line.dev, line.ino)));
+    Ok(locked.map(|m| (m.start, m.end)).collect())
+}
+
 /// Refuses a file that opening would disturb: whoever opens it breaks its lease.
 pub fn refuse_leased(seen: &Seen<'_>) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -147,4 +190,80 @@ pub fn refuse_leased(seen: &Seen<'_>) -> Result<()> {
 
 fn is_lease(line: &Line<'_>) -> bool {
     matches!(line.what, "LEASE" | "DELEG")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::fd::AsRawFd;
+
+    use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
+
+    use super::super::open_file::Held;
+    use super::*;
+    use crate::sys::memory::RemotePtr;
+    use crate::sys::proc::Fields;
+
+    #[test]
+    fn lines_of_every_kind() {
+        let line = parse("1: POSIX  ADVISORY  WRITE 812 fe:01:42 9223372036854775807 EOF").unwrap();
+        assert_eq!((line.what, line.write, line.pid, line.start, line.end), ("POSIX", true, 812, i64::MAX, i64::MAX));
+        assert_eq!((line.dev, line.ino), (libc::makedev(0xfe, 1), 42));
+        let line = parse("2: OFDLCK ADVISORY  READ -1 00:2b:7 10 19").unwrap();
+        assert_eq!((line.what, line.write, line.pid, line.start, line.end), ("OFDLCK", false, -1, 10, 19));
+        let line = parse("3: LEASE  BREAKING  READ 1 00:2b:7 0 EOF").unwrap();
+        assert!(is_lease(&line) && line.state == "BREAKING");
+        assert!(parse("3: -> FLOCK  ADVISORY  WRITE 812 fe:01:42 0 EOF").is_none());
+        assert!(parse("").is_none());
+    }
+
+    fn dump(file: &impl AsRawFd, is_known: bool) -> Result<Vec<Body>> {
+        let number = file.as_raw_fd();
+        let link = format!("/proc/self/fd/{number}");
+        let info = proc::read_text(&format!("/proc/self/fdinfo/{number}")).unwrap();
+        let seen = Seen {
+            subject: "test".into(),
+            target: std::fs::read_link(&link).unwrap(),
+            stat: std::fs::metadata(&link).unwrap(),
+            flags: libc::O_RDWR,
+            position: 0,
+            info: Fields::parse(&info),
+            must_not_change: false,
+            held: Held::Link(""),
+        };
+        let placed = Placed { seen: &seen, flags: libc::O_RDWR, info: &info, is_known, is_known_here: is_known };
+        Late::dump(&Lock, &placed)
+    }
+
+    #[test]
+    fn all_locks_of_a_file_are_told_once() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let range = |kind: i32, start, len| libc::flock {
+            l_type: kind as i16,
+            l_whence: libc::SEEK_SET as i16,
+            l_start: start,
+            l_len: len,
+            l_pid: 0,
+        };
+        fcntl(file.as_file(), FcntlArg::F_SETLK(&range(libc::F_WRLCK, 5, 1))).unwrap();
+        fcntl(file.as_file(), FcntlArg::F_OFD_SETLK(&range(libc::F_RDLCK, i64::MAX - 1, 0))).unwrap();
+        let file = Flock::lock(file.into_file(), FlockArg::LockShared).map_err(|(_, errno)| errno).unwrap();
+        let mut found = dump(&*file, false).unwrap();
+        found.sort_by_key(|body| body.start);
+        let told: Vec<_> = found.iter().map(|body| (body.what, body.write, body.start, body.end)).collect();
+        assert_eq!(
+            told,
+            [(What::Flock, false, 0, i64::MAX), (What::Posix, true, 5, 5), (What::Ofd, false, i64::MAX - 1, i64::MAX)]
+        );
+        assert_eq!(dump(&*file, true).unwrap(), []);
+    }
+
+    #[test]
+    fn impossible_ranges_are_damage() {
+        let mut calls = Checked::new(RemotePtr(0x10000));
+        for (start, end) in [(-1, 5), (6, 5)] {
+            let body = Body { what: What::Posix, write: true, start, end, name: "x".into() };
+            assert!(Late::restore(&Lock, &body, 3, "pid 1 fd 3", &mut calls).is_err());
+        }
+    }
 }

@@ -6,7 +6,7 @@ mod device;
 mod fifo;
 mod eventfd;
 pub mod late;
-mod lock;
+pub mod lock;
 mod memfd;
 pub mod object;
 pub mod open_file;
