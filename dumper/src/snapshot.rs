@@ -19,6 +19,7 @@ use crate::sys::memory::MemFile;
 use crate::sys::remote::Injected;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
+use crate::task::undo;
 use crate::tracer::{Lease, Options, ended};
 use crate::view::{View, ViewedVma, VmaView};
 use crate::{Context, Error, Pid, Result};
@@ -310,6 +311,7 @@ fn tell(
     let Seen { mut looked, files, locked } = seen;
     let mut memory = Vec::new();
     for process in &mut looked.processes {
+        undo::refuse(process.pid, Some(source(process.pid)).filter(|child| *child != process.pid))?;
         let kept = |start: u64| kept.get(&(process.pid, start)).map(Kept::runs);
         memory.push(dump::complete(&mut process.mappings, source(process.pid), kept, locked.get(&process.pid))?);
     }

@@ -36,6 +36,7 @@ refused! {
     signal_parent: "not in the tree";
     dnotify: "signals from directory";
     sysv_shm: "system v";
+    sem_undo: "semaphores";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";
     seccomp: "seccomp";

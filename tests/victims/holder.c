@@ -8,13 +8,14 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
+#include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
-static int segment = -1;
+static int segment = -1, semaphores = -1;
 
 static void hold(const char *kind)
 {
@@ -74,6 +75,9 @@ static void hold(const char *kind)
         CHECK((segment = shmget(IPC_PRIVATE, 8192, IPC_CREAT | 0600)) >= 0);
         CHECK(shmat(segment, NULL, 0) != (void *)-1);
         CHECK(shmctl(segment, IPC_RMID, NULL) == 0); /* it goes with its last user, whatever ends this victim */
+    } else if (strcmp(kind, "sem_undo") == 0) {
+        struct sembuf one = {0, 1, SEM_UNDO};
+        CHECK((semaphores = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600)) >= 0 && semop(semaphores, &one, 1) == 0);
     } else if (strcmp(kind, "io_uring") == 0) {
         char params[120] = {0};
         fd = syscall(SYS_io_uring_setup, 4, params);
@@ -104,5 +108,7 @@ int main(int argc, char **argv)
     CHECK(argc == 2);
     hold(argv[1]);
     checkpoint_here(1);
+    if (semaphores >= 0)
+        CHECK(semctl(semaphores, 0, IPC_RMID) == 0);
     return done();
 }

@@ -103,3 +103,53 @@ impl Late for SignalIo {
         Ok(())
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::super::open_file::{Held, Seen};
+    use super::*;
+    use crate::sys::fd::PidFd;
+    use crate::sys::memory::RemotePtr;
+    use crate::sys::proc::Fields;
+
+    fn dump(path: &str, flags: i32, is_known: bool) -> Vec<Body> {
+        use std::os::fd::AsRawFd;
+        let file = std::fs::File::open(path).unwrap();
+        let pidfd = PidFd::open(std::process::id() as Pid).unwrap();
+        let seen = Seen {
+            subject: "test".into(),
+            target: path.into(),
+            stat: file.metadata().unwrap(),
+            flags: flags & !libc::O_ASYNC,
+            position: 0,
+            info: Fields::parse(""),
+            must_not_change: false,
+            held: Held::Descriptor(&pidfd, file.as_raw_fd()),
+        };
+        let placed = Placed { seen: &seen, flags, info: "", is_known, is_known_here: is_known };
+        Late::dump(&SignalIo, &placed).unwrap()
+    }
+
+    #[test]
+    fn only_what_differs_from_a_new_description_is_told() {
+        assert_eq!(dump("/dev/null", libc::O_RDONLY, false), []);
+        let flags = libc::O_ASYNC | libc::O_NONBLOCK;
+        let body = Body { kind: 0, owner: 0, signal: 0, uid: 0, euid: 0, flags: Some(flags) };
+        assert_eq!(dump("/dev/null", flags, false), [body]);
+        assert_eq!(dump("/dev/null", flags, true), [], "told once");
+    }
+
+    #[test]
+    fn whoever_is_named_must_be_there() {
+        let body = |kind, owner| Body { kind, owner, signal: 0, uid: 0, euid: 0, flags: None };
+        assert_eq!(SignalIo.names(&body(0, 5)), Some(Named::Task(5)));
+        assert_eq!(SignalIo.names(&body(1, 5)), Some(Named::Process(5)));
+        assert_eq!(SignalIo.names(&body(2, 5)), Some(Named::Group(5)));
+        assert_eq!(SignalIo.names(&body(1, 0)), None);
+        let record = serde_json::to_string(&body(2, 5)).unwrap();
+        assert_eq!(serde_json::from_str::<Body>(&record).unwrap(), body(2, 5));
+        let mut calls = Checked::new(RemotePtr(0x10000));
+        SignalIo.restore(&body(1, 5), 3, "pid 5 fd 3", &mut calls).unwrap();
+    }
+}

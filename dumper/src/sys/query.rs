@@ -101,7 +101,19 @@ pub enum Kcmp {
     Fs = 3,
     /// The signal actions.
     Sighand = 4,
+    /// Lists of semaphore operations to undo.
+    SemaphoreUndo = 6,
 }
+
+/// semctl(2) GETPID: whose operation on semaphore `n` of set `id` was the last; `None` for a set that is gone or not to be read.
+pub fn last_semaphore_user(id: i32, n: i32) -> Option<Pid> {
+    // SAFETY: GETPID takes no fourth argument; no memory is passed.
+    let got = unsafe { libc::semctl(id, n, GETPID) };
+    (got > 0).then_some(got)
+}
+
+/// include/uapi/linux/sem.h.
+const GETPID: i32 = 11;
 
 /// kcmp(2): whether both are the same kernel object.
 pub fn kcmp(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<bool> {

@@ -14,6 +14,7 @@ mod sched;
 mod signals;
 mod timers;
 pub mod tree;
+pub mod undo;
 pub mod vdso;
 pub mod vma;
 
