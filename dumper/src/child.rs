@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use crate::door::Door;
 use crate::sys::errno;
 use crate::sys::fd::PidFd;
+use crate::sys::memory::RemotePtr;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::query;
-use crate::sys::memory::RemotePtr;
 use crate::sys::remote::{self, Batch, Call, Injected, Owned};
 use crate::{Error, Kind, Pid, Result};
 
