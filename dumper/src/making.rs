@@ -211,8 +211,9 @@ impl Making {
             made.finish_memory()?;
             made.make_threads(process)?;
         }
-        for (anchor, kind, record) in objects.0.values() {
-            kind.finish(record, anchor)?;
+        // Each is let go here: what is still open for writing cannot become the executable.
+        for (anchor, kind, record) in objects.0.into_values() {
+            kind.finish(&record, &anchor)?;
         }
         for process in alive().filter(|process| !process.shares(Share::Files)) {
             let table = tables.get(&process.pid);

@@ -97,6 +97,9 @@ mod memory {
     survives!(odd_addresses);
     survives!(same_maps);
     survives!(memfd);
+    survives!(unlinked_mapping);
+    survives!(unlinked_executable);
+    survives!(shm_file);
     survives!(shared_memory);
 }
 
@@ -109,6 +112,10 @@ mod files {
     survives!(file_cloexec);
     survives!(file_renamed);
     survives!(many_files);
+    survives!(unlinked);
+    survives!(unlinked_name_taken);
+    survives!(unlinked_elsewhere);
+    survives!(tmpfile);
     survives!(directory);
     survives!(devices);
     survives!(pipe);

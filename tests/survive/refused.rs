@@ -29,12 +29,11 @@ refused! {
     inotify: "inotify";
     pidfd: "pidfd";
     ptmx: "ptmx";
-    unlinked: "gone";
-    unlinked_mapping: "gone";
     hidden_lock: "lock";
     memfd_lease: "lease";
     signal_parent: "not in the tree";
     dnotify: "signals from directory";
+    unlinked_hidden: "hard link";
     sysv_shm: "system v";
     sem_undo: "semaphores";
     io_uring: "io_uring";

@@ -43,11 +43,9 @@ static void hold(const char *kind)
         CHECK((fd = syscall(SYS_pidfd_open, getpid(), 0)) >= 0);
     else if (strcmp(kind, "ptmx") == 0)
         CHECK((fd = open("/dev/ptmx", O_RDWR | O_NOCTTY)) >= 0);
-    else if (strcmp(kind, "unlinked") == 0)
-        CHECK((fd = open("gone", O_RDWR | O_CREAT, 0600)) >= 0 && write(fd, "x", 1) == 1 && unlink("gone") == 0);
-    else if (strcmp(kind, "unlinked_mapping") == 0) {
-        CHECK((fd = open("gone", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0);
-        CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0 && unlink("gone") == 0);
+    else if (strcmp(kind, "unlinked_hidden") == 0) {
+        CHECK(mkdir("dir", 0700) == 0 && (fd = open("gone", O_RDWR | O_CREAT, 0600)) >= 0);
+        CHECK(link("gone", "dir/other") == 0 && unlink("gone") == 0);
     } else if (strcmp(kind, "hidden_lock") == 0) {
         CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0 && flock(fd, LOCK_EX) == 0);
         CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0);

@@ -11,13 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use super::contents;
 use super::object::{Anchor, Anchors, Dumped, Object, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen};
+use super::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, Seen};
 use crate::{Doing, Error, Result};
 
 const PREFIX: &[u8] = b"/memfd:";
 const SUFFIX: &[u8] = b" (deleted)";
-/// HUGETLBFS_MAGIC, statfs(2).
-const HUGETLBFS: i64 = 0x9584_58f6;
 
 /// Table row: the object.
 pub struct Memfd;
@@ -40,7 +38,7 @@ impl Object for Memfd {
     const KIND: &'static str = "memfd";
 
     fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
-        let file = seen.anew(libc::O_RDONLY)?;
+        let file = seen.anew(libc::O_RDONLY | libc::O_NOATIME)?;
         if nix::sys::statfs::fstatfs(&file).doing(|| &seen.subject)?.filesystem_type().0 == HUGETLBFS {
             return Err(seen.refuse("a memfd of huge pages"));
         }

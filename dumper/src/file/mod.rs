@@ -17,6 +17,9 @@ mod shared_memory;
 pub mod sharing;
 mod signal_io;
 mod terminal;
+mod times;
+mod unlinked;
+mod xattrs;
 
 use open_file::Row;
 
@@ -28,13 +31,14 @@ pub const KINDS: &[&dyn Row] = &[
     &pipe::End,
     &fifo::End,
     &eventfd::Eventfd,
+    &unlinked::Description,
     &regular::Regular,
     &terminal::Terminal,
     &device::Device,
 ];
 
 /// Every kind of object that descriptions share.
-pub const OBJECTS: &[&dyn object::Row] = &[&memfd::Memfd, &shared_memory::SharedMemory, &pipe::Pipe, &fifo::Fifo];
+pub const OBJECTS: &[&dyn object::Row] = &[&memfd::Memfd, &shared_memory::SharedMemory, &pipe::Pipe, &fifo::Fifo, &unlinked::Unlinked];
 
 /// Every kind of what a descriptor can have, in the order of putting back: to take a lease makes the taker the one to be signalled,
 /// unless there is one, and who it was is set right after.

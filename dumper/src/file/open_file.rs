@@ -1,11 +1,16 @@
 //! What a descriptor can be, as a kind: its record, how it is looked at, how it is opened again.
 
-use std::fs::{File, Metadata, OpenOptions};
+use std::ffi::OsStr;
+use std::fs::{File, Metadata};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{Statfs, statfs};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +19,7 @@ use super::object::{Anchors, Objects};
 use crate::image::{Record, Tag};
 use crate::sys::fd::PidFd;
 use crate::sys::proc::Fields;
-use crate::{Context, Error, Kind, Result};
+use crate::{Context, Doing, Error, Kind, Result};
 
 /// The tag of an open file's record.
 pub const TAG: Tag = Tag(*b"FILE");
@@ -68,7 +73,21 @@ impl Seen<'_> {
 
     fn reopen(&self, link: &str, flags: i32) -> Result<OwnedFd> {
         lock::refuse_leased(self)?;
-        open_path(Path::new(link), flags).map(OwnedFd::from).on(|| &self.subject)
+        // The link is one that must be followed.
+        open_path(Path::new(link), flags & !libc::O_NOFOLLOW).map(OwnedFd::from).on(|| &self.subject)
+    }
+
+    /// The link of /proc that leads to it.
+    fn link(&self) -> String {
+        match self.held {
+            Held::Descriptor(pidfd, number) => format!("/proc/{}/fd/{number}", pidfd.pid()),
+            Held::Link(link) => link.to_owned(),
+        }
+    }
+
+    /// The filesystem that it is on, statfs(2).
+    pub fn filesystem(&self) -> Result<Statfs> {
+        statfs(self.link().as_str()).doing(|| format!("{}: statfs", self.subject))
     }
 
     /// Refuses what no kind can put back yet.
@@ -78,14 +97,40 @@ impl Seen<'_> {
 
     /// Whether the name still leads to this very file.
     pub fn is_named(&self) -> bool {
-        let here = |path: &Path| std::fs::metadata(path).ok().map(|m| (m.dev(), m.ino()));
-        here(&self.target) == Some((self.stat.dev(), self.stat.ino()))
+        self.is_at(&self.target)
+    }
+
+    /// Whether `path` leads to this very file. A symbolic link is a file of its own here: /proc tells names without any.
+    pub fn is_at(&self, path: &Path) -> bool {
+        let there = std::fs::symlink_metadata(path).ok();
+        self.target.is_absolute() && there.is_some_and(|m| (m.dev(), m.ino()) == (self.stat.dev(), self.stat.ino()))
+    }
+
+    /// Whether it has lost its name (d_path in fs/d_path.c says so behind it), and not merely to a directory above it that is hidden.
+    pub fn is_unlinked(&self) -> bool {
+        self.target.is_absolute() && self.target.as_os_str().as_bytes().ends_with(DELETED) && !self.is_named()
+    }
+
+    /// The name that it had.
+    pub fn name_before(&self) -> PathBuf {
+        let name = self.target.as_os_str().as_bytes();
+        PathBuf::from(OsStr::from_bytes(name.strip_suffix(DELETED).unwrap_or(name)))
     }
 }
 
 /// The flags of open(2) that are of the moment of opening, or of the descriptor, and not of the description.
 pub const NOT_KEPT: i32 =
     libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+
+/// The flags of a description that F_SETFL sets, fcntl(2).
+pub const SETTABLE: i32 = libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK;
+/// The bit of O_TMPFILE that is not O_DIRECTORY.
+pub const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
+/// TMPFS_MAGIC, statfs(2).
+pub const TMPFS: i64 = 0x0102_1994;
+/// HUGETLBFS_MAGIC, statfs(2).
+pub const HUGETLBFS: i64 = 0x9584_58f6;
+const DELETED: &[u8] = b" (deleted)";
 
 /// A kind of open file.
 pub trait OpenFile: Sync {
@@ -164,16 +209,12 @@ pub fn id_and_kind(record: &Record) -> Result<(u32, String)> {
 
 /// Opens `path` with the flags of a description. A name that is gone is [`Kind::NotFound`].
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
-    let mode = flags & libc::O_ACCMODE;
-    OpenOptions::new()
-        .read(mode != libc::O_WRONLY)
-        .write(mode != libc::O_RDONLY)
-        .custom_flags((flags & !libc::O_ACCMODE & !NOT_KEPT) | libc::O_NOCTTY)
-        .open(path)
-        .map_err(|error| {
-            let told = Error::io(format_args!("opening {}", path.display()), &error);
-            if error.kind() == std::io::ErrorKind::NotFound { told.kind_is(Kind::NotFound) } else { told }
-        })
+    // O_NOFOLLOW stays a flag of the description, and the names that /proc tells hold no symbolic link.
+    let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
+    nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty()).map(File::from).map_err(|errno| {
+        let told = Error::os(format_args!("opening {}", path.display()), errno as i32);
+        if errno == Errno::ENOENT { told.kind_is(Kind::NotFound) } else { told }
+    })
 }
 
 /// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.

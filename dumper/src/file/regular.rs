@@ -1,14 +1,17 @@
 //! Regular files and directories: by name, with offset and flags. The contents stay where they are.
 
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
 use serde::{Deserialize, Serialize};
 
 use super::object::{Anchors, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
+use super::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
 use crate::sys::fd;
 use crate::{Context, Error, Kind, Result};
 
@@ -39,18 +42,16 @@ impl OpenFile for Regular {
     }
 
     fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
-        let shown = seen.target.display();
-        if !seen.is_named() {
-            return Err(seen.refuse(format_args!("unlinked or renamed file {shown}")));
-        }
+        let path = if seen.is_named() { seen.target.clone() } else { other_name(seen)? };
+        let shown = path.display();
         if seen.flags & libc::O_PATH != 0 {
             return Err(seen.refuse(format_args!("O_PATH descriptor of {shown}")));
         }
         Ok(Body {
-            path: seen.target.clone().into_os_string().into_vec(),
             name: shown.to_string(),
+            path: path.into_os_string().into_vec(),
             directory: seen.stat.is_dir(),
-            flags: seen.flags & !NOT_KEPT,
+            flags: flags(seen),
             position: seen.position,
             size: if seen.must_not_change { seen.stat.size() } else { 0 },
             mtime_ns: if seen.must_not_change { mtime_ns(&seen.stat) } else { 0 },
@@ -90,6 +91,39 @@ impl OpenFile for Regular {
         Ok(file)
     }
 }
+
+/// The flags to open it with. That it once was made with O_TMPFILE is all that the flag says of a file that has a name.
+fn flags(seen: &Seen<'_>) -> i32 {
+    let made_nameless = if seen.flags & TMPFILE == 0 { 0 } else { libc::O_TMPFILE };
+    seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) & !made_nameless
+}
+
+/// Another name of a file whose own is gone: a hard link in the same directory.
+fn other_name(seen: &Seen<'_>) -> Result<PathBuf> {
+    let shown = seen.target.display();
+    if !seen.is_unlinked() {
+        return Err(seen.refuse(format_args!(
+            "{shown}, which that name does not lead to (another mount, or another root directory),"
+        )));
+    }
+    let before = seen.name_before();
+    let found = before.parent().and_then(|dir| {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOATIME | OFlag::O_CLOEXEC;
+        let mut entries = nix::dir::Dir::open(dir, flags, Mode::empty()).ok()?;
+        let mut same = entries.iter().take(ENTRIES_MOST).flatten().filter(|entry| entry.ino() == seen.stat.ino());
+        same.find_map(|entry| {
+            let path = dir.join(OsStr::from_bytes(entry.file_name().to_bytes()));
+            seen.is_at(&path).then_some(path)
+        })
+    });
+    found.ok_or_else(|| {
+        let links = seen.stat.nlink();
+        seen.refuse(format_args!("{shown}, whose {links} hard link(s) are not in that directory,"))
+    })
+}
+
+/// A process stands still while its directories are searched.
+const ENTRIES_MOST: usize = 100_000;
 
 fn mtime_ns(stat: &std::fs::Metadata) -> i64 {
     stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec())
@@ -154,12 +188,10 @@ mod tests {
     }
 
     #[test]
-    fn an_unlinked_file_is_refused_by_name_and_a_missing_one_not_found() {
+    fn a_missing_file_is_not_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let body = Regular.dump(&seen(file.as_file(), false), &None).unwrap();
-        let open = file.as_file().try_clone().unwrap();
         drop(file);
-        assert_eq!(Regular.dump(&seen(&open, false), &None).err().unwrap().kind(), Kind::Unsupported);
         assert_eq!(Regular.restore(body, &None).unwrap_err().kind(), Kind::NotFound);
     }
 }

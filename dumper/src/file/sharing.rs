@@ -164,7 +164,7 @@ impl Collector {
         let info = Fields::parse(&text);
         let all_flags = info.octal("flags") as i32;
         let cloexec = all_flags & libc::O_CLOEXEC != 0;
-        let flags = all_flags & !NOT_KEPT;
+        let flags = all_flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = info.number("pos");
         let link = format!("/proc/{pid}/fd/{number}");
         let mut seen = look(subject, &link, flags, position, info, false, Held::Descriptor(pidfd, number))?;

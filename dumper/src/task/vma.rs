@@ -4,7 +4,7 @@
 //! mapping with pages is made writable first, filled, and gets its protection at the end.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde::{Deserialize, Serialize};
 
@@ -46,7 +46,7 @@ pub struct Vma {
     /// What it is made from.
     #[serde(rename = "type")]
     pub kind: Type,
-    /// Two-letter codes of VmFlags in proc_pid_smaps(5), those that are put back.
+    /// Two-letter codes of VmFlags in proc_pid_smaps(5), those that are put back; `xfile`: of a file without a name.
     pub flags: Vec<String>,
     /// Id of the open file.
     pub file: Option<u32>,
@@ -92,6 +92,8 @@ const REFUSED: [(&str, &str); 8] = [
     ("ss", "a shadow stack"),
     ("mm", "mixed memory of a device"),
 ];
+/// Not a VmFlag: the file has no name, its contents are in the image.
+const XFILE: &str = "xfile";
 const MADV_GUARD_INSTALL: u64 = 102;
 const MAP_DROPPABLE: i32 = 0x08;
 const MLOCK_ONFAULT: u64 = 1;
@@ -106,6 +108,7 @@ impl Vma {
         let name = String::from_utf8_lossy(&mapping.name).into_owned();
         let subject = format!("pid {pid}: mapping {:x}-{:x}", mapping.start, mapping.end);
         let refuse = |what: &str| Err(Error::unsupported(format!("{subject}: {what} ({name}) cannot be checkpointed")));
+        let mut own = Vec::new();
         let (kind, file) = if mapping.ino == 0 && mapping.dev == 0 {
             if mapping.shared {
                 return refuse("shared memory");
@@ -130,6 +133,9 @@ impl Vma {
             };
             let flags = if mapping.shared && writable()? { libc::O_RDWR } else { libc::O_RDONLY };
             let id = files.id_of(&link, flags, !mapping.shared, &subject)?;
+            if std::fs::metadata(&link).is_ok_and(|file| file.nlink() == 0) {
+                own.push(XFILE.to_owned());
+            }
             let kind = match (mapping.shared, mapping.name.as_slice()) {
                 (true, b"/dev/zero (deleted)") => Type::AnonShm,
                 (true, _) => Type::FileShm,
@@ -143,7 +149,7 @@ impl Vma {
             end: mapping.end,
             prot: mapping.prot,
             kind,
-            flags: Vec::new(),
+            flags: own,
             file,
             offset: mapping.offset,
             name,

@@ -1,0 +1,31 @@
+//! When a file was last read and changed, for files that a restore makes anew.
+
+use std::fs::Metadata;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
+
+use nix::sys::stat::futimens;
+use nix::sys::time::TimeSpec;
+use serde::{Deserialize, Serialize};
+
+use crate::{Doing, Result};
+
+/// Seconds and nanoseconds since the epoch of the last access and the last change of contents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Times {
+    atime: (i64, i64),
+    mtime: (i64, i64),
+}
+
+impl Times {
+    /// As stat(2) tells them.
+    pub fn of(stat: &Metadata) -> Self {
+        Self { atime: (stat.atime(), stat.atime_nsec()), mtime: (stat.mtime(), stat.mtime_nsec()) }
+    }
+
+    /// Puts them back (futimens(3)).
+    pub fn put(&self, fd: &OwnedFd) -> Result<()> {
+        let spec = |(seconds, nanoseconds)| TimeSpec::new(seconds, nanoseconds);
+        futimens(fd, &spec(self.atime), &spec(self.mtime)).doing(|| "setting the times of a file")
+    }
+}

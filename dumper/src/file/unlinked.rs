@@ -1,0 +1,270 @@
+//! Regular files without a name: unlinked while they were open or mapped (also an executable or a library that a package upgrade
+//! has replaced), or never named (open(2), O_TMPFILE). Their contents are in the image, once, for every description and mapping.
+//!
+//! At the restore such a file is made under its old name where that is free, and unlinked again, so that /proc says the same of it;
+//! else without a name in that directory, the nearest one that there is, or /tmp.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{fchown, ftruncate, unlink};
+use serde::{Deserialize, Serialize};
+
+use super::contents;
+use super::object::{Anchor, Anchors, Dumped, Object, Objects};
+use super::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
+use super::times::Times;
+use super::xattrs::{self, Xattr};
+use crate::sys::fd;
+use crate::{Context, Doing, Error, Result};
+
+/// Table row: the object.
+pub struct Unlinked;
+
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    size: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    times: Times,
+    /// Never had a name: O_TMPFILE and the flags that it was made with, as far as they are known.
+    made_with: Option<i32>,
+    xattrs: Vec<Xattr>,
+}
+
+impl Object for Unlinked {
+    type Body = Body;
+    const KIND: &'static str = "unlinked";
+
+    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+        let filesystem = seen.filesystem()?.filesystem_type().0;
+        if filesystem == HUGETLBFS {
+            return Err(seen.refuse("a file of huge pages"));
+        }
+        let path = seen.name_before();
+        // Named after its inode: how the kernel calls what open(2) made with O_TMPFILE (d_mark_tmpfile in fs/dcache.c).
+        let nameless = path.file_name().is_some_and(|name| name == format!("#{}", seen.stat.ino()).as_str());
+        let made_with = match seen.flags & TMPFILE {
+            0 => nameless.then_some(TMPFILE | libc::O_RDWR),
+            _ => Some(seen.flags & !NOT_KEPT & !SETTABLE),
+        };
+        let size = seen.stat.size();
+        let file = seen.anew(libc::O_RDONLY | libc::O_NOATIME)?;
+        // A copy in tmpfs is in memory either way, and there it would take the room of the process.
+        let beside = if filesystem == TMPFS { None } else { directory_beside(&path, seen.stat.dev()) };
+        let contents = contents::copy_beside(&file, size, beside, &seen.subject)?;
+        let body = Body {
+            name: path.display().to_string(),
+            path: path.into_os_string().into_vec(),
+            size,
+            mode: seen.stat.mode() & 0o7777,
+            uid: seen.stat.uid(),
+            gid: seen.stat.gid(),
+            times: Times::of(&seen.stat),
+            made_with,
+            xattrs: xattrs::of(&file).on(|| &seen.subject)?,
+        };
+        Ok(Dumped { body, blob: Vec::new(), contents })
+    }
+
+    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
+        let path = PathBuf::from(std::ffi::OsStr::from_bytes(&body.path));
+        let named = if body.made_with.is_some() { None } else { under_its_name(&path)? };
+        let fd = match named {
+            Some(fd) => fd,
+            None => without_a_name(&path, body.made_with.unwrap_or(libc::O_RDWR))?,
+        };
+        let doing = || format!("giving unlinked file {} its {} bytes", body.name, body.size);
+        let size = i64::try_from(body.size).map_err(|_| Error::damaged(doing()))?;
+        ftruncate(&fd, size).doing(doing)?;
+        Ok(Anchor { fd, len: body.size })
+    }
+
+    fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {
+        let doing = || format!("finishing unlinked file {}", body.name);
+        // Before the mode: a change of owner takes set-user-ID away.
+        fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
+        fchmod(&anchor.fd, Mode::from_bits_truncate(body.mode)).doing(doing)?;
+        xattrs::put(&anchor.fd, &body.xattrs).on(doing)?;
+        body.times.put(&anchor.fd).on(doing)
+    }
+}
+
+/// The nearest directory above `path` that is still there, if it is on the filesystem of the file.
+fn directory_beside(path: &Path, dev: u64) -> Option<&Path> {
+    let dir = path.ancestors().skip(1).find(|dir| dir.is_dir())?;
+    std::fs::metadata(dir).ok().filter(|there| there.dev() == dev).map(|_| dir)
+}
+
+/// Made under `path` and unlinked; `None` if that is not possible.
+fn under_its_name(path: &Path) -> Result<Option<OwnedFd>> {
+    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let Ok(fd) = open(path, flags, Mode::from_bits_truncate(0o600)) else { return Ok(None) };
+    unlink(path).doing(|| format!("unlinking {} again", path.display()))?;
+    Ok(Some(fd))
+}
+
+/// Made by O_TMPFILE as near to `path` as can be.
+fn without_a_name(path: &Path, flags: i32) -> Result<OwnedFd> {
+    let flags = OFlag::from_bits_retain(flags) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
+    let near = path.ancestors().skip(1).find(|dir| dir.is_dir());
+    let mut failed = Error::os(format_args!("no place for unlinked file {}", path.display()), libc::ENOENT);
+    for dir in near.into_iter().chain([Path::new("/tmp")]) {
+        match open(dir, flags, Mode::from_bits_truncate(0o600)) {
+            Ok(fd) => return Ok(fd),
+            Err(errno) => {
+                let doing = format!("making unlinked file {} again in {}", path.display(), dir.display());
+                failed = Error::os(doing, errno as i32);
+            }
+        }
+    }
+    Err(failed)
+}
+
+/// Table row: a description of it, or what a mapping refers to.
+pub struct Description;
+
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct DescriptionBody {
+    object: u32,
+    flags: i32,
+    position: u64,
+}
+
+impl OpenFile for Description {
+    type Body = DescriptionBody;
+    const KIND: &'static str = "unlinked";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        seen.stat.is_file() && seen.stat.nlink() == 0 && seen.is_unlinked()
+    }
+
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<DescriptionBody> {
+        if seen.info.has("lock") {
+            return Err(seen.refuse(format_args!("file lock on {}", seen.target.display())));
+        }
+        let object = objects.id_of(&Unlinked, seen)?;
+        Ok(DescriptionBody { object, flags: seen.flags & !NOT_KEPT, position: seen.position })
+    }
+
+    fn restore(&self, body: DescriptionBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+        let anchor = anchors.anchor(body.object)?;
+        if body.flags & TMPFILE == 0 {
+            return anchor.open(body.flags, body.position);
+        }
+        // O_TMPFILE stays a flag of the one description that made the file: the anchor itself.
+        let doing = || "the description that made a nameless file";
+        let made_with = fcntl(anchor.fd.as_fd(), FcntlArg::F_GETFL).doing(doing)?;
+        if (made_with ^ body.flags) & !SETTABLE & !libc::O_LARGEFILE & !NOT_KEPT & !KERNELS_O_LARGEFILE != 0 {
+            return anchor.open(body.flags & !libc::O_TMPFILE, body.position);
+        }
+        let fd = anchor.fd.try_clone().doing(doing)?;
+        fcntl(&fd, FcntlArg::F_SETFL(OFlag::from_bits_retain(body.flags))).doing(doing)?;
+        fd::seek(&fd, body.position).on(doing)?;
+        Ok(fd)
+    }
+}
+
+/// O_LARGEFILE as F_GETFL shows it (include/uapi/asm-generic/fcntl.h): libc's is 0 on x86-64.
+const KERNELS_O_LARGEFILE: i32 = 0o100_000;
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::fs::File;
+    use std::io::Read;
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::FileExt;
+
+    use super::super::open_file::Held;
+    use super::*;
+    use crate::image::PageSource;
+    use crate::pages::{Source, Sources};
+    use crate::sys::proc::Fields;
+
+    fn link(fd: i32) -> String {
+        format!("/proc/self/fd/{fd}")
+    }
+
+    fn again(file: &File, flags: i32) -> (Body, Anchor) {
+        let link = link(file.as_raw_fd());
+        let seen = Seen {
+            subject: "test".into(),
+            target: std::fs::read_link(&link).unwrap(),
+            stat: file.metadata().unwrap(),
+            flags,
+            position: 0,
+            info: Fields::parse(""),
+            must_not_change: false,
+            held: Held::Link(&link),
+        };
+        assert!(OpenFile::takes(&Description, &seen));
+        let Dumped { body, contents, .. } = Object::dump(&Unlinked, &seen).unwrap();
+        let anchor = Object::make(&Unlinked, &body, &[]).unwrap();
+        if let Some(contents) = contents {
+            let runs: Vec<_> = contents.runs.runs().collect();
+            assert_eq!(runs.len(), 1, "the hole stays one");
+            let mut page = [0; 4096];
+            Sources(vec![Source::File(contents.file.into())]).read(0, runs[0].address, &mut page).unwrap();
+            anchor.fill(runs[0].address, &page).unwrap();
+        }
+        Object::finish(&Unlinked, &body, &anchor).unwrap();
+        (body, anchor)
+    }
+
+    #[test]
+    fn contents_name_mode_and_times_come_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a name");
+        let file = File::create_new(&path).unwrap();
+        file.write_all_at(b"there", 1 << 20).unwrap();
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let (_, anchor) = again(&file, libc::O_RDWR);
+        let before = file.metadata().unwrap();
+        let mut file = File::from(anchor.open(libc::O_RDONLY, 1 << 20).unwrap());
+        let after = file.metadata().unwrap();
+        assert_eq!((after.mode(), after.mtime(), after.blocks()), (before.mode(), 0, before.blocks()));
+        let target = std::fs::read_link(link(file.as_raw_fd())).unwrap();
+        assert_eq!(target, dir.path().join("a name (deleted)"));
+        let mut text = String::new();
+        file.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "there");
+    }
+
+    #[test]
+    fn a_name_that_is_taken_stays_who_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("name");
+        let file = File::create_new(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "another").unwrap();
+        let (_, anchor) = again(&file, libc::O_RDWR);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "another");
+        let target = std::fs::read_link(link(anchor.fd.as_raw_fd())).unwrap();
+        assert!(target.starts_with(dir.path()) && target.to_str().unwrap().ends_with(" (deleted)"));
+    }
+
+    #[test]
+    fn its_directory_may_be_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("deeper");
+        std::fs::create_dir(&path).unwrap();
+        let file = File::create_new(path.join("name")).unwrap();
+        std::fs::remove_dir_all(&path).unwrap();
+        let (body, anchor) = again(&file, libc::O_RDWR);
+        assert!(body.name.ends_with("deeper/name"));
+        assert_eq!(File::from(anchor.fd).metadata().unwrap().nlink(), 0);
+    }
+}
