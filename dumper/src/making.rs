@@ -125,6 +125,9 @@ impl Making {
                 let (id, name) = open_file::id_and_kind(&record)?;
                 let kind = file::KINDS.iter().find(|kind| kind.kind() == name);
                 let kind = kind.ok_or_else(|| Error::damaged(format!("open file {id}: unknown kind {name}")))?;
+                if kind.needs_process() {
+                    self.begin()?;
+                }
                 self.files.0.insert(id, kind.restore(&record, &self.objects)?);
             }
             TABLE => {

@@ -116,6 +116,13 @@ mod files {
     survives!(unlinked_name_taken);
     survives!(unlinked_elsewhere);
     survives!(tmpfile);
+    survives!(removed_directory);
+    survives!(removed_cwd);
+    survives!(directory_offsets);
+    survives!(path_only);
+    survives!(open_flags);
+    survives!(proc_self);
+    survives!(proc_and_sys);
     survives!(directory);
     survives!(devices);
     survives!(pipe);

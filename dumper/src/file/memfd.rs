@@ -105,9 +105,6 @@ impl OpenFile for Description {
     }
 
     fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<DescriptionBody> {
-        if seen.flags & libc::O_PATH != 0 {
-            return Err(seen.refuse(format_args!("O_PATH descriptor of {}", seen.target.display())));
-        }
         let object = objects.id_of(&Memfd, seen)?;
         Ok(DescriptionBody { object, flags: seen.flags & !NOT_KEPT, position: seen.position })
     }

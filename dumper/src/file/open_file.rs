@@ -11,6 +11,7 @@ use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{Statfs, statfs};
+use nix::unistd::Whence;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +91,15 @@ impl Seen<'_> {
         statfs(self.link().as_str()).doing(|| format!("{}: statfs", self.subject))
     }
 
+    /// The offset, of a file whose offset can be set again: some of /proc and its like move it by reading only.
+    pub fn position_to_seek(&self) -> Result<u64> {
+        if self.position != 0 && self.flags & libc::O_PATH == 0 {
+            let seekable = nix::unistd::lseek(self.description()?, 0, Whence::SeekCur);
+            seekable.map_err(|_| self.refuse(format_args!("{}, which cannot be sought in,", self.target.display())))?;
+        }
+        Ok(self.position)
+    }
+
     /// Refuses what no kind can put back yet.
     pub fn refuse(&self, what: impl std::fmt::Display) -> Error {
         Error::unsupported(format!("{}: {what} cannot be checkpointed", self.subject))
@@ -147,6 +157,10 @@ pub trait OpenFile: Sync {
     }
     /// Looks; refuses what it cannot put back.
     fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Self::Body>;
+    /// Whether it can be opened only when the processes of the image are there again.
+    fn needs_process(&self) -> bool {
+        false
+    }
     /// Opens it again, as the same description.
     fn restore(&self, body: Self::Body, anchors: &dyn Anchors) -> Result<OwnedFd>;
 }
@@ -169,6 +183,8 @@ pub trait Row: Sync {
     fn is_mappable(&self, seen: &Seen<'_>) -> bool;
     /// See [`OpenFile::dump`].
     fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record>;
+    /// See [`OpenFile::needs_process`].
+    fn needs_process(&self) -> bool;
     /// See [`OpenFile::restore`].
     fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd>;
 }
@@ -189,6 +205,10 @@ impl<O: OpenFile> Row for O {
     fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record> {
         let body = OpenFile::dump(self, seen, objects)?;
         Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })
+    }
+
+    fn needs_process(&self) -> bool {
+        OpenFile::needs_process(self)
     }
 
     fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd> {

@@ -206,7 +206,7 @@ impl FileIds for Collector {
     fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32> {
         let held = Held::Link(link);
         let seen = look(subject.to_owned(), link, flags, 0, Fields::parse(""), must_not_change, held)?;
-        if !seen.stat.is_file() && !KINDS.iter().any(|kind| kind.is_mappable(&seen)) {
+        if !(seen.stat.is_file() || seen.stat.is_dir() || KINDS.iter().any(|kind| kind.is_mappable(&seen))) {
             return Err(seen.refuse(format_args!("mapping of {}", seen.target.display())));
         }
         let key = (seen.stat.dev(), seen.stat.ino(), flags, must_not_change);

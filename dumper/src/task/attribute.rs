@@ -86,7 +86,7 @@ pub struct Look<'a> {
 
 /// Gives files that something refers to (an executable, a mapping) an id in the image's table of open files.
 pub trait FileIds {
-    /// The id of the regular file behind a link of /proc, to be opened with `flags`; `subject` is for the error.
+    /// The id of the regular file (or directory) behind a link of /proc, to be opened with `flags`; `subject` is for the error.
     /// `must_not_change`: its contents are memory of the process.
     fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32>;
 }

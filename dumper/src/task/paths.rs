@@ -2,7 +2,7 @@
 
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +15,22 @@ use crate::{Error, Result};
 /// Table row.
 pub struct Paths;
 
-/// The record. Paths are as the daemon sees them.
+/// The record.
 #[derive(Serialize, Deserialize)]
 pub struct Body {
-    cwd: Vec<u8>,
+    cwd: Directory,
     root: Vec<u8>,
     umask: u32,
+}
+
+/// A directory.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Directory {
+    /// By its name, as the daemon sees it.
+    Named(Vec<u8>),
+    /// A removed one: by the id of its open file.
+    Removed(u32),
 }
 
 impl Attribute for Paths {
@@ -39,8 +49,17 @@ impl Attribute for Paths {
             }
         }
         let body = Body {
-            cwd: directory(look, "cwd", "working directory")?,
-            root: directory(look, "root", "root directory")?,
+            cwd: match directory(look, "cwd")? {
+                Some(path) => Directory::Named(path),
+                None => {
+                    let flags = libc::O_PATH | libc::O_DIRECTORY;
+                    let subject = format!("pid {}: working directory", look.pid);
+                    Directory::Removed(look.files.id_of(&look.proc("cwd"), flags, false, &subject)?)
+                }
+            },
+            root: directory(look, "root")?.ok_or_else(|| {
+                Error::unsupported(format!("pid {}: a removed root directory cannot be checkpointed", look.pid))
+            })?,
             umask: look.status.octal("Umask") as u32,
         };
         Ok((body, Vec::new()))
@@ -48,15 +67,22 @@ impl Attribute for Paths {
 
     fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let pid = make.pid;
+        // The working directory is resolved first: it may lie outside the new root.
+        match &body.cwd {
+            Directory::Named(path) => {
+                let at = make.batch.put_str(path);
+                make.call(libc::SYS_chdir, [at.0], format!("pid {pid}: working directory {}", shown(path)));
+            }
+            Directory::Removed(id) => {
+                let number = make.channel.push(make.owned, &[make.files.fd(*id)?])?;
+                let number = number.first().copied().unwrap_or(-1) as u64;
+                make.call(libc::SYS_fchdir, [number], format!("pid {pid}: removed working directory"));
+                make.call(libc::SYS_close, [number], format!("pid {pid}: closing its working directory"));
+            }
+        }
         if body.root != b"/" {
             let at = make.batch.put_str(&body.root);
-            // The working directory is resolved first: it may lie outside the new root.
-            let cwd = make.batch.put_str(&body.cwd);
-            make.call(libc::SYS_chdir, [cwd.0], format!("pid {pid}: working directory {}", shown(&body.cwd)));
             make.call(libc::SYS_chroot, [at.0], format!("pid {pid}: root directory {}", shown(&body.root)));
-        } else {
-            let at = make.batch.put_str(&body.cwd);
-            make.call(libc::SYS_chdir, [at.0], format!("pid {pid}: working directory {}", shown(&body.cwd)));
         }
         make.call(libc::SYS_umask, [u64::from(body.umask)], format!("pid {pid}: umask"));
         Ok(())
@@ -67,20 +93,22 @@ fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-/// A directory of the process by the name that leads to it, or a refusal if none does.
-fn directory(look: &Look<'_>, link: &str, what: &str) -> Result<Vec<u8>> {
+/// A directory of the process by the name that leads to it; `None` if it was removed.
+fn directory(look: &Look<'_>, link: &str) -> Result<Option<Vec<u8>>> {
     let link = look.proc(link);
     let path: PathBuf = proc::read_link(&link)?;
     let same = match (std::fs::metadata(&link), std::fs::metadata(&path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
         _ => false,
     };
-    if !same || !Path::new(&path).is_absolute() {
-        return Err(Error::unsupported(format!(
-            "pid {}: {what} {}: a removed or hidden directory cannot be checkpointed yet",
+    let name = path.as_os_str().as_bytes();
+    match same && path.is_absolute() {
+        true => Ok(Some(path.into_os_string().into_vec())),
+        false if path.is_absolute() && name.ends_with(b" (deleted)") => Ok(None),
+        false => Err(Error::unsupported(format!(
+            "pid {}: {link} leads to a hidden directory {}, which cannot be checkpointed",
             look.pid,
-            shown(path.as_os_str().as_bytes())
-        )));
+            shown(name)
+        ))),
     }
-    Ok(path.into_os_string().into_vec())
 }

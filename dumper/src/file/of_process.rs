@@ -1,0 +1,115 @@
+//! Files and directories of /proc/PID, proc_pid(5): of the process itself (/proc/self/maps, /proc/self/fd), opened once that process
+//! exists again, or of another one, which must be the same as at the dump.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::object::{Anchors, Objects};
+use super::open_file::{Held, NOT_KEPT, OpenFile, Seen, open_path};
+use crate::sys::fd;
+use crate::sys::proc::Stat;
+use crate::{Context, Error, Kind, Pid, Result};
+
+/// PROC_SUPER_MAGIC, statfs(2).
+const PROC: i64 = 0x9fa0;
+/// Field of proc_pid_stat(5): when the process started, clock ticks since boot.
+const STARTTIME: usize = 22;
+
+/// Table row.
+pub struct OfProcess;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    /// Of another process: which, and when it started.
+    other: Option<(Pid, u64)>,
+    flags: i32,
+    position: u64,
+}
+
+impl OpenFile for OfProcess {
+    type Body = Body;
+    const KIND: &'static str = "proc";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        let whose = pid(&seen.target).is_some();
+        whose && seen.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == PROC)
+    }
+
+    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+        let name = seen.target.display().to_string();
+        let whose = pid(&seen.target).filter(|_| seen.is_named());
+        let whose = whose.ok_or_else(|| seen.refuse(format_args!("{name}, whose process has ended,")))?;
+        if !(seen.stat.is_file() || seen.stat.is_dir() || seen.flags & libc::O_PATH != 0) {
+            return Err(seen.refuse(format_args!("special file {name}")));
+        }
+        let holder = match seen.held {
+            Held::Descriptor(pidfd, _) => pidfd.pid(),
+            Held::Link(_) => 0,
+        };
+        if whose == holder && thread(&seen.target).is_some_and(|tid| tid != whose) {
+            return Err(seen.refuse(format_args!("{name}, of a thread other than the first,")));
+        }
+        let start = || Stat::read(&format!("/proc/{whose}/stat")).map(|stat| stat.field(STARTTIME));
+        let other = if whose == holder { None } else { Some((whose, start()?)) };
+        let flags = seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+        let position = seen.position_to_seek()?;
+        Ok(Body { path: seen.target.clone().into_os_string().into_vec(), name, other, flags, position })
+    }
+
+    fn needs_process(&self) -> bool {
+        true
+    }
+
+    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+        if let Some((pid, start)) = body.other
+            && Stat::read(&format!("/proc/{pid}/stat")).ok().map(|stat| stat.field(STARTTIME)) != Some(start)
+        {
+            return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
+        }
+        let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
+        let file = OwnedFd::from(open_path(&path, body.flags)?);
+        if body.position != 0 {
+            fd::seek(&file, body.position).on(|| path.display())?;
+        }
+        Ok(file)
+    }
+}
+
+/// The number behind /proc.
+fn pid(path: &std::path::Path) -> Option<Pid> {
+    number(path.strip_prefix("/proc").ok()?.iter().next()?)
+}
+
+/// The number behind /proc/PID/task.
+fn thread(path: &std::path::Path) -> Option<Pid> {
+    let mut parts = path.strip_prefix("/proc").ok()?.iter().skip(1);
+    (parts.next()? == "task").then(|| number(parts.next()?)).flatten()
+}
+
+fn number(name: &std::ffi::OsStr) -> Option<Pid> {
+    std::str::from_utf8(name.as_bytes()).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn whose_it_is_stands_in_its_name() {
+        assert_eq!(pid(Path::new("/proc/12/task/13/maps")), Some(12));
+        assert_eq!(thread(Path::new("/proc/12/task/13/maps")), Some(13));
+        assert_eq!(thread(Path::new("/proc/12/task")), None);
+        assert_eq!(pid(Path::new("/proc/meminfo")), None);
+        assert_eq!(pid(Path::new("/processes/12")), None);
+    }
+}
