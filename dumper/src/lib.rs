@@ -38,6 +38,7 @@ pub mod tracer;
 pub mod view;
 
 pub use error::{Context, Doing, Error, Kind, Result};
+pub use file::changed::ChangedFiles;
 pub use freeze::is_snapshot_child;
 pub use restore::{Restored, Restorer};
 pub use snapshot::Snapshot;

@@ -1,12 +1,14 @@
 //! An image being restored: records are gathered until processes are needed, which are then filled with memory and files, dressed in
 //! their attributes phase by phase, and let go.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use crate::door::HOLE_LEN;
 use crate::family::Family;
+use crate::file::changed::ChangedFiles;
 use crate::file::object::{self, Anchor, Anchors};
 use crate::file::sharing::{TABLE, Table};
 use crate::file::{self, open_file};
@@ -25,8 +27,6 @@ use crate::{Error, Pid, Result};
 pub struct Making {
     begun: Instant,
     tree: Option<Tree>,
-    /// Every thread of the tree.
-    tasks: BTreeSet<Pid>,
     vdsos: BTreeMap<Pid, Vdso>,
     tables: BTreeMap<Pid, Table>,
     attributes: BTreeMap<(Pid, Tag), Record>,
@@ -34,18 +34,42 @@ pub struct Making {
     files: OpenFiles,
     /// What descriptors have beyond their open files.
     late: Vec<Record>,
+    /// Open files that only the processes can be asked for, until these are there.
+    of_processes: Vec<(u32, &'static dyn open_file::Row, Record)>,
     filling: Filling,
     family: Option<Family>,
 }
 
-/// The objects that open files share, by id.
+/// The objects that open files share, by id, and what else is known of the restore.
 #[derive(Default)]
-struct Shared(BTreeMap<u32, (Anchor, &'static dyn object::Row, Record)>);
+struct Shared {
+    by_id: BTreeMap<u32, (Anchor, &'static dyn object::Row, Record)>,
+    /// Every thread of the tree.
+    tasks: BTreeSet<Pid>,
+    changed_files: ChangedFiles,
+    warnings: RefCell<Vec<String>>,
+}
 
 impl Anchors for Shared {
     fn anchor(&self, id: u32) -> Result<&Anchor> {
-        let object = self.0.get(&id).map(|(anchor, ..)| anchor);
+        let object = self.by_id.get(&id).map(|(anchor, ..)| anchor);
         object.ok_or_else(|| Error::damaged(format!("object {id} is not in the image")))
+    }
+
+    fn makes(&self, pid: Pid) -> bool {
+        self.tasks.contains(&pid)
+    }
+
+    fn changed_files(&self) -> ChangedFiles {
+        self.changed_files
+    }
+
+    fn warn(&self, sentence: String) {
+        log::warn!("{sentence}");
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&sentence) {
+            warnings.push(sentence);
+        }
     }
 }
 
@@ -72,17 +96,17 @@ impl Files for OpenFiles {
 
 impl Making {
     /// Nothing is made before the first record that needs a process.
-    pub fn new(begun: Instant) -> Self {
+    pub fn new(begun: Instant, changed_files: ChangedFiles) -> Self {
         Self {
             begun,
             tree: None,
-            tasks: BTreeSet::new(),
             vdsos: BTreeMap::new(),
             tables: BTreeMap::new(),
             attributes: BTreeMap::new(),
-            objects: Shared::default(),
+            objects: Shared { changed_files, ..Shared::default() },
             files: OpenFiles::default(),
             late: Vec::new(),
+            of_processes: Vec::new(),
             filling: Filling::Nothing,
             family: None,
         }
@@ -94,19 +118,20 @@ impl Making {
         match record.tag {
             tree::TAG if self.tree.is_none() => {
                 let tree = Tree::parse(&record)?;
-                self.tasks = tree.processes.iter().flat_map(|process| process.threads.iter().copied()).collect();
+                self.objects.tasks =
+                    tree.processes.iter().flat_map(|process| process.threads.iter().copied()).collect();
                 self.tree = Some(tree);
             }
             vdso::TAG => {
                 let vdso: Vdso = record.body()?;
                 let tid = vdso.tid;
-                if !self.tasks.contains(&tid) || self.vdsos.insert(tid, vdso).is_some() {
+                if !self.objects.tasks.contains(&tid) || self.vdsos.insert(tid, vdso).is_some() {
                     return Err(Error::damaged(format!("record {} of task {tid} is not wanted", vdso::TAG)));
                 }
             }
             tag if task::KINDS.iter().any(|kind| kind.tag() == tag) => {
                 let tid = tid_of(&record)?;
-                if !self.tasks.contains(&tid) {
+                if !self.objects.tasks.contains(&tid) {
                     return Err(Error::damaged(format!("record {tag} of task {tid}, which is not in the tree")));
                 }
                 if self.attributes.insert((tid, tag), record).is_some() {
@@ -118,22 +143,23 @@ impl Making {
                 let kind = file::OBJECTS.iter().find(|kind| kind.kind() == name);
                 let kind = *kind.ok_or_else(|| Error::damaged(format!("object {id}: unknown kind {name}")))?;
                 let anchor = kind.make(&record)?;
-                self.objects.0.insert(id, (anchor, kind, record));
+                self.objects.by_id.insert(id, (anchor, kind, record));
                 self.filling = Filling::Object(id);
             }
             open_file::TAG => {
                 let (id, name) = open_file::id_and_kind(&record)?;
                 let kind = file::KINDS.iter().find(|kind| kind.kind() == name);
                 let kind = kind.ok_or_else(|| Error::damaged(format!("open file {id}: unknown kind {name}")))?;
-                if kind.needs_process() {
-                    self.begin()?;
+                if kind.needs_processes() {
+                    self.of_processes.push((id, *kind, record));
+                } else {
+                    self.files.0.insert(id, kind.restore(&record, &self.objects)?);
                 }
-                self.files.0.insert(id, kind.restore(&record, &self.objects)?);
             }
             TABLE => {
                 let table: Table = record.body()?;
                 let tid = table.tid;
-                if !self.tasks.contains(&tid) || self.tables.insert(tid, table).is_some() {
+                if !self.objects.tasks.contains(&tid) || self.tables.insert(tid, table).is_some() {
                     return Err(Error::damaged(format!("record {TABLE} of task {tid} is not wanted")));
                 }
             }
@@ -201,7 +227,7 @@ impl Making {
     /// The trailer is verified: dresses the processes and lets them go.
     pub fn finish(mut self, total: u64) -> Result<Restored> {
         self.begin()?;
-        let Making { begun, attributes, files, objects, tables, vdsos, family, late, .. } = self;
+        let Making { begun, attributes, mut files, late, of_processes, objects, tables, vdsos, family, .. } = self;
         // Declared last, dropped first: it kills.
         let mut family = family.ok_or_else(|| Error::damaged("an image without a process"))?;
         family.make_rest(&vdsos)?;
@@ -214,8 +240,11 @@ impl Making {
             made.finish_memory()?;
             made.make_threads(process)?;
         }
+        for (id, kind, record) in of_processes {
+            files.0.insert(id, kind.restore(&record, &objects)?);
+        }
         // Each is let go here: what is still open for writing cannot become the executable.
-        for (anchor, kind, record) in objects.0.into_values() {
+        for (anchor, kind, record) in objects.by_id.into_values() {
             kind.finish(&record, &anchor)?;
         }
         for process in alive().filter(|process| !process.shares(Share::Files)) {
@@ -241,11 +270,13 @@ impl Making {
         }
         family.verify()?;
         // An end of a pipe that is held here would keep the other from noticing that nobody is there.
-        drop((files, objects));
+        drop(files);
         family.let_go(resume)?;
         let pids: Vec<Pid> =
             processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
-        Ok(Restored { root: pids.first().copied().unwrap_or(0), pids, bytes: total, elapsed: begun.elapsed() })
+        let root = pids.first().copied().unwrap_or(0);
+        let warnings = objects.warnings.take();
+        Ok(Restored { root, pids, bytes: total, elapsed: begun.elapsed(), warnings })
     }
 }
 

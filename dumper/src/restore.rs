@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use crate::file::changed::ChangedFiles;
 use crate::image::{Decoder, Header, Record, Sink};
 use crate::making::Making;
 use crate::sys::fd::{self, PidFd};
@@ -25,6 +26,8 @@ pub struct Restored {
     pub bytes: u64,
     /// From its first byte to its last.
     pub elapsed: Duration,
+    /// What whoever restored it should know: files that have become too short meanwhile.
+    pub warnings: Vec<String>,
 }
 
 /// A restore in progress: fed with the bytes of images in order, cut anywhere. Dropped before the end of an image it kills
@@ -50,12 +53,12 @@ struct Answer {
 
 impl Restorer {
     /// Starts the thread; nothing else happens before the first byte.
-    pub fn new() -> Result<Self> {
+    pub fn new(changed_files: ChangedFiles) -> Result<Self> {
         let (to, inbox) = bounded(0);
         let (outbox, from) = bounded(1);
         std::thread::Builder::new()
             .name("restorer".into())
-            .spawn(move || work(&inbox, &outbox))
+            .spawn(move || work(&inbox, &outbox, changed_files))
             .map_err(|error| Error::io("starting a restorer thread", &error))?;
         let (restored, incomplete, failure, buffer) = Default::default();
         Ok(Self { to, from, restored, incomplete, failure, buffer })
@@ -99,9 +102,9 @@ impl Restorer {
     }
 }
 
-fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>) {
+fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>, changed_files: ChangedFiles) {
     let mut decoder = Decoder::new();
-    let mut builder = Builder { making: None, restored: Vec::new() };
+    let mut builder = Builder { changed_files, making: None, restored: Vec::new() };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {
         let result = decoder.push(&bytes, &mut builder);
@@ -123,6 +126,7 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>) {
 
 /// Turns the decoder's events into a process.
 struct Builder {
+    changed_files: ChangedFiles,
     making: Option<Making>,
     restored: Vec<Restored>,
 }
@@ -135,7 +139,7 @@ impl Builder {
 
 impl Sink for Builder {
     fn header(&mut self, _header: &Header) -> Result<()> {
-        self.making = Some(Making::new(Instant::now()));
+        self.making = Some(Making::new(Instant::now(), self.changed_files));
         Ok(())
     }
 

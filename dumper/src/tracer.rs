@@ -12,12 +12,13 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
+use crate::file::changed::ChangedFiles;
 use crate::freeze;
 use crate::snapshot::{self, Held, Snapshot};
 use crate::task::asleep::Timers;
 use crate::{Error, Kind, Pid, Result, dump};
 
-/// What a mount decides once for all its dumps.
+/// What a mount decides once for all its dumps and restores.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How long a tree may take to stop before everybody is thawed again (EBUSY).
@@ -26,6 +27,8 @@ pub struct Options {
     pub cgroup: Option<PathBuf>,
     /// What to do where a process outside of the tree holds an end of its pipes: find the same pipe again at the restore, or refuse.
     pub keep_external_pipes: bool,
+    /// What a restore makes of files that have changed.
+    pub changed_files: ChangedFiles,
 }
 
 /// Tells a session that a snapshot is gone.

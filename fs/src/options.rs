@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ckptfs_dumper::{Error, Kind, Result};
+use ckptfs_dumper::{ChangedFiles, Error, Kind, Result};
 use nix::mount::MsFlags;
 
 /// What `-o` decides.
@@ -13,6 +13,8 @@ pub struct MountOptions {
     pub freeze_timeout: Duration,
     /// Whether a pipe that a process outside of the tree holds as well is to be found again, instead of refused.
     pub keep_external_pipes: bool,
+    /// What a restore makes of files that have changed since the dump.
+    pub changed_files: ChangedFiles,
     /// Whether other users than the daemon's may look in. The files' modes decide the rest.
     pub allow_other: bool,
     /// The first column of `mount`'s list.
@@ -24,7 +26,7 @@ pub struct MountOptions {
 }
 
 /// What the message about an unknown option lists.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
 
 impl MountOptions {
     /// Reads the lists that were given, the later ones winning. `root`: whether the daemon runs as root, which may
@@ -33,6 +35,7 @@ impl MountOptions {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),
             keep_external_pipes: false,
+            changed_files: ChangedFiles::default(),
             allow_other: root,
             fsname: "ckptfs".into(),
             log: None,
@@ -54,6 +57,9 @@ impl MountOptions {
             ("external-pipes", Some("keep")) => self.keep_external_pipes = true,
             ("external-pipes", Some("refuse")) => self.keep_external_pipes = false,
             ("external-pipes", _) => return Err(usage(format!("-o {option}: external-pipes is refuse or keep"))),
+            ("changed-files", Some("warn")) => self.changed_files = ChangedFiles::Warn,
+            ("changed-files", Some("refuse")) => self.changed_files = ChangedFiles::Refuse,
+            ("changed-files", Some(_)) => return Err(usage(format!("-o {option}: neither refuse nor warn"))),
             ("log", Some(value)) if !value.is_empty() => self.log = Some(value.into()),
             ("fsname", Some(value)) if !value.is_empty() => self.fsname = value.into(),
             ("allow_other", None) => self.allow_other = true,
@@ -70,7 +76,7 @@ impl MountOptions {
             ) => {}
             ("subtype", Some("ckptfs")) => {}
             (name, _) if name.starts_with("x-") => {}
-            ("freeze-timeout" | "log" | "fsname", _) => {
+            ("freeze-timeout" | "changed-files" | "log" | "fsname", _) => {
                 return Err(usage(format!("-o {name}: needs a value: {name}=...")));
             }
             _ => return Err(usage(format!("-o {option}: unknown option (known: {KNOWN})"))),
@@ -116,6 +122,8 @@ mod tests {
         assert_eq!((options.fsname.as_str(), options.freeze_timeout), ("b=c", Duration::from_millis(250)));
         assert!(!options.flags.contains(MsFlags::MS_RDONLY));
         assert!(parse("ro").unwrap().flags.contains(MsFlags::MS_RDONLY));
+        assert_eq!(parse("changed-files=refuse").unwrap().changed_files, ChangedFiles::Refuse);
+        assert_eq!(parse("changed-files=refuse,changed-files=warn").unwrap().changed_files, ChangedFiles::Warn);
         assert!(!parse("allow_other,no_allow_other").unwrap().allow_other);
         assert!(parse("external-pipes=keep").unwrap().keep_external_pipes);
         assert!(!parse("external-pipes=keep,external-pipes=refuse").unwrap().keep_external_pipes);
@@ -130,6 +138,8 @@ mod tests {
             "ro=1",
             "allow_other=1",
             "freeze-timeout",
+            "changed-files",
+            "changed-files=x",
             "fsname=",
             "log",
             "suid",

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ckptfs_dumper::{Error, Kind, Pid, Restored, Restorer, Result};
+use ckptfs_dumper::{ChangedFiles, Error, Kind, Pid, Restored, Restorer, Result};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
@@ -22,14 +22,29 @@ const GRACE: Duration = Duration::from_millis(100);
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Line<'a> {
-    Restored { time: f64, root: Pid, pids: &'a [Pid], bytes: u64, elapsed_ms: f64 },
-    Failed { time: f64, bytes: u64, elapsed_ms: f64, error: String, errno: String },
+    Restored {
+        time: f64,
+        root: Pid,
+        pids: &'a [Pid],
+        bytes: u64,
+        elapsed_ms: f64,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        warnings: &'a [String],
+    },
+    Failed {
+        time: f64,
+        bytes: u64,
+        elapsed_ms: f64,
+        error: String,
+        errno: String,
+    },
 }
 
 /// The attempts of a mount.
 pub struct Journal {
     container: Arc<Container>,
     status: Arc<Status>,
+    changed_files: ChangedFiles,
     /// The lines, oldest first. A leaf lock.
     lines: Mutex<VecDeque<String>>,
     /// How many sessions were closed in the middle of an image and are not dropped yet. A leaf lock.
@@ -39,9 +54,9 @@ pub struct Journal {
 
 impl Journal {
     /// No attempt yet. What is restored joins `container`.
-    pub fn new(container: Arc<Container>, status: Arc<Status>) -> Arc<Journal> {
+    pub fn new(container: Arc<Container>, status: Arc<Status>, changed_files: ChangedFiles) -> Arc<Journal> {
         let (lines, ending, ended) = Default::default();
-        Arc::new(Journal { container, status, lines, ending, ended })
+        Arc::new(Journal { container, status, changed_files, lines, ending, ended })
     }
 
     /// Gives sessions that were closed in the middle of an image the time to kill what they made.
@@ -71,6 +86,7 @@ impl Journal {
             pids,
             bytes: restored.bytes,
             elapsed_ms: milliseconds(restored.elapsed),
+            warnings: &restored.warnings,
         });
     }
 
@@ -136,7 +152,7 @@ impl Session {
         let begun = match &mut self.begun {
             Some(begun) => begun,
             None => {
-                let restorer = Restorer::new()?;
+                let restorer = Restorer::new(self.journal.changed_files)?;
                 self.begun.insert(Begun { restorer, since: Instant::now(), told: 0, failure: None })
             }
         };

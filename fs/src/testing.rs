@@ -5,11 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{Options, Pid};
+use ckptfs_dumper::{ChangedFiles, Options, Pid};
 
 /// Options that need no cgroup.
 pub fn options() -> Options {
-    Options { freeze_timeout: Duration::from_secs(5), cgroup: None, keep_external_pipes: false }
+    let changed_files = ChangedFiles::default();
+    Options { freeze_timeout: Duration::from_secs(5), cgroup: None, keep_external_pipes: false, changed_files }
 }
 
 /// A process that sleeps until it is dropped; its children are killed with it.

@@ -71,7 +71,7 @@ impl Tree {
             inodes: Inodes::new(),
             snapshots: Snapshots::new(Arc::clone(&tracers), Arc::clone(&status)),
             freezer: Freezer::new(tracers),
-            journal: Journal::new(Arc::clone(&container), Arc::clone(&status)),
+            journal: Journal::new(Arc::clone(&container), Arc::clone(&status), options.changed_files),
             container,
             status,
             handles: RwLock::default(),

@@ -122,6 +122,7 @@ mod files {
     survives!(path_only);
     survives!(open_flags);
     survives!(proc_self);
+    survives!(proc_thread);
     survives!(proc_and_sys);
     survives!(directory);
     survives!(devices);

@@ -35,7 +35,6 @@ refused! {
     dnotify: "signals from directory";
     unlinked_hidden: "hard link";
     path_gone: "gone";
-    proc_thread: "thread";
     sysv_shm: "system v";
     sem_undo: "semaphores";
     io_uring: "io_uring";

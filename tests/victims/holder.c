@@ -17,15 +17,6 @@
 
 static int segment = -1, semaphores = -1;
 
-static volatile pid_t sleeper_tid;
-
-static void *sleeper(void *arg)
-{
-    for (sleeper_tid = gettid();;)
-        pause();
-    return arg;
-}
-
 static void hold(const char *kind)
 {
     int pair[2] = {-1, -1}, fd = 0;
@@ -57,14 +48,7 @@ static void hold(const char *kind)
         CHECK(link("gone", "dir/other") == 0 && unlink("gone") == 0);
     } else if (strcmp(kind, "path_gone") == 0)
         CHECK(mkfifo("gone", 0600) == 0 && (fd = open("gone", O_PATH)) >= 0 && unlink("gone") == 0);
-    else if (strcmp(kind, "proc_thread") == 0) {
-        start(sleeper, NULL);
-        for (; sleeper_tid == 0; pause_briefly())
-            ;
-        char path[64];
-        snprintf(path, sizeof path, "/proc/self/task/%d/stat", sleeper_tid);
-        CHECK((fd = open(path, O_RDONLY)) >= 0);
-    } else if (strcmp(kind, "hidden_lock") == 0) {
+    else if (strcmp(kind, "hidden_lock") == 0) {
         CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0 && flock(fd, LOCK_EX) == 0);
         CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0);
     } else if (strcmp(kind, "memfd_lease") == 0) {

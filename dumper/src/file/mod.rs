@@ -1,10 +1,11 @@
 //! What a descriptor can *be*: the table of kinds, nothing else.
 
 mod buffer;
+pub mod changed;
 mod contents;
 mod device;
-mod fifo;
 mod eventfd;
+mod fifo;
 pub mod late;
 pub mod lock;
 mod memfd;
@@ -45,14 +46,8 @@ pub const KINDS: &[&dyn Row] = &[
 ];
 
 /// Every kind of object that descriptions share.
-pub const OBJECTS: &[&dyn object::Row] = &[
-    &memfd::Memfd,
-    &shared_memory::SharedMemory,
-    &pipe::Pipe,
-    &fifo::Fifo,
-    &unlinked::Unlinked,
-    &removed::Removed,
-];
+pub const OBJECTS: &[&dyn object::Row] =
+    &[&memfd::Memfd, &shared_memory::SharedMemory, &pipe::Pipe, &fifo::Fifo, &unlinked::Unlinked, &removed::Removed];
 
 /// Every kind of what a descriptor can have, in the order of putting back: to take a lease makes the taker the one to be signalled,
 /// unless there is one, and who it was is set right after.

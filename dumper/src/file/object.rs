@@ -11,11 +11,12 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::changed::ChangedFiles;
 use super::open_file::{NOT_KEPT, Seen};
 use super::outside::External;
 use crate::image::{PageRuns, Record, Tag};
 use crate::sys::fd;
-use crate::{Context, Error, Result};
+use crate::{Context, Error, Pid, Result};
 
 /// The tag of an object's record.
 pub const TAG: Tag = Tag(*b"OBJT");
@@ -159,8 +160,20 @@ pub trait Objects {
     fn id_of(&self, kind: &'static dyn Row, seen: &Seen<'_>) -> Result<u32>;
 }
 
-/// While restoring: the objects of the image.
+/// While restoring: the objects of the image, and what else a kind may ask of the restore.
 pub trait Anchors {
     /// The object with this id.
     fn anchor(&self, id: u32) -> Result<&Anchor>;
+    /// Whether it makes a task with this id.
+    fn makes(&self, _pid: Pid) -> bool {
+        false
+    }
+    /// What becomes of files that have changed.
+    fn changed_files(&self) -> ChangedFiles {
+        ChangedFiles::default()
+    }
+    /// Something that does not stand in the way, and that whoever restores should know.
+    fn warn(&self, sentence: String) {
+        log::warn!("{sentence}");
+    }
 }

@@ -1,5 +1,5 @@
-//! Files and directories of /proc/PID, proc_pid(5): of the process itself (/proc/self/maps, /proc/self/fd), opened once that process
-//! exists again, or of another one, which must be the same as at the dump.
+//! Files and directories of /proc/PID, proc_pid(5): of the processes of the image and their threads (/proc/self/maps, /proc/self/fd,
+//! /proc/thread-self/stat), opened once they exist again, or of another process, which must be the same as at the dump.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::object::{Anchors, Objects};
-use super::open_file::{Held, NOT_KEPT, OpenFile, Seen, open_path};
+use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
 use crate::sys::fd;
 use crate::sys::proc::Stat;
 use crate::{Context, Error, Kind, Pid, Result};
@@ -27,8 +27,10 @@ pub struct Body {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
-    /// Of another process: which, and when it started.
-    other: Option<(Pid, u64)>,
+    /// Whose it is.
+    pid: Pid,
+    /// When that process started: another one must be the same at the restore.
+    start: u64,
     flags: i32,
     position: u64,
 }
@@ -49,28 +51,19 @@ impl OpenFile for OfProcess {
         if !(seen.stat.is_file() || seen.stat.is_dir() || seen.flags & libc::O_PATH != 0) {
             return Err(seen.refuse(format_args!("special file {name}")));
         }
-        let holder = match seen.held {
-            Held::Descriptor(pidfd, _) => pidfd.pid(),
-            Held::Link(_) => 0,
-        };
-        if whose == holder && thread(&seen.target).is_some_and(|tid| tid != whose) {
-            return Err(seen.refuse(format_args!("{name}, of a thread other than the first,")));
-        }
-        let start = || Stat::read(&format!("/proc/{whose}/stat")).map(|stat| stat.field(STARTTIME));
-        let other = if whose == holder { None } else { Some((whose, start()?)) };
+        let start = Stat::read(&format!("/proc/{whose}/stat"))?.field(STARTTIME);
         let flags = seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = seen.position_to_seek()?;
-        Ok(Body { path: seen.target.clone().into_os_string().into_vec(), name, other, flags, position })
+        Ok(Body { path: seen.target.clone().into_os_string().into_vec(), name, pid: whose, start, flags, position })
     }
 
-    fn needs_process(&self) -> bool {
+    fn needs_processes(&self) -> bool {
         true
     }
 
-    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
-        if let Some((pid, start)) = body.other
-            && Stat::read(&format!("/proc/{pid}/stat")).ok().map(|stat| stat.field(STARTTIME)) != Some(start)
-        {
+    fn restore(&self, body: Body, anchors: &dyn Anchors) -> Result<OwnedFd> {
+        let start = || Stat::read(&format!("/proc/{}/stat", body.pid)).ok().map(|stat| stat.field(STARTTIME));
+        if !anchors.makes(body.pid) && start() != Some(body.start) {
             return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
@@ -87,12 +80,6 @@ fn pid(path: &std::path::Path) -> Option<Pid> {
     number(path.strip_prefix("/proc").ok()?.iter().next()?)
 }
 
-/// The number behind /proc/PID/task.
-fn thread(path: &std::path::Path) -> Option<Pid> {
-    let mut parts = path.strip_prefix("/proc").ok()?.iter().skip(1);
-    (parts.next()? == "task").then(|| number(parts.next()?)).flatten()
-}
-
 fn number(name: &std::ffi::OsStr) -> Option<Pid> {
     std::str::from_utf8(name.as_bytes()).ok()?.parse().ok()
 }
@@ -107,8 +94,6 @@ mod tests {
     #[test]
     fn whose_it_is_stands_in_its_name() {
         assert_eq!(pid(Path::new("/proc/12/task/13/maps")), Some(12));
-        assert_eq!(thread(Path::new("/proc/12/task/13/maps")), Some(13));
-        assert_eq!(thread(Path::new("/proc/12/task")), None);
         assert_eq!(pid(Path::new("/proc/meminfo")), None);
         assert_eq!(pid(Path::new("/processes/12")), None);
     }

@@ -140,6 +140,8 @@ pub const TMPFILE: i32 = libc::O_TMPFILE & !libc::O_DIRECTORY;
 pub const TMPFS: i64 = 0x0102_1994;
 /// HUGETLBFS_MAGIC, statfs(2).
 pub const HUGETLBFS: i64 = 0x9584_58f6;
+/// RAMFS_MAGIC, statfs(2).
+pub const RAMFS: i64 = 0x8584_58f6;
 const DELETED: &[u8] = b" (deleted)";
 
 /// A kind of open file.
@@ -158,7 +160,7 @@ pub trait OpenFile: Sync {
     /// Looks; refuses what it cannot put back.
     fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Self::Body>;
     /// Whether it can be opened only when the processes of the image are there again.
-    fn needs_process(&self) -> bool {
+    fn needs_processes(&self) -> bool {
         false
     }
     /// Opens it again, as the same description.
@@ -183,8 +185,8 @@ pub trait Row: Sync {
     fn is_mappable(&self, seen: &Seen<'_>) -> bool;
     /// See [`OpenFile::dump`].
     fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record>;
-    /// See [`OpenFile::needs_process`].
-    fn needs_process(&self) -> bool;
+    /// See [`OpenFile::needs_processes`].
+    fn needs_processes(&self) -> bool;
     /// See [`OpenFile::restore`].
     fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd>;
 }
@@ -207,8 +209,8 @@ impl<O: OpenFile> Row for O {
         Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })
     }
 
-    fn needs_process(&self) -> bool {
-        OpenFile::needs_process(self)
+    fn needs_processes(&self) -> bool {
+        OpenFile::needs_processes(self)
     }
 
     fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd> {

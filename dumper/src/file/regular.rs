@@ -12,6 +12,7 @@ use nix::sys::stat::Mode;
 use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
+use super::changed::Version;
 use super::object::{Anchors, Objects};
 use super::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
 use crate::sys::fd;
@@ -29,10 +30,8 @@ pub struct Body {
     directory: bool,
     flags: i32,
     position: u64,
-    size: u64,
-    mtime_ns: i64,
-    /// Size and mtime must be the same at restore.
-    must_not_change: bool,
+    /// What it was like, where that says something.
+    version: Option<Version>,
 }
 
 impl OpenFile for Regular {
@@ -52,13 +51,11 @@ impl OpenFile for Regular {
             directory: seen.stat.is_dir(),
             flags: flags(seen),
             position: seen.position_to_seek()?,
-            size: if seen.must_not_change { seen.stat.size() } else { 0 },
-            mtime_ns: if seen.must_not_change { mtime_ns(&seen.stat) } else { 0 },
-            must_not_change: seen.must_not_change,
+            version: Version::of(seen)?,
         })
     }
 
-    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: Body, anchors: &dyn Anchors) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let subject = || path.display().to_string();
         // Looked at before it is opened: opening what stands there now could block (a FIFO) or act (a device).
@@ -72,16 +69,8 @@ impl OpenFile for Regular {
         if now.is_dir() != body.directory || !(now.is_dir() || now.is_file()) {
             return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
         }
-        if body.must_not_change && (now.size(), mtime_ns(&now)) != (body.size, body.mtime_ns) {
-            return Err(Error::os(
-                format_args!(
-                    "{} has changed since the dump, and parts of it are memory of the process (size {} then, {} now)",
-                    path.display(),
-                    body.size,
-                    now.size()
-                ),
-                libc::ESTALE,
-            ));
+        if let Some(version) = &body.version {
+            version.judge(&now, &body.name, body.position, anchors)?;
         }
         let file = OwnedFd::from(file);
         if body.position != 0 {
@@ -133,10 +122,6 @@ fn other_name(seen: &Seen<'_>) -> Result<PathBuf> {
 
 /// A process stands still while its directories are searched.
 const ENTRIES_MOST: usize = 100_000;
-
-fn mtime_ns(stat: &std::fs::Metadata) -> i64 {
-    stat.mtime().saturating_mul(1_000_000_000).saturating_add(stat.mtime_nsec())
-}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
