@@ -182,13 +182,28 @@ impl Family {
         for process in &processes {
             self.begin_session(process.pid)?;
         }
-        let of_group = |leaders: bool| processes.iter().filter(move |process| (process.pgid == process.pid) == leaders);
-        for process in of_group(true).chain(of_group(false)) {
-            let group = self.group(process);
-            if self.sessions.get(&process.pid) == Some(&process.pid) {
-                continue;
+        // A group begins with the process of its number, even if that is in another one in the end: it leaves once all others are in.
+        let groups: BTreeSet<Pid> = processes.iter().map(|process| self.group(process)).collect();
+        for process in processes.iter().filter(|process| groups.contains(&process.pid)) {
+            if self.sessions.get(&process.pid) != Some(&process.pid) {
+                self.of(process.pid)?.call(libc::SYS_setpgid, [0, 0], "leading a group")?;
             }
-            self.of(process.pid)?.call(libc::SYS_setpgid, [0, group as u64], &format!("joining group {group}"))?;
+        }
+        let mut waiting: Vec<&Process> =
+            processes.iter().filter(|process| self.group(process) != process.pid).collect();
+        while !waiting.is_empty() {
+            let awaited: BTreeSet<Pid> = waiting.iter().map(|process| self.group(process)).collect();
+            let (ready, rest): (Vec<_>, Vec<_>) =
+                waiting.iter().copied().partition(|process| !awaited.contains(&process.pid));
+            for process in &ready {
+                let group = self.group(process);
+                self.of(process.pid)?.call(libc::SYS_setpgid, [0, group as u64], &format!("joining group {group}"))?;
+            }
+            if ready.is_empty() {
+                let pid = rest.first().map_or(0, |process| process.pid);
+                return Err(Error::os(format!("pid {pid}: groups that exchanged their leaders"), libc::EOPNOTSUPP));
+            }
+            waiting = rest;
         }
         Ok(())
     }

@@ -26,7 +26,10 @@ fn shown(path: &str, name: impl Fn(&str) -> Option<&str>) -> BTreeSet<String> {
 }
 
 fn victims() -> BTreeSet<String> {
-    let mut found = shown("survive/main.rs", |line| line.strip_prefix("survives!(")?.split([',', ')', ' ']).next());
+    let mut found = BTreeSet::new();
+    for path in ["survive/main.rs", "survive/tree.rs"] {
+        found.extend(shown(path, |line| line.strip_prefix("survives!(")?.split([',', ')', ' ']).next()));
+    }
     // One victim under several builds, and those that need a terminal or a size of their own.
     found.retain(|name| !name.starts_with("counter_"));
     for (name, path) in [
@@ -34,6 +37,7 @@ fn victims() -> BTreeSet<String> {
         ("terminal", "survive/terminal.rs"),
         ("terminal_async", "survive/terminal.rs"),
         ("sparse", "mount/size.rs"),
+        ("random_tree", "survive/random.rs"),
     ] {
         assert!(read(path).contains(&format!("\"{name}\"")), "{path} does not use victim {name}");
         found.insert(name.to_owned());

@@ -86,31 +86,30 @@ static void tell_descriptors(void)
     }
 }
 
-/* /proc/self/maps without device and inode, which are new for an object that is made anew. Anonymous neighbours of one kind count as one:
-   whether the kernel makes one mapping of them depends on who forked whom when. */
+/* /proc/self/maps without device and inode, which are new for an object that is made anew. Neighbours of one kind count as one: whether the
+   kernel makes one mapping of them depends on who forked whom when. */
 static void tell_maps(void)
 {
-    char kind[64] = "";
-    unsigned long start = 0, end = 0;
+    char kind[544] = "";
+    unsigned long start = 0, end = 0, next = 0, from, upto, offset;
     for (const char *line = text_of("/proc/self/maps"); line && *line; line = strchr(line, '\n') ? strchr(line, '\n') + 1 : NULL) {
-        unsigned long from, upto;
-        char prot[8], offset[32], device[32], inode[32], name[512] = "";
-        sscanf(line, "%lx-%lx %7s %31s %31s %31s %511[^\n]", &from, &upto, prot, offset, device, inode, name);
+        char prot[8], device[32], inode[32], name[512] = "", this[544];
+        sscanf(line, "%lx-%lx %7s %lx %31s %31s %511[^\n]", &from, &upto, prot, &offset, device, inode, name);
         if (line[strcspn(line, "\n") - 1] == ' ')
             name[0] = 0; /* the scan went on to the next line */
-        int anonymous = strcmp(inode, "0") == 0 && name[0] == 0;
-        if (anonymous && from == end && strcmp(kind, prot) == 0) {
-            end = upto;
-            continue;
+        snprintf(this, sizeof this, "%s %s", prot, name);
+        int anonymous = strcmp(inode, "0") == 0;
+        if (from != end || strcmp(this, kind) != 0 || (!anonymous && offset != next)) {
+            if (kind[0])
+                TELL("map %lx-%lx %s\n", start, end, kind);
+            TELL("map from %lx, offset %lx\n", from, anonymous ? 0 : offset);
+            start = from;
+            strcpy(kind, this);
         }
-        if (kind[0])
-            TELL("map %lx-%lx %s\n", start, end, kind);
-        start = from, end = upto, strcpy(kind, anonymous ? prot : "");
-        if (!anonymous)
-            TELL("map %lx-%lx %s %s %s\n", from, upto, prot, offset, name);
+        end = upto;
+        next = offset + (upto - from);
     }
-    if (kind[0])
-        TELL("map %lx-%lx %s\n", start, end, kind);
+    TELL("map %lx-%lx %s\n", start, end, kind);
 }
 
 /* A checksum of each region; a page that is not there counts as such. */
