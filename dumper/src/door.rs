@@ -67,7 +67,7 @@ impl Door {
         let status = Fields::read(&format!("/proc/{pid}/status"))?;
         let hole = hole(&maps).ok_or_else(|| full(pid))?;
         let home = restorer.zip(stack_end(&maps, &mem));
-        let tgid = status.numbers("NSpid").last().copied().unwrap_or(pid as u64) as Pid;
+        let tgid = status.numbers("NStgid").last().copied().unwrap_or(pid as u64) as Pid;
         let entry = Entry { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
         Ok(Self { pid, mem, maps, vdso, entry })
     }

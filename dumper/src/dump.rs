@@ -12,7 +12,7 @@ use crate::pages::{self, Kept};
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
-use crate::sys::ptrace::Regs;
+use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::{Batch, Injected};
 use crate::task;
 use crate::task::asleep::Timers;
@@ -31,6 +31,13 @@ pub struct Looked {
     pub tables: Vec<Record>,
     /// When.
     pub taken: SystemTime,
+}
+
+impl Looked {
+    /// For each process the thread that is asked for what belongs to all of them.
+    pub fn speakers(&self) -> BTreeMap<Pid, Pid> {
+        self.tree.processes.iter().map(|process| (process.pid, process.speaker())).collect()
+    }
 }
 
 /// One process.
@@ -65,14 +72,10 @@ pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
 
 fn refuse_one(process: &FrozenProcess) -> Result<()> {
     let root = process.pid;
-    if process.leader_is_zombie {
-        return Err(Error::unsupported(format!(
-            "pid {root}: a process whose main thread has ended cannot be checkpointed yet"
-        )));
-    }
+    let speaker = process.threads.first().map_or(root, Stopped::tid);
     for space in ["mnt", "pid", "net", "user", "ipc", "uts", "time", "cgroup"] {
         let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{space}")).ok();
-        if of(&root.to_string()) != of("self") {
+        if of(&speaker.to_string()) != of("self") {
             return Err(Error::unsupported(format!(
                 "pid {root}: a process in another {space} namespace than the daemon cannot be checkpointed yet"
             )));
@@ -80,7 +83,7 @@ fn refuse_one(process: &FrozenProcess) -> Result<()> {
     }
     // A confined process would come back with the daemon's own label: with more rights than it had.
     let label = |pid: &str| std::fs::read(format!("/proc/{pid}/attr/current")).ok();
-    let (its, ours) = (label(&root.to_string()), label("self"));
+    let (its, ours) = (label(&speaker.to_string()), label("self"));
     if its != ours {
         let shown = its.unwrap_or_default();
         let shown = String::from_utf8_lossy(&shown);
@@ -125,13 +128,29 @@ impl Looking<'_> {
         injected: &mut Injected<'_>,
     ) -> Result<LookedProcess> {
         let pid = process.pid;
-        let shares_memory = self.tree.processes.iter().any(|it| it.pid == pid && it.shares(Share::Vm));
+        let told = self.tree.processes.iter().find(|it| it.pid == pid);
+        let shares_memory = told.is_some_and(|told| told.shares(Share::Vm));
+        let own_directories: Vec<Pid> = told
+            .into_iter()
+            .flat_map(|it| &it.own)
+            .filter(|(_, what)| *what == Share::Fs)
+            .map(|(tid, _)| *tid)
+            .collect();
+        let speaker = injected.task()?.tid();
         let mut records = vec![door.vdso.record()?];
         self.ask_for_stops(pid, injected)?;
         // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
-        let mut here =
-            LookHere { pid, door, files: self.files, timers: self.timers, hole: self.hole, rseq: Vec::new() };
-        records.extend(here.thread(injected, pid)?);
+        let mut here = LookHere {
+            pid,
+            speaker,
+            own_directories,
+            door,
+            files: self.files,
+            timers: self.timers,
+            hole: self.hole,
+            rseq: Vec::new(),
+        };
+        records.extend(here.thread(injected, speaker)?);
         for at in 0..process.threads.len() {
             let next = process.threads.remove(at);
             let tid = next.tid();
@@ -140,7 +159,7 @@ impl Looking<'_> {
         }
         let mut mappings = Vec::new();
         for mapping in door.maps.iter().filter(|mapping| !vma::is_special(mapping) && !shares_memory) {
-            mappings.push((mapping.clone(), Vma::look(pid, mapping, self.files)?));
+            mappings.push((mapping.clone(), Vma { tid: pid, ..Vma::look(speaker, mapping, self.files)? }));
         }
         let mut rseq = here.rseq;
         rseq.sort_unstable();
@@ -173,6 +192,10 @@ const SIGINFO_LEN: usize = 128;
 
 struct LookHere<'a> {
     pid: Pid,
+    /// The thread that tells what belongs to the process.
+    speaker: Pid,
+    /// Threads with a root and working directory of their own.
+    own_directories: Vec<Pid>,
     door: &'a Door,
     files: &'a Collector,
     timers: &'a Timers,
@@ -183,9 +206,13 @@ struct LookHere<'a> {
 impl LookHere<'_> {
     /// All records of the thread that is inside the stub.
     fn thread(&mut self, injected: &mut Injected<'_>, tid: Pid) -> Result<Vec<Record>> {
-        let is_leader = tid == self.pid;
-        let kinds: Vec<&dyn Row> =
-            task::KINDS.iter().copied().filter(|kind| is_leader || kind.scope() == Scope::Thread).collect();
+        let speaks = tid == self.speaker;
+        let has_it = |scope: Scope| match scope {
+            Scope::Process => speaks,
+            Scope::Thread => true,
+            Scope::Directories => speaks || self.own_directories.contains(&tid),
+        };
+        let kinds: Vec<&dyn Row> = task::KINDS.iter().copied().filter(|kind| has_it(kind.scope())).collect();
         let mut batch = Batch::new(injected.scratch());
         let asked: Vec<Asked> = kinds.iter().map(|kind| kind.ask(&mut batch)).collect();
         let dir = format!("/proc/{}/task/{tid}", self.pid);
@@ -205,6 +232,7 @@ impl LookHere<'_> {
                 kind.dump(&Look {
                     pid: self.pid,
                     tid,
+                    speaks,
                     task,
                     regs: &regs,
                     mask,

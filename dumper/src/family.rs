@@ -8,11 +8,13 @@ use crate::brood::Brood;
 use crate::corefile;
 use crate::heritage;
 use crate::made::Made;
+use crate::sys::fd::PidFd;
 use crate::sys::memory::RemotePtr;
 use crate::sys::proc::Stat;
 use crate::sys::ptrace::Stopped;
 use crate::sys::query;
-use crate::sys::remote::Batch;
+use crate::sys::remote::{Batch, Owned};
+use crate::sys::scm::Channel;
 use crate::task::attribute::Resume;
 use crate::task::lineage::How;
 use crate::task::tree::{self, Ended, Process, Share, Tree};
@@ -91,6 +93,12 @@ impl Family {
     /// One that is there.
     pub fn of(&mut self, pid: Pid) -> Result<&mut Made> {
         self.made.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
+    }
+
+    /// A thread of one that is there.
+    pub fn task(&mut self, tid: Pid) -> Result<(&mut Owned, &Channel)> {
+        let of = self.tree.processes.iter().find(|process| process.threads.contains(&tid)).map(|process| process.pid);
+        self.of(of.unwrap_or(tid))?.task(tid)
     }
 
     fn make(&mut self, process: &Process, vdso: Option<&Vdso>) -> Result<()> {
@@ -265,6 +273,13 @@ impl Family {
             }
         }
         Ok(())
+    }
+
+    /// The processes that are children of the restorer, for whoever is to reap them: a leader that has ended cannot be opened any more.
+    pub fn roots(&self) -> Result<Vec<PidFd>> {
+        let roots =
+            self.tree.processes.iter().filter(|process| process.made.by == 0 && self.made.contains_key(&process.pid));
+        roots.map(|root| PidFd::open(root.pid)).collect()
     }
 
     /// Lets everybody go at once; those that were stopped stay so, and go first, because their parents may have to ask for it.

@@ -17,6 +17,11 @@ use crate::{Error, Pid, Result};
 /// Unsupported, by name: a session that nobody can rebuild, something shared with a process outside or not with the one that can give it.
 pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     let root = frozen.processes.first().map_or(0, |process| process.pid);
+    for process in &mut frozen.processes {
+        // The leader need not have the lowest id, and a dump of a held tree has left the threads in another order.
+        let pid = process.pid;
+        process.threads.sort_by_key(|thread| (thread.tid() != pid, thread.tid()));
+    }
     let mut stats = BTreeMap::new();
     for process in &frozen.processes {
         stats.insert(process.pid, Stat::read(&format!("/proc/{}/stat", process.pid))?);
@@ -54,6 +59,8 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
             made: lineage::Made { thread: maker_thread(pid, step.made), ..step.made },
             exit_signal: libc::SIGCHLD,
             shares: Vec::new(),
+            own: Vec::new(),
+            leader_ended: None,
             inherits: false,
             ended: None,
             stopped_by: None,
@@ -71,6 +78,8 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
             } else {
                 process.threads.push(pid);
                 process.threads.extend(found.threads.iter().map(Stopped::tid).filter(|tid| *tid != pid));
+                process.leader_ended = found.leader_is_zombie.then(|| ended(pid, stat)).transpose()?;
+                process.own = own(&process)?;
                 process.stopped_by = found.group_stop;
                 let terminal = stat.field(7) as u32;
                 process.terminal = (process.sid == pid && terminal != 0).then_some(terminal);
@@ -108,10 +117,34 @@ fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {
     Ok(Ended { status: stat.field(52) as i32, comm, uid: id("Uid"), gid: id("Gid") })
 }
 
+/// What threads have to themselves. Two that share it only with each other could not be given it.
+fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
+    let speaker = process.speaker();
+    let mut own: Vec<(Pid, Share)> = Vec::new();
+    for tid in process.threads.iter().copied().filter(|tid| *tid != speaker && *tid != process.pid) {
+        for (share, what, _) in SHARES.iter().filter(|(share, ..)| matches!(share, Share::Files | Share::Fs)) {
+            if query::kcmp(speaker, tid, *what, 0, 0)? {
+                continue;
+            }
+            for (other, _) in own.iter().filter(|(_, theirs)| theirs == share) {
+                if query::kcmp(*other, tid, *what, 0, 0)? {
+                    let told = format!(
+                        "pid {}: threads {other} and {tid} share descriptors or directories apart",
+                        process.pid
+                    );
+                    return Err(Error::unsupported(told));
+                }
+            }
+            own.push((tid, *share));
+        }
+    }
+    Ok(own)
+}
+
 /// What each shares with its maker. What it shares with anybody else cannot be rebuilt.
 fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
     let alive: Vec<Pid> =
-        processes.iter().filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect();
+        processes.iter().filter(|process| !process.threads.is_empty()).map(Process::speaker).collect();
     for (share, what, _) in SHARES {
         let name = |share: Share| match share {
             Share::Vm => "address space",
@@ -120,7 +153,7 @@ fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
             Share::Sighand => "signal actions",
         };
         // Gone meanwhile, or not to be looked at: then it is not the one that shares.
-        if parent > 0 && query::kcmp(root, parent, what, 0, 0).unwrap_or(false) {
+        if parent > 0 && query::kcmp(alive.first().copied().unwrap_or(root), parent, what, 0, 0).unwrap_or(false) {
             let told =
                 format!("pid {root}: it shares its {} with pid {parent}, which is outside the tree", name(share));
             return Err(Error::unsupported(told));
@@ -149,11 +182,16 @@ fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
         }
         for group in groups.iter().filter(|group| group.len() > 1) {
             let mut first = true;
-            for process in processes.iter_mut().filter(|process| group.contains(&process.pid)) {
+            let of_group: BTreeSet<Pid> = processes
+                .iter()
+                .filter(|process| !process.threads.is_empty() && group.contains(&process.speaker()))
+                .map(|process| process.pid)
+                .collect();
+            for process in processes.iter_mut().filter(|process| of_group.contains(&process.pid)) {
                 if std::mem::take(&mut first) {
                     continue;
                 }
-                if !group.contains(&process.made.by) || process.made.how == How::Orphan {
+                if !of_group.contains(&process.made.by) || process.made.how == How::Orphan {
                     let told = format!(
                         "pid {}: it shares its {} with a process that is not its parent",
                         process.pid,
@@ -193,6 +231,8 @@ fn ghosts_of_groups(home: impl Fn(Pid) -> Pid, outside: Pid, processes: &mut Vec
             made: lineage::Made { by: member, how: How::Child, session: home(sid), thread: 0 },
             exit_signal: libc::SIGCHLD,
             shares: Vec::new(),
+            own: Vec::new(),
+            leader_ended: None,
             inherits: false,
             ended: None,
             stopped_by: None,

@@ -16,7 +16,7 @@ use crate::sys::remote::{Batch, Call, Owned, SCRATCH_LEN};
 use crate::sys::scm::Channel;
 use crate::sys::{errno, proc};
 use crate::task::attribute::{Checked, Resume};
-use crate::task::tree::{Process, SHARES, Share};
+use crate::task::tree::{Ended, Process, SHARES, Share};
 use crate::task::vdso::{self, Vdso};
 use crate::task::vma::Vma;
 use crate::{Error, Kind, Pid, Result};
@@ -35,6 +35,8 @@ pub struct Made {
     pub threads: Vec<Owned>,
     /// Where descriptors are pushed into it.
     pub channel: Rc<Channel>,
+    /// The same for threads with a table of their own.
+    pub own_channels: BTreeMap<Pid, Rc<Channel>>,
     /// A `syscall` instruction in its vDSO, at its final place.
     pub syscall: RemotePtr,
     /// Calls that wait to be made.
@@ -128,6 +130,7 @@ impl Made {
             leader,
             threads: Vec::new(),
             channel,
+            own_channels: BTreeMap::new(),
             calls,
             vmas: Vec::new(),
             hole,
@@ -176,6 +179,7 @@ impl Made {
             leader,
             threads: Vec::new(),
             channel,
+            own_channels: BTreeMap::new(),
             calls,
             vmas: Vec::new(),
             hole,
@@ -245,7 +249,9 @@ impl Made {
             let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
             let flags = flags | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_PTRACE;
             for tid in tids {
-                clone3(&mut batch, flags, 0, Some(*tid));
+                let own = SHARES.iter().filter(|(share, ..)| process.owns(*tid, *share));
+                let own = own.fold(0, |own, (.., flag)| own | flag);
+                clone3(&mut batch, flags & !own, 0, Some(*tid));
             }
             let answers = self.leader.run(batch)?;
             for (n, tid) in tids.iter().enumerate() {
@@ -255,7 +261,15 @@ impl Made {
                 }
                 answers.get(n, || format!("pid {}: creating task {tid}", process.pid))?;
                 let stopped = Running::adopt(*tid).wait_or_release(Instant::now() + PATIENCE)?;
-                self.threads.push(Owned::adopt(stopped, scratch, process.pid, *tid)?);
+                let mut thread = Owned::adopt(stopped, scratch, process.pid, *tid)?;
+                if process.owns(*tid, Share::Files) {
+                    let mut calls = Checked::new(scratch);
+                    let doing = format!("pid {} task {tid}: closing descriptors", process.pid);
+                    calls.call(libc::SYS_close_range, [0, u64::from(u32::MAX), 0], doing);
+                    calls.flush(&mut thread)?;
+                    self.own_channels.insert(*tid, Rc::new(Channel::open(&mut thread, *tid)?));
+                }
+                self.threads.push(thread);
             }
         }
         Ok(())
@@ -272,6 +286,7 @@ impl Made {
             leader,
             threads: Vec::new(),
             channel: Rc::clone(&self.channel),
+            own_channels: BTreeMap::new(),
             vmas: Vec::new(),
             hole: self.hole,
             aside: self.aside,
@@ -322,13 +337,40 @@ impl Made {
             task.detach();
         }
         let deadline = Instant::now() + PATIENCE;
-        while proc::Stat::read(&format!("/proc/{pid}/stat"))?.state != 'T' {
+        while proc::Stat::read(&format!("/proc/{}/stat", process.speaker()))?.state != 'T' {
             if Instant::now() >= deadline {
                 return Err(Error::new(Kind::Busy, format!("pid {pid}: it does not stop")));
             }
             std::thread::sleep(Duration::from_micros(50));
         }
         Ok(())
+    }
+
+    /// One of its threads, and where descriptors are pushed into that.
+    pub fn task(&mut self, tid: Pid) -> Result<(&mut Owned, &Channel)> {
+        let Self { leader, threads, channel, own_channels, .. } = self;
+        let channel = own_channels.get(&tid).unwrap_or(channel);
+        if leader.tid() == tid {
+            return Ok((leader, channel));
+        }
+        let thread = threads.iter_mut().find(|thread| thread.tid() == tid);
+        thread.map(|thread| (thread, &**channel)).ok_or_else(|| Error::damaged(format!("task {tid} was not made")))
+    }
+
+    /// How a leader goes on that has ended already: by ending alone, before anything else happens.
+    pub fn end_of_leader(&mut self, ended: &Ended) -> Result<Resume> {
+        let mut batch = Batch::new(self.leader.scratch());
+        let comm = batch.put_str(&ended.comm);
+        batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
+        // It was made to die with the thread that made it, and nothing of its own takes that back.
+        batch.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, 0, 0, 0, 0]);
+        let answers = self.leader.run(batch)?;
+        for n in 0..2 {
+            answers.get(n, || format!("pid {}: name and parent-death signal of its leader", self.pid))?;
+        }
+        let status = ended.status;
+        let regs = self.leader.call_regs(self.syscall, libc::SYS_exit, libc::WEXITSTATUS(status) as u64);
+        Ok(Resume { regs: Some(regs), mask: u64::MAX })
     }
 
     /// A call in the leader; `doing` names it on failure.

@@ -15,6 +15,7 @@ use crate::file::{self, open_file};
 use crate::image::{Record, Tag};
 use crate::made::{Made, TASK_SIZE};
 use crate::restore::Restored;
+use crate::sys::fd::PidFd;
 use crate::sys::memory::RemotePtr;
 use crate::task::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
 use crate::task::tree::{self, Process, Share, Tree};
@@ -215,7 +216,8 @@ impl Making {
         }
         let tree = self.tree()?.clone();
         let root = tree.processes.first().map_or(0, |root| root.pid);
-        let record = self.attributes.get(&(root, mm::TAG));
+        let speaker = tree.processes.first().map_or(0, Process::speaker);
+        let record = self.attributes.get(&(speaker, mm::TAG));
         let hole = mm::hole(record.ok_or_else(|| Error::damaged(format!("pid {root}: record MMAP is missing")))?)?;
         if !hole.0.is_multiple_of(4096) || hole.0 < 0x1_0000 || hole.0 > TASK_SIZE - HOLE_LEN {
             return Err(Error::damaged(format!("pid {root}: no room at {hole}")));
@@ -224,8 +226,8 @@ impl Making {
         Ok(())
     }
 
-    /// The trailer is verified: dresses the processes and lets them go.
-    pub fn finish(mut self, total: u64) -> Result<Restored> {
+    /// The trailer is verified: dresses the processes and lets them go. Their roots are to be reaped by this thread.
+    pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
         self.begin()?;
         let Making { begun, attributes, mut files, late, of_processes, objects, tables, vdsos, family, .. } = self;
         // Declared last, dropped first: it kills.
@@ -247,11 +249,14 @@ impl Making {
         for (anchor, kind, record) in objects.by_id.into_values() {
             kind.finish(&record, &anchor)?;
         }
-        for process in alive().filter(|process| !process.shares(Share::Files)) {
-            let table = tables.get(&process.pid);
-            let table =
-                table.ok_or_else(|| Error::damaged(format!("pid {}: record {TABLE} is missing", process.pid)))?;
-            family.of(process.pid)?.place(table, &files)?;
+        for process in alive() {
+            let own = process.own.iter().filter(|(_, what)| *what == Share::Files).map(|(tid, _)| *tid);
+            let of_process = (!process.shares(Share::Files)).then_some(process.pid);
+            for tid in of_process.into_iter().chain(own) {
+                let table = tables.get(&tid);
+                let table = table.ok_or_else(|| Error::damaged(format!("task {tid}: record {TABLE} is missing")))?;
+                family.of(process.pid)?.place(table, &files)?;
+            }
         }
         let mut resume: BTreeMap<Pid, Vec<Resume>> = BTreeMap::new();
         for phase in PHASES {
@@ -261,8 +266,8 @@ impl Making {
             }
             for process in alive() {
                 let made = family.of(process.pid)?;
-                if phase == Phase::Resume && !process.shares(Share::Files) {
-                    made.close_helpers()?;
+                if phase == Phase::Resume {
+                    made.close_helpers(process.shares(Share::Files))?;
                 }
                 let last = dress(made, process, phase, &attributes, &files)?;
                 resume.entry(process.pid).or_default().extend(last);
@@ -271,12 +276,13 @@ impl Making {
         family.verify()?;
         // An end of a pipe that is held here would keep the other from noticing that nobody is there.
         drop(files);
+        let roots = family.roots()?;
         family.let_go(resume)?;
         let pids: Vec<Pid> =
             processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
         let root = pids.first().copied().unwrap_or(0);
         let warnings = objects.warnings.take();
-        Ok(Restored { root, pids, bytes: total, elapsed: begun.elapsed(), warnings })
+        Ok((Restored { root, pids, bytes: total, elapsed: begun.elapsed(), warnings }, roots))
     }
 }
 
@@ -284,9 +290,11 @@ impl Making {
 fn put_back_late(family: &mut Family, late: &[Record]) -> Result<()> {
     for kind in file::LATE {
         for record in late.iter().filter(|record| record.tag == kind.tag()) {
-            let Made { leader, calls, .. } = family.of(tid_of(record)?)?;
-            kind.restore(record, calls)?;
-            calls.flush(leader)?;
+            let tid = tid_of(record)?;
+            let (owned, _) = family.task(tid)?;
+            let mut calls = Checked::new(owned.scratch());
+            kind.restore(record, &mut calls)?;
+            calls.flush(owned)?;
         }
     }
     Ok(())
@@ -301,12 +309,14 @@ fn dress(
     files: &OpenFiles,
 ) -> Result<Vec<Resume>> {
     let mut last = Vec::new();
-    let Made { leader, threads, channel, syscall, .. } = made;
-    for (at, tid) in process.threads.iter().copied().enumerate() {
-        let owned = match at {
-            0 => &mut *leader,
-            _ => threads.get_mut(at - 1).ok_or_else(|| Error::damaged(format!("task {tid} was not made")))?,
-        };
+    let syscall = made.syscall;
+    for tid in process.threads.iter().copied() {
+        let has_ended = tid == process.pid && process.leader_ended.is_some();
+        if let (true, Some(ended), Phase::Resume) = (has_ended, &process.leader_ended, phase) {
+            last.push(made.end_of_leader(ended)?);
+            continue;
+        }
+        let (owned, channel) = made.task(tid)?;
         let mut resume = Resume::default();
         let mut batch = Checked::new(owned.scratch());
         let mut make = Make {
@@ -316,15 +326,23 @@ fn dress(
             files,
             channel,
             borrows_memory: process.shares(Share::Vm),
-            syscall: *syscall,
+            syscall,
             batch: &mut batch,
             resume: &mut resume,
         };
         for kind in task::KINDS.iter().filter(|kind| kind.phase() == phase) {
-            if at != 0 && kind.scope() == Scope::Process {
-                continue;
-            }
-            let record = attributes.get(&(tid, kind.tag()));
+            // What belongs to the process is put back through its leader, even if that is about to end; whoever spoke has told it.
+            let through_leader = tid == process.pid;
+            let told_by = match kind.scope() {
+                Scope::Process if through_leader => process.speaker(),
+                Scope::Directories if through_leader => process.speaker(),
+                Scope::Directories if process.owns(tid, Share::Fs) => tid,
+                Scope::Thread if !has_ended => tid,
+                // Whoever sends a signal to the process is held against its leader's.
+                Scope::Thread if phase == Phase::Credentials => process.speaker(),
+                _ => continue,
+            };
+            let record = attributes.get(&(told_by, kind.tag()));
             let record = record.ok_or_else(|| {
                 Error::damaged(format!("pid {} task {tid}: record {} is missing", process.pid, kind.tag()))
             })?;

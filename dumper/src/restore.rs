@@ -104,7 +104,7 @@ impl Restorer {
 
 fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>, changed_files: ChangedFiles) {
     let mut decoder = Decoder::new();
-    let mut builder = Builder { changed_files, making: None, restored: Vec::new() };
+    let mut builder = Builder { changed_files, making: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {
         let result = decoder.push(&bytes, &mut builder);
@@ -113,8 +113,8 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>, changed_files: Chang
             builder.making = None;
         }
         let restored = std::mem::take(&mut builder.restored);
-        // A root that has ended already is a zombie of ours until this pidfd is polled.
-        roots.extend(restored.iter().filter_map(|restored| PidFd::open(restored.root).ok()));
+        // A root that has ended already is a zombie of ours until its pidfd is polled.
+        roots.append(&mut builder.roots);
         let incomplete = decoder.finish().err();
         if outbox.send(Answer { bytes, result, restored, incomplete }).is_err() {
             break;
@@ -129,6 +129,8 @@ struct Builder {
     changed_files: ChangedFiles,
     making: Option<Making>,
     restored: Vec<Restored>,
+    /// Children of this thread.
+    roots: Vec<PidFd>,
 }
 
 impl Builder {
@@ -157,7 +159,8 @@ impl Sink for Builder {
 
     fn end(&mut self, total: u64) -> Result<()> {
         let making = self.making.take().ok_or_else(|| Error::damaged("an end without an image"))?;
-        let restored = making.finish(total)?;
+        let (restored, roots) = making.finish(total)?;
+        self.roots.extend(roots);
         log::info!("pid {}: restored from {total} bytes in {:?}", restored.root, restored.elapsed);
         self.restored.push(restored);
         Ok(())

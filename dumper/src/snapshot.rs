@@ -16,6 +16,7 @@ use crate::kin;
 use crate::pages::{Kept, Source, Sources};
 use crate::stream::{Piece, Stream};
 use crate::sys::memory::MemFile;
+use crate::sys::ptrace::Stopped;
 use crate::sys::remote::Injected;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
@@ -160,12 +161,11 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
     };
     let shared: BTreeMap<Pid, Vec<(u64, u64)>> =
         seen.looked.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect();
-    let source = |pid: Pid| match &held {
-        Held::Children(children) => {
-            children.0.iter().find(|child| child.parent() == pid).map_or(pid, |child| child.pid())
-        }
-        Held::Tree(..) => pid,
+    let copies: BTreeMap<Pid, Pid> = match &held {
+        Held::Children(children) => children.0.iter().map(|child| (child.parent(), child.pid())).collect(),
+        Held::Tree(..) => seen.looked.speakers(),
     };
+    let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
     let settled = seen.files.settle(options.keep_external_pipes);
     match settled.and_then(|()| tell(root, seen, source, forks.kept, stopped)) {
         Ok(instant) => {
@@ -241,8 +241,11 @@ fn see(
     let mut locked = BTreeMap::new();
     for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
         let pid = process.pid;
-        doors.insert(pid, Door::open(pid, premises.remove(&pid))?);
-        locked.extend(dump::locked_flags(pid)?.map(|flags| (pid, flags)));
+        let speaker = process.threads.first().map_or(pid, Stopped::tid);
+        let mut door = Door::open(speaker, premises.remove(&pid))?;
+        door.vdso.tid = pid;
+        doors.insert(pid, door);
+        locked.extend(dump::locked_flags(speaker)?.map(|flags| (pid, flags)));
     }
     let hole = door::share_hole(doors.values_mut())?;
     let files = Collector::of(frozen.processes.iter().map(|process| process.pid).collect());
@@ -264,8 +267,12 @@ fn see(
             Ok(looked)
         })?;
         processes.push(looked);
+        let told = tree.processes.iter().find(|it| it.pid == pid);
         if has_files {
-            tables.push(files.table(pid)?);
+            tables.push(files.table(pid, told.map_or(pid, tree::Process::speaker))?);
+        }
+        for (tid, _) in told.into_iter().flat_map(|told| &told.own).filter(|(_, what)| *what == Share::Files) {
+            tables.push(files.table(*tid, *tid)?);
         }
     }
     Ok(Seen { looked: Looked { tree, processes, tables, taken }, files, locked })
@@ -281,8 +288,6 @@ fn inside<T>(
     if process.threads.is_empty() {
         return Err(ended(pid));
     }
-    // The leader need not have the lowest id, and a dump of a held tree has left the threads in another order.
-    process.threads.sort_by_key(|thread| (thread.tid() != pid, thread.tid()));
     let leader = process.threads.remove(0);
     let mut injected = Injected::inject(leader, &door.mem, door.entry.clone()).on(|| format!("pid {pid}"))?;
     let result = work(&mut injected, process);
@@ -371,5 +376,6 @@ pub fn take_of_held(root: Pid, frozen: &mut Frozen, timers: &Timers, options: &O
     let seen = see(frozen, BTreeMap::new(), timers, None)?;
     seen.files.settle(options.keep_external_pipes)?;
     let stopped = frozen.since.elapsed();
-    tell(root, seen, |pid| pid, BTreeMap::new(), stopped)
+    let speakers = seen.looked.speakers();
+    tell(root, seen, |pid| speakers.get(&pid).copied().unwrap_or(pid), BTreeMap::new(), stopped)
 }

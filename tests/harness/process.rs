@@ -86,9 +86,10 @@ pub fn user_ticks(pid: Pid) -> Option<u64> {
     stat(pid)?.get(11)?.parse().ok()
 }
 
-/// Where a link of `/proc/PID` leads: `exe`, `cwd`, `root`.
+/// Where a link of `/proc/PID` leads: `exe`, `cwd`, `root`; by any of its threads, since the first may have ended.
 pub fn link(pid: Pid, name: &str) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/{name}")).ok()
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    threads.into_iter().find_map(|thread| fs::read_link(thread.path().join(name)).ok())
 }
 
 /// Sends a signal; a process that is gone already needs none.

@@ -59,9 +59,7 @@ fn what_is_said_to_survive_is_what_is_shown() {
 #[test]
 fn what_is_said_to_be_refused_is_what_is_shown() {
     let promised = promised("refused");
-    let mut shown = shown("survive/refused.rs", |line| Some(line.strip_suffix("\";")?.split_once(": \"")?.0));
-    assert!(read("survive/refused.rs").contains("fn leader_exited()"));
-    shown.insert("leader_exited".into());
-    assert!(promised.len() > 20, "the table is not found: {promised:?}");
+    let shown = shown("survive/refused.rs", |line| Some(line.strip_suffix("\";")?.split_once(": \"")?.0));
+    assert!(promised.len() > 10, "the table is not found: {promised:?}");
     assert_eq!(promised, shown);
 }

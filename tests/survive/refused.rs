@@ -101,14 +101,3 @@ fn traced_already() {
     assert_eq!(victim.event(2), Event::Ok);
     victim.finish();
 }
-
-/// The main thread has ended and is a zombie: refused by that name, as its memory can no longer be reached through its pid.
-#[test]
-fn leader_exited() {
-    let victim = Victim::ready(&Spec::c("leader_exited"));
-    let mount = Mounted::over(victim.pid());
-    tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).fails_with(UNSUPPORTED);
-    assert!(mount.log().to_lowercase().contains("main thread"), "the log does not say why:\n{}", mount.log());
-    victim.go(1);
-    wait::until("the victim ends well", || victim.output().contains("ok"));
-}

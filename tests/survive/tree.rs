@@ -40,6 +40,7 @@ mod told {
     survives!(zombies_below);
     survives!(zombie_core);
     survives!(zombie_leader_threads);
+    survives!(leader_exited);
     survives!(stopped);
     survives!(stopped_threads);
     survives!(continued);

@@ -140,19 +140,12 @@ impl Collector {
         Ok(id)
     }
 
-    /// All descriptors of `pid`, whose threads must share one table.
-    pub fn table(&self, pid: Pid) -> Result<Record> {
-        for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
-            if tid != pid && !query::kcmp(pid, tid, Kcmp::Files, 0, 0)? {
-                return Err(Error::unsupported(format!(
-                    "pid {pid} task {tid}: a thread with descriptors of its own cannot be checkpointed yet"
-                )));
-            }
-        }
-        let pidfd = PidFd::open(pid)?;
+    /// All descriptors of `pid`, a process or a thread with a table of its own; `speaker` is a thread that has not ended.
+    pub fn table(&self, pid: Pid, speaker: Pid) -> Result<Record> {
+        let pidfd = PidFd::of_thread(speaker)?;
         let mut fds = Vec::new();
-        for number in proc::numbers(&format!("/proc/{pid}/fd"))? {
-            let (id, cloexec) = self.descriptor(pid, &pidfd, number)?;
+        for number in proc::numbers(&format!("/proc/{speaker}/fd"))? {
+            let (id, cloexec) = self.descriptor(speaker, &pidfd, number)?;
             fds.push((number, id, cloexec));
         }
         Record::new(TABLE, &Table { tid: pid, fds })

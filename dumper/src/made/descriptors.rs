@@ -6,23 +6,24 @@ use std::os::fd::RawFd;
 use super::Made;
 use crate::file::sharing::Table;
 use crate::task::attribute::{Checked, Files};
-use crate::{Error, Result};
+use crate::{Error, Pid, Result};
 
 impl Made {
-    /// Gives the process its descriptors, each at its number.
+    /// Gives the process (or the thread that has a table of its own) its descriptors, each at its number.
     pub fn place(&mut self, table: &Table, files: &dyn Files) -> Result<()> {
         let pid = table.tid;
+        let (owned, channel) = self.task(pid)?;
+        let calls = &mut Checked::new(owned.scratch());
         let ids: Vec<u32> = table.fds.iter().map(|(_, id, _)| *id).collect::<BTreeSet<_>>().into_iter().collect();
         let fds = ids.iter().map(|id| files.fd(*id)).collect::<Result<Vec<RawFd>>>()?;
-        let received = self.channel.push(&mut self.leader, &fds)?;
+        let received = channel.push(owned, &fds)?;
         let wanted: BTreeSet<i32> = table.fds.iter().map(|(number, ..)| *number).collect();
         if wanted.len() != table.fds.len() || wanted.first().is_some_and(|first| *first < 0) {
             return Err(Error::damaged(format!("pid {pid}: a descriptor number is negative or occurs twice")));
         }
         // Numbers that nobody wants and that are not open: what stands in the way is moved there.
-        let open: BTreeSet<i32> = received.iter().copied().chain([self.channel.number()]).collect();
+        let open: BTreeSet<i32> = received.iter().copied().chain([channel.number()]).collect();
         let mut spare = (0..).filter(|number| !wanted.contains(number) && !open.contains(number));
-        let calls = &mut self.calls;
         let cloexec = libc::O_CLOEXEC as u64;
         let mut out_of_the_way = |number: i32, calls: &mut Checked| -> i32 {
             if !wanted.contains(&number) {
@@ -34,12 +35,12 @@ impl Made {
             calls.call(libc::SYS_close, [number as u64], format!("pid {pid} fd {number}: closing"));
             to
         };
-        self.channel.moved(out_of_the_way(self.channel.number(), calls));
+        channel.moved(out_of_the_way(channel.number(), calls));
         let mut at = BTreeMap::new();
         for (id, number) in ids.iter().zip(received) {
             at.insert(*id, out_of_the_way(number, calls));
             if calls.is_full(0) {
-                calls.flush(&mut self.leader)?;
+                calls.flush(owned)?;
             }
         }
         for (number, id, close_on_exec) in &table.fds {
@@ -47,21 +48,28 @@ impl Made {
             let flags = if *close_on_exec { cloexec } else { 0 };
             calls.call(libc::SYS_dup3, [from as u64, *number as u64, flags], format!("pid {pid} fd {number}: placing"));
             if calls.is_full(0) {
-                calls.flush(&mut self.leader)?;
+                calls.flush(owned)?;
             }
         }
         for number in at.into_values() {
             calls.call(libc::SYS_close, [number as u64], format!("pid {pid} fd {number}: closing"));
             if calls.is_full(0) {
-                calls.flush(&mut self.leader)?;
+                calls.flush(owned)?;
             }
         }
-        calls.flush(&mut self.leader)
+        calls.flush(owned)
     }
 
-    /// The channel is needed no more.
-    pub fn close_helpers(&mut self) -> Result<()> {
-        self.calls.call(libc::SYS_close, [self.channel.number() as u64], "closing the descriptor channel");
-        self.calls.flush(&mut self.leader)
+    /// The channels are needed no more; that of the process is another's if it only borrows its table.
+    pub fn close_helpers(&mut self, borrows_table: bool) -> Result<()> {
+        let own = (!borrows_table).then_some(self.pid);
+        let tids: Vec<Pid> = self.own_channels.keys().copied().chain(own).collect();
+        for tid in tids {
+            let (owned, channel) = self.task(tid)?;
+            let mut calls = Checked::new(owned.scratch());
+            calls.call(libc::SYS_close, [channel.number() as u64], "closing the descriptor channel");
+            calls.flush(owned)?;
+        }
+        Ok(())
     }
 }

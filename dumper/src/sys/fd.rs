@@ -15,8 +15,22 @@ pub struct PidFd {
 impl PidFd {
     /// pidfd_open(2) of a process (not a thread).
     pub fn open(pid: Pid) -> Result<Self> {
+        Self::with(pid, 0)
+    }
+
+    /// pidfd_open(2) of any thread (PIDFD_THREAD, since Linux 6.9): what is pulled is from its own table.
+    pub fn of_thread(tid: Pid) -> Result<Self> {
+        const PIDFD_THREAD: i32 = libc::O_EXCL;
+        match Self::with(tid, PIDFD_THREAD) {
+            // A kernel without it: right for whoever leads its process.
+            Err(error) if error.kind() == Kind::System(libc::EINVAL) => Self::open(tid),
+            done => done,
+        }
+    }
+
+    fn with(pid: Pid, flags: i32) -> Result<Self> {
         // SAFETY: no memory is passed; a descriptor returned is ours alone.
-        let got = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+        let got = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, flags) };
         if got == -1 {
             let error = Error::last_os(format_args!("pid {pid}: pidfd_open"));
             return Err(match error.kind() {

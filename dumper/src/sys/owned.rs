@@ -150,7 +150,8 @@ impl Owned {
         Ok(Some(stopped))
     }
 
-    fn call_regs(&self, at: RemotePtr, nr: i64, argument: u64) -> Regs {
+    /// Registers with which the task will make one call, at the `syscall` instruction `at`, as soon as it goes on.
+    pub fn call_regs(&self, at: RemotePtr, nr: i64, argument: u64) -> Regs {
         let mut regs = self.task.regs;
         (regs.rip, regs.rax, regs.rdi, regs.orig_rax) = (at.0, nr as u64, argument, u64::MAX);
         regs

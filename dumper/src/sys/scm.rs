@@ -32,7 +32,7 @@ impl Channel {
         answers.get(0, || format!("pid {pid}: socketpair"))?;
         let [word] = answers.words::<1>(pair);
         let (theirs, to_pull) = (word as u32 as i32, (word >> 32) as i32);
-        let ours = PidFd::open(pid)?.pull(to_pull)?;
+        let ours = PidFd::of_thread(pid)?.pull(to_pull)?;
         let mut batch = Batch::new(process.scratch());
         batch.call(libc::SYS_close, [to_pull as u64]);
         process.run(batch)?;

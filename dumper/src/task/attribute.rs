@@ -21,6 +21,8 @@ pub enum Scope {
     Process,
     /// Each thread's own.
     Thread,
+    /// As [`Scope::Process`], until a thread unshares its root and working directory (CLONE_FS).
+    Directories,
 }
 
 /// When it is put back. The order and its reasons stand here and nowhere else.
@@ -60,6 +62,8 @@ pub struct Look<'a> {
     pub pid: Pid,
     /// The thread.
     pub tid: Pid,
+    /// It tells what belongs to the whole process.
+    pub speaks: bool,
     /// The thread, stopped (its registers at the moment are ours; the true ones are in `regs`).
     pub task: &'a Stopped,
     /// Its true registers.

@@ -78,14 +78,10 @@ impl Attribute for AddressSpace {
         if look.get(2, "reading the LDT")? as i32 != 0 {
             return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", look.pid)));
         }
-        let auxv = proc::read(&format!("/proc/{}/auxv", look.pid))?;
+        let auxv = proc::read(&look.proc("auxv"))?;
         let auxv = auxv.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|i| word[i]))).collect();
-        let exe = look.files.id_of(
-            &format!("/proc/{}/exe", look.pid),
-            libc::O_RDONLY,
-            true,
-            &format!("pid {}: executable", look.pid),
-        )?;
+        let exe =
+            look.files.id_of(&look.proc("exe"), libc::O_RDONLY, true, &format!("pid {}: executable", look.pid))?;
         let field = |number| look.stat.field(number);
         let body = Body {
             start_code: field(26),

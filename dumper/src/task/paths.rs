@@ -1,4 +1,4 @@
-//! Working directory, root directory and umask: one per process until CLONE_FS is unshared by a thread (refused).
+//! Working directory, root directory and umask: one per process until a thread unshares CLONE_FS.
 
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::attribute::{Attribute, Look, Make, Phase, Scope};
 use crate::image::Tag;
 use crate::sys::proc;
-use crate::sys::query::{self, Kcmp};
 use crate::{Error, Result};
 
 /// Table row.
@@ -36,18 +35,10 @@ enum Directory {
 impl Attribute for Paths {
     type Body = Body;
     const TAG: Tag = Tag(*b"PATH");
-    const SCOPE: Scope = Scope::Process;
+    const SCOPE: Scope = Scope::Directories;
     const PHASE: Phase = Phase::Process;
 
     fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
-        for tid in proc::numbers(&format!("/proc/{}/task", look.pid))? {
-            if tid != look.tid && !query::kcmp(look.pid, tid, Kcmp::Fs, 0, 0)? {
-                return Err(Error::unsupported(format!(
-                    "pid {} task {tid}: a thread with a working directory of its own cannot be checkpointed yet",
-                    look.pid
-                )));
-            }
-        }
         let body = Body {
             cwd: match directory(look, "cwd")? {
                 Some(path) => Directory::Named(path),

@@ -124,9 +124,9 @@ impl Attribute for Early {
             )));
         }
         let mut body = dump(EARLY, look)?;
-        if look.pid == look.tid {
+        if look.speaks {
             for name in FILES {
-                let value = proc::read_text(&format!("/proc/{}/{name}", look.pid))?;
+                let value = proc::read_text(&format!("/proc/{}/{name}", look.tid))?;
                 body.files.insert(name.to_owned(), value.trim().to_owned());
             }
         }

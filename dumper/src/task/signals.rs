@@ -95,13 +95,13 @@ impl Attribute for Queues {
 
     fn dump(&self, look: &Look<'_>) -> Result<(QueuesBody, Vec<u8>)> {
         let private = look.task.pending(false)?;
-        let shared = if look.pid == look.tid { look.task.pending(true)? } else { Vec::new() };
+        let shared = if look.speaks { look.task.pending(true)? } else { Vec::new() };
         // A set bit without an entry in the queue (out of RLIMIT_SIGPENDING): the kernel then delivers SI_USER from nobody.
         let mut all = private.clone();
         let mut counts = [private.len(), shared.len()];
         all.extend(shared);
         for (which, name) in ["SigPnd", "ShdPnd"].into_iter().enumerate() {
-            if which == 1 && look.pid != look.tid {
+            if which == 1 && !look.speaks {
                 continue;
             }
             let (from, len) = if which == 0 { (0, counts[0]) } else { (counts[0], counts[1]) };

@@ -46,6 +46,12 @@ pub struct Process {
     /// What it shares with its maker.
     #[serde(default)]
     pub shares: Vec<Share>,
+    /// What threads have to themselves: a descriptor table, or directories.
+    #[serde(default)]
+    pub own: Vec<(Pid, Share)>,
+    /// Its leader has ended (pthread_exit(3) in main); the others go on.
+    #[serde(default)]
+    pub leader_ended: Option<Ended>,
     /// Some of its pages are its maker's, copy-on-write.
     #[serde(default)]
     pub inherits: bool,
@@ -90,7 +96,7 @@ pub const SHARES: [(Share, Kcmp, i32); 4] = [
     (Share::Sighand, Kcmp::Sighand, libc::CLONE_SIGHAND),
 ];
 
-/// What is left of a process that has ended (a zombie).
+/// What is left of a process, or of a leader alone, that has ended (a zombie).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ended {
     /// As wait(2) will tell it.
@@ -107,6 +113,17 @@ impl Process {
     /// Whether it shares this with its maker.
     pub fn shares(&self, what: Share) -> bool {
         self.shares.contains(&what)
+    }
+
+    /// Whether a thread has this to itself.
+    pub fn owns(&self, tid: Pid, what: Share) -> bool {
+        self.own.contains(&(tid, what))
+    }
+
+    /// The first thread that has not ended: it is asked for all that belongs to the process.
+    pub fn speaker(&self) -> Pid {
+        let threads = if self.leader_ended.is_some() { self.threads.get(1) } else { self.threads.first() };
+        threads.copied().unwrap_or(self.pid)
     }
 
     /// Whether it is there only while others are made: it has no task of its own in the image.
