@@ -25,6 +25,7 @@ mod file;
 pub mod freeze;
 mod heritage;
 pub mod image;
+mod info;
 mod kin;
 mod made;
 mod making;

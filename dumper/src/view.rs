@@ -5,9 +5,10 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::image::{Layout, PageRuns, PageSource};
+use crate::info;
 use crate::pages::Sources;
 use crate::sys::memory::PAGE;
 use crate::sys::proc::Mapping;
@@ -65,15 +66,6 @@ impl View {
     /// See [`crate::Snapshot::info_json`].
     pub fn info_json(&self, pid: Pid) -> Result<String> {
         let vmas = self.of(pid)?;
-        let mut records = Map::new();
-        for record in self.layout.records() {
-            let body: Value = serde_json::from_slice(record.json)
-                .map_err(|error| Error::damaged(format!("record {}: {error}", record.tag)))?;
-            let list = records.entry(record.tag.to_string().trim().to_owned()).or_insert_with(|| json!([]));
-            if let Value::Array(list) = list {
-                list.push(body);
-            }
-        }
         let since = self.taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let info = json!({
             "pid": pid,
@@ -81,7 +73,7 @@ impl View {
             "stopped_us": self.stopped.as_micros() as u64,
             "image_bytes": self.layout.len(),
             "stored_pages": vmas.iter().map(|vma| vma.runs.pages()).sum::<u64>(),
-            "records": records,
+            "records": info::records(&self.layout, pid)?,
         });
         Ok(format!("{info:#}\n"))
     }

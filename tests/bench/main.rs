@@ -5,6 +5,7 @@
 //! yet costs many times what it costs later. Each figure is a median.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod crowd;
 mod null;
 mod subject;
 mod table;
@@ -36,8 +37,9 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         None => bench(),
+        Some("--crowd") => crowd::bench(),
         Some("--null") if args.len() == 3 => null::serve(Path::new(&args[2])),
-        Some(_) => panic!("usage: bench"),
+        Some(_) => panic!("usage: bench [--crowd]"),
     }
 }
 
@@ -81,6 +83,7 @@ fn bench() {
         "daemon's peak",
     ]);
     moved.iter().for_each(|row| table::row(row));
+    crowd::bench();
     small();
 }
 

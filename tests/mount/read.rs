@@ -6,7 +6,7 @@ use std::io::Read;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-use ckptfs_tests::{build, tool};
+use ckptfs_tests::{Mounted, Spec, Victim, build, tool};
 
 use crate::{ends_well, goes_on_while_held, mounted_worker};
 
@@ -177,4 +177,22 @@ fn an_unchanged_process_gives_the_same_image() {
     // The header's time and the checksum over it; nothing else.
     assert!(differences.iter().all(|place| *place < 4096) && differences.len() <= 64, "{differences:?}");
     victim.kill();
+}
+
+/// Of a tree every process tells its own records, and the whole tree.
+#[test]
+fn the_info_of_a_tree_is_its_roots() {
+    let victim = Victim::ready(&Spec::c("fork_one"));
+    let mount = Mounted::over(victim.pid());
+    let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap();
+    let records = serde_json::from_str::<serde_json::Value>(&info).unwrap()["records"].clone();
+    assert_eq!(records["TREE"][0]["processes"].as_array().unwrap().len(), 2, "{info}");
+    for tag in ["IDEN", "MMAP", "FDTB", "AREA"] {
+        let of = records[tag].as_array().unwrap();
+        assert!(of.iter().all(|record| record["tid"] == victim.pid()), "{tag}: {of:?}");
+        assert!(!of.is_empty());
+    }
+    victim.go(1);
+    assert_eq!(victim.event(1), ckptfs_tests::Event::Ok);
+    victim.finish();
 }

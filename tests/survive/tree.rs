@@ -4,10 +4,11 @@
 
 /// Who descends from whom.
 mod descent {
-    use ckptfs_tests::survives;
+    use ckptfs_tests::{Spec, survives};
     survives!(fork_one);
     survives!(fork_deep);
     survives!(fork_wide);
+    survives!(crowd, Spec::c("crowd").arg("500"));
     survives!(fork_with_threads);
     survives!(thread_children);
     survives!(reparented);

@@ -1,0 +1,32 @@
+/* As many children as the argument says, each with a page of its own; at the end all are there, and each tells its number. */
+#include "victim.h"
+#include <sys/wait.h>
+
+int main(int argc, char **argv)
+{
+    int count = atoi(argv[1]);
+    pid_t *pids = calloc(count, sizeof *pids);
+    CHECK(argc == 2 && count > 0 && pids);
+    char *page = map(4096, RW);
+    for (int n = 0; n < count; n++) {
+        CHECK((pids[n] = fork()) >= 0);
+        if (pids[n] == 0) {
+            sigset_t term;
+            int got;
+            sprintf(page, "%d", n);
+            sigemptyset(&term);
+            sigaddset(&term, SIGTERM);
+            sigprocmask(SIG_BLOCK, &term, NULL);
+            CHECK(sigwait(&term, &got) == 0);
+            _exit(atoi(page) == n ? n % 251 : 255);
+        }
+    }
+    checkpoint_here(1);
+    for (int n = 0; n < count; n++) {
+        int status;
+        CHECK(kill(pids[n], SIGTERM) == 0);
+        CHECK(waitpid(pids[n], &status, 0) == pids[n]);
+        CHECK_EQ(status, (n % 251) << 8);
+    }
+    return done();
+}
