@@ -213,6 +213,16 @@ impl Family {
             }
             waiting = rest;
         }
+        let known: BTreeSet<Pid> = processes.iter().map(|process| self.group(process)).collect();
+        for process in &processes {
+            // A group that nobody is in any more cannot be in the foreground again; the leader's is.
+            if let (Some(terminal), Some(group)) =
+                (process.terminal, process.foreground.filter(|it| known.contains(it)))
+            {
+                let made = self.of(process.pid)?;
+                tree::set_foreground(process.pid, terminal, group, &made.channel, &mut made.leader)?;
+            }
+        }
         Ok(())
     }
 

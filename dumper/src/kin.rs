@@ -67,6 +67,7 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
             stop_told: true,
             continued: false,
             terminal: None,
+            foreground: None,
         };
         if let Some(found) = at.remove(&pid) {
             let stat = &stats[&pid];
@@ -83,6 +84,8 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
                 process.stopped_by = found.group_stop;
                 let terminal = stat.field(7) as u32;
                 process.terminal = (process.sid == pid && terminal != 0).then_some(terminal);
+                let foreground = stat.field(8) as i64 as Pid;
+                process.foreground = process.terminal.and(Some(foreground)).filter(|group| *group > 0);
             }
             frozen.processes.push(found);
         }
@@ -239,6 +242,7 @@ fn ghosts_of_groups(home: impl Fn(Pid) -> Pid, outside: Pid, processes: &mut Vec
             stop_told: true,
             continued: false,
             terminal: None,
+            foreground: None,
         });
     }
     Ok(())

@@ -36,6 +36,7 @@ fn victims() -> BTreeSet<String> {
         ("counter", "survive/main.rs"),
         ("terminal", "survive/terminal.rs"),
         ("terminal_async", "survive/terminal.rs"),
+        ("terminal_jobs", "survive/terminal.rs"),
         ("sparse", "mount/size.rs"),
         ("random_tree", "survive/random.rs"),
     ] {

@@ -33,22 +33,26 @@ fn run(name: &str, mode: Mode) {
 fn untouched() {
     run("terminal", Mode::Untouched);
     run("terminal_async", Mode::Untouched);
+    run("terminal_jobs", Mode::Untouched);
 }
 
 #[test]
 fn dumped_three_times() {
     run("terminal", Mode::Dumped);
     run("terminal_async", Mode::Dumped);
+    run("terminal_jobs", Mode::Dumped);
 }
 
 #[test]
 fn restored() {
     run("terminal", Mode::Restored);
     run("terminal_async", Mode::Restored);
+    run("terminal_jobs", Mode::Restored);
 }
 
 #[test]
 fn restored_twice() {
     run("terminal", Mode::RestoredTwice);
     run("terminal_async", Mode::RestoredTwice);
+    run("terminal_jobs", Mode::RestoredTwice);
 }

@@ -68,6 +68,9 @@ pub struct Process {
     pub continued: bool,
     /// The controlling terminal's device number, if it leads a session with one.
     pub terminal: Option<u32>,
+    /// The group in the foreground of that terminal.
+    #[serde(default)]
+    pub foreground: Option<Pid>,
 }
 
 fn sigchld() -> i32 {
@@ -168,6 +171,28 @@ impl Tree {
 /// # Errors
 /// EPERM: it is another session's by now. Stealing it would harm the shell there.
 pub fn take_terminal(pid: Pid, device: u32, channel: &Channel, process: &mut Owned) -> Result<()> {
+    with_terminal(pid, device, channel, process, |number, path, calls| {
+        let doing = format!("pid {pid}: making {path} its controlling terminal");
+        calls.call(libc::SYS_ioctl, [number, libc::TIOCSCTTY, 0], doing);
+    })
+}
+
+/// Puts a process group of its session into the foreground of its controlling terminal: TIOCSPGRP, ioctl_tty(2).
+pub fn set_foreground(pid: Pid, device: u32, group: Pid, channel: &Channel, process: &mut Owned) -> Result<()> {
+    with_terminal(pid, device, channel, process, |number, path, calls| {
+        let at = calls.put(&group.to_le_bytes());
+        let doing = format!("pid {pid}: putting group {group} into the foreground of {path}");
+        calls.call(libc::SYS_ioctl, [number, libc::TIOCSPGRP, at.0], doing);
+    })
+}
+
+fn with_terminal(
+    pid: Pid,
+    device: u32,
+    channel: &Channel,
+    process: &mut Owned,
+    work: impl FnOnce(u64, &str, &mut Checked),
+) -> Result<()> {
     let (major, minor) = (libc::major(u64::from(device)), libc::minor(u64::from(device)));
     let path = match major {
         136..=143 => format!("/dev/pts/{}", (major - 136) * 256 + minor),
@@ -183,8 +208,7 @@ pub fn take_terminal(pid: Pid, device: u32, channel: &Channel, process: &mut Own
     let numbers = channel.push(process, &[file.as_raw_fd()])?;
     let number = numbers.first().copied().unwrap_or(-1) as u64;
     let mut calls = Checked::new(process.scratch());
-    let doing = format!("pid {pid}: making {path} its controlling terminal");
-    calls.call(libc::SYS_ioctl, [number, libc::TIOCSCTTY, 0], doing);
+    work(number, &path, &mut calls);
     calls.call(libc::SYS_close, [number], "closing the terminal");
     calls.flush(process)
 }
