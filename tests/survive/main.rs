@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod external;
+mod held;
 mod locks;
 mod random;
 mod refused;

@@ -1,0 +1,39 @@
+//! Checkpoint-and-stop: a tree that is held by `freeze` is read while it stands still, killed, and restored.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim};
+
+fn run(name: &str) {
+    let mut victim = Victim::ready(&Spec::c(name));
+    let mount = Mounted::over(victim.pid());
+    let freeze = mount.of(victim.pid(), "freeze");
+    let _held = mount.write(&freeze, "1").success();
+    let (first, second) = (mount.snap("first"), mount.snap("second"));
+    mount.dump(victim.pid(), &first);
+    mount.dump(victim.pid(), &second);
+    let whole = |snap| std::fs::read(snap).unwrap();
+    // The header tells the time: 8 bytes, and its own checksum.
+    let differ = whole(&first).iter().zip(&whole(&second)).skip(64).filter(|(a, b)| a != b).count();
+    assert!(differ < 64, "{name}: two images of one standing tree differ in {differ} bytes");
+    victim.kill();
+    mount.restore(&second);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok, "{name}");
+    victim.finish();
+}
+
+#[test]
+fn trees_that_stand_still() {
+    for name in [
+        "fork_wide",
+        "zombies",
+        "stopped",
+        "cow_changed",
+        "share_vm",
+        "pipe_family",
+        "leader_exited",
+        "fork_with_threads",
+    ] {
+        run(name);
+    }
+}
