@@ -4,10 +4,11 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`view`], [`stream`] |
-//! | order | `dump` (of looking), `task::attribute::Phase` (of putting back) |
+//! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`view`] and `info` (it is looked at), [`stream`] |
+//! | order of looking | `dump` (one process), `kin` (who is who), `heritage` (which pages are common) |
+//! | order of putting back | `making` (records as they come), `family` (who makes whom), `made` (one process), `task::attribute::Phase`; `brood` undoes it |
 //! | objects | `task` (what a task has), `file` (what a descriptor can be), `pages` (memory in bulk) |
-//! | who | [`freeze`] (a tree stands still), `child` (the copy-on-write child) |
+//! | who | [`freeze`] (a tree stands still), `door` (the way into a process), `child` (its copy-on-write child) |
 //! | bytes | [`image`]: the format, knows no kernel object |
 //! | kernel | `sys`: the only room with `unsafe` |
 //!
