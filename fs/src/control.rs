@@ -128,9 +128,11 @@ pub fn switch(bytes: &[u8]) -> Option<bool> {
 /// forked in the middle would be lost from sight. A task with a signal waiting does not fork any more.
 pub fn kill_tree(container: &Container, freezer: &Freezer, root: ProcId, patience: Duration) -> Result<()> {
     let mut tree: HashMap<ProcId, OwnedFd> = HashMap::new();
+    // Also those that have ended and wait for their parent, who may be stopped and never ask: they are found again and again.
+    let mut seen: HashSet<ProcId> = HashSet::new();
     loop {
         let found = container.tree_of(root).on(|| format!("killing pid {}", root.pid))?;
-        let fresh: Vec<ProcId> = found.into_iter().filter(|id| !tree.contains_key(id)).collect();
+        let fresh: Vec<ProcId> = found.into_iter().filter(|id| seen.insert(*id)).collect();
         if fresh.is_empty() {
             break;
         }
@@ -205,6 +207,30 @@ mod tests {
         assert_eq!(victim.wait_signal(), Some(9));
         let error = kill_tree(&container, &freezer, root, Duration::from_secs(60)).unwrap_err();
         assert_eq!(error.kind(), Kind::NoProcess);
+    }
+
+    /// Zombies of a parent that does not ask are part of its tree, and no reason to look for ever.
+    #[test]
+    fn a_tree_with_a_zombie_is_killed() {
+        let mut shell = std::process::Command::new("sh");
+        shell.args(["-c", "true & exec sleep 1000"]);
+        let mut shell = shell.spawn().unwrap();
+        let pid = shell.id().cast_signed();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let is_sleep = || std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap().trim() == "sleep";
+        let child_ended = || {
+            let child = std::fs::read_to_string(&children).unwrap_or_default();
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
+            stat.contains(") Z ")
+        };
+        while !is_sleep() || !child_ended() {
+            std::thread::yield_now();
+        }
+        let container = Container::new(Target::tree(pid).unwrap(), Box::new(|_| false));
+        let root = container.find(pid).unwrap();
+        let freezer = Freezer::new(Tracers::new(options()));
+        kill_tree(&container, &freezer, root, Duration::from_secs(60)).unwrap();
+        assert!(!shell.wait().unwrap().success());
     }
 
     #[test]
