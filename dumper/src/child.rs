@@ -31,15 +31,16 @@ pub struct Child {
     task: Option<Stopped>,
 }
 
-/// Forks the process that `injected` is in. Everybody must be stopped.
+/// Forks the process that `injected` is in, but for the mappings `without`. Everybody must be stopped.
 ///
 /// # Errors
 /// EAGAIN (RLIMIT_NPROC, pids.max), ENOMEM: then the tree has to be read while stopped.
-pub fn fork(injected: &mut Injected<'_>, root: Pid) -> Result<Child> {
+pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> Result<Child> {
     // CLONE_PTRACE: traced from birth, by us; it never runs an instruction unless we say so.
     // Not CLONE_FS: a shared one would make setns(2) and the set-user-id bit of exec fail until the child has its own.
     let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES) as u64;
-    let pid = errno::check(injected.fork(flags)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
+    let pid =
+        errno::check(injected.fork(flags, without)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
     let born = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
     let mut child = Child { pid, parent: root, scratch: injected.scratch(), of: PidFd::open(root)?, task: None };
     born.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;

@@ -250,6 +250,21 @@ impl LookHere<'_> {
     }
 }
 
+/// Attachments of System V shared memory that fork(2) would copy. The kernel counts and times each (shm_open and shm_close in ipc/shm.c),
+/// and remembers who was the last: a copy of the process must not have them.
+pub fn attachments(looked: &mut LookedProcess) -> Result<Vec<(u64, u64)>> {
+    let mut found: Vec<&mut Vma> = Vec::new();
+    found.extend(looked.mappings.iter_mut().map(|(_, vma)| vma).filter(|vma| vma.kind == vma::Type::IpcShm));
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    let flags = proc::vm_flags(looked.pid)?;
+    for vma in &mut found {
+        vma.take_flags(&flags)?;
+    }
+    Ok(found.iter().filter(|vma| !vma.is_not_forked()).map(|vma| (vma.start, vma.end)).collect())
+}
+
 /// The contents that fork does not copy: known by comparing what has pages here with what has pages in the child.
 ///
 /// `budget`: bytes that may be kept in the daemon, for the whole tree.
@@ -264,6 +279,9 @@ pub fn keep_what_fork_drops(
     let mut kept = BTreeMap::new();
     let mut flags = None;
     for (_, vma) in &mut looked.mappings {
+        if vma.kind == vma::Type::IpcShm {
+            continue;
+        }
         let missing = childs.get(&vma.start) != Some(&vma.end);
         let private = vma.kind == vma::Type::Anon || missing;
         if !private || !(missing || pages::has_pages(&ours, vma)? && !pages::has_pages(&theirs, vma)?) {

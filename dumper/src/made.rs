@@ -2,6 +2,7 @@
 
 mod descriptors;
 mod memory;
+mod segments;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -53,6 +54,8 @@ pub struct Made {
     cleared: u64,
     /// Numbers of mapped files in the process.
     mapped: BTreeMap<u32, i32>,
+    /// Attached segments, by open file.
+    segments: BTreeMap<u32, segments::Attached>,
     /// The address space is its maker's.
     borrows_memory: bool,
 }
@@ -139,6 +142,7 @@ impl Made {
             copied: Vec::new(),
             cleared: 0,
             mapped: BTreeMap::new(),
+            segments: BTreeMap::new(),
             borrows_memory: false,
         })
     }
@@ -188,6 +192,7 @@ impl Made {
             copied,
             cleared: 0,
             mapped: BTreeMap::new(),
+            segments: BTreeMap::new(),
             borrows_memory,
         };
         if !borrows_memory && vdso.parts != here.parts {
@@ -294,6 +299,7 @@ impl Made {
             copied: Vec::new(),
             cleared: 0,
             mapped: BTreeMap::new(),
+            segments: BTreeMap::new(),
             borrows_memory: false,
         })
     }

@@ -16,6 +16,7 @@ use crate::image::{Record, Tag};
 use crate::made::{Made, TASK_SIZE};
 use crate::restore::Restored;
 use crate::sys::fd::PidFd;
+use crate::sys::ipc;
 use crate::sys::memory::RemotePtr;
 use crate::task::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
 use crate::task::tree::{self, Process, Share, Tree};
@@ -246,7 +247,9 @@ impl Making {
             files.0.insert(id, kind.restore(&record, &objects)?);
         }
         // Each is let go here: what is still open for writing cannot become the executable.
-        for (anchor, kind, record) in objects.by_id.into_values() {
+        let mut made = Vec::new();
+        for (mut anchor, kind, record) in objects.by_id.into_values() {
+            made.extend(anchor.made.take());
             kind.finish(&record, &anchor)?;
         }
         for process in alive() {
@@ -278,6 +281,7 @@ impl Making {
         drop(files);
         let roots = family.roots()?;
         family.let_go(resume)?;
+        made.into_iter().for_each(ipc::Made::keep);
         let pids: Vec<Pid> =
             processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
         let root = pids.first().copied().unwrap_or(0);

@@ -206,7 +206,7 @@ struct Forks {
 
 impl Forks {
     fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut LookedProcess, door: &Door) -> Result<()> {
-        let child = child::fork(injected, seen.pid)?;
+        let child = child::fork(injected, seen.pid, &dump::attachments(seen)?)?;
         let pid = child.pid();
         // It has to be reaped, whatever becomes of it.
         self.children.0.push(child);

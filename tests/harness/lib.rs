@@ -5,12 +5,14 @@
 //! - [`mounted`] mounts `ckptfs --tree PID` over one of them, shows the log when a test fails, and unmounts;
 //! - [`modes`] drives a victim without a checkpoint, through one, through two in a row, and dumped but never killed;
 //! - [`build`] compiles victims and finds the binary under test; [`tool`] runs a command with a bound;
+//! - [`ipc`] removes what a victim leaves behind;
 //! - [`process`] looks at processes through `/proc`; [`wait`] waits for a condition.
 //!
 //! A failure of the harness itself is a failed test, so it panics like the tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod build;
+pub mod ipc;
 pub mod modes;
 pub mod mounted;
 pub mod process;

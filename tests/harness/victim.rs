@@ -15,7 +15,7 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
 use crate::wait::{self, LONG};
-use crate::{build, process, tool};
+use crate::{build, ipc, process, tool};
 
 /// How a C victim is linked.
 #[derive(Clone, Copy, Debug, Default)]
@@ -257,6 +257,7 @@ impl Drop for Victim {
             eprintln!("--- victim {} said:\n{}", self.pid, self.output());
         }
         let killed = self.kill_all();
+        ipc::remove_of(&killed);
         let _status = self.reap();
         let _bounded = wait::poll(LONG, || killed.iter().all(|pid| process::is_free(*pid)).then_some(()));
     }

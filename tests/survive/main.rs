@@ -102,6 +102,8 @@ mod memory {
     survives!(unlinked_executable);
     survives!(shm_file);
     survives!(shared_memory);
+    survives!(sysv_shm);
+    survives!(sysv_shm_removed);
 }
 
 /// Open files.

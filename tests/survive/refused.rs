@@ -35,7 +35,7 @@ refused! {
     dnotify: "signals from directory";
     unlinked_hidden: "hard link";
     path_gone: "gone";
-    sysv_shm: "system v";
+    sysv_huge: "system v";
     sem_undo: "semaphores";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";

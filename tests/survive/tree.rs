@@ -63,6 +63,7 @@ mod shared {
     survives!(thread_own_fs);
     survives!(inherited_fds);
     survives!(shared_anon);
+    survives!(sysv_shm_shared);
     survives!(shared_futex);
 }
 

@@ -71,10 +71,11 @@ static void hold(const char *kind)
         CHECK(waitid(P_PID, fd, &info, WEXITED | WNOWAIT) == 0);
     } else if (strcmp(kind, "shared_memory") == 0)
         CHECK(mmap(NULL, 8192, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
-    else if (strcmp(kind, "sysv_shm") == 0) {
-        CHECK((segment = shmget(IPC_PRIVATE, 8192, IPC_CREAT | 0600)) >= 0);
-        CHECK(shmat(segment, NULL, 0) != (void *)-1);
-        CHECK(shmctl(segment, IPC_RMID, NULL) == 0); /* it goes with its last user, whatever ends this victim */
+    else if (strcmp(kind, "sysv_huge") == 0) {
+        /* It goes with its last user, whatever ends this victim. */
+        fd = segment = shmget(IPC_PRIVATE, 2 << 20, IPC_CREAT | SHM_HUGETLB | SHM_NORESERVE | 0600);
+        if (fd >= 0)
+            CHECK(shmat(segment, NULL, 0) != (void *)-1 && shmctl(segment, IPC_RMID, NULL) == 0);
     } else if (strcmp(kind, "sem_undo") == 0) {
         struct sembuf one = {0, 1, SEM_UNDO};
         CHECK((semaphores = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600)) >= 0 && semop(semaphores, &one, 1) == 0);

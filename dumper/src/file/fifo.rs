@@ -77,7 +77,7 @@ impl Object for Fifo {
     fn make(&self, body: &Body, blob: &[u8]) -> Result<Anchor> {
         if let Some(external) = &body.external {
             let fd = external.find(&format!("FIFO {}", body.name))?;
-            return Ok(Anchor { fd, other: None, len: 0 });
+            return Ok(Anchor { fd, other: None, len: 0, made: None });
         }
         let path = PathBuf::from(OsString::from_vec(body.path.clone()));
         let fd = if body.unlinked { made(body, &path)? } else { opened(&path)? };
@@ -85,7 +85,7 @@ impl Object for Fifo {
             let busy = format_args!("FIFO {}: somebody has written to it since the dump", path.display());
             return Err(Error::os(busy, libc::EBUSY));
         }
-        let anchor = Anchor { fd, other: None, len: 0 };
+        let anchor = Anchor { fd, other: None, len: 0, made: None };
         body.buffers.refill(blob, &anchor.open(libc::O_WRONLY | libc::O_NONBLOCK, 0)?)?;
         Ok(anchor)
     }

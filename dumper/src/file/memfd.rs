@@ -66,7 +66,7 @@ impl Object for Memfd {
         let size = i64::try_from(body.size)
             .map_err(|_| Error::damaged(format!("memfd {:?} of {} bytes", body.shown, body.size)))?;
         nix::unistd::ftruncate(&fd, size).doing(doing)?;
-        Ok(Anchor { fd, other: None, len: body.size })
+        Ok(Anchor { fd, other: None, len: body.size, made: None })
     }
 
     fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {

@@ -20,6 +20,7 @@ mod removed;
 mod shared_memory;
 pub mod sharing;
 mod signal_io;
+mod sysv_shm;
 mod terminal;
 mod times;
 mod unlinked;
@@ -35,6 +36,7 @@ pub const KINDS: &[&dyn Row] = &[
     &path_only::PathOnly,
     &memfd::Description,
     &shared_memory::Mapped,
+    &sysv_shm::Mapped,
     &unlinked::Description,
     &removed::Description,
     &pipe::End,
@@ -46,8 +48,15 @@ pub const KINDS: &[&dyn Row] = &[
 ];
 
 /// Every kind of object that descriptions share.
-pub const OBJECTS: &[&dyn object::Row] =
-    &[&memfd::Memfd, &shared_memory::SharedMemory, &pipe::Pipe, &fifo::Fifo, &unlinked::Unlinked, &removed::Removed];
+pub const OBJECTS: &[&dyn object::Row] = &[
+    &memfd::Memfd,
+    &shared_memory::SharedMemory,
+    &sysv_shm::Shared,
+    &pipe::Pipe,
+    &fifo::Fifo,
+    &unlinked::Unlinked,
+    &removed::Removed,
+];
 
 /// Every kind of what a descriptor can have, in the order of putting back: to take a lease makes the taker the one to be signalled,
 /// unless there is one, and who it was is set right after.

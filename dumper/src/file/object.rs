@@ -15,7 +15,7 @@ use super::changed::ChangedFiles;
 use super::open_file::{NOT_KEPT, Seen};
 use super::outside::External;
 use crate::image::{PageRuns, Record, Tag};
-use crate::sys::fd;
+use crate::sys::{fd, ipc};
 use crate::{Context, Error, Pid, Result};
 
 /// The tag of an object's record.
@@ -48,6 +48,8 @@ pub struct Anchor {
     pub other: Option<OwnedFd>,
     /// Its length, bytes: what the last page of the contents holds beyond is not written.
     pub len: u64,
+    /// What would outlive a restore that fails.
+    pub made: Option<ipc::Made>,
 }
 
 impl Anchor {

@@ -62,7 +62,7 @@ impl Object for Pipe {
 
     fn make(&self, body: &Body, blob: &[u8]) -> Result<Anchor> {
         if let Some(external) = &body.external {
-            return Ok(Anchor { fd: external.find(&body.shown)?, other: None, len: 0 });
+            return Ok(Anchor { fd: external.find(&body.shown)?, other: None, len: 0, made: None });
         }
         let doing = || format!("making {} again", body.shown);
         let (fd, other) = pipe2(OFlag::O_CLOEXEC).doing(doing)?;
@@ -70,7 +70,7 @@ impl Object for Pipe {
         fchown(&fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
         fchmod(fd.as_fd(), Mode::from_bits_truncate(body.mode)).doing(doing)?;
         body.buffers.refill(blob, &other)?;
-        Ok(Anchor { fd, other: Some(other), len: 0 })
+        Ok(Anchor { fd, other: Some(other), len: 0, made: None })
     }
 }
 

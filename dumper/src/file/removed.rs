@@ -62,7 +62,7 @@ impl Object for Removed {
         let there = made.0.last().unwrap_or(&path);
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let fd = open(there, flags, Mode::empty()).doing(|| format!("opening {} again", there.display()))?;
-        Ok(Anchor { fd, other: None, len: 0 })
+        Ok(Anchor { fd, other: None, len: 0, made: None })
     }
 
     fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {

@@ -35,7 +35,7 @@ impl Object for SharedMemory {
     }
 
     fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
-        Ok(Anchor { fd: memory::shared_anonymous(body.size)?, other: None, len: body.size })
+        Ok(Anchor { fd: memory::shared_anonymous(body.size)?, other: None, len: body.size, made: None })
     }
 }
 

@@ -86,7 +86,7 @@ impl Object for Unlinked {
         let doing = || format!("giving unlinked file {} its {} bytes", body.name, body.size);
         let size = i64::try_from(body.size).map_err(|_| Error::damaged(doing()))?;
         ftruncate(&fd, size).doing(doing)?;
-        Ok(Anchor { fd, other: None, len: body.size })
+        Ok(Anchor { fd, other: None, len: body.size, made: None })
     }
 
     fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {

@@ -1,10 +1,11 @@
 //! The address space of a process that is being made: mapping after mapping, ascending. Where it was forked from its maker, what came
 //! with the fork makes room for what the image says, piece by piece, and only inherited pages stay.
 
+use super::segments::Attached;
 use super::{Made, TASK_SIZE};
 use crate::door::HOLE_LEN;
 use crate::task::attribute::Files;
-use crate::task::vma::Vma;
+use crate::task::vma::{Type, Vma};
 use crate::{Error, Result};
 
 impl Made {
@@ -17,6 +18,10 @@ impl Made {
         }
         let fd = match vma.file {
             None => None,
+            Some(id) if vma.kind == Type::IpcShm => {
+                self.segments.insert(id, Attached::look(files.fd(id)?)?);
+                None
+            }
             Some(id) => Some(match self.mapped.get(&id) {
                 Some(fd) => *fd,
                 None => {
@@ -88,7 +93,7 @@ impl Made {
         Ok(())
     }
 
-    fn make_room(&mut self) -> Result<()> {
+    pub(super) fn make_room(&mut self) -> Result<()> {
         if self.calls.is_full(0) { self.calls.flush(&mut self.leader) } else { Ok(()) }
     }
 
@@ -99,6 +104,7 @@ impl Made {
             self.calls.call(libc::SYS_close, [number as u64], "closing a mapped file");
             self.make_room()?;
         }
+        self.attach()?;
         for vma in &self.vmas {
             vma.finish(&mut self.calls);
             if self.calls.is_full(0) {

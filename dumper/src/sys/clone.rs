@@ -1,9 +1,16 @@
 //! A new process with a chosen id (clone3(2) `set_tid`), which does nothing until it is traced.
 
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::{Error, Kind, Pid, Result};
+use nix::fcntl::OFlag;
+
+use super::batch::Call;
+use super::query;
+use crate::{Doing, Error, Kind, Pid, Result};
 
 /// How long a number may still be in use after its process is gone from /proc.
 const LINGER: Duration = Duration::from_millis(300);
@@ -11,9 +18,20 @@ const LINGER: Duration = Duration::from_millis(300);
 /// [`fork_as`], patient with a number that is being freed: the kernel takes a process out of /proc before it frees its id
 /// (`release_task` in kernel/exit.c), and whoever kills a process and restores it at once comes in between.
 pub fn spawn(pid: Pid) -> Result<()> {
+    let parent = std::process::id();
+    patiently(pid, || {
+        // SAFETY: the child makes nothing but raw system calls.
+        match unsafe { fork_as(Some(pid)) }? {
+            0 => sleep_until_traced(parent),
+            _ => Ok(()),
+        }
+    })
+}
+
+fn patiently<T>(pid: Pid, fork: impl Fn() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + LINGER;
     loop {
-        match fork_as(pid) {
+        match fork() {
             Err(error) if error.kind() == Kind::PidTaken && !Path::new(&format!("/proc/{pid}")).exists() => {
                 if Instant::now() >= deadline {
                     return Err(Error::new(
@@ -28,12 +46,15 @@ pub fn spawn(pid: Pid) -> Result<()> {
     }
 }
 
-/// Forks this process as `pid`. The child closes every descriptor, blocks all signals and sleeps; it dies with the thread
-/// that called this until somebody changes PR_SET_PDEATHSIG.
+/// Forks this process, as `pid` if that is given: the child's number, or 0 in the child.
 ///
 /// # Errors
 /// EEXIST: the id is taken; EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN in the pid namespace.
-fn fork_as(pid: Pid) -> Result<()> {
+///
+/// # Safety
+/// The child is a copy of this thread alone: it may make nothing but raw system calls, which need no lock that another thread may have
+/// held at the fork, and must not return.
+unsafe fn fork_as(pid: Option<Pid>) -> Result<Pid> {
     #[repr(C)]
     #[derive(Default)]
     struct CloneArgs {
@@ -49,19 +70,17 @@ fn fork_as(pid: Pid) -> Result<()> {
         set_tid_size: u64,
         cgroup: u64,
     }
-    let parent = std::process::id();
-    let set_tid = [pid];
+    let set_tid = [pid.unwrap_or(0)];
     let args = CloneArgs {
         exit_signal: libc::SIGCHLD as u64,
-        set_tid: set_tid.as_ptr() as u64,
-        set_tid_size: 1,
+        set_tid: if pid.is_some() { set_tid.as_ptr() as u64 } else { 0 },
+        set_tid_size: u64::from(pid.is_some()),
         ..CloneArgs::default()
     };
-    // SAFETY: the arguments are live. The child is a copy of this thread alone and makes nothing but raw system calls,
-    // which need no lock that another thread may have held at the fork.
+    // SAFETY: the arguments are live; what the child does is the caller's promise.
     let got = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    let pid = pid.unwrap_or(0);
     match got {
-        0 => sleep_until_traced(parent),
         -1 => {
             let error = Error::last_os(format_args!("creating pid {pid}"));
             Err(match error.kind() {
@@ -71,10 +90,12 @@ fn fork_as(pid: Pid) -> Result<()> {
                 _ => error,
             })
         }
-        _ => Ok(()),
+        got => Ok(got as Pid),
     }
 }
 
+/// The child closes every descriptor, blocks all signals and sleeps; it dies with the thread that made it until somebody changes
+/// PR_SET_PDEATHSIG.
 fn sleep_until_traced(parent: u32) -> ! {
     let all = u64::MAX;
     loop {
@@ -88,6 +109,61 @@ fn sleep_until_traced(parent: u32) -> ! {
             libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0, 8);
             libc::syscall(libc::SYS_close_range, 0, u32::MAX, 0);
             libc::syscall(libc::SYS_pause);
+        }
+    }
+}
+
+/// In whose name a call is made.
+#[derive(Clone, Copy, Debug)]
+pub struct Creator {
+    /// The process; another one if it is alive.
+    pub pid: Pid,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+}
+
+/// Makes one call in a short-lived process with the number and the ids of another that is no more: the raw result.
+pub fn call_as(creator: Creator, call: &Call) -> Result<i64> {
+    let doing = || format!("a call in the name of pid {}", creator.pid);
+    let (from, to) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
+    let fork = |pid| {
+        // SAFETY: the child makes nothing but raw system calls.
+        match unsafe { fork_as(pid) }? {
+            0 => make_call(creator, call, to.as_raw_fd()),
+            child => Ok(child),
+        }
+    };
+    let child = match patiently(creator.pid, || fork((creator.pid > 0).then_some(creator.pid))) {
+        Err(error) if matches!(error.kind(), Kind::PidTaken | Kind::System(libc::EINVAL)) => fork(None)?,
+        done => done?,
+    };
+    drop(to);
+    let mut got = [0; 8];
+    let read = File::from(from).read_exact(&mut got);
+    let _ = query::reap(child, Duration::from_secs(10));
+    read.map_err(|error| Error::io(doing(), &error))?;
+    Ok(i64::from_le_bytes(got))
+}
+
+fn make_call(creator: Creator, call: &Call, to: i32) -> ! {
+    let keep = u32::MAX;
+    let [a, b, c, d, e, f] = call.args;
+    // SAFETY: raw calls on integers, live locals and what the caller placed; no library state is touched in this forked child.
+    unsafe {
+        let mut got = libc::syscall(libc::SYS_setresgid, keep, creator.gid, keep);
+        if got == 0 {
+            got = libc::syscall(libc::SYS_setresuid, keep, creator.uid, keep);
+        }
+        if got == 0 {
+            got = libc::syscall(call.nr, a, b, c, d, e, f);
+        }
+        // The wrapper's error number is in this copy's own memory.
+        let got = if got == -1 { -i64::from(*libc::__errno_location()) } else { got };
+        libc::syscall(libc::SYS_write, to, &raw const got, 8);
+        loop {
+            libc::syscall(libc::SYS_exit_group, 0);
         }
     }
 }

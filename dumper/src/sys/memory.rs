@@ -137,9 +137,13 @@ pub fn shared_anonymous(len: u64) -> Result<OwnedFd> {
         return Err(Error::last_os(doing()));
     }
     let (start, end) = (at.addr() as u64, at.addr() as u64 + len.next_multiple_of(PAGE));
-    let link = format!("/proc/self/map_files/{start:x}-{end:x}");
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(&link);
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(map_file(start, end));
     // SAFETY: the mapping of above; the open file keeps the object.
     unsafe { libc::munmap(at, len as usize) };
     file.map(OwnedFd::from).map_err(|error| Error::io(doing(), &error))
+}
+
+/// The link of one of our own mappings, proc_pid_map_files(5).
+pub(super) fn map_file(start: u64, end: u64) -> String {
+    format!("/proc/self/map_files/{start:x}-{end:x}")
 }

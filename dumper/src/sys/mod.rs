@@ -9,6 +9,7 @@ pub mod fd;
 pub mod frame;
 pub mod gadget;
 mod hijack;
+pub mod ipc;
 pub mod memory;
 mod owned;
 pub mod pagemap;

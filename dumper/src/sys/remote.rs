@@ -107,11 +107,31 @@ impl<'m> Injected<'m> {
         self.enter(0, batch)
     }
 
-    /// Makes one `clone` call whose child never runs a step unless told to: it exits should its tracer die.
-    pub fn fork(&mut self, flags: u64) -> Result<i64> {
+    /// Makes one `clone` call whose child never runs a step unless told to: it exits should its tracer die. The child does not get
+    /// the mappings `without`, all of which fork(2) would copy.
+    pub fn fork(&mut self, flags: u64, without: &[(u64, u64)]) -> Result<i64> {
+        let advise = |batch: &mut Batch, ranges: &[(u64, u64)], advice: i32| {
+            for (start, end) in ranges {
+                batch.call(libc::SYS_madvise, [*start, end - start, advice as u64]);
+            }
+        };
+        let some = CALLS_MAX - 1;
+        for ranges in without.chunks(some) {
+            let mut batch = Batch::new(self.scratch);
+            advise(&mut batch, ranges, libc::MADV_DONTFORK);
+            self.run(batch)?;
+        }
+        let (first, rest) = without.split_at(without.len().min(some));
         let mut batch = Batch::new(self.scratch);
         batch.call(libc::SYS_clone, [flags]);
-        Ok(self.enter(stub::fork_entry(), batch)?.raw(0))
+        advise(&mut batch, first, libc::MADV_DOFORK);
+        let got = self.enter(stub::fork_entry(), batch)?.raw(0);
+        for ranges in rest.chunks(some) {
+            let mut batch = Batch::new(self.scratch);
+            advise(&mut batch, ranges, libc::MADV_DOFORK);
+            self.run(batch)?;
+        }
+        Ok(got)
     }
 
     fn enter(&mut self, entry: u64, batch: Batch) -> Result<Answers> {

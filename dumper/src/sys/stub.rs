@@ -6,7 +6,7 @@
 //! task stops there and the tracer reads the results; a task whose tracer has died in the meantime ignores it and
 //! returns through the signal frame to exactly where it was. An `int3` there would kill it.
 //!
-//! `fork` makes one call and is for `clone`: the child names itself (so that it is known as ours even when it is a zombie), lets go of
+//! `fork` begins with one call that is to be `clone`, and goes on with the others. The child names itself (so that it is known as ours even when it is a zombie), lets go of
 //! all that it shares with its parent (descriptors, the session whose signals would reach it, the directory that it would keep
 //! busy), sends itself the wake signal and, if it ever goes on from there, exits. Its `rbx` is then what close_range(2) gave: 0 if it has a
 //! descriptor table of its own.
@@ -54,7 +54,9 @@ global_asm!(
     "test rax, rax",
     "jz 4f",
     "mov [rbx + 56], rax",
-    "jmp 3b",
+    "add rbx, 64",
+    "dec r12",
+    "jmp 2b",
     "4: mov edi, 15", // PR_SET_NAME
     "lea rsi, [rip + 5f]",
     "mov eax, 157", // prctl

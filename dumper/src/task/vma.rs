@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attribute::{Checked, FileIds};
 use crate::image::{PageRuns, Record, Tag};
+use crate::sys::ipc;
 use crate::sys::memory::PAGE;
 use crate::sys::proc::Mapping;
 use crate::sys::remote::Owned;
@@ -30,6 +31,8 @@ pub enum Type {
     FileShm,
     /// Shared anonymous memory: as a file that nobody can open.
     AnonShm,
+    /// An attachment of System V shared memory, or a part of one.
+    IpcShm,
 }
 
 /// The record.
@@ -115,11 +118,9 @@ impl Vma {
             }
             (Type::Anon, None)
         } else {
-            for (prefix, what) in [
-                ("/SYSV", "System V shared memory"),
-                ("/[aio]", "a ring of asynchronous I/O"),
-                ("anon_inode:", "memory of a special file"),
-            ] {
+            for (prefix, what) in
+                [("/[aio]", "a ring of asynchronous I/O"), ("anon_inode:", "memory of a special file")]
+            {
                 if name.starts_with(prefix) {
                     return refuse(what);
                 }
@@ -138,6 +139,7 @@ impl Vma {
             }
             let kind = match (mapping.shared, mapping.name.as_slice()) {
                 (true, b"/dev/zero (deleted)") => Type::AnonShm,
+                (true, name) if ipc::is_segment(name, mapping.dev) => Type::IpcShm,
                 (true, _) => Type::FileShm,
                 (false, _) => Type::File,
             };
@@ -182,6 +184,11 @@ impl Vma {
         self.flags.iter().any(|have| have == code)
     }
 
+    /// Whether a child of fork(2) does not get it (MADV_DONTFORK).
+    pub fn is_not_forked(&self) -> bool {
+        self.has("dc")
+    }
+
     /// Bytes of address space.
     pub fn len(&self) -> u64 {
         self.end - self.start
@@ -189,7 +196,7 @@ impl Vma {
 
     /// Whether pages of it can be in an image.
     pub fn holds_pages(&self) -> bool {
-        !matches!(self.kind, Type::FileShm | Type::AnonShm) && !self.has("dp")
+        !matches!(self.kind, Type::FileShm | Type::AnonShm | Type::IpcShm) && !self.has("dp")
     }
 
     /// The record that opens its list of pages. `inherited`: the pages that it has from its maker.
@@ -246,6 +253,8 @@ impl Vma {
         flags |= match (self.kind, self.has("dp")) {
             (_, true) => MAP_DROPPABLE | libc::MAP_ANONYMOUS,
             (Type::Anon, false) => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            // Its place; it is attached when everything else is there.
+            (Type::IpcShm, false) => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             (Type::File, false) => libc::MAP_PRIVATE,
             (Type::FileShm | Type::AnonShm, false) => libc::MAP_SHARED,
         };
@@ -255,7 +264,7 @@ impl Vma {
         if self.has("nr") {
             flags |= libc::MAP_NORESERVE;
         }
-        let fd = fd.map_or(u64::MAX, |fd| fd as u64);
+        let fd = fd.filter(|_| self.kind != Type::IpcShm).map_or(u64::MAX, |fd| fd as u64);
         let offset = if self.file.is_some() { self.offset + (from - self.start) } else { self.offset };
         let args = [from, upto - from, self.first_prot() as u64, flags as u64, fd, offset];
         calls.call_giving(libc::SYS_mmap, args, from, self.subject());
@@ -263,7 +272,11 @@ impl Vma {
 
     /// Its protection until all pages are in.
     fn first_prot(&self) -> i32 {
-        if self.is_filled() { libc::PROT_READ | libc::PROT_WRITE } else { self.prot }
+        match self.kind {
+            Type::IpcShm => libc::PROT_NONE,
+            _ if self.is_filled() => libc::PROT_READ | libc::PROT_WRITE,
+            _ => self.prot,
+        }
     }
 
     fn is_filled(&self) -> bool {

@@ -1,0 +1,231 @@
+//! System V shared memory, sysvipc(7): a segment has a name of its own, lives without anybody, and each mapping of it is counted. It is
+//! in the image if a process of the tree has it attached.
+//!
+//! A mapping leads to the segment: /proc tells the key that it was made with as the name, and the id as the inode number. A restore
+//! makes it again with its id, key, creator and creator's pid. If it is there still, made in the same boot, it is the very same one: while
+//! somebody has it attached the contents are his, and stay; otherwise those of the image are put back. Another one with this id
+//! or key is in the way (EEXIST).
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+use nix::fcntl::{FallocateFlags, fallocate};
+use serde::{Deserialize, Serialize};
+
+use super::contents;
+use super::object::{Anchor, Anchors, Dumped, Object, Objects};
+use super::open_file::{HUGETLBFS, OpenFile, Seen};
+use crate::sys::clone::Creator;
+use crate::sys::ipc::{self, SHM_DEST, SHM_LOCKED, Segment};
+use crate::sys::proc;
+use crate::{Doing, Error, Pid, Result};
+
+const NAME: &[u8] = b"/SYSV";
+/// kernel.shm_rmid_forced: segments end with their last user or their maker, and the maker of a restored one ends at once.
+const FORCED: &str = "/proc/sys/kernel/shm_rmid_forced";
+
+/// Table row: the object.
+pub struct Shared;
+
+/// Its record.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Body {
+    shmid: i32,
+    /// IPC_PRIVATE for one that is removed.
+    key: i32,
+    /// The key that it was made with: its mappings are named by it.
+    name: i32,
+    size: u64,
+    mode: u32,
+    uid: u32,
+    gid: u32,
+    cuid: u32,
+    cgid: u32,
+    cpid: Pid,
+    /// Removed, and there for as long as it is attached (SHM_DEST).
+    removed: bool,
+    /// SHM_LOCK.
+    locked: bool,
+    /// Within one boot no id is given twice.
+    boot: String,
+}
+
+fn boot() -> Result<String> {
+    Ok(proc::read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+impl Body {
+    fn of(id: i32, name: i32, segment: &Segment, boot: String) -> Self {
+        let Segment { key, mode, uid, gid, cuid, cgid, size, cpid, .. } = *segment;
+        let (removed, locked) = (mode & SHM_DEST != 0, mode & SHM_LOCKED != 0);
+        Self { shmid: id, key, name, size, mode: mode & 0o777, uid, gid, cuid, cgid, cpid, removed, locked, boot }
+    }
+
+    fn shown(&self) -> String {
+        format!("shared memory {} (key {:#x})", self.shmid, self.key)
+    }
+
+    fn in_the_way(&self, which: i32, whose: Pid) -> Error {
+        let hint = format!("{}: shared memory {which}, made by pid {whose}, is in the way (ipcrm -m)", self.shown());
+        Error::os(hint, libc::EEXIST)
+    }
+
+    fn is(&self, there: &Segment) -> Result<bool> {
+        let same_key = there.key == self.key || there.mode & SHM_DEST != 0;
+        let same_maker = (there.cuid, there.cgid) == (self.cuid, self.cgid);
+        Ok(same_key && same_maker && there.size == self.size && boot()? == self.boot)
+    }
+
+    /// The segment that is there under this id.
+    fn found(&self, there: &Segment) -> Result<Anchor> {
+        if !self.is(there)? {
+            return Err(self.in_the_way(self.shmid, there.cpid));
+        }
+        let fd = ipc::open_segment(self.shmid, self.size)?;
+        if there.attached > 0 {
+            log::warn!("{} is attached by others: its contents stay as they are", self.shown());
+            return Ok(Anchor { fd, other: None, len: 0, made: None });
+        }
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        let len = self.size.cast_signed();
+        fallocate(&fd, flags, 0, len).doing(|| format!("{}: emptying it", self.shown()))?;
+        Ok(Anchor { fd, other: None, len: self.size, made: None })
+    }
+
+    fn is_taken_over(&self, anchor: &Anchor) -> bool {
+        anchor.len != self.size
+    }
+}
+
+fn refuse_forced(subject: &str) -> Result<()> {
+    if proc::read_text(FORCED).unwrap_or_default().trim() == "1" {
+        return Err(Error::unsupported(format!(
+            "{subject}: System V shared memory cannot be checkpointed while kernel.shm_rmid_forced is 1"
+        )));
+    }
+    Ok(())
+}
+
+impl Object for Shared {
+    type Body = Body;
+    const KIND: &'static str = "sysv_shm";
+
+    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+        refuse_forced(&seen.subject)?;
+        let id = seen.stat.ino() as i32;
+        let gone = || Error::os(format!("{}: shared memory {id}", seen.subject), libc::EIDRM);
+        let segment = ipc::segment(id)?.ok_or_else(gone)?;
+        let name = seen.target.as_os_str().as_bytes().strip_prefix(NAME).and_then(|rest| rest.get(..8));
+        let name = name.and_then(|hex| u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let body = Body::of(id, name.unwrap_or(0).cast_signed(), &segment, boot()?);
+        let contents = contents::copy(&seen.anew(libc::O_RDONLY)?, body.size, &seen.subject)?;
+        Ok(Dumped { body, blob: Vec::new(), contents })
+    }
+
+    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
+        if let Some(there) = ipc::segment(body.shmid)? {
+            return body.found(&there);
+        }
+        refuse_forced(&body.shown())?;
+        // The name that mappings have is worth less than the key of somebody else.
+        let key = if body.removed && ipc::segment_of(body.name).is_some() { libc::IPC_PRIVATE } else { body.name };
+        if let Some(other) = ipc::segment_of(key) {
+            let whose = ipc::segment(other)?.map_or(0, |there| there.cpid);
+            return Err(body.in_the_way(other, whose));
+        }
+        let creator = Creator { pid: body.cpid, uid: body.cuid, gid: body.cgid };
+        let made = ipc::make_segment(body.shmid, key, body.size, creator)?;
+        let fd = ipc::open_segment(body.shmid, body.size)?;
+        Ok(Anchor { fd, other: None, len: body.size, made: Some(made) })
+    }
+
+    fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {
+        if body.is_taken_over(anchor) {
+            return Ok(());
+        }
+        ipc::set_segment(body.shmid, body.mode, body.uid, body.gid)?;
+        ipc::lock_segment(body.shmid, body.locked)?;
+        // Everybody who had it attached has it again.
+        if body.removed { ipc::remove_segment(body.shmid) } else { Ok(()) }
+    }
+}
+
+/// Table row: what a mapping refers to.
+pub struct Mapped;
+
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct MappedBody {
+    object: u32,
+    /// O_RDONLY or O_RDWR.
+    flags: i32,
+}
+
+impl OpenFile for Mapped {
+    type Body = MappedBody;
+    const KIND: &'static str = "sysv_shm";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        let name = seen.target.as_os_str().as_bytes();
+        let is_huge = || seen.filesystem().is_ok_and(|it| it.filesystem_type().0 == HUGETLBFS);
+        ipc::is_segment(name, seen.stat.dev()) || name.starts_with(NAME) && seen.stat.nlink() == 0 && is_huge()
+    }
+
+    fn is_mappable(&self, seen: &Seen<'_>) -> bool {
+        OpenFile::takes(self, seen)
+    }
+
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<MappedBody> {
+        if !ipc::is_segment(seen.target.as_os_str().as_bytes(), seen.stat.dev()) {
+            return Err(seen.refuse("System V shared memory of huge pages (SHM_HUGETLB)"));
+        }
+        Ok(MappedBody { object: objects.id_of(&Shared, seen)?, flags: seen.flags })
+    }
+
+    fn restore(&self, body: MappedBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+        anchors.anchor(body.object)?.open(body.flags, 0)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_segment_comes_back_with_its_numbers() {
+        let id = 0x1fff_0003;
+        let segment = Segment {
+            key: 0x7e57_0001,
+            mode: SHM_LOCKED | 0o640,
+            uid: 1,
+            gid: 2,
+            cuid: 3,
+            cgid: 4,
+            size: 10_000,
+            cpid: 4_000_000,
+            attached: 0,
+        };
+        let body = Body::of(id, segment.key, &segment, boot().unwrap());
+        let anchor = Object::make(&Shared, &body, &[]).unwrap();
+        anchor.fill(4096, b"contents").unwrap();
+        Object::finish(&Shared, &body, &anchor).unwrap();
+        let there = ipc::segment(id).unwrap().unwrap();
+        assert_eq!((there.key, there.mode, there.size), (segment.key, segment.mode, segment.size));
+        assert_eq!((there.uid, there.gid, there.cuid, there.cgid), (1, 2, 3, 4));
+        assert!(there.cpid == segment.cpid || there.cpid > 0 && there.attached == 0);
+
+        // The very same one, attached by nobody: emptied, to be filled again.
+        let again = Object::make(&Shared, &body, &[]).unwrap();
+        assert!(again.made.is_none() && !body.is_taken_over(&again));
+        assert_eq!(nix::unistd::lseek(&again.fd, 0, nix::unistd::Whence::SeekData), Err(nix::errno::Errno::ENXIO));
+        // Another one.
+        let elsewhere = Body { boot: "another".into(), ..Body::of(id, segment.key, &segment, String::new()) };
+        assert_eq!(Object::make(&Shared, &elsewhere, &[]).err().unwrap().kind(), crate::Kind::System(libc::EEXIST));
+        let other_id = Body { shmid: id + 1, ..Body::of(id, segment.key, &segment, boot().unwrap()) };
+        assert_eq!(Object::make(&Shared, &other_id, &[]).err().unwrap().kind(), crate::Kind::System(libc::EEXIST));
+        drop(anchor);
+        assert!(ipc::segment(id).unwrap().is_none(), "what was made for a restore that failed goes");
+    }
+}
