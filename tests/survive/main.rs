@@ -9,6 +9,7 @@ mod held;
 mod locks;
 mod random;
 mod refused;
+mod sysv;
 mod terminal;
 mod tree;
 
