@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stop, Stopped};
+use crate::sys::query;
 use crate::{Error, Kind, Pid, Result};
 
 /// A stopped process.
@@ -96,16 +97,20 @@ pub fn left_behind(pid: Pid) -> Vec<Pid> {
 /// Freezes the tree rooted at `root` within `timeout`.
 ///
 /// # Errors
-/// [`Kind::Busy`] if it does not stop in time or somebody else traces it, [`Kind::NoProcess`] if it is gone. Everybody who
-/// was stopped goes on.
+/// [`Kind::Busy`] if it does not stop in time or somebody else traces it, [`Kind::Unsupported`] if somebody waits in vfork(2) all
+/// that time, [`Kind::NoProcess`] if it is gone. Everybody who was stopped goes on.
 pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Frozen> {
     let deadline = Instant::now() + timeout;
-    let _cgroup = cgroup.map(|dir| CgroupFreeze::new(dir, deadline)).transpose()?;
+    let stop_cgroup = || -> Result<Option<CgroupFreeze>> {
+        cgroup.map(|dir| CgroupFreeze::new(dir, deadline)).transpose().map(Option::flatten)
+    };
+    let mut stands = stop_cgroup()?;
     let mut frozen = Frozen { processes: Vec::new(), since: Instant::now() };
     let mut seen = BTreeSet::new();
+    let mut held = None;
     let mut unexplained = 0;
     loop {
-        match pass(root, &mut frozen, &mut seen, deadline)? {
+        match pass(root, &mut frozen, &mut seen, &mut held, deadline)? {
             Pass::Whole => break,
             Pass::Grown => {}
             // Another session of this program, perhaps of another mount, is about to let go: everybody goes on meanwhile.
@@ -117,7 +122,16 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
                 }
                 frozen = Frozen { processes: Vec::new(), since: Instant::now() };
                 seen.clear();
+                drop(held.take());
                 std::thread::sleep(Duration::from_millis(1));
+                continue;
+            }
+            Pass::Vfork(waiting) => {
+                frozen = Frozen { processes: Vec::new(), since: Instant::now() };
+                seen.clear();
+                drop((held.take(), stands.take()));
+                held = behind_vfork(waiting, deadline)?;
+                stands = stop_cgroup()?;
                 continue;
             }
         }
@@ -128,6 +142,7 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
             ));
         }
     }
+    drop(stands);
     match frozen.processes.first() {
         Some(first) if first.pid == root && !first.is_zombie => Ok(frozen),
         _ => Err(Error::new(Kind::NoProcess, format!("pid {root}: no such process"))),
@@ -137,8 +152,15 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
 /// Times that a refusal to trace may turn out to have had no reason any more.
 const UNEXPLAINED_MOST: u32 = 100;
 
-/// One walk over the tree: seizes whoever is new, then waits for all of them. Whether there was anybody new.
-fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Instant) -> Result<Pass> {
+/// One walk over the tree: seizes whoever is new, then waits for all of them. Whether there was anybody new. `held` is one
+/// who is stopped already.
+fn pass(
+    root: Pid,
+    frozen: &mut Frozen,
+    seen: &mut BTreeSet<Pid>,
+    held: &mut Option<Stopped>,
+    deadline: Instant,
+) -> Result<Pass> {
     let mut grown = false;
     for pid in tree(root)? {
         let mut asked: Vec<Running> = Vec::new();
@@ -152,10 +174,15 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
                 frozen.since = Instant::now();
             }
             grown = true;
-            match ptrace::seize(tid, ptrace::options::SYSGOOD) {
+            let seized = match held.take_if(|held| held.tid() == tid) {
+                Some(held) => resume_to_stop(held),
+                None => ptrace::seize(tid, ptrace::options::SYSGOOD),
+            };
+            match seized {
                 Ok(running) => asked.push(running),
                 Err(error) => match why_not(pid, tid, error)? {
                     Refusal::Gone => {}
+                    Refusal::Ours(running) => asked.push(running),
                     Refusal::Zombie => zombie_leader |= tid == pid,
                     Refusal::Contended(error) => return Ok(Pass::Contended(error)),
                 },
@@ -174,11 +201,15 @@ fn pass(root: Pid, frozen: &mut Frozen, seen: &mut BTreeSet<Pid>, deadline: Inst
         let process = &mut frozen.processes[at];
         process.leader_is_zombie |= zombie_leader;
         for running in asked {
-            if let Some(stopped) = settle(running, deadline)? {
-                if let Stop::Group(signal) = stopped.stop() {
-                    process.group_stop = Some(signal);
+            match settle(running, deadline)? {
+                Settled::Stopped(stopped) => {
+                    if let Stop::Group(signal) = stopped.stop() {
+                        process.group_stop = Some(signal);
+                    }
+                    process.threads.push(stopped);
                 }
-                process.threads.push(stopped);
+                Settled::Vfork(waiting) => return Ok(Pass::Vfork(waiting)),
+                Settled::Gone => {}
             }
         }
         process.is_zombie = process.threads.is_empty();
@@ -203,11 +234,15 @@ enum Pass {
     Grown,
     /// Somebody whom another session of this program holds.
     Contended(Error),
+    /// Somebody who waits in vfork(2).
+    Vfork(Running),
 }
 
 enum Refusal {
     Gone,
     Zombie,
+    /// This very thread has seized it before, and could not let it go because it waited in vfork(2).
+    Ours(Running),
     Contended(Error),
 }
 
@@ -221,6 +256,11 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
         return Ok(Refusal::Gone);
     }
     let tracer = Fields::read(&format!("/proc/{pid}/task/{tid}/status"))?.number("TracerPid");
+    if tracer == nix::unistd::gettid().as_raw() as u64 {
+        let running = Running::adopt(tid);
+        running.interrupt()?;
+        return Ok(Refusal::Ours(running));
+    }
     if tracer != 0 {
         let name = proc::read_text(&format!("/proc/{tracer}/comm"));
         let has_ended = name.is_err();
@@ -232,20 +272,32 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
     Ok(Refusal::Contended(error.on(format_args!("pid {pid}"))))
 }
 
+/// What became of a task that was asked to stop.
+enum Settled {
+    Stopped(Stopped),
+    Vfork(Running),
+    Gone,
+}
+
+/// A task that has not stopped after this long is looked at more closely: most stop within some 30 us.
+const PATIENCE: Duration = Duration::from_millis(1);
+
 /// Waits for the stop that we asked for. A signal that was on its way in is handed back: its handler's first instruction
 /// (or its death) is part of the instant.
-fn settle(mut running: Running, deadline: Instant) -> Result<Option<Stopped>> {
+fn settle(mut running: Running, deadline: Instant) -> Result<Settled> {
     loop {
-        match running.wait(deadline) {
+        match running.wait(deadline.min(Instant::now() + PATIENCE)) {
             Ok(stopped) => match stopped.stop() {
                 Stop::Interrupted | Stop::Group(_) => {
                     stopped.forgive_interruption();
-                    return Ok(Some(stopped));
+                    return Ok(Settled::Stopped(stopped));
                 }
                 Stop::Signal(signal) => running = stopped.cont(signal)?,
                 Stop::Syscall | Stop::Event(_) => running = stopped.cont(0)?,
             },
-            Err((None, _)) => return Ok(None),
+            Err((None, _)) => return Ok(Settled::Gone),
+            Err((Some(waiting), _)) if vfork_child(waiting.tid()).is_some() => return Ok(Settled::Vfork(waiting)),
+            Err((Some(slow), error)) if Instant::now() < deadline && error.kind() == Kind::Busy => running = slow,
             Err((Some(running), error)) => {
                 let tid = running.tid();
                 let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
@@ -254,6 +306,40 @@ fn settle(mut running: Running, deadline: Instant) -> Result<Option<Stopped>> {
             }
         }
     }
+}
+
+/// Whom the task waits for in vfork(2), or in clone(2) with CLONE_VFORK as posix_spawn(3) calls it: it sleeps uninterruptibly in
+/// such a call, and the child runs on its memory still.
+fn vfork_child(tid: Pid) -> Option<Pid> {
+    const CALLS: [i64; 3] = [libc::SYS_vfork, libc::SYS_clone, libc::SYS_clone3];
+    let stat = Stat::read(&format!("/proc/{tid}/stat")).ok().filter(|stat| stat.state == 'D')?;
+    let call = proc::read_text(&format!("/proc/{tid}/syscall")).ok()?;
+    let call = call.split_ascii_whitespace().next()?.parse::<i64>().ok()?;
+    let process = Fields::read(&format!("/proc/{tid}/status")).ok()?.number("Tgid") as Pid;
+    // With CLONE_PARENT the child is a sibling.
+    let mut children = children(process).into_iter().chain(children(stat.ppid()));
+    let borrows = |child: &Pid| *child != process && query::kcmp(tid, *child, query::Kcmp::Vm, 0, 0).unwrap_or(false);
+    if CALLS.contains(&call) { children.find(borrows) } else { None }
+}
+
+/// Waits until the task comes back from vfork(2), and holds it there. None if it is gone.
+fn behind_vfork(waiting: Running, deadline: Instant) -> Result<Option<Stopped>> {
+    match waiting.wait(deadline) {
+        Ok(stopped) => Ok(Some(stopped)),
+        Err((None, _)) => Ok(None),
+        Err((Some(waiting), error)) => {
+            let tid = waiting.tid();
+            let Some(child) = vfork_child(tid) else { return Err(error) };
+            Err(Error::unsupported(format!("pid {tid}: it waits in vfork(2) for pid {child}")))
+        }
+    }
+}
+
+/// Lets a stopped task go just as far as to its next stop, which is the one that was asked for: it runs no instruction of its own.
+fn resume_to_stop(stopped: Stopped) -> Result<Running> {
+    stopped.interrupt()?;
+    let signal = if let Stop::Signal(signal) = stopped.stop() { signal } else { 0 };
+    stopped.cont(signal)
 }
 
 /// A frozen cgroup; thawed on Drop unless it was frozen before.

@@ -54,6 +54,15 @@ pub fn tree(root: Pid, dir: &Path) -> Vec<Pid> {
     }
 }
 
+/// Whoever is in a session or a process group of one of these ids, zombies too.
+pub fn of_sessions(ids: &[Pid]) -> Vec<Pid> {
+    let belongs = |pid: Pid| {
+        let stat = stat(pid).unwrap_or_default();
+        stat.iter().skip(2).take(2).filter_map(|id| id.parse().ok()).any(|id| ids.contains(&id))
+    };
+    all().into_iter().filter(|pid| belongs(*pid)).collect()
+}
+
 /// From now on whoever loses its parent below this process becomes its child, to be waited for by [`is_free`]: init takes its time, and until
 /// then the pid of a killed grandchild is not free (`PR_SET_CHILD_SUBREAPER`, prctl(2)).
 pub fn adopt_orphans() {

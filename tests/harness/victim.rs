@@ -200,7 +200,11 @@ impl Victim {
     pub fn kill(&mut self) {
         let killed = self.kill_all();
         self.reap();
-        wait::until("the pids of a killed victim are free", || killed.iter().all(|pid| process::is_free(*pid)));
+        // Somebody who was made and has ended while they were killed is known by the session alone.
+        wait::until("the pids of a killed victim are free", || {
+            killed.iter().all(|pid| process::is_free(*pid))
+                && process::of_sessions(&killed).into_iter().all(process::is_free)
+        });
     }
 
     /// Waits until it has ended by itself after `ok`; with exit status 0, if it is still the process that was started.

@@ -101,3 +101,23 @@ fn traced_already() {
     assert_eq!(victim.event(2), Event::Ok);
     victim.finish();
 }
+
+/// Who waits in vfork(2) cannot be stopped before the child ends or executes: refused by the names of both, and the others hardly stood still.
+#[test]
+fn vfork_parent() {
+    let victim = Victim::ready(&Spec::c("vfork_parent"));
+    let parent = process::children(victim.pid())[0];
+    let child = process::children(parent)[0];
+    let mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", "freeze-timeout=1"]);
+    tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).fails_with(UNSUPPORTED);
+    let sentence = format!("pid {parent}: it waits in vfork(2) for pid {child}");
+    assert!(mount.log().contains(&sentence), "the log does not say why:\n{}", mount.log());
+    let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap();
+    assert!(info.contains(&sentence), "info.json does not say why:\n{info}");
+    for pid in [victim.pid(), parent, child] {
+        wait::until("nobody is traced", || process::status(pid, "TracerPid").as_deref() == Some("0"));
+    }
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}

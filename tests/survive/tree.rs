@@ -15,6 +15,7 @@ mod descent {
     survives!(subreaper_mid);
     survives!(exit_signal);
     survives!(exec_child);
+    survives!(vfork_often);
     survives!(names_each);
     survives!(creds_each);
     survives!(cwd_each);
@@ -72,13 +73,6 @@ mod copied {
     use ckptfs_tests::survives;
     survives!(cow_pages);
     survives!(cow_changed);
-}
-
-/// A parent that waits in vfork(2) for its child.
-#[test]
-fn vfork_parent() {
-    use ckptfs_tests::{Mode, Spec, modes};
-    modes::run(&Spec::c("vfork_parent"), Mode::Untouched);
 }
 
 /// The harness itself: a killed tree is gone with its orphans, its zombies and those that are stopped or lead sessions of their own, at once.
