@@ -4,6 +4,8 @@
 //! The programs speak the protocol of the victims and tell in the file `count` how far they got.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod trees;
+
 use std::fs;
 
 use ckptfs_tests::{Event, Link, Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
