@@ -27,6 +27,8 @@ pub struct Child {
     scratch: RemotePtr,
     /// The process that it is the memory of: its number alone may be another's by the time of reaping.
     of: PidFd,
+    /// Once: when it is reaped its number is anybody's.
+    killed: bool,
     /// `None` once it is given up.
     task: Option<Stopped>,
 }
@@ -39,10 +41,11 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> R
     // CLONE_PTRACE: traced from birth, by us; it never runs an instruction unless we say so.
     // Not CLONE_FS: a shared one would make setns(2) and the set-user-id bit of exec fail until the child has its own.
     let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES) as u64;
+    let of = PidFd::open(root)?;
     let pid =
         errno::check(injected.fork(flags, without)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
     let born = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
-    let mut child = Child { pid, parent: root, scratch: injected.scratch(), of: PidFd::open(root)?, task: None };
+    let mut child = Child { pid, parent: root, scratch: injected.scratch(), of, killed: false, task: None };
     born.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     // It runs to where it shares nothing any more; from there, should anybody ever detach it, it exits. Before its parent goes on: a
     // shared descriptor table would cost the parent its POSIX locks at an exec (begin_new_exec in fs/exec.c).
@@ -100,7 +103,9 @@ impl Child {
 
     /// Kills it. It is a zombie until [`Child::end`].
     pub fn kill(&mut self) {
-        let _ = query::kill(self.pid, libc::SIGKILL);
+        if !std::mem::replace(&mut self.killed, true) {
+            let _ = query::kill(self.pid, libc::SIGKILL);
+        }
         if let Some(task) = self.task.take() {
             task.forget();
         }

@@ -42,7 +42,26 @@ pub struct Frozen {
 /// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
 pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
 
+impl Drop for Frozen {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            let mut leaders = process.threads.iter().map(Stopped::tid).filter(|tid| *tid == process.pid);
+            let leader = leaders.next();
+            process.threads.clear();
+            // Killed with all its threads, it could not be asked for before the last of them was.
+            if let Some(leader) = leader {
+                let _ = query::wait_stopped(leader);
+            }
+        }
+    }
+}
+
 impl Frozen {
+    /// How many threads are held.
+    pub fn threads(&self) -> usize {
+        self.processes.iter().map(|process| process.threads.len()).sum()
+    }
+
     /// Waits for tasks that were killed although they are stopped: until their tracer has, their parent cannot. Whether
     /// the root is among them.
     pub fn bury_the_dead(&mut self) -> bool {
@@ -54,8 +73,7 @@ impl Frozen {
     }
 }
 
-/// Whether `pid` is a copy-on-write snapshot child: it has our name, or has not run yet, and nobody is told when it ends; once the
-/// process that it is the memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
+/// Whether `pid` is a copy-on-write snapshot child: it has our name, and nobody is told when it ends; once the process that it is the memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
 pub fn is_snapshot_child(pid: Pid) -> bool {
     // Who ends while being looked at is nobody's process any more: to be passed over as well.
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
@@ -63,8 +81,8 @@ pub fn is_snapshot_child(pid: Pid) -> bool {
         return false;
     }
     let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
-    let (is_silent, has_name) = (stat.exit_signal() == 0, status.text("Name") == SNAPSHOT_NAME);
-    is_silent && has_name || (is_silent || has_name) && runs_this_program(status.number("TracerPid"))
+    // Not without the name: who has none is traced for some other reason, or about to have it, and is met again then.
+    status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
 }
 
 /// The processes of the tree rooted at `root` as they are now: parents before children, snapshot children left out.
@@ -143,6 +161,8 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
         }
     }
     drop(stands);
+    // Who ended before it could be stopped, and was reaped since, is nobody's any more.
+    frozen.processes.retain(|process| !process.is_zombie || Stat::read(&format!("/proc/{}/stat", process.pid)).is_ok());
     match frozen.processes.first() {
         Some(first) if first.pid == root && !first.is_zombie => Ok(frozen),
         _ => Err(Error::new(Kind::NoProcess, format!("pid {root}: no such process"))),

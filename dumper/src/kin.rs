@@ -91,6 +91,7 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
         }
         processes.push(process);
     }
+    exit_signals(&mut processes)?;
     sharing(root, stats.get(&root).map_or(0, Stat::ppid), &mut processes)?;
     ghosts_of_groups(home, outside, &mut processes)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
@@ -118,6 +119,26 @@ fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {
     let mut comm = proc::read(&format!("/proc/{pid}/comm"))?;
     comm.pop();
     Ok(Ended { status: stat.field(52) as i32, comm, uid: id("Uid"), gid: id("Gid") })
+}
+
+/// A process that is made as a sibling gets its exit signal from its maker, clone(2).
+fn exit_signals(processes: &mut [Process]) -> Result<()> {
+    let siblings: Vec<(Pid, Pid, i32)> = processes
+        .iter()
+        .filter(|process| process.made.how == How::Sibling)
+        .map(|process| (process.pid, process.made.by, process.exit_signal))
+        .collect();
+    for (pid, by, signal) in siblings {
+        let Some(maker) = processes.iter_mut().find(|process| process.pid == by) else { continue };
+        if maker.is_ghost() {
+            maker.exit_signal = signal;
+        } else if maker.exit_signal != signal {
+            let told =
+                format!("pid {pid}: its exit signal {signal} is not that of pid {by}, its only way into its session");
+            return Err(Error::unsupported(told));
+        }
+    }
+    Ok(())
 }
 
 /// What threads have to themselves. Two that share it only with each other could not be given it.
@@ -148,6 +169,17 @@ fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
 fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
     let alive: Vec<Pid> =
         processes.iter().filter(|process| !process.threads.is_empty()).map(Process::speaker).collect();
+    let apart: Vec<(Pid, Share)> = processes.iter().flat_map(|process| process.own.iter().copied()).collect();
+    for (tid, share) in apart {
+        for (_, what, _) in SHARES.iter().filter(|(other, ..)| *other == share) {
+            for other in &alive {
+                if query::kcmp(tid, *other, *what, 0, 0)? {
+                    let told = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
+                    return Err(Error::unsupported(told));
+                }
+            }
+        }
+    }
     for (share, what, _) in SHARES {
         let name = |share: Share| match share {
             Share::Vm => "address space",

@@ -222,10 +222,20 @@ impl Made {
             None if thread == 0 => &mut self.leader,
             None => return Err(Error::damaged(format!("pid {}: no thread {thread}", self.pid))),
         };
-        let mut batch = Batch::new(scratch);
         let (flags, exit_signal) = if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
-        clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
-        let answers = maker.run(batch)?;
+        let deadline = Instant::now() + clone::LINGER;
+        let answers = loop {
+            let mut batch = Batch::new(scratch);
+            clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
+            let answers = maker.run(batch)?;
+            // A number whose process is gone from /proc is about to be free.
+            let is_going = |pid: Pid| !std::path::Path::new(&format!("/proc/{pid}")).exists();
+            let is_taken = errno::errno(answers.raw(0)) == Some(libc::EEXIST);
+            if !is_taken || !pid.is_some_and(is_going) || Instant::now() >= deadline {
+                break answers;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
         if let Some(pid) = pid
             && errno::errno(answers.raw(0)) == Some(libc::EEXIST)
         {
@@ -406,9 +416,8 @@ impl Made {
         }
         for (owned, resume) in std::iter::once(leader).chain(threads).zip(resume) {
             let regs = resume.regs.ok_or_else(|| Error::damaged(format!("pid {pid}: no registers")))?;
-            let task = owned.release(&regs, resume.mask)?;
-            task.set_options(0)?;
-            ready.push(task);
+            // Dies with us until it is detached, which ends that as well.
+            ready.push(owned.release(&regs, resume.mask)?);
         }
         Ok(())
     }

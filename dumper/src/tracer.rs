@@ -218,9 +218,15 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
             recv(commands) -> command => match command {
                 Ok(Command::Snapshot(answer)) => {
                     let lease = || Lease(release.clone());
+                    let before = frozen.threads();
                     let made = snapshot::take_of_held(root, &mut frozen, &timers, options).map(|instant| Snapshot::new(instant, lease()));
                     readers += usize::from(made.is_ok());
+                    let failed = made.is_err();
                     let _ = answer.send(made);
+                    if failed && readers == 0 && frozen.threads() != before {
+                        log::warn!("pid {root}: a thread could not be held any longer; the tree goes on");
+                        return;
+                    }
                 }
                 Ok(Command::Thaw(answer)) if readers > 0 => {
                     let busy = format!("pid {root}: an image of the stopped tree is being read");

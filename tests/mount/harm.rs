@@ -74,6 +74,23 @@ fn a_process_that_is_killed_while_it_is_read() {
     wait::until("nobody is left", || process::children(mount.daemon()).is_empty());
 }
 
+/// Somebody of the tree who is killed while it stands still is told of to its parent at once, not when the image is closed.
+#[test]
+fn a_child_that_is_killed_while_it_stands_still() {
+    let victim = Victim::ready(&Spec::c("crowd").arg("3"));
+    let mount = Mounted::over(victim.pid());
+    let _held = mount.write(&mount.of(victim.pid(), "freeze"), "1").success();
+    let child = *process::children(victim.pid()).first().unwrap();
+    let image = File::open(mount.of(victim.pid(), "image")).unwrap();
+    process::kill(child, nix::sys::signal::Signal::SIGKILL);
+    let _busy = mount.write(&mount.of(victim.pid(), "freeze"), "0");
+    drop(image);
+    wait::until("the image is closed", || mount.write(&mount.of(victim.pid(), "freeze"), "0").code == 0);
+    wait::until("it is a zombie of its parent, traced by nobody", || {
+        process::status(child, "TracerPid").as_deref() == Some("0") && process::state(child) == Some('Z')
+    });
+}
+
 /// The snapshot's child is reaped through whatever thread there still is.
 #[test]
 fn a_main_thread_that_ends_while_its_snapshot_is_open() {

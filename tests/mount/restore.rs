@@ -115,6 +115,18 @@ fn garbage() {
     }
 }
 
+/// Who owns the directory could have the restorer, which may open anything, open another's file in place of its own.
+#[test]
+fn a_symbolic_link_where_a_file_was() {
+    let (victim, mount, _image) = dead_worker();
+    let (count, elsewhere) = (victim.dir().join("count"), mount.snap("elsewhere"));
+    fs::rename(&count, &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, &count).unwrap();
+    mount.try_restore(&mount.snap("snap")).fails_with("Too many levels of symbolic links");
+    nothing_is_left(&victim, &mount);
+    assert!(last(&mount).to_string().contains("a symbolic link stands there now"), "{}", last(&mount));
+}
+
 #[test]
 fn a_file_that_is_gone() {
     let (victim, mount, _image) = dead_worker();

@@ -8,7 +8,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::OFlag;
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{Statfs, statfs};
 use nix::unistd::Whence;
@@ -75,7 +75,7 @@ impl Seen<'_> {
     fn reopen(&self, link: &str, flags: i32) -> Result<OwnedFd> {
         lock::refuse_leased(self)?;
         // The link is one that must be followed.
-        open_path(Path::new(link), flags & !libc::O_NOFOLLOW).map(OwnedFd::from).on(|| &self.subject)
+        open_link(Path::new(link), flags & !libc::O_NOFOLLOW).map(OwnedFd::from).on(|| &self.subject)
     }
 
     /// The link of /proc that leads to it.
@@ -229,14 +229,33 @@ pub fn id_and_kind(record: &Record) -> Result<(u32, String)> {
     Ok((head.id, head.kind))
 }
 
-/// Opens `path` with the flags of a description. A name that is gone is [`Kind::NotFound`].
+/// Opens `path`, a name of the image, with the flags of a description. A name that is gone is [`Kind::NotFound`].
+///
+/// The names that /proc tells hold no symbolic link, so none is followed: whoever owns a directory on the way could have put one there since,
+/// and would be given by us, who may open anything, what it leads to.
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
+    let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let how = OpenHow::new().flags(OFlag::from_bits_retain(flags)).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    openat2(AT_FDCWD, path, how).map(File::from).map_err(|errno| told(path, errno))
+}
+
+/// Opens what a link of /proc leads to.
+pub fn open_link(path: &Path, flags: i32) -> Result<File> {
     // O_NOFOLLOW stays a flag of the description, and the names that /proc tells hold no symbolic link.
     let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
-    nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty()).map(File::from).map_err(|errno| {
-        let told = Error::os(format_args!("opening {}", path.display()), errno as i32);
-        if errno == Errno::ENOENT { told.kind_is(Kind::NotFound) } else { told }
-    })
+    nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty())
+        .map(File::from)
+        .map_err(|errno| told(path, errno))
+}
+
+fn told(path: &Path, errno: Errno) -> Error {
+    match errno {
+        Errno::ENOENT => Error::os(format_args!("opening {}", path.display()), errno as i32).kind_is(Kind::NotFound),
+        Errno::ELOOP => {
+            Error::os(format_args!("opening {}: a symbolic link stands there now", path.display()), errno as i32)
+        }
+        _ => Error::os(format_args!("opening {}", path.display()), errno as i32),
+    }
 }
 
 /// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.

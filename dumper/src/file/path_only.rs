@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::object::{Anchors, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
+use super::open_file::{NOT_KEPT, OpenFile, Seen, open_link, open_path};
 use crate::{Error, Kind, Result};
 
 /// Table row.
@@ -73,7 +73,7 @@ impl OpenFile for PathOnly {
         // Through /proc: the only way to stand for a symbolic link without O_NOFOLLOW among the flags.
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         let follows = body.flags & libc::O_NOFOLLOW == 0;
-        open_path(if follows { Path::new(&link) } else { &path }, body.flags).map(OwnedFd::from)
+        if follows { open_link(Path::new(&link), body.flags) } else { open_path(&path, body.flags) }.map(OwnedFd::from)
     }
 }
 

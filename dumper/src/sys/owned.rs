@@ -76,7 +76,7 @@ impl Owned {
 
     /// Makes the calls of `batch`.
     pub fn run(&mut self, batch: Batch) -> Result<Answers> {
-        let mut regs = stub_regs(&self.task.regs, self.scratch, 0, batch.calls.len(), OWN_WAKE, self.tgid, self.tid);
+        let mut regs = stub_regs(&self.task.regs, self.scratch, batch.calls.len(), OWN_WAKE, self.tgid, self.tid);
         // No way home: a process that is not complete must not go on, but die.
         regs.r13 = 0;
         run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)

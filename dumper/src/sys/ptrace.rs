@@ -284,9 +284,17 @@ impl Stopped {
 
     /// Detaches, delivering `signal`; valid only in a signal-delivery-stop.
     pub fn detach_with(mut self, signal: i32) {
+        self.let_go(signal);
+    }
+
+    fn let_go(&mut self, signal: i32) {
         self.armed = false;
         self.pay();
-        let _ = request(libc::PTRACE_DETACH, self.tid, 0, signal as usize);
+        if request(libc::PTRACE_DETACH, self.tid, 0, signal as usize) == Err(libc::ESRCH) {
+            // Killed while it was stopped: it is a zombie of ours, for whom nobody else can ask, until we have. A leader is told
+            // of only after its last thread, which may be one that has still to be let go: then whoever holds it asks again.
+            let _ = query::wait_ended(self.tid, Duration::from_millis(10));
+        }
     }
 
     /// Gives the task up without detaching: it has been sent SIGKILL.
@@ -427,10 +435,8 @@ impl Stopped {
 impl Drop for Stopped {
     fn drop(&mut self) {
         if self.armed {
-            self.armed = false;
             let signal = if let Stop::Signal(signal) = self.stop { signal } else { 0 };
-            self.pay();
-            let _ = request(libc::PTRACE_DETACH, self.tid, 0, signal as usize);
+            self.let_go(signal);
         }
     }
 }

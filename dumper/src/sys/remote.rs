@@ -54,7 +54,7 @@ impl<'m> Injected<'m> {
         let mut injected = Self { task: Some(task), mem, scratch: entry.hole, entry };
         mem.write(injected.scratch, stub::code())?;
         // From here the way home is in the scratch; only then may the frame on the stack go.
-        let regs = injected.stub_regs(0, 0)?;
+        let regs = injected.stub_regs(0)?;
         injected.hijacked()?.task()?.set_regs(&regs)?;
         drop(frame);
         Ok(injected)
@@ -69,15 +69,15 @@ impl<'m> Injected<'m> {
         self.task.as_mut().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
     }
 
-    /// Lays the frame of the current task and gives the registers for entering the stub at `entry`.
-    fn stub_regs(&mut self, entry: u64, count: usize) -> Result<Regs> {
+    /// Lays the frame of the current task and gives the registers for entering the stub.
+    fn stub_regs(&mut self, count: usize) -> Result<Regs> {
         let (scratch, wake, tgid) = (self.scratch, self.entry.wake, self.entry.tgid);
         let frame_at = scratch.add(FRAME_AT);
         let mem = self.mem;
         let task = self.hijacked()?;
         let xstate = task.task()?.xstate()?;
         mem.write(frame_at, &frame::build(frame_at, 0, &task.regs, task.mask, &xstate))?;
-        Ok(stub_regs(&task.regs, scratch, entry, count, wake, tgid, task.task()?.tid()))
+        Ok(stub_regs(&task.regs, scratch, count, wake, tgid, task.task()?.tid()))
     }
 
     /// Exchanges the task for another thread of the same process; the former is given back as it was.
@@ -104,38 +104,27 @@ impl<'m> Injected<'m> {
 
     /// Makes the calls of `batch` in the current task.
     pub fn run(&mut self, batch: Batch) -> Result<Answers> {
-        self.enter(0, batch)
+        self.enter(batch)
     }
 
     /// Makes one `clone` call whose child never runs a step unless told to: it exits should its tracer die. The child does not get
     /// the mappings `without`, all of which fork(2) would copy.
     pub fn fork(&mut self, flags: u64, without: &[(u64, u64)]) -> Result<i64> {
-        let advise = |batch: &mut Batch, ranges: &[(u64, u64)], advice: i32| {
-            for (start, end) in ranges {
+        let mut batch = Batch::new(self.scratch);
+        let advise = |batch: &mut Batch, advice: i32| {
+            for (start, end) in without {
                 batch.call(libc::SYS_madvise, [*start, end - start, advice as u64]);
             }
         };
-        let some = CALLS_MAX - 1;
-        for ranges in without.chunks(some) {
-            let mut batch = Batch::new(self.scratch);
-            advise(&mut batch, ranges, libc::MADV_DONTFORK);
-            self.run(batch)?;
-        }
-        let (first, rest) = without.split_at(without.len().min(some));
-        let mut batch = Batch::new(self.scratch);
-        batch.call(libc::SYS_clone, [flags]);
-        advise(&mut batch, first, libc::MADV_DOFORK);
-        let got = self.enter(stub::fork_entry(), batch)?.raw(0);
-        for ranges in rest.chunks(some) {
-            let mut batch = Batch::new(self.scratch);
-            advise(&mut batch, ranges, libc::MADV_DOFORK);
-            self.run(batch)?;
-        }
-        Ok(got)
+        // In one batch, which the task brings to its end even if we die meanwhile: the advice is taken back whatever comes.
+        advise(&mut batch, libc::MADV_DONTFORK);
+        let call = batch.call(libc::SYS_clone, [flags]);
+        advise(&mut batch, libc::MADV_DOFORK);
+        Ok(self.enter(batch)?.raw(call))
     }
 
-    fn enter(&mut self, entry: u64, batch: Batch) -> Result<Answers> {
-        let regs = self.stub_regs(entry, batch.calls.len())?;
+    fn enter(&mut self, batch: Batch) -> Result<Answers> {
+        let regs = self.stub_regs(batch.calls.len())?;
         let (scratch, wake, tgid, mem) = (self.scratch, self.entry.wake, self.entry.tgid, self.mem);
         run_batch(self.hijacked()?, mem, scratch, &regs, wake, tgid, batch)
     }
@@ -168,17 +157,9 @@ impl Drop for Injected<'_> {
 }
 
 /// Registers for entering the stub.
-pub(super) fn stub_regs(
-    of: &Regs,
-    scratch: RemotePtr,
-    entry: u64,
-    count: usize,
-    wake: i32,
-    tgid: Pid,
-    tid: Pid,
-) -> Regs {
+pub(super) fn stub_regs(of: &Regs, scratch: RemotePtr, count: usize, wake: i32, tgid: Pid, tid: Pid) -> Regs {
     let mut regs = *of;
-    regs.rip = scratch.add(entry).0;
+    regs.rip = scratch.0;
     regs.rbx = scratch.add(CALLS_AT).0;
     regs.r12 = count as u64;
     regs.r13 = scratch.add(FRAME_AT + 8).0;

@@ -6,17 +6,17 @@
 //! task stops there and the tracer reads the results; a task whose tracer has died in the meantime ignores it and
 //! returns through the signal frame to exactly where it was. An `int3` there would kill it.
 //!
-//! `fork` begins with one call that is to be `clone`, and goes on with the others. The child names itself (so that it is known as ours even when it is a zombie), lets go of
-//! all that it shares with its parent (descriptors, the session whose signals would reach it, the directory that it would keep
-//! busy), sends itself the wake signal and, if it ever goes on from there, exits. Its `rbx` is then what close_range(2) gave: 0 if it has a
-//! descriptor table of its own.
+//! Where a call is clone(2) (not clone3), its child goes another way: it names itself (so that it is known as ours even when it is a
+//! zombie), lets go of all that it shares with its parent (descriptors, the session whose signals would reach it, the directory
+//! that it would keep busy), sends itself the wake signal and, if it ever goes on from there, exits. Its `rbx` is then what
+//! close_range(2) gave: 0 if it has a descriptor table of its own.
 
 use std::arch::global_asm;
 
 global_asm!(
     ".pushsection .rodata.ckptfs_stub, \"a\", @progbits",
-    ".global ckptfs_stub_begin, ckptfs_stub_done, ckptfs_stub_fork, ckptfs_stub_end",
-    ".hidden ckptfs_stub_begin, ckptfs_stub_done, ckptfs_stub_fork, ckptfs_stub_end",
+    ".global ckptfs_stub_begin, ckptfs_stub_done, ckptfs_stub_end",
+    ".hidden ckptfs_stub_begin, ckptfs_stub_done, ckptfs_stub_end",
     "ckptfs_stub_begin:",
     "2: test r12, r12",
     "jz 3f",
@@ -28,7 +28,11 @@ global_asm!(
     "mov r8, [rbx + 40]",
     "mov r9, [rbx + 48]",
     "syscall",
-    "mov [rbx + 56], rax",
+    "cmp qword ptr [rbx], 56", // clone
+    "jne 7f",
+    "test rax, rax",
+    "jz 4f",
+    "7: mov [rbx + 56], rax",
     "add rbx, 64",
     "dec r12",
     "jmp 2b",
@@ -42,21 +46,6 @@ global_asm!(
     "mov eax, 15", // rt_sigreturn
     "syscall",
     "ud2",
-    "ckptfs_stub_fork:",
-    "mov rax, [rbx]",
-    "mov rdi, [rbx + 8]",
-    "mov rsi, [rbx + 16]",
-    "mov rdx, [rbx + 24]",
-    "mov r10, [rbx + 32]",
-    "mov r8, [rbx + 40]",
-    "mov r9, [rbx + 48]",
-    "syscall",
-    "test rax, rax",
-    "jz 4f",
-    "mov [rbx + 56], rax",
-    "add rbx, 64",
-    "dec r12",
-    "jmp 2b",
     "4: mov edi, 15", // PR_SET_NAME
     "lea rsi, [rip + 5f]",
     "mov eax, 157", // prctl
@@ -92,7 +81,6 @@ global_asm!(
 unsafe extern "C" {
     static ckptfs_stub_begin: u8;
     static ckptfs_stub_done: u8;
-    static ckptfs_stub_fork: u8;
     static ckptfs_stub_end: u8;
 }
 
@@ -109,11 +97,4 @@ pub fn done() -> u64 {
     let begin = &raw const ckptfs_stub_begin;
     let done = &raw const ckptfs_stub_done;
     (done.addr() - begin.addr()) as u64
-}
-
-/// Offset of the `fork` entry; the loop's is 0.
-pub fn fork_entry() -> u64 {
-    let begin = &raw const ckptfs_stub_begin;
-    let fork = &raw const ckptfs_stub_fork;
-    (fork.addr() - begin.addr()) as u64
 }
