@@ -14,9 +14,11 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::{Batch, Injected};
+use crate::target::Target;
 use crate::task;
 use crate::task::asleep::Timers;
 use crate::task::attribute::{Asked, Look, Row, Scope};
+use crate::task::cgroup::Membership;
 use crate::task::tree::{self, Share, Tree};
 use crate::task::vma::{self, Vma};
 use crate::{Error, Kind, Pid, Result};
@@ -138,6 +140,9 @@ impl Looking<'_> {
             .collect();
         let speaker = injected.task()?.tid();
         let mut records = vec![door.vdso.record()?];
+        if let Some(membership) = Membership::look(pid)? {
+            records.push(membership.record()?);
+        }
         self.ask_for_stops(pid, injected)?;
         // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
         let mut here = LookHere {
@@ -361,12 +366,16 @@ pub fn locked_flags(pid: Pid) -> Result<Option<Flags>> {
     locked.then(|| proc::vm_flags(pid)).transpose()
 }
 
-/// Whether `reader` belongs to the tree that it wants to freeze.
-pub fn refuse_reader(root: Pid, tree: &[Pid], reader: Option<Pid>) -> Result<()> {
-    match reader.filter(|reader| tree.contains(reader)) {
-        Some(reader) => Err(Error::new(
+/// Whether `reader` or this process belongs to what would be frozen.
+pub fn refuse_reader(target: &Target, members: &[Pid], reader: Option<Pid>) -> Result<()> {
+    let daemon = Some(std::process::id() as Pid);
+    let found = [("reader", reader), ("daemon", daemon)]
+        .into_iter()
+        .find_map(|(who, pid)| pid.filter(|pid| members.contains(pid)).map(|pid| (who, pid)));
+    match found {
+        Some((who, pid)) => Err(Error::new(
             Kind::Deadlock,
-            format!("pid {root}: the reader (pid {reader}) belongs to the tree and would freeze itself"),
+            format!("{target}: the {who} (pid {pid}) belongs to it and would freeze itself"),
         )),
         None => Ok(()),
     }

@@ -16,6 +16,7 @@ use crate::sys::query;
 use crate::sys::remote::{Batch, Owned};
 use crate::sys::scm::Channel;
 use crate::task::attribute::Resume;
+use crate::task::cgroup::Membership;
 use crate::task::lineage::How;
 use crate::task::tree::{self, Ended, Process, Share, Tree};
 use crate::task::vdso::Vdso;
@@ -33,6 +34,8 @@ pub struct Family {
     /// Those that only have to be let go.
     ready: Vec<Stopped>,
     tree: Tree,
+    /// The cgroup of each.
+    memberships: BTreeMap<Pid, Membership>,
     /// The session that each is in by now.
     sessions: BTreeMap<Pid, Pid>,
     hole: RemotePtr,
@@ -40,13 +43,14 @@ pub struct Family {
 }
 
 impl Family {
-    /// Nobody yet. `hole`: address space that no process of the image uses.
-    pub fn new(tree: Tree, hole: RemotePtr) -> Self {
+    /// Nobody yet. `memberships`: the cgroup of each; `hole`: address space that no process of the image uses.
+    pub fn new(tree: Tree, memberships: BTreeMap<Pid, Membership>, hole: RemotePtr) -> Self {
         Self {
             brood: Brood::default(),
             made: BTreeMap::new(),
             ready: Vec::new(),
             tree,
+            memberships,
             sessions: BTreeMap::new(),
             hole,
             next: 0,
@@ -56,19 +60,6 @@ impl Family {
     /// Who is to come out.
     pub fn tree(&self) -> &Tree {
         &self.tree
-    }
-
-    /// The session of the image's roots that were in one from outside is led by the first of them.
-    fn session(&self, process: &Process) -> Pid {
-        let outside = self.tree.processes.first().map_or((0, 0), |root| (root.sid, root.pid));
-        if process.sid == outside.0 { outside.1 } else { process.sid }
-    }
-
-    /// A group that is not of the image belongs to whoever started it: its members are in the root's.
-    fn group(&self, process: &Process) -> Pid {
-        let known = |pid: Pid| self.tree.processes.iter().any(|it| it.pid == pid);
-        let root = self.tree.processes.first().map_or(0, |root| root.pid);
-        if known(process.pgid) { process.pgid } else { root }
     }
 
     /// Makes everybody up to `pid`, in the order of the image.
@@ -106,7 +97,7 @@ impl Family {
         if vdso.is_none() && !process.threads.is_empty() {
             return Err(Error::damaged(format!("pid {pid}: record VDSO is missing")));
         }
-        let wanted = self.session(process);
+        let wanted = self.tree.session(process);
         if by == 0 {
             let mut made = Made::create(pid, vdso, self.hole, &mut self.brood)?;
             if let Some(terminal) = process.terminal {
@@ -114,7 +105,7 @@ impl Family {
             }
             self.sessions.insert(pid, pid);
             self.made.insert(pid, made);
-            return Ok(());
+            return self.join_cgroup(pid);
         }
         let born_in = process.made.session;
         if self.sessions.get(&by) != Some(&born_in) {
@@ -146,7 +137,11 @@ impl Family {
         };
         self.made.insert(pid, made);
         self.sessions.insert(pid, session);
-        Ok(())
+        self.join_cgroup(pid)
+    }
+
+    fn join_cgroup(&self, pid: Pid) -> Result<()> {
+        self.memberships.get(&pid).map_or(Ok(()), Membership::restore)
     }
 
     /// By a helper that ends at once, so that the next subreaper above becomes the parent.
@@ -191,20 +186,20 @@ impl Family {
             self.begin_session(process.pid)?;
         }
         // A group begins with the process of its number, even if that is in another one in the end: it leaves once all others are in.
-        let groups: BTreeSet<Pid> = processes.iter().map(|process| self.group(process)).collect();
+        let groups: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in processes.iter().filter(|process| groups.contains(&process.pid)) {
             if self.sessions.get(&process.pid) != Some(&process.pid) {
                 self.of(process.pid)?.call(libc::SYS_setpgid, [0, 0], "leading a group")?;
             }
         }
         let mut waiting: Vec<&Process> =
-            processes.iter().filter(|process| self.group(process) != process.pid).collect();
+            processes.iter().filter(|process| self.tree.group(process) != process.pid).collect();
         while !waiting.is_empty() {
-            let awaited: BTreeSet<Pid> = waiting.iter().map(|process| self.group(process)).collect();
+            let awaited: BTreeSet<Pid> = waiting.iter().map(|process| self.tree.group(process)).collect();
             let (ready, rest): (Vec<_>, Vec<_>) =
                 waiting.iter().copied().partition(|process| !awaited.contains(&process.pid));
             for process in &ready {
-                let group = self.group(process);
+                let group = self.tree.group(process);
                 self.of(process.pid)?.call(libc::SYS_setpgid, [0, group as u64], &format!("joining group {group}"))?;
             }
             if ready.is_empty() {
@@ -213,7 +208,7 @@ impl Family {
             }
             waiting = rest;
         }
-        let known: BTreeSet<Pid> = processes.iter().map(|process| self.group(process)).collect();
+        let known: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in &processes {
             // A group that nobody is in any more cannot be in the foreground again; the leader's is.
             if let (Some(terminal), Some(group)) =
@@ -274,7 +269,7 @@ impl Family {
             let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
             let ppid = if known.contains(&process.ppid) { process.ppid } else { stat.ppid() };
             let is = (stat.ppid(), stat.field(5) as Pid, stat.field(6) as Pid);
-            let ought = (ppid, self.group(process), self.session(process));
+            let ought = (ppid, self.tree.group(process), self.tree.session(process));
             if is != ought {
                 return Err(Error::os(
                     format!("pid {}: parent, group and session are {is:?} and not {ought:?}", process.pid),
@@ -287,8 +282,8 @@ impl Family {
 
     /// The processes that are children of the restorer, for whoever is to reap them: a leader that has ended cannot be opened any more.
     pub fn roots(&self) -> Result<Vec<PidFd>> {
-        let roots =
-            self.tree.processes.iter().filter(|process| process.made.by == 0 && self.made.contains_key(&process.pid));
+        // Also those that were made as siblings of another root: CLONE_PARENT.
+        let roots = tree::roots(&self.tree.processes).filter(|process| self.made.contains_key(&process.pid));
         roots.map(|root| PidFd::open(root.pid)).collect()
     }
 

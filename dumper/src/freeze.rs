@@ -1,18 +1,19 @@
-//! Stops a whole tree until it stops growing; [`Frozen`] thaws on Drop.
+//! Stops a whole tree, or all trees of a cgroup, until nobody is added; [`Frozen`] thaws on Drop.
 //!
-//! Threads and children can be made until everybody is stopped, so the tree is walked again and again until a whole pass
+//! Threads and children can be made until everybody is stopped, so all are looked for again and again until a whole pass
 //! finds nobody new. Where the container is a cgroup it is frozen first: nobody forks meanwhile. The cgroup is thawed
 //! before this returns, because a task frozen by its cgroup cannot make a system call on our behalf; ptrace holds them by then.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use crate::cgroup::{self, CgroupFreezer, Turn};
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stop, Stopped};
 use crate::sys::query;
+use crate::target::{Target, parent};
 use crate::{Error, Kind, Pid, Result};
 
 /// A stopped process.
@@ -30,13 +31,15 @@ pub struct FrozenProcess {
     pub group_stop: Option<i32>,
 }
 
-/// A stopped tree. Dropping it lets everybody go on.
+/// Everybody who was to be stopped. Dropping it lets them go on.
 #[derive(Debug)]
 pub struct Frozen {
-    /// The root first, parents before children.
+    /// A root that lives first, parents before children.
     pub processes: Vec<FrozenProcess>,
     /// When the first task was asked to stop.
     pub since: Instant,
+    /// Who shares a cgroup is not frozen with it by somebody else, until this is given up. Dropped last.
+    pub turn: Option<Turn>,
 }
 
 /// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
@@ -63,13 +66,24 @@ impl Frozen {
     }
 
     /// Waits for tasks that were killed although they are stopped: until their tracer has, their parent cannot. Whether
-    /// the root is among them.
+    /// the first root is among them.
     pub fn bury_the_dead(&mut self) -> bool {
         for process in &mut self.processes {
             let threads = std::mem::take(&mut process.threads);
             process.threads = threads.into_iter().filter_map(Stopped::alive).collect();
         }
         self.processes.first().is_none_or(|root| root.threads.is_empty())
+    }
+
+    /// Roots that have ended meanwhile are their parents', which are not here: they are left out. One that lives comes first.
+    fn begin_with_a_root(&mut self) {
+        let pids: BTreeSet<Pid> = self.processes.iter().map(|process| process.pid).collect();
+        let is_root = |process: &FrozenProcess| !parent(process.pid).is_some_and(|parent| pids.contains(&parent));
+        self.processes.retain(|process| !process.is_zombie || !is_root(process));
+        if let Some(at) = self.processes.iter().position(is_root) {
+            let root = self.processes.remove(at);
+            self.processes.insert(0, root);
+        }
     }
 }
 
@@ -85,19 +99,8 @@ pub fn is_snapshot_child(pid: Pid) -> bool {
     status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
 }
 
-/// The processes of the tree rooted at `root` as they are now: parents before children, snapshot children left out.
-pub fn tree(root: Pid) -> Result<Vec<Pid>> {
-    let mut found = vec![root];
-    let mut at = 0;
-    while let Some(&pid) = found.get(at) {
-        at += 1;
-        found.extend(children(pid).into_iter().filter(|child| !is_snapshot_child(*child)));
-    }
-    Ok(found)
-}
-
 /// All children of a process: the kernel keeps them by the thread that made them.
-fn children(pid: Pid) -> Vec<Pid> {
+pub fn children(pid: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
     for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
         let children = proc::read_text(&format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
@@ -112,23 +115,23 @@ pub fn left_behind(pid: Pid) -> Vec<Pid> {
     children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
 }
 
-/// Freezes the tree rooted at `root` within `timeout`.
+/// Freezes all of `target` within `timeout`.
 ///
 /// # Errors
-/// [`Kind::Busy`] if it does not stop in time or somebody else traces it, [`Kind::Unsupported`] if somebody waits in vfork(2) all
-/// that time, [`Kind::NoProcess`] if it is gone. Everybody who was stopped goes on.
-pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Frozen> {
+/// [`Kind::Busy`] if it does not stop in time, somebody else traces it or its cgroup is frozen already, [`Kind::Unsupported`] if somebody
+/// waits in vfork(2) all that time, [`Kind::NoProcess`] if it is gone. Everybody who was stopped goes on.
+pub fn freeze(target: &Target, timeout: Duration, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
     let deadline = Instant::now() + timeout;
-    let stop_cgroup = || -> Result<Option<CgroupFreeze>> {
-        cgroup.map(|dir| CgroupFreeze::new(dir, deadline)).transpose().map(Option::flatten)
-    };
-    let mut stands = stop_cgroup()?;
-    let mut frozen = Frozen { processes: Vec::new(), since: Instant::now() };
+    let turn = freezer.map(|freezer| freezer.turn(deadline)).transpose()?;
+    cgroup::refuse_frozen(&target.members()?)?;
+    let stand_still = || freezer.map(|freezer| freezer.stand_still(deadline)).transpose();
+    let mut still = stand_still()?;
+    let mut frozen = Frozen { processes: Vec::new(), since: Instant::now(), turn: None };
     let mut seen = BTreeSet::new();
     let mut held = None;
     let mut unexplained = 0;
     loop {
-        match pass(root, &mut frozen, &mut seen, &mut held, deadline)? {
+        match pass(target, &mut frozen, &mut seen, &mut held, deadline)? {
             Pass::Whole => break,
             Pass::Grown => {}
             // Another session of this program, perhaps of another mount, is about to let go: everybody goes on meanwhile.
@@ -138,51 +141,57 @@ pub fn freeze(root: Pid, timeout: Duration, cgroup: Option<&Path>) -> Result<Fro
                 if Instant::now() >= deadline || unexplained > UNEXPLAINED_MOST {
                     return Err(error);
                 }
-                frozen = Frozen { processes: Vec::new(), since: Instant::now() };
+                drop(still);
+                frozen = Frozen { processes: Vec::new(), since: Instant::now(), turn: None };
                 seen.clear();
                 drop(held.take());
                 std::thread::sleep(Duration::from_millis(1));
+                still = stand_still()?;
                 continue;
             }
             Pass::Vfork(waiting) => {
-                frozen = Frozen { processes: Vec::new(), since: Instant::now() };
+                frozen = Frozen { processes: Vec::new(), since: Instant::now(), turn: None };
                 seen.clear();
-                drop((held.take(), stands.take()));
+                drop((held.take(), still.take()));
                 held = behind_vfork(waiting, deadline)?;
-                stands = stop_cgroup()?;
+                still = stand_still()?;
                 continue;
             }
         }
         if Instant::now() >= deadline {
             return Err(Error::new(
                 Kind::Busy,
-                format!("pid {root}: the tree grows faster than it can be stopped ({} tasks so far)", seen.len()),
+                format!("{target}: it grows faster than it can be stopped ({} tasks so far)", seen.len()),
             ));
         }
     }
-    drop(stands);
+    drop(still);
+    frozen.turn = turn;
     // Who ended before it could be stopped, and was reaped since, is nobody's any more.
     frozen.processes.retain(|process| !process.is_zombie || Stat::read(&format!("/proc/{}/stat", process.pid)).is_ok());
+    frozen.begin_with_a_root();
+    let pids = frozen.processes.iter().map(|process| process.pid).collect();
+    target.refuse_lost_children(&pids)?;
     match frozen.processes.first() {
-        Some(first) if first.pid == root && !first.is_zombie => Ok(frozen),
-        _ => Err(Error::new(Kind::NoProcess, format!("pid {root}: no such process"))),
+        Some(first) if target.root().is_none_or(|root| root == first.pid) && !first.is_zombie => Ok(frozen),
+        _ => Err(Error::new(Kind::NoProcess, format!("{target}: no such process"))),
     }
 }
 
 /// Times that a refusal to trace may turn out to have had no reason any more.
 const UNEXPLAINED_MOST: u32 = 100;
 
-/// One walk over the tree: seizes whoever is new, then waits for all of them. Whether there was anybody new. `held` is one
+/// One walk over everybody: seizes whoever is new, then waits for all of them. Whether there was anybody new. `held` is one
 /// who is stopped already.
 fn pass(
-    root: Pid,
+    target: &Target,
     frozen: &mut Frozen,
     seen: &mut BTreeSet<Pid>,
     held: &mut Option<Stopped>,
     deadline: Instant,
 ) -> Result<Pass> {
     let mut grown = false;
-    for pid in tree(root)? {
+    for pid in target.members()? {
         let mut asked: Vec<Running> = Vec::new();
         let mut zombie_leader = false;
         let Ok(tids) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
@@ -360,42 +369,4 @@ fn resume_to_stop(stopped: Stopped) -> Result<Running> {
     stopped.interrupt()?;
     let signal = if let Stop::Signal(signal) = stopped.stop() { signal } else { 0 };
     stopped.cont(signal)
-}
-
-/// A frozen cgroup; thawed on Drop unless it was frozen before.
-struct CgroupFreeze {
-    file: PathBuf,
-}
-
-impl CgroupFreeze {
-    fn new(dir: &Path, deadline: Instant) -> Result<Option<Self>> {
-        let file = dir.join("cgroup.freeze");
-        let doing = |what: &str| format!("{what} {}", file.display());
-        let before = fs::read_to_string(&file).map_err(|error| Error::io(doing("reading"), &error))?;
-        if before.trim() == "1" {
-            return Ok(None);
-        }
-        fs::write(&file, "1").map_err(|error| Error::io(doing("writing"), &error))?;
-        let frozen = Self { file };
-        let events = dir.join("cgroup.events");
-        loop {
-            let text = fs::read_to_string(&events)
-                .map_err(|error| Error::io(format_args!("reading {}", events.display()), &error))?;
-            if text.lines().any(|line| line == "frozen 1") {
-                return Ok(Some(frozen));
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::new(Kind::Busy, format!("cgroup {} does not freeze", dir.display())));
-            }
-            std::thread::sleep(Duration::from_micros(100));
-        }
-    }
-}
-
-impl Drop for CgroupFreeze {
-    fn drop(&mut self) {
-        if let Err(error) = fs::write(&self.file, "0") {
-            log::error!("thawing {}: {error}", self.file.display());
-        }
-    }
 }

@@ -1,4 +1,4 @@
-//! Who is who in a frozen tree: ids, parents, sessions, what they share, who is to make whom. Becomes the tree's record.
+//! Who is who among those that are frozen: ids, parents, sessions, what they share, who is to make whom. Becomes the tree's record.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,7 +16,6 @@ use crate::{Error, Pid, Result};
 /// # Errors
 /// Unsupported, by name: a session that nobody can rebuild, something shared with a process outside or not with the one that can give it.
 pub fn look(frozen: &mut Frozen) -> Result<Tree> {
-    let root = frozen.processes.first().map_or(0, |process| process.pid);
     for process in &mut frozen.processes {
         // The leader need not have the lowest id, and a dump of a held tree has left the threads in another order.
         let pid = process.pid;
@@ -28,9 +27,18 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     }
     let sid = |pid: Pid| stats[&pid].field(6) as Pid;
     let pgid = |pid: Pid| stats[&pid].field(5) as Pid;
-    // Whoever is in the session that the root got from outside will be in the one that the root leads.
-    let outside = sid(root);
-    let home = |sid: Pid| if sid == outside { root } else { sid };
+    let roots: Vec<Pid> = frozen
+        .processes
+        .iter()
+        .filter(|process| !stats.contains_key(&stats[&process.pid].ppid()))
+        .map(|process| process.pid)
+        .collect();
+    // Whoever is in a session that roots got from outside will be in one that the first of them leads.
+    let mut homes: BTreeMap<Pid, Pid> = BTreeMap::new();
+    for root in roots.iter().filter(|root| !stats.contains_key(&sid(**root))) {
+        homes.entry(sid(*root)).or_insert(*root);
+    }
+    let home = |sid: Pid| homes.get(&sid).copied().unwrap_or(sid);
     let members: Vec<Member> = frozen
         .processes
         .iter()
@@ -92,8 +100,13 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
         processes.push(process);
     }
     exit_signals(&mut processes)?;
-    sharing(root, stats.get(&root).map_or(0, Stat::ppid), &mut processes)?;
-    ghosts_of_groups(home, outside, &mut processes)?;
+    for root in processes.iter().filter(|process| roots.contains(&process.pid)) {
+        shares_outside(root)?;
+    }
+    sharing(&mut processes)?;
+    // The shell that started a root may have put more than that into its session.
+    let is_from_outside = |sid: Pid| homes.contains_key(&sid) || roots.contains(&sid);
+    ghosts_of_groups(home, is_from_outside, &mut processes)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
     Ok(Tree { processes, kernel })
 }
@@ -165,8 +178,31 @@ fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
     Ok(own)
 }
 
+/// In words.
+fn name(share: Share) -> &'static str {
+    match share {
+        Share::Vm => "address space",
+        Share::Fs => "root, working directory and umask",
+        Share::Files => "descriptor table",
+        Share::Sighand => "signal actions",
+    }
+}
+
+/// Refuses a root that shares something with its parent, which is not here.
+fn shares_outside(root: &Process) -> Result<()> {
+    let (pid, parent) = (root.pid, root.ppid);
+    for (share, what, _) in SHARES {
+        // Gone meanwhile, or not to be looked at: then it is not the one that shares.
+        if parent > 0 && query::kcmp(root.speaker(), parent, what, 0, 0).unwrap_or(false) {
+            let told = format!("pid {pid}: it shares its {} with pid {parent}, which is outside the tree", name(share));
+            return Err(Error::unsupported(told));
+        }
+    }
+    Ok(())
+}
+
 /// What each shares with its maker. What it shares with anybody else cannot be rebuilt.
-fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
+fn sharing(processes: &mut [Process]) -> Result<()> {
     let alive: Vec<Pid> =
         processes.iter().filter(|process| !process.threads.is_empty()).map(Process::speaker).collect();
     let apart: Vec<(Pid, Share)> = processes.iter().flat_map(|process| process.own.iter().copied()).collect();
@@ -181,18 +217,6 @@ fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
         }
     }
     for (share, what, _) in SHARES {
-        let name = |share: Share| match share {
-            Share::Vm => "address space",
-            Share::Fs => "root, working directory and umask",
-            Share::Files => "descriptor table",
-            Share::Sighand => "signal actions",
-        };
-        // Gone meanwhile, or not to be looked at: then it is not the one that shares.
-        if parent > 0 && query::kcmp(alive.first().copied().unwrap_or(root), parent, what, 0, 0).unwrap_or(false) {
-            let told =
-                format!("pid {root}: it shares its {} with pid {parent}, which is outside the tree", name(share));
-            return Err(Error::unsupported(told));
-        }
         let mut failed = None;
         let mut sorted = alive.clone();
         sorted.sort_by(|a, b| {
@@ -242,12 +266,16 @@ fn sharing(root: Pid, parent: Pid, processes: &mut [Process]) -> Result<()> {
 }
 
 /// Groups whose leader is dead need somebody with its id for as long as the others join.
-fn ghosts_of_groups(home: impl Fn(Pid) -> Pid, outside: Pid, processes: &mut Vec<Process>) -> Result<()> {
+fn ghosts_of_groups(
+    home: impl Fn(Pid) -> Pid,
+    is_from_outside: impl Fn(Pid) -> bool,
+    processes: &mut Vec<Process>,
+) -> Result<()> {
     let known: BTreeSet<Pid> = processes.iter().map(|process| process.pid).collect();
     let mut dead = BTreeMap::new();
     for process in processes.iter().filter(|process| !known.contains(&process.pgid)) {
-        if process.sid == outside && (process.pgid == outside || is_there(process.pgid)) {
-            // A group of the shell that started the root: its members will be in the root's.
+        if is_from_outside(process.sid) && (process.pgid == process.sid || is_there(process.pgid)) {
+            // A group of the shell that started a root: its members will be in a root's.
             continue;
         }
         if is_there(process.pgid) {

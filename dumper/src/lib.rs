@@ -8,7 +8,7 @@
 //! | order of looking | `dump` (one process), `kin` (who is who), `heritage` (which pages are common) |
 //! | order of putting back | `making` (records as they come), `family` (who makes whom), `made` (one process), `task::attribute::Phase`; `brood` undoes it |
 //! | objects | `task` (what a task has), `file` (what a descriptor can be), `pages` (memory in bulk) |
-//! | who | [`freeze`] (a tree stands still), `door` (the way into a process), `child` (its copy-on-write child) |
+//! | who | [`target`] (whom), [`freeze`] (they stand still; [`cgroup`]), `door` (the way into a process), `child` (its copy-on-write child) |
 //! | bytes | [`image`]: the format, knows no kernel object |
 //! | kernel | `sys`: the only room with `unsafe` |
 //!
@@ -16,6 +16,7 @@
 //! ([`freeze::Frozen`]), and the parent image of an increment (to come).
 
 mod brood;
+pub mod cgroup;
 mod child;
 mod corefile;
 mod door;
@@ -35,16 +36,19 @@ pub mod restore;
 pub mod snapshot;
 pub mod stream;
 mod sys;
+pub mod target;
 mod task;
 pub mod tracer;
 pub mod view;
 
+pub use cgroup::CgroupFreezer;
 pub use error::{Context, Doing, Error, Kind, Result};
 pub use file::changed::ChangedFiles;
 pub use freeze::is_snapshot_child;
 pub use restore::{Restored, Restorer};
 pub use snapshot::Snapshot;
 pub use stream::Piece;
+pub use target::Target;
 pub use tracer::{Options, Tracer};
 pub use view::VmaView;
 

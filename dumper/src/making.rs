@@ -19,6 +19,7 @@ use crate::sys::fd::PidFd;
 use crate::sys::ipc;
 use crate::sys::memory::RemotePtr;
 use crate::task::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
+use crate::task::cgroup::{self, Membership};
 use crate::task::tree::{self, Process, Share, Tree};
 use crate::task::vdso::{self, Vdso};
 use crate::task::vma::{self, Vma};
@@ -30,6 +31,7 @@ pub struct Making {
     begun: Instant,
     tree: Option<Tree>,
     vdsos: BTreeMap<Pid, Vdso>,
+    memberships: BTreeMap<Pid, Membership>,
     tables: BTreeMap<Pid, Table>,
     attributes: BTreeMap<(Pid, Tag), Record>,
     objects: Shared,
@@ -103,6 +105,7 @@ impl Making {
             begun,
             tree: None,
             vdsos: BTreeMap::new(),
+            memberships: BTreeMap::new(),
             tables: BTreeMap::new(),
             attributes: BTreeMap::new(),
             objects: Shared { changed_files, ..Shared::default() },
@@ -129,6 +132,13 @@ impl Making {
                 let tid = vdso.tid;
                 if !self.objects.tasks.contains(&tid) || self.vdsos.insert(tid, vdso).is_some() {
                     return Err(Error::damaged(format!("record {} of task {tid} is not wanted", vdso::TAG)));
+                }
+            }
+            cgroup::TAG => {
+                let membership: Membership = record.body()?;
+                let tid = membership.tid;
+                if !self.objects.tasks.contains(&tid) || self.memberships.insert(tid, membership).is_some() {
+                    return Err(Error::damaged(format!("record {} of task {tid} is not wanted", cgroup::TAG)));
                 }
             }
             tag if task::KINDS.iter().any(|kind| kind.tag() == tag) => {
@@ -223,7 +233,7 @@ impl Making {
         if !hole.0.is_multiple_of(4096) || hole.0 < 0x1_0000 || hole.0 > TASK_SIZE - HOLE_LEN {
             return Err(Error::damaged(format!("pid {root}: no room at {hole}")));
         }
-        self.family = Some(Family::new(tree, hole));
+        self.family = Some(Family::new(tree, std::mem::take(&mut self.memberships), hole));
         Ok(())
     }
 

@@ -18,7 +18,7 @@ use crate::{Error, Kind, Pid, Result};
 /// One image that lives again.
 #[derive(Clone, Debug)]
 pub struct Restored {
-    /// The root process.
+    /// The first root.
     pub root: Pid,
     /// Every process.
     pub pids: Vec<Pid>,

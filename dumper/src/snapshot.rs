@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use crate::cgroup;
 use crate::child::{self, Child};
 use crate::door::{self, Door, Premise};
 use crate::dump::{self, Looked, LookedProcess};
@@ -18,12 +19,13 @@ use crate::stream::{Piece, Stream};
 use crate::sys::memory::MemFile;
 use crate::sys::ptrace::Stopped;
 use crate::sys::remote::Injected;
+use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
 use crate::task::undo;
-use crate::tracer::{Lease, Options, ended};
+use crate::tracer::{Lease, Options};
 use crate::view::{View, ViewedVma, VmaView};
-use crate::{Context, Error, Pid, Result};
+use crate::{Context, Error, Kind, Pid, Result};
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
@@ -129,12 +131,12 @@ impl Children {
 }
 
 /// Freezes, looks, forks, thaws.
-pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
-    let pids = freeze::tree(root)?;
+pub fn take(target: &Target, options: &Options) -> Result<(Instant, Held)> {
+    let pids = target.members()?;
     // A process that cannot be looked at now is told of once it is stopped.
     let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
     let timers = Timers::before(&pids);
-    let mut frozen = freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref())?;
+    let mut frozen = freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref())?;
     let timers = timers.gone();
     let mut forks =
         Forks { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: dump::KEPT_MOST };
@@ -154,8 +156,9 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
             Held::Children(forks.children)
         }
         Some(error) => {
-            log::info!("pid {root}: no copy-on-write child ({error}); it stays stopped while it is read");
+            log::info!("{target}: no copy-on-write child ({error}); it stays stopped while it is read");
             forks.kept.clear();
+            frozen.turn = None;
             Held::Tree(frozen, forks.children)
         }
     };
@@ -167,7 +170,7 @@ pub fn take(root: Pid, options: &Options) -> Result<(Instant, Held)> {
     };
     let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
     let settled = seen.files.settle(options.keep_external_pipes);
-    match settled.and_then(|()| tell(root, seen, source, forks.kept, stopped)) {
+    match settled.and_then(|()| tell(target, seen, source, forks.kept, stopped)) {
         Ok(instant) => {
             if let Held::Children(children) = &mut held {
                 children.close_files(&shared);
@@ -286,7 +289,7 @@ fn inside<T>(
 ) -> Result<T> {
     let pid = process.pid;
     if process.threads.is_empty() {
-        return Err(ended(pid));
+        return Err(Error::new(Kind::NoProcess, format!("pid {pid}: it has ended")));
     }
     let leader = process.threads.remove(0);
     let mut injected = Injected::inject(leader, &door.mem, door.entry.clone()).on(|| format!("pid {pid}"))?;
@@ -307,7 +310,7 @@ fn is_known(tree: &tree::Tree, who: Named) -> bool {
 
 /// Page sets, records -> a layout in which every offset is known. `source`: whose memory is read for a process.
 fn tell(
-    root: Pid,
+    target: &Target,
     seen: Seen,
     source: impl Fn(Pid) -> Pid,
     kept: BTreeMap<(Pid, u64), Kept>,
@@ -364,18 +367,19 @@ fn tell(
     let sources = Arc::new(Sources(sources));
     Ok(Instant {
         stream: Stream::new(Arc::clone(&layout), Arc::clone(&sources) as _),
-        view: View::new(root, Arc::clone(&layout), sources, views, looked.taken, stopped),
+        view: View::new(target.to_string(), Arc::clone(&layout), sources, views, looked.taken, stopped),
         layout,
         taken: looked.taken,
         stopped,
     })
 }
 
-/// A snapshot of a tree that is stopped anyway: read from the tree itself.
-pub fn take_of_held(root: Pid, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Instant> {
+/// A snapshot of what is stopped anyway: read from the processes themselves.
+pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Instant> {
+    cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
     let seen = see(frozen, BTreeMap::new(), timers, None)?;
     seen.files.settle(options.keep_external_pipes)?;
     let stopped = frozen.since.elapsed();
     let speakers = seen.looked.speakers();
-    tell(root, seen, |pid| speakers.get(&pid).copied().unwrap_or(pid), BTreeMap::new(), stopped)
+    tell(target, seen, |pid| speakers.get(&pid).copied().unwrap_or(pid), BTreeMap::new(), stopped)
 }

@@ -4,7 +4,6 @@
 //! freezes, looks, forks, thaws, and then sleeps until the snapshot is dropped, when it reaps the child. If a task cannot be
 //! stopped the thread ends, and the kernel detaches whatever it held.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,9 +11,11 @@ use std::time::Duration;
 use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
+use crate::cgroup::CgroupFreezer;
 use crate::file::changed::ChangedFiles;
 use crate::freeze;
 use crate::snapshot::{self, Held, Snapshot};
+use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::{Error, Kind, Pid, Result, dump};
 
@@ -23,8 +24,8 @@ use crate::{Error, Kind, Pid, Result, dump};
 pub struct Options {
     /// How long a tree may take to stop before everybody is thawed again (EBUSY).
     pub freeze_timeout: Duration,
-    /// The cgroup v2 directory to freeze first, where the container is one.
-    pub cgroup: Option<PathBuf>,
+    /// Freezes the cgroup first, where the container is one.
+    pub cgroup: Option<CgroupFreezer>,
     /// What to do where a process outside of the tree holds an end of its pipes: find the same pipe again at the restore, or refuse.
     pub keep_external_pipes: bool,
     /// What a restore makes of files that have changed.
@@ -54,10 +55,10 @@ enum Command {
     Look,
 }
 
-/// The freezing and snapshots of one tree. Cheap to clone; a tree held by [`Tracer::freeze`] goes on when the last clone is gone.
+/// The freezing and snapshots of one tree or container. Cheap to clone; a tree held by [`Tracer::freeze`] goes on when the last clone is gone.
 #[derive(Clone)]
 pub struct Tracer {
-    root: Pid,
+    target: Arc<Target>,
     options: Arc<Options>,
     /// Locked only for as long as a command is handed over or a tree is being frozen.
     held: Arc<Mutex<Option<Sender<Command>>>>,
@@ -65,13 +66,13 @@ pub struct Tracer {
 
 impl Tracer {
     /// Touches nobody yet.
-    pub fn new(root: Pid, options: Options) -> Result<Self> {
-        Ok(Self { root, options: Arc::new(options), held: Arc::new(Mutex::new(None)) })
+    pub fn new(target: Target, options: Options) -> Result<Self> {
+        Ok(Self { target: Arc::new(target), options: Arc::new(options), held: Arc::new(Mutex::new(None)) })
     }
 
-    /// The root of the tree.
-    pub fn root(&self) -> Pid {
-        self.root
+    /// Whom it stops.
+    pub fn target(&self) -> &Target {
+        &self.target
     }
 
     /// Whether the tree is held.
@@ -84,11 +85,11 @@ impl Tracer {
     pub fn freeze(&self) -> Result<()> {
         let mut held = self.held.lock();
         if held.as_ref().is_none_or(|session| session.send(Command::Look).is_err()) {
-            let (root, options) = (self.root, Arc::clone(&self.options));
+            let (target, options) = (Arc::clone(&self.target), self.options_for(None));
             let (ready, wait) = bounded(1);
             let (session, commands) = unbounded();
-            let thread = spawn(root, move || hold(root, &options, &commands, &ready))?;
-            answer(root, &wait, Some(thread))?;
+            let thread = spawn(&self.target, move || hold(&target, &options, &commands, &ready))?;
+            answer(&self.target, &wait, Some(thread))?;
             *held = Some(session);
         }
         Ok(())
@@ -103,7 +104,7 @@ impl Tracer {
         if let Some(session) = &*held {
             let (answer, wait) = bounded(1);
             if session.send(Command::Thaw(answer)).is_ok() {
-                wait.recv().map_err(|_| ended(self.root))??;
+                wait.recv().map_err(|_| ended(&self.target))??;
             }
             *held = None;
         }
@@ -116,28 +117,38 @@ impl Tracer {
     /// [`Kind::Deadlock`] if the reader belongs to the tree; [`Kind::Unsupported`] names what cannot be checkpointed;
     /// [`Kind::Busy`] if the tree does not stop. The tree then goes on as if nothing had been asked.
     pub fn snapshot(&self, reader: Option<Pid>) -> Result<Snapshot> {
-        let root = self.root;
-        dump::refuse_reader(root, &freeze::tree(root)?, reader)?;
+        let target = &self.target;
+        dump::refuse_reader(target, &target.members()?, reader)?;
         let (reply, wait) = bounded(1);
         let held = self.held.lock().clone();
         let thread = match held {
             Some(session) => {
-                session.send(Command::Snapshot(reply)).map_err(|_| ended(root))?;
+                session.send(Command::Snapshot(reply)).map_err(|_| ended(target))?;
                 None
             }
             None => {
-                let options = Arc::clone(&self.options);
-                Some(spawn(root, move || session(root, &options, &reply))?)
+                let (of, options) = (Arc::clone(target), self.options_for(reader));
+                Some(spawn(target, move || session(&of, &options, &reply))?)
             }
         };
-        answer(root, &wait, thread)
+        answer(target, &wait, thread)
+    }
+
+    /// Whoever is part of the cgroup and waits for us cannot be frozen with it: ptrace alone has to do.
+    fn options_for(&self, reader: Option<Pid>) -> Arc<Options> {
+        match &self.options.cgroup {
+            Some(freezer) if freezer.would_freeze(reader) => {
+                Arc::new(Options { cgroup: None, ..Options::clone(&self.options) })
+            }
+            _ => Arc::clone(&self.options),
+        }
     }
 }
 
 /// A session's first word. If that is a failure its thread is about to end; only then is a task that could not be stopped no longer
 /// traced, so that is waited for.
-fn answer<T>(root: Pid, wait: &Receiver<Result<T>>, thread: Option<JoinHandle<()>>) -> Result<T> {
-    let answer = wait.recv().map_err(|_| ended(root)).flatten();
+fn answer<T>(target: &Target, wait: &Receiver<Result<T>>, thread: Option<JoinHandle<()>>) -> Result<T> {
+    let answer = wait.recv().map_err(|_| ended(target)).flatten();
     if let (Err(_), Some(thread)) = (&answer, thread) {
         // A thread that has panicked has let go as well.
         let _ = thread.join();
@@ -146,20 +157,21 @@ fn answer<T>(root: Pid, wait: &Receiver<Result<T>>, thread: Option<JoinHandle<()
 }
 
 /// The thread that should have answered has ended.
-pub fn ended(root: Pid) -> Error {
-    Error::new(Kind::NoProcess, format!("pid {root}: its tracer thread has ended"))
+fn ended(target: &Target) -> Error {
+    Error::new(Kind::NoProcess, format!("{target}: its tracer thread has ended"))
 }
 
-fn spawn(root: Pid, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    let root = target.root().map_or_else(|| "all".to_owned(), |root| root.to_string());
     std::thread::Builder::new()
         .name(format!("tracer-{root}"))
         .spawn(work)
-        .map_err(|error| Error::io(format_args!("pid {root}: starting a tracer thread"), &error))
+        .map_err(|error| Error::io(format_args!("{target}: starting a tracer thread"), &error))
 }
 
 /// The life of one snapshot of a running tree.
-fn session(root: Pid, options: &Options, answer: &Sender<Result<Snapshot>>) {
-    match snapshot::take(root, options) {
+fn session(target: &Target, options: &Options, answer: &Sender<Result<Snapshot>>) {
+    match snapshot::take(target, options) {
         Err(error) => {
             let _ = answer.send(Err(error));
         }
@@ -189,9 +201,9 @@ fn session(root: Pid, options: &Options, answer: &Sender<Result<Snapshot>>) {
 const ROUNDS: Duration = Duration::from_millis(20);
 
 /// The life of a tree held by `freeze`.
-fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Sender<Result<()>>) {
-    let timers = Timers::before(&freeze::tree(root).unwrap_or_default());
-    let mut frozen = match freeze::freeze(root, options.freeze_timeout, options.cgroup.as_deref()) {
+fn hold(target: &Target, options: &Options, commands: &Receiver<Command>, ready: &Sender<Result<()>>) {
+    let timers = Timers::before(&target.members().unwrap_or_default());
+    let mut frozen = match freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref()) {
         Ok(frozen) => frozen,
         Err(error) => {
             let _ = ready.send(Err(error));
@@ -199,6 +211,7 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
         }
     };
     let timers = timers.gone();
+    frozen.turn = None;
     let _ = ready.send(Ok(()));
     let (release, released) = unbounded();
     let mut readers = 0_usize;
@@ -219,17 +232,17 @@ fn hold(root: Pid, options: &Options, commands: &Receiver<Command>, ready: &Send
                 Ok(Command::Snapshot(answer)) => {
                     let lease = || Lease(release.clone());
                     let before = frozen.threads();
-                    let made = snapshot::take_of_held(root, &mut frozen, &timers, options).map(|instant| Snapshot::new(instant, lease()));
+                    let made = snapshot::take_of_held(target, &mut frozen, &timers, options).map(|instant| Snapshot::new(instant, lease()));
                     readers += usize::from(made.is_ok());
                     let failed = made.is_err();
                     let _ = answer.send(made);
                     if failed && readers == 0 && frozen.threads() != before {
-                        log::warn!("pid {root}: a thread could not be held any longer; the tree goes on");
+                        log::warn!("{target}: a thread could not be held any longer; the tree goes on");
                         return;
                     }
                 }
                 Ok(Command::Thaw(answer)) if readers > 0 => {
-                    let busy = format!("pid {root}: an image of the stopped tree is being read");
+                    let busy = format!("{target}: an image of the stopped tree is being read");
                     let _ = answer.send(Err(Error::new(Kind::Busy, busy)));
                 }
                 Ok(Command::Thaw(answer)) => {

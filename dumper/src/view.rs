@@ -37,7 +37,7 @@ pub struct ViewedVma {
 
 /// The processes of one snapshot.
 pub struct View {
-    root: Pid,
+    of_whom: String,
     layout: Arc<Layout>,
     sources: Arc<Sources>,
     processes: BTreeMap<Pid, Vec<ViewedVma>>,
@@ -46,20 +46,20 @@ pub struct View {
 }
 
 impl View {
-    /// `processes`: the mappings of each, ascending.
+    /// `of_whom` stands in errors; `processes`: the mappings of each, ascending.
     pub fn new(
-        root: Pid,
+        of_whom: String,
         layout: Arc<Layout>,
         sources: Arc<Sources>,
         processes: BTreeMap<Pid, Vec<ViewedVma>>,
         taken: SystemTime,
         stopped: Duration,
     ) -> Self {
-        Self { root, layout, sources, processes, taken, stopped }
+        Self { of_whom, layout, sources, processes, taken, stopped }
     }
 
     fn of(&self, pid: Pid) -> Result<&[ViewedVma]> {
-        let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the snapshot of pid {}", self.root));
+        let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the snapshot of {}", self.of_whom));
         self.processes.get(&pid).map(Vec::as_slice).ok_or_else(gone)
     }
 

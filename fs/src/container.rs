@@ -111,6 +111,45 @@ impl Container {
         Ok(ids)
     }
 
+    /// The whole container as the engine is to stop it, and whose tracer does: the tree's, if it is no more than that.
+    pub fn whole(&self) -> Result<(ProcId, ckptfs_dumper::Target)> {
+        let pids = match &self.target {
+            Target::All => {
+                let sentence = format!(
+                    "the container is the whole pid namespace, to which the daemon (pid {}) and the reader belong, and would freeze them: \
+                     mount with --cgroup or --tree",
+                    self.daemon
+                );
+                return Err(Error::new(Kind::Deadlock, sentence));
+            }
+            Target::Tree(_) => HashSet::new(),
+            Target::Cgroup(dir) => cgroup_pids(dir).into_iter().collect(),
+        };
+        let everybody = Process::all()?;
+        let root = match &self.target {
+            Target::Tree(root) => Some(*root),
+            Target::All | Target::Cgroup(_) => None,
+        };
+        // Those that descend from another are among its descendants already.
+        let all = below(&everybody, self.roots(root));
+        let known: HashSet<Pid> = all.iter().map(|id| id.pid).collect();
+        let is_root = |process: &&Process| {
+            all.contains(&process.id) && !known.contains(&process.parent) && self.is_visible(process)
+        };
+        let mut roots: Vec<ProcId> = everybody.iter().filter(is_root).map(|process| process.id).collect();
+        roots.retain(|id| !pids.contains(&id.pid));
+        roots.sort_unstable();
+        let pids = |roots: &[ProcId]| roots.iter().map(|id| id.pid).collect();
+        match (&self.target, &roots[..]) {
+            (Target::Cgroup(dir), roots) => {
+                Ok((ProcId::CONTAINER, ckptfs_dumper::Target::set(pids(roots), Some(dir.clone()))))
+            }
+            (target, []) => Err(Error::new(Kind::NoProcess, format!("{target}: nobody is left of it"))),
+            (_, [root]) => Ok((*root, ckptfs_dumper::Target::tree(root.pid))),
+            (_, roots) => Ok((ProcId::CONTAINER, ckptfs_dumper::Target::set(pids(roots), None))),
+        }
+    }
+
     /// From now on these belong here too: this mount made them.
     pub fn adopt(&self, pids: &[Pid]) {
         let mut restored = self.restored.lock();

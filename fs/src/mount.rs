@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ckptfs_dumper::{Context, Doing, Error, Kind, Options, Result};
+use ckptfs_dumper::{CgroupFreezer, Context, Doing, Error, Kind, Options, Result};
 use fuser::{Config, Session, SessionACL};
 use nix::mount::{MntFlags, mount, umount2};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -88,7 +88,7 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
 
 fn tree(plan: &Plan) -> Result<Tree> {
     let cgroup = match &plan.target {
-        Target::Cgroup(dir) => Some(dir.clone()),
+        Target::Cgroup(dir) => CgroupFreezer::new(dir)?,
         Target::All | Target::Tree(_) => None,
     };
     let MountOptions { freeze_timeout, keep_external_pipes, changed_files, .. } = plan.options;

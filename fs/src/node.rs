@@ -11,6 +11,8 @@ pub enum Node {
     Root,
     /// `restore`
     Restore,
+    /// `image`: the whole container.
+    Image,
     /// `status`
     Status,
     /// `PID/`
@@ -52,7 +54,7 @@ pub enum Role {
 }
 
 /// The files of the root, in the order of listing.
-const ROOT: [(&str, Node); 2] = [("restore", Node::Restore), ("status", Node::Status)];
+const ROOT: [(&str, Node); 3] = [("image", Node::Image), ("restore", Node::Restore), ("status", Node::Status)];
 
 /// The files of a process's folder, in the order of listing; `vmas` follows them.
 const FOLDER: [(&str, File); 5] = [
@@ -87,7 +89,7 @@ impl Node {
     pub fn role(self) -> Role {
         match self {
             Node::Root | Node::Folder(_) | Node::Vmas(_) => Role::Directory,
-            Node::File(_, File::Image | File::Info | File::Maps) | Node::Vma(..) => Role::Snapshot,
+            Node::Image | Node::File(_, File::Image | File::Info | File::Maps) | Node::Vma(..) => Role::Snapshot,
             Node::Status => Role::Text,
             Node::Restore | Node::File(_, File::Freeze | File::Kill) => Role::Control,
         }
@@ -107,7 +109,7 @@ impl Node {
     /// The process that it speaks of.
     pub fn process(self) -> Option<ProcId> {
         match self {
-            Node::Root | Node::Restore | Node::Status => None,
+            Node::Root | Node::Image | Node::Restore | Node::Status => None,
             Node::Folder(id) | Node::File(id, _) | Node::Vmas(id) | Node::Vma(id, _) => Some(id),
         }
     }
@@ -133,7 +135,7 @@ mod tests {
 
     #[test]
     fn images_are_for_their_owner_and_controls_can_be_seen() {
-        assert_eq!(Node::File(ID, File::Image).mode(), 0o400);
+        assert_eq!((Node::File(ID, File::Image).mode(), Node::Image.mode()), (0o400, 0o400));
         assert_eq!(Node::Vma(ID, Range { start: 0, end: 1 }).mode(), 0o400);
         for control in [Node::Restore, Node::File(ID, File::Freeze), Node::File(ID, File::Kill)] {
             assert_eq!((control.role(), control.mode()), (Role::Control, 0o644));

@@ -27,6 +27,9 @@ pub struct ProcId {
 }
 
 impl ProcId {
+    /// The container as a whole, where something is told of a process or of that: pid 0 is nobody's.
+    pub const CONTAINER: ProcId = ProcId { pid: 0, start: 0 };
+
     /// Whether this very process lives (a zombie does not).
     pub fn is_alive(self) -> bool {
         Process::read(self.pid).is_some_and(|process| process.id == self && !process.ended)

@@ -1,4 +1,4 @@
-//! The snapshots that are open: one per live process, shared by all handles on its files.
+//! The snapshots that are open: one per live process and one of the container, shared by all handles on its files.
 
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -7,6 +7,7 @@ use ckptfs_dumper::{Context, Error, Kind, Pid, Result, Snapshot, VmaView};
 
 use serde::Serialize;
 
+use crate::container::Container;
 use crate::fuse::errno_name;
 use crate::process::{ProcId, Range, owner};
 use crate::shared::{Held, Shared};
@@ -120,6 +121,35 @@ impl Snapshots {
         let snapshot = tracer.snapshot(reader)?;
         let (info, maps, vmas) = Default::default();
         Ok(View { id, owner, info, maps, vmas, snapshot, _tracer: tracer })
+    }
+
+    /// The snapshot of all of `container` that is open, or one of now, known as [`ProcId::CONTAINER`]. `held`: who is held by `freeze`.
+    /// Every success must be followed by one [`Snapshots::close`].
+    pub fn open_whole(&self, container: &Container, held: &[Pid], reader: Option<Pid>) -> Result<Arc<View>> {
+        let id = ProcId::CONTAINER;
+        self.views.open(id, || {
+            let taken = self.take_whole(container, held, reader);
+            match &taken {
+                Ok(view) => self.status.dumped(id, &view.snapshot),
+                Err(error) => self.status.dump_failed(id, error),
+            }
+            taken
+        })
+    }
+
+    fn take_whole(&self, container: &Container, held: &[Pid], reader: Option<Pid>) -> Result<View> {
+        let (whose, target) = container.whole()?;
+        if let Some(pid) = held.iter().find(|pid| target.root() != Some(**pid)) {
+            let sentence = format!(
+                "pid {pid} is held by its file freeze, and so cannot be stopped with the rest of the container"
+            );
+            return Err(Error::new(Kind::Busy, sentence));
+        }
+        let tracer = self.tracers.lease_of(whose, || target).on(|| "the container")?;
+        let snapshot = tracer.snapshot(reader)?;
+        let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let (info, maps, vmas) = Default::default();
+        Ok(View { id: ProcId::CONTAINER, owner, info, maps, vmas, snapshot, _tracer: tracer })
     }
 
     /// As [`Snapshots::open`], but a process that cannot be dumped gives its reason as the text.

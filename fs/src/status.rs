@@ -99,7 +99,7 @@ impl Status {
     pub fn dumped(&self, id: ProcId, snapshot: &Snapshot) {
         self.dumps.fetch_add(1, Ordering::Relaxed);
         let stopped_ms = milliseconds(snapshot.stopped());
-        log::info!("pid {}: snapshot of {} bytes, stopped for {stopped_ms} ms", id.pid, snapshot.image_len());
+        log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", whom(id), snapshot.image_len());
         let freeze = Freeze { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms };
         remember(&mut self.recent.lock().freezes, freeze);
     }
@@ -181,6 +181,10 @@ impl Status {
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
         text + "\n"
     }
+}
+
+fn whom(id: ProcId) -> String {
+    if id == ProcId::CONTAINER { "the container".to_owned() } else { format!("pid {}", id.pid) }
 }
 
 /// Appends, and forgets the oldest.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ckptfs_dumper::{Options, Result, Tracer};
+use ckptfs_dumper::{Options, Result, Target, Tracer};
 use parking_lot::Mutex;
 
 use crate::process::ProcId;
@@ -27,6 +27,11 @@ impl Tracers {
 
     /// The tracer of the tree rooted at `id`, for as long as the lease lives.
     pub fn lease(self: &Arc<Self>, id: ProcId) -> Result<Lease> {
+        self.lease_of(id, || Target::tree(id.pid))
+    }
+
+    /// The tracer of what is known as `id`; `target` tells whom it stops if there is none yet.
+    pub fn lease_of(self: &Arc<Self>, id: ProcId, target: impl FnOnce() -> Target) -> Result<Lease> {
         let mut table = self.table.lock();
         let tracer = match table.get_mut(&id) {
             Some((tracer, users)) => {
@@ -34,7 +39,7 @@ impl Tracers {
                 tracer.clone()
             }
             None => {
-                let tracer = Tracer::new(id.pid, self.options.clone())?;
+                let tracer = Tracer::new(target(), self.options.clone())?;
                 table.insert(id, (tracer.clone(), 1));
                 tracer
             }

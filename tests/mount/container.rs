@@ -8,11 +8,11 @@ use ckptfs_tests::{Mounted, build, tool, wait};
 
 use crate::{ends_well, pids, worker};
 
-/// A cgroup of its own in the v2 hierarchy; removed on Drop.
-struct Cgroup(PathBuf);
+/// A cgroup of its own in the v2 hierarchy; on Drop whoever is left in it is killed, and it is removed.
+pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    fn new(name: &str) -> Cgroup {
+    pub fn new(name: &str) -> Cgroup {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let top = mounts
             .lines()
@@ -22,10 +22,47 @@ impl Cgroup {
         fs::create_dir(&dir).unwrap();
         Cgroup(dir)
     }
+
+    /// Another one below it.
+    pub fn below(&self, name: &str) -> Cgroup {
+        let dir = self.0.join(name);
+        fs::create_dir(&dir).unwrap();
+        Cgroup(dir)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.join(file), text).unwrap();
+    }
+
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.0.join(file)).unwrap().trim().to_owned()
+    }
+
+    pub fn add(&self, pid: i32) {
+        self.write("cgroup.procs", &pid.to_string());
+    }
+
+    /// Who is in it, ascending.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = self.read("cgroup.procs").lines().map(|line| line.parse().unwrap()).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    pub fn is_frozen(&self) -> bool {
+        self.read("cgroup.events").lines().any(|line| line == "frozen 1")
+    }
 }
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
+        for (file, text) in [("cgroup.kill", "1"), ("cgroup.freeze", "0")] {
+            let _gone_perhaps = fs::write(self.0.join(file), text);
+        }
         let _removed = wait::poll(wait::LONG, || fs::remove_dir(&self.0).ok());
     }
 }

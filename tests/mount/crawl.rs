@@ -41,7 +41,7 @@ fn listing_freezes_nobody() {
 fn the_promised_names() {
     let (victim, mount) = mounted_worker();
     let top = names(&mount.path());
-    for name in ["restore", "status", &victim.pid().to_string()] {
+    for name in ["image", "restore", "status", &victim.pid().to_string()] {
         assert!(top.iter().any(|here| here == name), "no {name} in {top:?}");
     }
     let own = names(&mount.path().join(victim.pid().to_string()));

@@ -4,6 +4,7 @@
 mod abuse;
 mod changed_files;
 mod container;
+mod container_image;
 mod control;
 mod crawl;
 mod harm;

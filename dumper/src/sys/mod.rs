@@ -3,6 +3,7 @@
 //! Each file wraps one interface and knows no kernel object of ours: what a call means for a checkpoint is decided above.
 
 mod batch;
+pub mod cgroup;
 pub mod clone;
 pub mod errno;
 pub mod fd;
@@ -19,3 +20,4 @@ pub mod query;
 pub mod remote;
 pub mod scm;
 pub mod stub;
+pub mod watcher;

@@ -2,6 +2,7 @@
 
 pub mod asleep;
 pub mod attribute;
+pub mod cgroup;
 mod creds;
 mod identity;
 mod limits;

@@ -135,7 +135,34 @@ impl Process {
     }
 }
 
+/// Those whose parent is not among them.
+pub fn roots(processes: &[Process]) -> impl Iterator<Item = &Process> {
+    let is_known = |pid: Pid| processes.iter().any(|process| process.pid == pid);
+    processes.iter().filter(move |process| !is_known(process.ppid))
+}
+
 impl Tree {
+    /// The session that a process is to be in. One whose leader is not in the image belongs to whoever started the roots: those that
+    /// were in it together will be so again, in a new one led by the first of them.
+    pub fn session(&self, process: &Process) -> Pid {
+        let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
+        if is_known(process.sid) {
+            return process.sid;
+        }
+        roots(&self.processes).find(|root| root.sid == process.sid).map_or(process.sid, |root| root.pid)
+    }
+
+    /// The group that a process is to be in. Of one that is not of the image the same holds; whoever is in one without a root is in that
+    /// of the session's leader.
+    pub fn group(&self, process: &Process) -> Pid {
+        let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
+        if is_known(process.pgid) {
+            return process.pgid;
+        }
+        let same = |root: &&Process| root.pgid == process.pgid && root.sid == process.sid;
+        roots(&self.processes).find(same).map_or_else(|| self.session(process), |root| root.pid)
+    }
+
     /// Reads the record and refuses what cannot be: no process, no leader, ids that are no ids or occur twice, a maker that comes later.
     pub fn parse(record: &Record) -> Result<Self> {
         let tree: Self = record.body()?;

@@ -43,6 +43,15 @@ impl Tree {
             uid: self.owner.0,
             gid: self.owner.1,
         };
+        if node == Node::Image {
+            let view = self.snapshots.peek(ProcId::CONTAINER);
+            let size = match &view {
+                Some(view) => view.snapshot().image_len(),
+                None => self.container_bound()?,
+            };
+            let time = view.map_or(self.mounted, |view| view.taken());
+            return Ok(Attr { size, blocks: size.div_ceil(512), time, ..base });
+        }
         let Some(id) = node.process() else {
             let size = if node == Node::Status { self.status_size() } else { 0 };
             return Ok(Attr { size, blocks: size.div_ceil(512), ..base });
@@ -85,6 +94,12 @@ impl Tree {
             (_, None) => process::image_bound(id.pid)?,
         };
         Some((size, size.div_ceil(512)))
+    }
+
+    /// How large the image of all members may become, which may be none.
+    fn container_bound(&self) -> Result<u64> {
+        let bounds = self.container.members()?.into_iter().filter_map(|id| process::image_bound(id.pid));
+        Ok(bounds.sum::<u64>().max(1))
     }
 
     fn status_size(&self) -> u64 {

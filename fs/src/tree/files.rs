@@ -56,6 +56,12 @@ impl Tree {
                 *open = (open.0 + 1, text.len() as u64);
                 Handle::Status(text.into())
             }
+            (Node::Image, _) => {
+                let reader = process::process_of_thread(reader);
+                let view = self.snapshots.open_whole(&self.container, &self.freezer.held(), reader)?;
+                let flushed = Flushed::default();
+                Handle::Snapshot { id: ProcId::CONTAINER, view, part: Part::Image, flushed }
+            }
             (Node::File(id, file @ (File::Freeze | File::Kill)), _) => Handle::Control(id, file),
             (Node::File(id, file), _) => {
                 let reader = process::process_of_thread(reader);

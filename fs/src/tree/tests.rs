@@ -49,7 +49,7 @@ fn errno(error: &Error) -> i32 {
 fn the_layout_is_the_documented_one() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
-    assert_eq!(names(&tree, ROOT), ["restore", "status", &victim.pid().to_string()]);
+    assert_eq!(names(&tree, ROOT), ["image", "restore", "status", &victim.pid().to_string()]);
     let folder = in_folder(&tree, &victim, &[]).unwrap();
     assert_eq!(names(&tree, folder.ino), ["image", "info.json", "maps", "freeze", "kill", "vmas"]);
     let vmas = in_folder(&tree, &victim, &["vmas"]).unwrap();
@@ -85,7 +85,7 @@ fn names_that_are_not_there_are_not_there() {
     let tree = tree(&victim);
     let padded = format!("0{}", victim.pid());
     for name in
-        [stranger.pid().to_string().as_str(), padded.as_str(), "0", "-1", "x", "image", "99999999999999999999", ""]
+        [stranger.pid().to_string().as_str(), padded.as_str(), "0", "-1", "x", "maps", "99999999999999999999", ""]
     {
         assert_eq!(errno(&walk(&tree, &[name]).unwrap_err()), libc::ENOENT, "{name}");
     }
@@ -117,7 +117,7 @@ fn the_dead_leave_no_entry() {
     let folder = in_folder(&tree, &victim, &[]).unwrap();
     let image = in_folder(&tree, &victim, &["image"]).unwrap();
     victim.kill_unreaped();
-    assert_eq!(names(&tree, ROOT), ["restore", "status"]);
+    assert_eq!(names(&tree, ROOT), ["image", "restore", "status"]);
     for ino in [folder.ino, image.ino] {
         assert_eq!(errno(&tree.attr(ino).unwrap_err()), libc::ENOENT);
     }
@@ -154,6 +154,41 @@ fn sizes_and_times_are_the_snapshots_while_it_is_open() {
     let again = tree.open(before.ino, READ, 0).unwrap();
     assert!(tree.attr(before.ino).unwrap().time > open.time, "a new instant");
     tree.release(again);
+}
+
+#[test]
+fn the_image_of_the_container_is_root_s_and_has_its_size() {
+    let victim = Sleeper::new();
+    let tree = tree(&victim);
+    let image = walk(&tree, &["image"]).unwrap();
+    assert_eq!((image.mode, image.uid, image.directory), (0o400, nix::unistd::geteuid().as_raw(), false));
+    assert!(image.size > 0 && image.blocks > 0);
+    assert_eq!(errno(&tree.open(image.ino, WRITE, 0).unwrap_err()), libc::EACCES);
+    assert_eq!(
+        errno(&tree.open(image.ino, READ, victim.pid()).unwrap_err()),
+        libc::EDEADLK,
+        "a reader that belongs to it"
+    );
+    let held = in_folder(&tree, &victim, &["freeze"]).unwrap().ino;
+    let held = tree.open(held, WRITE, 0).unwrap();
+    tree.write(held, 0, b"1").unwrap();
+    let handle = tree.open(image.ino, READ, 0).unwrap();
+    let open = tree.attr(image.ino).unwrap();
+    assert_eq!(read_all(&tree, handle).len() as u64, open.size);
+    assert!(open.time > image.time && open.ino == image.ino);
+    tree.release(handle);
+    tree.write(held, 0, b"0").unwrap();
+    assert_eq!(tree.attr(image.ino).unwrap().time, image.time);
+}
+
+#[test]
+fn the_whole_pid_namespace_cannot_be_one_image() {
+    let container = Container::new(Target::All, Box::new(|_| false));
+    let tree = Tree::new(container, options(), "/ckpt".into()).unwrap();
+    let image = walk(&tree, &["image"]).unwrap();
+    let error = tree.open(image.ino, READ, 0).unwrap_err();
+    assert_eq!(errno(&error), libc::EDEADLK);
+    assert!(error.to_string().contains("--cgroup"), "{error}");
 }
 
 #[test]
@@ -291,10 +326,10 @@ fn directories_stand_still_until_rewound() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let handle = tree.open(ROOT, READ, 0).unwrap();
-    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 3);
+    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 4);
     drop(victim);
-    assert_eq!(tree.read_directory(ROOT, handle, false).unwrap().len(), 3);
-    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 2);
+    assert_eq!(tree.read_directory(ROOT, handle, false).unwrap().len(), 4);
+    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 3);
     assert_eq!(errno(&tree.read_directory(ROOT, 4711, true).unwrap_err()), libc::EBADF);
     tree.release(handle);
 }

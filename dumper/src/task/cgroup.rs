@@ -1,0 +1,86 @@
+//! The control group that a process is in (cgroups(7), version 2), by its path as the daemon sees it.
+//!
+//! Joined as soon as the process is there, before it has memory, so that all of it counts there; children are then made in the cgroup of
+//! whoever makes them and leave it the same way. The groups themselves, and the hierarchies of version 1, are nobody's: they are not in
+//! the image.
+
+use serde::{Deserialize, Serialize};
+
+use crate::image::{Record, Tag};
+use crate::sys::{cgroup, proc};
+use crate::{Error, Pid, Result};
+
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"CGRP");
+
+/// The record. There is none where no hierarchy of version 2 is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Membership {
+    /// The process.
+    pub tid: Pid,
+    /// Its cgroup.
+    pub path: String,
+}
+
+impl Membership {
+    /// Looks.
+    ///
+    /// # Errors
+    /// Unsupported: a thread in another (threaded) cgroup than its process, and a cgroup above what the daemon's namespace shows.
+    pub fn look(pid: Pid) -> Result<Option<Self>> {
+        let Some(path) = cgroup::path_of(&pid.to_string())? else { return Ok(None) };
+        if path.starts_with("/..") {
+            return Err(Error::unsupported(format!(
+                "pid {pid}: its cgroup {path} is outside of the daemon's cgroup namespace"
+            )));
+        }
+        let tids = proc::numbers(&format!("/proc/{pid}/task"))?;
+        // In a plain domain all threads are where their process is; the top cgroup has no type and can have threaded ones below.
+        let is_domain = tids.len() == 1
+            || cgroup::directory(&path)?
+                .and_then(|dir| std::fs::read_to_string(dir.join("cgroup.type")).ok())
+                .is_some_and(|text| text.trim() == "domain");
+        for tid in tids.into_iter().filter(|_| !is_domain) {
+            let other = cgroup::path_of(&format!("{pid}/task/{tid}"))?;
+            if other.as_deref() != Some(path.as_str()) {
+                return Err(Error::unsupported(format!(
+                    "pid {pid} task {tid}: it is in cgroup {} and its process in {path}, which cannot be checkpointed",
+                    other.unwrap_or_default()
+                )));
+            }
+        }
+        Ok(Some(Self { tid: pid, path }))
+    }
+
+    /// As a record.
+    pub fn record(&self) -> Result<Record> {
+        Record::new(TAG, self)
+    }
+
+    /// Moves the process there.
+    ///
+    /// # Errors
+    /// ENOENT names a cgroup that does not exist.
+    pub fn restore(&self) -> Result<()> {
+        cgroup::join(self.tid, &self.path)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_and_back() {
+        let pid = std::process::id() as Pid;
+        let Some(here) = Membership::look(pid).unwrap() else { return };
+        let again: Membership = here.record().unwrap().body().unwrap();
+        assert_eq!(again, here);
+        // It is there already: nothing is written, and nothing can fail.
+        again.restore().unwrap();
+        let gone = Membership { path: "/ckptfs-test-no-such-group".into(), ..here };
+        let told = gone.restore().unwrap_err();
+        assert!(told.kind() == crate::Kind::NotFound && told.to_string().contains(&gone.path), "{told}");
+    }
+}

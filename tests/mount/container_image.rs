@@ -1,0 +1,294 @@
+//! `/ckpt/image`: all that a mount shows, at one instant.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool, wait};
+
+use crate::container::Cgroup;
+use crate::{count, ends_well, goes_on, mounted_worker, pids, worker};
+
+fn over(cgroup: &Cgroup) -> Mounted {
+    Mounted::with(&["--cgroup".as_ref(), cgroup.path().as_os_str()])
+}
+
+/// `cat image > snap`.
+fn dump(mount: &Mounted, snap: &Path) -> tool::Output {
+    tool::shell("cat \"$1\" > \"$2\"", &[mount.file("image"), snap.to_owned()])
+}
+
+/// Two processes that pass a token through one file, which has no name any more: its contents are in the image.
+fn token_passers(dir: &Path) -> [Victim; 2] {
+    let file = dir.join("token");
+    fs::write(&file, [0; 4096]).unwrap();
+    let victims = ["0", "1"].map(|place| Victim::ready(&Spec::c("token").arg(place).arg(&file)));
+    fs::remove_file(file).unwrap();
+    victims
+}
+
+#[test]
+fn two_unrelated_trees_of_a_cgroup() {
+    let dir = tempfile::tempdir().unwrap();
+    let cgroup = Cgroup::new("token");
+    let sub = cgroup.below("sub");
+    let mut victims = token_passers(dir.path());
+    cgroup.add(victims[0].pid());
+    sub.add(victims[1].pid());
+    let mount = over(&cgroup);
+    let snap = mount.snap("snap");
+    for turn in 0..3 {
+        let passed = count(&victims[0]);
+        wait::until("the token goes round", || count(&victims[0]) > passed + 10);
+        let _quiet = dump(&mount, &snap).success();
+        let _whole = tool::run(&[build::ckptfs().as_path(), "verify".as_ref(), &snap]).success();
+        victims.iter().for_each(goes_on);
+        victims.iter_mut().for_each(Victim::kill);
+        assert!(pids(&mount).is_empty(), "turn {turn}");
+        mount.restore(&snap);
+        victims.iter().for_each(goes_on);
+        assert_eq!(cgroup.pids(), [victims[0].pid()], "in its cgroup again");
+        assert_eq!(sub.pids(), [victims[1].pid()]);
+    }
+    victims.iter().for_each(|victim| victim.go(1));
+    for victim in victims {
+        assert_eq!(victim.event(1), Event::Ok);
+        victim.finish();
+    }
+}
+
+/// Roots that share a session with somebody outside share one again, led by the first of them.
+#[test]
+fn roots_of_one_session_outside() {
+    let cgroup = Cgroup::new("siblings");
+    let parent = Victim::ready(&Spec::c("siblings"));
+    let number = |name: &str| fs::read_to_string(parent.dir().join(name)).ok()?.trim().parse::<i32>().ok();
+    let children = [1, 2].map(|n| number(&format!("child.{n}")).unwrap());
+    children.iter().for_each(|child| cgroup.add(*child));
+    let mount = over(&cgroup);
+    let snap = mount.snap("snap");
+    let _quiet = dump(&mount, &snap).success();
+    for child in children {
+        process::kill(child, nix::sys::signal::Signal::SIGKILL);
+    }
+    wait::until("their parent has reaped them", || children.iter().all(|child| process::is_free(*child)));
+    mount.restore(&snap);
+    assert_eq!(cgroup.pids(), {
+        let mut sorted = children;
+        sorted.sort_unstable();
+        sorted
+    });
+    parent.go(1);
+    let mut sessions = Vec::new();
+    wait::until("both have looked", || {
+        sessions = (1..3).filter_map(|n| number(&format!("ok.{n}"))).collect();
+        assert!(!parent.output().contains("FAIL"), "{}", parent.output());
+        sessions.len() == 2
+    });
+    assert_eq!(sessions, [children[0]; 2]);
+    parent.go(2);
+    assert_eq!(parent.event(1), Event::Ok);
+    wait::until("they end", || !children.iter().any(|child| process::is_alive(*child)));
+    parent.finish();
+}
+
+/// A child that was moved to another cgroup is no member, and would be lost to its parent.
+#[test]
+fn a_child_in_another_cgroup() {
+    let (cgroup, elsewhere) = (Cgroup::new("inside"), Cgroup::new("outside"));
+    let parent = Victim::ready(&Spec::c("siblings"));
+    let child = fs::read_to_string(parent.dir().join("child.1")).unwrap().trim().parse().unwrap();
+    let both = fs::read_to_string(parent.dir().join("child.2")).unwrap().trim().parse().unwrap();
+    [parent.pid(), both].into_iter().for_each(|pid| cgroup.add(pid));
+    elsewhere.add(child);
+    let mount = over(&cgroup);
+    dump(&mount, &mount.snap("snap")).fails_with("not supported");
+    let told = format!("its child, pid {child}, is in cgroup /ckptfs-test-outside");
+    assert!(mount.log().contains(&told), "{}", mount.log());
+    parent.go(1);
+    parent.go(2);
+    assert_eq!(parent.event(1), Event::Ok);
+    parent.finish();
+}
+
+/// Of a tree it is the tree's image, also of one that is held.
+#[test]
+fn of_a_tree() {
+    let (mut victim, mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    let freeze = mount.of(victim.pid(), "freeze");
+    let _quiet = mount.write(&freeze, "1").success();
+    let _quiet = dump(&mount, &snap).success();
+    let _quiet = mount.write(&freeze, "0").success();
+    goes_on(&victim);
+    victim.kill();
+    mount.restore(&snap);
+    goes_on(&victim);
+    let _quiet = dump(&mount, &snap).success();
+    ends_well(victim);
+}
+
+/// Who is restored comes back to its cgroup, or is refused by the cgroup's name.
+#[test]
+fn a_cgroup_that_is_gone() {
+    let cgroup = Cgroup::new("gone");
+    let mut victim = worker();
+    cgroup.add(victim.pid());
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    mount.restore(&snap);
+    assert_eq!(cgroup.pids(), [victim.pid()]);
+    goes_on(&victim);
+    victim.kill();
+    let path = cgroup.path().to_owned();
+    drop(cgroup);
+    mount.try_restore(&snap).fails_with("No such file or directory");
+    let name = path.file_name().unwrap().to_str().unwrap();
+    assert!(mount.log().contains(&format!("its cgroup /{name} does not exist")), "{}", mount.log());
+    assert!(!process::is_alive(victim.pid()));
+}
+
+/// A user who has frozen the cgroup is told so at once, and finds it as it was.
+#[test]
+fn a_cgroup_that_is_frozen_already() {
+    let cgroup = Cgroup::new("frozen");
+    let victim = worker();
+    cgroup.add(victim.pid());
+    let (whole, tree) = (over(&cgroup), Mounted::over(victim.pid()));
+    cgroup.write("cgroup.freeze", "1");
+    wait::until("it is frozen", || cgroup.is_frozen());
+    dump(&whole, &whole.snap("snap")).fails_with("busy");
+    tool::run(&["cat".into(), whole.of(victim.pid(), "image")]).fails_with("busy");
+    tool::run(&["cat".into(), tree.of(victim.pid(), "image")]).fails_with("busy");
+    for mount in [&whole, &tree] {
+        assert!(mount.log().contains("is frozen, and a frozen process cannot be checkpointed"), "{}", mount.log());
+    }
+    assert!(cgroup.is_frozen());
+    cgroup.write("cgroup.freeze", "0");
+    let _quiet = dump(&whole, &whole.snap("snap")).success();
+    drop((whole, tree));
+    ends_well(victim);
+}
+
+/// Sessions of one mount and of two take turns: nobody thaws what another one froze, and nobody is refused.
+#[test]
+fn many_at_once() {
+    let cgroup = Cgroup::new("many");
+    let victims = [worker(), worker()];
+    victims.iter().for_each(|victim| cgroup.add(victim.pid()));
+    let mounts = [over(&cgroup), over(&cgroup)];
+    let script = r#"for n in $(seq 20); do cat "$1" > "$2" && "$3" verify "$2" > /dev/null; done"#;
+    let mut readers = Vec::new();
+    for (at, mount) in mounts.iter().enumerate() {
+        for (name, image) in [
+            ("whole", mount.file("image")),
+            ("one", mount.of(victims[0].pid(), "image")),
+            ("two", mount.of(victims[1].pid(), "image")),
+        ] {
+            let mut reader = tool::command(&["bash", "-ec", script, "test"]);
+            let snap = mount.snap(&format!("{name}-{at}"));
+            readers.push(reader.arg(image).arg(snap).arg(build::ckptfs()).spawn().unwrap());
+        }
+    }
+    for mut reader in readers {
+        assert!(reader.wait().unwrap().success());
+    }
+    assert!(!cgroup.is_frozen());
+    drop(mounts);
+    victims.into_iter().for_each(ends_well);
+}
+
+/// Killed at twenty different moments of a dump, the daemon leaves a cgroup that goes on.
+#[test]
+fn the_daemon_is_killed_meanwhile() {
+    let cgroup = Cgroup::new("killed");
+    let victim = worker();
+    cgroup.add(victim.pid());
+    for turn in 0..20 {
+        let mut mount = over(&cgroup);
+        let script = "for n in 1 2 3 4 5 6 7 8; do cat \"$1\" || exit 0; done";
+        let mut reader = tool::command(&["sh", "-c", script, "test"]);
+        let reader = reader.arg(mount.file("image")).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut reader = reader.spawn().unwrap();
+        std::thread::sleep(Duration::from_micros(1300 * turn));
+        mount.kill_daemon();
+        reader.wait().unwrap();
+        drop(mount);
+        wait::until("it is thawed", || !cgroup.is_frozen() && cgroup.read("cgroup.freeze") == "0");
+        let before = count(&victim);
+        wait::until("the worker goes on", || count(&victim) > before + 2);
+    }
+    let mount = over(&cgroup);
+    let _quiet = dump(&mount, &mount.snap("snap")).success();
+    drop(mount);
+    ends_well(victim);
+}
+
+/// A reader that belongs to the container, and a daemon that does.
+#[test]
+fn who_belongs_to_it() {
+    let cgroup = Cgroup::new("inner");
+    let victim = worker();
+    cgroup.add(victim.pid());
+    let mount = over(&cgroup);
+    let script = r#"echo $$ > "$2"/cgroup.procs; exec cat "$1""#;
+    let inside = |image| tool::shell(script, &[image, cgroup.path().to_owned()]);
+    inside(mount.file("image")).fails_with("deadlock");
+    assert!(mount.log().contains("the reader (pid "), "{}", mount.log());
+    let _one_of_them_is_no_trouble = inside(mount.of(victim.pid(), "image")).success();
+    goes_on(&victim);
+    cgroup.add(mount.daemon());
+    dump(&mount, &mount.snap("snap")).fails_with("deadlock");
+    mount.dump(victim.pid(), &mount.snap("snap"));
+    goes_on(&victim);
+    drop(mount);
+    ends_well(victim);
+}
+
+/// A tree that forks as fast as it can is stopped, and goes on.
+#[test]
+fn a_tree_that_forks_all_the_while() {
+    let victim = Victim::ready(&Spec::c("forker").arg("200"));
+    let mount = Mounted::over(victim.pid());
+    for _ in 0..5 {
+        let snap = mount.snap("snap");
+        let _quiet = dump(&mount, &snap).success();
+        let _whole = tool::run(&[build::ckptfs().as_path(), "verify".as_ref(), &snap]).success();
+        let before = count(&victim);
+        wait::until("it forks on", || count(&victim) > before + 100);
+    }
+    drop(mount);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+/// One that grows faster than it can be walked is refused in time and goes on; in a cgroup it can be stopped all the same.
+#[test]
+fn a_bounded_fork_bomb() {
+    let cgroup = Cgroup::new("bomb");
+    let victim = Victim::ready(&Spec::c("forker").arg("150").arg("bomb"));
+    cgroup.add(victim.pid());
+    let tree = victim.pid().to_string();
+    let cgroup_path = cgroup.path().to_owned();
+    let targets = [["--tree".as_ref(), Path::new(&tree).as_os_str()], ["--cgroup".as_ref(), cgroup_path.as_os_str()]];
+    for target in targets {
+        let mount = Mounted::with(&[&target[..], &["-o".as_ref(), "freeze-timeout=1".as_ref()]].concat());
+        for _ in 0..3 {
+            let snap = mount.snap("snap");
+            let output = dump(&mount, &snap);
+            assert!(output.code == 0 || output.stderr.contains("busy"), "{}{}", output.stderr, mount.log());
+            let before = count(&victim);
+            wait::until("it forks on", || count(&victim) > before + 10);
+            let stuck = |pid: &i32| matches!(process::state(*pid), Some('t' | 'T'));
+            wait::until("nobody is held", || !cgroup.pids().iter().any(stuck));
+        }
+    }
+    assert!(!cgroup.is_frozen());
+    cgroup.write("cgroup.kill", "1");
+    wait::until("it is dead", || cgroup.pids().is_empty());
+}

@@ -1,0 +1,68 @@
+/*
+ * forker MOST [bomb]: forks as fast as it can, with at most MOST alive; each child ends at once, or forks one more. With "bomb" each of them
+ * forks as fast as it can for some time, and all stay in the tree. "count" says how far the first one got; it ends when "go.1" appears.
+ */
+#include "victim.h"
+#include <sys/wait.h>
+
+static volatile long *alive;
+static long most;
+
+static pid_t try_fork(void)
+{
+    if (__sync_add_and_fetch(alive, 1) <= most) {
+        pid_t pid = fork();
+        if (pid >= 0)
+            return pid;
+    }
+    __sync_sub_and_fetch(alive, 1);
+    return -1;
+}
+
+static void end(void)
+{
+    __sync_sub_and_fetch(alive, 1);
+    _exit(0);
+}
+
+static void reap(void)
+{
+    while (waitpid(-1, NULL, WNOHANG) > 0)
+        ;
+}
+
+int main(int argc, char **argv)
+{
+    CHECK(argc >= 2);
+    int bomb = argc > 2;
+    most = atol(argv[1]);
+    alive = mmap(NULL, 4096, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(alive != MAP_FAILED && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
+    int fd = open("count", O_RDWR | O_CREAT | O_TRUNC, 0644), first = 1;
+    char text[32];
+    dprintf(1, "ready 1\n");
+    for (long count = 0; access("go.1", F_OK) != 0; count++) {
+        reap();
+        if (first) {
+            snprintf(text, sizeof text, "%15ld", count);
+            CHECK(pwrite(fd, text, 15, 0) == 15);
+        } else if (count > 50) {
+            end();
+        }
+        if (try_fork() != 0)
+            continue;
+        if (bomb) {
+            first = 0;
+            count = 0;
+        } else {
+            if (count % 2)
+                try_fork();
+            end();
+        }
+    }
+    if (!first)
+        end();
+    while (wait(NULL) > 0 || errno == EINTR)
+        ;
+    return done();
+}
