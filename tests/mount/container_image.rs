@@ -253,6 +253,7 @@ fn who_belongs_to_it() {
 #[test]
 fn a_tree_that_forks_all_the_while() {
     let victim = Victim::ready(&Spec::c("forker").arg("200"));
+    victim.go(1);
     let mount = Mounted::over(victim.pid());
     for _ in 0..5 {
         let snap = mount.snap("snap");
@@ -262,7 +263,7 @@ fn a_tree_that_forks_all_the_while() {
         wait::until("it forks on", || count(&victim) > before + 100);
     }
     drop(mount);
-    victim.go(1);
+    victim.go(2);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
 }
@@ -271,23 +272,28 @@ fn a_tree_that_forks_all_the_while() {
 #[test]
 fn a_bounded_fork_bomb() {
     let cgroup = Cgroup::new("bomb");
-    let victim = Victim::ready(&Spec::c("forker").arg("150").arg("bomb"));
+    let victim = Victim::ready(&Spec::c("forker").arg("60").arg("bomb"));
     cgroup.add(victim.pid());
+    victim.go(1);
+    let forks_on = || {
+        let before = count(&victim);
+        wait::until("it forks on", || count(&victim) > before + 10);
+        let stuck = |pid: &i32| matches!(process::state(*pid), Some('t' | 'T'));
+        wait::until("nobody is held", || !cgroup.pids().iter().any(stuck));
+    };
+    forks_on();
     let tree = victim.pid().to_string();
-    let cgroup_path = cgroup.path().to_owned();
-    let targets = [["--tree".as_ref(), Path::new(&tree).as_os_str()], ["--cgroup".as_ref(), cgroup_path.as_os_str()]];
-    for target in targets {
-        let mount = Mounted::with(&[&target[..], &["-o".as_ref(), "freeze-timeout=1".as_ref()]].concat());
-        for _ in 0..3 {
-            let snap = mount.snap("snap");
-            let output = dump(&mount, &snap);
-            assert!(output.code == 0 || output.stderr.contains("busy"), "{}{}", output.stderr, mount.log());
-            let before = count(&victim);
-            wait::until("it forks on", || count(&victim) > before + 10);
-            let stuck = |pid: &i32| matches!(process::state(*pid), Some('t' | 'T'));
-            wait::until("nobody is held", || !cgroup.pids().iter().any(stuck));
-        }
+    let mount = Mounted::with(&["--tree", &tree, "-o", "freeze-timeout=1"]);
+    for _ in 0..3 {
+        let output = dump(&mount, &mount.snap("snap"));
+        assert!(output.code == 0 || output.stderr.contains("busy"), "{}{}", output.stderr, mount.log());
+        forks_on();
     }
+    drop(mount);
+    let path = cgroup.path().to_owned();
+    let mount = Mounted::with(&["--cgroup".as_ref(), path.as_os_str(), "-o".as_ref(), "freeze-timeout=60".as_ref()]);
+    let _quiet = dump(&mount, &mount.snap("snap")).success();
+    forks_on();
     assert!(!cgroup.is_frozen());
     cgroup.write("cgroup.kill", "1");
     wait::until("it is dead", || cgroup.pids().is_empty());

@@ -1,6 +1,7 @@
 /*
  * forker MOST [bomb]: forks as fast as it can, with at most MOST alive; each child ends at once, or forks one more. With "bomb" each of them
- * forks as fast as it can for some time, and all stay in the tree. "count" says how far the first one got; it ends when "go.1" appears.
+ * forks as fast as it can for some time, and all stay in the tree. "count" says how far the first one got; it begins
+ * when "go.1" appears and ends when "go.2" does.
  */
 #include "victim.h"
 #include <sys/wait.h>
@@ -40,8 +41,8 @@ int main(int argc, char **argv)
     CHECK(alive != MAP_FAILED && prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0);
     int fd = open("count", O_RDWR | O_CREAT | O_TRUNC, 0644), first = 1;
     char text[32];
-    dprintf(1, "ready 1\n");
-    for (long count = 0; access("go.1", F_OK) != 0; count++) {
+    checkpoint_here(1);
+    for (long count = 0; access("go.2", F_OK) != 0; count++) {
         reap();
         if (first) {
             snprintf(text, sizeof text, "%15ld", count);
