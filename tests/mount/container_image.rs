@@ -108,6 +108,7 @@ fn a_child_in_another_cgroup() {
     let told = format!("its child, pid {child}, is in cgroup /ckptfs-test-outside");
     assert!(mount.log().contains(&told), "{}", mount.log());
     parent.go(1);
+    wait::until("both have looked", || [1, 2].iter().all(|n| parent.dir().join(format!("ok.{n}")).exists()));
     parent.go(2);
     assert_eq!(parent.event(1), Event::Ok);
     parent.finish();
