@@ -66,6 +66,14 @@ impl Sleeper {
         self.child.wait().unwrap().signal()
     }
 
+    /// Waits until it has ended; who asked for that need not be this thread, if another one of this process traced it.
+    pub fn wait_end(&self) {
+        let stat = format!("/proc/{}/stat", self.pid());
+        while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
+            std::thread::yield_now();
+        }
+    }
+
     /// Kills and reaps it: a pid that was and is no more.
     pub fn into_dead(self) -> Pid {
         self.pid()

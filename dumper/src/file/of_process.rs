@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::object::{Anchors, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
+use super::open_file::{NOT_KEPT, OpenFile, Seen, open_link};
 use crate::sys::fd;
 use crate::sys::proc::Stat;
 use crate::{Context, Error, Kind, Pid, Result};
@@ -67,7 +67,8 @@ impl OpenFile for OfProcess {
             return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
-        let file = OwnedFd::from(open_path(&path, body.flags)?);
+        // The kernel's own links, which lead to nothing that it is not asked for.
+        let file = OwnedFd::from(open_link(&path, body.flags)?);
         if body.position != 0 {
             fd::seek(&file, body.position).on(|| path.display())?;
         }

@@ -234,7 +234,11 @@ pub fn id_and_kind(record: &Record) -> Result<(u32, String)> {
 /// The names that /proc tells hold no symbolic link, so none is followed: whoever owns a directory on the way could have put one there since,
 /// and would be given by us, who may open anything, what it leads to.
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
-    let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // openat2(2) takes no flag that would mean nothing.
+    let flags = match flags & libc::O_PATH {
+        0 => (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC,
+        _ => (flags & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)) | libc::O_CLOEXEC,
+    };
     let how = OpenHow::new().flags(OFlag::from_bits_retain(flags)).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     openat2(AT_FDCWD, path, how).map(File::from).map_err(|errno| told(path, errno))
 }
