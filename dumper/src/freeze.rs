@@ -87,7 +87,8 @@ impl Frozen {
     }
 }
 
-/// Whether `pid` is a copy-on-write snapshot child: it has our name, and nobody is told when it ends; once the process that it is the memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
+/// Whether `pid` is a copy-on-write snapshot child: it has our name, and nobody is told when it ends; once the process that it is the
+/// memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
 pub fn is_snapshot_child(pid: Pid) -> bool {
     // Who ends while being looked at is nobody's process any more: to be passed over as well.
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };

@@ -57,26 +57,10 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
         std::mem::take(&mut frozen.processes).into_iter().map(|process| (process.pid, process)).collect();
     let mut processes = Vec::new();
     for step in &steps {
-        let Member { pid, ppid, sid: session } = step.member;
-        let mut process = Process {
-            pid,
-            ppid,
-            pgid: session,
-            sid: session,
-            threads: Vec::new(),
-            made: lineage::Made { thread: maker_thread(pid, step.made), ..step.made },
-            exit_signal: libc::SIGCHLD,
-            shares: Vec::new(),
-            own: Vec::new(),
-            leader_ended: None,
-            inherits: false,
-            ended: None,
-            stopped_by: None,
-            stop_told: true,
-            continued: false,
-            terminal: None,
-            foreground: None,
-        };
+        // Until somebody is found who has a task.
+        let pid = step.member.pid;
+        let made = lineage::Made { thread: maker_thread(pid, step.made), ..step.made };
+        let mut process = Process::ghost(step.member, step.member.sid, made);
         if let Some(found) = at.remove(&pid) {
             let stat = &stats[&pid];
             process.sid = sid(pid);
@@ -285,25 +269,8 @@ fn ghosts_of_groups(
         dead.entry(process.pgid).or_insert((process.pid, process.sid));
     }
     for (pgid, (member, sid)) in dead {
-        processes.push(Process {
-            pid: pgid,
-            ppid: member,
-            pgid,
-            sid,
-            threads: Vec::new(),
-            made: lineage::Made { by: member, how: How::Child, session: home(sid), thread: 0 },
-            exit_signal: libc::SIGCHLD,
-            shares: Vec::new(),
-            own: Vec::new(),
-            leader_ended: None,
-            inherits: false,
-            ended: None,
-            stopped_by: None,
-            stop_told: true,
-            continued: false,
-            terminal: None,
-            foreground: None,
-        });
+        let made = lineage::Made { by: member, how: How::Child, session: home(sid), thread: 0 };
+        processes.push(Process::ghost(Member { pid: pgid, ppid: member, sid }, pgid, made));
     }
     Ok(())
 }

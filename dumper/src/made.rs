@@ -110,41 +110,50 @@ impl Made {
         vdso: Option<&Vdso>,
         and: impl FnOnce(&mut Checked),
     ) -> Result<Self> {
-        let Empty { here, syscall, hole, aside } = empty;
+        let (here, aside) = (&empty.here, empty.aside);
         let mut leader = leader;
         let scratch = leader.scratch();
         let mut calls = Checked::new(scratch);
         calls.call(libc::SYS_close_range, [0, u64::from(u32::MAX), 0], format!("pid {pid}: closing descriptors"));
         and(&mut calls);
-        let vdso = vdso.unwrap_or(&here);
+        let vdso = vdso.unwrap_or(here);
         let mut from = 0;
-        for (start, end) in untouchable(&here, scratch).into_iter().chain([(TASK_SIZE, TASK_SIZE)]) {
+        for (start, end) in untouchable(here, scratch).into_iter().chain([(TASK_SIZE, TASK_SIZE)]) {
             if start > from {
                 calls.call(libc::SYS_munmap, [from, start - from], format!("pid {pid}: emptying the address space"));
             }
             from = end;
         }
-        vdso.move_from(&here, aside, &mut calls)?;
+        vdso.move_from(here, aside, &mut calls)?;
         calls.flush(&mut leader)?;
         let channel = Rc::new(Channel::open(&mut leader, pid)?);
-        Ok(Self {
+        Ok(Self::new(pid, leader, channel, calls, &empty, vdso))
+    }
+
+    fn new(pid: Pid, leader: Owned, channel: Rc<Channel>, calls: Checked, empty: &Empty, vdso: &Vdso) -> Self {
+        Self {
             pid,
-            syscall: vdso.moved(&here, syscall),
+            syscall: vdso.moved(&empty.here, empty.syscall),
             leader,
             threads: Vec::new(),
             channel,
             own_channels: BTreeMap::new(),
             calls,
             vmas: Vec::new(),
-            hole,
-            aside,
+            hole: empty.hole,
+            aside: empty.aside,
             vdso: vdso.clone(),
             copied: Vec::new(),
             cleared: 0,
             mapped: BTreeMap::new(),
             segments: BTreeMap::new(),
             borrows_memory: false,
-        })
+        }
+    }
+
+    /// What a child of it begins with.
+    fn empty(&self) -> Empty {
+        Empty { here: self.vdso.clone(), syscall: self.syscall, hole: self.hole, aside: self.aside }
     }
 
     /// Forks this process as `process`, with CLONE_PARENT if `sibling`. `copied`: the mappings that come with it.
@@ -160,11 +169,10 @@ impl Made {
         let flags =
             SHARES.iter().filter(|(share, ..)| process.shares(*share)).fold(0, |flags, (.., flag)| flags | flag);
         let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, process.made.thread, brood)?;
-        let (hole, aside, syscall) = (self.hole, self.aside, self.syscall);
-        let here = self.vdso.clone();
+        let empty = self.empty();
         let borrows_memory = process.shares(Share::Vm);
         if !borrows_memory && !process.inherits && vdso.is_some() && !process.shares(Share::Files) {
-            return Self::dress(pid, leader, Empty { here, syscall, hole, aside }, vdso, |_| {});
+            return Self::dress(pid, leader, empty, vdso, |_| {});
         }
         let mut leader = leader;
         let mut calls = Checked::new(leader.scratch());
@@ -176,31 +184,17 @@ impl Made {
             calls.flush(&mut leader)?;
             Rc::new(Channel::open(&mut leader, pid)?)
         };
-        let vdso = vdso.unwrap_or(&here);
-        let mut made = Self {
-            pid,
-            syscall: vdso.moved(&here, syscall),
-            leader,
-            threads: Vec::new(),
-            channel,
-            own_channels: BTreeMap::new(),
-            calls,
-            vmas: Vec::new(),
-            hole,
-            aside,
-            vdso: vdso.clone(),
-            copied,
-            cleared: 0,
-            mapped: BTreeMap::new(),
-            segments: BTreeMap::new(),
-            borrows_memory,
-        };
+        let here = &empty.here;
+        let vdso = vdso.unwrap_or(here);
+        let mut made = Self::new(pid, leader, channel, calls, &empty, vdso);
+        made.copied = copied;
+        made.borrows_memory = borrows_memory;
         if !borrows_memory && vdso.parts != here.parts {
             for (name, start, end) in &vdso.parts {
                 let doing = format!("pid {pid}: making room for {name}");
                 made.calls.call(libc::SYS_munmap, [*start, end.saturating_sub(*start)], doing);
             }
-            vdso.move_from(&here, aside, &mut made.calls)?;
+            vdso.move_from(here, empty.aside, &mut made.calls)?;
             made.calls.flush(&mut made.leader)?;
         }
         Ok(made)
@@ -294,24 +288,8 @@ impl Made {
     pub fn fork_helper(&mut self, brood: &mut Brood) -> Result<Self> {
         let leader = self.clone_as(None, 0, libc::SIGCHLD, false, 0, brood)?;
         let pid = leader.task()?.tid();
-        Ok(Self {
-            pid,
-            syscall: self.syscall,
-            calls: Checked::new(leader.scratch()),
-            leader,
-            threads: Vec::new(),
-            channel: Rc::clone(&self.channel),
-            own_channels: BTreeMap::new(),
-            vmas: Vec::new(),
-            hole: self.hole,
-            aside: self.aside,
-            vdso: self.vdso.clone(),
-            copied: Vec::new(),
-            cleared: 0,
-            mapped: BTreeMap::new(),
-            segments: BTreeMap::new(),
-            borrows_memory: false,
-        })
+        let calls = Checked::new(leader.scratch());
+        Ok(Self::new(pid, leader, Rc::clone(&self.channel), calls, &self.empty(), &self.vdso))
     }
 
     /// Whether its address space is another's.

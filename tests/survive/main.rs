@@ -141,6 +141,7 @@ mod files {
     survives!(fifo_open);
     survives!(eventfd);
     survives!(flock);
+    survives!(unlinked_lock);
     survives!(posix_lock);
     survives!(ofd_lock);
     survives!(lease);

@@ -153,9 +153,6 @@ impl OpenFile for End {
         if seen.flags & libc::O_PATH != 0 {
             return Err(seen.refuse(format_args!("O_PATH descriptor of FIFO {shown}")));
         }
-        if seen.info.has("lock") {
-            return Err(seen.refuse(format_args!("file lock on FIFO {shown}")));
-        }
         let held = seen.description()?;
         let mut polled = [PollFd::new(held.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, PollTimeout::ZERO).doing(|| format!("{}: poll", seen.subject))?;

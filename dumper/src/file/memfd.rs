@@ -10,8 +10,8 @@ use nix::sys::memfd::MFdFlags;
 use serde::{Deserialize, Serialize};
 
 use super::contents;
-use super::object::{Anchor, Anchors, Dumped, Object, Objects};
-use super::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, Seen};
+use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
+use super::open_file::{HUGETLBFS, OpenFile, Seen};
 use crate::{Doing, Error, Result};
 
 const PREFIX: &[u8] = b"/memfd:";
@@ -83,16 +83,8 @@ impl Object for Memfd {
 /// Table row: a description of it.
 pub struct Description;
 
-/// Its record.
-#[derive(Serialize, Deserialize)]
-pub struct DescriptionBody {
-    object: u32,
-    flags: i32,
-    position: u64,
-}
-
 impl OpenFile for Description {
-    type Body = DescriptionBody;
+    type Body = Reference;
     const KIND: &'static str = "memfd";
 
     fn takes(&self, seen: &Seen<'_>) -> bool {
@@ -104,12 +96,12 @@ impl OpenFile for Description {
         OpenFile::takes(self, seen)
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<DescriptionBody> {
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Reference> {
         let object = objects.id_of(&Memfd, seen)?;
-        Ok(DescriptionBody { object, flags: seen.flags & !NOT_KEPT, position: seen.position })
+        Ok(Reference::new(object, seen))
     }
 
-    fn restore(&self, body: DescriptionBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: Reference, anchors: &dyn Anchors) -> Result<OwnedFd> {
         anchors.anchor(body.object)?.open(body.flags, body.position)
     }
 }

@@ -80,6 +80,24 @@ impl Anchor {
     }
 }
 
+/// The record of a description that is nothing but a way to its object.
+#[derive(Serialize, Deserialize)]
+pub struct Reference {
+    /// The object's id.
+    pub object: u32,
+    /// O_* of the description.
+    pub flags: i32,
+    /// Its offset.
+    pub position: u64,
+}
+
+impl Reference {
+    /// Of the description that was `seen`.
+    pub fn new(object: u32, seen: &Seen<'_>) -> Self {
+        Self { object, flags: seen.flags & !NOT_KEPT, position: seen.position }
+    }
+}
+
 /// A kind of object.
 pub trait Object: Sync {
     /// What is stored: its field names are the format.

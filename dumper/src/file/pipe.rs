@@ -96,9 +96,6 @@ impl OpenFile for End {
         if seen.flags & libc::O_PATH != 0 {
             return Err(seen.refuse(format_args!("O_PATH descriptor of {}", seen.target.display())));
         }
-        if seen.info.has("lock") {
-            return Err(seen.refuse(format_args!("file lock on {}", seen.target.display())));
-        }
         Ok(EndBody { object: objects.id_of(&Pipe, seen)?, flags: seen.flags & !NOT_KEPT })
     }
 

@@ -13,8 +13,8 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{fchown, mkdir, mkdtemp};
 use serde::{Deserialize, Serialize};
 
-use super::object::{Anchor, Anchors, Dumped, Object, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen};
+use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
+use super::open_file::{OpenFile, Seen};
 use super::times::Times;
 use super::xattrs::{self, Xattr};
 use crate::sys::fd;
@@ -114,16 +114,8 @@ impl Drop for Made {
 /// Table row: a description of it.
 pub struct Description;
 
-/// Its record.
-#[derive(Serialize, Deserialize)]
-pub struct DescriptionBody {
-    object: u32,
-    flags: i32,
-    position: u64,
-}
-
 impl OpenFile for Description {
-    type Body = DescriptionBody;
+    type Body = Reference;
     const KIND: &'static str = "removed";
 
     fn takes(&self, seen: &Seen<'_>) -> bool {
@@ -131,15 +123,12 @@ impl OpenFile for Description {
         seen.stat.is_dir() && seen.is_unlinked() && !seen.target.starts_with("/proc")
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<DescriptionBody> {
-        if seen.info.has("lock") {
-            return Err(seen.refuse(format_args!("file lock on {}", seen.target.display())));
-        }
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Reference> {
         let object = objects.id_of(&Removed, seen)?;
-        Ok(DescriptionBody { object, flags: seen.flags & !NOT_KEPT, position: seen.position })
+        Ok(Reference::new(object, seen))
     }
 
-    fn restore(&self, body: DescriptionBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: Reference, anchors: &dyn Anchors) -> Result<OwnedFd> {
         let fd = anchors.anchor(body.object)?.open(body.flags, 0)?;
         // Nothing is read at any offset, and ext4 takes those of a directory with an index in one that has any block only.
         if body.position != 0

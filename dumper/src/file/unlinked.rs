@@ -15,7 +15,7 @@ use nix::unistd::{fchown, ftruncate, unlink};
 use serde::{Deserialize, Serialize};
 
 use super::contents;
-use super::object::{Anchor, Anchors, Dumped, Object, Objects};
+use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
 use super::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
 use super::times::Times;
 use super::xattrs::{self, Xattr};
@@ -133,31 +133,20 @@ fn without_a_name(path: &Path, flags: i32) -> Result<OwnedFd> {
 /// Table row: a description of it, or what a mapping refers to.
 pub struct Description;
 
-/// Its record.
-#[derive(Serialize, Deserialize)]
-pub struct DescriptionBody {
-    object: u32,
-    flags: i32,
-    position: u64,
-}
-
 impl OpenFile for Description {
-    type Body = DescriptionBody;
+    type Body = Reference;
     const KIND: &'static str = "unlinked";
 
     fn takes(&self, seen: &Seen<'_>) -> bool {
         seen.stat.is_file() && seen.stat.nlink() == 0 && seen.is_unlinked()
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<DescriptionBody> {
-        if seen.info.has("lock") {
-            return Err(seen.refuse(format_args!("file lock on {}", seen.target.display())));
-        }
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Reference> {
         let object = objects.id_of(&Unlinked, seen)?;
-        Ok(DescriptionBody { object, flags: seen.flags & !NOT_KEPT, position: seen.position })
+        Ok(Reference::new(object, seen))
     }
 
-    fn restore(&self, body: DescriptionBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: Reference, anchors: &dyn Anchors) -> Result<OwnedFd> {
         let anchor = anchors.anchor(body.object)?;
         if body.flags & TMPFILE == 0 {
             return anchor.open(body.flags, body.position);

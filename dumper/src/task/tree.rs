@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use serde::{Deserialize, Serialize};
 
 use super::attribute::Checked;
-use super::lineage::Made;
+use super::lineage::{Made, Member};
 use crate::image::{Record, Tag};
 use crate::sys::query::Kcmp;
 use crate::sys::remote::Owned;
@@ -113,6 +113,30 @@ pub struct Ended {
 }
 
 impl Process {
+    /// Somebody without a task: there only while others are made, leading session and group of that number if they are its own.
+    pub fn ghost(member: Member, pgid: Pid, made: Made) -> Self {
+        let Member { pid, ppid, sid } = member;
+        Self {
+            pid,
+            ppid,
+            pgid,
+            sid,
+            threads: Vec::new(),
+            made,
+            exit_signal: libc::SIGCHLD,
+            shares: Vec::new(),
+            own: Vec::new(),
+            leader_ended: None,
+            inherits: false,
+            ended: None,
+            stopped_by: None,
+            stop_told: true,
+            continued: false,
+            terminal: None,
+            foreground: None,
+        }
+    }
+
     /// Whether it shares this with its maker.
     pub fn shares(&self, what: Share) -> bool {
         self.shares.contains(&what)
