@@ -9,11 +9,13 @@ use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::image::{PageRuns, Record};
 use crate::pages::{self, Kept};
+use crate::sys::ipc;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::{Batch, Injected};
+use crate::sysv::{self, Adjustment};
 use crate::target::Target;
 use crate::task;
 use crate::task::asleep::Timers;
@@ -31,6 +33,8 @@ pub struct Looked {
     pub processes: Vec<LookedProcess>,
     /// Descriptor tables.
     pub tables: Vec<Record>,
+    /// Semaphores and message queues that it uses.
+    pub sysv: Vec<Record>,
     /// When.
     pub taken: SystemTime,
 }
@@ -54,6 +58,10 @@ pub struct LookedProcess {
     pub locked: Vec<(u64, u64)>,
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
+    /// Semaphore sets and message queues that its threads wait for.
+    pub waits: Vec<(ipc::Kind, i32)>,
+    /// Semaphore operations that its end undoes.
+    pub adjustments: Vec<Adjustment>,
 }
 
 impl LookedProcess {
@@ -117,6 +125,8 @@ pub struct Looking<'a> {
     pub files: &'a Collector,
     /// What threads were asleep.
     pub timers: &'a Timers,
+    /// Semaphore sets and message queues.
+    pub sysv: &'a sysv::There,
     /// Address space that no process of the tree uses.
     pub hole: RemotePtr,
 }
@@ -154,22 +164,25 @@ impl Looking<'_> {
             timers: self.timers,
             hole: self.hole,
             rseq: Vec::new(),
+            waits: Vec::new(),
         };
         records.extend(here.thread(injected, speaker)?);
+        let adjustments = sysv::adjustments(self.sysv, injected, pid)?;
         for at in 0..process.threads.len() {
             let next = process.threads.remove(at);
             let tid = next.tid();
             process.threads.insert(at, injected.exchange(next)?);
             records.extend(here.thread(injected, tid)?);
+            sysv::refuse_own(self.sysv, injected, pid, speaker)?;
         }
         let mut mappings = Vec::new();
         for mapping in door.maps.iter().filter(|mapping| !vma::is_special(mapping) && !shares_memory) {
             mappings.push((mapping.clone(), Vma { tid: pid, ..Vma::look(speaker, mapping, self.files)? }));
         }
-        let mut rseq = here.rseq;
+        let LookHere { mut rseq, waits, .. } = here;
         rseq.sort_unstable();
         let locked = lock::of_mappings(pid, &door.maps)?;
-        Ok(LookedProcess { pid, records, mappings, locked, rseq })
+        Ok(LookedProcess { pid, records, mappings, locked, rseq, waits, adjustments })
     }
 
     /// What a process has not asked yet about its children's stopping and going on: waitid(2) with WNOWAIT leaves it to be asked.
@@ -206,6 +219,7 @@ struct LookHere<'a> {
     timers: &'a Timers,
     hole: RemotePtr,
     rseq: Vec<u64>,
+    waits: Vec<(ipc::Kind, i32)>,
 }
 
 impl LookHere<'_> {
@@ -225,6 +239,7 @@ impl LookHere<'_> {
         // The process-wide stat: start_stack and its like are the same for all threads.
         let stat = Stat::read(&format!("{dir}/stat"))?;
         let (regs, mask): (Regs, u64) = (injected.regs()?, injected.mask()?);
+        self.waits.extend(sysv::waits_for(&regs));
         let answers = injected.run(batch)?;
         let task = injected.task()?;
         let xstate = task.xstate()?;

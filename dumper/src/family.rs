@@ -15,7 +15,8 @@ use crate::sys::ptrace::Stopped;
 use crate::sys::query;
 use crate::sys::remote::{Batch, Owned};
 use crate::sys::scm::Channel;
-use crate::task::attribute::Resume;
+use crate::sysv::Actors;
+use crate::task::attribute::{Checked, Resume};
 use crate::task::cgroup::Membership;
 use crate::task::lineage::How;
 use crate::task::tree::{self, Ended, Process, Share, Tree};
@@ -40,6 +41,16 @@ pub struct Family {
     sessions: BTreeMap<Pid, Pid>,
     hole: RemotePtr,
     next: usize,
+}
+
+impl Actors for Family {
+    fn act(&mut self, pid: Pid, calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
+        let Some(made) = self.made.get_mut(&pid) else { return Ok(false) };
+        let mut checked = Checked::new(made.leader.scratch());
+        calls(&mut checked);
+        checked.flush(&mut made.leader)?;
+        Ok(true)
+    }
 }
 
 impl Family {

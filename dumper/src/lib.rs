@@ -7,7 +7,7 @@
 //! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`view`] and `info` (it is looked at), [`stream`] |
 //! | order of looking | `dump` (one process), `kin` (who is who), `heritage` (which pages are common) |
 //! | order of putting back | `making` (records as they come), `family` (who makes whom), `made` (one process), `task::attribute::Phase`; `brood` undoes it |
-//! | objects | `task` (what a task has), `file` (what a descriptor can be), `pages` (memory in bulk) |
+//! | objects | `task` (what a task has), `file` (what a descriptor can be), `sysv` (what belongs to nobody), `pages` (memory in bulk) |
 //! | who | [`target`] (whom), [`freeze`] (they stand still; [`cgroup`]), `door` (the way into a process), `child` (its copy-on-write child) |
 //! | bytes | [`image`]: the format, knows no kernel object |
 //! | kernel | `sys`: the only room with `unsafe` |
@@ -36,6 +36,7 @@ pub mod restore;
 pub mod snapshot;
 pub mod stream;
 mod sys;
+mod sysv;
 pub mod target;
 mod task;
 pub mod tracer;

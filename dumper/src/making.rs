@@ -18,6 +18,7 @@ use crate::restore::Restored;
 use crate::sys::fd::PidFd;
 use crate::sys::ipc;
 use crate::sys::memory::RemotePtr;
+use crate::sysv;
 use crate::task::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
 use crate::task::cgroup::{self, Membership};
 use crate::task::tree::{self, Process, Share, Tree};
@@ -36,6 +37,8 @@ pub struct Making {
     attributes: BTreeMap<(Pid, Tag), Record>,
     objects: Shared,
     files: OpenFiles,
+    /// Semaphores and message queues.
+    sysv: Vec<sysv::Restored>,
     /// What descriptors have beyond their open files.
     late: Vec<Record>,
     /// Open files that only the processes can be asked for, until these are there.
@@ -110,6 +113,7 @@ impl Making {
             attributes: BTreeMap::new(),
             objects: Shared { changed_files, ..Shared::default() },
             files: OpenFiles::default(),
+            sysv: Vec::new(),
             late: Vec::new(),
             of_processes: Vec::new(),
             filling: Filling::Nothing,
@@ -194,6 +198,9 @@ impl Making {
                 }
                 self.filling = Filling::Mapping(pid);
             }
+            tag if sysv::KINDS.iter().any(|kind| kind.tag() == tag) => {
+                self.sysv.extend(sysv::Restored::make(&record).transpose()?)
+            }
             _ if record.optional => {}
             tag => return Err(Error::damaged(format!("record {tag} is not known here, or not in its place"))),
         }
@@ -240,7 +247,9 @@ impl Making {
     /// The trailer is verified: dresses the processes and lets them go. Their roots are to be reaped by this thread.
     pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
         self.begin()?;
-        let Making { begun, attributes, mut files, late, of_processes, objects, tables, vdsos, family, .. } = self;
+        let Making {
+            begun, attributes, mut files, mut sysv, late, of_processes, objects, tables, vdsos, family, ..
+        } = self;
         // Declared last, dropped first: it kills.
         let mut family = family.ok_or_else(|| Error::damaged("an image without a process"))?;
         family.make_rest(&vdsos)?;
@@ -276,6 +285,9 @@ impl Making {
             if phase == Phase::Credentials {
                 // Nobody opens or closes a file any more, which would cost a process its locks; the right to take them is still there.
                 put_back_late(&mut family, &late)?;
+                for object in std::mem::take(&mut sysv) {
+                    made.extend(object.finish(&mut family)?);
+                }
             }
             for process in alive() {
                 let made = family.of(process.pid)?;

@@ -19,10 +19,10 @@ use crate::stream::{Piece, Stream};
 use crate::sys::memory::MemFile;
 use crate::sys::ptrace::Stopped;
 use crate::sys::remote::Injected;
+use crate::sysv;
 use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
-use crate::task::undo;
 use crate::tracer::{Lease, Options};
 use crate::view::{View, ViewedVma, VmaView};
 use crate::{Context, Error, Kind, Pid, Result};
@@ -140,7 +140,7 @@ pub fn take(target: &Target, options: &Options) -> Result<(Instant, Held)> {
     let timers = timers.gone();
     let mut forks =
         Forks { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: dump::KEPT_MOST };
-    let seen = see(&mut frozen, premises, &timers, Some(&mut forks));
+    let seen = see(&mut frozen, premises, &timers, Some(&mut forks), options);
     let stopped = frozen.since.elapsed();
     let (seen, failure) = match (seen, forks.failure.take()) {
         (Ok(seen), failure) => (seen, failure),
@@ -236,6 +236,7 @@ fn see(
     mut premises: BTreeMap<Pid, Premise>,
     timers: &Timers,
     mut forks: Option<&mut Forks>,
+    options: &Options,
 ) -> Result<Seen> {
     dump::refuse_what_is_not_supported(frozen)?;
     let mut tree = kin::look(frozen)?;
@@ -251,6 +252,7 @@ fn see(
         locked.extend(dump::locked_flags(speaker)?.map(|flags| (pid, flags)));
     }
     let hole = door::share_hole(doors.values_mut())?;
+    let sysv = sysv::There::look();
     let files = Collector::of(frozen.processes.iter().map(|process| process.pid).collect());
     let (mut processes, mut tables) = (Vec::new(), Vec::new());
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
@@ -258,7 +260,7 @@ fn see(
         let door = &doors[&pid];
         let shares = |what: Share| tree.processes.iter().any(|it| it.pid == pid && it.shares(what));
         let (has_memory, has_files) = (!shares(Share::Vm), !shares(Share::Files));
-        let mut looking = dump::Looking { tree: &mut tree, files: &files, timers, hole };
+        let mut looking = dump::Looking { tree: &mut tree, files: &files, timers, sysv: &sysv, hole };
         let looked = inside(process, door, |injected, process| {
             let mut looked = looking.process(process, door, injected)?;
             if let Some(forks) = forks.as_deref_mut() {
@@ -278,7 +280,14 @@ fn see(
             tables.push(files.table(*tid, *tid)?);
         }
     }
-    Ok(Seen { looked: Looked { tree, processes, tables, taken }, files, locked })
+    let users = sysv::Users {
+        pids: tree.processes.iter().map(|process| process.pid).collect(),
+        waits: processes.iter().flat_map(|process: &LookedProcess| process.waits.iter().copied()).collect(),
+        wants_owned: options.owned_sysv_ipc,
+        adjustments: processes.iter().flat_map(|process| process.adjustments.iter().copied()).collect(),
+    };
+    let sysv = sysv.records(&users)?;
+    Ok(Seen { looked: Looked { tree, processes, tables, sysv, taken }, files, locked })
 }
 
 /// Runs `work` with the stub injected into a process; takes it out again whatever comes.
@@ -319,7 +328,6 @@ fn tell(
     let Seen { mut looked, files, locked } = seen;
     let mut memory = Vec::new();
     for process in &mut looked.processes {
-        undo::refuse(process.pid, Some(source(process.pid)).filter(|child| *child != process.pid))?;
         let kept = |start: u64| kept.get(&(process.pid, start)).map(Kept::runs);
         memory.push(dump::complete(&mut process.mappings, source(process.pid), kept, locked.get(&process.pid))?);
     }
@@ -338,6 +346,9 @@ fn tell(
     for (key, kept) in kept {
         places.insert(key, sources.len());
         sources.push(Source::Kept(kept));
+    }
+    for record in std::mem::take(&mut looked.sysv) {
+        builder.record(record)?;
     }
     let Collected { objects, files, late } = files.into_records(|who| is_known(&looked.tree, who))?;
     for (record, contents) in objects {
@@ -377,7 +388,7 @@ fn tell(
 /// A snapshot of what is stopped anyway: read from the processes themselves.
 pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Instant> {
     cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
-    let seen = see(frozen, BTreeMap::new(), timers, None)?;
+    let seen = see(frozen, BTreeMap::new(), timers, None, options)?;
     seen.files.settle(options.keep_external_pipes)?;
     let stopped = frozen.since.elapsed();
     let speakers = seen.looked.speakers();

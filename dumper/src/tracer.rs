@@ -28,6 +28,8 @@ pub struct Options {
     pub cgroup: Option<CgroupFreezer>,
     /// What to do where a process outside of the tree holds an end of its pipes: find the same pipe again at the restore, or refuse.
     pub keep_external_pipes: bool,
+    /// Whether semaphores and message queues that nobody alive has used are in the image, where they are of the tree's users and time.
+    pub owned_sysv_ipc: bool,
     /// What a restore makes of files that have changed.
     pub changed_files: ChangedFiles,
 }

@@ -44,6 +44,12 @@ const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, told in one line o
 const OPTIONS_HELP: &str = "\
 Options (-o):
   freeze-timeout=SECONDS  how long a tree may take to stop (5); after that everybody goes on and the open fails (EBUSY)
+  external-pipes=refuse|keep
+                          a pipe of which a process outside of the tree holds an end: refuse the dump, or find the same pipe again
+  changed-files=warn|refuse
+                          a file that has changed since the dump: restore and tell so, or refuse the restore
+  sysv-ipc=used|owned     semaphores and message queues in the image: those that the tree uses, or also those of its users and time that
+                          nobody alive has used
   log=FILE                where the background daemon logs (syslog, if there is one); the level is RUST_LOG's
   allow_other             let other users look in, as far as the files' modes allow (default for root)
   no_allow_other          let nobody else look in

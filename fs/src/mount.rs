@@ -91,8 +91,8 @@ fn tree(plan: &Plan) -> Result<Tree> {
         Target::Cgroup(dir) => CgroupFreezer::new(dir)?,
         Target::All | Target::Tree(_) => None,
     };
-    let MountOptions { freeze_timeout, keep_external_pipes, changed_files, .. } = plan.options;
-    let options = Options { freeze_timeout, cgroup, keep_external_pipes, changed_files };
+    let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
+    let options = Options { freeze_timeout, cgroup, keep_external_pipes, owned_sysv_ipc, changed_files };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
     Tree::new(container, options, plan.mountpoint.display().to_string())
 }

@@ -13,6 +13,8 @@ pub struct MountOptions {
     pub freeze_timeout: Duration,
     /// Whether a pipe that a process outside of the tree holds as well is to be found again, instead of refused.
     pub keep_external_pipes: bool,
+    /// Whether semaphores and message queues are in the image already because they are of the tree's users and time.
+    pub owned_sysv_ipc: bool,
     /// What a restore makes of files that have changed since the dump.
     pub changed_files: ChangedFiles,
     /// Whether other users than the daemon's may look in. The files' modes decide the rest.
@@ -26,7 +28,7 @@ pub struct MountOptions {
 }
 
 /// What the message about an unknown option lists.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
 
 impl MountOptions {
     /// Reads the lists that were given, the later ones winning. `root`: whether the daemon runs as root, which may
@@ -35,6 +37,7 @@ impl MountOptions {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),
             keep_external_pipes: false,
+            owned_sysv_ipc: false,
             changed_files: ChangedFiles::default(),
             allow_other: root,
             fsname: "ckptfs".into(),
@@ -57,6 +60,9 @@ impl MountOptions {
             ("external-pipes", Some("keep")) => self.keep_external_pipes = true,
             ("external-pipes", Some("refuse")) => self.keep_external_pipes = false,
             ("external-pipes", _) => return Err(usage(format!("-o {option}: external-pipes is refuse or keep"))),
+            ("sysv-ipc", Some("owned")) => self.owned_sysv_ipc = true,
+            ("sysv-ipc", Some("used")) => self.owned_sysv_ipc = false,
+            ("sysv-ipc", _) => return Err(usage(format!("-o {option}: sysv-ipc is used or owned"))),
             ("changed-files", Some("warn")) => self.changed_files = ChangedFiles::Warn,
             ("changed-files", Some("refuse")) => self.changed_files = ChangedFiles::Refuse,
             ("changed-files", Some(_)) => return Err(usage(format!("-o {option}: neither refuse nor warn"))),
@@ -127,6 +133,8 @@ mod tests {
         assert!(!parse("allow_other,no_allow_other").unwrap().allow_other);
         assert!(parse("external-pipes=keep").unwrap().keep_external_pipes);
         assert!(!parse("external-pipes=keep,external-pipes=refuse").unwrap().keep_external_pipes);
+        assert!(parse("sysv-ipc=owned").unwrap().owned_sysv_ipc);
+        assert!(!parse("sysv-ipc=owned,sysv-ipc=used").unwrap().owned_sysv_ipc);
         assert_eq!(parse("log=/var/log/c").unwrap().log, Some("/var/log/c".into()));
     }
 
@@ -145,6 +153,7 @@ mod tests {
             "suid",
             "dev",
             "external-pipes=no",
+            "sysv-ipc=all",
         ] {
             let text = parse(bad).unwrap_err().to_string();
             assert!(text.starts_with(&format!("-o {}", bad.trim_end_matches('='))), "{bad}: {text}");

@@ -261,7 +261,7 @@ impl Drop for Victim {
             eprintln!("--- victim {} said:\n{}", self.pid, self.output());
         }
         let killed = self.kill_all();
-        ipc::remove_of(&killed);
+        ipc::remove_of(&killed, self.dir());
         let _status = self.reap();
         let _bounded = wait::poll(LONG, || killed.iter().all(|pid| process::is_free(*pid)).then_some(()));
     }

@@ -40,6 +40,7 @@ fn victims() -> BTreeSet<String> {
         ("sparse", "mount/size.rs"),
         ("random_tree", "survive/random.rs"),
         ("sysv_shm_outside", "survive/sysv.rs"),
+        ("sysv_sem_outside", "survive/sysv.rs"),
     ] {
         assert!(read(path).contains(&format!("\"{name}\"")), "{path} does not use victim {name}");
         found.insert(name.to_owned());

@@ -105,6 +105,8 @@ mod memory {
     survives!(shared_memory);
     survives!(sysv_shm);
     survives!(sysv_shm_removed);
+    survives!(sysv_sem);
+    survives!(sysv_msg);
 }
 
 /// Open files.

@@ -36,7 +36,8 @@ refused! {
     unlinked_hidden: "hard link";
     path_gone: "gone";
     sysv_huge: "system v";
-    sem_undo: "semaphores";
+    undo_of_two: "shares with pid";
+    undo_of_thread: "of one thread alone";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";
     seccomp: "seccomp";

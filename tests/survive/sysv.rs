@@ -1,9 +1,9 @@
-//! System V segments that are not the image's alone: somebody else's contents stay, somebody else's segment is in the way, and nothing
-//! is left of a restore that fails.
+//! System V objects that are not the image's alone: somebody else's contents stay, somebody else's object is in the way, what has been
+//! removed is made again, and nothing is left of a restore that fails.
 
 use std::fs;
 
-use ckptfs_tests::{Event, Mounted, Spec, Victim, tool, wait};
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
 
 fn id_of(victim: &Victim) -> String {
     fs::read_to_string(victim.dir().join("id")).unwrap()
@@ -56,4 +56,110 @@ fn nothing_is_left_of_a_failure() {
     wait::until("the segment is gone", || !exists(&id));
     mount.restore(&snap);
     assert!(exists(&id) && victim.is_here());
+}
+
+/// The semaphores and queues of a victim, as ipcrm(1) wants them.
+fn listed(victim: &Victim) -> Vec<(String, String)> {
+    let text = fs::read_to_string(victim.dir().join("ipc")).unwrap();
+    let pair = |line: &str| line.split_once(' ').map(|(kind, id)| (format!("-{kind}"), id.to_owned()));
+    text.lines().filter_map(pair).collect()
+}
+
+/// System V objects of its own for this thread, and for everybody whom it starts.
+fn own_namespace() {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC).unwrap();
+}
+
+#[test]
+fn removed_in_between() {
+    own_namespace();
+    for name in ["sysv_sem", "sysv_msg"] {
+        let mut victim = Victim::ready(&Spec::c(name));
+        let mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", "sysv-ipc=owned"]);
+        let snap = mount.snap("snap");
+        mount.dump(victim.pid(), &snap);
+        victim.kill();
+        for (kind, id) in listed(&victim) {
+            let _gone = tool::run(&["ipcrm", &kind, &id]).success();
+        }
+        mount.restore(&snap);
+        victim.go(1);
+        assert_eq!(victim.event(1), Event::Ok);
+        victim.finish();
+    }
+}
+
+#[test]
+fn another_with_the_same_number() {
+    own_namespace();
+    let mut victim = Victim::ready(&Spec::c("sysv_sem_outside"));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let id = id_of(&victim);
+    let _gone = tool::run(&["ipcrm", "-s", &id]).success();
+    // A number that was given is not given again for long: asked for by name, as a restore does.
+    fs::write("/proc/sys/kernel/sem_next_id", &id).unwrap();
+    let _another = tool::run(&["ipcmk", "-S", "7"]).success();
+    mount.try_restore(&snap).fails_with("File exists");
+    assert!(mount.log().contains(&format!("semaphore set {id} is in the way")), "{}", mount.log());
+    let _gone = tool::run(&["ipcrm", "-s", &id]).success();
+    mount.restore(&snap);
+}
+
+#[test]
+fn a_lock_that_others_want() {
+    let mut victim = Victim::ready(&Spec::c("sysv_sem_outside"));
+    let outside = Victim::ready(&Spec::c("sysv_sem_outside").arg(id_of(&victim)));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    outside.go(1);
+    assert_eq!(outside.event(1), Event::Ready(2));
+    mount.try_restore(&snap).fails_with("Resource temporarily unavailable");
+    assert!(mount.log().contains("semaphore 0: an operation to be undone"), "{}", mount.log());
+    outside.go(2);
+    assert_eq!(outside.event(2), Event::Ready(3));
+    mount.restore(&snap);
+    outside.go(3);
+    assert_eq!(outside.event(3), Event::Ready(4));
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    wait::until("it has ended", || !process::is_alive(victim.pid()));
+    outside.go(4);
+    assert_eq!(outside.event(4), Event::Ok);
+    victim.finish();
+    outside.finish();
+}
+
+/// What others have removed since, or have made meanwhile, is none of the tree's business unless the mount says so.
+#[test]
+fn nobody_elses() {
+    own_namespace();
+    let made = |flag: &str| {
+        let told = tool::run(&["ipcmk", flag, "3"]).success().text();
+        told.trim().rsplit(' ').next().unwrap().to_owned()
+    };
+    let mut victim = Victim::ready(&Spec::c("nanosleep"));
+    let (set, queue) = (made("-S"), tool::run(&["ipcmk", "-Q"]).success().text());
+    for (option, comes) in [("sysv-ipc=used", false), ("sysv-ipc=owned", true)] {
+        let mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", option]);
+        let snap = mount.snap("snap");
+        mount.dump(victim.pid(), &snap);
+        victim.kill();
+        let _gone = tool::run(&["ipcrm", "-s", &set]).success();
+        mount.restore(&snap);
+        let table = fs::read_to_string("/proc/sysvipc/sem").unwrap();
+        let there = table.lines().any(|line| line.split_whitespace().nth(1) == Some(&set));
+        assert_eq!(there, comes, "{option}: {queue}{table}");
+        if !comes {
+            fs::write("/proc/sys/kernel/sem_next_id", &set).unwrap();
+            assert_eq!(made("-S"), set);
+        }
+    }
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }

@@ -15,7 +15,25 @@
 #include <sys/timerfd.h>
 #include <sys/wait.h>
 
-static int segment = -1, semaphores = -1;
+static int segment = -1;
+static volatile int semaphores = -1;
+
+static void owe_one(void)
+{
+    struct sembuf one = {0, 1, SEM_UNDO};
+    int set = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600);
+    CHECK(set >= 0 && semop(set, &one, 1) == 0);
+    semaphores = set;
+}
+
+static void *owes_alone(void *unused)
+{
+    CHECK(unshare(CLONE_SYSVSEM) == 0);
+    owe_one();
+    for (;;)
+        pause();
+    return unused;
+}
 
 static void hold(const char *kind)
 {
@@ -76,9 +94,16 @@ static void hold(const char *kind)
         fd = segment = shmget(IPC_PRIVATE, 2 << 20, IPC_CREAT | SHM_HUGETLB | SHM_NORESERVE | 0600);
         if (fd >= 0)
             CHECK(shmat(segment, NULL, 0) != (void *)-1 && shmctl(segment, IPC_RMID, NULL) == 0);
-    } else if (strcmp(kind, "sem_undo") == 0) {
-        struct sembuf one = {0, 1, SEM_UNDO};
-        CHECK((semaphores = semget(IPC_PRIVATE, 1, IPC_CREAT | 0600)) >= 0 && semop(semaphores, &one, 1) == 0);
+    } else if (strcmp(kind, "undo_of_two") == 0) {
+        /* One list for both: it is undone when the second has ended. */
+        owe_one();
+        if ((fd = syscall(SYS_clone, CLONE_SYSVSEM | SIGCHLD, NULL, NULL, NULL, NULL)) == 0)
+            for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)
+                pause();
+    } else if (strcmp(kind, "undo_of_thread") == 0) {
+        start(owes_alone, NULL);
+        while (semaphores < 0)
+            pause_briefly();
     } else if (strcmp(kind, "io_uring") == 0) {
         char params[120] = {0};
         fd = syscall(SYS_io_uring_setup, 4, params);

@@ -1,15 +1,9 @@
 /* What can be seen of a System V segment: shmctl(2) and the lines of maps. To be included behind victim.h or tree.h. */
-#include <sys/ipc.h>
+#include "sysv.h"
 #include <sys/shm.h>
 #include <sys/wait.h>
 
 enum { PAGE = 4096 };
-
-/* Keys of this victim, that no other one has. */
-static inline key_t key_of(int n)
-{
-    return 0x10000000 + getpid() * 16 + n;
-}
 
 static inline struct shmid_ds stat_of(int id)
 {

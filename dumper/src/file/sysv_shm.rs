@@ -17,7 +17,8 @@ use super::contents;
 use super::object::{Anchor, Anchors, Dumped, Object, Objects};
 use super::open_file::{HUGETLBFS, OpenFile, Seen};
 use crate::sys::clone::Creator;
-use crate::sys::ipc::{self, SHM_DEST, SHM_LOCKED, Segment};
+use crate::sys::ipc::shm::{self, SHM_DEST, SHM_LOCKED, Segment};
+use crate::sys::ipc::{self, Kind};
 use crate::sys::proc;
 use crate::{Doing, Error, Pid, Result};
 
@@ -51,10 +52,6 @@ pub struct Body {
     boot: String,
 }
 
-fn boot() -> Result<String> {
-    Ok(proc::read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
 impl Body {
     fn of(id: i32, name: i32, segment: &Segment, boot: String) -> Self {
         let Segment { key, mode, uid, gid, cuid, cgid, size, cpid, .. } = *segment;
@@ -74,7 +71,7 @@ impl Body {
     fn is(&self, there: &Segment) -> Result<bool> {
         let same_key = there.key == self.key || there.mode & SHM_DEST != 0;
         let same_maker = (there.cuid, there.cgid) == (self.cuid, self.cgid);
-        Ok(same_key && same_maker && there.size == self.size && boot()? == self.boot)
+        Ok(same_key && same_maker && there.size == self.size && ipc::boot()? == self.boot)
     }
 
     /// The segment that is there under this id.
@@ -82,7 +79,7 @@ impl Body {
         if !self.is(there)? {
             return Err(self.in_the_way(self.shmid, there.cpid));
         }
-        let fd = ipc::open_segment(self.shmid, self.size)?;
+        let fd = shm::open_segment(self.shmid, self.size)?;
         if there.attached > 0 {
             log::warn!("{} is attached by others: its contents stay as they are", self.shown());
             return Ok(Anchor { fd, other: None, len: 0, made: None });
@@ -115,28 +112,28 @@ impl Object for Shared {
         refuse_forced(&seen.subject)?;
         let id = seen.stat.ino() as i32;
         let gone = || Error::os(format!("{}: shared memory {id}", seen.subject), libc::EIDRM);
-        let segment = ipc::segment(id)?.ok_or_else(gone)?;
+        let segment = shm::segment(id)?.ok_or_else(gone)?;
         let name = seen.target.as_os_str().as_bytes().strip_prefix(NAME).and_then(|rest| rest.get(..8));
         let name = name.and_then(|hex| u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        let body = Body::of(id, name.unwrap_or(0).cast_signed(), &segment, boot()?);
+        let body = Body::of(id, name.unwrap_or(0).cast_signed(), &segment, ipc::boot()?);
         let contents = contents::copy(&seen.anew(libc::O_RDONLY)?, body.size, &seen.subject)?;
         Ok(Dumped { body, blob: Vec::new(), contents })
     }
 
     fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
-        if let Some(there) = ipc::segment(body.shmid)? {
+        if let Some(there) = shm::segment(body.shmid)? {
             return body.found(&there);
         }
         refuse_forced(&body.shown())?;
         // The name that mappings have is worth less than the key of somebody else.
-        let key = if body.removed && ipc::segment_of(body.name).is_some() { libc::IPC_PRIVATE } else { body.name };
-        if let Some(other) = ipc::segment_of(key) {
-            let whose = ipc::segment(other)?.map_or(0, |there| there.cpid);
+        let key = if body.removed && Kind::Shm.with_key(body.name).is_some() { libc::IPC_PRIVATE } else { body.name };
+        if let Some(other) = Kind::Shm.with_key(key) {
+            let whose = shm::segment(other)?.map_or(0, |there| there.cpid);
             return Err(body.in_the_way(other, whose));
         }
         let creator = Creator { pid: body.cpid, uid: body.cuid, gid: body.cgid };
-        let made = ipc::make_segment(body.shmid, key, body.size, creator)?;
-        let fd = ipc::open_segment(body.shmid, body.size)?;
+        let made = shm::make_segment(body.shmid, key, body.size, creator)?;
+        let fd = shm::open_segment(body.shmid, body.size)?;
         Ok(Anchor { fd, other: None, len: body.size, made: Some(made) })
     }
 
@@ -144,10 +141,10 @@ impl Object for Shared {
         if body.is_taken_over(anchor) {
             return Ok(());
         }
-        ipc::set_segment(body.shmid, body.mode, body.uid, body.gid)?;
-        ipc::lock_segment(body.shmid, body.locked)?;
+        shm::set_segment(body.shmid, body.mode, body.uid, body.gid)?;
+        shm::lock_segment(body.shmid, body.locked)?;
         // Everybody who had it attached has it again.
-        if body.removed { ipc::remove_segment(body.shmid) } else { Ok(()) }
+        if body.removed { shm::remove_segment(body.shmid) } else { Ok(()) }
     }
 }
 
@@ -169,7 +166,7 @@ impl OpenFile for Mapped {
     fn takes(&self, seen: &Seen<'_>) -> bool {
         let name = seen.target.as_os_str().as_bytes();
         let is_huge = || seen.filesystem().is_ok_and(|it| it.filesystem_type().0 == HUGETLBFS);
-        ipc::is_segment(name, seen.stat.dev()) || name.starts_with(NAME) && seen.stat.nlink() == 0 && is_huge()
+        shm::is_segment(name, seen.stat.dev()) || name.starts_with(NAME) && seen.stat.nlink() == 0 && is_huge()
     }
 
     fn is_mappable(&self, seen: &Seen<'_>) -> bool {
@@ -177,7 +174,7 @@ impl OpenFile for Mapped {
     }
 
     fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<MappedBody> {
-        if !ipc::is_segment(seen.target.as_os_str().as_bytes(), seen.stat.dev()) {
+        if !shm::is_segment(seen.target.as_os_str().as_bytes(), seen.stat.dev()) {
             return Err(seen.refuse("System V shared memory of huge pages (SHM_HUGETLB)"));
         }
         Ok(MappedBody { object: objects.id_of(&Shared, seen)?, flags: seen.flags })
@@ -207,11 +204,11 @@ mod tests {
             cpid: 4_000_000,
             attached: 0,
         };
-        let body = Body::of(id, segment.key, &segment, boot().unwrap());
+        let body = Body::of(id, segment.key, &segment, ipc::boot().unwrap());
         let anchor = Object::make(&Shared, &body, &[]).unwrap();
         anchor.fill(4096, b"contents").unwrap();
         Object::finish(&Shared, &body, &anchor).unwrap();
-        let there = ipc::segment(id).unwrap().unwrap();
+        let there = shm::segment(id).unwrap().unwrap();
         assert_eq!((there.key, there.mode, there.size), (segment.key, segment.mode, segment.size));
         assert_eq!((there.uid, there.gid, there.cuid, there.cgid), (1, 2, 3, 4));
         assert!(there.cpid == segment.cpid || there.cpid > 0 && there.attached == 0);
@@ -223,9 +220,9 @@ mod tests {
         // Another one.
         let elsewhere = Body { boot: "another".into(), ..Body::of(id, segment.key, &segment, String::new()) };
         assert_eq!(Object::make(&Shared, &elsewhere, &[]).err().unwrap().kind(), crate::Kind::System(libc::EEXIST));
-        let other_id = Body { shmid: id + 1, ..Body::of(id, segment.key, &segment, boot().unwrap()) };
+        let other_id = Body { shmid: id + 1, ..Body::of(id, segment.key, &segment, ipc::boot().unwrap()) };
         assert_eq!(Object::make(&Shared, &other_id, &[]).err().unwrap().kind(), crate::Kind::System(libc::EEXIST));
         drop(anchor);
-        assert!(ipc::segment(id).unwrap().is_none(), "what was made for a restore that failed goes");
+        assert!(shm::segment(id).unwrap().is_none(), "what was made for a restore that failed goes");
     }
 }

@@ -124,14 +124,15 @@ pub struct Creator {
     pub gid: u32,
 }
 
-/// Makes one call in a short-lived process with the number and the ids of another that is no more: the raw result.
-pub fn call_as(creator: Creator, call: &Call) -> Result<i64> {
+/// Makes calls, up to the first that fails, in a short-lived process with the number and the ids of another that is no more: the raw
+/// result of the last that was made. It is a copy of this one: what calls read and write stands in this process's memory.
+pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {
     let doing = || format!("a call in the name of pid {}", creator.pid);
     let (from, to) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
     let fork = |pid| {
         // SAFETY: the child makes nothing but raw system calls.
         match unsafe { fork_as(pid) }? {
-            0 => make_call(creator, call, to.as_raw_fd()),
+            0 => make_calls(creator, calls, to.as_raw_fd()),
             child => Ok(child),
         }
     };
@@ -147,16 +148,19 @@ pub fn call_as(creator: Creator, call: &Call) -> Result<i64> {
     Ok(i64::from_le_bytes(got))
 }
 
-fn make_call(creator: Creator, call: &Call, to: i32) -> ! {
+fn make_calls(creator: Creator, calls: &[Call], to: i32) -> ! {
     let keep = u32::MAX;
-    let [a, b, c, d, e, f] = call.args;
     // SAFETY: raw calls on integers, live locals and what the caller placed; no library state is touched in this forked child.
     unsafe {
         let mut got = libc::syscall(libc::SYS_setresgid, keep, creator.gid, keep);
         if got == 0 {
             got = libc::syscall(libc::SYS_setresuid, keep, creator.uid, keep);
         }
-        if got == 0 {
+        for call in calls {
+            if got == -1 {
+                break;
+            }
+            let [a, b, c, d, e, f] = call.args;
             got = libc::syscall(call.nr, a, b, c, d, e, f);
         }
         // The wrapper's error number is in this copy's own memory.

@@ -1,169 +1,119 @@
-//! System V shared memory, sysvipc(7), in the daemon's own ipc namespace.
+//! System V shared memory, semaphores and message queues, sysvipc(7), in the daemon's own ipc namespace: what has a number of its own and
+//! lives without anybody.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+pub mod msg;
+pub mod sem;
+pub mod shm;
 
+use std::fmt;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::batch::Call;
 use super::clone::{self, Creator};
-use super::errno;
-use super::memory::{self, PAGE};
-use super::remote::Call;
-use crate::{Error, Pid, Result};
+use super::{errno, proc};
+use crate::{Error, Result};
 
-/// Bits of a segment's mode beyond the permissions, include/linux/shm.h: removed while attached, locked.
-pub const SHM_DEST: u32 = 0o1000;
-/// See [`SHM_DEST`].
-pub const SHM_LOCKED: u32 = 0o2000;
-const NEXT_ID: &str = "/proc/sys/kernel/shm_next_id";
-
-/// What IPC_STAT tells of a segment, shmctl(2).
-#[derive(Clone, Copy, Debug)]
-pub struct Segment {
-    /// Its key; 0 (IPC_PRIVATE) also for one that is removed.
-    pub key: i32,
-    /// Permissions, [`SHM_DEST`], [`SHM_LOCKED`].
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Owner.
-    pub gid: u32,
-    /// Creator.
-    pub cuid: u32,
-    /// Creator.
-    pub cgid: u32,
-    /// Bytes.
-    pub size: u64,
-    /// Who made it.
-    pub cpid: Pid,
-    /// How many mappings of it there are.
-    pub attached: u64,
+/// What there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// A segment of shared memory.
+    Shm,
+    /// A set of semaphores.
+    Sem,
+    /// A message queue.
+    Msg,
 }
 
-/// The segment with this id; `None` if there is none.
-pub fn segment(id: i32) -> Result<Option<Segment>> {
-    let mut stat = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
-    // SAFETY: the struct is live; all zeros is a value of it.
-    let (got, stat) = unsafe { (libc::shmctl(id, libc::IPC_STAT, stat.as_mut_ptr()), stat.assume_init()) };
-    if got == -1 {
-        return match std::io::Error::last_os_error().raw_os_error() {
-            Some(libc::EINVAL | libc::EIDRM) => Ok(None),
-            _ => Err(Error::last_os(format_args!("IPC_STAT of shared memory {id}"))),
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Shm => "shared memory",
+            Kind::Sem => "semaphore set",
+            Kind::Msg => "message queue",
+        })
+    }
+}
+
+impl Kind {
+    fn next_id(self) -> &'static str {
+        match self {
+            Kind::Shm => "/proc/sys/kernel/shm_next_id",
+            Kind::Sem => "/proc/sys/kernel/sem_next_id",
+            Kind::Msg => "/proc/sys/kernel/msg_next_id",
+        }
+    }
+
+    /// IPC_RMID.
+    pub fn remove(self, id: i32) -> Result<()> {
+        // SAFETY: the command takes no memory.
+        let got = unsafe {
+            match self {
+                Kind::Shm => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+                Kind::Sem => libc::semctl(id, 0, libc::IPC_RMID),
+                Kind::Msg => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+            }
         };
+        if got == -1 { Err(Error::last_os(format_args!("IPC_RMID of {self} {id}"))) } else { Ok(()) }
     }
-    let perm = stat.shm_perm;
-    Ok(Some(Segment {
-        key: perm.__key,
-        mode: u32::from(perm.mode),
-        uid: perm.uid,
-        gid: perm.gid,
-        cuid: perm.cuid,
-        cgid: perm.cgid,
-        size: stat.shm_segsz as u64,
-        cpid: stat.shm_cpid,
-        attached: stat.shm_nattch,
-    }))
-}
 
-/// The id of the segment with this key; `None` if there is none.
-pub fn segment_of(key: i32) -> Option<i32> {
-    // SAFETY: no memory is passed.
-    let got = unsafe { libc::shmget(key, 0, 0) };
-    (key != libc::IPC_PRIVATE && got != -1).then_some(got)
-}
+    /// The id of the one with this key; `None` if there is none.
+    pub fn with_key(self, key: i32) -> Option<i32> {
+        // SAFETY: no memory is passed.
+        let got = unsafe {
+            match self {
+                Kind::Shm => libc::shmget(key, 0, 0),
+                Kind::Sem => libc::semget(key, 0, 0),
+                Kind::Msg => libc::msgget(key, 0),
+            }
+        };
+        (key != libc::IPC_PRIVATE && got != -1).then_some(got)
+    }
 
-/// Sets permissions and owner.
-pub fn set_segment(id: i32, mode: u32, uid: u32, gid: u32) -> Result<()> {
-    let mut stat = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
-    // SAFETY: all zeros is a value of the struct, which is live; the kernel reads mode and owner from it only.
-    let got = unsafe {
-        let stat = stat.assume_init_mut();
-        (stat.shm_perm.uid, stat.shm_perm.gid, stat.shm_perm.mode) = (uid, gid, (mode & 0o777) as _);
-        libc::shmctl(id, libc::IPC_SET, stat)
-    };
-    if got == -1 { Err(Error::last_os(format_args!("IPC_SET of shared memory {id}"))) } else { Ok(()) }
-}
-
-fn control(id: i32, command: i32, what: &str) -> Result<()> {
-    // SAFETY: the commands that are used take no memory.
-    let got = unsafe { libc::shmctl(id, command, std::ptr::null_mut()) };
-    if got == -1 { Err(Error::last_os(format_args!("{what} of shared memory {id}"))) } else { Ok(()) }
-}
-
-/// Removes a segment; it goes with its last user.
-pub fn remove_segment(id: i32) -> Result<()> {
-    control(id, libc::IPC_RMID, "IPC_RMID")
-}
-
-/// SHM_LOCK or SHM_UNLOCK.
-pub fn lock_segment(id: i32, lock: bool) -> Result<()> {
-    match lock {
-        true => control(id, SHM_LOCK, "SHM_LOCK"),
-        false => control(id, SHM_UNLOCK, "SHM_UNLOCK"),
+    /// What was set for the next one can only be used up.
+    fn forget_next_id(self) {
+        // SAFETY: no memory is passed.
+        let spent = unsafe {
+            match self {
+                Kind::Shm => libc::shmget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
+                Kind::Sem => libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
+                Kind::Msg => libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600),
+            }
+        };
+        let _ = self.remove(spent);
     }
 }
 
-// include/uapi/linux/shm.h.
-const SHM_LOCK: i32 = 11;
-const SHM_UNLOCK: i32 = 12;
-
-/// The pages of a segment as a file, open for reading and writing: attached here for a moment, and opened through
-/// /proc/self/map_files. Its inode number is the segment's id (newseg in ipc/shm.c).
-pub fn open_segment(id: i32, size: u64) -> Result<OwnedFd> {
-    // SAFETY: attached where the kernel likes; nobody else knows of it, and it is never accessed.
-    let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
-    if at.addr() == usize::MAX {
-        return Err(Error::last_os(format_args!("attaching shared memory {id}")));
-    }
-    let (start, end) = (at.addr() as u64, at.addr() as u64 + size.next_multiple_of(PAGE));
-    let file = std::fs::OpenOptions::new().read(true).write(true).open(memory::map_file(start, end));
-    // SAFETY: the attachment of above.
-    unsafe { libc::shmdt(at) };
-    file.map(OwnedFd::from).map_err(|error| Error::io(format_args!("opening shared memory {id}"), &error))
+/// Within one boot no id is given twice: the boot that this is.
+pub fn boot() -> Result<String> {
+    Ok(proc::read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
-/// Makes a segment with a chosen id (kernel.shm_next_id, CONFIG_CHECKPOINT_RESTORE), of this key and creator; nobody may have the id
-/// or the key. It is zeros, and removed on Drop until it is [kept](Made::keep).
-pub fn make_segment(id: i32, key: i32, size: u64, creator: Creator) -> Result<Made> {
-    // The number is of the namespace: whoever makes a segment next has it.
+/// Makes one with a chosen id (kernel.*_next_id, CONFIG_CHECKPOINT_RESTORE) by `call`, with IPC_CREAT and IPC_EXCL in it.
+fn make(kind: Kind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> String) -> Result<Made> {
+    // The number is of the namespace: whoever makes one next has it.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let doing = || format!("making shared memory {id} (key {key:#x}, {size} bytes)");
-    let mut flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
+    let next = kind.next_id();
     for _ in 0..3 {
-        std::fs::write(NEXT_ID, id.to_string())
-            .map_err(|error| Error::io(format_args!("{}: {NEXT_ID}", doing()), &error))?;
-        let call = Call::new(libc::SYS_shmget, [key as u64, size, flags as u64]);
-        let got = clone::call_as(creator, &call)?;
+        std::fs::write(next, id.to_string()).map_err(|error| Error::io(format_args!("{}: {next}", doing()), &error))?;
+        let got = clone::call_as(creator, std::slice::from_ref(call))?;
         match errno::errno(got) {
-            None if got == i64::from(id) => return Ok(Made { id, keep: false }),
-            // Somebody was quicker to take the number.
-            None => remove_segment(got as i32)?,
-            failed => {
-                forget_next_id();
-                match failed {
-                    // The sum of what is reserved is too large; one that was made with SHM_NORESERVE does not count.
-                    Some(libc::ENOMEM) if flags & libc::SHM_NORESERVE == 0 => flags |= libc::SHM_NORESERVE,
-                    failed => return Err(Error::os(doing(), failed.unwrap_or(libc::EIO))),
-                }
+            None if got == i64::from(id) => return Ok(Made { kind, id, keep: false }),
+            // The id is taken, or somebody was quicker to take the number.
+            None => kind.remove(got as i32)?,
+            Some(failed) => {
+                kind.forget_next_id();
+                return Err(Error::os(doing(), failed));
             }
-        }
-        if segment(id)?.is_some() {
-            return Err(Error::os(doing(), libc::EEXIST));
         }
     }
     Err(Error::os(doing(), libc::EBUSY))
 }
 
-/// What was set for the next segment can only be used up.
-fn forget_next_id() {
-    // SAFETY: no memory is passed.
-    let spent = unsafe { libc::shmget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600) };
-    let _ = remove_segment(spent);
-}
-
-/// A segment that was made for a restore.
+/// One that was made for a restore; removed on Drop until it is kept.
 #[derive(Debug)]
 pub struct Made {
+    kind: Kind,
     id: i32,
     keep: bool,
 }
@@ -178,21 +128,7 @@ impl Made {
 impl Drop for Made {
     fn drop(&mut self) {
         if !self.keep {
-            let _ = remove_segment(self.id);
+            let _ = self.kind.remove(self.id);
         }
     }
-}
-
-/// Whether a mapped file of this name and device is a segment.
-pub fn is_segment(name: &[u8], dev: u64) -> bool {
-    name.starts_with(b"/SYSV") && Some(dev) == device()
-}
-
-/// Where the kernel keeps shared memory of every kind.
-fn device() -> Option<u64> {
-    static DEVICE: OnceLock<Option<u64>> = OnceLock::new();
-    *DEVICE.get_or_init(|| {
-        let file = std::fs::File::from(memory::shared_anonymous(PAGE).ok()?);
-        Some(file.metadata().ok()?.dev())
-    })
 }

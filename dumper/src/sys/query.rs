@@ -105,15 +105,13 @@ pub enum Kcmp {
     SemaphoreUndo = 6,
 }
 
-/// semctl(2) GETPID: whose operation on semaphore `n` of set `id` was the last; `None` for a set that is gone or not to be read.
-pub fn last_semaphore_user(id: i32, n: i32) -> Option<Pid> {
-    // SAFETY: GETPID takes no fourth argument; no memory is passed.
-    let got = unsafe { libc::semctl(id, n, GETPID) };
-    (got > 0).then_some(got)
+/// Whether a task has a list of semaphore operations to undo, be it empty: compared with this thread, which gives up its own. (A thread
+/// that starts another one has a list again.)
+pub fn has_undo_list(tid: Pid) -> Result<bool> {
+    use nix::sched::{CloneFlags, unshare};
+    unshare(CloneFlags::CLONE_SYSVSEM).map_err(|errno| Error::os("unshare(CLONE_SYSVSEM)", errno as i32))?;
+    Ok(!kcmp(tid, nix::unistd::gettid().as_raw(), Kcmp::SemaphoreUndo, 0, 0)?)
 }
-
-/// include/uapi/linux/sem.h.
-const GETPID: i32 = 11;
 
 /// kcmp(2): whether both are the same kernel object.
 pub fn kcmp(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<bool> {

@@ -15,7 +15,6 @@ mod sched;
 mod signals;
 mod timers;
 pub mod tree;
-pub mod undo;
 pub mod vdso;
 pub mod vma;
 

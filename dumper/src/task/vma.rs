@@ -139,7 +139,7 @@ impl Vma {
             }
             let kind = match (mapping.shared, mapping.name.as_slice()) {
                 (true, b"/dev/zero (deleted)") => Type::AnonShm,
-                (true, name) if ipc::is_segment(name, mapping.dev) => Type::IpcShm,
+                (true, name) if ipc::shm::is_segment(name, mapping.dev) => Type::IpcShm,
                 (true, _) => Type::FileShm,
                 (false, _) => Type::File,
             };

@@ -1,0 +1,198 @@
+//! Message queues, msgget(2): the messages in their order, how much the queue may hold, who was the last to send and to receive.
+//!
+//! Messages are copied, not taken (MSG_COPY, CONFIG_CHECKPOINT_RESTORE). The last sender and receiver are numbers that only processes with
+//! them can leave behind; all are free when the image begins to be read. The times of the last operations are the restore's.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Actors, Entry, Row, There, Told, is_alive};
+use crate::image::{Record, Tag};
+use crate::sys::clone::{self, Creator};
+use crate::sys::errno;
+use crate::sys::ipc::msg::{self, Message};
+use crate::sys::ipc::{self, Kind};
+use crate::sys::remote::Call;
+use crate::{Error, Pid, Result};
+
+/// Table row.
+pub struct Queues;
+
+const TAG: Tag = Tag(*b"MSGQ");
+/// How often others may come in between.
+const TRIES: usize = 5;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Body {
+    #[serde(flatten)]
+    told: Told,
+    /// The most bytes that it may hold.
+    capacity: u64,
+    last_sender: Pid,
+    last_receiver: Pid,
+    /// Type and length of each message; the texts stand in the blob.
+    messages: Vec<(i64, usize)>,
+}
+
+/// The record of a queue.
+pub fn record(entry: &Entry, is_ours: bool) -> Result<Record> {
+    let (body, messages) = look(entry, is_ours)?;
+    Ok(Record::new(TAG, &body)?.with_blob(messages.into_iter().flat_map(|it| it.text).collect()))
+}
+
+/// # Errors
+/// EBUSY: others change it faster than it can be read; EIDRM: it is gone.
+fn look(entry: &Entry, is_ours: bool) -> Result<(Body, Vec<Message>)> {
+    let id = entry.name.id;
+    let here = || There::look().find(Kind::Msg, id).cloned();
+    for _ in 0..TRIES {
+        let gone = || Error::os(format!("message queue {id}"), libc::EIDRM);
+        let before = here().ok_or_else(gone)?;
+        let mut messages = Vec::new();
+        while let Some(message) = msg::peek(id, messages.len(), before.size)? {
+            messages.push(message);
+        }
+        let capacity = msg::capacity(id)?;
+        let lengths = messages.iter().map(|message| (message.kind, message.text.len())).collect();
+        if here().as_ref() == Some(&before)
+            && let [last_sender, last_receiver] = before.users[..]
+        {
+            let told = Told::of(entry, is_ours)?;
+            return Ok((Body { told, capacity, last_sender, last_receiver, messages: lengths }, messages));
+        }
+    }
+    Err(Error::os(format!("message queue {id} is changed by others too often to be read"), libc::EBUSY))
+}
+
+/// Somebody with this number.
+fn as_pid(pid: Pid) -> Creator {
+    Creator { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+}
+
+impl Body {
+    fn shown(&self) -> String {
+        format!("message queue {} (key {:#x})", self.told.name.id, self.told.name.key)
+    }
+
+    fn is_as(&self, now: &Self) -> bool {
+        let told = |it: &Self| (it.capacity, it.last_sender, it.last_receiver);
+        told(self) == told(now)
+    }
+
+    /// Empties it, leaves the number of the last receiver behind, and has everything sent again by the last sender.
+    fn fill(&self, messages: &[Message]) -> Result<()> {
+        let id = self.told.name.id;
+        while msg::take(id)? {}
+        // A message without a text counts as one byte (msg_fits_inqueue in ipc/msg.c).
+        let needed: usize = messages.iter().map(|message| message.text.len().max(1)).sum();
+        let here = as_pid(0);
+        msg::set_owner(id, 0o600, here.uid, here.gid, self.capacity.max(needed as u64).max(1))?;
+        if self.last_receiver != 0 {
+            self.send(&[Message { kind: 1, text: Vec::new() }])?;
+            let mut room = [0_u64; 1];
+            let call = msg::receive_at(id, room.as_mut_ptr() as u64, 0);
+            let got = clone::call_as(as_pid(self.last_receiver), &[call])?;
+            errno::check(got, || format!("{}: receiving by pid {}", self.shown(), self.last_receiver))?;
+        }
+        self.send(messages)
+    }
+
+    fn send(&self, messages: &[Message]) -> Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let laid: Vec<(Vec<u8>, usize)> = messages.iter().map(|it| (msg::laid_out(it), it.text.len())).collect();
+        let send = |(bytes, len): &(Vec<u8>, usize)| msg::send(self.told.name.id, bytes.as_ptr() as u64, *len);
+        let calls: Vec<Call> = laid.iter().map(send).collect();
+        let got = clone::call_as(as_pid(self.last_sender), &calls)?;
+        errno::check(got, || format!("{}: sending {} messages", self.shown(), messages.len())).map(drop)
+    }
+}
+
+impl Row for Queues {
+    fn tag(&self) -> Tag {
+        TAG
+    }
+
+    fn make(&self, record: &Record) -> Result<(Option<ipc::Made>, bool)> {
+        let body: Body = record.body()?;
+        let mut messages = Vec::new();
+        let mut rest = &record.blob[..];
+        for (kind, len) in &body.messages {
+            let damaged = || Error::damaged(format!("{}: its messages do not add up", body.shown()));
+            let (text, behind) = rest.split_at_checked(*len).ok_or_else(damaged)?;
+            messages.push(Message { kind: *kind, text: text.to_vec() });
+            rest = behind;
+        }
+        let made = match body.told.find(Kind::Msg, None)? {
+            Some(there) if !body.told.is_ours || there.users.iter().any(|pid| is_alive(*pid)) => {
+                log::warn!("{} is used by others, or by nobody who is known: it stays as it is", body.shown());
+                return Ok((None, true));
+            }
+            // Nothing has happened: to empty and fill it would leave a receiver behind.
+            Some(there) if look(&there, true).is_ok_and(|(now, texts)| body.is_as(&now) && texts == messages) => {
+                return Ok((None, false));
+            }
+            Some(_) => None,
+            None => {
+                let name = &body.told.name;
+                let creator = Creator { pid: 0, uid: name.cuid, gid: name.cgid };
+                Some(msg::make_queue(name.id, name.key, creator)?)
+            }
+        };
+        body.fill(&messages)?;
+        Ok((made, false))
+    }
+
+    fn finish(&self, record: &Record, others: bool, _actors: &mut dyn Actors) -> Result<()> {
+        let body: Body = record.body()?;
+        let name = &body.told.name;
+        if others { Ok(()) } else { msg::set_owner(name.id, name.mode, name.uid, name.gid, body.capacity) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_queue_comes_back_with_its_messages() {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC).unwrap();
+        let name = serde_json::json!({
+            "id": 0x1fff_0002, "key": 78, "mode": 0o640, "uid": 1, "gid": 2, "cuid": 3, "cgid": 4, "boot": ipc::boot().unwrap(),
+            "is_ours": true, "capacity": 20, "last_sender": 4_000_003, "last_receiver": 4_000_004,
+            "messages": [[5, 3], [i64::MAX, 0], [1, 4]],
+        });
+        let record = Record::new(TAG, &name).unwrap().with_blob(b"onefour".to_vec());
+        let check = || {
+            let (_, others) = Queues.make(&record).unwrap();
+            assert!(!others);
+            Queues.finish(&record, others, &mut Nobody).unwrap();
+            let there = There::look().find(Kind::Msg, 0x1fff_0002).unwrap().clone();
+            let again = super::record(&there, true).unwrap();
+            assert_eq!((again.json, again.blob), (record_of(&record).json, record.blob.clone()));
+        };
+        msg::make_queue(0x1fff_0002, 78, Creator { pid: 0, uid: 3, gid: 4 }).unwrap().keep();
+        check();
+        // Changed by somebody who has ended.
+        let mut room = [0_u64; 2];
+        let take = msg::receive_at(0x1fff_0002, room.as_mut_ptr() as u64, 8);
+        errno::check(clone::call_as(as_pid(0), &[take]).unwrap(), || "").unwrap();
+        check();
+        let cut = record_of(&record).with_blob(b"onefou".to_vec());
+        assert!(Queues.make(&cut).unwrap_err().to_string().contains("do not add up"));
+    }
+
+    struct Nobody;
+
+    impl Actors for Nobody {
+        fn act(&mut self, _: Pid, _: &mut dyn FnMut(&mut crate::task::attribute::Checked)) -> Result<bool> {
+            Ok(false)
+        }
+    }
+
+    /// As this module writes it.
+    fn record_of(record: &Record) -> Record {
+        Record::new(TAG, &record.body::<Body>().unwrap()).unwrap()
+    }
+}

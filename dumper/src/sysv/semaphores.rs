@@ -1,0 +1,239 @@
+//! Semaphore sets, semget(2): the values, whose operation was the last on each, and what is to be undone when a process ends.
+//!
+//! The last user is a number that only a process with it can leave behind; all are free when the image begins to be read, so a process of
+//! that number sets the value. When the time comes at which it last changed, that time is the restore's (IPC_STAT, sem_otime).
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::adjustment::{Adjustment, series};
+use super::{Actors, Entry, Row, Told, is_alive};
+use crate::image::{Record, Tag};
+use crate::sys::clone::{self, Creator};
+use crate::sys::errno;
+use crate::sys::ipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
+use crate::sys::ipc::{self, Kind};
+use crate::sys::remote::Call;
+use crate::task::attribute::Checked;
+use crate::{Error, Pid, Result};
+
+/// Table row.
+pub struct Sets;
+
+const TAG: Tag = Tag(*b"SEMS");
+/// semop(2), SEMOPM: operations of one call.
+const OPS_MOST: usize = 500;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Body {
+    #[serde(flatten)]
+    told: Told,
+    values: Vec<u16>,
+    /// Whose operation was the last on each, 0 if nobody's.
+    pids: Vec<Pid>,
+    undo: Vec<Adjustment>,
+}
+
+/// Whose operations were the last on the semaphores of a set.
+pub fn users(entry: &Entry) -> Result<Vec<Pid>> {
+    (0..entry.size).map(|n| sem::last_user(entry.name.id, n as u16)).collect()
+}
+
+/// The record of a set.
+pub fn record(entry: &Entry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record> {
+    let of_it = |it: &&Adjustment| it.set == entry.name.id;
+    let body = Body {
+        told: Told::of(entry, is_ours)?,
+        values: sem::values(entry.name.id, entry.size)?,
+        pids: users(entry)?,
+        undo: adjustments.iter().filter(of_it).copied().collect(),
+    };
+    Record::new(TAG, &body)
+}
+
+/// Somebody without rights of his own, with this number.
+fn as_pid(pid: Pid) -> Creator {
+    Creator { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+}
+
+impl Body {
+    fn shown(&self) -> String {
+        format!("semaphore set {} (key {:#x})", self.told.name.id, self.told.name.key)
+    }
+
+    fn is_others(&self, there: &Entry) -> Result<bool> {
+        if !self.told.is_ours {
+            return Ok(true);
+        }
+        let waited_for = |n: usize| sem::waiting(there.name.id, n as u16);
+        let mut waiting = 0;
+        for n in 0..there.size {
+            waiting += waited_for(n)?;
+        }
+        Ok(waiting > 0 || users(there)?.into_iter().any(is_alive))
+    }
+
+    fn put_values(&self) -> Result<()> {
+        let id = self.told.name.id;
+        let now = sem::values(id, self.values.len())?;
+        let mut by_pid: BTreeMap<Pid, Vec<Call>> = BTreeMap::new();
+        for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
+            if *pid != 0 || now[n] != *value {
+                by_pid.entry(*pid).or_default().push(sem::set_value(id, n as u16, *value));
+            }
+        }
+        for (pid, calls) in by_pid {
+            let got = clone::call_as(as_pid(pid), &calls)?;
+            errno::check(got, || format!("{}: setting values", self.shown()))?;
+        }
+        Ok(())
+    }
+
+    /// Operations that leave the value of `n` as it is and `add` to be undone.
+    fn owing(&self, it: &Adjustment, others: bool) -> Vec<Op> {
+        if others {
+            // What was done by the process is done again: its end has undone it.
+            return series(it.n, -it.add).into_iter().filter(|op| op.flags & UNDO != 0).collect();
+        }
+        let op = |add: i32| Op { n: it.n, add: add as i16, flags: NOWAIT };
+        let value = self.values.get(usize::from(it.n)).copied().map_or(0, i32::from);
+        let mut ops = vec![op(-value)];
+        ops.extend(series(it.n, -it.add));
+        ops.push(op(value));
+        ops
+    }
+
+    fn owe(&self, others: bool, actors: &mut dyn Actors) -> Result<()> {
+        for it in &self.undo {
+            let ops = self.owing(it, others);
+            let doing = format!("pid {}: {}: semaphore {}: an operation to be undone", it.pid, self.shown(), it.n);
+            if !actors.act(it.pid, &mut |calls| operate(self.told.name.id, &ops, calls, &doing))? {
+                return Err(Error::damaged(format!("{doing}: not in the tree")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Those who were the last on a semaphore are again.
+    fn touch(&self, actors: &mut dyn Actors) -> Result<()> {
+        let id = self.told.name.id;
+        for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
+            let last = self.undo.iter().rev().find(|it| usize::from(it.n) == n).map(|it| it.pid);
+            if last.is_none() || last == Some(*pid) || *pid == 0 {
+                continue;
+            }
+            let up = if i32::from(*value) < VALUE_MOST { 1 } else { -1 };
+            let ops = [up, -up].map(|add| Op { n: n as u16, add, flags: NOWAIT });
+            let doing = format!("pid {pid}: {}: semaphore {n}: the last operation", self.shown());
+            if !actors.act(*pid, &mut |calls| operate(id, &ops, calls, &doing))? {
+                let bytes = Op::bytes(&ops);
+                let got = clone::call_as(as_pid(*pid), &[sem::operate(id, bytes.as_ptr() as u64, ops.len())])?;
+                errno::check(got, || doing)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn operate(id: i32, ops: &[Op], calls: &mut Checked, doing: &str) {
+    debug_assert!(ops.len() <= OPS_MOST);
+    let at = calls.put(&Op::bytes(ops));
+    let call = sem::operate(id, at.0, ops.len());
+    calls.call(call.nr, call.args, doing);
+}
+
+impl Row for Sets {
+    fn tag(&self) -> Tag {
+        TAG
+    }
+
+    fn make(&self, record: &Record) -> Result<(Option<ipc::Made>, bool)> {
+        let body: Body = record.body()?;
+        if body.values.is_empty() || body.pids.len() != body.values.len() {
+            return Err(Error::damaged(format!("{}: it does not add up", body.shown())));
+        }
+        let name = &body.told.name;
+        let made = match body.told.find(Kind::Sem, Some(body.values.len()))? {
+            Some(there) if body.is_others(&there)? => {
+                log::warn!("{} is used by others, or by nobody who is known: it stays as it is", body.shown());
+                return Ok((None, true));
+            }
+            Some(_) => None,
+            None => {
+                let creator = Creator { pid: 0, uid: name.cuid, gid: name.cgid };
+                Some(sem::make_set(name.id, name.key, body.values.len(), creator)?)
+            }
+        };
+        body.put_values()?;
+        Ok((made, false))
+    }
+
+    fn finish(&self, record: &Record, others: bool, actors: &mut dyn Actors) -> Result<()> {
+        let body: Body = record.body()?;
+        body.owe(others, actors)?;
+        if others {
+            return Ok(());
+        }
+        body.touch(actors)?;
+        let name = &body.told.name;
+        sem::set_owner(name.id, name.mode, name.uid, name.gid)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::super::There;
+    use super::*;
+
+    /// Nobody is there, and no calls are made in anybody's name.
+    struct Nobody;
+
+    impl Actors for Nobody {
+        fn act(&mut self, _pid: Pid, _calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
+            Ok(false)
+        }
+    }
+
+    fn look(id: i32) -> String {
+        let entry = There::look().find(Kind::Sem, id).unwrap().clone();
+        format!("{:?} {:?} {:?}", entry.name, sem::values(id, entry.size).unwrap(), users(&entry).unwrap())
+    }
+
+    #[test]
+    fn a_set_comes_back_with_its_numbers() {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC).unwrap();
+        let (id, dead) = (0x1fff_0001, 4_000_001);
+        sem::make_set(id, 77, 3, Creator { pid: 0, uid: 3, gid: 4 }).unwrap().keep();
+        sem::set_owner(id, 0o640, 1, 2).unwrap();
+        errno::check(clone::call_as(as_pid(dead), &[sem::set_value(id, 1, 32767)]).unwrap(), || "").unwrap();
+        let before = look(id);
+        let entry = There::look().find(Kind::Sem, id).unwrap().clone();
+        let record = super::record(&entry, true, &[]).unwrap();
+        let again = || {
+            let (made, others) = Sets.make(&record).unwrap();
+            Sets.finish(&record, others, &mut Nobody).unwrap();
+            assert_eq!((look(id), others), (before.clone(), false));
+            made
+        };
+        // It is there still, and changed.
+        errno::check(clone::call_as(as_pid(dead + 1), &[sem::set_value(id, 1, 5)]).unwrap(), || "").unwrap();
+        assert!(again().is_none());
+        // It is gone, and one that was made for a restore that failed goes again.
+        Kind::Sem.remove(id).unwrap();
+        drop(again());
+        assert!(There::look().find(Kind::Sem, id).is_none());
+        again().unwrap().keep();
+        // Another one.
+        let other_boot = Record::new(
+            TAG,
+            &serde_json::json!({
+                "id": id, "key": 77, "mode": 0o640, "uid": 1, "gid": 2, "cuid": 3, "cgid": 4, "boot": "another",
+                "is_ours": true, "values": [0, 0, 0], "pids": [0, 0, 0], "undo": [],
+            }),
+        )
+        .unwrap();
+        assert_eq!(Sets.make(&other_boot).unwrap_err().kind(), crate::Kind::System(libc::EEXIST));
+    }
+}
