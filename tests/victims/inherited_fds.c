@@ -34,6 +34,8 @@ static void child(int place)
     }
     CHECK_EQ(compare(getpid(), board->who[3 - place].pid, SAME_FILE, MOVED + place, BOTH), 0);
     CHECK(compare(getpid(), board->root, SAME_FILE, APART, APART) > 0);
+    /* Neither ends before the other has looked. */
+    __atomic_add_fetch(&board->checked, 1, __ATOMIC_SEQ_CST);
     await_turn(2);
     _exit(place);
 }
@@ -55,6 +57,7 @@ int main(void)
         nap();
     CHECK(lseek(BOTH, 0, SEEK_CUR) == 55 && (fcntl(BOTH, F_GETFL) & O_APPEND));
     CHECK(lseek(APART, 0, SEEK_CUR) == 33 && lseek(CLOSED, 0, SEEK_CUR) == 34 && !(fcntl(APART, F_GETFL) & O_APPEND));
+    await_checks(4);
     board->turn = 2;
     reap(one, W_EXITCODE(1, 0));
     reap(two, W_EXITCODE(2, 0));

@@ -7,6 +7,7 @@ pub mod shm;
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use super::batch::Call;
 use super::clone::{self, Creator};
@@ -88,19 +89,28 @@ pub fn boot() -> Result<String> {
     Ok(proc::read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
+/// How often somebody else may take the number that was meant for us.
+const TRIES: usize = 30;
+
 /// Makes one with a chosen id (kernel.*_next_id, CONFIG_CHECKPOINT_RESTORE) by `call`, with IPC_CREAT and IPC_EXCL in it.
+///
+/// # Errors
+/// EBUSY: the id is taken, or others make so many that none of ours gets it.
 fn make(kind: Kind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> String) -> Result<Made> {
     // The number is of the namespace: whoever makes one next has it.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let next = kind.next_id();
-    for _ in 0..3 {
+    for _ in 0..TRIES {
         std::fs::write(next, id.to_string()).map_err(|error| Error::io(format_args!("{}: {next}", doing()), &error))?;
         let got = clone::call_as(creator, std::slice::from_ref(call))?;
         match errno::errno(got) {
             None if got == i64::from(id) => return Ok(Made { kind, id, keep: false }),
-            // The id is taken, or somebody was quicker to take the number.
-            None => kind.remove(got as i32)?,
+            // Somebody was quicker to take the number: perhaps another restore, by another daemon. They must get out of step.
+            None => {
+                let _ = kind.remove(got as i32);
+                std::thread::sleep(Duration::from_micros(100 + u64::from(std::process::id()) * 37 % 900));
+            }
             Some(failed) => {
                 kind.forget_next_id();
                 return Err(Error::os(doing(), failed));
