@@ -1,8 +1,11 @@
-//! `ckptfs verify` and `ckptfs inspect`: is an image whole, and what is in it. Both read a stream from front to back in
-//! constant memory and know no kind of record: what a later version stores shows up by itself.
+//! `ckptfs verify`, `ckptfs inspect` and `ckptfs diff`: is an image whole, what is in it, and in what do two differ. All read a stream from
+//! front to back. What is told record by record knows no kind of them: what a later version stores shows up by itself.
 
+mod contents;
+mod diff;
 mod json;
-mod table;
+mod records;
+mod tables;
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -17,19 +20,45 @@ pub fn verify(input: &mut dyn Read, name: &str, out: &mut dyn Write) -> Result<(
     writeln!(out, "{name}: whole: {totals}").doing(|| "writing the result")
 }
 
-/// Writes what is in `input` (called `name` in every message): tables for a person, or one JSON document. Of a damaged
-/// image what stands before the damage is written, and the error says where that is.
-pub fn inspect(input: &mut dyn Read, name: &str, json: bool, out: &mut dyn Write) -> Result<()> {
-    if json {
-        let mut document = json::Document::new(out)?;
-        let end = feed(input, name, &mut document);
-        document.close(end.as_ref().err())?;
-        return end;
+/// How `ckptfs inspect` tells what is in an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Processes, memory and descriptors, for a person.
+    Tables,
+    /// A line for every record.
+    Records,
+    /// One JSON document.
+    Json,
+}
+
+/// Writes what is in `input` (called `name` in every message). Of a damaged image what stands before the damage is written, and the
+/// error says where that is.
+pub fn inspect(input: &mut dyn Read, name: &str, form: Form, out: &mut dyn Write) -> Result<()> {
+    match form {
+        Form::Json => {
+            let mut document = json::Document::new(out)?;
+            let end = feed(input, name, &mut document);
+            document.close(end.as_ref().err())?;
+            end
+        }
+        Form::Records => {
+            let mut records = records::Records::new(out);
+            let end = feed(input, name, &mut records);
+            records.close()?;
+            end
+        }
+        Form::Tables => {
+            let mut tables = tables::Tables::new(out);
+            let end = feed(input, name, &mut tables);
+            tables.close()?;
+            end
+        }
     }
-    let mut tables = table::Tables::new(out);
-    let end = feed(input, name, &mut tables);
-    tables.close()?;
-    end
+}
+
+/// Writes in what two images differ, for a person or as JSON; whether they are the same but for their times.
+pub fn diff(a: (&mut dyn Read, &str), b: (&mut dyn Read, &str), json: bool, out: &mut dyn Write) -> Result<bool> {
+    diff::diff(a, b, json, out)
 }
 
 /// Decodes all of `input` into `sink`.

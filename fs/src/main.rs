@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cli;
 mod container;
 mod control;
 mod daemon;
@@ -15,6 +16,7 @@ mod mount;
 mod node;
 mod options;
 mod process;
+mod progress;
 mod restore;
 mod shared;
 mod snapshots;
@@ -24,91 +26,25 @@ mod testing;
 mod tracers;
 mod tree;
 
-use std::fs::File;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ckptfs_dumper::{Doing, Error, Kind, Pid, Result};
-use clap::{Args, Parser, Subcommand};
+use ckptfs_dumper::{ChangedFiles, Context, Doing, Error, Kind, Restorer, Result};
+use clap::Parser;
 
+use crate::cli::{Cli, Command, MountArgs};
 use crate::container::Target;
+use crate::inspect::Form;
 use crate::mount::Plan;
 use crate::options::MountOptions;
+use crate::progress::Input;
 
 /// Exit status for wrong usage, as clap has it.
 const USAGE: u8 = 2;
 
-const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
-
-const OPTIONS_HELP: &str = "\
-Options (-o):
-  freeze-timeout=SECONDS  how long a tree may take to stop (5); after that everybody goes on and the open fails (EBUSY)
-  external-pipes=refuse|keep
-                          a pipe of which a process outside of the tree holds an end: refuse the dump, or find the same pipe again
-  changed-files=warn|refuse
-                          a file that has changed since the dump: restore and tell so, or refuse the restore
-  sysv-ipc=used|owned     semaphores and message queues in the image: those that the tree uses, or also those of its users and time that
-                          nobody alive has used
-  log=FILE                where the background daemon logs (syslog, if there is one); the level is RUST_LOG's
-  allow_other             let other users look in, as far as the files' modes allow (default for root)
-  no_allow_other          let nobody else look in
-  fsname=NAME             the source that mount(8) shows (ckptfs)
-  ro, noexec, noatime     as for every mount; with ro nothing can be restored, frozen or killed
-
-Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, told in one line on standard error; 2 wrong usage.";
-
-/// A mount where a checkpoint of a process is a file: read it to dump, write it to restore
-#[derive(Parser)]
-#[command(name = "ckptfs", version, after_help = STATUS_HELP)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Mount; returns when the mount answers and goes on in the background until umount(8) or SIGTERM
-    #[command(after_help = OPTIONS_HELP)]
-    Mount(MountArgs),
-    /// Tell what is in an image
-    #[command(after_help = STATUS_HELP)]
-    Inspect {
-        /// Print JSON instead of tables
-        #[arg(long)]
-        json: bool,
-        /// The image; - is standard input
-        file: PathBuf,
-    },
-    /// Tell whether images are whole
-    #[command(after_help = STATUS_HELP)]
-    Verify {
-        /// The images; - is standard input
-        #[arg(required = true)]
-        files: Vec<PathBuf>,
-    },
-}
-
-#[derive(Args)]
-struct MountArgs {
-    /// Show the processes of this cgroup directory and of those below it
-    #[arg(long, value_name = "DIR", conflicts_with = "tree")]
-    cgroup: Option<PathBuf>,
-    /// Show this process and its descendants (default: every process of this pid namespace)
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(Pid).range(1..))]
-    tree: Option<Pid>,
-    /// Stay in the foreground and log to standard error
-    #[arg(short, long)]
-    foreground: bool,
-    /// Mount options, see below
-    #[arg(short = 'o', value_name = "OPT[,OPT]")]
-    options: Vec<String>,
-    /// Where
-    mountpoint: PathBuf,
-    /// This is the daemon that a mount without -f has started
-    #[arg(long, hide = true)]
-    daemon_stage: bool,
-}
+/// Exit status of `diff` where it cannot tell, as diff(1) has it.
+const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
     match run(Cli::parse()) {
@@ -125,21 +61,82 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<ExitCode> {
     match cli.command {
         Command::Mount(args) => mount(args),
-        Command::Inspect { json, file } => {
-            with_input(&file, |input, name, out| inspect::inspect(input, name, json, out))?;
+        Command::Restore { changed_files, files } => {
+            let policy = if changed_files == "refuse" { ChangedFiles::Refuse } else { ChangedFiles::Warn };
+            each(&files, |input, out| restore_input(input, policy, out))
+        }
+        Command::Inspect { json, records, file } => {
+            let form = match (json, records) {
+                (true, _) => Form::Json,
+                (false, true) => Form::Records,
+                (false, false) => Form::Tables,
+            };
+            with_output(|out| {
+                let mut input = Input::open(&file)?;
+                let name = input.name.clone();
+                inspect::inspect(&mut input.bytes, &name, form, out)
+            })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Verify { files } => {
-            let mut code = ExitCode::SUCCESS;
-            for file in files {
-                if let Err(error) = with_input(&file, inspect::verify) {
-                    complain(&error);
-                    code = ExitCode::FAILURE;
-                }
+        Command::Diff { json, a, b } => match with_output(|out| diff(&a, &b, json, out)) {
+            Ok(true) => Ok(ExitCode::SUCCESS),
+            Ok(false) => Ok(ExitCode::FAILURE),
+            Err(error) => {
+                complain(&error);
+                Ok(ExitCode::from(TROUBLE))
             }
-            Ok(code)
+        },
+        Command::Verify { files } => each(&files, |input, out| {
+            let name = input.name.clone();
+            inspect::verify(&mut input.bytes, &name, out)
+        }),
+    }
+}
+
+/// Does the same with each input; the failure of one does not keep the others from being tried.
+fn each(files: &[PathBuf], mut act: impl FnMut(&mut Input, &mut dyn Write) -> Result<()>) -> Result<ExitCode> {
+    let mut code = ExitCode::SUCCESS;
+    for file in files {
+        if let Err(error) = with_output(|out| act(&mut Input::open(file)?, out)) {
+            complain(&error);
+            code = ExitCode::FAILURE;
         }
     }
+    Ok(code)
+}
+
+fn diff(a: &Path, b: &Path, json: bool, out: &mut dyn Write) -> Result<bool> {
+    let (mut a, mut b) = (Input::open(a)?, Input::open(b)?);
+    let (name_a, name_b) = (a.name.clone(), b.name.clone());
+    inspect::diff((&mut a.bytes, &name_a), (&mut b.bytes, &name_b), json, out)
+}
+
+/// Feeds all of an input to a restorer; what it makes lives on when this process has ended.
+fn restore_input(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write) -> Result<()> {
+    let name = input.name.clone();
+    let mut restorer = Restorer::new(policy)?;
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        let len = match input.bytes.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(len) => len,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(Error::io(format_args!("reading {name}"), &error)),
+        };
+        restorer.write(&buffer[..len]).on(|| &name)?;
+    }
+    restorer.finish().on(|| &name)?;
+    if restorer.restored().is_empty() {
+        return Err(Error::damaged(format!("{name}: offset 0: empty: there is no image")));
+    }
+    for restored in restorer.restored() {
+        let (root, count) = (restored.root, restored.pids.len());
+        writeln!(out, "{name}: pid {root} lives again ({count} processes)").doing(|| "writing the result")?;
+        for warning in &restored.warnings {
+            complain(warning);
+        }
+    }
+    Ok(())
 }
 
 fn mount(args: MountArgs) -> Result<ExitCode> {
@@ -176,18 +173,16 @@ fn mount(args: MountArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn with_input(file: &Path, act: impl FnOnce(&mut dyn Read, &str, &mut dyn Write) -> Result<()>) -> Result<()> {
+fn with_output<T>(act: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let mut out = BufWriter::new(std::io::stdout().lock());
-    if file == Path::new("-") {
-        act(&mut std::io::stdin().lock(), "standard input", &mut out)?;
-    } else {
-        let name = file.display().to_string();
-        act(&mut File::open(file).doing(|| &name)?, &name, &mut out)?;
-    }
-    out.flush().doing(|| "writing standard output")
+    let done = act(&mut out);
+    // What was found before a failure is told.
+    let flushed = out.flush().doing(|| "writing standard output");
+    let done = done?;
+    flushed.map(|()| done)
 }
 
-fn complain(error: &Error) {
+fn complain(what: &dyn std::fmt::Display) {
     // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "ckptfs: {error}");
+    let _ = writeln!(std::io::stderr(), "ckptfs: {what}");
 }

@@ -16,7 +16,7 @@ fn verified(bytes: &[u8]) -> (String, Option<String>) {
 }
 
 fn document(bytes: &[u8]) -> (Value, Option<String>) {
-    let (out, error) = text(|out| inspect(&mut &bytes[..], "snap", true, out));
+    let (out, error) = text(|out| inspect(&mut &bytes[..], "snap", Form::Json, out));
     (serde_json::from_str(&out).unwrap(), error)
 }
 
@@ -40,7 +40,7 @@ fn what_is_not_whole_is_told_with_its_offset() {
 
 #[test]
 fn the_tables_tell_what_is_there() {
-    let (out, error) = text(|out| inspect(&mut &GOLDEN[..], "snap", false, out));
+    let (out, error) = text(|out| inspect(&mut &GOLDEN[..], "snap", Form::Records, out));
     assert_eq!(error, None);
     for line in [
         "image 1: 24856 bytes, taken 2023-11-14T22:13:20.123456789Z",
@@ -101,9 +101,9 @@ fn an_output_that_fails_is_an_error_of_its_own() {
     }
     let error = verify(&mut &GOLDEN[..], "snap", &mut Full).unwrap_err();
     assert_eq!(error.to_string(), "writing the result: no space left on device");
-    for json in [false, true] {
+    for form in [Form::Tables, Form::Records, Form::Json] {
         assert!(matches!(
-            inspect(&mut &GOLDEN[..], "snap", json, &mut Full).unwrap_err().kind(),
+            inspect(&mut &GOLDEN[..], "snap", form, &mut Full).unwrap_err().kind(),
             ckptfs_dumper::Kind::System(28)
         ));
     }

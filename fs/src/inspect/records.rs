@@ -1,4 +1,4 @@
-//! An image as tables for a person: its header, its records, its memory, the sums.
+//! An image record by record: its header, a line for each record, its memory, the sums.
 
 use std::io::Write;
 
@@ -18,8 +18,8 @@ const ADDRESSES: [&str; 3] = ["start", "end", "address"];
 /// Characters of a record's fields that are shown.
 const WIDTH: usize = 100;
 
-/// The tables of the images of one input. Records are written as they come, memory when its image ends.
-pub(super) struct Tables<'a> {
+/// The records of the images of one input. Records are written as they come, memory when its image ends.
+pub(super) struct Records<'a> {
     out: &'a mut dyn Write,
     /// All images.
     totals: Totals,
@@ -42,9 +42,9 @@ struct Memory {
     next: Option<u64>,
 }
 
-impl<'a> Tables<'a> {
-    pub(super) fn new(out: &'a mut dyn Write) -> Tables<'a> {
-        Tables { out, totals: Totals::default(), records: 0, memory: Vec::new(), open: false }
+impl<'a> Records<'a> {
+    pub(super) fn new(out: &'a mut dyn Write) -> Records<'a> {
+        Records { out, totals: Totals::default(), records: 0, memory: Vec::new(), open: false }
     }
 
     /// Writes what an image without an end left, and the sums.
@@ -71,7 +71,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-impl Sink for Tables<'_> {
+impl Sink for Records<'_> {
     fn header(&mut self, header: &Header) -> Result<()> {
         let Header { version, arch, page_size, total, time_ns } = header;
         let taken =
@@ -144,7 +144,7 @@ fn shown(name: &str, value: &Value) -> String {
 }
 
 /// A text of the image for a terminal: no control character passes, quoted where it would be misread.
-fn printable(text: &str) -> String {
+pub(super) fn printable(text: &str) -> String {
     let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"\"\\=".contains(c));
     if plain { text.to_string() } else { format!("{text:?}") }
 }

@@ -1,0 +1,114 @@
+//! The command line. The build makes the man page and the completions of shells from it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
+
+const DIFF_HELP: &str = "\
+Pages are told by mapping, descriptors by what they lead to, everything else by record and field. The times of the two images do not count.
+
+Exit status: 0 they are the same; 1 they differ; 2 failure, told in one line on standard error, or wrong usage.";
+
+const RESTORE_HELP: &str = "\
+Without a mount: what is restored belongs to nobody but init (or the nearest subreaper) once this command ends. One line for each image
+tells who lives again. A root with a parent-death signal (PR_SET_PDEATHSIG) gets it at that end: restore it through a mount. Bytes, rate and time left are shown on a terminal.
+
+Exit status: 0 everything lives; 1 failure, told in one line on standard error, and of that image nothing lives; 2 wrong usage.";
+
+const OPTIONS_HELP: &str = "\
+Options (-o):
+  freeze-timeout=SECONDS  how long a tree may take to stop (5); after that everybody goes on and the open fails (EBUSY)
+  external-pipes=refuse|keep
+                          a pipe of which a process outside of the tree holds an end: refuse the dump, or find the same pipe again
+  changed-files=warn|refuse
+                          a file that has changed since the dump: restore and tell so, or refuse the restore
+  sysv-ipc=used|owned     semaphores and message queues in the image: those that the tree uses, or also those of its users and time that
+                          nobody alive has used
+  log=FILE                where the background daemon logs (syslog, if there is one); the level is RUST_LOG's
+  allow_other             let other users look in, as far as the files' modes allow (default for root)
+  no_allow_other          let nobody else look in
+  fsname=NAME             the source that mount(8) shows (ckptfs)
+  ro, noexec, noatime     as for every mount; with ro nothing can be restored, frozen or killed
+
+Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, told in one line on standard error; 2 wrong usage.";
+
+/// A mount where a checkpoint of a process is a file: read it to dump, write it to restore
+#[derive(Parser)]
+#[command(name = "ckptfs", version, after_help = STATUS_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What can be done.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Mount; returns when the mount answers and goes on in the background until umount(8) or SIGTERM
+    #[command(after_help = OPTIONS_HELP)]
+    Mount(MountArgs),
+    /// Make the processes of images live again, without a mount
+    #[command(after_help = RESTORE_HELP)]
+    Restore {
+        /// A file that has changed since the dump: restore and tell so, or refuse the restore
+        #[arg(long, value_name = "POLICY", value_parser = ["warn", "refuse"], default_value = "warn")]
+        changed_files: String,
+        /// The images, restored in this order; - is standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Tell what is in an image: processes, memory, descriptors
+    #[command(after_help = STATUS_HELP)]
+    Inspect {
+        /// Print JSON instead of tables
+        #[arg(long, conflicts_with = "records")]
+        json: bool,
+        /// Print a line for every record
+        #[arg(long)]
+        records: bool,
+        /// The image; - is standard input
+        file: PathBuf,
+    },
+    /// Tell in what two images differ
+    #[command(after_help = DIFF_HELP)]
+    Diff {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+        /// The first image; - is standard input
+        a: PathBuf,
+        /// The second image
+        b: PathBuf,
+    },
+    /// Tell whether images are whole
+    #[command(after_help = STATUS_HELP)]
+    Verify {
+        /// The images; - is standard input
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+/// Arguments of `ckptfs mount`.
+#[derive(Args)]
+pub struct MountArgs {
+    /// Show the processes of this cgroup directory and of those below it
+    #[arg(long, value_name = "DIR", conflicts_with = "tree")]
+    pub cgroup: Option<PathBuf>,
+    /// Show this process and its descendants (default: every process of this pid namespace)
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    pub tree: Option<i32>,
+    /// Stay in the foreground and log to standard error
+    #[arg(short, long)]
+    pub foreground: bool,
+    /// Mount options, see below
+    #[arg(short = 'o', value_name = "OPT[,OPT]")]
+    pub options: Vec<String>,
+    /// Where
+    pub mountpoint: PathBuf,
+    /// This is the daemon that a mount without -f has started
+    #[arg(long, hide = true)]
+    pub daemon_stage: bool,
+}
