@@ -20,6 +20,9 @@ rsync=rsync
 jq=jq
 strace=strace
 setpriv=util-linux
+script=bsdutils
+findmnt=util-linux
+man=man-db
 timeout=coreutils
 "
 missing=()

@@ -13,6 +13,7 @@ mod inspect;
 mod jobs;
 mod logging;
 mod mount;
+mod mount_helper;
 mod node;
 mod options;
 mod process;
@@ -26,6 +27,7 @@ mod testing;
 mod tracers;
 mod tree;
 
+use std::ffi::OsString;
 use std::io::{BufWriter, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,6 +39,7 @@ use crate::cli::{Cli, Command, MountArgs};
 use crate::container::Target;
 use crate::inspect::Form;
 use crate::mount::Plan;
+use crate::mount_helper::Asked;
 use crate::options::MountOptions;
 use crate::progress::Input;
 
@@ -47,7 +50,13 @@ const USAGE: u8 = 2;
 const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
-    match run(Cli::parse()) {
+    let mut args: Vec<OsString> = std::env::args_os().collect();
+    match mount_helper::read(&args) {
+        Asked::Nothing => {}
+        Asked::Mount(asked) => args = asked,
+        Asked::Fake => return ExitCode::SUCCESS,
+    }
+    match run(Cli::parse_from(&args), &args) {
         Ok(code) => code,
         // Who reads no further knows why.
         Err(error) if error.kind() == Kind::System(libc::EPIPE) => ExitCode::FAILURE,
@@ -58,9 +67,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli) -> Result<ExitCode> {
+fn run(cli: Cli, args: &[OsString]) -> Result<ExitCode> {
     match cli.command {
-        Command::Mount(args) => mount(args),
+        Command::Mount(mount_args) => mount(mount_args, args),
         Command::Restore { changed_files, files } => {
             let policy = if changed_files == "refuse" { ChangedFiles::Refuse } else { ChangedFiles::Warn };
             each(&files, |input, out| restore_input(input, policy, out))
@@ -139,7 +148,8 @@ fn restore_input(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write) -
     Ok(())
 }
 
-fn mount(args: MountArgs) -> Result<ExitCode> {
+/// `command_line`: what the daemon is started with again.
+fn mount(args: MountArgs, command_line: &[OsString]) -> Result<ExitCode> {
     let mut options = match MountOptions::parse(&args.options, nix::unistd::geteuid().is_root()) {
         Ok(options) => options,
         Err(error) => {
@@ -168,7 +178,7 @@ fn mount(args: MountArgs) -> Result<ExitCode> {
         logging::to_stderr()?;
         mount::serve(&plan, || Ok(()))?;
     } else {
-        return daemon::start(std::env::args_os().skip(1), &plan.mountpoint);
+        return daemon::start(command_line.iter().skip(1).cloned(), &plan.mountpoint);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 
 mod abuse;
 mod changed_files;
+mod command;
 mod container;
 mod container_image;
 mod control;

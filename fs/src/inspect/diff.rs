@@ -83,7 +83,7 @@ struct Side<'a> {
 
 impl Sink for Side<'_> {
     fn header(&mut self, header: &Header) -> Result<()> {
-        match self.contents.header.replace(header.clone()) {
+        match self.contents.header.replace(*header) {
             None => Ok(()),
             Some(_) => Err(Error::unsupported(format!("{}: several images in one file cannot be compared", self.name))),
         }

@@ -188,7 +188,7 @@ fn escaped(text: &str) -> String {
 
 impl Sink for Tables<'_> {
     fn header(&mut self, header: &Header) -> Result<()> {
-        self.contents.header = Some(header.clone());
+        self.contents.header = Some(*header);
         Ok(())
     }
 

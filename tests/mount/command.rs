@@ -1,0 +1,162 @@
+//! The commands beside the mount: what is in an image and in what two differ, a restore without a mount, progress on a terminal, the mount
+//! helper, manual pages and completions.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool, wait};
+
+use super::{ends_well, mounted_worker};
+
+fn ckptfs(args: &[&Path]) -> tool::Output {
+    let mut argv = vec![build::ckptfs()];
+    argv.extend(args.iter().map(|arg| arg.to_path_buf()));
+    tool::run(&argv)
+}
+
+#[test]
+fn inspect_shows_processes_memory_and_descriptors() {
+    let victim = Victim::ready(&Spec::c("inherited_fds"));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    let output = ckptfs(&[Path::new("inspect"), &snap]).success();
+    let text = output.text();
+    let line = |words: &[&str]| {
+        let found = text.lines().any(|line| words.iter().all(|word| line.split_whitespace().any(|it| it == *word)));
+        assert!(found, "no line with {words:?}:\n{text}");
+    };
+    let (pid, data) = (victim.pid().to_string(), victim.dir().join("data"));
+    let program = fs::read_to_string(format!("/proc/{}/cmdline", victim.pid())).unwrap();
+    for child in process::children(victim.pid()) {
+        // Its arguments stand in a page that it has from its parent.
+        line(&[&child.to_string(), &pid, "runs", program.split('\0').next().unwrap()]);
+    }
+    line(&["[stack]", "rw-p", "ANON"]);
+    line(&["40", "regular", "30", "rw", data.to_str().unwrap()]);
+    line(&["40", "regular", "30", "rw,cloexec", data.to_str().unwrap()]);
+    assert!(text.contains("/dev/null") && text.contains("whole") != text.contains("total:"), "{text}");
+    assert!(output.stderr.is_empty(), "{}", output.stderr);
+    let records = ckptfs(&[Path::new("inspect"), Path::new("--records"), &snap]).success().text();
+    assert!(records.lines().filter(|line| line.contains(" REGS ")).count() == 3, "{records}");
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+#[test]
+fn diff_tells_pages_and_fields() {
+    let (victim, mount) = mounted_worker();
+    let (one, two) = (mount.snap("one"), mount.snap("two"));
+    mount.dump(victim.pid(), &one);
+    let before = super::count(&victim);
+    wait::until("it works", || super::count(&victim) > before);
+    mount.dump(victim.pid(), &two);
+    let diff = |words: &[&Path]| ckptfs(&[&[Path::new("diff")], words].concat());
+    let same = diff(&[&one, &one]).success();
+    assert!(same.text().starts_with("total: pages: 0 changed, 0 gone, 0 new; 0 fields"), "{}", same.text());
+    let output = diff(&[&one, &two]);
+    assert_eq!((output.code, output.stderr.as_str()), (1, ""), "{}", output.text());
+    assert!(output.text().lines().any(|line| line.contains("pages: ") && !line.contains(" 0 changed")));
+    let json: serde_json::Value = serde_json::from_slice(&diff(&[Path::new("--json"), &one, &two]).stdout).unwrap();
+    assert!(
+        json["memory"][0]["changed"].as_u64().unwrap() > 0 && json["only_a"].as_array().unwrap().is_empty(),
+        "{json}"
+    );
+    let failed = diff(&[&one, &mount.snap("nothing")]);
+    assert!(failed.code == 2 && failed.stderr.contains("nothing"), "{}", failed.stderr);
+    ends_well(victim);
+}
+
+#[test]
+fn restore_needs_no_mount() {
+    let (mut victim, mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let output = ckptfs(&[Path::new("restore"), &snap]).success();
+    assert!(output.text().contains(&format!("pid {} lives again (1 processes)", victim.pid())), "{}", output.text());
+    assert!(output.stderr.is_empty(), "a pipe sees no progress: {}", output.stderr);
+    assert!(victim.is_here());
+    ckptfs(&[Path::new("restore"), &snap]).fails_with("is taken");
+    ends_well(victim);
+}
+
+#[test]
+fn a_terminal_sees_progress() {
+    let (victim, mount) = mounted_worker();
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    // Many in a row: the bar is drawn some times a second.
+    let line = format!("{} verify {}", build::ckptfs().display(), vec![snap.display().to_string(); 200].join(" "));
+    let seen = tool::run(&["script", "-qec", &line, "/dev/null"]).success().text();
+    assert!(seen.contains("left") && seen.contains("/s"), "{}", &seen[..seen.len().min(2000)]);
+    ends_well(victim);
+}
+
+/// /sbin/mount.fuse.ckptfs for as long as this lives, if there is none.
+struct Helper(Option<PathBuf>);
+
+impl Helper {
+    fn new() -> Helper {
+        let link = PathBuf::from("/sbin/mount.fuse.ckptfs");
+        Helper(symlink(build::ckptfs(), &link).is_ok().then_some(link))
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        if let Some(link) = &self.0 {
+            let _gone = fs::remove_file(link);
+        }
+    }
+}
+
+#[test]
+fn mount_8_and_fstab() {
+    let _helper = Helper::new();
+    let victim = super::worker();
+    let dir = tempfile::tempdir().unwrap();
+    let (point, table) = (dir.path().join("ckpt"), dir.path().join("fstab"));
+    fs::create_dir(&point).unwrap();
+    let source = format!("tree:{}", victim.pid());
+    let umount = || tool::run(&["umount".into(), point.clone()]);
+    let script = r#"mount -t fuse.ckptfs -o noatime "$1" "$2"; findmnt -no SOURCE,FSTYPE "$2"; ls "$2""#;
+    let seen = tool::shell(script, &[Path::new(&source), &point]);
+    let _unmounted = umount();
+    let text = seen.success().text();
+    assert!(text.starts_with(&format!("{source} fuse.ckptfs")) && text.contains(&victim.pid().to_string()), "{text}");
+    let line = format!("none {} fuse.ckptfs tree={},freeze-timeout=2,noauto 0 0\n", point.display(), victim.pid());
+    fs::write(&table, line).unwrap();
+    let seen = tool::shell(r#"mount --fstab "$1" "$2"; cat "$2/status""#, &[&table, &point]);
+    let _unmounted = umount();
+    assert!(seen.success().text().contains(&format!("tree {}", victim.pid())));
+    ends_well(victim);
+}
+
+#[test]
+fn manual_pages_and_completions() {
+    let assets = build::ckptfs().parent().unwrap().join("assets");
+    let script = r#"
+        cd "$1"
+        for page in man/ckptfs.1 man/ckptfs-mount.1 man/ckptfs.5; do LC_ALL=C.UTF-8 man --warnings -E UTF-8 -l "$page" >/dev/null; done
+        bash -n completions/ckptfs.bash
+        LC_ALL=C.UTF-8 man -E UTF-8 -l man/ckptfs.1 | grep -q restore
+        LC_ALL=C.UTF-8 man -E UTF-8 -l man/ckptfs.5 | grep -q 'SHA-256 over the CRCs'
+    "#;
+    let output = tool::shell(script, &[&assets]).success();
+    assert!(output.stderr.is_empty(), "{}", output.stderr);
+    // Every record of the format is in its page.
+    let page = fs::read_to_string(assets.join("man/ckptfs.5")).unwrap();
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dumper/src");
+    let tags = tool::shell(
+        r#"grep -rhoP 'const TAG[A-Z]*: Tag = Tag\(\*b"\K....|const TABLE: Tag = Tag\(\*b"\K....' "$1""#,
+        &[&sources],
+    );
+    let tags = tags.success().text();
+    assert!(tags.lines().count() > 15, "{tags}");
+    for tag in tags.lines() {
+        assert!(page.contains(tag), "record {tag} is not in ckptfs(5)");
+    }
+}
