@@ -41,8 +41,8 @@ pub struct Making {
     sysv: Vec<sysv::Restored>,
     /// What descriptors have beyond their open files.
     late: Vec<Record>,
-    /// Open files that only the processes can be asked for, until these are there.
-    of_processes: Vec<(u32, &'static dyn open_file::Row, Record)>,
+    /// Open files that are opened when the image has come to its end.
+    opened_last: Vec<(u32, &'static dyn open_file::Row, Record)>,
     filling: Filling,
     family: Option<Family>,
 }
@@ -115,7 +115,7 @@ impl Making {
             files: OpenFiles::default(),
             sysv: Vec::new(),
             late: Vec::new(),
-            of_processes: Vec::new(),
+            opened_last: Vec::new(),
             filling: Filling::Nothing,
             family: None,
         }
@@ -166,8 +166,8 @@ impl Making {
                 let (id, name) = open_file::id_and_kind(&record)?;
                 let kind = file::KINDS.iter().find(|kind| kind.kind() == name);
                 let kind = kind.ok_or_else(|| Error::damaged(format!("open file {id}: unknown kind {name}")))?;
-                if kind.needs_processes() {
-                    self.of_processes.push((id, *kind, record));
+                if kind.opens_last() {
+                    self.opened_last.push((id, *kind, record));
                 } else {
                     self.files.0.insert(id, kind.restore(&record, &self.objects)?);
                 }
@@ -248,7 +248,17 @@ impl Making {
     pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
         self.begin()?;
         let Making {
-            begun, attributes, mut files, mut sysv, late, of_processes, objects, tables, vdsos, family, ..
+            begun,
+            attributes,
+            mut files,
+            mut sysv,
+            late,
+            opened_last,
+            mut objects,
+            tables,
+            vdsos,
+            family,
+            ..
         } = self;
         // Declared last, dropped first: it kills.
         let mut family = family.ok_or_else(|| Error::damaged("an image without a process"))?;
@@ -262,7 +272,10 @@ impl Making {
             made.finish_memory()?;
             made.make_threads(process)?;
         }
-        for (id, kind, record) in of_processes {
+        for (anchor, kind, record) in objects.by_id.values_mut() {
+            kind.appear(record, anchor)?;
+        }
+        for (id, kind, record) in opened_last {
             files.0.insert(id, kind.restore(&record, &objects)?);
         }
         // Each is let go here: what is still open for writing cannot become the executable.

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
@@ -84,6 +85,40 @@ fn truncated() {
     }
     mount.restore(&mount.snap("snap"));
     ends_well(victim);
+}
+
+/// A FIFO has a name by which others are there as well: none of them notices a restore that fails.
+#[test]
+fn a_fifo_of_a_damaged_one() {
+    let mut victim = Victim::ready(&Spec::c("fifo"));
+    let mount = Mounted::over(victim.pid());
+    let (snap, cut) = (mount.snap("snap"), mount.snap("cut"));
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let image = fs::read(&snap).unwrap();
+    let mut damaged = image.clone();
+    let last = image.len() - 5000;
+    damaged[last] ^= 1;
+    let open =
+        |options: &mut OpenOptions, name: &str| options.custom_flags(libc::O_NONBLOCK).open(victim.dir().join(name));
+    let mut reader = open(OpenOptions::new().read(true), "both").unwrap();
+    let waits = victim.dir().join("left");
+    let waiting = std::thread::spawn(move || OpenOptions::new().write(true).open(waits));
+    for bytes in [&image[..last], &damaged] {
+        fs::write(&cut, bytes).unwrap();
+        mount.try_restore(&cut).fails_with("Invalid argument");
+        nothing_is_left(&victim, &mount);
+        assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0, "a FIFO was written to");
+        assert!(!waiting.is_finished(), "somebody who waited for a reader has got one");
+    }
+    drop(reader);
+    let rest = open(OpenOptions::new().read(true), "left").unwrap();
+    drop(waiting.join().unwrap().unwrap());
+    drop(rest);
+    mount.restore(&snap);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }
 
 #[test]

@@ -7,6 +7,7 @@
 mod external;
 mod held;
 mod locks;
+mod moved;
 mod random;
 mod refused;
 mod sysv;

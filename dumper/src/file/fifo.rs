@@ -1,6 +1,9 @@
 //! FIFOs, fifo(7): pipes with a name. What is in one is nowhere but in its buffers, and they go with its last holder: they are in the
 //! image, the name is looked up again. A FIFO without a name is made anew, and unlinked.
 //!
+//! A name is there for others too: none of them notices a restore before its image has been read to the end and found to be whole.
+//! Only then an end is opened, which somebody may wait for, and the contents put in.
+//!
 //! Nothing here waits for another end: whatever is opened is opened with O_NONBLOCK, and a writer only beside a reader.
 
 use std::ffi::OsString;
@@ -9,16 +12,16 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{fchown, mkfifo, unlink};
+use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
 use super::buffer::{Buffers, set_flags};
 use super::object::{Anchor, Anchors, Dumped, Object, Objects};
 use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
 use super::outside::External;
+use super::place::{self, Place};
 use crate::sys::fd;
 use crate::{Context, Doing, Error, Kind, Result};
 
@@ -74,57 +77,51 @@ impl Object for Fifo {
         Body { external: Some(external), buffers: body.buffers.without_contents(), ..body }
     }
 
-    fn make(&self, body: &Body, blob: &[u8]) -> Result<Anchor> {
+    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
         if let Some(external) = &body.external {
             let fd = external.find(&format!("FIFO {}", body.name))?;
             return Ok(Anchor { fd, other: None, len: 0, made: None });
         }
         let path = PathBuf::from(OsString::from_vec(body.path.clone()));
-        let fd = if body.unlinked { made(body, &path)? } else { opened(&path)? };
-        if fd::readable(&fd).on(|| path.display().to_string())? != 0 {
-            let busy = format_args!("FIFO {}: somebody has written to it since the dump", path.display());
+        let fd = if body.unlinked { made(&path)? } else { found(&path)? };
+        Ok(Anchor { fd, other: None, len: 0, made: None })
+    }
+
+    fn appear(&self, body: &Body, blob: &[u8], anchor: &mut Anchor) -> Result<()> {
+        if body.external.is_some() {
+            return Ok(());
+        }
+        // A reader: it keeps the buffers and waits for nobody.
+        anchor.fd = anchor.open(libc::O_RDONLY | libc::O_NONBLOCK, 0).on(|| &body.name)?;
+        if fd::readable(&anchor.fd).on(|| &body.name)? != 0 {
+            let busy = format_args!("FIFO {}: somebody has written to it since the dump", body.name);
             return Err(Error::os(busy, libc::EBUSY));
         }
-        let anchor = Anchor { fd, other: None, len: 0, made: None };
-        body.buffers.refill(blob, &anchor.open(libc::O_WRONLY | libc::O_NONBLOCK, 0)?)?;
-        Ok(anchor)
+        if body.unlinked {
+            let doing = || format!("owner and mode of the unlinked FIFO {}", body.name);
+            fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
+            fchmod(anchor.fd.as_fd(), Mode::from_bits_truncate(body.mode)).doing(doing)?;
+        }
+        body.buffers.refill(blob, &anchor.open(libc::O_WRONLY | libc::O_NONBLOCK, 0)?)
     }
 }
 
-/// A reader of the FIFO at `path`: it keeps the buffers and waits for nobody.
-fn opened(path: &Path) -> Result<OwnedFd> {
-    let another = || Error::new(Kind::NotFound, format!("{} is no longer a FIFO", path.display()));
-    // Looked at before it is opened: opening what stands there now could act (a device).
-    if std::fs::metadata(path).is_ok_and(|there| !there.file_type().is_fifo()) {
-        return Err(another());
-    }
-    let file = open_path(path, libc::O_RDONLY | libc::O_NONBLOCK)?;
+/// The FIFO at `path`, as a mere place: whoever waits for one to open the other end goes on waiting.
+fn found(path: &Path) -> Result<OwnedFd> {
+    let file = open_path(path, libc::O_PATH)?;
     let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
-    if now.file_type().is_fifo() { Ok(file.into()) } else { Err(another()) }
+    if now.file_type().is_fifo() {
+        return Ok(file.into());
+    }
+    Err(Error::new(Kind::NotFound, format!("{} is no longer a FIFO", path.display())))
 }
 
 /// A FIFO that has lost its name: it is shown under the old one again, where that is free.
-fn made(body: &Body, path: &Path) -> Result<OwnedFd> {
-    let doing = || format!("making the unlinked FIFO {} again", path.display());
-    let mut tries = 0;
-    let mut at = path.to_path_buf();
-    while let Err(error) = mkfifo(&at, Mode::S_IRUSR | Mode::S_IWUSR) {
-        match error {
-            Errno::EEXIST if tries < 100 => {
-                tries += 1;
-                let mut name = path.as_os_str().to_owned();
-                name.push(format!(".ckptfs-{tries}"));
-                at = name.into();
-            }
-            Errno::ENOENT => return Err(Error::os(doing(), libc::ENOENT).kind_is(Kind::NotFound)),
-            error => return Err(error).doing(doing),
-        }
-    }
-    let fd = opened(&at);
-    unlink(&at).doing(doing)?;
-    let fd = fd?;
-    fchown(&fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
-    fchmod(fd.as_fd(), Mode::from_bits_truncate(body.mode)).doing(doing)?;
+fn made(path: &Path) -> Result<OwnedFd> {
+    let (place, name) = Place::of(path)?;
+    let (fd, name) = place.make_fifo(name)?;
+    place.unlink(&name)?;
+    place::is_gone(&fd, path)?;
     Ok(fd)
 }
 
@@ -160,6 +157,10 @@ impl OpenFile for End {
         Ok(EndBody { object: objects.id_of(&Fifo, seen)?, flags: seen.flags & !NOT_KEPT, hung_up })
     }
 
+    fn opens_last(&self) -> bool {
+        true
+    }
+
     fn restore(&self, body: EndBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
         let anchor = anchors.anchor(body.object)?;
         let reads_only = body.flags & libc::O_ACCMODE == libc::O_RDONLY;
@@ -176,8 +177,9 @@ impl OpenFile for End {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use nix::errno::Errno;
     use nix::fcntl::{OFlag, open};
-    use nix::unistd::{read, write};
+    use nix::unistd::{mkfifo, read, unlink, write};
 
     use super::super::buffer::tests::{Only, read_once, seen, this};
     use super::*;
@@ -199,7 +201,9 @@ mod tests {
         let ends: Vec<EndBody> =
             fds.iter().map(|fd| OpenFile::dump(&End, &seen(fd, &this), &Only(None)).unwrap()).collect();
         drop(fds);
-        let anchors = Only(Some(Object::make(&Fifo, &body, &blob)?));
+        let mut anchor = Object::make(&Fifo, &body, &blob)?;
+        Object::appear(&Fifo, &body, &blob, &mut anchor)?;
+        let anchors = Only(Some(anchor));
         ends.into_iter().map(|end| OpenFile::restore(&End, end, &anchors)).collect()
     }
 
@@ -237,6 +241,23 @@ mod tests {
     }
 
     #[test]
+    fn nobody_notices_before_the_image_is_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("fifo");
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        let (this, both) = (this(), open_at(&path, OFlag::O_RDWR));
+        write(&both, b"waiting").unwrap();
+        let Dumped { body, blob, .. } = Object::dump(&Fifo, &seen(&both, &this)).unwrap();
+        drop(both);
+        let mut anchor = Object::make(&Fifo, &body, &blob).unwrap();
+        assert_eq!(open(&path, OFlag::O_WRONLY | OFlag::O_NONBLOCK, Mode::empty()).err(), Some(Errno::ENXIO));
+        let outsider = open_at(&path, OFlag::O_RDONLY);
+        assert_eq!(read(&outsider, &mut [0; 1]), Ok(0));
+        Object::appear(&Fifo, &body, &blob, &mut anchor).unwrap();
+        assert_eq!(read_once(&outsider), b"waiting");
+    }
+
+    #[test]
     fn a_fifo_that_is_gone_or_in_use_is_not_taken() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fifo");
@@ -244,8 +265,10 @@ mod tests {
         let (this, used) = (this(), open_at(&path, OFlag::O_RDWR));
         write(&used, b"x").unwrap();
         let Dumped { body, blob, .. } = Object::dump(&Fifo, &seen(&used, &this)).unwrap();
+        let mut anchor = Object::make(&Fifo, &body, &blob).unwrap();
+        let busy = Object::appear(&Fifo, &body, &blob, &mut anchor).unwrap_err();
+        assert_eq!(busy.kind(), Kind::System(libc::EBUSY));
         let error = |body| Object::make(&Fifo, body, &blob).err().unwrap().kind();
-        assert_eq!(error(&body), Kind::System(libc::EBUSY));
         std::fs::remove_file(&path).unwrap();
         assert_eq!(error(&body), Kind::NotFound);
         std::fs::write(&path, "a file").unwrap();

@@ -15,6 +15,7 @@ pub mod open_file;
 mod outside;
 mod path_only;
 mod pipe;
+mod place;
 mod regular;
 mod removed;
 mod shared_memory;

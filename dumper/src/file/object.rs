@@ -115,6 +115,11 @@ pub trait Object: Sync {
     fn external(&self, body: Self::Body, _external: External) -> Self::Body {
         body
     }
+    /// What others would notice of it: done when the image has been read to its end and is whole, before its descriptions are opened
+    /// (which then have to be [`OpenFile::opens_last`](super::open_file::OpenFile::opens_last)).
+    fn appear(&self, _body: &Self::Body, _blob: &[u8], _anchor: &mut Anchor) -> Result<()> {
+        Ok(())
+    }
     /// The last touch, when its contents are in, all descriptions are open and all mappings made.
     fn finish(&self, _body: &Self::Body, _anchor: &Anchor) -> Result<()> {
         Ok(())
@@ -141,6 +146,8 @@ pub trait Row: Sync {
     fn external(&self, record: &Record, external: External) -> Result<Record>;
     /// See [`Object::make`].
     fn make(&self, record: &Record) -> Result<Anchor>;
+    /// See [`Object::appear`].
+    fn appear(&self, record: &Record, anchor: &mut Anchor) -> Result<()>;
     /// See [`Object::finish`].
     fn finish(&self, record: &Record, anchor: &Anchor) -> Result<()>;
 }
@@ -167,6 +174,10 @@ impl<O: Object> Row for O {
 
     fn make(&self, record: &Record) -> Result<Anchor> {
         Object::make(self, &record.body::<Of<O::Body>>()?.body, &record.blob)
+    }
+
+    fn appear(&self, record: &Record, anchor: &mut Anchor) -> Result<()> {
+        Object::appear(self, &record.body::<Of<O::Body>>()?.body, &record.blob, anchor)
     }
 
     fn finish(&self, record: &Record, anchor: &Anchor) -> Result<()> {

@@ -57,7 +57,7 @@ impl OpenFile for OfProcess {
         Ok(Body { path: seen.target.clone().into_os_string().into_vec(), name, pid: whose, start, flags, position })
     }
 
-    fn needs_processes(&self) -> bool {
+    fn opens_last(&self) -> bool {
         true
     }
 

@@ -7,8 +7,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{Statfs, statfs};
 use nix::unistd::Whence;
@@ -18,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::lock;
 use super::object::{Anchors, Objects};
 use crate::image::{Record, Tag};
-use crate::sys::fd::PidFd;
+use crate::sys::fd::{self, PidFd};
 use crate::sys::proc::Fields;
 use crate::{Context, Doing, Error, Kind, Result};
 
@@ -159,8 +158,9 @@ pub trait OpenFile: Sync {
     }
     /// Looks; refuses what it cannot put back.
     fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Self::Body>;
-    /// Whether it can be opened only when the processes of the image are there again.
-    fn needs_processes(&self) -> bool {
+    /// Whether it can be opened only when the image has come to its end: the processes are there again, and what others may notice
+    /// of an object is done.
+    fn opens_last(&self) -> bool {
         false
     }
     /// Opens it again, as the same description.
@@ -185,8 +185,8 @@ pub trait Row: Sync {
     fn is_mappable(&self, seen: &Seen<'_>) -> bool;
     /// See [`OpenFile::dump`].
     fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record>;
-    /// See [`OpenFile::needs_processes`].
-    fn needs_processes(&self) -> bool;
+    /// See [`OpenFile::opens_last`].
+    fn opens_last(&self) -> bool;
     /// See [`OpenFile::restore`].
     fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd>;
 }
@@ -209,8 +209,8 @@ impl<O: OpenFile> Row for O {
         Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })
     }
 
-    fn needs_processes(&self) -> bool {
-        OpenFile::needs_processes(self)
+    fn opens_last(&self) -> bool {
+        OpenFile::opens_last(self)
     }
 
     fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd> {
@@ -229,18 +229,14 @@ pub fn id_and_kind(record: &Record) -> Result<(u32, String)> {
     Ok((head.id, head.kind))
 }
 
-/// Opens `path`, a name of the image, with the flags of a description. A name that is gone is [`Kind::NotFound`].
-///
-/// The names that /proc tells hold no symbolic link, so none is followed: whoever owns a directory on the way could have put one there since,
-/// and would be given by us, who may open anything, what it leads to.
+/// Opens `path`, a name of the image, with the flags of a description, as [`fd::open_name`] does.
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
     // openat2(2) takes no flag that would mean nothing.
     let flags = match flags & libc::O_PATH {
-        0 => (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC,
-        _ => (flags & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW)) | libc::O_CLOEXEC,
+        0 => (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY,
+        _ => flags & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW),
     };
-    let how = OpenHow::new().flags(OFlag::from_bits_retain(flags)).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    openat2(AT_FDCWD, path, how).map(File::from).map_err(|errno| told(path, errno))
+    fd::open_name(path, flags).map(File::from)
 }
 
 /// Opens what a link of /proc leads to.
@@ -249,17 +245,7 @@ pub fn open_link(path: &Path, flags: i32) -> Result<File> {
     let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
     nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty())
         .map(File::from)
-        .map_err(|errno| told(path, errno))
-}
-
-fn told(path: &Path, errno: Errno) -> Error {
-    match errno {
-        Errno::ENOENT => Error::os(format_args!("opening {}", path.display()), errno as i32).kind_is(Kind::NotFound),
-        Errno::ELOOP => {
-            Error::os(format_args!("opening {}: a symbolic link stands there now", path.display()), errno as i32)
-        }
-        _ => Error::os(format_args!("opening {}", path.display()), errno as i32),
-    }
+        .map_err(|errno| fd::not_opened(path, errno as i32))
 }
 
 /// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.

@@ -3,18 +3,19 @@
 //! At the restore such a directory is made under its old name where that is free (with the directories above it that are gone as
 //! well), else under another one beside it, and removed again.
 
+use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{fchown, mkdir, mkdtemp};
+use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
 use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
 use super::open_file::{OpenFile, Seen};
+use super::place::{self, Place};
 use super::times::Times;
 use super::xattrs::{self, Xattr};
 use crate::sys::fd;
@@ -58,10 +59,9 @@ impl Object for Removed {
     fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&body.path));
         let mut made = Made(Vec::new());
-        made.make(&path)?;
-        let there = made.0.last().unwrap_or(&path);
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-        let fd = open(there, flags, Mode::empty()).doing(|| format!("opening {} again", there.display()))?;
+        let fd = made.make(&path)?;
+        drop(made);
+        place::is_gone(&fd, &path)?;
         Ok(Anchor { fd, other: None, len: 0, made: None })
     }
 
@@ -74,38 +74,28 @@ impl Object for Removed {
     }
 }
 
-/// Directories that exist for a moment, the outermost first: removed on Drop.
-struct Made(Vec<PathBuf>);
+/// Directories that exist for a moment, each in the one before: removed on Drop.
+struct Made(Vec<(Place, OsString)>);
 
 impl Made {
     /// Makes `path`, or something beside it if there is such a thing already, and what is missing above.
-    fn make(&mut self, path: &Path) -> Result<()> {
-        let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|above| !above.is_dir()).collect();
-        for above in missing.into_iter().rev() {
-            self.one(above)?;
+    fn make(&mut self, path: &Path) -> Result<OwnedFd> {
+        let (mut place, missing) = Place::nearest(path)?;
+        for name in missing {
+            let inner = place.make_directory(name)?;
+            self.0.push((std::mem::replace(&mut place, inner), name.to_owned()));
         }
-        if let Err(error) = self.one(path) {
-            if !path.exists() {
-                return Err(error);
-            }
-            let beside = path.with_file_name("ckptfs-removed-XXXXXX");
-            self.0.push(mkdtemp(&beside).doing(|| format!("making a directory {}", beside.display()))?);
-        }
-        Ok(())
-    }
-
-    fn one(&mut self, path: &Path) -> Result<()> {
-        mkdir(path, Mode::S_IRWXU).doing(|| format!("making directory {}", path.display()))?;
-        self.0.push(path.to_owned());
-        Ok(())
+        let (fd, name) = place.make_directory_beside(path.file_name().unwrap_or_default())?;
+        self.0.push((place, name));
+        Ok(fd)
     }
 }
 
 impl Drop for Made {
     fn drop(&mut self) {
-        for path in self.0.iter().rev() {
-            if let Err(error) = std::fs::remove_dir(path) {
-                log::warn!("removing directory {} again: {error}", path.display());
+        for (place, name) in self.0.iter().rev() {
+            if let Err(error) = place.remove(name) {
+                log::warn!("{error}");
             }
         }
     }

@@ -9,14 +9,15 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{fchown, ftruncate, unlink};
+use nix::unistd::{fchown, ftruncate};
 use serde::{Deserialize, Serialize};
 
 use super::contents;
 use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
 use super::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
+use super::place::{self, Place};
 use super::times::Times;
 use super::xattrs::{self, Xattr};
 use crate::sys::fd;
@@ -107,22 +108,22 @@ fn directory_beside(path: &Path, dev: u64) -> Option<&Path> {
 
 /// Made under `path` and unlinked; `None` if that is not possible.
 fn under_its_name(path: &Path) -> Result<Option<OwnedFd>> {
-    let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let Ok(fd) = open(path, flags, Mode::from_bits_truncate(0o600)) else { return Ok(None) };
-    unlink(path).doing(|| format!("unlinking {} again", path.display()))?;
+    let Ok((place, name)) = Place::of(path) else { return Ok(None) };
+    let Ok(fd) = place.make_file(name) else { return Ok(None) };
+    place.unlink(name)?;
+    place::is_gone(&fd, path)?;
     Ok(Some(fd))
 }
 
 /// Made by O_TMPFILE as near to `path` as can be.
 fn without_a_name(path: &Path, flags: i32) -> Result<OwnedFd> {
-    let flags = OFlag::from_bits_retain(flags) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
-    let near = path.ancestors().skip(1).find(|dir| dir.is_dir());
+    let near = Place::nearest(path).map(|(place, _)| place);
     let mut failed = Error::os(format_args!("no place for unlinked file {}", path.display()), libc::ENOENT);
-    for dir in near.into_iter().chain([Path::new("/tmp")]) {
-        match open(dir, flags, Mode::from_bits_truncate(0o600)) {
+    for place in [near, Place::at(Path::new("/tmp"))].into_iter().flatten() {
+        match place.make_nameless(flags) {
             Ok(fd) => return Ok(fd),
             Err(errno) => {
-                let doing = format!("making unlinked file {} again in {}", path.display(), dir.display());
+                let doing = format!("making unlinked file {} again in {}", path.display(), place.path().display());
                 failed = Error::os(doing, errno as i32);
             }
         }

@@ -1,15 +1,17 @@
 //! Working directory, root directory and umask: one per process until a thread unshares CLONE_FS.
 
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::attribute::{Attribute, Look, Make, Phase, Scope};
 use crate::image::Tag;
-use crate::sys::proc;
-use crate::{Error, Result};
+use crate::sys::{fd, proc};
+use crate::{Context, Error, Result};
 
 /// Table row.
 pub struct Paths;
@@ -58,22 +60,32 @@ impl Attribute for Paths {
 
     fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let pid = make.pid;
-        // The working directory is resolved first: it may lie outside the new root.
-        match &body.cwd {
+        // Both are looked up here, where no symbolic link is followed: whoever has put one into a name since must not lead the process
+        // elsewhere. The working directory comes last: it may lie outside the root.
+        let named = |what: &str, path: &[u8]| {
+            fd::open_name(Path::new(OsStr::from_bytes(path)), libc::O_PATH | libc::O_DIRECTORY)
+                .on(|| format!("pid {pid}: {what} directory"))
+        };
+        let root = (body.root != b"/").then(|| named("root", &body.root)).transpose()?;
+        let opened;
+        let cwd = match &body.cwd {
             Directory::Named(path) => {
-                let at = make.batch.put_str(path);
-                make.call(libc::SYS_chdir, [at.0], format!("pid {pid}: working directory {}", shown(path)));
+                opened = named("working", path)?;
+                opened.as_raw_fd()
             }
-            Directory::Removed(id) => {
-                let number = make.channel.push(make.owned, &[make.files.fd(*id)?])?;
-                let number = number.first().copied().unwrap_or(-1) as u64;
-                make.call(libc::SYS_fchdir, [number], format!("pid {pid}: removed working directory"));
-                make.call(libc::SYS_close, [number], format!("pid {pid}: closing its working directory"));
+            Directory::Removed(id) => make.files.fd(*id)?,
+        };
+        let fds: Vec<RawFd> = root.iter().map(AsRawFd::as_raw_fd).chain([cwd]).collect();
+        let numbers = make.channel.push(make.owned, &fds)?;
+        let at = make.batch.put_str(b".");
+        for (n, number) in numbers.iter().enumerate() {
+            let is_root = n + 1 < numbers.len();
+            let doing = format!("pid {pid}: {} directory", if is_root { "root" } else { "working" });
+            make.call(libc::SYS_fchdir, [*number as u64], doing.as_str());
+            if is_root {
+                make.call(libc::SYS_chroot, [at.0], doing.as_str());
             }
-        }
-        if body.root != b"/" {
-            let at = make.batch.put_str(&body.root);
-            make.call(libc::SYS_chroot, [at.0], format!("pid {pid}: root directory {}", shown(&body.root)));
+            make.call(libc::SYS_close, [*number as u64], doing);
         }
         make.call(libc::SYS_umask, [u64::from(body.umask)], format!("pid {pid}: umask"));
         Ok(())

@@ -1,0 +1,58 @@
+//! A name of the image leads where it led at the dump, or nowhere: where a directory has become a symbolic link since, the restore is refused,
+//! and comes to its end once the directory is back.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process};
+
+/// `deeper`: the directory whose place a link to it takes, within the victim's; none is that one itself.
+fn refused(name: &str, deeper: Option<&str>, sentence: &str) {
+    let mut victim = Victim::ready(&Spec::c(name));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let dir = deeper.map_or_else(|| victim.dir().to_owned(), |deeper| victim.dir().join(deeper));
+    let aside = victim.dir().with_extension("aside");
+    fs::rename(&dir, &aside).unwrap();
+    symlink(&aside, &dir).unwrap();
+    let before = fs::metadata(&aside).unwrap().modified().unwrap();
+    mount.try_restore(&snap).fails_with("Too many levels of symbolic links");
+    let told = fs::read_to_string(mount.file("restore")).unwrap();
+    assert!(told.contains(sentence) && told.contains("a symbolic link stands there now"), "{told}");
+    assert!(process::state(victim.pid()).is_none());
+    assert_eq!(fs::metadata(&aside).unwrap().modified().unwrap(), before, "nothing was made where the link leads");
+    fs::remove_file(&dir).unwrap();
+    fs::rename(&aside, &dir).unwrap();
+    mount.restore(&snap);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+#[test]
+fn working_directory() {
+    refused("cwd", Some("deeper"), "working directory");
+}
+
+#[test]
+fn working_directory_below_a_root_directory() {
+    refused("chroot", Some("sub"), "working directory");
+}
+
+#[test]
+fn root_directory() {
+    refused("chroot", None, "opening");
+}
+
+#[test]
+fn directory_of_an_unlinked_fifo() {
+    refused("fifo_unlinked", None, "opening");
+}
+
+#[test]
+fn directory_of_a_removed_one() {
+    refused("removed_directory", None, "opening");
+}
