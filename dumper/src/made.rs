@@ -77,7 +77,7 @@ impl Made {
     /// A process of our own, a child of the calling thread, with the vDSO in its place and nothing else but the stub; it leads a session.
     pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, brood: &mut Brood) -> Result<Self> {
         clone::spawn(pid)?;
-        brood.add(pid);
+        brood.add(pid)?;
         let stopped = seize(pid)?.wait_or_release(Instant::now() + PATIENCE)?;
         let maps = proc::maps(pid)?;
         let mem = MemFile::open(pid)?;
@@ -237,7 +237,7 @@ impl Made {
         }
         let told = || format!("pid {}: forking pid {}", self.pid, pid.unwrap_or(0));
         let got = answers.get(0, told)? as Pid;
-        brood.add(got);
+        brood.add(got)?;
         let stopped = Running::adopt(got).wait_or_release(Instant::now() + PATIENCE)?;
         Owned::adopt(stopped, scratch, got, got)
     }

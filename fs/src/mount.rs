@@ -9,6 +9,7 @@ use std::time::Duration;
 use ckptfs_dumper::{CgroupFreezer, Context, Doing, Error, Kind, Options, Result};
 use fuser::{Config, Session, SessionACL};
 use nix::mount::{MntFlags, mount, umount2};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -42,6 +43,9 @@ pub struct Plan {
 pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     // Before any thread: from here on a signal is a request, not an end.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing(|| "catching signals")?;
+    if let Err(error) = descriptors() {
+        log::warn!("{error}");
+    }
     let tree = Arc::new(tree(plan)?);
     let jobs = Arc::new(Jobs::default());
     let (device, mounted) = Mounted::new(plan)?;
@@ -84,6 +88,13 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     drop(tree);
     log::info!("{}: unmounted", plan.mountpoint.display());
     ended
+}
+
+/// As many descriptors as are allowed: a process that is dumped or restored costs a few.
+fn descriptors() -> Result<()> {
+    let doing = || "raising the limit of descriptors (RLIMIT_NOFILE)";
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(doing)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(doing)
 }
 
 fn tree(plan: &Plan) -> Result<Tree> {

@@ -3,9 +3,11 @@
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
+use super::query;
 use crate::{Error, Kind, Pid, Result};
 
 /// A pidfd: names a process without the danger of pid reuse.
@@ -69,6 +71,41 @@ impl PidFd {
         // SAFETY: one live struct.
         unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
     }
+
+    /// pidfd_send_signal(2).
+    pub fn kill(&self, signal: i32) -> std::result::Result<(), i32> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: no memory is passed.
+        let got = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, none, 0) };
+        if got == -1 { Err(query::last()) } else { Ok(()) }
+    }
+
+    /// Waits until it, which has been killed, has ended and is reaped, as far as that is for us to do: for this thread alone, or for any
+    /// of this process. At most `patience`; polls, as [`query::wait_ended`] does and says why.
+    ///
+    /// # Errors
+    /// ECHILD: nothing of it is ours (any more); ETIMEDOUT: it does not end.
+    pub fn wait_ended(&self, this_thread: bool, patience: Duration) -> std::result::Result<(), i32> {
+        let begun = Instant::now();
+        let whose = if this_thread { libc::__WALL | libc::__WNOTHREAD } else { libc::__WALL };
+        let flags = libc::WEXITED | libc::WNOHANG | whose;
+        loop {
+            // SAFETY: all-zero is a valid value of this plain struct.
+            let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+            // SAFETY: `info` is a live local.
+            if unsafe { libc::waitid(libc::P_PIDFD, self.fd.as_raw_fd().cast_unsigned(), &raw mut info, flags) } == -1 {
+                return Err(query::last());
+            }
+            // A ptrace-stop is told of as well.
+            if info.si_signo != 0 && [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code) {
+                return Ok(());
+            }
+            if begun.elapsed() >= patience {
+                return Err(libc::ETIMEDOUT);
+            }
+            std::thread::sleep(Duration::from_micros(100));
+        }
+    }
 }
 
 /// Reaps children of this thread as they end, until none is left.
@@ -93,7 +130,7 @@ pub fn reap(mut children: Vec<PidFd>) {
             match unsafe { libc::waitpid(child.pid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
                 // Killed while one of our tracer threads held it: that thread has to let go first.
                 0 => {
-                    std::thread::sleep(std::time::Duration::from_millis(2));
+                    std::thread::sleep(Duration::from_millis(2));
                     return true;
                 }
                 -1 => log::info!("pid {}: ended", child.pid),

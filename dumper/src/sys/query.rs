@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Pid, Result};
 
-fn last() -> i32 {
+/// errno.
+pub(super) fn last() -> i32 {
     std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
 }
 
