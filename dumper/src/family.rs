@@ -18,7 +18,7 @@ use crate::sys::scm::Channel;
 use crate::sysv::Actors;
 use crate::task::attribute::{Checked, Resume};
 use crate::task::cgroup::Membership;
-use crate::task::lineage::How;
+use crate::task::lineage::{How, Sessions};
 use crate::task::tree::{self, Ended, Process, Share, Tree};
 use crate::task::vdso::Vdso;
 use crate::task::vma::Vma;
@@ -38,7 +38,7 @@ pub struct Family {
     /// The cgroup of each.
     memberships: BTreeMap<Pid, Membership>,
     /// The session that each is in by now.
-    sessions: BTreeMap<Pid, Pid>,
+    sessions: Sessions,
     hole: RemotePtr,
     next: usize,
 }
@@ -62,7 +62,7 @@ impl Family {
             ready: Vec::new(),
             tree,
             memberships,
-            sessions: BTreeMap::new(),
+            sessions: Sessions::default(),
             hole,
             next: 0,
         }
@@ -114,18 +114,14 @@ impl Family {
             if let Some(terminal) = process.terminal {
                 tree::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
             }
-            self.sessions.insert(pid, pid);
+            self.sessions.begin(pid);
             self.made.insert(pid, made);
             return self.join_cgroup(pid);
         }
-        let born_in = process.made.session;
-        if self.sessions.get(&by) != Some(&born_in) {
+        if self.sessions.is_elsewhere(process.made) {
             self.begin_session(by)?;
         }
-        let session = self.sessions.get(&by).copied().unwrap_or(0);
-        if session != born_in || wanted != pid && session != wanted {
-            return Err(Error::damaged(format!("pid {pid}: its maker {by} is in session {session}, not in {wanted}")));
-        }
+        self.sessions.born(pid, process.made, wanted)?;
         let copied = match heritage::owner_of_memory(&self.tree, pid) {
             Some(owner) if !process.shares(Share::Vm) => self.of(owner)?.vmas.clone(),
             _ => Vec::new(),
@@ -147,7 +143,6 @@ impl Family {
             }
         };
         self.made.insert(pid, made);
-        self.sessions.insert(pid, session);
         self.join_cgroup(pid)
     }
 
@@ -164,21 +159,26 @@ impl Family {
         let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
         maker.calls.flush(&mut maker.leader)?;
         let mut helper = maker.fork_helper(brood)?;
-        let (helper_pid, syscall) = (helper.pid, helper.syscall);
         let forked = helper.fork(process, vdso, false, copied, brood)?;
-        helper.leader.exit(syscall, 0)?;
-        let wait = [helper_pid as u64, 0, libc::__WALL as u64, 0];
-        maker.call(libc::SYS_wait4, wait, "reaping a helper")?;
-        brood.forget(helper_pid);
+        self.end_helper(by, helper)?;
         // Whether it is one in the end is among its attributes.
         self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(0), "being no subreaper")?;
         Ok(forked)
     }
 
+    fn end_helper(&mut self, maker: Pid, helper: Made) -> Result<()> {
+        let pid = helper.pid;
+        helper.leader.exit(helper.syscall, 0)?;
+        let wait = [pid as u64, 0, libc::__WALL as u64, 0];
+        self.of(maker)?.call(libc::SYS_wait4, wait, "reaping a helper")?;
+        self.brood.forget(pid);
+        Ok(())
+    }
+
     fn begin_session(&mut self, pid: Pid) -> Result<()> {
         let process = self.tree.processes.iter().find(|process| process.pid == pid);
         let Some(process) = process.filter(|process| process.sid == pid).cloned() else { return Ok(()) };
-        if self.sessions.get(&pid) == Some(&pid) {
+        if self.sessions.leads(pid) {
             return Ok(());
         }
         let made = self.of(pid)?;
@@ -186,7 +186,7 @@ impl Family {
         if let Some(terminal) = process.terminal {
             tree::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
         }
-        self.sessions.insert(pid, pid);
+        self.sessions.begin(pid);
         Ok(())
     }
 
@@ -199,25 +199,34 @@ impl Family {
         // A group begins with the process of its number, even if that is in another one in the end: it leaves once all others are in.
         let groups: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in processes.iter().filter(|process| groups.contains(&process.pid)) {
-            if self.sessions.get(&process.pid) != Some(&process.pid) {
+            if !self.sessions.leads(process.pid) {
                 self.of(process.pid)?.call(libc::SYS_setpgid, [0, 0], "leading a group")?;
             }
         }
         let mut waiting: Vec<&Process> =
             processes.iter().filter(|process| self.tree.group(process) != process.pid).collect();
-        while !waiting.is_empty() {
+        let mut stand_ins = Vec::new();
+        while let Some(first) = waiting.first().copied() {
             let awaited: BTreeSet<Pid> = waiting.iter().map(|process| self.tree.group(process)).collect();
-            let (ready, rest): (Vec<_>, Vec<_>) =
+            let (mut ready, mut rest): (Vec<_>, Vec<_>) =
                 waiting.iter().copied().partition(|process| !awaited.contains(&process.pid));
+            if ready.is_empty() {
+                // Each is in the group of another's number: a child keeps the one that the first leaves.
+                let Self { brood, made, .. } = self;
+                let maker = made.get_mut(&first.pid);
+                let maker = maker.ok_or_else(|| Error::damaged(format!("pid {} is not there yet", first.pid)))?;
+                stand_ins.push((first.pid, maker.fork_helper(brood)?));
+                ready.push(first);
+                rest.retain(|process| process.pid != first.pid);
+            }
             for process in &ready {
                 let group = self.tree.group(process);
                 self.of(process.pid)?.call(libc::SYS_setpgid, [0, group as u64], &format!("joining group {group}"))?;
             }
-            if ready.is_empty() {
-                let pid = rest.first().map_or(0, |process| process.pid);
-                return Err(Error::os(format!("pid {pid}: groups that exchanged their leaders"), libc::EOPNOTSUPP));
-            }
             waiting = rest;
+        }
+        for (maker, stand_in) in stand_ins {
+            self.end_helper(maker, stand_in)?;
         }
         let known: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in &processes {

@@ -3,6 +3,7 @@
 mod descriptors;
 mod memory;
 mod segments;
+mod stopping;
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -17,7 +18,7 @@ use crate::sys::remote::{Batch, Call, Owned, SCRATCH_LEN};
 use crate::sys::scm::Channel;
 use crate::sys::{errno, proc};
 use crate::task::attribute::{Checked, Resume};
-use crate::task::tree::{Ended, Process, SHARES, Share};
+use crate::task::tree::{Process, SHARES, Share};
 use crate::task::vdso::{self, Vdso};
 use crate::task::vma::Vma;
 use crate::{Error, Kind, Pid, Result};
@@ -297,49 +298,6 @@ impl Made {
         self.borrows_memory
     }
 
-    /// Has it stop and go on again, before it has more than one thread; its parent can ask for that.
-    pub fn stop_and_continue(&mut self) -> Result<()> {
-        self.leader.stop_by(self.syscall, libc::SIGSTOP)?;
-        let pid = self.pid;
-        query::kill(pid, libc::SIGCONT).map_err(|errno| Error::os(format!("pid {pid}: continuing it"), errno))
-    }
-
-    /// Stops it by job control as the image says, and lets it go, stopped.
-    pub fn stop_and_release(mut self, process: &Process, resume: Vec<Resume>) -> Result<()> {
-        let pid = self.pid;
-        let signal = process.stopped_by.unwrap_or(libc::SIGSTOP);
-        // Nobody can ask for the number any more, and SIGSTOP needs neither a disposition nor a group that is not orphaned.
-        let plain = process.stop_told || signal == libc::SIGSTOP;
-        if !plain {
-            let mut batch = Batch::new(self.leader.scratch());
-            let (old, default) = (batch.room(32), batch.put(&[0; 32]));
-            batch.call(libc::SYS_rt_sigaction, [signal as u64, default.0, old.0, 8]);
-            let answers = self.leader.run(batch)?;
-            answers.get(0, || format!("pid {pid}: default action of signal {signal}"))?;
-            let old = answers.bytes(old, 32).to_vec();
-            self.leader.stop_by(self.syscall, signal)?;
-            let mut batch = Batch::new(self.leader.scratch());
-            let old = batch.put(&old);
-            batch.call(libc::SYS_rt_sigaction, [signal as u64, old.0, 0, 8]);
-            self.leader.run(batch)?.get(0, || format!("pid {pid}: action of signal {signal}"))?;
-        }
-        let ready = self.release(resume)?;
-        if plain {
-            query::kill(pid, libc::SIGSTOP).map_err(|errno| Error::os(format!("pid {pid}: stopping it"), errno))?;
-        }
-        for task in ready {
-            task.detach();
-        }
-        let deadline = Instant::now() + PATIENCE;
-        while proc::Stat::read(&format!("/proc/{}/stat", process.speaker()))?.state != 'T' {
-            if Instant::now() >= deadline {
-                return Err(Error::new(Kind::Busy, format!("pid {pid}: it does not stop")));
-            }
-            std::thread::sleep(Duration::from_micros(50));
-        }
-        Ok(())
-    }
-
     /// One of its threads, and where descriptors are pushed into that.
     pub fn task(&mut self, tid: Pid) -> Result<(&mut Owned, &Channel)> {
         let Self { leader, threads, channel, own_channels, .. } = self;
@@ -349,22 +307,6 @@ impl Made {
         }
         let thread = threads.iter_mut().find(|thread| thread.tid() == tid);
         thread.map(|thread| (thread, &**channel)).ok_or_else(|| Error::damaged(format!("task {tid} was not made")))
-    }
-
-    /// How a leader goes on that has ended already: by ending alone, before anything else happens.
-    pub fn end_of_leader(&mut self, ended: &Ended) -> Result<Resume> {
-        let mut batch = Batch::new(self.leader.scratch());
-        let comm = batch.put_str(&ended.comm);
-        batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
-        // It was made to die with the thread that made it, and nothing of its own takes that back.
-        batch.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, 0, 0, 0, 0]);
-        let answers = self.leader.run(batch)?;
-        for n in 0..2 {
-            answers.get(n, || format!("pid {}: name and parent-death signal of its leader", self.pid))?;
-        }
-        let status = ended.status;
-        let regs = self.leader.call_regs(self.syscall, libc::SYS_exit, libc::WEXITSTATUS(status) as u64);
-        Ok(Resume { regs: Some(regs), mask: u64::MAX })
     }
 
     /// A call in the leader; `doing` names it on failure.

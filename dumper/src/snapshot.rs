@@ -280,6 +280,7 @@ fn see(
             tables.push(files.table(*tid, *tid)?);
         }
     }
+    tree.rehearse()?;
     let users = sysv::Users {
         pids: tree.processes.iter().map(|process| process.pid).collect(),
         waits: processes.iter().flat_map(|process: &LookedProcess| process.waits.iter().copied()).collect(),

@@ -63,8 +63,23 @@ fn what_is_said_to_survive_is_what_is_shown() {
 fn what_is_said_to_be_refused_is_what_is_shown() {
     let promised = promised("refused");
     let mut shown = shown("survive/refused.rs", |line| Some(line.strip_suffix("\";")?.split_once(": \"")?.0));
-    assert!(read("survive/refused.rs").contains("fn vfork_parent()"));
-    shown.insert("vfork_parent".into());
+    for name in ["vfork_parent", "job_below"] {
+        assert!(read("survive/refused.rs").contains(&format!("fn {name}()")));
+        shown.insert(name.into());
+    }
     assert!(promised.len() > 10, "the table is not found: {promised:?}");
     assert_eq!(promised, shown);
+}
+
+#[test]
+fn what_others_hold_too_is_shown_both_ways() {
+    let promised = promised("refused, or found again (`external-pipes=keep`)");
+    let shown = read("survive/external.rs");
+    assert_eq!(promised, BTreeSet::from(["external".to_owned()]));
+    assert!(shown.contains("Spec::c(\"external\")") && !read("victims/external.c").is_empty());
+    for test in
+        ["a_pipe_is_refused_by_its_holder", "a_fifo_is_refused_by_its_holder", "a_pipe_is_kept", "a_fifo_is_kept"]
+    {
+        assert!(shown.contains(&format!("fn {test}()")), "{test}");
+    }
 }

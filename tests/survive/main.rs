@@ -142,6 +142,7 @@ mod files {
     survives!(fifo);
     survives!(fifo_unlinked);
     survives!(fifo_open);
+    survives!(fifo_renamed);
     survives!(eventfd);
     survives!(flock);
     survives!(unlinked_lock);

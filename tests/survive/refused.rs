@@ -35,6 +35,8 @@ refused! {
     dnotify: "signals from directory";
     unlinked_hidden: "hard link";
     path_gone: "gone";
+    fifo_elsewhere: "fifo";
+    notification_pipe: "notification pipe";
     sysv_huge: "system v";
     undo_of_two: "shares with pid";
     undo_of_thread: "of one thread alone";
@@ -118,6 +120,27 @@ fn vfork_parent() {
     for pid in [victim.pid(), parent, child] {
         wait::until("nobody is traced", || process::status(pid, "TracerPid").as_deref() == Some("0"));
     }
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+/// What a restore could not do is said by the dump: a job is stopped without the shell that looks after it, and a signal of the terminal does
+/// not stop an orphan.
+#[test]
+fn job_below() {
+    let victim = Victim::ready(&Spec::c("job_below"));
+    let job = process::children(victim.pid())[0];
+    let below = process::children(job)[0];
+    let mount = Mounted::over(victim.pid());
+    tool::run(&["cat".into(), mount.of(job, "image")]).fails_with(UNSUPPORTED);
+    let sentence = format!("pid {below}: stopped by signal 20, and its parent has not asked for that yet");
+    assert!(mount.log().contains(&sentence), "the log does not say why:\n{}", mount.log());
+    for pid in [job, below] {
+        wait::until("it is stopped as before", || process::state(pid) == Some('T'));
+    }
+    // With the shell it is one tree, which is no orphan.
+    mount.dump(victim.pid(), &mount.snap("whole"));
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();

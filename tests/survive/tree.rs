@@ -30,6 +30,7 @@ mod sessions_and_groups {
     survives!(session_leader_zombie);
     survives!(groups);
     survives!(group_leader_dead);
+    survives!(groups_exchanged);
     survives!(orphan_group);
     survives!(orphaned_later);
     survives!(job_control);
@@ -45,6 +46,7 @@ mod told {
     survives!(leader_exited);
     survives!(stopped);
     survives!(stopped_threads);
+    survives!(stopped_leader_exited);
     survives!(continued);
     survives!(waiting_parent);
     survives!(sigchld);

@@ -55,7 +55,8 @@ impl Object for Fifo {
     fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
         let unlinked = seen.stat.nlink() == 0;
         if !unlinked && !seen.is_named() {
-            return Err(seen.refuse(format_args!("renamed FIFO {}", seen.target.display())));
+            let shown = seen.target.display();
+            return Err(seen.refuse(format_args!("FIFO {shown}, which that name does not lead to any more,")));
         }
         let path = seen.target.as_os_str().as_bytes();
         let path = if unlinked { path.strip_suffix(GONE).unwrap_or(path) } else { path };

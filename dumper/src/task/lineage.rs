@@ -57,6 +57,41 @@ pub struct Step {
     pub made: Made,
 }
 
+/// The session that each is in, while everybody is made in the order of an image.
+#[derive(Default)]
+pub struct Sessions(BTreeMap<Pid, Pid>);
+
+impl Sessions {
+    /// Whether it leads one by now.
+    pub fn leads(&self, pid: Pid) -> bool {
+        self.0.get(&pid) == Some(&pid)
+    }
+
+    /// It leads one from here on.
+    pub fn begin(&mut self, pid: Pid) {
+        self.0.insert(pid, pid);
+    }
+
+    /// Whether a maker has left the session that it is to make somebody in, or leaves it now.
+    pub fn is_elsewhere(&self, made: Made) -> bool {
+        self.0.get(&made.by) != Some(&made.session)
+    }
+
+    /// `pid` is made, and ends up in session `wanted`.
+    ///
+    /// # Errors
+    /// Damaged: it cannot.
+    pub fn born(&mut self, pid: Pid, made: Made, wanted: Pid) -> Result<()> {
+        let Made { by, session, .. } = made;
+        if self.is_elsewhere(made) || wanted != pid && session != wanted {
+            let there = self.0.get(&by).copied().unwrap_or(0);
+            return Err(Error::damaged(format!("pid {pid}: its maker {by} is in session {there}, not in {wanted}")));
+        }
+        self.0.insert(pid, session);
+        Ok(())
+    }
+}
+
 struct Plan<'a> {
     members: &'a [Member],
     ids: BTreeSet<Pid>,

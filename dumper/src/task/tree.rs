@@ -5,7 +5,7 @@ use std::os::fd::AsRawFd;
 use serde::{Deserialize, Serialize};
 
 use super::attribute::Checked;
-use super::lineage::{Made, Member};
+use super::lineage::{Made, Member, Sessions};
 use crate::image::{Record, Tag};
 use crate::sys::query::Kcmp;
 use crate::sys::remote::Owned;
@@ -185,6 +185,49 @@ impl Tree {
         }
         let same = |root: &&Process| root.pgid == process.pgid && root.sid == process.sid;
         roots(&self.processes).find(same).map_or_else(|| self.session(process), |root| root.pid)
+    }
+
+    /// Whether a group has nobody to take care of it: no member's parent is outside the group and in its session (`will_become_orphaned_pgrp`
+    /// in kernel/exit.c). A root's parent is the restorer, in another one.
+    fn is_orphaned(&self, group: Pid) -> bool {
+        let members = self.processes.iter().filter(|it| !it.threads.is_empty() && self.group(it) == group);
+        let mut parents = members.filter_map(|it| {
+            let parent = self.processes.iter().find(|parent| parent.pid == it.ppid)?;
+            Some((self.group(parent), self.session(parent) == self.session(it)))
+        });
+        !parents.any(|(theirs, same_session)| theirs != group && same_session)
+    }
+
+    /// Goes through what a restore will do, as far as it is known by now: what it would stumble over is told at the dump.
+    ///
+    /// # Errors
+    /// Unsupported, by name.
+    pub fn rehearse(&self) -> Result<()> {
+        let mut sessions = Sessions::default();
+        for process in &self.processes {
+            let Process { pid, made, .. } = *process;
+            if made.by == 0 {
+                sessions.begin(pid);
+                continue;
+            }
+            let leads = |pid: Pid| self.processes.iter().any(|it| it.pid == pid && it.sid == pid);
+            if sessions.is_elsewhere(made) && leads(made.by) {
+                sessions.begin(made.by);
+            }
+            let impossible = |error: Error| Error::unsupported(format!("{error}: it cannot be rebuilt"));
+            sessions.born(pid, made, self.session(process)).map_err(impossible)?;
+        }
+        let stopped = |it: &&Process| !it.stop_told && it.stopped_by.is_some_and(|signal| signal != libc::SIGSTOP);
+        for process in self.processes.iter().filter(stopped) {
+            let (pid, group, signal) = (process.pid, self.group(process), process.stopped_by.unwrap_or(0));
+            if self.is_orphaned(group) {
+                return Err(Error::unsupported(format!(
+                    "pid {pid}: stopped by signal {signal}, and its parent has not asked for that yet: it cannot be checkpointed, because \
+                     its group {group} will be an orphan without whoever is outside the tree, and such a signal does not stop it"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// Reads the record and refuses what cannot be: no process, no leader, ids that are no ids or occur twice, a maker that comes later.
