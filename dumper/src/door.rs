@@ -4,11 +4,12 @@
 //! What takes time is looked for while the process still runs, in its executable mappings; once it is stopped that holds if
 //! the mappings are still the same.
 
+use crate::freeze::FrozenProcess;
 use crate::sys::frame::{self, FRAME_ROOM};
 use crate::sys::gadget;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::proc::{self, Fields, Mapping};
-use crate::sys::remote::{Entry, SCRATCH_LEN};
+use crate::sys::remote::{Entry, Failed, Injected, SCRATCH_LEN};
 use crate::task::vdso::{self, Vdso};
 use crate::{Error, Kind, Pid, Result};
 
@@ -162,4 +163,44 @@ fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
         .or_else(|| ignored_by_default.into_iter().find(|signal| quiet(signal, pending)))
         .or_else(|| others.into_iter().find(|signal| quiet(signal, pending)))
         .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: every signal is pending")))
+}
+
+/// Runs `work` with the stub injected into a process; takes it out again whatever comes.
+pub fn inside<T>(
+    process: &mut FrozenProcess,
+    door: &Door,
+    work: impl FnOnce(&mut Injected<'_>, &mut FrozenProcess) -> Result<T>,
+) -> Result<T> {
+    let pid = process.pid;
+    if process.threads.is_empty() {
+        return Err(Error::new(Kind::NoProcess, format!("pid {pid}: it has ended")));
+    }
+    let leader = process.threads.remove(0);
+    let mut injected = match Injected::inject(leader, &door.mem, door.entry.clone()) {
+        Ok(injected) => injected,
+        Err(failed) => return Err(held_on(process, failed)),
+    };
+    let result = work(&mut injected, process);
+    match injected.eject() {
+        Ok(leader) => process.threads.push(leader),
+        Err(failed) => return Err(held_on(process, failed)),
+    }
+    result
+}
+
+/// A thread that could not be made use of is held as before: the whole tree may be.
+fn held_on(process: &mut FrozenProcess, failed: Failed) -> Error {
+    process.threads.extend(failed.task);
+    failed.error.on(format_args!("pid {}", process.pid))
+}
+
+/// Has the thread number `at` take the place of the one that is inside the stub, which stands in its place then; its id.
+pub fn take_turns(injected: &mut Injected<'_>, process: &mut FrozenProcess, at: usize) -> Result<Pid> {
+    let next = process.threads.remove(at);
+    let tid = next.tid();
+    match injected.exchange(next) {
+        Ok(before) => process.threads.insert(at, before),
+        Err(failed) => return Err(held_on(process, failed)),
+    }
+    Ok(tid)
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use crate::door::Door;
+use crate::door::{self, Door};
 use crate::file::lock;
 use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
@@ -169,9 +169,7 @@ impl Looking<'_> {
         records.extend(here.thread(injected, speaker)?);
         let adjustments = sysv::adjustments(self.sysv, injected, pid)?;
         for at in 0..process.threads.len() {
-            let next = process.threads.remove(at);
-            let tid = next.tid();
-            process.threads.insert(at, injected.exchange(next)?);
+            let tid = door::take_turns(injected, process, at)?;
             records.extend(here.thread(injected, tid)?);
             sysv::refuse_own(self.sysv, injected, pid, speaker)?;
         }

@@ -10,7 +10,7 @@ use crate::door::{self, Door, Premise};
 use crate::dump::{self, Looked, LookedProcess};
 use crate::file::late::Named;
 use crate::file::sharing::{Collected, Collector};
-use crate::freeze::{self, Frozen, FrozenProcess};
+use crate::freeze::{self, Frozen};
 use crate::heritage;
 use crate::image::{Layout, LayoutBuilder, Record};
 use crate::kin;
@@ -25,7 +25,7 @@ use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
 use crate::tracer::{Lease, Options};
 use crate::view::{View, ViewedVma, VmaView};
-use crate::{Context, Error, Kind, Pid, Result};
+use crate::{Error, Pid, Result};
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
@@ -261,7 +261,7 @@ fn see(
         let shares = |what: Share| tree.processes.iter().any(|it| it.pid == pid && it.shares(what));
         let (has_memory, has_files) = (!shares(Share::Vm), !shares(Share::Files));
         let mut looking = dump::Looking { tree: &mut tree, files: &files, timers, sysv: &sysv, hole };
-        let looked = inside(process, door, |injected, process| {
+        let looked = door::inside(process, door, |injected, process| {
             let mut looked = looking.process(process, door, injected)?;
             if let Some(forks) = forks.as_deref_mut() {
                 child::reap_left_behind(injected, &freeze::left_behind(pid))?;
@@ -289,23 +289,6 @@ fn see(
     };
     let sysv = sysv.records(&users)?;
     Ok(Seen { looked: Looked { tree, processes, tables, sysv, taken }, files, locked })
-}
-
-/// Runs `work` with the stub injected into a process; takes it out again whatever comes.
-fn inside<T>(
-    process: &mut FrozenProcess,
-    door: &Door,
-    work: impl FnOnce(&mut Injected<'_>, &mut FrozenProcess) -> Result<T>,
-) -> Result<T> {
-    let pid = process.pid;
-    if process.threads.is_empty() {
-        return Err(Error::new(Kind::NoProcess, format!("pid {pid}: it has ended")));
-    }
-    let leader = process.threads.remove(0);
-    let mut injected = Injected::inject(leader, &door.mem, door.entry.clone()).on(|| format!("pid {pid}"))?;
-    let result = work(&mut injected, process);
-    process.threads.push(injected.eject()?);
-    result
 }
 
 /// Whether whoever is to be signalled will be there again.

@@ -1,7 +1,7 @@
 //! Checkpoint-and-stop: a tree that is held by `freeze` is read while it stands still, killed, and restored.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use ckptfs_tests::{Event, Mounted, Spec, Victim};
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool};
 
 fn run(name: &str) {
     let mut victim = Victim::ready(&Spec::c(name));
@@ -36,4 +36,24 @@ fn trees_that_stand_still() {
     ] {
         run(name);
     }
+}
+
+/// An image that cannot be taken does not let go of what is held.
+#[test]
+fn a_tree_that_cannot_be_read_stays_held() {
+    let victim = Victim::ready(&Spec::c("address_space_full"));
+    let mount = Mounted::over(victim.pid());
+    let freeze = mount.of(victim.pid(), "freeze");
+    let _held = mount.write(&freeze, "1").success();
+    for _ in 0..2 {
+        tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).fails_with("Cannot allocate memory");
+        assert_eq!(std::fs::read_to_string(&freeze).unwrap().trim(), "1");
+        assert_eq!(process::state(victim.pid()), Some('t'));
+    }
+    victim.go(1);
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(victim.output().lines().last(), Some("ready 1"), "it went on");
+    let _goes_on = mount.write(&freeze, "0").success();
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }

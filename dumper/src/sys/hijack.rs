@@ -37,14 +37,41 @@ pub struct Hijacked {
     pub(super) mask: u64,
 }
 
+/// Why a task could not be made use of. It is held all the same, unless it is gone: whoever holds a whole tree goes on doing so.
+#[derive(Debug)]
+pub struct Failed {
+    /// The task, as it was.
+    pub task: Option<Stopped>,
+    /// Why.
+    pub error: Error,
+}
+
+impl From<Failed> for Error {
+    /// The task is let go.
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
 impl Hijacked {
     /// Borrows `task`. All signals but `wake` are blocked meanwhile.
-    pub fn take(task: Stopped, mem: &MemFile, wake: i32) -> Result<Self> {
-        let mut regs = task.regs()?;
-        out_of_rseq(&task, mem, &mut regs)?;
-        let mask = task.sigmask()?;
-        task.set_sigmask(!(1 << (wake - 1)))?;
-        Ok(Self { task: Some(task), regs, mask })
+    pub fn take(task: Stopped, mem: &MemFile, wake: i32) -> std::result::Result<Self, Failed> {
+        let look = || {
+            let mut regs = task.regs()?;
+            out_of_rseq(&task, mem, &mut regs)?;
+            let mask = task.sigmask()?;
+            task.set_sigmask(!(1 << (wake - 1)))?;
+            Ok((regs, mask))
+        };
+        match look() {
+            Ok((regs, mask)) => Ok(Self { task: Some(task), regs, mask }),
+            Err(error) => Err(Failed { task: Some(task), error }),
+        }
+    }
+
+    /// It could not be made use of: gives it back.
+    pub(super) fn fail(self, error: Error) -> Failed {
+        Failed { task: self.give_back().ok(), error }
     }
 
     /// The registers that it will have again.

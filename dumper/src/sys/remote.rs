@@ -18,7 +18,7 @@ use crate::{Error, Kind, Pid, Result};
 
 use super::batch::{ARENA_LEN, CALLS_AT, CALLS_MAX, FRAME_AT};
 pub use super::batch::{Answers, Batch, Call, SCRATCH_LEN};
-pub use super::hijack::{Entry, Hijacked, call_once};
+pub use super::hijack::{Entry, Failed, Hijacked, call_once};
 pub use super::owned::Owned;
 
 /// A task in whose process the stub is mapped.
@@ -31,33 +31,26 @@ pub struct Injected<'m> {
 
 impl<'m> Injected<'m> {
     /// Maps the stub at `entry.hole` in the process of `task`.
-    pub fn inject(task: Stopped, mem: &'m MemFile, entry: Entry) -> Result<Self> {
+    pub fn inject(task: Stopped, mem: &'m MemFile, entry: Entry) -> std::result::Result<Self, Failed> {
         let mut task = Hijacked::take(task, mem, entry.wake)?;
-        let frame = StackFrame::lay(mem, &entry, &task)?;
-        let map = |prot: i32, at: RemotePtr, len: u64| {
-            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | MAP_FIXED_NOREPLACE;
-            Call::new(libc::SYS_mmap, [at.0, len, prot as u64, flags as u64, u64::MAX, 0])
+        let frame = match map(&mut task, mem, &entry) {
+            Ok(frame) => frame,
+            Err(error) => return Err(task.fail(error)),
         };
-        let stack = frame.as_ref().map(|frame| frame.at);
-        let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
-        let mut got = task.call_at(entry.syscall, stack, &map(all, entry.hole, SCRATCH_LEN))?;
-        if matches!(errno::errno(got), Some(libc::EACCES | libc::EPERM)) {
-            // PR_SET_MDWE and its like: no page writable and executable. Code apart; it is written through /proc.
-            let code = libc::PROT_READ | libc::PROT_EXEC;
-            got = task.call_at(entry.syscall, stack, &map(code, entry.hole, FRAME_AT))?;
-            errno::check(got, || format!("task {}: mapping code", entry.tgid))?;
-            let data = libc::PROT_READ | libc::PROT_WRITE;
-            let data = map(data, entry.hole.add(FRAME_AT), SCRATCH_LEN - FRAME_AT);
-            got = task.call_at(entry.syscall, stack, &data)?;
-        }
-        errno::check(got, || format!("pid {}: mapping a scratch page", entry.tgid))?;
         let mut injected = Self { task: Some(task), mem, scratch: entry.hole, entry };
-        mem.write(injected.scratch, stub::code())?;
         // From here the way home is in the scratch; only then may the frame on the stack go.
-        let regs = injected.stub_regs(0)?;
-        injected.hijacked()?.task()?.set_regs(&regs)?;
+        let entered = injected.enter_scratch();
         drop(frame);
-        Ok(injected)
+        match entered {
+            Ok(()) => Ok(injected),
+            Err(error) => Err(Failed { task: injected.leave().map_or_else(|failed| failed.task, Some), error }),
+        }
+    }
+
+    fn enter_scratch(&mut self) -> Result<()> {
+        self.mem.write(self.scratch, stub::code())?;
+        let regs = self.stub_regs(0)?;
+        self.hijacked()?.task()?.set_regs(&regs)
     }
 
     /// The address of the scratch.
@@ -81,10 +74,10 @@ impl<'m> Injected<'m> {
     }
 
     /// Exchanges the task for another thread of the same process; the former is given back as it was.
-    pub fn exchange(&mut self, other: Stopped) -> Result<Stopped> {
+    pub fn exchange(&mut self, other: Stopped) -> std::result::Result<Stopped, Failed> {
         let other = Hijacked::take(other, self.mem, self.entry.wake)?;
-        let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
-        before.give_back()
+        let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"));
+        before.and_then(Hijacked::give_back).map_err(|error| Failed { task: None, error })
     }
 
     /// The registers that the current task will have again.
@@ -130,30 +123,62 @@ impl<'m> Injected<'m> {
     }
 
     /// Unmaps the stub and gives the task back.
-    pub fn eject(mut self) -> Result<Stopped> {
+    pub fn eject(mut self) -> std::result::Result<Stopped, Failed> {
         self.leave()
     }
 
-    fn leave(&mut self) -> Result<Stopped> {
-        let mut task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
-        let frame = StackFrame::lay(self.mem, &self.entry, &task)?;
+    fn leave(&mut self) -> std::result::Result<Stopped, Failed> {
+        let gone = || Failed { task: None, error: Error::new(Kind::NoProcess, "the task has ended") };
+        let mut task = self.task.take().ok_or_else(gone)?;
+        let frame = match StackFrame::lay(self.mem, &self.entry, &task) {
+            Ok(frame) => frame,
+            Err(error) => return Err(task.fail(error)),
+        };
         let unmap = Call::new(libc::SYS_munmap, [self.scratch.0, SCRATCH_LEN]);
         let result = task.call_at(self.entry.syscall, frame.as_ref().map(|frame| frame.at), &unmap);
         let task = task.give_back();
         drop(frame);
-        errno::check(result?, || "unmapping the scratch page")?;
-        task
+        match (task, result.and_then(|got| errno::check(got, || "unmapping the scratch page"))) {
+            (Ok(task), Ok(_)) => Ok(task),
+            (task, result) => {
+                let error = result.err().or(task.as_ref().err().cloned());
+                Err(Failed { error: error.unwrap_or_else(|| gone().error), task: task.ok() })
+            }
+        }
     }
 }
 
 impl Drop for Injected<'_> {
     fn drop(&mut self) {
         if self.task.is_some()
-            && let Err(error) = self.leave()
+            && let Err(Failed { error, .. }) = self.leave()
         {
             log::warn!("pid {}: taking the scratch page out again: {error}", self.entry.tgid);
         }
     }
+}
+
+/// Maps the scratch, and gives the frame on the stack that led home meanwhile.
+fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &Entry) -> Result<Option<StackFrame<'m>>> {
+    let frame = StackFrame::lay(mem, entry, task)?;
+    let map = |prot: i32, at: RemotePtr, len: u64| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+        Call::new(libc::SYS_mmap, [at.0, len, prot as u64, flags as u64, u64::MAX, 0])
+    };
+    let stack = frame.as_ref().map(|frame| frame.at);
+    let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let mut got = task.call_at(entry.syscall, stack, &map(all, entry.hole, SCRATCH_LEN))?;
+    if matches!(errno::errno(got), Some(libc::EACCES | libc::EPERM)) {
+        // PR_SET_MDWE and its like: no page writable and executable. Code apart; it is written through /proc.
+        let code = libc::PROT_READ | libc::PROT_EXEC;
+        got = task.call_at(entry.syscall, stack, &map(code, entry.hole, FRAME_AT))?;
+        errno::check(got, || format!("task {}: mapping code", entry.tgid))?;
+        let data = libc::PROT_READ | libc::PROT_WRITE;
+        let data = map(data, entry.hole.add(FRAME_AT), SCRATCH_LEN - FRAME_AT);
+        got = task.call_at(entry.syscall, stack, &data)?;
+    }
+    errno::check(got, || format!("pid {}: mapping a scratch page", entry.tgid))?;
+    Ok(frame)
 }
 
 /// Registers for entering the stub.
