@@ -1,18 +1,28 @@
-//! An image of format version 1, written once and kept: it must be understood for ever, and as long as the version is
-//! 1, written again byte for byte.
+//! An image of each format version, written once and kept: it must be understood for ever, and that of the version of this build
+//! written again byte for byte.
 
 use ckptfs_dumper::image::Header;
 
 use crate::events::{Event, decode};
 use crate::forge::Forge;
-use crate::sample::{LISTS, TIME_NS, byte_at, image, records};
+use crate::sample::{LISTS, STOOD_NS, TIME_NS, byte_at, image, records};
 
-const GOLDEN: &[u8] = include_bytes!("golden-v1.ckpt");
+const V1: &[u8] = include_bytes!("golden-v1.ckpt");
+const V2: &[u8] = include_bytes!("golden-v2.ckpt");
+/// Version, time that the processes stood still, bytes.
+const GOLDEN: [(u32, u64, &[u8]); 2] = [(1, 0, V1), (2, STOOD_NS, V2)];
 
 #[test]
-fn it_decodes_to_what_it_was_made_of() {
-    let total = GOLDEN.len() as u64;
-    let mut expected = vec![Event::Header(Header { version: 1, arch: 62, page_size: 4096, total, time_ns: TIME_NS })];
+fn each_decodes_to_what_it_was_made_of() {
+    for (version, stood_ns, golden) in GOLDEN {
+        decodes(golden, version, stood_ns);
+    }
+}
+
+fn decodes(golden: &[u8], version: u32, stood_ns: u64) {
+    let total = golden.len() as u64;
+    let header = Header { version, arch: 62, page_size: 4096, total, time_ns: TIME_NS, stood_ns };
+    let mut expected = vec![Event::Header(header)];
     let mut lists = LISTS.iter();
     for record in records() {
         let opens = record.pages;
@@ -26,19 +36,25 @@ fn it_decodes_to_what_it_was_made_of() {
         }
     }
     expected.push(Event::End(total));
-    let (events, end) = decode([GOLDEN]);
+    let (events, end) = decode([golden]);
     end.unwrap();
     assert_eq!(events, expected);
 }
 
 #[test]
 fn the_writer_writes_it_again() {
-    assert!(image() == GOLDEN, "the writer's bytes are not those of format version 1");
+    assert!(image() == V2, "the writer's bytes are not those of format version 2");
 }
 
 /// The forge lays bytes one behind the other as the format is drawn and shares no code with the writer.
 #[test]
-fn the_drawing_describes_it() {
+fn the_drawing_describes_each() {
+    for (version, stood_ns, golden) in GOLDEN {
+        assert!(forged().finish_as(version, TIME_NS, stood_ns) == golden, "version {version}");
+    }
+}
+
+fn forged() -> Forge {
     let mut forge = Forge::new();
     let mut lists = LISTS.iter();
     for record in records() {
@@ -54,10 +70,10 @@ fn the_drawing_describes_it() {
             forge.chunk(&[], &[]);
         }
     }
-    assert!(forge.finish(TIME_NS) == GOLDEN);
+    forge
 }
 
-/// Two images of an unchanged process differ in nothing but the header's time and CRC.
+/// Two images of an unchanged process differ in nothing but the header's times and CRC.
 #[test]
 fn only_the_time_differs() {
     let mut later = image();

@@ -7,4 +7,5 @@ mod events;
 mod forge;
 mod forged;
 mod golden;
+mod index;
 mod sample;

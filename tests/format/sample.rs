@@ -1,5 +1,7 @@
 //! The image that the golden file holds: one of everything, small.
 
+use std::time::Duration;
+
 use ckptfs_dumper::Result;
 use ckptfs_dumper::image::{Layout, LayoutBuilder, PageRuns, PageSource, Record, Tag};
 
@@ -20,6 +22,7 @@ pub fn byte_at(source: usize, address: u64) -> u8 {
 }
 
 pub const TIME_NS: i64 = 1_700_000_000_123_456_789;
+pub const STOOD_NS: u64 = 1_234_567;
 
 /// The lists of the sample: source and runs.
 pub const LISTS: [(usize, &[(u64, u64)]); 3] =
@@ -40,6 +43,7 @@ pub fn records() -> Vec<Record> {
 
 pub fn layout() -> Layout {
     let mut builder = LayoutBuilder::new(TIME_NS);
+    builder.stood(Duration::from_nanos(STOOD_NS));
     let mut lists = LISTS.iter();
     for record in records() {
         let pages = record.pages;

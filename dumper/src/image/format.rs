@@ -5,13 +5,13 @@
 //!   frames   = records; one with PAGES is followed by chunks, of which the one with no pages ends the list
 //!   a file   = image, then any number of zero bytes and further images (increments)
 //!
-//!   HEADER   0        8    12    16    20    24        32        40            60    64
-//!            | magic  | ver | arch| page| hlen| total   | time ns | zero ...    | crc |
+//!   HEADER   0        8    12    16    20    24        32        40        48       60    64
+//!            | magic  | ver | arch| page| hlen| total   | time ns | stood ns| zero   | crc |
 //!              89 'C' 'K' 'P' 0d 0a 1a 0a: a bit lost, LF <-> CRLF, ^Z and UTF-8 show
 //!              ver   u32  VERSION                       total  u64  header to trailer, both inclusive
 //!              arch  u32  ELF e_machine                 time   i64  ns since the epoch
-//!              page  u32  PAGE_SIZE                     crc    u32  of bytes 0..60
-//!              hlen  u32  HEADER_LEN
+//!              page  u32  PAGE_SIZE                     stood  u64  how long the processes stood still, ns; 0: not told
+//!              hlen  u32  HEADER_LEN                    crc    u32  of bytes 0..60
 //!
 //!   RECORD   0     4     8     12    16        24    28    32
 //!            | tag | flag| jlen| blen| ordinal | bcrc| hcrc| json, 0 to 8 | blob, 0 to 8 |
@@ -33,15 +33,16 @@
 //!              digest  SHA-256 over the CRCs of each of them, in order: bcrc hcrc, or ccrc (0 if n = 0) acrc hcrc
 //! ```
 //!
-//! The header is not in the digest: two images of an unchanged process differ in the header's time and CRC alone.
+//! The header is not in the digest: two images of an unchanged process differ in the header's times and CRC alone.
 
 use crate::error::{Error, Result};
 
 use super::crc;
 
 /// What a reader of this build understands, and what it writes.
-/// - 1: the first format.
-pub const VERSION: u32 = 1;
+/// - 1: the first format; bytes 40..60 of the header are zero.
+/// - 2: the header says how long the processes stood still.
+pub const VERSION: u32 = 2;
 
 /// The machine that this build reads and writes: EM_X86_64 of elf(5).
 pub const ARCH: u32 = 62;
@@ -108,12 +109,14 @@ pub struct Header {
     pub total: u64,
     /// The instant, in ns since the epoch.
     pub time_ns: i64,
+    /// How long the processes stood still, ns; 0 if that is not told.
+    pub stood_ns: u64,
 }
 
 impl Header {
     /// The header of an image of this build.
-    pub(super) fn new(total: u64, time_ns: i64) -> Header {
-        Header { version: VERSION, arch: ARCH, page_size: PAGE_SIZE as u32, total, time_ns }
+    pub(super) fn new(total: u64, time_ns: i64, stood_ns: u64) -> Header {
+        Header { version: VERSION, arch: ARCH, page_size: PAGE_SIZE as u32, total, time_ns, stood_ns }
     }
 
     pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
@@ -125,6 +128,7 @@ impl Header {
         bytes[20..24].copy_from_slice(&(HEADER_LEN as u32).to_le_bytes());
         bytes[24..32].copy_from_slice(&self.total.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.time_ns.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.stood_ns.to_le_bytes());
         let crc = crc::of(&bytes[..60]);
         bytes[60..].copy_from_slice(&crc.to_le_bytes());
         bytes
@@ -169,18 +173,20 @@ impl Header {
                 offset + 20
             )));
         }
-        if bytes[40..60].iter().any(|byte| *byte != 0) {
-            return Err(Error::damaged(format!("offset {}: reserved bytes of the header are not zero", offset + 40)));
+        let reserved = if version < 2 { 40 } else { 48 };
+        if bytes[reserved..60].iter().any(|byte| *byte != 0) {
+            let at = offset + reserved as u64;
+            return Err(Error::damaged(format!("offset {at}: reserved bytes of the header are not zero")));
         }
         let total = u64_at(bytes, 24);
-        let time_ns = u64_at(bytes, 32) as i64;
+        let (time_ns, stood_ns) = (u64_at(bytes, 32) as i64, u64_at(bytes, 40));
         if total < (HEADER_LEN + FRAME_LEN) as u64 || !total.is_multiple_of(8) || offset.checked_add(total).is_none() {
             return Err(Error::damaged(format!(
                 "offset {}: the header gives an impossible total length of {total} bytes",
                 offset + 24
             )));
         }
-        Ok(Header { version, arch, page_size, total, time_ns })
+        Ok(Header { version, arch, page_size, total, time_ns, stood_ns })
     }
 }
 
@@ -209,7 +215,7 @@ mod tests {
     use super::*;
 
     fn sealed(change: impl FnOnce(&mut [u8; HEADER_LEN])) -> [u8; HEADER_LEN] {
-        let mut bytes = Header::new(4096, 7).encode();
+        let mut bytes = Header::new(4096, 7, 8).encode();
         change(&mut bytes);
         let crc = crc::of(&bytes[..60]);
         bytes[60..].copy_from_slice(&crc.to_le_bytes());
@@ -222,13 +228,13 @@ mod tests {
 
     #[test]
     fn a_header_survives() {
-        let header = Header::new(1 << 40, -5);
+        let header = Header::new(1 << 40, -5, u64::MAX);
         assert_eq!(Header::decode(&header.encode(), 0).unwrap(), header);
     }
 
     #[test]
     fn every_flipped_bit_is_refused() {
-        let good = Header::new(4096, 1_700_000_000_123_456_789).encode();
+        let good = Header::new(4096, 1_700_000_000_123_456_789, 1_234_567).encode();
         for bit in 0..HEADER_LEN * 8 {
             let mut bytes = good;
             bytes[bit / 8] ^= 1 << (bit % 8);
@@ -238,7 +244,7 @@ mod tests {
 
     #[test]
     fn a_newer_version_is_named_before_the_crc() {
-        let mut bytes = Header::new(4096, 7).encode();
+        let mut bytes = Header::new(4096, 7, 8).encode();
         bytes[8] = 9;
         assert!(refusal(&bytes).contains("format version 9"));
         assert!(refusal(&sealed(|b| b[8] = 0)).contains("version 0"));
@@ -249,7 +255,8 @@ mod tests {
         assert!(refusal(&sealed(|b| b[12] = 183)).contains("offset 1012: the image is of machine type 183"));
         assert!(refusal(&sealed(|b| b[17] = 64)).contains("offset 1016: the image has pages of 16384 bytes"));
         assert!(refusal(&sealed(|b| b[20] = 72)).contains("offset 1020"));
-        assert!(refusal(&sealed(|b| b[59] = 1)).contains("offset 1040: reserved"));
+        assert!(refusal(&sealed(|b| b[59] = 1)).contains("offset 1048: reserved"));
+        assert!(refusal(&sealed(|b| b[8] = 1)).contains("offset 1040: reserved"), "version 1 had nothing there");
         assert!(refusal(&sealed(|b| b[24] = 1)).contains("offset 1024"));
         assert!(refusal(&sealed(|b| b[24..32].fill(0xff))).contains("impossible total"));
         assert!(refusal(&sealed(|b| b[24..32].fill(0))).contains("impossible total"));

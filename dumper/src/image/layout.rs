@@ -8,7 +8,7 @@ use super::PageSource;
 use super::chunk::PageList;
 use super::content::Checksums;
 use super::crc;
-use super::format::{FOOTER_LEN, FRAME_LEN, Header};
+use super::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
 use super::frame::{Record, Tag};
 use super::runs::PageRuns;
 use super::trailer::Digest;
@@ -38,7 +38,6 @@ pub(super) enum Segment {
 #[derive(Debug)]
 pub(super) struct RecordFrame {
     tag: Tag,
-    ordinal: u64,
     json_len: usize,
     blob_len: usize,
     pub(super) bytes: Box<[u8]>,
@@ -47,23 +46,40 @@ pub(super) struct RecordFrame {
 impl RecordFrame {
     pub(super) fn new(record: &Record, ordinal: u64) -> RecordFrame {
         let (json_len, blob_len) = (record.json.len(), record.blob.len());
-        RecordFrame { tag: record.tag, ordinal, json_len, blob_len, bytes: record.encode(ordinal).into() }
+        RecordFrame { tag: record.tag, json_len, blob_len, bytes: record.encode(ordinal).into() }
+    }
+
+    fn json(&self) -> &[u8] {
+        &self.bytes[FRAME_LEN..FRAME_LEN + self.json_len]
+    }
+
+    fn blob(&self) -> &[u8] {
+        let at = FRAME_LEN + padded(self.json_len);
+        &self.bytes[at..at + self.blob_len]
     }
 }
 
-/// One record of a layout, to be looked at.
+/// The records of one image, wherever they are.
+pub trait Records: Send + Sync {
+    /// All, in order.
+    fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_>;
+}
+
+impl Records for Layout {
+    fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_> {
+        Box::new(Layout::records(self))
+    }
+}
+
+/// One record, to be looked at.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
-    /// The number of its frame in the image.
-    pub ordinal: u64,
-    /// Offset of its frame in the image.
-    pub offset: u64,
     /// What it is about.
     pub tag: Tag,
     /// Its JSON.
     pub json: &'a [u8],
-    /// Bytes of its blob.
-    pub blob_len: usize,
+    /// Its blob.
+    pub blob: &'a [u8],
     /// Where its pages come from and which they are, if it opens a list.
     pub pages: Option<(usize, &'a PageRuns)>,
 }
@@ -122,12 +138,10 @@ impl Layout {
     pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
         self.segments.iter().enumerate().filter_map(|(index, segment)| match segment {
             Segment::Pages(_) => None,
-            Segment::Record { at, frame } => Some(RecordView {
-                ordinal: frame.ordinal,
-                offset: *at,
+            Segment::Record { frame, .. } => Some(RecordView {
                 tag: frame.tag,
-                json: &frame.bytes[FRAME_LEN..FRAME_LEN + frame.json_len],
-                blob_len: frame.blob_len,
+                json: frame.json(),
+                blob: frame.blob(),
                 pages: match self.segments.get(index + 1) {
                     Some(Segment::Pages(list)) => Some((list.source, &list.runs)),
                     _ => None,
@@ -366,7 +380,7 @@ mod tests {
         let found: Vec<_> = layout.records().map(|r| (r.tag.0, r.pages.map(|(_, runs)| runs.pages()))).collect();
         assert_eq!(found, [(*b"LIST", Some(3)), (*b"LIST", Some(700)), (*b"LAST", None)]);
         let first = layout.records().next().unwrap();
-        assert_eq!((first.offset, first.json, first.blob_len), (64, &b"3"[..], 5));
+        assert_eq!((first.json, first.blob), (&b"3"[..], &[0; 5][..]));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //!
 //! `format` draws the layout. `frame` has the records; `runs` the sets of pages; `chunk` where each page of a list
 //! lies. `writer` decides a whole [`Layout`] at once, `layout` reads it at any offset, `content` remembers checksums;
-//! `reader` takes an image apart as its bytes arrive. `crc` and `trailer` are the proofs.
+//! `reader` takes an image apart as its bytes arrive; `index` has it look into a file, passing over the pages. `crc` and `trailer` are the proofs.
 
 mod chunk;
 mod content;
@@ -12,6 +12,7 @@ mod crc;
 pub(crate) mod fake;
 mod format;
 mod frame;
+mod index;
 mod layout;
 mod reader;
 mod runs;
@@ -21,7 +22,8 @@ mod writer;
 
 pub use format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
 pub use frame::{Record, Tag};
-pub use layout::{Filled, Layout, RecordView};
-pub use reader::{Decoder, Sink};
+pub use index::Index;
+pub use layout::{Filled, Layout, RecordView, Records};
+pub use reader::{Ahead, Decoder, Passed, Sink};
 pub use runs::{PageRuns, Run};
 pub use writer::{LayoutBuilder, PageSource};

@@ -15,6 +15,8 @@ use super::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
 use super::trailer::{Digest, Trailer};
 use feed::Feed;
 use pages::Contents;
+pub(super) use pages::wrong_crc;
+pub use pages::{Ahead, Passed};
 
 /// Who hears what is in an image. An error ends the decoding; it comes out of [`Decoder::push`].
 pub trait Sink {
@@ -194,7 +196,7 @@ impl Decoder {
             State::Contents(contents) => self.contents(contents, input, sink)?,
             State::Footer(contents) => {
                 if self.feed.gather(input, FOOTER_LEN) {
-                    self.footer(&contents)?;
+                    self.footer(contents)?;
                 } else {
                     self.state = State::Footer(contents);
                 }
@@ -367,7 +369,7 @@ mod tests {
 
     fn beginning() -> Vec<u8> {
         let record = Record::new(frame::Tag(*b"TEST"), &1).unwrap();
-        [Header::new(4096, 0).encode().as_slice(), &record.encode(0)].concat()
+        [Header::new(4096, 0, 0).encode().as_slice(), &record.encode(0)].concat()
     }
 
     #[test]

@@ -78,6 +78,28 @@ impl PageRuns {
         })
     }
 
+    /// The number of the page that `address` lies in, as [`PageRuns::nth`] counts.
+    pub fn index_of(&self, address: u64) -> Option<u64> {
+        let index = self.starts.partition_point(|start| start.address <= address).checked_sub(1)?;
+        let run = self.run(index);
+        (address < run.end()).then(|| self.starts[index].before + (address - run.address) / PAGE_SIZE)
+    }
+
+    /// The pages of both sets.
+    #[must_use]
+    pub fn union(&self, other: &PageRuns) -> PageRuns {
+        let mut both = PageRuns::new();
+        let mut rest: Vec<_> = self.runs().chain(other.runs()).collect();
+        rest.sort_unstable_by_key(|run| run.address);
+        let mut end = 0;
+        for run in rest {
+            let from = run.address.max(end);
+            end = end.max(run.end());
+            both.push(from, end.saturating_sub(from) / PAGE_SIZE);
+        }
+        both
+    }
+
     /// Whether the page that `address` lies in is of the set.
     pub fn contains(&self, address: u64) -> bool {
         self.run_at(address).is_some()
@@ -173,6 +195,28 @@ mod tests {
         let expected = [0x1000, 0x2000, 0x3000, 0x8000, 0x10000, 0x11000, 0x12000].map(Some);
         assert_eq!(addresses[..7], expected);
         assert_eq!(addresses[7], None);
+    }
+
+    #[test]
+    fn every_page_has_its_number() {
+        let runs = three();
+        for index in 0..7 {
+            assert_eq!(runs.index_of(runs.nth(index).unwrap() + 4095), Some(index));
+        }
+        assert_eq!([0, 0x4000, 0x13000].map(|address| runs.index_of(address)), [None; 3]);
+    }
+
+    #[test]
+    fn a_union_has_the_pages_of_both_once() {
+        let mut other = PageRuns::new();
+        for (address, pages) in [(0x2000, 3), (0x7000, 1), (0x20000, 1)] {
+            other.push(address, pages);
+        }
+        let both = three().union(&other);
+        let found: Vec<_> = both.runs().map(|run| (run.address, run.pages)).collect();
+        assert_eq!(found, [(0x1000, 4), (0x7000, 2), (0x10000, 3), (0x20000, 1)]);
+        assert!(both.is_ordered() && other.union(&three()) == both);
+        assert_eq!(three().union(&PageRuns::new()), three());
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn the_tables_tell_what_is_there() {
     assert_eq!(error, None);
     for line in [
         "image 1: 24856 bytes, taken 2023-11-14T22:13:20.123456789Z",
-        "format version 1, machine 62, pages of 4096 bytes",
+        "format version 2, machine 62, pages of 4096 bytes",
         "     0 TASK        27        77  pid=4711 comm=sleep",
         "     5 DONE        73         0  frozen=false limits={1} nice=-5 threads=[2]",
         "     1 VMAR     0x555500000000     0x555500005000         3       2",

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 
 use super::super::crc;
-use super::super::format::{FOOTER_LEN, FRAME_LEN, PAGE_SIZE, u32_at, u64_at};
+use super::super::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};
 use super::super::frame::ChunkHeader;
 use super::{Decoder, Sink, State};
 
@@ -15,6 +15,26 @@ pub(super) struct Contents {
     /// Pages that the sink has.
     done: usize,
     crc: u32,
+    /// Passed over: the CRC is what the footer says.
+    passed: bool,
+}
+
+/// What an input that is a file has ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// The struct under way is complete after so many bytes (never 0; where none is under way a beginning of the next).
+    Bytes(u64),
+    /// So many bytes of whole pages stand next: [`Decoder::pass`] does without them.
+    Pages(u64),
+}
+
+/// Pages that were passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Offset in the input of the first one; the others follow it.
+    pub at: u64,
+    /// Their addresses.
+    pub addresses: Vec<u64>,
 }
 
 impl Decoder {
@@ -38,7 +58,7 @@ impl Decoder {
             return Err(Error::damaged(format!("offset {}: page address {address:#x} {wrong}", at + index as u64 * 8)));
         }
         self.image.list = Some(last);
-        let contents = Contents { header, addresses, done: 0, crc: crc::EMPTY };
+        let contents = Contents { header, addresses, done: 0, crc: crc::EMPTY, passed: false };
         self.state = match self.to_page_boundary(0) {
             0 => State::Contents(contents),
             _ => State::Padding(contents),
@@ -74,13 +94,53 @@ impl Decoder {
         Ok(())
     }
 
-    pub(super) fn footer(&mut self, contents: &Contents) -> Result<()> {
+    /// What stands next, for who can go on at any place of the input.
+    pub fn ahead(&self) -> Ahead {
+        let held = self.feed.held.len();
+        let missing = |len: usize| Ahead::Bytes(len.saturating_sub(held) as u64);
+        match &self.state {
+            State::Between | State::Magic | State::Header => missing(HEADER_LEN),
+            State::Frame => missing(FRAME_LEN),
+            State::Json(header) => missing(header.body_len()),
+            State::Blob(header, _) => missing(padded(header.blob_len)),
+            State::Addresses(header) => {
+                let missing = (header.pages * 8 - held) as u64;
+                Ahead::Bytes(missing + self.to_page_boundary(missing))
+            }
+            State::Padding(_) => Ahead::Bytes(self.to_page_boundary(0)),
+            State::Contents(contents) if held > 0 || contents.done > 0 => missing(PAGE_SIZE as usize),
+            State::Contents(contents) => Ahead::Pages(contents.addresses.len() as u64 * PAGE_SIZE),
+            State::Footer(_) => missing(FOOTER_LEN),
+        }
+    }
+
+    /// Goes on behind the pages that stand next ([`Ahead::Pages`]) without their bytes: what their CRC proves is for the caller to
+    /// find out. `None` if there are none, or if the input ends inside of them: it has `left` bytes.
+    pub fn pass(&mut self, left: u64) -> Option<Passed> {
+        let Ahead::Pages(len) = self.ahead() else { return None };
+        let at = self.feed.offset;
+        self.feed.offset += len.min(left);
+        let State::Contents(contents) = &mut self.state else { return None };
+        if left < len {
+            return None;
+        }
+        contents.done = contents.addresses.len();
+        contents.passed = true;
+        let addresses = contents.addresses.clone();
+        if let State::Contents(contents) = std::mem::replace(&mut self.state, State::Between) {
+            self.state = State::Footer(contents);
+        }
+        Some(Passed { at, addresses })
+    }
+
+    pub(super) fn footer(&mut self, mut contents: Contents) -> Result<()> {
         let at = self.feed.offset - FOOTER_LEN as u64;
-        if u32_at(&self.feed.held, 0) != contents.crc {
-            return Err(Error::damaged(format!(
-                "offset {at}: the CRC of the pages from {:#x} on does not hold",
-                contents.addresses.first().copied().unwrap_or_default()
-            )));
+        let crc = u32_at(&self.feed.held, 0);
+        if contents.passed {
+            contents.crc = crc;
+        }
+        if crc != contents.crc {
+            return Err(wrong_crc(at, contents.addresses.first().copied().unwrap_or_default()));
         }
         if u32_at(&self.feed.held, 4) as usize != contents.header.pages {
             return Err(Error::damaged(format!("offset {}: a chunk's two counts of pages differ", at + 4)));
@@ -89,6 +149,11 @@ impl Decoder {
         self.image.digest.chunk(contents.crc, &contents.header.crcs);
         self.begin_frame()
     }
+}
+
+/// The pages from `address` on are not those that the footer at `at` speaks of.
+pub(in crate::image) fn wrong_crc(at: u64, address: u64) -> Error {
+    Error::damaged(format!("offset {at}: the CRC of the pages from {address:#x} on does not hold"))
 }
 
 impl Contents {
