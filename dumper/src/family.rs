@@ -9,7 +9,7 @@ use std::time::Duration;
 use signals::{forget_signal, forget_signals, has_sigchld};
 
 use crate::brood::Brood;
-use crate::corefile;
+use crate::core_bit;
 use crate::heritage;
 use crate::made::Made;
 use crate::sys::fd::PidFd;
@@ -361,7 +361,7 @@ fn end_as(mut made: Made, ended: &Ended) -> Result<()> {
         let leaves_core = libc::WCOREDUMP(status);
         let dumpable = [libc::PR_SET_DUMPABLE as u64, u64::from(leaves_core), 0, 0, 0];
         made.call(libc::SYS_prctl, dumpable, "deciding about a core file")?;
-        let _cores = if leaves_core { Some(corefile::anywhere(&mut made, ended)?) } else { None };
+        let _cores = if leaves_core { Some(core_bit::anywhere(&mut made, ended)?) } else { None };
         made.leader.die(syscall, libc::WTERMSIG(status))?
     } else {
         made.leader.exit(syscall, libc::WEXITSTATUS(status))?

@@ -14,23 +14,15 @@ use crate::task::tree::{Share, Tree};
 use crate::task::vma::Vma;
 use crate::{Pid, Result};
 
-/// The pages of one mapping.
-pub struct Inherited {
-    /// Those that it has from its maker.
-    pub only: PageRuns,
-    /// All.
-    pub all: PageRuns,
-}
-
 /// Pages compared at a time.
 const AT_ONCE: u64 = 8192;
 
-/// For each process the mappings, by start, that have inherited pages; these are taken out of the sets in `memory`.
+/// For each process the pages that mappings, by start, have inherited; these are taken out of the sets in `memory`.
 pub fn find(
     looked: &mut Looked,
     memory: &mut [Vec<PageRuns>],
     source: impl Fn(Pid) -> Pid,
-) -> Result<Vec<BTreeMap<u64, Inherited>>> {
+) -> Result<Vec<BTreeMap<u64, PageRuns>>> {
     let mut found = Vec::new();
     for (at, sets) in memory.iter_mut().enumerate() {
         let mut inherited = BTreeMap::new();
@@ -64,7 +56,7 @@ fn compare(
     maker: &LookedProcess,
     sets: &mut [PageRuns],
     source: impl Fn(Pid) -> Pid,
-) -> Result<BTreeMap<u64, Inherited>> {
+) -> Result<BTreeMap<u64, PageRuns>> {
     let mut found = BTreeMap::new();
     let (ours, makers) = (Pagemap::open(source(process.pid))?, Pagemap::open(source(maker.pid))?);
     for ((_, vma), runs) in process.mappings.iter_mut().zip(sets) {
@@ -100,7 +92,8 @@ fn compare(
             Ok(())
         })?;
         vma.pages = stored.pages();
-        found.insert(vma.start, Inherited { only, all: std::mem::replace(runs, stored) });
+        found.insert(vma.start, only);
+        *runs = stored;
     }
     Ok(found)
 }

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 use crate::file::{object, open_file, sharing};
-use crate::image::{Layout, Tag};
+use crate::image::{Records, Tag};
 use crate::task::{mm, tree, vma};
 use crate::{Error, Pid, Result};
 
-/// The records of `layout` that belong to process `pid`, by tag. The tree itself is told whole.
-pub fn records(layout: &Layout, pid: Pid) -> Result<Map<String, Value>> {
+/// Those of `records` that belong to process `pid`, by tag. The tree itself is told whole.
+pub fn records(records: &dyn Records, pid: Pid) -> Result<Map<String, Value>> {
     let mut bodies = Vec::new();
-    for record in layout.records() {
+    for record in records.records() {
         let body: Value = serde_json::from_slice(record.json)
             .map_err(|error| Error::damaged(format!("record {}: {error}", record.tag)))?;
         bodies.push((record.tag, body));

@@ -4,7 +4,8 @@
 //!
 //! | floor | rooms |
 //! |---|---|
-//! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`view`] and `info` (it is looked at), [`stream`] |
+//! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`stream`] |
+//! | an instant | [`Instant`]: of live processes or of a file ([`StoredImage`]); [`view`], `info` and [`core`] (it is looked at) |
 //! | order of looking | `dump` (one process), `kin` (who is who), `heritage` (which pages are common) |
 //! | order of putting back | `making` (records as they come), `family` (who makes whom), `made` (one process), `task::attribute::Phase`; `brood` undoes it |
 //! | objects | `task` (what a task has), `file` (what a descriptor can be), `sysv` (what belongs to nobody), `pages` (memory in bulk) |
@@ -18,7 +19,8 @@
 mod brood;
 pub mod cgroup;
 mod child;
-mod corefile;
+pub mod core;
+mod core_bit;
 mod door;
 mod dump;
 pub mod error;
@@ -28,12 +30,14 @@ pub mod freeze;
 mod heritage;
 pub mod image;
 mod info;
+mod instant;
 mod kin;
 mod made;
 mod making;
 mod pages;
 pub mod restore;
 pub mod snapshot;
+mod stored;
 pub mod stream;
 mod sys;
 mod sysv;
@@ -43,11 +47,14 @@ pub mod tracer;
 pub mod view;
 
 pub use cgroup::CgroupFreezer;
+pub use self::core::Core;
 pub use error::{Context, Doing, Error, Kind, Result};
 pub use file::changed::ChangedFiles;
 pub use freeze::is_snapshot_child;
+pub use instant::Instant;
 pub use restore::{Restored, Restorer};
 pub use snapshot::Snapshot;
+pub use stored::StoredImage;
 pub use stream::Piece;
 pub use target::Target;
 pub use tracer::{Options, Tracer};

@@ -12,7 +12,8 @@ use crate::file::late::Named;
 use crate::file::sharing::{Collected, Collector};
 use crate::freeze::{self, Frozen};
 use crate::heritage;
-use crate::image::{Layout, LayoutBuilder, Record};
+use crate::image::{LayoutBuilder, Record};
+use crate::instant::Instant;
 use crate::kin;
 use crate::pages::{Kept, Source, Sources};
 use crate::stream::{Piece, Stream};
@@ -24,78 +25,36 @@ use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
 use crate::tracer::{Lease, Options};
-use crate::view::{View, ViewedVma, VmaView};
+use crate::view::View;
 use crate::{Error, Pid, Result};
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
-    instant: Instant,
+    taken: Taken,
     /// Held for its Drop: the session then lets go of what this snapshot is read from.
     _lease: Lease,
 }
 
 /// What a snapshot tells.
-pub struct Instant {
-    layout: Arc<Layout>,
+pub struct Taken {
     stream: Stream,
-    view: View,
-    taken: SystemTime,
-    stopped: Duration,
+    view: Arc<View>,
 }
 
 impl Snapshot {
     /// An instant, and the lease whose end lets go of what it is read from.
-    pub fn new(instant: Instant, lease: Lease) -> Self {
-        Self { instant, _lease: lease }
+    pub fn new(taken: Taken, lease: Lease) -> Self {
+        Self { taken, _lease: lease }
+    }
+}
+
+impl Instant for Snapshot {
+    fn view(&self) -> &Arc<View> {
+        &self.taken.view
     }
 
-    /// The exact length of the image, bytes.
-    pub fn image_len(&self) -> u64 {
-        self.instant.layout.len()
-    }
-
-    /// The instant.
-    pub fn taken(&self) -> SystemTime {
-        self.instant.taken
-    }
-
-    /// How long the tree was stopped (until the snapshot was taken, for one that is held by `freeze`).
-    pub fn stopped(&self) -> Duration {
-        self.instant.stopped
-    }
-
-    /// `len` bytes of the image at `offset`; fewer only at its end.
-    ///
-    /// # Errors
-    /// [`crate::Kind::SnapshotLost`] if the memory is gone: never zeros in its place.
-    pub fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
-        self.instant.stream.read(offset, len)
-    }
-
-    /// The text of `info.json`: the image's records, without bulk.
-    pub fn info_json(&self, pid: Pid) -> Result<String> {
-        self.instant.view.info_json(pid)
-    }
-
-    /// The text of `maps`: as in /proc, with the bytes that the image holds of each mapping before the name.
-    pub fn maps(&self, pid: Pid) -> Result<String> {
-        self.instant.view.maps(pid)
-    }
-
-    /// The mappings, ascending: what `vmas/` lists.
-    pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
-        self.instant.view.vmas(pid)
-    }
-
-    /// Raw memory of one mapping from `offset` (relative to its start); what the image does not hold reads as zeros. Fewer
-    /// bytes only at the mapping's end.
-    pub fn read_vma(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        self.instant.view.read(pid, start, offset, buf)
-    }
-
-    /// SEEK_DATA (`data`) or SEEK_HOLE within one mapping, relative to its start; `None` is ENXIO.
-    pub fn seek_vma(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
-        self.instant.view.seek(pid, start, offset, data)
+    fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
+        self.taken.stream.read(offset, len)
     }
 }
 
@@ -131,7 +90,7 @@ impl Children {
 }
 
 /// Freezes, looks, forks, thaws.
-pub fn take(target: &Target, options: &Options) -> Result<(Instant, Held)> {
+pub fn take(target: &Target, options: &Options) -> Result<(Taken, Held)> {
     let pids = target.members()?;
     // A process that cannot be looked at now is told of once it is stopped.
     let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
@@ -171,11 +130,11 @@ pub fn take(target: &Target, options: &Options) -> Result<(Instant, Held)> {
     let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
     let settled = seen.files.settle(options.keep_external_pipes);
     match settled.and_then(|()| tell(target, seen, source, forks.kept, stopped)) {
-        Ok(instant) => {
+        Ok(taken) => {
             if let Held::Children(children) = &mut held {
                 children.close_files(&shared);
             }
-            Ok((instant, held))
+            Ok((taken, held))
         }
         Err(error) => {
             held.let_go();
@@ -308,7 +267,7 @@ fn tell(
     source: impl Fn(Pid) -> Pid,
     kept: BTreeMap<(Pid, u64), Kept>,
     stopped: Duration,
-) -> Result<Instant> {
+) -> Result<Taken> {
     let Seen { mut looked, files, locked } = seen;
     let mut memory = Vec::new();
     for process in &mut looked.processes {
@@ -317,6 +276,7 @@ fn tell(
     }
     let inherited = heritage::find(&mut looked, &mut memory, &source)?;
     let mut builder = LayoutBuilder::new(dump::epoch_ns(looked.taken));
+    builder.stood(stopped);
     builder.record(Record::new(tree::TAG, &looked.tree)?)?;
     let (mut sources, mut places) = (Vec::new(), BTreeMap::new());
     let mut own = BTreeMap::new();
@@ -345,32 +305,23 @@ fn tell(
     for record in files.into_iter().chain(looked.tables).chain(late) {
         builder.record(record)?;
     }
-    let mut views = BTreeMap::new();
     for ((process, sets), mut inherited) in looked.processes.into_iter().zip(memory).zip(inherited) {
         let pid = process.pid;
-        let mut vmas = Vec::new();
-        for ((mapping, vma), runs) in process.mappings.into_iter().zip(sets) {
+        for ((_, vma), runs) in process.mappings.into_iter().zip(sets) {
             let place = places.get(&(pid, vma.start)).or_else(|| own.get(&pid)).copied().unwrap_or_default();
             let inherited = inherited.remove(&vma.start);
-            builder.record(vma.record(inherited.as_ref().map(|inherited| &inherited.only))?)?;
-            vmas.push(ViewedVma { mapping, source: place, runs: inherited.map_or_else(|| runs.clone(), |it| it.all) });
+            builder.record(vma.record(inherited.as_ref())?)?;
             builder.pages(place, runs);
         }
-        views.insert(pid, vmas);
     }
     let layout = Arc::new(builder.finish()?);
     let sources = Arc::new(Sources(sources));
-    Ok(Instant {
-        stream: Stream::new(Arc::clone(&layout), Arc::clone(&sources) as _),
-        view: View::new(target.to_string(), Arc::clone(&layout), sources, views, looked.taken, stopped),
-        layout,
-        taken: looked.taken,
-        stopped,
-    })
+    let view = View::new(target.to_string(), *layout.header(), Arc::clone(&layout) as _, Arc::clone(&sources) as _);
+    Ok(Taken { stream: Stream::new(layout, sources), view: Arc::new(view) })
 }
 
 /// A snapshot of what is stopped anyway: read from the processes themselves.
-pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Instant> {
+pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Taken> {
     cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
     let seen = see(frozen, BTreeMap::new(), timers, None, options)?;
     seen.files.settle(options.keep_external_pipes)?;

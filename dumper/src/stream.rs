@@ -76,6 +76,12 @@ impl Deref for Piece {
     }
 }
 
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Self {
+        Piece(Bytes::Own(bytes))
+    }
+}
+
 impl Stream {
     /// A stream of `layout`, whose page contents come from `pages`.
     pub fn new(layout: Arc<Layout>, pages: Arc<dyn PageSource>) -> Stream {

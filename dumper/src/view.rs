@@ -1,20 +1,23 @@
-//! A snapshot by process: what `info.json`, `maps` and `vmas/` show of it.
+//! What an image tells by process: `info.json`, `maps`, `vmas/`. Everything comes from its records and its pages, so that a live snapshot
+//! and a stored image tell the same.
 
-use std::collections::BTreeMap;
+mod memory;
+
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::image::{Layout, PageRuns, PageSource};
+use crate::image::{Header, PageSource, Records};
 use crate::info;
-use crate::pages::Sources;
 use crate::sys::memory::PAGE;
-use crate::sys::proc::Mapping;
-use crate::{Error, Kind, Pid, Result};
+use crate::task::tree::Tree;
+use crate::{Pid, Result};
 
-/// One mapping of a snapshot.
+pub use memory::{Area, Memory};
+
+/// One mapping of an instant.
 #[derive(Clone, Debug)]
 pub struct VmaView {
     /// First address.
@@ -25,132 +28,130 @@ pub struct VmaView {
     pub stored: u64,
 }
 
-/// One mapping, and where its pages are.
-pub struct ViewedVma {
-    /// As the process has it.
-    pub mapping: Mapping,
-    /// The source of its pages.
-    pub source: usize,
-    /// All pages of its own, also those that the image stores with its maker.
-    pub runs: PageRuns,
-}
-
-/// The processes of one snapshot.
+/// The processes of one image.
 pub struct View {
     of_whom: String,
-    layout: Arc<Layout>,
-    sources: Arc<Sources>,
-    processes: BTreeMap<Pid, Vec<ViewedVma>>,
-    taken: SystemTime,
-    stopped: Duration,
+    header: Header,
+    records: Arc<dyn Records>,
+    pages: Arc<dyn PageSource>,
+    /// Made when it is first asked for: who reads the image alone needs none of it.
+    memory: OnceLock<Result<Memory>>,
 }
 
 impl View {
-    /// `of_whom` stands in errors; `processes`: the mappings of each, ascending.
-    pub fn new(
-        of_whom: String,
-        layout: Arc<Layout>,
-        sources: Arc<Sources>,
-        processes: BTreeMap<Pid, Vec<ViewedVma>>,
-        taken: SystemTime,
-        stopped: Duration,
-    ) -> Self {
-        Self { of_whom, layout, sources, processes, taken, stopped }
+    /// `of_whom` stands in errors; `pages`: the sources that the page lists of `records` name.
+    pub fn new(of_whom: String, header: Header, records: Arc<dyn Records>, pages: Arc<dyn PageSource>) -> Self {
+        Self { of_whom, header, records, pages, memory: OnceLock::new() }
     }
 
-    fn of(&self, pid: Pid) -> Result<&[ViewedVma]> {
-        let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the snapshot of {}", self.of_whom));
-        self.processes.get(&pid).map(Vec::as_slice).ok_or_else(gone)
+    /// The image's header.
+    pub fn header(&self) -> &Header {
+        &self.header
     }
 
-    /// See [`crate::Snapshot::info_json`].
+    /// The image's records.
+    pub fn records(&self) -> &dyn Records {
+        &*self.records
+    }
+
+    /// See [`crate::Instant::taken`].
+    pub fn taken(&self) -> SystemTime {
+        let since = Duration::from_nanos(self.header.time_ns.unsigned_abs());
+        let epoch = SystemTime::UNIX_EPOCH;
+        let taken = if self.header.time_ns < 0 { epoch.checked_sub(since) } else { epoch.checked_add(since) };
+        taken.unwrap_or(epoch)
+    }
+
+    /// See [`crate::Instant::stopped`].
+    pub fn stopped(&self) -> Option<Duration> {
+        (self.header.stood_ns != 0).then(|| Duration::from_nanos(self.header.stood_ns))
+    }
+
+    /// The address spaces.
+    pub fn memory(&self) -> Result<&Memory> {
+        let made = self.memory.get_or_init(|| Memory::of(&self.of_whom, &*self.records));
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    /// Who is in it.
+    pub fn tree(&self) -> Result<&Tree> {
+        Ok(self.memory()?.tree())
+    }
+
+    /// See [`crate::Instant::processes`].
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        let processes = &self.tree()?.processes;
+        Ok(processes.iter().filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
+    }
+
+    /// See [`crate::Instant::info_json`].
     pub fn info_json(&self, pid: Pid) -> Result<String> {
-        let vmas = self.of(pid)?;
-        let since = self.taken.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let areas = self.memory()?.of_process(pid)?;
         let info = json!({
             "pid": pid,
-            "taken_ns": since.as_nanos() as u64,
-            "stopped_us": self.stopped.as_micros() as u64,
-            "image_bytes": self.layout.len(),
-            "stored_pages": vmas.iter().map(|vma| vma.runs.pages()).sum::<u64>(),
-            "records": info::records(&self.layout, pid)?,
+            "taken_ns": self.header.time_ns,
+            "stopped_us": self.stopped().map(|stopped| stopped.as_micros() as u64),
+            "image_bytes": self.header.total,
+            "stored_pages": areas.iter().map(|area| area.runs.pages()).sum::<u64>(),
+            "records": info::records(&*self.records, pid)?,
         });
         Ok(format!("{info:#}\n"))
     }
 
-    /// See [`crate::Snapshot::maps`].
+    /// See [`crate::Instant::maps`].
     pub fn maps(&self, pid: Pid) -> Result<String> {
         let mut text = String::new();
-        for ViewedVma { mapping, runs, .. } in self.of(pid)? {
-            let bit = |prot: i32, letter: char| if mapping.prot & prot != 0 { letter } else { '-' };
+        for Area { vma, runs, .. } in self.memory()?.of_process(pid)? {
+            let bit = |prot: i32, letter: char| if vma.prot & prot != 0 { letter } else { '-' };
             // Writing into a String cannot fail.
             let _ = writeln!(
                 text,
                 "{:x}-{:x} {}{}{}{} {:08x} {:02x}:{:02x} {:<10} {:>12} {}",
-                mapping.start,
-                mapping.end,
+                vma.start,
+                vma.end,
                 bit(libc::PROT_READ, 'r'),
                 bit(libc::PROT_WRITE, 'w'),
                 bit(libc::PROT_EXEC, 'x'),
-                if mapping.shared { 's' } else { 'p' },
-                mapping.offset,
-                libc::major(mapping.dev),
-                libc::minor(mapping.dev),
-                mapping.ino,
+                if vma.kind.is_shared() { 's' } else { 'p' },
+                vma.offset,
+                libc::major(vma.dev),
+                libc::minor(vma.dev),
+                vma.ino,
                 runs.pages() * PAGE,
-                String::from_utf8_lossy(&mapping.name),
+                vma.name,
             );
         }
         Ok(text)
     }
 
-    /// See [`crate::Snapshot::vmas`].
+    /// See [`crate::Instant::vmas`].
     pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
-        let view = |vma: &ViewedVma| VmaView {
-            start: vma.mapping.start,
-            end: vma.mapping.end,
-            stored: vma.runs.pages() * PAGE,
+        let view = |area: &Area| VmaView {
+            start: area.vma.start,
+            end: area.vma.end,
+            stored: area.runs.pages() * PAGE,
         };
-        Ok(self.of(pid)?.iter().map(view).collect())
+        Ok(self.memory()?.of_process(pid)?.iter().map(view).collect())
     }
 
-    /// The mapping that starts at `start`.
-    fn mapping(&self, pid: Pid, start: u64) -> Result<&ViewedVma> {
-        let found = self.of(pid)?.iter().find(|vma| vma.mapping.start == start);
-        found.ok_or_else(|| Error::new(Kind::NotFound, format!("pid {pid} has no mapping at {start:x}")))
-    }
-
-    /// See [`crate::Snapshot::read_vma`].
+    /// See [`crate::Instant::read_vma`].
     pub fn read(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        let ViewedVma { mapping, source, runs } = self.mapping(pid, start)?;
-        let len = mapping.end - mapping.start;
-        let wanted = (buf.len() as u64).min(len.saturating_sub(offset));
-        let buf = &mut buf[..wanted as usize];
-        let (mut at, end) = (start + offset.min(len), start + offset.min(len) + wanted);
-        while at < end {
-            let page = at - at % PAGE;
-            let (upto, stored) = if runs.contains(page) {
-                (runs.next_hole(page), true)
-            } else {
-                (runs.next_data(page).unwrap_or(u64::MAX), false)
-            };
-            let upto = upto.min(end);
-            let base = start + offset;
-            let part = &mut buf[(at - base) as usize..(upto - base) as usize];
-            if stored {
-                self.sources.read(*source, at, part)?;
-            } else {
-                part.fill(0);
-            }
-            at = upto;
-        }
-        Ok(wanted as usize)
+        let memory = self.memory()?;
+        let len = memory.area(pid, start)?.vma.len();
+        let wanted = (buf.len() as u64).min(len.saturating_sub(offset)) as usize;
+        memory.read(&*self.pages, pid, start + offset.min(len), &mut buf[..wanted])?;
+        Ok(wanted)
     }
 
-    /// See [`crate::Snapshot::seek_vma`].
+    /// Memory of a process from `address` on, which must be inside of one mapping as far as `buf` goes; zeros where nothing is stored.
+    pub fn read_memory(&self, pid: Pid, address: u64, buf: &mut [u8]) -> Result<()> {
+        self.memory()?.read(&*self.pages, pid, address, buf)
+    }
+
+    /// See [`crate::Instant::seek_vma`].
     pub fn seek(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
-        let ViewedVma { mapping, runs, .. } = self.mapping(pid, start)?;
-        let len = mapping.end - mapping.start;
+        let Area { vma, runs, .. } = self.memory()?.area(pid, start)?;
+        let len = vma.len();
         if offset >= len {
             return Ok(None);
         }

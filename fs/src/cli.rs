@@ -59,6 +59,15 @@ pub enum Command {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
+    /// Write a process of a stored image as an ELF core file to standard output
+    #[command(after_help = STATUS_HELP)]
+    Core {
+        /// The process (default: the root)
+        #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+        pid: Option<i32>,
+        /// The image: a regular file
+        image: PathBuf,
+    },
     /// Tell what is in an image: processes, memory, descriptors
     #[command(after_help = STATUS_HELP)]
     Inspect {

@@ -4,7 +4,7 @@ use std::ops::{Deref, Range as Span};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ckptfs_dumper::{Error, Kind, Piece, Result, VmaView};
+use ckptfs_dumper::{Core, Error, Instant as _, Kind, Piece, Result, VmaView};
 use parking_lot::Mutex;
 
 use crate::node::File;
@@ -58,6 +58,8 @@ pub enum Part {
     Image,
     /// `info.json` or `maps`
     Text(Arc<str>),
+    /// `core`
+    Core(Arc<Core>),
     /// `vmas/START-END`
     Vma(VmaView),
 }
@@ -106,12 +108,21 @@ pub fn part_of(text: Arc<str>, offset: u64, len: usize) -> Bytes {
     Bytes::Text(text, start..end)
 }
 
+/// `len` bytes, as many of them as `fill` can fill.
+fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<Bytes> {
+    let mut bytes = vec![0; len];
+    let read = fill(&mut bytes)?;
+    bytes.truncate(read);
+    Ok(Bytes::Copy(bytes))
+}
+
 impl Part {
     /// Its exact length.
     pub fn len(&self, view: &View) -> u64 {
         match self {
             Part::Image => view.snapshot().image_len(),
             Part::Text(text) => text.len() as u64,
+            Part::Core(core) => core.len(),
             Part::Vma(vma) => vma.end.saturating_sub(vma.start),
         }
     }
@@ -126,12 +137,8 @@ impl Part {
         let bytes = match self {
             Part::Image => Bytes::Piece(view.snapshot().read_image(offset, len)?),
             Part::Text(text) => part_of(Arc::clone(text), offset, len),
-            Part::Vma(vma) => {
-                let mut bytes = vec![0; len];
-                let read = view.read_vma(vma.start, offset, &mut bytes)?;
-                bytes.truncate(read);
-                Bytes::Copy(bytes)
-            }
+            Part::Core(core) => filled(len, |bytes| core.read_at(offset, bytes))?,
+            Part::Vma(vma) => filled(len, |bytes| view.read_vma(vma.start, offset, bytes))?,
         };
         // An archiver fills a short read with zeros: better no bytes than wrong ones.
         if bytes.len() == len {
@@ -149,6 +156,7 @@ impl Part {
             return Ok(None);
         }
         match self {
+            Part::Core(core) => core.seek(offset, data),
             Part::Vma(vma) => view.seek_vma(vma.start, offset, data),
             // All is data, and a hole stands behind the end.
             Part::Image | Part::Text(_) => Ok(Some(if data { offset } else { len })),

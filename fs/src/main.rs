@@ -5,6 +5,7 @@
 mod cli;
 mod container;
 mod control;
+mod core_file;
 mod daemon;
 mod fuse;
 mod handle;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli, args: &[OsString]) -> Result<ExitCode> {
     match cli.command {
         Command::Mount(mount_args) => mount(mount_args, args),
+        Command::Core { pid, image } => core_file::write(&image, pid).map(|()| ExitCode::SUCCESS),
         Command::Restore { changed_files, files } => {
             let policy = if changed_files == "refuse" { ChangedFiles::Refuse } else { ChangedFiles::Warn };
             each(&files, |input, out| restore_input(input, policy, out))

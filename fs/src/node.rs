@@ -30,6 +30,8 @@ pub enum Node {
 pub enum File {
     /// The image of the tree rooted here.
     Image,
+    /// The process as an ELF core file.
+    Core,
     /// Its records as text.
     Info,
     /// Its mappings as text.
@@ -57,8 +59,9 @@ pub enum Role {
 const ROOT: [(&str, Node); 3] = [("image", Node::Image), ("restore", Node::Restore), ("status", Node::Status)];
 
 /// The files of a process's folder, in the order of listing; `vmas` follows them.
-const FOLDER: [(&str, File); 5] = [
+const FOLDER: [(&str, File); 6] = [
     ("image", File::Image),
+    ("core", File::Core),
     ("info.json", File::Info),
     ("maps", File::Maps),
     ("freeze", File::Freeze),
@@ -89,7 +92,9 @@ impl Node {
     pub fn role(self) -> Role {
         match self {
             Node::Root | Node::Folder(_) | Node::Vmas(_) => Role::Directory,
-            Node::Image | Node::File(_, File::Image | File::Info | File::Maps) | Node::Vma(..) => Role::Snapshot,
+            Node::Image | Node::File(_, File::Image | File::Core | File::Info | File::Maps) | Node::Vma(..) => {
+                Role::Snapshot
+            }
             Node::Status => Role::Text,
             Node::Restore | Node::File(_, File::Freeze | File::Kill) => Role::Control,
         }

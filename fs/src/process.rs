@@ -5,6 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
+use ckptfs_dumper::core::HOLE_MOST;
 use ckptfs_dumper::{Doing, Pid, Result};
 use procfs::process::{MMapPath, MemoryMap};
 
@@ -127,6 +128,17 @@ pub fn info_bound(pid: Pid) -> Option<u64> {
     let status = procfs::process::Process::new(pid).ok()?.status().ok()?;
     let (bytes, lines) = maps_extent(pid)?;
     Some((64 << 10) + bytes + lines * 1024 + status.threads * 8192 + u64::from(status.fdsize) * 1024)
+}
+
+/// How large `core` may become. Each page that is held may have a hole before and behind it that is in the file, but never more than there
+/// is of address space; a program header for each mapping and each of the larger holes; notes for the mapped files and for each thread.
+pub fn core_bound(pid: Pid) -> Option<u64> {
+    let status = procfs::process::Process::new(pid).ok()?.status().ok()?;
+    let (in_use, space) = (memory_in_use(pid)?, status.vmsize.unwrap_or(0) << 10);
+    let (bytes, lines) = maps_extent(pid)?;
+    let holes = (in_use / 4096).saturating_mul(2 * HOLE_MOST);
+    let contents = in_use.saturating_add(holes).min(space);
+    Some(contents + contents / HOLE_MOST * 64 + (64 << 10) + bytes + lines * 256 + status.threads * (16 << 10))
 }
 
 /// Bytes and lines of /proc/PID/maps.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Context, Error, Kind, Pid, Result, Snapshot, VmaView};
+use ckptfs_dumper::{Context, Core, Error, Instant, Kind, Pid, Result, Snapshot, VmaView};
 
 use serde::Serialize;
 
@@ -21,6 +21,7 @@ pub struct View {
     info: OnceLock<Result<Arc<str>>>,
     maps: OnceLock<Result<Arc<str>>>,
     vmas: OnceLock<Result<Arc<[VmaView]>>>,
+    core: OnceLock<Result<Arc<Core>>>,
     // Fields drop in this order: the snapshot needs its tracer to the end.
     snapshot: Snapshot,
     _tracer: Lease,
@@ -44,7 +45,7 @@ impl View {
 
     /// How long the tree was stopped.
     pub fn stopped(&self) -> Duration {
-        self.snapshot.stopped()
+        self.snapshot.stopped().unwrap_or_default()
     }
 
     /// The text of `info.json`.
@@ -60,6 +61,11 @@ impl View {
     /// The mappings.
     pub fn vmas(&self) -> Result<Arc<[VmaView]>> {
         self.vmas.get_or_init(|| self.snapshot.vmas(self.id.pid).map(Arc::from)).clone()
+    }
+
+    /// The process as a core file.
+    pub fn core(&self) -> Result<Arc<Core>> {
+        self.core.get_or_init(|| self.snapshot.core(self.id.pid).map(Arc::new)).clone()
     }
 
     /// The mapping with exactly these addresses.
@@ -119,8 +125,8 @@ impl Snapshots {
         let owner = owner(id.pid).filter(|_| id.is_alive()).ok_or_else(gone)?;
         let tracer = self.tracers.lease(id).on(|| format!("pid {}", id.pid))?;
         let snapshot = tracer.snapshot(reader)?;
-        let (info, maps, vmas) = Default::default();
-        Ok(View { id, owner, info, maps, vmas, snapshot, _tracer: tracer })
+        let (info, maps, vmas, core) = Default::default();
+        Ok(View { id, owner, info, maps, vmas, core, snapshot, _tracer: tracer })
     }
 
     /// The snapshot of all of `container` that is open, or one of now, known as [`ProcId::CONTAINER`]. `held`: who is held by `freeze`.
@@ -148,8 +154,8 @@ impl Snapshots {
         let tracer = self.tracers.lease_of(whose, || target).on(|| "the container")?;
         let snapshot = tracer.snapshot(reader)?;
         let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let (info, maps, vmas) = Default::default();
-        Ok(View { id: ProcId::CONTAINER, owner, info, maps, vmas, snapshot, _tracer: tracer })
+        let (info, maps, vmas, core) = Default::default();
+        Ok(View { id: ProcId::CONTAINER, owner, info, maps, vmas, core, snapshot, _tracer: tracer })
     }
 
     /// As [`Snapshots::open`], but a process that cannot be dumped gives its reason as the text.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Error, Pid, Snapshot};
+use ckptfs_dumper::{Instant as _, Error, Pid, Snapshot};
 use parking_lot::Mutex;
 use serde::Serialize;
 
@@ -98,7 +98,7 @@ impl Status {
     /// A snapshot was taken.
     pub fn dumped(&self, id: ProcId, snapshot: &Snapshot) {
         self.dumps.fetch_add(1, Ordering::Relaxed);
-        let stopped_ms = milliseconds(snapshot.stopped());
+        let stopped_ms = milliseconds(snapshot.stopped().unwrap_or_default());
         log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", whom(id), snapshot.image_len());
         let freeze = Freeze { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms };
         remember(&mut self.recent.lock().freezes, freeze);

@@ -58,12 +58,17 @@ impl Version {
         Ok(Some(Self { size: seen.stat.size(), mtime_ns: mtime_ns(&seen.stat), memory }))
     }
 
+    /// Whether what is there `now` is of the same size and time of last change.
+    pub fn is_same(&self, now: &Metadata) -> bool {
+        (now.size(), mtime_ns(now)) == (self.size, self.mtime_ns)
+    }
+
     /// Judges what is there now under `name`; `position` is where the process stood in it.
     ///
     /// # Errors
     /// ESTALE: it may not be used.
     pub fn judge(&self, now: &Metadata, name: &str, position: u64, restore: &dyn Anchors) -> Result<()> {
-        if (now.size(), mtime_ns(now)) == (self.size, self.mtime_ns) {
+        if self.is_same(now) {
             return Ok(());
         }
         let sizes = format!("size {} then, {} now", self.size, now.size());

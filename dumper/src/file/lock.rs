@@ -180,12 +180,16 @@ pub fn of_mappings(pid: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
 /// Refuses a file that opening would disturb: whoever opens it breaks its lease.
 pub fn refuse_leased(seen: &Seen<'_>) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
-    let of = (seen.stat.dev(), seen.stat.ino());
-    let locks = proc::read_text("/proc/locks")?;
-    match locks.lines().filter_map(parse).any(|line| is_lease(&line) && (line.dev, line.ino) == of) {
+    match is_leased(seen.stat.dev(), seen.stat.ino())? {
         true => Err(seen.refuse(format_args!("lease of {}", seen.target.display()))),
         false => Ok(()),
     }
+}
+
+/// Whether somebody has a lease of this file, and would have to give it back if it were opened.
+pub fn is_leased(dev: u64, ino: u64) -> Result<bool> {
+    let locks = proc::read_text("/proc/locks")?;
+    Ok(locks.lines().filter_map(parse).any(|line| is_lease(&line) && (line.dev, line.ino) == (dev, ino)))
 }
 
 fn is_lease(line: &Line<'_>) -> bool {

@@ -16,7 +16,7 @@ mod outside;
 mod path_only;
 mod pipe;
 mod place;
-mod regular;
+pub mod regular;
 mod removed;
 mod shared_memory;
 pub mod sharing;

@@ -1,10 +1,11 @@
 //! Regular files and directories: by name, with offset and flags. The contents stay where they are.
 
 use std::ffi::OsStr;
+use std::fs::Metadata;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
@@ -13,8 +14,10 @@ use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
 use super::changed::Version;
+use super::lock;
 use super::object::{Anchors, Objects};
 use super::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
+use crate::image::RecordView;
 use crate::sys::fd;
 use crate::{Context, Error, Kind, Result};
 
@@ -81,6 +84,25 @@ impl OpenFile for Regular {
         }
         Ok(file)
     }
+}
+
+/// The first `len` bytes of the file that a record names, which had the inode number `ino`; `None` if it is not there as it was, or
+/// cannot be read without anybody's taking notice.
+pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8>> {
+    let body: Body = record.body().ok()?;
+    let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
+    let version = body.version?;
+    let is_it = |now: &Metadata| now.is_file() && now.ino() == ino && version.is_same(now);
+    let before = std::fs::symlink_metadata(&path).ok().filter(is_it)?;
+    if lock::is_leased(before.dev(), before.ino()).ok()? {
+        return None;
+    }
+    let file = open_path(&path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOATIME);
+    // Only its owner and root may ask for that.
+    let file = file.or_else(|_| open_path(&path, libc::O_RDONLY | libc::O_NONBLOCK)).ok()?;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0).ok()?;
+    file.metadata().ok().filter(is_it).map(|_| bytes)
 }
 
 /// Reads a little: a directory of ext4 whose very first reading is one at its end gives nothing at the next either, even rewound

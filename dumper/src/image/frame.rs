@@ -78,8 +78,7 @@ impl Record {
 
     /// The JSON as `T`. A body that is not a `T` is damage; the sentence says which field.
     pub fn body<T: DeserializeOwned>(&self) -> Result<T> {
-        serde_json::from_slice(&self.json)
-            .map_err(|error| Error::damaged(format!("record {}: the body is not understood: {error}", self.tag)))
+        body(self.tag, &self.json)
     }
 
     /// Refuses what no reader would take.
@@ -110,6 +109,12 @@ impl Record {
         head.copy_from_slice(&header(self.tag.0, flags, lens.0, lens.1, ordinal, crc::of(body)));
         bytes
     }
+}
+
+/// The JSON of a record `tag` as `T`.
+pub(super) fn body<T: DeserializeOwned>(tag: Tag, json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json)
+        .map_err(|error| Error::damaged(format!("record {tag}: the body is not understood: {error}")))
 }
 
 /// A frame's header, decoded; lengths are within their ceilings.

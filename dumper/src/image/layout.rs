@@ -2,6 +2,8 @@
 
 use std::sync::OnceLock;
 
+use serde::de::DeserializeOwned;
+
 use crate::error::Result;
 
 use super::PageSource;
@@ -9,7 +11,7 @@ use super::chunk::PageList;
 use super::content::Checksums;
 use super::crc;
 use super::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
-use super::frame::{Record, Tag};
+use super::frame::{Record, Tag, body};
 use super::runs::PageRuns;
 use super::trailer::Digest;
 use super::window::Window;
@@ -82,6 +84,19 @@ pub struct RecordView<'a> {
     pub blob: &'a [u8],
     /// Where its pages come from and which they are, if it opens a list.
     pub pages: Option<(usize, &'a PageRuns)>,
+}
+
+impl RecordView<'_> {
+    /// See [`Record::body`].
+    pub fn body<T: DeserializeOwned>(&self) -> Result<T> {
+        body(self.tag, self.json)
+    }
+
+    /// The record itself; whether an old reader may skip it is not told.
+    pub fn to_record(&self) -> Record {
+        let (json, blob) = (self.json.to_vec(), self.blob.to_vec());
+        Record { tag: self.tag, optional: false, pages: self.pages.is_some(), json, blob }
+    }
 }
 
 /// What [`Layout::fill`] left undone.

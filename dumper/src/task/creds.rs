@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
+use crate::image::{RecordView, Tag};
 use crate::sys::remote::Batch;
 use crate::{Error, Result};
 
@@ -29,9 +29,18 @@ pub struct Body {
     no_new_privs: bool,
 }
 
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"CRED");
+
+/// The real user and group, of a record.
+pub fn real_ids(record: &RecordView<'_>) -> Result<(u32, u32)> {
+    let Body { uids: [uid, ..], gids: [gid, ..], .. } = record.body()?;
+    Ok((uid, gid))
+}
+
 impl Attribute for Credentials {
     type Body = Body;
-    const TAG: Tag = Tag(*b"CRED");
+    const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Credentials;
 

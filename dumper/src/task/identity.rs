@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 use crate::Result;
-use crate::image::Tag;
+use crate::image::{RecordView, Tag};
 use crate::sys::proc;
 use crate::sys::query;
 use crate::sys::remote::Batch;
@@ -31,9 +31,17 @@ pub struct Body {
     altstack: (u64, u64, u64),
 }
 
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"IDEN");
+
+/// The name, of a record.
+pub fn name(record: &RecordView<'_>) -> Result<Vec<u8>> {
+    Ok(record.body::<Body>()?.comm)
+}
+
 impl Attribute for Identity {
     type Body = Body;
-    const TAG: Tag = Tag(*b"IDEN");
+    const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 

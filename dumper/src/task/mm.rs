@@ -7,7 +7,7 @@ use std::os::fd::RawFd;
 use serde::{Deserialize, Serialize};
 
 use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::{Record, Tag};
+use crate::image::{Record, RecordView, Tag};
 use crate::sys::memory::RemotePtr;
 use crate::sys::proc;
 use crate::sys::remote::Batch;
@@ -58,6 +58,20 @@ pub fn hole(record: &Record) -> Result<RemotePtr> {
         hole: RemotePtr,
     }
     Ok(record.body::<Hole>()?.hole)
+}
+
+/// What is told of a program to a debugger.
+pub struct Program {
+    /// The auxiliary vector, getauxval(3), words.
+    pub auxv: Vec<u64>,
+    /// Where its arguments stand, one behind the other with a NUL each.
+    pub arguments: std::ops::Range<u64>,
+}
+
+/// The program, of a record.
+pub fn program(record: &RecordView<'_>) -> Result<Program> {
+    let Body { auxv, arg_start, arg_end, .. } = record.body()?;
+    Ok(Program { auxv, arguments: arg_start..arg_end })
 }
 
 impl Attribute for AddressSpace {

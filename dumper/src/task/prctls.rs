@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
+use crate::image::{RecordView, Tag};
 use crate::sys::proc;
 use crate::sys::remote::Batch;
 use crate::{Error, Result};
@@ -106,9 +106,18 @@ fn restore(settings: &[Setting], body: &Body, make: &mut Make<'_>) -> Result<()>
 /// Files of /proc/PID that are settings.
 const FILES: [&str; 2] = ["oom_score_adj", "coredump_filter"];
 
+/// The tag of the record of settings that are put back before credentials.
+pub const TAG: Tag = Tag(*b"PRCT");
+
+/// Which mappings a core file is to hold: the bits of /proc/PID/coredump_filter (core(5)), of a record; `None` if it does not tell.
+pub fn coredump_filter(record: &RecordView<'_>) -> Result<Option<u64>> {
+    let body: Body = record.body()?;
+    Ok(body.files.get("coredump_filter").and_then(|value| u64::from_str_radix(value, 16).ok()))
+}
+
 impl Attribute for Early {
     type Body = Body;
-    const TAG: Tag = Tag(*b"PRCT");
+    const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 

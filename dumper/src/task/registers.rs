@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::asleep::Asleep;
 use super::attribute::{Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
+use crate::image::{RecordView, Tag};
 use crate::sys::errno::restart;
 use crate::sys::ptrace::Regs;
 use crate::sys::remote::Call;
@@ -32,6 +32,29 @@ pub struct Body {
     xcr0: u64,
     /// A timed sleep to go on with: the call's number and what was left, ns.
     asleep: Option<(i64, u64)>,
+    /// `rax` and `orig_rax` as the kernel showed them, where others are put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    shown: Option<(u64, u64)>,
+}
+
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"REGS");
+
+/// What a debugger is shown of a stopped thread.
+pub struct Shown {
+    /// In the order of struct user_regs_struct.
+    pub general: Vec<u64>,
+    /// Blocked signals.
+    pub blocked: u64,
+}
+
+/// The registers of a record as PTRACE_GETREGS showed them: inside an interrupted call `rax` is -ERESTARTSYS or its like.
+pub fn shown(record: &RecordView<'_>) -> Result<Shown> {
+    let Body { mut general, blocked, shown, .. } = record.body()?;
+    if let Some((rax, orig_rax)) = shown {
+        (general.rax, general.orig_rax) = (rax, orig_rax);
+    }
+    Ok(Shown { general: general.words(), blocked })
 }
 
 macro_rules! general {
@@ -42,6 +65,7 @@ macro_rules! general {
         impl General {
             fn of(regs: &Regs) -> Self { Self { $($name: regs.$name),* } }
             fn put(&self, regs: &mut Regs) { $(regs.$name = self.$name;)* }
+            fn words(&self) -> Vec<u64> { vec![$(self.$name),*] }
         }
     };
 }
@@ -49,7 +73,7 @@ general!(r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip 
 
 impl Attribute for Registers {
     type Body = Body;
-    const TAG: Tag = Tag(*b"REGS");
+    const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Resume;
 
@@ -73,9 +97,11 @@ impl Attribute for Registers {
                 }
             }
         }
+        let before = (look.regs.rax, look.regs.orig_rax);
+        let shown = ((regs.rax, regs.orig_rax) != before).then_some(before);
         let area = look.xstate;
         let xcr0 = xcr0(area).ok_or_else(|| Error::unsupported(format!("{}: a CPU without XSAVE", look.subject())))?;
-        let body = Body { general: General::of(&regs), blocked: look.mask, xcr0, asleep };
+        let body = Body { general: General::of(&regs), blocked: look.mask, xcr0, asleep, shown };
         Ok((body, area.to_vec()))
     }
 

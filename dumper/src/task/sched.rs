@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::attribute::{Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
+use crate::image::{RecordView, Tag};
 use crate::sys::query::{self, SchedAttr};
 use crate::{Context, Error, Result};
 
@@ -30,9 +30,17 @@ pub struct Body {
     cpus: Vec<u32>,
 }
 
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"SCHD");
+
+/// The nice value, of a record.
+pub fn nice(record: &RecordView<'_>) -> Result<i32> {
+    Ok(record.body::<Body>()?.nice)
+}
+
 impl Attribute for Scheduling {
     type Body = Body;
-    const TAG: Tag = Tag(*b"SCHD");
+    const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 

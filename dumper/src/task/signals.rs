@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
+use crate::image::{RecordView, Tag};
 use crate::sys::memory::words;
 use crate::sys::remote::Batch;
 use crate::{Error, Result};
@@ -89,7 +89,7 @@ pub struct QueuesBody {
 
 impl Attribute for Queues {
     type Body = QueuesBody;
-    const TAG: Tag = Tag(*b"SIGQ");
+    const TAG: Tag = QUEUES;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Arm;
 
@@ -142,4 +142,14 @@ impl Attribute for Queues {
 
 fn bit(info: &[u8; INFO_LEN]) -> u64 {
     1_u64.checked_shl(u32::from(info[0]).wrapping_sub(1)).unwrap_or(0)
+}
+
+/// The tag of pending signals.
+pub const QUEUES: Tag = Tag(*b"SIGQ");
+
+/// The signals that are pending for the thread itself (bit n-1: signal n), of a record.
+pub fn pending(record: &RecordView<'_>) -> Result<u64> {
+    let body: QueuesBody = record.body()?;
+    let infos = record.blob.as_chunks::<INFO_LEN>().0.iter().take(body.private);
+    Ok(infos.fold(0, |set, info| set | bit(info)))
 }

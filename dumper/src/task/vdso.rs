@@ -9,7 +9,7 @@ use super::attribute::Checked;
 use crate::image::{Record, Tag};
 use crate::sys::gadget;
 use crate::sys::memory::{MemFile, RemotePtr};
-use crate::sys::proc::Mapping;
+use crate::sys::proc::{self, Mapping};
 use crate::{Error, Pid, Result};
 
 /// The record's tag.
@@ -49,6 +49,14 @@ impl Vdso {
             .map(|mapping| (String::from_utf8_lossy(&mapping.name).into_owned(), mapping.start, mapping.end))
             .collect();
         Self { tid: pid, parts, sha256 }
+    }
+
+    /// The code, if it is that of this kernel: then this very process has the same.
+    pub fn code(&self) -> Option<Vec<u8>> {
+        let pid = std::process::id() as Pid;
+        let maps = proc::maps(pid).ok()?;
+        let (code, ..) = code(&maps, &MemFile::open(pid).ok()?, pid).ok()?;
+        (Self::look(pid, &maps, &code).sha256 == self.sha256).then_some(code)
     }
 
     /// The record.

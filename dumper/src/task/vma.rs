@@ -35,6 +35,13 @@ pub enum Type {
     IpcShm,
 }
 
+impl Type {
+    /// MAP_SHARED.
+    pub fn is_shared(self) -> bool {
+        matches!(self, Self::FileShm | Self::AnonShm | Self::IpcShm)
+    }
+}
+
 /// The record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Vma {
@@ -55,6 +62,12 @@ pub struct Vma {
     pub file: Option<u32>,
     /// Offset in the file.
     pub offset: u64,
+    /// Device of the file, as `st_dev` numbers it. What /proc/PID/maps tells: for whoever looks, a restore has no use for it.
+    #[serde(default)]
+    pub dev: u64,
+    /// Inode of the file, likewise.
+    #[serde(default)]
+    pub ino: u64,
     /// As /proc/PID/maps names it.
     pub name: String,
     /// Pages of the image.
@@ -154,6 +167,8 @@ impl Vma {
             flags: own,
             file,
             offset: mapping.offset,
+            dev: mapping.dev,
+            ino: mapping.ino,
             name,
             pages: 0,
             guards: Vec::new(),
@@ -180,7 +195,8 @@ impl Vma {
         Ok(())
     }
 
-    fn has(&self, code: &str) -> bool {
+    /// Whether it has this VmFlag.
+    pub fn has(&self, code: &str) -> bool {
         self.flags.iter().any(|have| have == code)
     }
 
@@ -196,7 +212,7 @@ impl Vma {
 
     /// Whether pages of it can be in an image.
     pub fn holds_pages(&self) -> bool {
-        !matches!(self.kind, Type::FileShm | Type::AnonShm | Type::IpcShm) && !self.has("dp")
+        !self.kind.is_shared() && !self.has("dp")
     }
 
     /// The record that opens its list of pages. `inherited`: the pages that it has from its maker.
@@ -360,6 +376,8 @@ mod tests {
             flags: Vec::new(),
             file: None,
             offset: 0,
+            dev: 0,
+            ino: 0,
             name: String::new(),
             pages: 0,
             guards: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::time::SystemTime;
 
-use ckptfs_dumper::Result;
+use ckptfs_dumper::{Instant as _, Result};
 
 use super::{Tree, no_entry};
 use crate::node::{File, Node, Role};
@@ -88,6 +88,11 @@ impl Tree {
                 (None, Some(view)) => view.info().ok()?.len() as u64,
                 (None, None) => process::info_bound(id.pid)?,
             },
+            (Node::File(_, File::Core), Some(view)) => {
+                let core = view.core().ok()?;
+                return Some((core.len(), core.stored().ok()?.div_ceil(512)));
+            }
+            (Node::File(_, File::Core), None) => process::core_bound(id.pid)?,
             (Node::File(_, File::Maps), Some(view)) => view.maps().ok()?.len() as u64,
             (Node::File(_, File::Maps), None) => process::maps_bound(id.pid)?,
             (_, Some(view)) => view.snapshot().image_len(),

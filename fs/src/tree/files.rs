@@ -90,6 +90,7 @@ impl Tree {
         };
         let part = match file {
             File::Image | File::Freeze | File::Kill => Ok(Part::Image),
+            File::Core => view.core().map(Part::Core),
             File::Info => view.info().map(Part::Text),
             File::Maps => view.maps().map(Part::Text),
         };

@@ -51,7 +51,7 @@ fn the_layout_is_the_documented_one() {
     let tree = tree(&victim);
     assert_eq!(names(&tree, ROOT), ["image", "restore", "status", &victim.pid().to_string()]);
     let folder = in_folder(&tree, &victim, &[]).unwrap();
-    assert_eq!(names(&tree, folder.ino), ["image", "info.json", "maps", "freeze", "kill", "vmas"]);
+    assert_eq!(names(&tree, folder.ino), ["image", "core", "info.json", "maps", "freeze", "kill", "vmas"]);
     let vmas = in_folder(&tree, &victim, &["vmas"]).unwrap();
     assert!(vmas.directory && !names(&tree, vmas.ino).is_empty());
     for control in ["freeze", "kill"] {
@@ -65,7 +65,7 @@ fn the_layout_is_the_documented_one() {
 fn looking_at_everything_freezes_nobody_and_sizes_are_never_zero() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
-    for name in ["image", "info.json", "maps"] {
+    for name in ["image", "core", "info.json", "maps"] {
         let attr = in_folder(&tree, &victim, &[name]).unwrap();
         assert!(attr.size > 0 && attr.blocks > 0 && attr.mode == 0o400, "{name}: {attr:?}");
     }

@@ -1,0 +1,233 @@
+//! The notes of a core file, in the kernel's order (`write_note_info` in fs/binfmt_elf.c): NT_PRSTATUS of the first thread, then what is
+//! told once, then its other registers; then the other threads.
+//!
+//! Registers are those that gdb would see if it were attached. What the image does not know is zero: CPU times, process flags, and the
+//! signal of the death, because nobody has died.
+
+use std::collections::BTreeMap;
+
+use object::elf;
+use serde::Deserialize;
+
+use crate::image::{RecordView, Tag};
+use crate::sys::memory::PAGE;
+use crate::task::tree::{self, Ended};
+use crate::task::vdso::{self, Vdso};
+use crate::task::{creds, identity, mm, prctls, registers, sched, signals};
+use crate::view::View;
+use crate::{Context, Error, Kind, Pid, Result};
+
+/// coredump_filter of a process that says nothing of it (MMF_DUMP_FILTER_DEFAULT).
+const DEFAULT_FILTER: u64 = 0x33;
+/// sizeof(siginfo_t).
+const SIGINFO: usize = 128;
+/// sizeof(struct user_fpregs_struct): the legacy area of XSAVE.
+const FPREGS: usize = 512;
+/// From here on the legacy area holds nothing of the registers.
+const FPREGS_USED: usize = 416;
+/// sizeof(pr_psargs).
+const ARGUMENTS: usize = 80;
+/// sizeof(pr_fname).
+const NAME: usize = 16;
+
+/// What the records tell of one process.
+pub struct Process<'a> {
+    /// Its id.
+    pub pid: Pid,
+    told: &'a tree::Process,
+    /// Records of its tasks.
+    records: BTreeMap<(Tag, Pid), RecordView<'a>>,
+    /// Other records, by id.
+    files: BTreeMap<(Tag, u32), RecordView<'a>>,
+}
+
+impl<'a> Process<'a> {
+    /// The process `pid` of `view`.
+    pub fn find(view: &'a View, pid: Pid) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Ids {
+            tid: Option<Pid>,
+            id: Option<u32>,
+        }
+        let gone = |why: &str| Error::new(Kind::NoProcess, format!("pid {pid}{why}"));
+        let told = view.tree()?.processes.iter().find(|process| process.pid == pid && !process.is_ghost());
+        let told = told.ok_or_else(|| gone(" is not in the image"))?;
+        if let Some(Ended { status, .. }) = told.ended {
+            return Err(gone(&format!(" has ended (status {status:#x}): there is nothing left of it")));
+        }
+        let (mut records, mut files) = (BTreeMap::new(), BTreeMap::new());
+        for record in view.records().records().filter(|record| record.tag != crate::task::vma::TAG) {
+            let Ids { tid, id } = record.body()?;
+            match (tid, id) {
+                (Some(tid), _) if told.threads.contains(&tid) => drop(records.insert((record.tag, tid), record)),
+                (None, Some(id)) => drop(files.insert((record.tag, id), record)),
+                _ => {}
+            }
+        }
+        Ok(Self { pid, told, records, files })
+    }
+
+    fn record(&self, tag: Tag, tid: Pid) -> Result<&RecordView<'a>> {
+        let missing = || Error::damaged(format!("pid {} task {tid}: no record {tag}", self.pid));
+        self.records.get(&(tag, tid)).ok_or_else(missing)
+    }
+
+    /// The record of an open file, by its id.
+    pub fn file(&self, tag: Tag, id: u32) -> Option<&RecordView<'a>> {
+        self.files.get(&(tag, id))
+    }
+
+    /// Its vDSO.
+    pub fn vdso(&self) -> Result<Vdso> {
+        self.record(vdso::TAG, self.pid)?.body()
+    }
+
+    /// The bits of its coredump_filter.
+    pub fn coredump_filter(&self) -> Result<u64> {
+        let told = prctls::coredump_filter(self.record(prctls::TAG, self.told.speaker())?)?;
+        Ok(told.unwrap_or(DEFAULT_FILTER))
+    }
+
+    /// Those that have not ended, the one that speaks for the process first.
+    fn threads(&self) -> impl Iterator<Item = Pid> {
+        let ended = usize::from(self.told.leader_ended.is_some());
+        self.told.threads.iter().copied().skip(ended)
+    }
+}
+
+/// All notes of a process.
+pub fn encode(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+    let mut notes = Notes::default();
+    for (n, tid) in process.threads().enumerate() {
+        let registers = process.record(registers::TAG, tid)?;
+        notes.add("CORE", elf::NT_PRSTATUS, &status(process, tid)?);
+        if n == 0 {
+            notes.add("CORE", elf::NT_PRPSINFO, &info(view, process)?);
+            notes.add("CORE", elf::NT_SIGINFO, &siginfo(process));
+            let auxv = program(process)?.auxv;
+            notes.add("CORE", elf::NT_AUXV, &auxv.iter().flat_map(|word| word.to_le_bytes()).collect::<Vec<_>>());
+            notes.add("CORE", elf::NT_FILE, &files(view, process)?);
+        }
+        let mut legacy = registers.blob.to_vec();
+        legacy.resize(FPREGS, 0);
+        legacy[FPREGS_USED..].fill(0);
+        notes.add("CORE", elf::NT_FPREGSET, &legacy);
+        notes.add("LINUX", elf::NT_X86_XSTATE, registers.blob);
+    }
+    Ok(notes.0)
+}
+
+fn program(process: &Process<'_>) -> Result<mm::Program> {
+    // Whoever shares memory tells of it as well.
+    mm::program(process.record(mm::TAG, process.told.speaker())?)
+}
+
+#[derive(Default)]
+struct Notes(Vec<u8>);
+
+impl Notes {
+    /// struct elf64_note, name and description, each padded to 4 bytes.
+    fn add(&mut self, name: &str, kind: elf::NoteType, desc: &[u8]) {
+        for word in [name.len() as u32 + 1, desc.len() as u32, kind.0] {
+            self.0.extend_from_slice(&word.to_le_bytes());
+        }
+        for bytes in [&[name.as_bytes(), &[0]].concat()[..], desc] {
+            self.0.extend_from_slice(bytes);
+            self.0.resize(self.0.len().next_multiple_of(4), 0);
+        }
+    }
+}
+
+/// A struct of the kernel, field after field.
+#[derive(Default)]
+struct Fields(Vec<u8>);
+
+impl Fields {
+    fn add<const N: usize>(&mut self, field: [u8; N]) -> &mut Self {
+        self.0.extend_from_slice(&field);
+        self
+    }
+
+    fn ids(&mut self, process: &tree::Process, tid: Pid) -> &mut Self {
+        let tree::Process { ppid, pgid, sid, .. } = process;
+        self.add(tid.to_le_bytes()).add(ppid.to_le_bytes()).add(pgid.to_le_bytes()).add(sid.to_le_bytes())
+    }
+}
+
+/// struct elf_prstatus, include/linux/elfcore.h.
+fn status(process: &Process<'_>, tid: Pid) -> Result<Vec<u8>> {
+    let shown = registers::shown(process.record(registers::TAG, tid)?)?;
+    let pending = signals::pending(process.record(signals::QUEUES, tid)?)?;
+    let signal = signal(process);
+    let mut fields = Fields::default();
+    // pr_info: si_signo, si_code, si_errno.
+    fields.add(signal.to_le_bytes()).add([0; 8]);
+    // pr_cursig, and to the next word.
+    fields.add((signal as i16).to_le_bytes()).add([0; 2]);
+    fields.add(pending.to_le_bytes()).add(shown.blocked.to_le_bytes());
+    fields.ids(process.told, tid);
+    // pr_utime, pr_stime, pr_cutime, pr_cstime.
+    fields.add([0; 4 * 16]);
+    fields.0.extend(shown.general.iter().flat_map(|word| word.to_le_bytes()));
+    // pr_fpvalid, and to the next word.
+    fields.add(1_i32.to_le_bytes()).add([0; 4]);
+    Ok(fields.0)
+}
+
+/// The signal that stopped it, if one did.
+fn signal(process: &Process<'_>) -> i32 {
+    process.told.stopped_by.unwrap_or(0)
+}
+
+fn siginfo(process: &Process<'_>) -> Vec<u8> {
+    let mut info = signal(process).to_le_bytes().to_vec();
+    info.resize(SIGINFO, 0);
+    info
+}
+
+/// struct elf_prpsinfo, include/linux/elfcore.h.
+fn info(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+    let speaker = process.told.speaker();
+    let nice = sched::nice(process.record(sched::TAG, speaker)?)?;
+    let (uid, gid) = creds::real_ids(process.record(creds::TAG, speaker)?)?;
+    let mut name = identity::name(process.record(identity::TAG, speaker)?)?;
+    name.resize(NAME, 0);
+    let mut fields = Fields::default();
+    // pr_state, pr_sname, pr_zomb, pr_nice: the letters are "RSDTZW".
+    let (state, letter) = if process.told.stopped_by.is_some() { (3, b'T') } else { (0, b'R') };
+    fields.add([state, letter, 0, nice as i8 as u8]).add([0; 4]);
+    // pr_flag.
+    fields.add([0; 8]);
+    fields.add(uid.to_le_bytes()).add(gid.to_le_bytes()).ids(process.told, process.pid);
+    fields.0.extend(name);
+    fields.0.extend(arguments(view, process)?);
+    Ok(fields.0)
+}
+
+/// pr_psargs: the arguments, separated by spaces.
+fn arguments(view: &View, process: &Process<'_>) -> Result<[u8; ARGUMENTS]> {
+    let arguments = program(process)?.arguments;
+    let len = arguments.end.saturating_sub(arguments.start).min(ARGUMENTS as u64 - 1) as usize;
+    let mut text = [0; ARGUMENTS];
+    match view.read_memory(process.pid, arguments.start, &mut text[..len]) {
+        Ok(()) => text[..len].iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' '),
+        // They lie where nothing is mapped (any more).
+        Err(error) if error.kind() == Kind::NotFound => text.fill(0),
+        Err(error) => return Err(error).on(|| format!("pid {}: its arguments", process.pid)),
+    }
+    Ok(text)
+}
+
+/// NT_FILE: which files are mapped where (`fill_files_note`).
+fn files(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+    let areas = view.memory()?.of_process(process.pid)?;
+    let mapped: Vec<_> = areas.iter().map(|area| &area.vma).filter(|vma| vma.file.is_some()).collect();
+    let mut words = vec![mapped.len() as u64, PAGE];
+    words.extend(mapped.iter().flat_map(|vma| [vma.start, vma.end, vma.offset / PAGE]));
+    let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
+    for vma in mapped {
+        bytes.extend_from_slice(vma.name.as_bytes());
+        bytes.push(0);
+    }
+    Ok(bytes)
+}
