@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::freeze::{Frozen, FrozenProcess};
+use crate::sys::cpu;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::Stopped;
 use crate::sys::query;
@@ -92,7 +93,7 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     let is_from_outside = |sid: Pid| homes.contains_key(&sid) || roots.contains(&sid);
     ghosts_of_groups(home, is_from_outside, &mut processes)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    Ok(Tree { processes, kernel })
+    Ok(Tree { processes, kernel, xsave: cpu::xsave_layout() })
 }
 
 /// The thread whose child it is, if that is not the leader: children are listed by thread.

@@ -46,8 +46,8 @@ mod task;
 pub mod tracer;
 pub mod view;
 
-pub use cgroup::CgroupFreezer;
 pub use self::core::Core;
+pub use cgroup::CgroupFreezer;
 pub use error::{Context, Doing, Error, Kind, Result};
 pub use file::changed::ChangedFiles;
 pub use freeze::is_snapshot_child;

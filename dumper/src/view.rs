@@ -1,6 +1,8 @@
 //! What an image tells by process: `info.json`, `maps`, `vmas/`. Everything comes from its records and its pages, so that a live snapshot
 //! and a stored image tell the same.
 
+#[cfg(test)]
+pub(crate) mod fake;
 mod memory;
 
 use std::fmt::Write;
@@ -126,11 +128,7 @@ impl View {
 
     /// See [`crate::Instant::vmas`].
     pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
-        let view = |area: &Area| VmaView {
-            start: area.vma.start,
-            end: area.vma.end,
-            stored: area.runs.pages() * PAGE,
-        };
+        let view = |area: &Area| VmaView { start: area.vma.start, end: area.vma.end, stored: area.runs.pages() * PAGE };
         Ok(self.memory()?.of_process(pid)?.iter().map(view).collect())
     }
 

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Instant as _, Error, Pid, Snapshot};
+use ckptfs_dumper::{Error, Instant as _, Pid, Snapshot};
 use parking_lot::Mutex;
 use serde::Serialize;
 

@@ -1,5 +1,5 @@
 //! The notes of a core file, in the kernel's order (`write_note_info` in fs/binfmt_elf.c): NT_PRSTATUS of the first thread, then what is
-//! told once, then its other registers; then the other threads.
+//! told once, then its other registers; then the other threads; at the end the layout of the extended state.
 //!
 //! Registers are those that gdb would see if it were attached. What the image does not know is zero: CPU times, process flags, and the
 //! signal of the death, because nobody has died.
@@ -19,6 +19,8 @@ use crate::{Context, Error, Kind, Pid, Result};
 
 /// coredump_filter of a process that says nothing of it (MMF_DUMP_FILTER_DEFAULT).
 const DEFAULT_FILTER: u64 = 0x33;
+/// Where the extended state has what; of Linux 6.12.
+const NT_X86_XSAVE_LAYOUT: elf::NoteType = elf::NoteType(0x205);
 /// sizeof(siginfo_t).
 const SIGINFO: usize = 128;
 /// sizeof(struct user_fpregs_struct): the legacy area of XSAVE.
@@ -114,7 +116,18 @@ pub fn encode(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
         notes.add("CORE", elf::NT_FPREGSET, &legacy);
         notes.add("LINUX", elf::NT_X86_XSTATE, registers.blob);
     }
+    let layout = xsave_layout(view, process)?;
+    if !layout.is_empty() {
+        notes.add("LINUX", NT_X86_XSAVE_LAYOUT, &layout);
+    }
     Ok(notes.0)
+}
+
+/// An array of struct x86_xfeat_component, arch/x86/include/uapi/asm/elf.h: type, size, offset, flags.
+fn xsave_layout(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+    let has = registers::shown(process.record(registers::TAG, process.told.speaker())?)?.components;
+    let layout = view.tree()?.xsave.iter().filter(|(number, ..)| has.checked_shr(*number).unwrap_or(0) & 1 == 1);
+    Ok(layout.flat_map(|&(number, size, offset)| [number, size, offset, 0]).flat_map(u32::to_le_bytes).collect())
 }
 
 fn program(process: &Process<'_>) -> Result<mm::Program> {

@@ -10,13 +10,13 @@
 
 use object::elf;
 
+use crate::Result;
 use crate::file::{open_file, regular};
 use crate::image::PageRuns;
 use crate::sys::memory::PAGE;
 use crate::task::vdso::Vdso;
 use crate::task::vma::{Type, Vma};
 use crate::view::{Area, View};
-use crate::Result;
 
 use super::notes::Process;
 

@@ -5,6 +5,7 @@
 mod batch;
 pub mod cgroup;
 pub mod clone;
+pub mod cpu;
 pub mod errno;
 pub mod fd;
 pub mod frame;

@@ -46,15 +46,17 @@ pub struct Shown {
     pub general: Vec<u64>,
     /// Blocked signals.
     pub blocked: u64,
+    /// The components that the extended state may hold, bit n: number n.
+    pub components: u64,
 }
 
 /// The registers of a record as PTRACE_GETREGS showed them: inside an interrupted call `rax` is -ERESTARTSYS or its like.
 pub fn shown(record: &RecordView<'_>) -> Result<Shown> {
-    let Body { mut general, blocked, shown, .. } = record.body()?;
+    let Body { mut general, blocked, shown, xcr0, .. } = record.body()?;
     if let Some((rax, orig_rax)) = shown {
         (general.rax, general.orig_rax) = (rax, orig_rax);
     }
-    Ok(Shown { general: general.words(), blocked })
+    Ok(Shown { general: general.words(), blocked, components: xcr0 })
 }
 
 macro_rules! general {

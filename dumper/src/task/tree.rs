@@ -22,6 +22,9 @@ pub struct Tree {
     pub processes: Vec<Process>,
     /// The kernel that wrote it (uname -r): a vDSO fits only its own.
     pub kernel: String,
+    /// Where the components of the extended state stand in the area that each thread has (the processor's): number, size, offset.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xsave: Vec<(u32, u32, u32)>,
 }
 
 /// One process.
