@@ -7,12 +7,14 @@ mod command;
 mod container;
 mod container_image;
 mod control;
+mod core;
 mod crawl;
 mod harm;
 mod lifetime;
 mod read;
 mod restore;
 mod size;
+mod stored;
 mod vmas;
 
 use std::fs;

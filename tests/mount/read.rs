@@ -14,7 +14,7 @@ use crate::{ends_well, goes_on_while_held, mounted_worker};
 fn sizes_are_true() {
     let (victim, mount) = mounted_worker();
     let path = mount.of(victim.pid(), "image");
-    for name in ["image", "info.json", "maps"] {
+    for name in ["image", "core", "info.json", "maps"] {
         let path = mount.of(victim.pid(), name);
         let bound = fs::metadata(&path).unwrap().len();
         let mut file = File::open(&path).unwrap();

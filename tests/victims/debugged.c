@@ -5,7 +5,7 @@
 
 char changed[64] = "first words";
 const char constant[] = "never changed";
-static char *heap, *sparse, *hidden, *shared;
+char *heap, *sparse, *hidden, *shared;
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
 
