@@ -20,7 +20,7 @@ use crate::task::asleep::Timers;
 use crate::{Error, Kind, Pid, Result, dump};
 
 /// What a mount decides once for all its dumps and restores.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// How long a tree may take to stop before everybody is thawed again (EBUSY).
     pub freeze_timeout: Duration,

@@ -6,16 +6,11 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ckptfs_dumper::{ChangedFiles, Instant, Options, Pid, Snapshot, StoredImage, Target, Tracer};
+use ckptfs_dumper::{Instant, Options, Pid, Snapshot, StoredImage, Target, Tracer};
 use ckptfs_tests::{Spec, Victim};
 
 fn tracer(victim: &Victim) -> Tracer {
-    let options = Options {
-        freeze_timeout: Duration::from_secs(5),
-        cgroup: None,
-        keep_external_pipes: false,
-        changed_files: ChangedFiles::default(),
-    };
+    let options = Options { freeze_timeout: Duration::from_secs(5), ..Options::default() };
     Tracer::new(Target::tree(victim.pid()), options).unwrap()
 }
 

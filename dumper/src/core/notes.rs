@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use object::elf;
 use serde::Deserialize;
 
+use crate::file::open_file;
 use crate::image::{RecordView, Tag};
 use crate::sys::memory::PAGE;
 use crate::task::tree::{self, Ended};
@@ -39,17 +40,20 @@ pub struct Process<'a> {
     told: &'a tree::Process,
     /// Records of its tasks.
     records: BTreeMap<(Tag, Pid), RecordView<'a>>,
-    /// Other records, by id.
-    files: BTreeMap<(Tag, u32), RecordView<'a>>,
+    /// Records of open files, by id.
+    files: BTreeMap<u32, RecordView<'a>>,
 }
 
 impl<'a> Process<'a> {
     /// The process `pid` of `view`.
     pub fn find(view: &'a View, pid: Pid) -> Result<Self> {
         #[derive(Deserialize)]
-        struct Ids {
+        struct Of {
             tid: Option<Pid>,
-            id: Option<u32>,
+        }
+        #[derive(Deserialize)]
+        struct File {
+            id: u32,
         }
         let gone = |why: &str| Error::new(Kind::NoProcess, format!("pid {pid}{why}"));
         let told = view.tree()?.processes.iter().find(|process| process.pid == pid && !process.is_ghost());
@@ -59,11 +63,10 @@ impl<'a> Process<'a> {
         }
         let (mut records, mut files) = (BTreeMap::new(), BTreeMap::new());
         for record in view.records().records().filter(|record| record.tag != crate::task::vma::TAG) {
-            let Ids { tid, id } = record.body()?;
-            match (tid, id) {
-                (Some(tid), _) if told.threads.contains(&tid) => drop(records.insert((record.tag, tid), record)),
-                (None, Some(id)) => drop(files.insert((record.tag, id), record)),
-                _ => {}
+            if record.tag == open_file::TAG {
+                files.insert(record.body::<File>()?.id, record);
+            } else if let Some(tid) = record.body::<Of>()?.tid.filter(|tid| told.threads.contains(tid)) {
+                records.insert((record.tag, tid), record);
             }
         }
         Ok(Self { pid, told, records, files })
@@ -75,8 +78,8 @@ impl<'a> Process<'a> {
     }
 
     /// The record of an open file, by its id.
-    pub fn file(&self, tag: Tag, id: u32) -> Option<&RecordView<'a>> {
-        self.files.get(&(tag, id))
+    pub fn file(&self, id: u32) -> Option<&RecordView<'a>> {
+        self.files.get(&id)
     }
 
     /// Its vDSO.

@@ -11,7 +11,7 @@
 use object::elf;
 
 use crate::Result;
-use crate::file::{open_file, regular};
+use crate::file::regular;
 use crate::image::PageRuns;
 use crate::sys::memory::PAGE;
 use crate::task::vdso::Vdso;
@@ -113,7 +113,7 @@ fn header_page(area: &Area, filter: u64, process: &Process<'_>) -> Option<Vec<u8
     if vma.kind != Type::File || vma.offset != 0 || !readable || !asked || !area.runs.is_empty() {
         return None;
     }
-    let record = process.file(open_file::TAG, vma.file?)?;
+    let record = process.file(vma.file?)?;
     regular::beginning(record, vma.ino, PAGE as usize).filter(|page| page.starts_with(&elf::ELFMAG))
 }
 

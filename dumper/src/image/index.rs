@@ -14,8 +14,8 @@ use super::PageSource;
 use super::crc;
 use super::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
 use super::frame::Record;
-use super::layout::{RecordView, Records};
 use super::reader::{Ahead, Decoder, Passed, Sink, wrong_crc};
+use super::records::{RecordView, Records};
 use super::runs::PageRuns;
 
 /// Bytes read at a time: memory grows with what is there, not with what was announced.

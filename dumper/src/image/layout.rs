@@ -2,8 +2,6 @@
 
 use std::sync::OnceLock;
 
-use serde::de::DeserializeOwned;
-
 use crate::error::Result;
 
 use super::PageSource;
@@ -11,8 +9,8 @@ use super::chunk::PageList;
 use super::content::Checksums;
 use super::crc;
 use super::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
-use super::frame::{Record, Tag, body};
-use super::runs::PageRuns;
+use super::frame::{Record, Tag};
+use super::records::{RecordView, Records};
 use super::trailer::Digest;
 use super::window::Window;
 
@@ -61,41 +59,9 @@ impl RecordFrame {
     }
 }
 
-/// The records of one image, wherever they are.
-pub trait Records: Send + Sync {
-    /// All, in order.
-    fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_>;
-}
-
 impl Records for Layout {
     fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_> {
         Box::new(Layout::records(self))
-    }
-}
-
-/// One record, to be looked at.
-#[derive(Clone, Copy, Debug)]
-pub struct RecordView<'a> {
-    /// What it is about.
-    pub tag: Tag,
-    /// Its JSON.
-    pub json: &'a [u8],
-    /// Its blob.
-    pub blob: &'a [u8],
-    /// Where its pages come from and which they are, if it opens a list.
-    pub pages: Option<(usize, &'a PageRuns)>,
-}
-
-impl RecordView<'_> {
-    /// See [`Record::body`].
-    pub fn body<T: DeserializeOwned>(&self) -> Result<T> {
-        body(self.tag, self.json)
-    }
-
-    /// The record itself; whether an old reader may skip it is not told.
-    pub fn to_record(&self) -> Record {
-        let (json, blob) = (self.json.to_vec(), self.blob.to_vec());
-        Record { tag: self.tag, optional: false, pages: self.pages.is_some(), json, blob }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bytes: the image format, alone. Knows no process, descriptor or mapping; what a record's tag and body mean is said by
 //! the floors above.
 //!
-//! `format` draws the layout. `frame` has the records; `runs` the sets of pages; `chunk` where each page of a list
+//! `format` draws the layout. `frame` has the records (`records` those of a whole image); `runs` the sets of pages; `chunk` where each page of a list
 //! lies. `writer` decides a whole [`Layout`] at once, `layout` reads it at any offset, `content` remembers checksums;
 //! `reader` takes an image apart as its bytes arrive; `index` has it look into a file, passing over the pages. `crc` and `trailer` are the proofs.
 
@@ -15,6 +15,7 @@ mod frame;
 mod index;
 mod layout;
 mod reader;
+mod records;
 mod runs;
 mod trailer;
 mod window;
@@ -23,7 +24,8 @@ mod writer;
 pub use format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
 pub use frame::{Record, Tag};
 pub use index::Index;
-pub use layout::{Filled, Layout, RecordView, Records};
+pub use layout::{Filled, Layout};
 pub use reader::{Ahead, Decoder, Passed, Sink};
+pub use records::{RecordView, Records};
 pub use runs::{PageRuns, Run};
 pub use writer::{LayoutBuilder, PageSource};

@@ -33,7 +33,7 @@ pub trait Sink {
 }
 
 /// A reader that is fed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Decoder {
     feed: Feed,
     images: u64,
@@ -55,9 +55,10 @@ struct Image {
     list: Option<Option<u64>>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum State {
     /// Before the first image, or behind a trailer, where zeros may stand.
+    #[default]
     Between,
     Magic,
     Header,
@@ -70,16 +71,10 @@ enum State {
     Footer(Contents),
 }
 
-impl Default for Decoder {
-    fn default() -> Decoder {
-        Decoder::new()
-    }
-}
-
 impl Decoder {
     /// A reader that has seen nothing.
     pub fn new() -> Decoder {
-        Decoder { feed: Feed::default(), images: 0, state: State::Between, image: Image::default(), failure: None }
+        Decoder::default()
     }
 
     /// Bytes of the input taken so far.

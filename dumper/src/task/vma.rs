@@ -367,22 +367,11 @@ mod tests {
     use super::*;
 
     fn vma(start: u64, end: u64) -> Vma {
-        Vma {
-            tid: 1,
-            start,
-            end,
-            prot: 3,
-            kind: Type::Anon,
-            flags: Vec::new(),
-            file: None,
-            offset: 0,
-            dev: 0,
-            ino: 0,
-            name: String::new(),
-            pages: 0,
-            guards: Vec::new(),
-            inherited: Vec::new(),
-        }
+        serde_json::from_value(serde_json::json!({
+            "tid": 1, "start": start, "end": end, "prot": 3, "type": "ANON", "flags": [], "file": null, "offset": 0, "name": "",
+            "pages": 0, "guards": [],
+        }))
+        .unwrap()
     }
 
     #[test]

@@ -8,6 +8,8 @@ use super::*;
 const START: u64 = 0x10_0000;
 const END: u64 = 0x20_0000;
 
+type Range = (u64, u64);
+
 fn bytes(view: &View, pid: Pid, address: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0xee; len];
     view.read_memory(pid, address, &mut bytes).unwrap();
@@ -79,7 +81,7 @@ fn the_contents_of_files_without_a_name_show_where_they_are_mapped() {
 
 #[test]
 fn impossible_spaces_are_damage() {
-    let refusal = |areas: &[(Pid, (u64, u64), (u64, u64))]| {
+    let refusal = |areas: &[(Pid, Range, Range)]| {
         let mut fake = Fake::of(&[(7, 0)]);
         for (pid, range, pages) in areas {
             fake.area(*pid, *range, "ANON", &[*pages], &[]);
