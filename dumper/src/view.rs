@@ -14,8 +14,8 @@ use serde_json::json;
 use crate::image::{Header, PageSource, Records};
 use crate::info;
 use crate::sys::memory::PAGE;
-use crate::task::tree::Tree;
-use crate::{Pid, Result};
+use crate::task::tree::{self, Tree};
+use crate::{Context, Error, Pid, Result};
 
 pub use memory::{Area, Memory};
 
@@ -36,14 +36,16 @@ pub struct View {
     header: Header,
     records: Arc<dyn Records>,
     pages: Arc<dyn PageSource>,
-    /// Made when it is first asked for: who reads the image alone needs none of it.
+    /// These are made when they are first asked for: who reads the image alone needs none of it.
+    tree: OnceLock<Result<Tree>>,
     memory: OnceLock<Result<Memory>>,
 }
 
 impl View {
     /// `of_whom` stands in errors; `pages`: the sources that the page lists of `records` name.
     pub fn new(of_whom: String, header: Header, records: Arc<dyn Records>, pages: Arc<dyn PageSource>) -> Self {
-        Self { of_whom, header, records, pages, memory: OnceLock::new() }
+        let (tree, memory) = (OnceLock::new(), OnceLock::new());
+        Self { of_whom, header, records, pages, tree, memory }
     }
 
     /// The image's header.
@@ -71,13 +73,18 @@ impl View {
 
     /// The address spaces.
     pub fn memory(&self) -> Result<&Memory> {
-        let made = self.memory.get_or_init(|| Memory::of(&self.of_whom, &*self.records));
+        let made = self.memory.get_or_init(|| Memory::of(&self.of_whom, self.tree()?, &*self.records));
         made.as_ref().map_err(Clone::clone)
     }
 
     /// Who is in it.
     pub fn tree(&self) -> Result<&Tree> {
-        Ok(self.memory()?.tree())
+        let missing = || Error::damaged(format!("{}: no record tells who is there", self.of_whom));
+        let made = self.tree.get_or_init(|| {
+            let first = self.records.records().find(|record| record.tag == tree::TAG).ok_or_else(missing)?;
+            Tree::parse(&first.to_record()).on(|| &self.of_whom)
+        });
+        made.as_ref().map_err(Clone::clone)
     }
 
     /// See [`crate::Instant::processes`].

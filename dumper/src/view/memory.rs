@@ -11,14 +11,13 @@ use crate::file::{object, open_file};
 use crate::heritage;
 use crate::image::{PageRuns, PageSource, RecordView, Records, Run};
 use crate::sys::memory::PAGE;
-use crate::task::tree::{self, Share, Tree};
+use crate::task::tree::{Share, Tree};
 use crate::task::vma::{self, Type, Vma};
 use crate::{Context, Error, Kind, Pid, Result};
 
 /// All address spaces.
 pub struct Memory {
     of_whom: String,
-    tree: Tree,
     spaces: BTreeMap<Pid, Space>,
 }
 
@@ -65,14 +64,11 @@ enum Piece {
 }
 
 impl Memory {
-    /// Reads `records`; `of_whom` stands in errors.
-    pub fn of(of_whom: &str, records: &dyn Records) -> Result<Self> {
-        let first = records.records().find(|record| record.tag == tree::TAG);
-        let first = first.ok_or_else(|| Error::damaged(format!("{of_whom}: no record tells who is there")))?;
-        let tree = Tree::parse(&first.to_record()).on(|| of_whom)?;
+    /// Reads `records` of the processes in `tree`; `of_whom` stands in errors.
+    pub fn of(of_whom: &str, tree: &Tree, records: &dyn Records) -> Result<Self> {
         let mut spaces = BTreeMap::new();
         for process in tree.processes.iter().filter(|process| !process.threads.is_empty()) {
-            let maker = heritage::owner_of_memory(&tree, process.pid);
+            let maker = heritage::owner_of_memory(tree, process.pid);
             let lender = maker.filter(|_| process.shares(Share::Vm));
             let maker = maker.filter(|_| process.inherits);
             spaces.insert(process.pid, Space { areas: Vec::new(), maker, lender });
@@ -89,7 +85,7 @@ impl Memory {
             }
             space.areas.push(area);
         }
-        Ok(Self { of_whom: of_whom.to_owned(), tree, spaces })
+        Ok(Self { of_whom: of_whom.to_owned(), spaces })
     }
 
     /// Refuses images in which a maker has not what is inherited from it.
@@ -105,11 +101,6 @@ impl Memory {
             }
         }
         Ok(())
-    }
-
-    /// Who is there.
-    pub fn tree(&self) -> &Tree {
-        &self.tree
     }
 
     fn space(&self, pid: Pid) -> Result<(&Space, Pid)> {

@@ -3,7 +3,7 @@ use super::*;
 use serde_json::Value;
 
 /// One of everything: `tests/format/sample.rs` says what is in it.
-const GOLDEN: &[u8] = include_bytes!("../../../tests/format/golden-v1.ckpt");
+const GOLDEN: &[u8] = include_bytes!("../../../tests/format/golden-v2.ckpt");
 
 fn text(run: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> (String, Option<String>) {
     let mut out = Vec::new();
@@ -43,7 +43,7 @@ fn the_tables_tell_what_is_there() {
     let (out, error) = text(|out| inspect(&mut &GOLDEN[..], "snap", Form::Records, out));
     assert_eq!(error, None);
     for line in [
-        "image 1: 24856 bytes, taken 2023-11-14T22:13:20.123456789Z",
+        "image 1: 24856 bytes, taken 2023-11-14T22:13:20.123456789Z, stood still for 1234 us",
         "format version 2, machine 62, pages of 4096 bytes",
         "     0 TASK        27        77  pid=4711 comm=sleep",
         "     5 DONE        73         0  frozen=false limits={1} nice=-5 threads=[2]",
