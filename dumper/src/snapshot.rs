@@ -128,7 +128,7 @@ pub fn take(target: &Target, options: &Options) -> Result<(Taken, Held)> {
         Held::Tree(..) => seen.looked.speakers(),
     };
     let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
-    let settled = seen.files.settle(options.keep_external_pipes);
+    let settled = seen.settle(options);
     match settled.and_then(|()| tell(target, seen, source, forks.kept, stopped)) {
         Ok(taken) => {
             if let Held::Children(children) = &mut held {
@@ -187,6 +187,14 @@ struct Seen {
     files: Collector,
     /// Flags of mappings of processes that have memory locked: a child of fork does not inherit that.
     locked: BTreeMap<Pid, dump::Flags>,
+}
+
+impl Seen {
+    /// What others have a part in. That takes its time, and the tree may go on.
+    fn settle(&self, options: &Options) -> Result<()> {
+        kin::refuse_sharing_siblings(&self.looked.tree)?;
+        self.files.settle(options.keep_external_pipes)
+    }
 }
 
 /// Looks at everybody in a stopped tree, and forks everybody, if it is to go on.
@@ -324,7 +332,7 @@ fn tell(
 pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Taken> {
     cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
     let seen = see(frozen, BTreeMap::new(), timers, None, options)?;
-    seen.files.settle(options.keep_external_pipes)?;
+    seen.settle(options)?;
     let stopped = frozen.since.elapsed();
     let speakers = seen.looked.speakers();
     tell(target, seen, |pid| speakers.get(&pid).copied().unwrap_or(pid), BTreeMap::new(), stopped)

@@ -145,3 +145,20 @@ fn job_below() {
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
 }
+
+/// What one shares with somebody outside the tree would be lost: its parent's other children are looked at as well.
+#[test]
+fn siblings_share() {
+    let victim = Victim::ready(&Spec::c("siblings_share"));
+    let mut pair = process::children(victim.pid());
+    pair.sort_unstable();
+    let mount = Mounted::over(victim.pid());
+    for (one, other) in [(pair[0], pair[1]), (pair[1], pair[0])] {
+        tool::run(&["cat".into(), mount.of(one, "image")]).fails_with(UNSUPPORTED);
+        let sentence = format!("pid {one}: it shares its descriptor table with pid {other}, which is outside the tree");
+        assert!(mount.log().contains(&sentence), "the log does not say why:\n{}", mount.log());
+    }
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
