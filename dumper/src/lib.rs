@@ -9,7 +9,7 @@
 //! | order of looking | `dump` (one process), `kin` (who is who), `heritage` (which pages are common) |
 //! | order of putting back | `making` (records as they come), `family` (who makes whom), `made` (one process), `task::attribute::Phase`; `brood` undoes it |
 //! | objects | `task` (what a task has), `file` (what a descriptor can be), `sysv` (what belongs to nobody), `pages` (memory in bulk) |
-//! | who | [`target`] (whom), [`freeze`] (they stand still; [`cgroup`]), `door` (the way into a process), `child` (its copy-on-write child) |
+//! | who | [`target`] (whom), [`freeze`] (they stand still; [`cgroup`]), `door` (the way into a process), `child` (its copy-on-write child), `held` (what a snapshot is read from) |
 //! | bytes | [`image`]: the format, knows no kernel object |
 //! | kernel | `sys`: the only room with `unsafe` |
 //!
@@ -27,6 +27,7 @@ pub mod error;
 mod family;
 mod file;
 pub mod freeze;
+mod held;
 mod heritage;
 pub mod image;
 mod info;
@@ -53,7 +54,7 @@ pub use file::changed::ChangedFiles;
 pub use freeze::is_snapshot_child;
 pub use instant::Instant;
 pub use restore::{Restored, Restorer};
-pub use snapshot::Snapshot;
+pub use snapshot::{Purpose, Snapshot};
 pub use stored::StoredImage;
 pub use stream::Piece;
 pub use target::Target;

@@ -1,7 +1,7 @@
 //! Memory contents in bulk: which pages an image holds, where they are read from, how they are put back.
 
 use std::fs::File;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::image::{PageRuns, PageSource};
 use crate::sys::memory::{MemFile, RemotePtr};
@@ -94,6 +94,23 @@ pub enum Source {
 /// All sources of a snapshot.
 #[derive(Debug)]
 pub struct Sources(pub Vec<Source>);
+
+impl Sources {
+    /// Bytes of memory that hold copies: those kept here, and those in files of memory (memfd_create(2)).
+    pub fn memory(&self) -> u64 {
+        let bytes = |source: &Source| match source {
+            Source::Memory(..) => 0,
+            Source::Kept(kept) => kept.bytes.len() as u64,
+            Source::File(file) if is_in_memory(file) => file.metadata().map_or(0, |facts| facts.blocks() * 512),
+            Source::File(_) => 0,
+        };
+        self.0.iter().map(bytes).sum()
+    }
+}
+
+fn is_in_memory(file: &File) -> bool {
+    nix::sys::statfs::fstatfs(file).is_ok_and(|facts| facts.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+}
 
 impl PageSource for Sources {
     fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {

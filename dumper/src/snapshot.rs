@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::cgroup;
-use crate::child::{self, Child};
+use crate::child;
 use crate::door::{self, Door, Premise};
 use crate::dump::{self, Looked, LookedProcess};
 use crate::file::late::Named;
 use crate::file::sharing::{Collected, Collector};
 use crate::freeze::{self, Frozen};
+use crate::held::{Children, Forks, Held};
 use crate::heritage;
 use crate::image::{LayoutBuilder, Record};
 use crate::instant::Instant;
@@ -18,15 +19,15 @@ use crate::kin;
 use crate::pages::{Kept, Source, Sources};
 use crate::stream::{Piece, Stream};
 use crate::sys::memory::MemFile;
+use crate::sys::proc;
 use crate::sys::ptrace::Stopped;
-use crate::sys::remote::Injected;
 use crate::sysv;
 use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
 use crate::tracer::{Lease, Options};
 use crate::view::View;
-use crate::{Error, Pid, Result};
+use crate::{Pid, Result};
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
@@ -35,16 +36,43 @@ pub struct Snapshot {
     _lease: Lease,
 }
 
+/// What a snapshot is to cost whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read and gone: where no copy-on-write child can be made, the tree stays stopped until then.
+    Reading,
+    /// It is kept, whatever becomes of the tree: of children only, or not at all.
+    Keeping,
+}
+
 /// What a snapshot tells.
 pub struct Taken {
     stream: Stream,
     view: Arc<View>,
+    sources: Arc<Sources>,
+    /// Whose memory is read, by process.
+    copies: BTreeMap<Pid, Pid>,
+    /// Those of them that were made for it.
+    children: Vec<Pid>,
 }
 
 impl Snapshot {
     /// An instant, and the lease whose end lets go of what it is read from.
     pub fn new(taken: Taken, lease: Lease) -> Self {
         Self { taken, _lease: lease }
+    }
+
+    /// Who is for `pid` in /proc as long as the snapshot lives: its copy-on-write child, or itself where it is stopped.
+    pub fn memory_of(&self, pid: Pid) -> Pid {
+        self.taken.copies.get(&pid).copied().unwrap_or(pid)
+    }
+
+    /// Bytes of memory that would be free without this snapshot: pages of its children that nobody has any more but they
+    /// (/proc/PID/smaps_rollup), and what was copied. Pages that two snapshots have in common are told of neither.
+    pub fn memory(&self) -> u64 {
+        // One that was killed has none.
+        let private = self.taken.children.iter().filter_map(|child| proc::private_bytes(*child).ok());
+        private.sum::<u64>() + self.taken.sources.memory()
     }
 }
 
@@ -58,52 +86,24 @@ impl Instant for Snapshot {
     }
 }
 
-/// What a snapshot is read from.
-pub enum Held {
-    /// Copy-on-write children; the tree goes on.
-    Children(Children),
-    /// The stopped tree itself, and children that are of no use.
-    Tree(Frozen, Children),
-}
-
-/// Copy-on-write children.
-#[derive(Default)]
-pub struct Children(Vec<Child>);
-
-impl Children {
-    /// No page of the image is read from shared mappings, and their files would stay open: with locks that are taken from now on.
-    fn close_files(&mut self, shared: &BTreeMap<Pid, Vec<(u64, u64)>>) {
-        for child in &mut self.0 {
-            let ranges = shared.get(&child.parent()).map_or(&[][..], Vec::as_slice);
-            // One that is sealed (mseal(2)) stays. A child that has ended says so when it is read.
-            if let Err(error) = child.unmap(ranges) {
-                log::debug!("pid {}: {error}", child.parent());
-            }
-        }
-    }
-
-    /// Kills all of them, then has each reaped by its parent, which must go on by now.
-    pub fn end(mut self) {
-        self.0.iter_mut().for_each(Child::kill);
-        self.0.into_iter().for_each(Child::end);
-    }
-}
-
 /// Freezes, looks, forks, thaws.
-pub fn take(target: &Target, options: &Options) -> Result<(Taken, Held)> {
+pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Taken, Held)> {
     let pids = target.members()?;
     // A process that cannot be looked at now is told of once it is stopped.
     let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
     let timers = Timers::before(&pids);
     let mut frozen = freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref())?;
     let timers = timers.gone();
-    let mut forks =
-        Forks { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: dump::KEPT_MOST };
+    let mut forks = Forks::default();
     let seen = see(&mut frozen, premises, &timers, Some(&mut forks), options);
     let stopped = frozen.since.elapsed();
     let (seen, failure) = match (seen, forks.failure.take()) {
-        (Ok(seen), failure) => (seen, failure),
-        (Err(error), _) => {
+        (Ok(_), Some(error)) | (Err(error), _) if purpose == Purpose::Keeping => (Err(error), None),
+        told => told,
+    };
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(error) => {
             drop(frozen);
             forks.children.end();
             return Err(error);
@@ -121,18 +121,14 @@ pub fn take(target: &Target, options: &Options) -> Result<(Taken, Held)> {
             Held::Tree(frozen, forks.children)
         }
     };
-    let shared: BTreeMap<Pid, Vec<(u64, u64)>> =
-        seen.looked.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect();
-    let copies: BTreeMap<Pid, Pid> = match &held {
-        Held::Children(children) => children.0.iter().map(|child| (child.parent(), child.pid())).collect(),
-        Held::Tree(..) => seen.looked.speakers(),
+    let told = match &mut held {
+        Held::Children(children) => tell_of_children(target, seen, children, forks.kept, stopped, options),
+        Held::Tree(..) => tell_of_stopped(target, seen, stopped, options),
     };
-    let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
-    let settled = seen.settle(options);
-    match settled.and_then(|()| tell(target, seen, source, forks.kept, stopped)) {
+    match told {
         Ok(taken) => {
-            if let Held::Children(children) = &mut held {
-                children.close_files(&shared);
+            if let (Held::Children(children), Purpose::Keeping) = (&held, purpose) {
+                children.leave_cgroup();
             }
             Ok((taken, held))
         }
@@ -143,42 +139,29 @@ pub fn take(target: &Target, options: &Options) -> Result<(Taken, Held)> {
     }
 }
 
-impl Held {
-    /// Everybody goes on, and no child is left.
-    pub fn let_go(self) {
-        match self {
-            Held::Children(children) => children.end(),
-            Held::Tree(frozen, children) => {
-                drop(frozen);
-                children.end();
-            }
-        }
-    }
-}
-
-/// What is made while the tree is stopped.
-struct Forks {
-    children: Children,
-    /// By process and start of the mapping.
+/// What the children of a tree tell, which may go on meanwhile.
+fn tell_of_children(
+    target: &Target,
+    seen: Seen,
+    children: &mut Children,
     kept: BTreeMap<(Pid, u64), Kept>,
-    /// Why there cannot be a child of each.
-    failure: Option<Error>,
-    budget: u64,
+    stopped: Duration,
+    options: &Options,
+) -> Result<Taken> {
+    seen.settle(options)?;
+    let shared: BTreeMap<Pid, Vec<(u64, u64)>> =
+        seen.looked.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect();
+    let mut taken = tell(target, seen, children.pids(), kept, stopped)?;
+    taken.children = children.pids().into_values().collect();
+    children.close_files(&shared);
+    Ok(taken)
 }
 
-impl Forks {
-    fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut LookedProcess, door: &Door) -> Result<()> {
-        let child = child::fork(injected, seen.pid, &dump::attachments(seen)?)?;
-        let pid = child.pid();
-        // It has to be reaped, whatever becomes of it.
-        self.children.0.push(child);
-        if let Some(child) = self.children.0.last_mut() {
-            child.unmap(&seen.locked)?;
-        }
-        let kept = dump::keep_what_fork_drops(seen, door, pid, &mut self.budget)?;
-        self.kept.extend(kept.into_iter().map(|(start, kept)| ((seen.pid, start), kept)));
-        Ok(())
-    }
+/// What a stopped tree tells.
+fn tell_of_stopped(target: &Target, seen: Seen, stopped: Duration, options: &Options) -> Result<Taken> {
+    seen.settle(options)?;
+    let speakers = seen.looked.speakers();
+    tell(target, seen, speakers, BTreeMap::new(), stopped)
 }
 
 /// What was seen of a stopped tree.
@@ -268,15 +251,16 @@ fn is_known(tree: &tree::Tree, who: Named) -> bool {
     })
 }
 
-/// Page sets, records -> a layout in which every offset is known. `source`: whose memory is read for a process.
+/// Page sets, records -> a layout in which every offset is known. `copies`: whose memory is read for a process.
 fn tell(
     target: &Target,
     seen: Seen,
-    source: impl Fn(Pid) -> Pid,
+    copies: BTreeMap<Pid, Pid>,
     kept: BTreeMap<(Pid, u64), Kept>,
     stopped: Duration,
 ) -> Result<Taken> {
     let Seen { mut looked, files, locked } = seen;
+    let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
     let mut memory = Vec::new();
     for process in &mut looked.processes {
         let kept = |start: u64| kept.get(&(process.pid, start)).map(Kept::runs);
@@ -325,15 +309,38 @@ fn tell(
     let layout = Arc::new(builder.finish()?);
     let sources = Arc::new(Sources(sources));
     let view = View::new(target.to_string(), *layout.header(), Arc::clone(&layout) as _, Arc::clone(&sources) as _);
-    Ok(Taken { stream: Stream::new(layout, sources), view: Arc::new(view) })
+    let stream = Stream::new(layout, Arc::clone(&sources) as _);
+    Ok(Taken { stream, view: Arc::new(view), sources, copies, children: Vec::new() })
 }
 
 /// A snapshot of what is stopped anyway: read from the processes themselves.
 pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Taken> {
-    cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
-    let seen = see(frozen, BTreeMap::new(), timers, None, options)?;
-    seen.settle(options)?;
+    let seen = see_held(frozen, timers, None, options)?;
     let stopped = frozen.since.elapsed();
-    let speakers = seen.looked.speakers();
-    tell(target, seen, |pid| speakers.get(&pid).copied().unwrap_or(pid), BTreeMap::new(), stopped)
+    tell_of_stopped(target, seen, stopped, options)
+}
+
+/// A snapshot of what is stopped anyway, that is kept when it goes on. Whatever came of it, the children are to be ended, and cannot be
+/// reaped before the tree goes on.
+pub fn keep_of_held(
+    target: &Target,
+    frozen: &mut Frozen,
+    timers: &Timers,
+    options: &Options,
+) -> (Result<Taken>, Children) {
+    let mut forks = Forks::default();
+    let seen = see_held(frozen, timers, Some(&mut forks), options);
+    let stopped = frozen.since.elapsed();
+    let Forks { mut children, kept, failure, .. } = forks;
+    let told = match (seen, failure) {
+        (Ok(_), Some(error)) | (Err(error), _) => Err(error),
+        (Ok(seen), None) => tell_of_children(target, seen, &mut children, kept, stopped, options),
+    };
+    children.leave_cgroup();
+    (told, children)
+}
+
+fn see_held(frozen: &mut Frozen, timers: &Timers, forks: Option<&mut Forks>, options: &Options) -> Result<Seen> {
+    cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
+    see(frozen, BTreeMap::new(), timers, forks, options)
 }

@@ -4,6 +4,7 @@
 //! freezes, looks, forks, thaws, and then sleeps until the snapshot is dropped, when it reaps the child. If a task cannot be
 //! stopped the thread ends, and the kernel detaches whatever it held.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,7 +15,8 @@ use parking_lot::Mutex;
 use crate::cgroup::CgroupFreezer;
 use crate::file::changed::ChangedFiles;
 use crate::freeze;
-use crate::snapshot::{self, Held, Snapshot};
+use crate::held::{Children, Held};
+use crate::snapshot::{self, Purpose, Snapshot};
 use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::{Error, Kind, Pid, Result, dump};
@@ -34,24 +36,24 @@ pub struct Options {
     pub changed_files: ChangedFiles,
 }
 
-/// Tells a session that a snapshot is gone.
-pub struct Lease(Sender<Release>);
+/// Tells a session that a snapshot is gone: which of its own.
+pub struct Lease(u64, Sender<Release>);
 
 /// A snapshot is gone; to be answered when nothing is left of it.
-struct Release(Sender<()>);
+struct Release(u64, Sender<()>);
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let (done, wait) = bounded(1);
         // Waits, so that after the last close there is no child left to be seen.
-        if self.0.send(Release(done)).is_ok() {
+        if self.1.send(Release(self.0, done)).is_ok() {
             let _ = wait.recv_timeout(Duration::from_secs(5));
         }
     }
 }
 
 enum Command {
-    Snapshot(Sender<Result<Snapshot>>),
+    Snapshot(Purpose, Sender<Result<Snapshot>>),
     Thaw(Sender<Result<()>>),
     /// Only to see whether the session lives.
     Look,
@@ -90,7 +92,7 @@ impl Tracer {
             let (target, options) = (Arc::clone(&self.target), self.options_for(None));
             let (ready, wait) = bounded(1);
             let (session, commands) = unbounded();
-            let thread = spawn(&self.target, move || hold(&target, &options, &commands, &ready))?;
+            let thread = spawn(&self.target, move || hold(&target, &options, commands, &ready))?;
             answer(&self.target, &wait, Some(thread))?;
             *held = Some(session);
         }
@@ -117,20 +119,21 @@ impl Tracer {
     ///
     /// # Errors
     /// [`Kind::Deadlock`] if the reader belongs to the tree; [`Kind::Unsupported`] names what cannot be checkpointed;
-    /// [`Kind::Busy`] if the tree does not stop. The tree then goes on as if nothing had been asked.
-    pub fn snapshot(&self, reader: Option<Pid>) -> Result<Snapshot> {
+    /// [`Kind::Busy`] if the tree does not stop; EAGAIN or ENOMEM if one that is to be kept can have no copy-on-write children
+    /// (fork(2)). The tree then goes on as if nothing had been asked.
+    pub fn snapshot(&self, reader: Option<Pid>, purpose: Purpose) -> Result<Snapshot> {
         let target = &self.target;
         dump::refuse_reader(target, &target.members()?, reader)?;
         let (reply, wait) = bounded(1);
         let held = self.held.lock().clone();
         let thread = match held {
             Some(session) => {
-                session.send(Command::Snapshot(reply)).map_err(|_| ended(target))?;
+                session.send(Command::Snapshot(purpose, reply)).map_err(|_| ended(target))?;
                 None
             }
             None => {
                 let (of, options) = (Arc::clone(target), self.options_for(reader));
-                Some(spawn(target, move || session(&of, &options, &reply))?)
+                Some(spawn(target, move || session(&of, &options, purpose, &reply))?)
             }
         };
         answer(target, &wait, thread)
@@ -172,14 +175,14 @@ fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<JoinHa
 }
 
 /// The life of one snapshot of a running tree.
-fn session(target: &Target, options: &Options, answer: &Sender<Result<Snapshot>>) {
-    match snapshot::take(target, options) {
+fn session(target: &Target, options: &Options, purpose: Purpose, answer: &Sender<Result<Snapshot>>) {
+    match snapshot::take(target, options, purpose) {
         Err(error) => {
             let _ = answer.send(Err(error));
         }
         Ok((instant, mut source)) => {
             let (release, inbox) = unbounded();
-            let _ = answer.send(Ok(Snapshot::new(instant, Lease(release))));
+            let _ = answer.send(Ok(Snapshot::new(instant, Lease(0, release))));
             let released = match &mut source {
                 Held::Children(_) => inbox.recv().ok(),
                 Held::Tree(frozen, _) => loop {
@@ -192,7 +195,7 @@ fn session(target: &Target, options: &Options, answer: &Sender<Result<Snapshot>>
                 },
             };
             source.let_go();
-            if let Some(Release(done)) = released {
+            if let Some(Release(_, done)) = released {
                 let _ = done.send(());
             }
         }
@@ -202,8 +205,8 @@ fn session(target: &Target, options: &Options, answer: &Sender<Result<Snapshot>>
 /// How often a tracer thread looks whether somebody has killed what it holds stopped.
 const ROUNDS: Duration = Duration::from_millis(20);
 
-/// The life of a tree held by `freeze`.
-fn hold(target: &Target, options: &Options, commands: &Receiver<Command>, ready: &Sender<Result<()>>) {
+/// The life of a tree held by `freeze`, and of the snapshots of it that are kept.
+fn hold(target: &Target, options: &Options, commands: Receiver<Command>, ready: &Sender<Result<()>>) {
     let timers = Timers::before(&target.members().unwrap_or_default());
     let mut frozen = match freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref()) {
         Ok(frozen) => frozen,
@@ -216,54 +219,107 @@ fn hold(target: &Target, options: &Options, commands: &Receiver<Command>, ready:
     frozen.turn = None;
     let _ = ready.send(Ok(()));
     let (release, released) = unbounded();
-    let mut readers = 0_usize;
-    loop {
+    let mut taken = Taken::default();
+    let thawed = loop {
         crossbeam::select! {
             default(ROUNDS) => {
-                if frozen.bury_the_dead() && readers == 0 {
-                    return;
+                if frozen.bury_the_dead() && taken.readers.is_empty() {
+                    break None;
                 }
             }
-            recv(released) -> command => {
-                if let Ok(Release(done)) = command {
-                    readers -= 1;
+            recv(released) -> release => {
+                if let Ok(Release(number, done)) = release {
+                    taken.release(number);
                     let _ = done.send(());
                 }
             }
             recv(commands) -> command => match command {
-                Ok(Command::Snapshot(answer)) => {
-                    let lease = || Lease(release.clone());
+                Ok(Command::Snapshot(purpose, answer)) => {
                     let before = frozen.threads();
-                    let made = snapshot::take_of_held(target, &mut frozen, &timers, options).map(|instant| Snapshot::new(instant, lease()));
-                    readers += usize::from(made.is_ok());
+                    let made = taken.take(purpose, |purpose| match purpose {
+                        Purpose::Reading => {
+                            (snapshot::take_of_held(target, &mut frozen, &timers, options), Children::default())
+                        }
+                        Purpose::Keeping => snapshot::keep_of_held(target, &mut frozen, &timers, options),
+                    });
+                    let made = made.map(|(number, instant)| Snapshot::new(instant, Lease(number, release.clone())));
                     let failed = made.is_err();
                     let _ = answer.send(made);
-                    if failed && readers == 0 && frozen.threads() != before {
+                    if failed && taken.readers.is_empty() && frozen.threads() != before {
                         log::warn!("{target}: a thread could not be held any longer; the tree goes on");
-                        return;
+                        break None;
                     }
                 }
-                Ok(Command::Thaw(answer)) if readers > 0 => {
+                Ok(Command::Thaw(answer)) if !taken.readers.is_empty() => {
                     let busy = format!("{target}: an image of the stopped tree is being read");
                     let _ = answer.send(Err(Error::new(Kind::Busy, busy)));
                 }
-                Ok(Command::Thaw(answer)) => {
-                    drop(frozen);
-                    let _ = answer.send(Ok(()));
-                    return;
-                }
+                Ok(Command::Thaw(answer)) => break Some(answer),
                 Ok(Command::Look) => {}
                 // The last handle is gone. Images that are still being read need the tree stopped: wait for them.
                 Err(_) => {
-                    while readers > 0 {
-                        if let Ok(Release(done)) = released.recv() {
-                            readers -= 1;
+                    while !taken.readers.is_empty() {
+                        if let Ok(Release(number, done)) = released.recv() {
+                            taken.release(number);
                             let _ = done.send(());
                         }
                     }
-                    return;
+                    break None;
                 }
             },
         }
+    };
+    drop(frozen);
+    taken.reap();
+    if let Some(answer) = thawed {
+        let _ = answer.send(Ok(()));
+    }
+    // From here on nobody is held: who asks is to hear that.
+    drop((commands, release));
+    while let (false, Ok(Release(number, done))) = (taken.kept.is_empty(), released.recv()) {
+        // Answered when nothing is left of it.
+        taken.release(number);
+        taken.reap();
+        let _ = done.send(());
+    }
+}
+
+/// The snapshots of a tree that is held.
+#[derive(Default)]
+struct Taken {
+    next: u64,
+    /// Those that are read from the stopped tree itself.
+    readers: BTreeSet<u64>,
+    /// The children of those that are kept.
+    kept: BTreeMap<u64, Children>,
+    /// Killed, and reaped when their parents go on.
+    ended: Vec<Children>,
+}
+
+impl Taken {
+    fn take<T>(&mut self, purpose: Purpose, make: impl FnOnce(Purpose) -> (Result<T>, Children)) -> Result<(u64, T)> {
+        let (made, mut children) = make(purpose);
+        self.next += 1;
+        match (&made, purpose) {
+            (Ok(_), Purpose::Reading) => drop(self.readers.insert(self.next)),
+            (Ok(_), Purpose::Keeping) => drop(self.kept.insert(self.next, children)),
+            (Err(_), _) => {
+                children.kill();
+                self.ended.push(children);
+            }
+        }
+        Ok((self.next, made?))
+    }
+
+    fn release(&mut self, number: u64) {
+        self.readers.remove(&number);
+        if let Some(mut children) = self.kept.remove(&number) {
+            children.kill();
+            self.ended.push(children);
+        }
+    }
+
+    fn reap(&mut self) {
+        self.ended.drain(..).for_each(Children::end);
     }
 }

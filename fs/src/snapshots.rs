@@ -124,7 +124,7 @@ impl Snapshots {
         let gone = || Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid));
         let owner = owner(id.pid).filter(|_| id.is_alive()).ok_or_else(gone)?;
         let tracer = self.tracers.lease(id).on(|| format!("pid {}", id.pid))?;
-        let snapshot = tracer.snapshot(reader)?;
+        let snapshot = tracer.snapshot(reader, ckptfs_dumper::Purpose::Reading)?;
         let (info, maps, vmas, core) = Default::default();
         Ok(View { id, owner, info, maps, vmas, core, snapshot, _tracer: tracer })
     }
@@ -152,7 +152,7 @@ impl Snapshots {
             return Err(Error::new(Kind::Busy, sentence));
         }
         let tracer = self.tracers.lease_of(whose, || target).on(|| "the container")?;
-        let snapshot = tracer.snapshot(reader)?;
+        let snapshot = tracer.snapshot(reader, ckptfs_dumper::Purpose::Reading)?;
         let owner = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let (info, maps, vmas, core) = Default::default();
         Ok(View { id: ProcId::CONTAINER, owner, info, maps, vmas, core, snapshot, _tracer: tracer })

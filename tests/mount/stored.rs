@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ckptfs_dumper::{Instant, Options, Pid, Snapshot, StoredImage, Target, Tracer};
+use ckptfs_dumper::{Instant, Options, Pid, Purpose, Snapshot, StoredImage, Target, Tracer};
 use ckptfs_tests::{Spec, Victim};
 
 fn tracer(victim: &Victim) -> Tracer {
@@ -76,13 +76,13 @@ fn run(name: &str) {
     let tracer = tracer(&victim);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("snap");
-    let snapshot = tracer.snapshot(None).unwrap();
+    let snapshot = tracer.snapshot(None, Purpose::Reading).unwrap();
     store(&snapshot, &path);
     same(&snapshot, &StoredImage::open(&path).unwrap());
     drop(snapshot);
     // What is stored is what the process has: it stands still now, so that it can be looked at from outside.
     tracer.freeze().unwrap();
-    let snapshot = tracer.snapshot(None).unwrap();
+    let snapshot = tracer.snapshot(None, Purpose::Reading).unwrap();
     store(&snapshot, &path);
     let stored = StoredImage::open(&path).unwrap();
     same(&snapshot, &stored);
@@ -147,7 +147,7 @@ fn a_page_that_is_damaged_is_never_given() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("snap");
     let pid = victim.pid();
-    store(&tracer(&victim).snapshot(None).unwrap(), &path);
+    store(&tracer(&victim).snapshot(None, Purpose::Reading).unwrap(), &path);
     let mut bytes = fs::read(&path).unwrap();
     let vmas = StoredImage::open(&path).unwrap().vmas(pid).unwrap();
     // Chunks start at a multiple of 4096; the last one is of the last mapping with pages.
