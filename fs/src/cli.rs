@@ -26,6 +26,8 @@ Options (-o):
                           a file that has changed since the dump: restore and tell so, or refuse the restore
   sysv-ipc=used|owned     semaphores and message queues in the image: those that the tree uses, or also those of its users and time that
                           nobody alive has used
+  pinned-max=N            how many snapshots may be pinned (64)
+  pinned-memory=SIZE      how much memory they may hold when another one is asked for, in bytes or with K, M, G (no limit)
   log=FILE                where the background daemon logs (syslog, if there is one); the level is RUST_LOG's
   allow_other             let other users look in, as far as the files' modes allow (default for root)
   no_allow_other          let nobody else look in

@@ -80,6 +80,12 @@ impl Freezer {
         self.forget(held.into_iter().filter(|id| !id.is_alive()));
     }
 
+    /// Lets go of everybody.
+    pub fn let_go(&self) {
+        let held: Vec<ProcId> = self.state.lock().held.keys().copied().collect();
+        self.forget(held.into_iter());
+    }
+
     fn forget(&self, ids: impl Iterator<Item = ProcId>) {
         for id in ids {
             let lease = self.state.lock().held.remove(&id);

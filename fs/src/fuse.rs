@@ -28,6 +28,9 @@ const MAX_BACKGROUND: u16 = 64;
 /// Nothing is cached: processes come and go.
 const NO_TIME: Duration = Duration::ZERO;
 
+/// What never changes is cached for as long as the kernel likes: no inode number comes twice.
+const LONG: Duration = Duration::from_secs(86400);
+
 /// The errno that a caller sees. The only place where that is decided.
 pub fn errno(kind: Kind) -> i32 {
     match kind {
@@ -81,6 +84,10 @@ fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
+fn valid(attr: &Attr) -> Duration {
+    if attr.fixed { LONG } else { NO_TIME }
+}
+
 fn kind(directory: bool) -> FileType {
     if directory { FileType::Directory } else { FileType::RegularFile }
 }
@@ -89,9 +96,17 @@ fn code(error: &ckptfs_dumper::Error) -> Errno {
     Errno::from_i32(errno(error.kind()))
 }
 
-fn opened(reply: ReplyOpen, result: Result<u64>) {
+fn opened(reply: ReplyOpen, result: Result<u64>, fixed: bool) {
+    let flags = if fixed { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO };
     match result {
-        Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::FOPEN_DIRECT_IO),
+        Ok(handle) => reply.opened(FileHandle(handle), flags),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+fn entered(reply: ReplyEntry, result: Result<Attr>) {
+    match result {
+        Ok(attr) => reply.entry(&valid(&attr), &file_attr(&attr), Generation(0)),
         Err(error) => reply.error(code(&error)),
     }
 }
@@ -123,10 +138,7 @@ impl Filesystem for Fuse {
     }
 
     fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        match self.tree.lookup(parent.0, name) {
-            Ok(attr) => reply.entry(&NO_TIME, &file_attr(&attr), Generation(0)),
-            Err(error) => reply.error(code(&error)),
-        }
+        entered(reply, self.tree.lookup(parent.0, name));
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -135,7 +147,7 @@ impl Filesystem for Fuse {
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         match self.tree.attr(ino.0) {
-            Ok(attr) => reply.attr(&NO_TIME, &file_attr(&attr)),
+            Ok(attr) => reply.attr(&valid(&attr), &file_attr(&attr)),
             Err(error) => reply.error(code(&error)),
         }
     }
@@ -175,12 +187,12 @@ impl Filesystem for Fuse {
             read: mode != OpenAccMode::O_WRONLY,
             append: flags.0 & libc::O_APPEND != 0,
         };
-        let (ino, reader) = (ino.0, req.pid() as Pid);
+        let (ino, reader, fixed) = (ino.0, req.pid() as Pid, self.tree.is_fixed(ino.0));
         if self.tree.open_blocks(ino) {
             let tree = Arc::clone(&self.tree);
-            self.jobs.run(move || opened(reply, tree.open(ino, access, reader)));
+            self.jobs.run(move || opened(reply, tree.open(ino, access, reader), fixed));
         } else {
-            opened(reply, self.tree.open(ino, access, reader));
+            opened(reply, self.tree.open(ino, access, reader), fixed);
         }
     }
 
@@ -270,8 +282,8 @@ impl Filesystem for Fuse {
             Err(error) => return reply.error(code(&error)),
         };
         // An entry's offset is where to go on behind it. "." and ".." come first; nobody asks for the number of "..".
-        let dots = [(ino.0, true, "."), (ino.0, true, "..")];
-        let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_str()));
+        let dots = [(ino.0, true, OsStr::new(".")), (ino.0, true, OsStr::new(".."))];
+        let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_os_str()));
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
         for (at, (number, directory, name)) in dots.into_iter().chain(rest).enumerate().skip(from) {
             if reply.add(INodeNo(number), at as u64 + 1, kind(directory), name) {
@@ -290,23 +302,25 @@ impl Filesystem for Fuse {
         reply.statfs(0, 0, 0, 0, 0, BLOCK_SIZE, 255, BLOCK_SIZE);
     }
 
-    // The shape of the tree is the processes': nothing is made, removed or renamed in it by hand. Said here one by one,
-    // because fuser's own answer (ENOSYS) is logged as a thing forgotten.
+    // A pinned snapshot is a directory that is made, removed and renamed by hand; all the rest of the tree's shape is the processes'. Said
+    // here one by one, because fuser's own answer (ENOSYS) is logged as a thing forgotten.
 
     fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, _rdev: u32, reply: ReplyEntry) {
         reply.error(Errno::EPERM);
     }
 
-    fn mkdir(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        reply.error(Errno::EPERM);
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        let (tree, name, reader) = (Arc::clone(&self.tree), name.to_owned(), req.pid() as Pid);
+        self.jobs.run(move || entered(reply, tree.make_directory(parent.0, &name, reader)));
     }
 
     fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
         reply.error(Errno::EPERM);
     }
 
-    fn rmdir(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(Errno::EPERM);
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
+        self.jobs.run(move || done(reply, tree.remove_directory(parent.0, &name)));
     }
 
     fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _target: &Path, reply: ReplyEntry) {
@@ -316,14 +330,19 @@ impl Filesystem for Fuse {
     fn rename(
         &self,
         _: &Request,
-        _: INodeNo,
-        _: &OsStr,
-        _newparent: INodeNo,
-        _newname: &OsStr,
-        _flags: RenameFlags,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        reply.error(Errno::EPERM);
+        // Nothing is ever replaced: RENAME_NOREPLACE says what holds anyway.
+        if flags.difference(RenameFlags::RENAME_NOREPLACE).is_empty() {
+            done(reply, self.tree.rename(parent.0, name, newparent.0, newname));
+        } else {
+            reply.error(Errno::EINVAL);
+        }
     }
 
     fn link(&self, _: &Request, _: INodeNo, _newparent: INodeNo, _newname: &OsStr, reply: ReplyEntry) {

@@ -4,21 +4,21 @@ use std::ops::{Deref, Range as Span};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ckptfs_dumper::{Core, Error, Instant as _, Kind, Piece, Result, VmaView};
+use ckptfs_dumper::{Core, Error, Kind, Pid, Piece, Result, VmaView};
 use parking_lot::Mutex;
 
-use crate::node::File;
+use crate::node::{File, Of};
 use crate::process::ProcId;
 use crate::restore::Session;
-use crate::snapshots::View;
 use crate::tree::Entry;
+use crate::view::View;
 
 /// What a program has open.
 pub enum Handle {
     /// A file of a snapshot.
     Snapshot {
         /// Whose.
-        id: ProcId,
+        of: Of,
         /// The instant.
         view: Arc<View>,
         /// The file.
@@ -60,8 +60,8 @@ pub enum Part {
     Text(Arc<str>),
     /// `core`
     Core(Arc<Core>),
-    /// `vmas/START-END`
-    Vma(VmaView),
+    /// `vmas/START-END` of a process
+    Vma(Pid, VmaView),
 }
 
 /// Whether a handle was flushed and not read since.
@@ -120,10 +120,10 @@ impl Part {
     /// Its exact length.
     pub fn len(&self, view: &View) -> u64 {
         match self {
-            Part::Image => view.snapshot().image_len(),
+            Part::Image => view.image_len(),
             Part::Text(text) => text.len() as u64,
             Part::Core(core) => core.len(),
-            Part::Vma(vma) => vma.end.saturating_sub(vma.start),
+            Part::Vma(_, vma) => vma.end.saturating_sub(vma.start),
         }
     }
 
@@ -135,10 +135,10 @@ impl Part {
             return Ok(Bytes::Copy(Vec::new()));
         }
         let bytes = match self {
-            Part::Image => Bytes::Piece(view.snapshot().read_image(offset, len)?),
+            Part::Image => Bytes::Piece(view.read_image(offset, len)?),
             Part::Text(text) => part_of(Arc::clone(text), offset, len),
             Part::Core(core) => filled(len, |bytes| core.read_at(offset, bytes))?,
-            Part::Vma(vma) => filled(len, |bytes| view.read_vma(vma.start, offset, bytes))?,
+            Part::Vma(pid, vma) => filled(len, |bytes| view.read_vma(*pid, vma.start, offset, bytes))?,
         };
         // An archiver fills a short read with zeros: better no bytes than wrong ones.
         if bytes.len() == len {
@@ -157,7 +157,7 @@ impl Part {
         }
         match self {
             Part::Core(core) => core.seek(offset, data),
-            Part::Vma(vma) => view.seek_vma(vma.start, offset, data),
+            Part::Vma(pid, vma) => view.seek_vma(*pid, vma.start, offset, data),
             // All is data, and a hole stands behind the end.
             Part::Image | Part::Text(_) => Ok(Some(if data { offset } else { len })),
         }

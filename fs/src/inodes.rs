@@ -5,15 +5,14 @@ use std::collections::HashMap;
 use parking_lot::Mutex;
 
 use crate::node::Node;
-use crate::process::ProcId;
 
 /// The root's number, by the protocol (FUSE_ROOT_ID).
 pub const ROOT: u64 = 1;
 
 /// The table of inode numbers: each is given once and never again.
 ///
-/// A process's files keep their numbers for its whole life, looked up or not, so that two listings agree. When it is
-/// gone, a row stays only for as long as the kernel holds the number.
+/// The files of a process, and those of a pinned snapshot, keep their numbers for its whole life, looked up or not, so that two listings
+/// agree. When it is gone, a row stays only for as long as the kernel holds the number.
 pub struct Inodes {
     /// A leaf lock.
     table: Mutex<Table>,
@@ -64,13 +63,19 @@ impl Inodes {
         number
     }
 
-    /// The kernel forgets `count` lookups; `is_alive` tells whether a process may still be listed.
-    pub fn forget(&self, number: u64, count: u64, is_alive: impl Fn(ProcId) -> bool) {
+    /// The kernel forgets `count` lookups: the node, if it holds the number no longer.
+    pub fn forget(&self, number: u64, count: u64) -> Option<Node> {
         let mut table = self.table.lock();
-        let Some(row) = table.nodes.get_mut(&number) else { return };
+        let row = table.nodes.get_mut(&number)?;
         row.lookups = row.lookups.saturating_sub(count);
-        if row.lookups == 0 && row.node.process().is_some_and(|id| !is_alive(id)) {
-            let node = row.node;
+        (row.lookups == 0).then_some(row.node)
+    }
+
+    /// Drops the row of a node that is gone, unless the kernel holds its number.
+    pub fn drop_row(&self, node: Node) {
+        let mut table = self.table.lock();
+        let Some(number) = table.numbers.get(&node).copied() else { return };
+        if node != Node::Root && table.nodes.get(&number).is_some_and(|row| row.lookups == 0) {
             table.nodes.remove(&number);
             table.numbers.remove(&node);
         }
@@ -106,10 +111,11 @@ impl Table {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::node::File;
+    use crate::node::{File, Of};
+    use crate::process::ProcId;
 
-    fn id(pid: i32, start: u64) -> ProcId {
-        ProcId { pid, start }
+    fn id(pid: i32, start: u64) -> Of {
+        Of::Live(ProcId { pid, start })
     }
 
     #[test]
@@ -123,7 +129,7 @@ mod tests {
         assert_eq!(inodes.look_up(image), number);
         assert!(inodes.knows(image) && !inodes.knows(Node::Vmas(id(5, 1))));
         assert_eq!(inodes.node(number), Some(image));
-        inodes.forget(number, 1, |_| true);
+        assert_eq!(inodes.forget(number, 1), Some(image));
         assert_eq!(inodes.number(image), number, "forgotten, but it lives");
     }
 
@@ -134,9 +140,11 @@ mod tests {
         let number = inodes.look_up(folder);
         inodes.look_up(folder);
         inodes.prune(|_| false);
-        inodes.forget(number, 1, |_| false);
+        assert_eq!(inodes.forget(number, 1), None);
+        inodes.drop_row(folder);
         assert_eq!(inodes.node(number), Some(folder));
-        inodes.forget(number, 1, |_| false);
+        assert_eq!(inodes.forget(number, 1), Some(folder));
+        inodes.drop_row(folder);
         assert_eq!(inodes.node(number), None);
         assert_eq!(inodes.len(), 1);
         assert_ne!(inodes.number(folder), number, "no number comes twice");

@@ -17,6 +17,7 @@ mod mount;
 mod mount_helper;
 mod node;
 mod options;
+mod pins;
 mod process;
 mod progress;
 mod restore;
@@ -27,6 +28,7 @@ mod status;
 mod testing;
 mod tracers;
 mod tree;
+mod view;
 
 use std::ffi::OsString;
 use std::io::{BufWriter, Read, Write};

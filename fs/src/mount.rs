@@ -84,7 +84,8 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     if !jobs.wait(plan.options.freeze_timeout + Duration::from_secs(1)) {
         log::warn!("a request did not end in time");
     }
-    // Snapshots and frozen trees go with the tree, before the process does.
+    // Whoever is held and whatever is pinned goes before the process does; open snapshots go with the tree.
+    tree.close();
     drop(tree);
     log::info!("{}: unmounted", plan.mountpoint.display());
     ended
@@ -105,7 +106,7 @@ fn tree(plan: &Plan) -> Result<Tree> {
     let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
     let options = Options { freeze_timeout, cgroup, keep_external_pipes, owned_sysv_ipc, changed_files };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
-    Tree::new(container, options, plan.mountpoint.display().to_string())
+    Tree::new(container, options, plan.options.pinned, plan.mountpoint.display().to_string())
 }
 
 /// A path that can be mounted on, absolute and without links.

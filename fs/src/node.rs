@@ -1,31 +1,53 @@
-//! What stands in the mount: every path, its mode, and which process it speaks of.
+//! What stands in the mount: every path, its mode, and whose instant it tells of.
 
 use std::ffi::OsStr;
 
+use ckptfs_dumper::Pid;
+
 use crate::process::{ProcId, Range};
 
-/// One path. A process is named with its start, so that a node outlives no process.
+/// One path. A process is named with its start and a pinned snapshot with its number, so that a node outlives neither.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// The mount's root.
     Root,
     /// `restore`
     Restore,
-    /// `image`: the whole container.
-    Image,
     /// `status`
     Status,
-    /// `PID/`
-    Folder(ProcId),
-    /// A file in `PID/`.
-    File(ProcId, File),
-    /// `PID/vmas/`
-    Vmas(ProcId),
-    /// `PID/vmas/START-END`
-    Vma(ProcId, Range),
+    /// `PID/`, `NAME/` of a pinned snapshot, or `NAME/PID/`
+    Folder(Of),
+    /// A file in a folder; `image` of the root is the container's.
+    File(Of, File),
+    /// `vmas/`
+    Vmas(Of),
+    /// `vmas/START-END`
+    Vma(Of, Range),
+    /// `PID/snapshots/`: of whoever has that number, now or when they were taken. With [`ProcId::CONTAINER`]'s the root's.
+    Snapshots(Pid),
 }
 
-/// The files of a process's folder.
+/// Whose files these are, and of when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Of {
+    /// A process, or the container, as it is when a file is opened.
+    Live(ProcId),
+    /// The process, or the container, that a pinned snapshot was taken of.
+    Pinned(PinId),
+    /// Another process of a pinned snapshot.
+    Within(PinId, Pid),
+}
+
+/// One pinned snapshot. A number is given once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PinId {
+    /// Which.
+    pub number: u64,
+    /// Whose.
+    pub of: ProcId,
+}
+
+/// The files that tell of a process or act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum File {
     /// The image of the tree rooted here.
@@ -55,32 +77,83 @@ pub enum Role {
     Control,
 }
 
-/// The files of the root, in the order of listing.
-const ROOT: [(&str, Node); 3] = [("image", Node::Image), ("restore", Node::Restore), ("status", Node::Status)];
+/// In which folders a row stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Where {
+    /// Of whatever a snapshot is taken of.
+    Snapshots,
+    /// Of every process of a snapshot.
+    Processes,
+    /// Of live processes.
+    Live,
+}
 
-/// The files of a process's folder, in the order of listing; `vmas` follows them.
-const FOLDER: [(&str, File); 6] = [
-    ("image", File::Image),
-    ("core", File::Core),
-    ("info.json", File::Info),
-    ("maps", File::Maps),
-    ("freeze", File::Freeze),
-    ("kill", File::Kill),
+/// The files of the root that are nobody's, in the order of listing; `image` comes before them, `snapshots` behind.
+const ROOT: [(&str, Node); 2] = [("restore", Node::Restore), ("status", Node::Status)];
+
+/// The files of a folder, in the order of listing; `vmas` and `snapshots` follow them.
+const FILES: [(&str, File, Where); 6] = [
+    ("image", File::Image, Where::Snapshots),
+    ("core", File::Core, Where::Processes),
+    ("info.json", File::Info, Where::Processes),
+    ("maps", File::Maps, Where::Processes),
+    ("freeze", File::Freeze, Where::Live),
+    ("kill", File::Kill, Where::Live),
 ];
 
 const VMAS: &str = "vmas";
+const SNAPSHOTS: &str = "snapshots";
+
+impl Of {
+    /// The container, now.
+    pub const CONTAINER: Of = Of::Live(ProcId::CONTAINER);
+
+    /// The process by its number in the snapshot; the container's is 0.
+    pub fn pid(self) -> Pid {
+        match self {
+            Of::Live(id) => id.pid,
+            Of::Pinned(pin) => pin.of.pid,
+            Of::Within(_, pid) => pid,
+        }
+    }
+
+    /// The pinned snapshot that tells of it.
+    pub fn pin(self) -> Option<PinId> {
+        match self {
+            Of::Live(_) => None,
+            Of::Pinned(pin) | Of::Within(pin, _) => Some(pin),
+        }
+    }
+
+    fn is_at(self, place: Where) -> bool {
+        match place {
+            Where::Snapshots => !matches!(self, Of::Within(..)),
+            Where::Processes => self.pid() != ProcId::CONTAINER.pid,
+            Where::Live => matches!(self, Of::Live(_)) && self != Of::CONTAINER,
+        }
+    }
+}
 
 impl Node {
-    /// The fixed entries of this directory; the processes of the root and the mappings of `vmas` come beside them.
+    /// The fixed entries of this directory. Processes, mappings and pinned snapshots come beside them.
     pub fn fixed_children(self) -> Vec<(&'static str, Node)> {
-        match self {
-            Node::Root => ROOT.to_vec(),
-            Node::Folder(id) => {
-                let files = FOLDER.iter().map(|&(name, file)| (name, Node::File(id, file)));
-                files.chain([(VMAS, Node::Vmas(id))]).collect()
-            }
-            _ => Vec::new(),
+        let of = match self {
+            Node::Root => Of::CONTAINER,
+            Node::Folder(of) => of,
+            _ => return Vec::new(),
+        };
+        let files = FILES.iter().filter(|(.., place)| of.is_at(*place));
+        let mut children: Vec<_> = files.map(|&(name, file, _)| (name, Node::File(of, file))).collect();
+        if self == Node::Root {
+            children.extend(ROOT);
         }
+        if of.is_at(Where::Processes) {
+            children.push((VMAS, Node::Vmas(of)));
+        }
+        if let Of::Live(id) = of {
+            children.push((SNAPSHOTS, Node::Snapshots(id.pid)));
+        }
+        children
     }
 
     /// The fixed entry of that name.
@@ -91,19 +164,19 @@ impl Node {
     /// What it is.
     pub fn role(self) -> Role {
         match self {
-            Node::Root | Node::Folder(_) | Node::Vmas(_) => Role::Directory,
-            Node::Image | Node::File(_, File::Image | File::Core | File::Info | File::Maps) | Node::Vma(..) => {
-                Role::Snapshot
-            }
+            Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_) => Role::Directory,
+            Node::File(_, File::Image | File::Core | File::Info | File::Maps) | Node::Vma(..) => Role::Snapshot,
             Node::Status => Role::Text,
             Node::Restore | Node::File(_, File::Freeze | File::Kill) => Role::Control,
         }
     }
 
-    /// Its permission bits. A folder's list of mappings tells no more than /proc/PID/map_files: the owner's alone.
+    /// Its permission bits. A folder's list of mappings tells no more than /proc/PID/map_files: the owner's alone. Who may read an image
+    /// may keep one.
     pub fn mode(self) -> u16 {
         match self.role() {
             Role::Directory if matches!(self, Node::Vmas(_)) => 0o500,
+            Role::Directory if matches!(self, Node::Snapshots(_)) => 0o755,
             Role::Directory => 0o555,
             Role::Snapshot => 0o400,
             Role::Text => 0o444,
@@ -111,12 +184,18 @@ impl Node {
         }
     }
 
-    /// The process that it speaks of.
-    pub fn process(self) -> Option<ProcId> {
+    /// Whose instant it tells of.
+    pub fn of(self) -> Option<Of> {
         match self {
-            Node::Root | Node::Image | Node::Restore | Node::Status => None,
-            Node::Folder(id) | Node::File(id, _) | Node::Vmas(id) | Node::Vma(id, _) => Some(id),
+            Node::Root | Node::Restore | Node::Status | Node::Snapshots(_) => None,
+            Node::Folder(of) | Node::File(of, _) | Node::Vmas(of) | Node::Vma(of, _) => Some(of),
         }
+    }
+
+    /// Whether all that can be told of it, and the place where it stands, stay the same for as long as it is there. The folder of a pinned
+    /// snapshot can be renamed, and another one may have its name then.
+    pub fn is_fixed(self) -> bool {
+        !matches!(self, Node::Folder(Of::Pinned(_))) && self.of().is_some_and(|of| of.pin().is_some())
     }
 }
 
@@ -126,10 +205,17 @@ mod tests {
     use super::*;
 
     const ID: ProcId = ProcId { pid: 7, start: 1 };
+    const LIVE: Of = Of::Live(ID);
+    const PIN: PinId = PinId { number: 3, of: ID };
+    const WHOLE: PinId = PinId { number: 4, of: ProcId::CONTAINER };
+
+    fn names(node: Node) -> Vec<&'static str> {
+        node.fixed_children().into_iter().map(|(name, _)| name).collect()
+    }
 
     #[test]
     fn every_fixed_child_is_found_by_its_name() {
-        for folder in [Node::Root, Node::Folder(ID)] {
+        for folder in [Node::Root, Node::Folder(LIVE), Node::Folder(Of::Pinned(PIN))] {
             for (name, node) in folder.fixed_children() {
                 assert_eq!(folder.fixed_child(OsStr::new(name)), Some(node));
                 assert_eq!(folder.fixed_child(OsStr::new(&name.to_uppercase())), None);
@@ -139,13 +225,38 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_holds_what_there_is_of_whom_it_tells() {
+        assert_eq!(names(Node::Root), ["image", "restore", "status", "snapshots"]);
+        assert_eq!(
+            names(Node::Folder(LIVE)),
+            ["image", "core", "info.json", "maps", "freeze", "kill", "vmas", "snapshots"]
+        );
+        assert_eq!(names(Node::Folder(Of::Pinned(PIN))), ["image", "core", "info.json", "maps", "vmas"]);
+        assert_eq!(names(Node::Folder(Of::Pinned(WHOLE))), ["image"]);
+        assert_eq!(names(Node::Folder(Of::Within(WHOLE, 7))), ["core", "info.json", "maps", "vmas"]);
+    }
+
+    #[test]
     fn images_are_for_their_owner_and_controls_can_be_seen() {
-        assert_eq!((Node::File(ID, File::Image).mode(), Node::Image.mode()), (0o400, 0o400));
-        assert_eq!(Node::Vma(ID, Range { start: 0, end: 1 }).mode(), 0o400);
-        for control in [Node::Restore, Node::File(ID, File::Freeze), Node::File(ID, File::Kill)] {
+        assert_eq!(Node::File(Of::Within(PIN, 8), File::Info).mode(), 0o400);
+        assert_eq!(
+            (Node::File(LIVE, File::Image).mode(), Node::File(Of::CONTAINER, File::Image).mode()),
+            (0o400, 0o400)
+        );
+        assert_eq!(Node::Vma(LIVE, Range { start: 0, end: 1 }).mode(), 0o400);
+        for control in [Node::Restore, Node::File(LIVE, File::Freeze), Node::File(LIVE, File::Kill)] {
             assert_eq!((control.role(), control.mode()), (Role::Control, 0o644));
         }
-        assert_eq!(Node::Folder(ID).mode(), 0o555);
-        assert_eq!(Node::Folder(ID).process(), Some(ID));
+        assert_eq!((Node::Folder(LIVE).mode(), Node::Snapshots(7).mode()), (0o555, 0o755));
+        assert_eq!((Node::Folder(LIVE).of(), Node::Snapshots(7).of()), (Some(LIVE), None));
+    }
+
+    #[test]
+    fn what_is_pinned_is_fixed_but_for_its_name() {
+        let fixed =
+            [Node::File(Of::Pinned(PIN), File::Image), Node::Vmas(Of::Pinned(PIN)), Node::Folder(Of::Within(PIN, 8))];
+        assert!(fixed.into_iter().all(Node::is_fixed));
+        let moving = [Node::Folder(Of::Pinned(PIN)), Node::Folder(LIVE), Node::Snapshots(7), Node::Root, Node::Status];
+        assert!(!moving.into_iter().any(Node::is_fixed));
     }
 }

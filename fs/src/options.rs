@@ -6,6 +6,11 @@ use std::time::Duration;
 use ckptfs_dumper::{ChangedFiles, Error, Kind, Result};
 use nix::mount::MsFlags;
 
+use crate::pins::Limits;
+
+/// Snapshots that may be pinned unless told otherwise.
+const PINNED_MOST: usize = 64;
+
 /// What `-o` decides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountOptions {
@@ -17,6 +22,8 @@ pub struct MountOptions {
     pub owned_sysv_ipc: bool,
     /// What a restore makes of files that have changed since the dump.
     pub changed_files: ChangedFiles,
+    /// How much may be pinned.
+    pub pinned: Limits,
     /// Whether other users than the daemon's may look in. The files' modes decide the rest.
     pub allow_other: bool,
     /// The first column of `mount`'s list.
@@ -28,7 +35,7 @@ pub struct MountOptions {
 }
 
 /// What the message about an unknown option lists.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
 
 impl MountOptions {
     /// Reads the lists that were given, the later ones winning. `root`: whether the daemon runs as root, which may
@@ -39,6 +46,7 @@ impl MountOptions {
             keep_external_pipes: false,
             owned_sysv_ipc: false,
             changed_files: ChangedFiles::default(),
+            pinned: Limits { count: PINNED_MOST, memory: None },
             allow_other: root,
             fsname: "ckptfs".into(),
             log: None,
@@ -66,6 +74,8 @@ impl MountOptions {
             ("changed-files", Some("warn")) => self.changed_files = ChangedFiles::Warn,
             ("changed-files", Some("refuse")) => self.changed_files = ChangedFiles::Refuse,
             ("changed-files", Some(_)) => return Err(usage(format!("-o {option}: neither refuse nor warn"))),
+            ("pinned-max", Some(value)) => self.pinned.count = count(option, value)?,
+            ("pinned-memory", Some(value)) => self.pinned.memory = Some(bytes(option, value)?),
             ("log", Some(value)) if !value.is_empty() => self.log = Some(value.into()),
             ("fsname", Some(value)) if !value.is_empty() => self.fsname = value.into(),
             ("allow_other", None) => self.allow_other = true,
@@ -82,7 +92,7 @@ impl MountOptions {
             ) => {}
             ("subtype", Some("ckptfs")) => {}
             (name, _) if name.starts_with("x-") => {}
-            ("freeze-timeout" | "changed-files" | "log" | "fsname", _) => {
+            ("freeze-timeout" | "changed-files" | "pinned-max" | "pinned-memory" | "log" | "fsname", _) => {
                 return Err(usage(format!("-o {name}: needs a value: {name}=...")));
             }
             _ => return Err(usage(format!("-o {option}: unknown option (known: {KNOWN})"))),
@@ -96,6 +106,24 @@ fn seconds(option: &str, value: &str) -> Result<Duration> {
     seconds
         .filter(|timeout| !timeout.is_zero() && *timeout <= Duration::from_secs(3600))
         .ok_or_else(|| usage(format!("-o {option}: not a number of seconds above 0 and up to 3600")))
+}
+
+fn count(option: &str, value: &str) -> Result<usize> {
+    value.parse().map_err(|_| usage(format!("-o {option}: not a number")))
+}
+
+/// A number of bytes, or of KiB, MiB, GiB with a suffix.
+fn bytes(option: &str, value: &str) -> Result<u64> {
+    let shift = match value.as_bytes().last() {
+        Some(b'K' | b'k') => 10,
+        Some(b'M' | b'm') => 20,
+        Some(b'G' | b'g') => 30,
+        _ => 0,
+    };
+    let digits = if shift > 0 { &value[..value.len() - 1] } else { value };
+    let size = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
+    size.and_then(|size| size.checked_mul(1 << shift))
+        .ok_or_else(|| usage(format!("-o {option}: not a number of bytes, which may end in K, M or G")))
 }
 
 fn usage(sentence: String) -> Error {
@@ -135,6 +163,10 @@ mod tests {
         assert!(!parse("external-pipes=keep,external-pipes=refuse").unwrap().keep_external_pipes);
         assert!(parse("sysv-ipc=owned").unwrap().owned_sysv_ipc);
         assert!(!parse("sysv-ipc=owned,sysv-ipc=used").unwrap().owned_sysv_ipc);
+        assert_eq!(parse("pinned-max=3,pinned-max=0").unwrap().pinned, Limits { count: 0, memory: None });
+        for (text, size) in [("4096", 4096), ("3K", 3 << 10), ("5m", 5 << 20), ("7G", 7 << 30), ("0", 0)] {
+            assert_eq!(parse(&format!("pinned-memory={text}")).unwrap().pinned.memory, Some(size), "{text}");
+        }
         assert_eq!(parse("log=/var/log/c").unwrap().log, Some("/var/log/c".into()));
     }
 
@@ -154,6 +186,14 @@ mod tests {
             "dev",
             "external-pipes=no",
             "sysv-ipc=all",
+            "pinned-max",
+            "pinned-max=-1",
+            "pinned-max=x",
+            "pinned-memory=",
+            "pinned-memory=K",
+            "pinned-memory=+1",
+            "pinned-memory=1T",
+            "pinned-memory=99999999999G",
         ] {
             let text = parse(bad).unwrap_err().to_string();
             assert!(text.starts_with(&format!("-o {}", bad.trim_end_matches('='))), "{bad}: {text}");

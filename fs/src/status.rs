@@ -4,14 +4,15 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Error, Instant as _, Pid, Snapshot};
+use ckptfs_dumper::{Error, Pid};
 use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::fuse::errno_name;
+use crate::pins::Pinned;
 use crate::process::ProcId;
 use crate::shared::Held;
-use crate::snapshots::View;
+use crate::view::View;
 
 /// How many freezes and errors are remembered.
 const REMEMBERED: usize = 100;
@@ -62,6 +63,7 @@ struct Report<'a> {
     target: &'a str,
     mountpoint: &'a str,
     snapshots: Vec<Live>,
+    pinned: Vec<Kept>,
     frozen: &'a [Pid],
     counters: Counters,
     freezes: Vec<Freeze>,
@@ -77,6 +79,18 @@ struct Live {
     stopped_ms: f64,
     image_bytes: u64,
     handles: usize,
+}
+
+#[derive(Serialize)]
+struct Kept {
+    /// Below the mountpoint; bytes that are no UTF-8 are replaced.
+    path: String,
+    pid: Pid,
+    taken: f64,
+    stopped_ms: f64,
+    image_bytes: u64,
+    /// What would be free without it.
+    memory_bytes: u64,
 }
 
 #[derive(Serialize)]
@@ -96,9 +110,9 @@ impl Status {
     }
 
     /// A snapshot was taken.
-    pub fn dumped(&self, id: ProcId, snapshot: &Snapshot) {
+    pub fn dumped(&self, id: ProcId, snapshot: &View) {
         self.dumps.fetch_add(1, Ordering::Relaxed);
-        let stopped_ms = milliseconds(snapshot.stopped().unwrap_or_default());
+        let stopped_ms = milliseconds(snapshot.stopped());
         log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", whom(id), snapshot.image_len());
         let freeze = Freeze { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms };
         remember(&mut self.recent.lock().freezes, freeze);
@@ -140,18 +154,26 @@ impl Status {
     }
 
     /// The text of this moment: one JSON object.
-    pub fn text(&self, snapshots: &[Held<ProcId, View>], frozen: &[Pid]) -> String {
+    pub fn text(&self, snapshots: &[Held<ProcId, View>], pinned: &[Pinned], frozen: &[Pid]) -> String {
         let mut live: Vec<Live> = snapshots
             .iter()
             .map(|held| Live {
                 pid: held.key.pid,
                 taken: seconds(held.value.taken()),
                 stopped_ms: milliseconds(held.value.stopped()),
-                image_bytes: held.value.snapshot().image_len(),
+                image_bytes: held.value.image_len(),
                 handles: held.handles,
             })
             .collect();
         live.sort_unstable_by_key(|live| live.pid);
+        let pinned = pinned.iter().map(|Pinned { pin, path, view }| Kept {
+            path: path.display().to_string(),
+            pid: pin.of.pid,
+            taken: seconds(view.taken()),
+            stopped_ms: milliseconds(view.stopped()),
+            image_bytes: view.image_len(),
+            memory_bytes: view.memory_lately(),
+        });
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = Counters {
             dumps: count(&self.dumps),
@@ -171,6 +193,7 @@ impl Status {
             target: &self.target,
             mountpoint: &self.mountpoint,
             snapshots: live,
+            pinned: pinned.collect(),
             frozen,
             counters,
             freezes,
@@ -218,7 +241,7 @@ mod tests {
             status.dump_failed(ProcId { pid: pid % 120, start: 1 }, &Error::unsupported(format!("fd {pid}")));
         }
         status.restore_failed(&Error::damaged("offset 7: \"quoted\""));
-        let report: serde_json::Value = serde_json::from_str(&status.text(&[], &[5, 9])).unwrap();
+        let report: serde_json::Value = serde_json::from_str(&status.text(&[], &[], &[5, 9])).unwrap();
         let errors = report["errors"].as_array().unwrap();
         assert_eq!(errors.len(), REMEMBERED);
         assert_eq!(errors[REMEMBERED - 1]["error"], "offset 7: \"quoted\"");

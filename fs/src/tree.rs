@@ -6,22 +6,24 @@
 
 mod attr;
 mod files;
+mod shape;
 
 pub use attr::Attr;
 pub use files::Access;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Error, Kind, Options, Pid, Result};
+use ckptfs_dumper::{Error, Kind, Options, Result};
 use parking_lot::{Mutex, RwLock};
 
 use crate::container::Container;
 use crate::control::Freezer;
 use crate::inodes::Inodes;
-use crate::node::{Node, Role};
-use crate::process::{self, Clock, ProcId, Range};
+use crate::node::Node;
+use crate::pins::Limits;
+use crate::process::Clock;
 use crate::restore::Journal;
 use crate::snapshots::Snapshots;
 use crate::status::Status;
@@ -36,7 +38,7 @@ pub struct Entry {
     /// Whether it is a directory.
     pub directory: bool,
     /// Its name.
-    pub name: String,
+    pub name: OsString,
 }
 
 /// The mount.
@@ -48,7 +50,7 @@ pub struct Tree {
     patience: Duration,
     inodes: Inodes,
     snapshots: Snapshots,
-    freezer: Freezer,
+    freezer: Arc<Freezer>,
     journal: Arc<Journal>,
     status: Arc<Status>,
     /// A leaf lock.
@@ -58,19 +60,21 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree of `container`, dumped and restored with `options`.
-    pub fn new(container: Container, options: Options, mountpoint: String) -> Result<Tree> {
+    /// The tree of `container`, dumped and restored with `options`; snapshots are pinned within `limits`.
+    pub fn new(container: Container, options: Options, limits: Limits, mountpoint: String) -> Result<Tree> {
         let container = Arc::new(container);
         let status = Arc::new(Status::new(container.target().to_string(), mountpoint));
         let tracers = Tracers::new(options.clone());
+        let freezer = Arc::new(Freezer::new(Arc::clone(&tracers)));
+        let (whom, by, told) = (Arc::clone(&container), Arc::clone(&freezer), Arc::clone(&status));
         Ok(Tree {
             clock: Clock::new()?,
             mounted: SystemTime::now(),
             owner: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
             patience: options.freeze_timeout,
             inodes: Inodes::new(),
-            snapshots: Snapshots::new(Arc::clone(&tracers), Arc::clone(&status)),
-            freezer: Freezer::new(tracers),
+            snapshots: Snapshots::new(whom, by, tracers, told, limits),
+            freezer,
             journal: Journal::new(Arc::clone(&container), Arc::clone(&status), options.changed_files),
             container,
             status,
@@ -89,7 +93,9 @@ impl Tree {
 
     /// The kernel forgets `count` lookups of `ino`.
     pub fn forget(&self, ino: u64, count: u64) {
-        self.inodes.forget(ino, count, ProcId::is_alive);
+        if let Some(node) = self.inodes.forget(ino, count).filter(|node| !self.is_there(*node)) {
+            self.inodes.drop_row(node);
+        }
     }
 
     /// What stat(2) tells of `ino`.
@@ -97,68 +103,18 @@ impl Tree {
         self.attr_of(self.node(ino)?)
     }
 
-    /// The entries of directory `ino`, without `.` and `..`.
-    pub fn list(&self, ino: u64) -> Result<Vec<Entry>> {
-        let node = self.node(ino)?;
-        let mut children: Vec<(String, Node)> =
-            node.fixed_children().into_iter().map(|(name, node)| (name.to_owned(), node)).collect();
-        match node {
-            Node::Root => {
-                let members = self.container.members()?;
-                self.inodes.prune(|node| node.process().is_none_or(|id| members.binary_search(&id).is_ok()));
-                self.freezer.forget_dead();
-                children.extend(members.into_iter().map(|id| (id.pid.to_string(), Node::Folder(id))));
-            }
-            Node::Folder(id) if !id.is_alive() => return Err(no_entry(id.pid)),
-            Node::Vmas(id) => {
-                let ranges = self.ranges(id).ok_or_else(|| no_entry(id.pid))?;
-                self.inodes.prune(|node| match node {
-                    Node::Vma(owner, range) => owner != id || ranges.contains(&range),
-                    _ => true,
-                });
-                children.extend(ranges.into_iter().map(|range| (range.to_string(), Node::Vma(id, range))));
-            }
-            _ => {}
+    /// The mount is over: everybody goes on, and nothing stays pinned.
+    pub fn close(&self) {
+        self.freezer.let_go();
+        let pinned = self.snapshots.pins().clear();
+        if !pinned.is_empty() {
+            let paths: Vec<String> = pinned.iter().map(|path| path.display().to_string()).collect();
+            log::warn!("unmounting has freed what was pinned: {}", paths.join(", "));
         }
-        let entry = |(name, node): (String, Node)| Entry {
-            ino: self.inodes.number(node),
-            directory: node.role() == Role::Directory,
-            name,
-        };
-        Ok(children.into_iter().map(entry).collect())
     }
 
     fn node(&self, ino: u64) -> Result<Node> {
         self.inodes.node(ino).ok_or_else(|| no_entry(format_args!("inode {ino}")))
-    }
-
-    fn child(&self, parent: Node, name: &OsStr) -> Option<Node> {
-        if let Some(node) = parent.fixed_child(name) {
-            return node.process().is_none_or(ProcId::is_alive).then_some(node);
-        }
-        let name = name.to_str()?;
-        match parent {
-            Node::Root => {
-                let pid = name.parse::<Pid>().ok().filter(|pid| pid.to_string() == name)?;
-                self.container.find(pid).map(Node::Folder)
-            }
-            Node::Vmas(id) => {
-                let node = Node::Vma(id, Range::parse(name)?);
-                // To read all mappings for each of them would make `ls -l` quadratic: what was listed is there until the
-                // next listing. An open looks again.
-                let listed = self.inodes.knows(node) && id.is_alive();
-                (listed || self.ranges(id)?.iter().any(|&range| Node::Vma(id, range) == node)).then_some(node)
-            }
-            _ => None,
-        }
-    }
-
-    /// What `vmas/` lists: the open snapshot's mappings, or those of now.
-    fn ranges(&self, id: ProcId) -> Option<Vec<Range>> {
-        match self.snapshots.peek(id).and_then(|view| view.vmas().ok()) {
-            Some(vmas) => Some(vmas.iter().map(|vma| Range { start: vma.start, end: vma.end }).collect()),
-            None => process::mappings(id.pid),
-        }
     }
 }
 

@@ -2,12 +2,12 @@
 
 use std::time::SystemTime;
 
-use ckptfs_dumper::{Instant as _, Result};
+use ckptfs_dumper::{Pid, Result};
 
 use super::{Tree, no_entry};
-use crate::node::{File, Node, Role};
+use crate::node::{File, Node, Of, Role};
 use crate::process::{self, ProcId};
-use crate::snapshots::View;
+use crate::view::View;
 
 /// What stat(2) tells of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
+    /// Whether all this stays so for as long as the node is there.
+    pub fixed: bool,
 }
 
 impl Tree {
@@ -42,63 +44,89 @@ impl Tree {
             mode: node.mode(),
             uid: self.owner.0,
             gid: self.owner.1,
+            fixed: node.is_fixed(),
         };
-        if node == Node::Image {
-            let view = self.snapshots.peek(ProcId::CONTAINER);
-            let size = match &view {
-                Some(view) => view.snapshot().image_len(),
-                None => self.container_bound()?,
+        let Some(of) = node.of() else {
+            return match node {
+                Node::Snapshots(pid) => self.attr_of_snapshots(pid, base),
+                Node::Status => {
+                    let size = self.status_size();
+                    Ok(Attr { size, blocks: size.div_ceil(512), ..base })
+                }
+                _ => Ok(base),
             };
-            let time = view.map_or(self.mounted, |view| view.taken());
-            return Ok(Attr { size, blocks: size.div_ceil(512), time, ..base });
-        }
-        let Some(id) = node.process() else {
-            let size = if node == Node::Status { self.status_size() } else { 0 };
-            return Ok(Attr { size, blocks: size.div_ceil(512), ..base });
         };
-        let view = if role == Role::Snapshot { self.snapshots.peek(id) } else { None };
+        let told = role == Role::Snapshot || of.pin().is_some();
+        let view = if told { self.snapshots.peek(of) } else { None };
         // A snapshot outlives its process: what is open can still be asked for.
-        let owner = match &view {
-            Some(view) => Some(view.owner()),
-            None => process::owner(id.pid).filter(|_| id.is_alive()),
+        let ((uid, gid), time) = match (&view, of) {
+            (Some(view), _) => (view.owner(of.pid()), view.taken()),
+            (None, Of::CONTAINER) => (self.owner, self.mounted),
+            (None, Of::Live(id)) => (self.owner_of(node, id).ok_or_else(|| no_entry(id.pid))?, self.clock.start_of(id)),
+            (None, _) => return Err(no_entry(format_args!("pid {}: a pinned snapshot", of.pid()))),
         };
-        let (uid, gid) = match owner {
-            Some(owner) => owner,
-            None if self.snapshots.peek_refusal(id).is_some() => self.owner,
-            None => return Err(no_entry(id.pid)),
-        };
-        let time = view.as_ref().map_or_else(|| self.clock.start_of(id), |view| view.taken());
         let (size, blocks) = match role {
-            Role::Snapshot => self.extent(node, id, view.as_deref()).ok_or_else(|| no_entry(id.pid))?,
+            Role::Snapshot => self.extent(node, of, view.as_deref())?.ok_or_else(|| no_entry(of.pid()))?,
             Role::Directory | Role::Text | Role::Control => (0, 0),
         };
         Ok(Attr { size, blocks, time, uid, gid, ..base })
     }
 
-    /// Size and blocks of a file of a snapshot: exact if `view` is open, else an upper bound.
-    fn extent(&self, node: Node, id: ProcId, view: Option<&View>) -> Option<(u64, u64)> {
+    /// Its owner's, who may pin snapshots there; that of the youngest of them, once the process has ended. The time of the last change, as
+    /// for other directories.
+    fn attr_of_snapshots(&self, pid: Pid, base: Attr) -> Result<Attr> {
+        let pins = self.snapshots.pins();
+        let changed = pins.changed(pid);
+        if pid == ProcId::CONTAINER.pid {
+            return Ok(Attr { time: changed.unwrap_or(base.time), ..base });
+        }
+        let id = self.container.find(pid).or_else(|| Some(pins.last_of(pid)?.of)).ok_or_else(|| no_entry(pid))?;
+        let (uid, gid) = self.owner_of(Node::Snapshots(pid), id).ok_or_else(|| no_entry(pid))?;
+        Ok(Attr { time: changed.unwrap_or_else(|| self.clock.start_of(id)), uid, gid, ..base })
+    }
+
+    /// Whose a live process's node is, if it is there.
+    fn owner_of(&self, node: Node, id: ProcId) -> Option<(u32, u32)> {
+        if let Some(owner) = process::owner(id.pid).filter(|_| id.is_alive()) {
+            return Some(owner);
+        }
+        let pins = self.snapshots.pins();
+        match node {
+            Node::Folder(_) | Node::Snapshots(_) => Some(pins.view(pins.last_of(id.pid)?)?.owner(id.pid)),
+            _ => self.snapshots.peek_refusal(id).map(|_| self.owner),
+        }
+    }
+
+    /// Size and blocks of a file of a snapshot: exact if `view` is open, else an upper bound; `None` if the process is gone.
+    fn extent(&self, node: Node, of: Of, view: Option<&View>) -> Result<Option<(u64, u64)>> {
+        let pid = of.pid();
+        let refusal = || if let Of::Live(id) = of { self.snapshots.peek_refusal(id) } else { None };
         let size = match (node, view) {
             (Node::Vma(_, range), view) => {
-                let stored = view.and_then(|view| view.vma(range).ok().flatten()).map(|vma| vma.stored.div_ceil(512));
-                let guess = || process::memory_in_use(id.pid).unwrap_or(0).min(range.len()).div_ceil(512).max(1);
-                return Some((range.len(), stored.unwrap_or_else(guess)));
+                let stored = match view {
+                    Some(view) => view.vma(pid, range)?.map(|vma| vma.stored.div_ceil(512)),
+                    None => None,
+                };
+                let guess = || process::memory_in_use(pid).unwrap_or(0).min(range.len()).div_ceil(512).max(1);
+                return Ok(Some((range.len(), stored.unwrap_or_else(guess))));
             }
-            (Node::File(_, File::Info), view) => match (self.snapshots.peek_refusal(id), view) {
-                (Some(text), _) => text.len() as u64,
-                (None, Some(view)) => view.info().ok()?.len() as u64,
-                (None, None) => process::info_bound(id.pid)?,
+            (Node::File(_, File::Info), view) => match (refusal(), view) {
+                (Some(text), _) => Some(text.len() as u64),
+                (None, Some(view)) => Some(view.info_len(pid)?),
+                (None, None) => process::info_bound(pid),
             },
             (Node::File(_, File::Core), Some(view)) => {
-                let core = view.core().ok()?;
-                return Some((core.len(), core.stored().ok()?.div_ceil(512)));
+                let (len, stored) = view.core_extent(pid)?;
+                return Ok(Some((len, stored.div_ceil(512))));
             }
-            (Node::File(_, File::Core), None) => process::core_bound(id.pid)?,
-            (Node::File(_, File::Maps), Some(view)) => view.maps().ok()?.len() as u64,
-            (Node::File(_, File::Maps), None) => process::maps_bound(id.pid)?,
-            (_, Some(view)) => view.snapshot().image_len(),
-            (_, None) => process::image_bound(id.pid)?,
+            (Node::File(_, File::Core), None) => process::core_bound(pid),
+            (Node::File(_, File::Maps), Some(view)) => Some(view.maps_len(pid)?),
+            (Node::File(_, File::Maps), None) => process::maps_bound(pid),
+            (_, Some(view)) => Some(view.image_len()),
+            (_, None) if of == Of::CONTAINER => Some(self.container_bound()?),
+            (_, None) => process::image_bound(pid),
         };
-        Some((size, size.div_ceil(512)))
+        Ok(size.map(|size| (size, size.div_ceil(512))))
     }
 
     /// How large the image of all members may become, which may be none.

@@ -9,10 +9,11 @@ use parking_lot::Mutex;
 use super::{Attr, Entry, Tree, no_entry, refused};
 use crate::control::{kill_tree, switch};
 use crate::handle::{Bytes, Flushed, Handle, Part, part_of};
-use crate::node::{File, Node, Role};
-use crate::process::{self, ProcId, Range};
+use crate::node::{File, Node, Of, Role};
+use crate::process::{self, ProcId};
 use crate::restore::Session;
-use crate::snapshots::{Info, View};
+use crate::snapshots::Info;
+use crate::view::View;
 
 /// How a file is opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +35,13 @@ pub(super) struct Handles {
 impl Tree {
     /// Whether an open may take its time: a process has to stop first, or an earlier restore to end.
     pub fn open_blocks(&self, ino: u64) -> bool {
-        self.inodes.node(ino).is_some_and(|node| node.role() == Role::Snapshot || node == Node::Restore)
+        let blocks = |node: Node| node.role() == Role::Snapshot && !node.is_fixed() || node == Node::Restore;
+        self.inodes.node(ino).is_some_and(blocks)
+    }
+
+    /// Whether its contents never change.
+    pub fn is_fixed(&self, ino: u64) -> bool {
+        self.inodes.node(ino).is_some_and(Node::is_fixed)
     }
 
     /// Opens `ino` for the thread `reader` (0: one that the daemon cannot see). Gives the number of the handle.
@@ -56,22 +63,13 @@ impl Tree {
                 *open = (open.0 + 1, text.len() as u64);
                 Handle::Status(text.into())
             }
-            (Node::Image, _) => {
-                let reader = process::process_of_thread(reader);
-                let view = self.snapshots.open_whole(&self.container, &self.freezer.held(), reader)?;
-                let flushed = Flushed::default();
-                Handle::Snapshot { id: ProcId::CONTAINER, view, part: Part::Image, flushed }
+            (Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)), _) => Handle::Control(id, file),
+            (Node::File(of, _) | Node::Vma(of, _), _) => {
+                self.open_snapshot(node, of, process::process_of_thread(reader))?
             }
-            (Node::File(id, file @ (File::Freeze | File::Kill)), _) => Handle::Control(id, file),
-            (Node::File(id, file), _) => {
-                let reader = process::process_of_thread(reader);
-                self.open_file(id, file, reader)?
+            (Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_), _) => {
+                return Err(refused(libc::EISDIR, "a directory"));
             }
-            (Node::Vma(id, range), _) => {
-                let reader = process::process_of_thread(reader);
-                self.open_vma(id, range, reader)?
-            }
-            (Node::Root | Node::Folder(_) | Node::Vmas(_), _) => return Err(refused(libc::EISDIR, "a directory")),
         };
         let mut handles = self.handles.write();
         handles.next += 1;
@@ -80,35 +78,19 @@ impl Tree {
         Ok(number)
     }
 
-    fn open_file(&self, id: ProcId, file: File, reader: Option<Pid>) -> Result<Handle> {
-        let view = match file {
-            File::Info => match self.snapshots.open_info(id, reader)? {
+    fn open_snapshot(&self, node: Node, of: Of, reader: Option<Pid>) -> Result<Handle> {
+        let view = match (node, of) {
+            (Node::File(_, File::Info), Of::Live(id)) => match self.snapshots.open_info(id, reader)? {
                 Info::View(view) => view,
                 Info::Refusal(text) => return Ok(Handle::Refusal { id, text, flushed: Flushed::default() }),
             },
-            _ => self.snapshots.open(id, reader)?,
+            _ => self.snapshots.open(of, reader)?,
         };
-        let part = match file {
-            File::Image | File::Freeze | File::Kill => Ok(Part::Image),
-            File::Core => view.core().map(Part::Core),
-            File::Info => view.info().map(Part::Text),
-            File::Maps => view.maps().map(Part::Text),
-        };
-        self.opened(id, view, part)
-    }
-
-    fn open_vma(&self, id: ProcId, range: Range, reader: Option<Pid>) -> Result<Handle> {
-        let view = self.snapshots.open(id, reader)?;
-        let part = view.vma(range).and_then(|vma| vma.map(Part::Vma).ok_or_else(|| no_entry(range)));
-        self.opened(id, view, part)
-    }
-
-    fn opened(&self, id: ProcId, view: Arc<View>, part: Result<Part>) -> Result<Handle> {
-        match part {
-            Ok(part) => Ok(Handle::Snapshot { id, view, part, flushed: Flushed::default() }),
+        match part(node, of.pid(), &view) {
+            Ok(part) => Ok(Handle::Snapshot { of, view, part, flushed: Flushed::default() }),
             Err(error) => {
                 drop(view);
-                self.snapshots.close(id, false);
+                self.snapshots.close(of, false);
                 Err(error)
             }
         }
@@ -118,13 +100,13 @@ impl Tree {
     pub fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
         let handle = self.handle(handle)?;
         let bytes = match &*handle {
-            Handle::Snapshot { id, view, part, flushed } => {
+            Handle::Snapshot { of, view, part, flushed } => {
                 if flushed.set(false) {
-                    self.snapshots.closing(*id, false);
+                    self.snapshots.closing(*of, false);
                 }
                 let read = part.read(view, offset, len);
                 if let Err(error) = &read {
-                    self.status.failed("read", Some(id.pid), error);
+                    self.status.failed("read", Some(of.pid()), error);
                 }
                 read?
             }
@@ -205,7 +187,7 @@ impl Tree {
     /// A descriptor of the handle was closed.
     pub fn flush(&self, handle: u64) -> Result<()> {
         match &*self.handle(handle)? {
-            Handle::Snapshot { id, flushed, .. } if flushed.set(true) => self.snapshots.closing(*id, true),
+            Handle::Snapshot { of, flushed, .. } if flushed.set(true) => self.snapshots.closing(*of, true),
             Handle::Refusal { id, flushed, .. } if flushed.set(true) => self.snapshots.closing_refusal(*id, true),
             Handle::Restore { session, .. } => session.lock().flush()?,
             _ => {}
@@ -217,11 +199,11 @@ impl Tree {
     pub fn release(&self, handle: u64) {
         let Some(handle) = self.handles.write().open.remove(&handle) else { return };
         match &*handle {
-            Handle::Snapshot { id, flushed, .. } => {
-                let (id, flushed) = (*id, flushed.get());
+            Handle::Snapshot { of, flushed, .. } => {
+                let (of, flushed) = (*of, flushed.get());
                 // The handle's own share goes first, so that the snapshot is dropped in its slot, where opens wait.
                 drop(handle);
-                self.snapshots.close(id, flushed);
+                self.snapshots.close(of, flushed);
             }
             Handle::Refusal { id, flushed, .. } => self.snapshots.close_refusal(*id, flushed.get()),
             Handle::Status(_) => {
@@ -240,10 +222,21 @@ impl Tree {
 
     pub(super) fn status_text(&self) -> String {
         self.freezer.forget_dead();
-        self.status.text(&self.snapshots.held(), &self.freezer.held())
+        self.status.text(&self.snapshots.held(), &self.snapshots.pins().all(), &self.freezer.held())
     }
 
     fn handle(&self, number: u64) -> Result<Arc<Handle>> {
         self.handles.read().open.get(&number).cloned().ok_or_else(|| refused(libc::EBADF, "no such handle"))
+    }
+}
+
+/// What `node`, a file of the process `pid`, is in an instant.
+fn part(node: Node, pid: Pid, view: &View) -> Result<Part> {
+    match node {
+        Node::Vma(_, range) => view.vma(pid, range)?.map(|vma| Part::Vma(pid, vma)).ok_or_else(|| no_entry(range)),
+        Node::File(_, File::Core) => view.core(pid).map(Part::Core),
+        Node::File(_, File::Info) => view.info(pid).map(Part::Text),
+        Node::File(_, File::Maps) => view.maps(pid).map(Part::Text),
+        _ => Ok(Part::Image),
     }
 }

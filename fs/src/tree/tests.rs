@@ -6,14 +6,17 @@ use std::collections::HashSet;
 use super::*;
 use crate::container::Target;
 use crate::inodes::ROOT;
+use crate::process::Range;
 use crate::testing::{Sleeper, options};
 
 const READ: Access = Access { read: true, write: false, append: false };
 const WRITE: Access = Access { read: false, write: true, append: false };
 
+const LIMITS: Limits = Limits { count: 3, memory: None };
+
 fn tree(victim: &Sleeper) -> Tree {
     let container = Container::new(Target::tree(victim.pid()).unwrap(), Box::new(|_| false));
-    Tree::new(container, options(), "/ckpt".into()).unwrap()
+    Tree::new(container, options(), LIMITS, "/ckpt".into()).unwrap()
 }
 
 fn walk(tree: &Tree, path: &[&str]) -> Result<Attr> {
@@ -26,7 +29,7 @@ fn in_folder(tree: &Tree, victim: &Sleeper, path: &[&str]) -> Result<Attr> {
 }
 
 fn names(tree: &Tree, ino: u64) -> Vec<String> {
-    tree.list(ino).unwrap().into_iter().map(|entry| entry.name).collect()
+    tree.list(ino).unwrap().into_iter().map(|entry| entry.name.into_string().unwrap()).collect()
 }
 
 /// Everything that a handle gives, read in uneven pieces.
@@ -49,9 +52,9 @@ fn errno(error: &Error) -> i32 {
 fn the_layout_is_the_documented_one() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
-    assert_eq!(names(&tree, ROOT), ["image", "restore", "status", &victim.pid().to_string()]);
+    assert_eq!(names(&tree, ROOT), ["image", "restore", "status", "snapshots", &victim.pid().to_string()]);
     let folder = in_folder(&tree, &victim, &[]).unwrap();
-    assert_eq!(names(&tree, folder.ino), ["image", "core", "info.json", "maps", "freeze", "kill", "vmas"]);
+    assert_eq!(names(&tree, folder.ino), ["image", "core", "info.json", "maps", "freeze", "kill", "vmas", "snapshots"]);
     let vmas = in_folder(&tree, &victim, &["vmas"]).unwrap();
     assert!(vmas.directory && !names(&tree, vmas.ino).is_empty());
     for control in ["freeze", "kill"] {
@@ -71,7 +74,7 @@ fn looking_at_everything_freezes_nobody_and_sizes_are_never_zero() {
     }
     let vmas = in_folder(&tree, &victim, &["vmas"]).unwrap();
     for entry in tree.list(vmas.ino).unwrap() {
-        let (attr, range) = (tree.attr(entry.ino).unwrap(), Range::parse(&entry.name).unwrap());
+        let (attr, range) = (tree.attr(entry.ino).unwrap(), Range::parse(entry.name.to_str().unwrap()).unwrap());
         assert_eq!(attr.size, range.len());
         assert!(attr.blocks > 0);
     }
@@ -117,7 +120,7 @@ fn the_dead_leave_no_entry() {
     let folder = in_folder(&tree, &victim, &[]).unwrap();
     let image = in_folder(&tree, &victim, &["image"]).unwrap();
     victim.kill_unreaped();
-    assert_eq!(names(&tree, ROOT), ["image", "restore", "status"]);
+    assert_eq!(names(&tree, ROOT), ["image", "restore", "status", "snapshots"]);
     for ino in [folder.ino, image.ino] {
         assert_eq!(errno(&tree.attr(ino).unwrap_err()), libc::ENOENT);
     }
@@ -184,7 +187,7 @@ fn the_image_of_the_container_is_root_s_and_has_its_size() {
 #[test]
 fn the_whole_pid_namespace_cannot_be_one_image() {
     let container = Container::new(Target::All, Box::new(|_| false));
-    let tree = Tree::new(container, options(), "/ckpt".into()).unwrap();
+    let tree = Tree::new(container, options(), LIMITS, "/ckpt".into()).unwrap();
     let image = walk(&tree, &["image"]).unwrap();
     let error = tree.open(image.ino, READ, 0).unwrap_err();
     assert_eq!(errno(&error), libc::EDEADLK);
@@ -326,10 +329,10 @@ fn directories_stand_still_until_rewound() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let handle = tree.open(ROOT, READ, 0).unwrap();
-    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 4);
+    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 5);
     drop(victim);
-    assert_eq!(tree.read_directory(ROOT, handle, false).unwrap().len(), 4);
-    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 3);
+    assert_eq!(tree.read_directory(ROOT, handle, false).unwrap().len(), 5);
+    assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 4);
     assert_eq!(errno(&tree.read_directory(ROOT, 4711, true).unwrap_err()), libc::EBADF);
     tree.release(handle);
 }

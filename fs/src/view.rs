@@ -1,0 +1,214 @@
+//! One instant as the files of the mount show it: the only way in which they ask for it, be it live or pinned.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Duration, Instant, SystemTime};
+
+use ckptfs_dumper::{Core, Error, Instant as _, Kind, Pid, Piece, Result, Snapshot, VmaView};
+use parking_lot::Mutex;
+
+use crate::process::{Range, owner};
+use crate::tracers::Lease;
+
+/// How long the memory that a snapshot costs is taken for what it was: to ask costs a walk over page tables.
+const MEMORY_AGE: Duration = Duration::from_secs(1);
+
+/// A snapshot, its processes and their texts.
+pub struct View {
+    processes: BTreeMap<Pid, Told>,
+    /// The daemon's user and group.
+    own: (u32, u32),
+    /// A leaf lock.
+    memory: Mutex<Option<(Instant, u64)>>,
+    // Fields drop in this order: the snapshot needs its tracer to the end.
+    snapshot: Snapshot,
+    _tracer: Lease,
+}
+
+/// What was told of one process.
+struct Told {
+    owner: (u32, u32),
+    info: Made<str>,
+    maps: Made<str>,
+    core: Made<Core>,
+    vmas: OnceLock<Result<Arc<[VmaView]>>>,
+}
+
+/// What is made when it is opened, the same every time; its extent is remembered.
+struct Made<T: ?Sized> {
+    /// Length, and bytes of it that are no hole.
+    extent: OnceLock<(u64, u64)>,
+    /// While somebody has it open. A leaf lock: it is made outside of it.
+    open: Mutex<Option<Weak<T>>>,
+}
+
+impl<T: ?Sized> Made<T> {
+    fn new() -> Made<T> {
+        Made { extent: OnceLock::new(), open: Mutex::new(None) }
+    }
+
+    fn get(&self, make: impl FnOnce() -> Result<Arc<T>>) -> Result<Arc<T>> {
+        if let Some(made) = self.open.lock().as_ref().and_then(Weak::upgrade) {
+            return Ok(made);
+        }
+        let made = make()?;
+        *self.open.lock() = Some(Arc::downgrade(&made));
+        Ok(made)
+    }
+
+    fn extent(
+        &self,
+        make: impl FnOnce() -> Result<Arc<T>>,
+        measure: impl FnOnce(&T) -> Result<(u64, u64)>,
+    ) -> Result<(u64, u64)> {
+        match self.extent.get() {
+            Some(extent) => Ok(*extent),
+            None => {
+                let extent = measure(&*self.get(make)?)?;
+                Ok(*self.extent.get_or_init(|| extent))
+            }
+        }
+    }
+}
+
+impl View {
+    /// What `snapshot` tells; `tracer` took it.
+    pub fn new(snapshot: Snapshot, tracer: Lease) -> Result<View> {
+        let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        // A copy-on-write child belongs to whom its process belonged to at the instant.
+        let told = |pid: Pid| {
+            let owner = owner(snapshot.memory_of(pid)).unwrap_or(own);
+            (pid, Told { owner, info: Made::new(), maps: Made::new(), core: Made::new(), vmas: OnceLock::new() })
+        };
+        let processes = snapshot.processes()?.into_iter().map(told).collect();
+        Ok(View { processes, own, memory: Mutex::default(), snapshot, _tracer: tracer })
+    }
+
+    /// The instant.
+    pub fn taken(&self) -> SystemTime {
+        self.snapshot.taken()
+    }
+
+    /// How long the tree was stopped.
+    pub fn stopped(&self) -> Duration {
+        self.snapshot.stopped().unwrap_or_default()
+    }
+
+    /// The processes that it tells of, ascending.
+    pub fn processes(&self) -> impl Iterator<Item = Pid> {
+        self.processes.keys().copied()
+    }
+
+    /// Whose files these are: the process's user and group at the instant; the daemon's for what is of several.
+    pub fn owner(&self, pid: Pid) -> (u32, u32) {
+        self.processes.get(&pid).map_or(self.own, |told| told.owner)
+    }
+
+    /// The length of `image`.
+    pub fn image_len(&self) -> u64 {
+        self.snapshot.image_len()
+    }
+
+    /// Bytes of `image`.
+    pub fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
+        self.snapshot.read_image(offset, len)
+    }
+
+    /// The text of `info.json`.
+    pub fn info(&self, pid: Pid) -> Result<Arc<str>> {
+        self.told(pid)?.info.get(|| self.snapshot.info_json(pid).map(Arc::from))
+    }
+
+    /// Its length.
+    pub fn info_len(&self, pid: Pid) -> Result<u64> {
+        let extent = self.told(pid)?.info.extent(|| self.info(pid), |text| Ok((text.len() as u64, text.len() as u64)));
+        Ok(extent?.0)
+    }
+
+    /// The text of `maps`.
+    pub fn maps(&self, pid: Pid) -> Result<Arc<str>> {
+        self.told(pid)?.maps.get(|| self.snapshot.maps(pid).map(Arc::from))
+    }
+
+    /// Its length.
+    pub fn maps_len(&self, pid: Pid) -> Result<u64> {
+        let extent = self.told(pid)?.maps.extent(|| self.maps(pid), |text| Ok((text.len() as u64, text.len() as u64)));
+        Ok(extent?.0)
+    }
+
+    /// The process as a core file.
+    pub fn core(&self, pid: Pid) -> Result<Arc<Core>> {
+        self.told(pid)?.core.get(|| self.snapshot.core(pid).map(Arc::new))
+    }
+
+    /// Its length, and the bytes of it that are no hole.
+    pub fn core_extent(&self, pid: Pid) -> Result<(u64, u64)> {
+        self.told(pid)?.core.extent(|| self.core(pid), |core| Ok((core.len(), core.stored()?)))
+    }
+
+    /// The mappings, ascending.
+    pub fn vmas(&self, pid: Pid) -> Result<Arc<[VmaView]>> {
+        self.told(pid)?.vmas.get_or_init(|| self.snapshot.vmas(pid).map(Arc::from)).clone()
+    }
+
+    /// The mapping with exactly these addresses.
+    pub fn vma(&self, pid: Pid, range: Range) -> Result<Option<VmaView>> {
+        let vmas = self.vmas(pid)?;
+        let found = vmas.binary_search_by_key(&range.start, |vma| vma.start).ok().and_then(|at| vmas.get(at));
+        Ok(found.filter(|vma| vma.end == range.end).cloned())
+    }
+
+    /// Bytes of a mapping.
+    pub fn read_vma(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        self.snapshot.read_vma(pid, start, offset, buf)
+    }
+
+    /// SEEK_DATA or SEEK_HOLE within a mapping.
+    pub fn seek_vma(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
+        self.snapshot.seek_vma(pid, start, offset, data)
+    }
+
+    /// Bytes of memory that would be free without it.
+    pub fn memory(&self) -> u64 {
+        let bytes = self.snapshot.memory();
+        *self.memory.lock() = Some((Instant::now(), bytes));
+        bytes
+    }
+
+    /// As [`View::memory`], or what that was a moment ago.
+    pub fn memory_lately(&self) -> u64 {
+        let known = *self.memory.lock();
+        match known {
+            Some((at, bytes)) if at.elapsed() < MEMORY_AGE => bytes,
+            _ => self.memory(),
+        }
+    }
+
+    fn told(&self, pid: Pid) -> Result<&Told> {
+        let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the snapshot"));
+        self.processes.get(&pid).ok_or_else(gone)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_text_is_made_when_it_is_opened_and_its_length_remembered() {
+        let made = std::cell::Cell::new(0);
+        let make = || {
+            made.set(made.get() + 1);
+            Ok(Arc::from("text"))
+        };
+        let text: Made<str> = Made::new();
+        let len = || text.extent(make, |text| Ok((text.len() as u64, 0))).unwrap();
+        assert_eq!((len(), len(), made.get()), ((4, 0), (4, 0), 1));
+        let (one, two) = (text.get(make).unwrap(), text.get(make).unwrap());
+        assert_eq!((&*one, &*two, made.get()), ("text", "text", 2));
+        drop((one, two));
+        assert_eq!((&*text.get(make).unwrap(), made.get()), ("text", 3));
+        assert!(Made::<str>::new().get(|| Err(Error::unsupported("no"))).is_err());
+    }
+}
