@@ -19,6 +19,10 @@ use crate::{Error, Kind, Pid, Result};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// include/uapi/linux/prctl.h.
+const PR_SET_MM: u64 = 35;
+const PR_SET_MM_MAP: u64 = 14;
+
 /// A stopped copy-on-write child.
 pub struct Child {
     pid: Pid,
@@ -99,6 +103,26 @@ impl Child {
         }
         self.task = Some(owned.release(&regs, mask)?);
         result
+    }
+
+    /// Takes its command line and environment out of /proc: `pkill -f NAME` means the process, not what is kept of it. Nothing of the
+    /// memory is changed, only where the kernel looks for it (PR_SET_MM_MAP, prctl(2)).
+    pub fn hide_command_line(&mut self) -> Result<()> {
+        let Some(task) = self.task.take() else { return Ok(()) };
+        let (regs, mask) = (task.regs()?, task.sigmask()?);
+        let stat = Stat::read(&format!("/proc/{}/stat", self.pid))?;
+        // Code, data, heap (which is given no end, and is looked for by nobody), stack; arguments and environment of no length; no auxv.
+        let fields = [26, 27, 45, 46, 47, 47, 28, 48, 48, 50, 50].map(|number| stat.field(number));
+        let mut map: Vec<u8> = fields.into_iter().chain([0]).flat_map(u64::to_le_bytes).collect();
+        // The auxv has no length, and the executable stays.
+        map.extend([0_u32, u32::MAX].into_iter().flat_map(u32::to_le_bytes));
+        let mut owned = Owned::adopt(task, self.scratch, self.pid, self.pid)?;
+        let mut batch = Batch::new(self.scratch);
+        let at = batch.put(&map);
+        let set = batch.call(libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at.0, map.len() as u64, 0]);
+        let answers = owned.run(batch)?;
+        self.task = Some(owned.release(&regs, mask)?);
+        answers.get(set, || format!("snapshot child {}: hiding its command line", self.pid)).map(drop)
     }
 
     /// Kills it. It is a zombie until [`Child::end`].

@@ -60,17 +60,17 @@ impl Children {
         }
     }
 
-    /// Moves them to the daemon's own cgroup, where neither `cgroup.kill` nor the out-of-memory killer of the container meets them, and
-    /// where they do not keep a container's cgroup from being empty. What the pages cost stays charged where it was (cgroup v2,
-    /// "Memory Ownership").
-    pub fn leave_cgroup(&self) {
-        let moved = || -> Result<()> {
-            let Some(own) = cgroup::path_of("self")? else { return Ok(()) };
-            self.0.iter().try_for_each(|child| cgroup::join(child.pid(), &own))
-        };
-        // Where that cannot be done they live as long as their cgroup lets them.
-        if let Err(error) = moved() {
-            log::debug!("snapshot children stay in their cgroup: {error}");
+    /// Puts them out of the way of what is meant for their process. In the daemon's own cgroup neither `cgroup.kill` nor the out-of-memory
+    /// killer of the container meets them, and they do not keep a container's cgroup from being empty; what the pages cost stays charged
+    /// where it was (cgroup v2, "Memory Ownership"). Without a command line `pkill -f` does not find them.
+    pub fn stand_aside(&mut self) {
+        let own = cgroup::path_of("self").ok().flatten();
+        for child in &mut self.0 {
+            let moved = own.as_ref().map_or(Ok(()), |own| cgroup::join(child.pid(), own));
+            // Where that cannot be done they live as long as they are let.
+            if let Err(error) = moved.and(child.hide_command_line()) {
+                log::debug!("pid {}: {error}", child.parent());
+            }
         }
     }
 

@@ -127,8 +127,8 @@ pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Tak
     };
     match told {
         Ok(taken) => {
-            if let (Held::Children(children), Purpose::Keeping) = (&held, purpose) {
-                children.leave_cgroup();
+            if let (Held::Children(children), Purpose::Keeping) = (&mut held, purpose) {
+                children.stand_aside();
             }
             Ok((taken, held))
         }
@@ -336,7 +336,7 @@ pub fn keep_of_held(
         (Ok(_), Some(error)) | (Err(error), _) => Err(error),
         (Ok(seen), None) => tell_of_children(target, seen, &mut children, kept, stopped, options),
     };
-    children.leave_cgroup();
+    children.stand_aside();
     (told, children)
 }
 

@@ -32,7 +32,7 @@ Options (-o):
   allow_other             let other users look in, as far as the files' modes allow (default for root)
   no_allow_other          let nobody else look in
   fsname=NAME             the source that mount(8) shows (ckptfs)
-  ro, noexec, noatime     as for every mount; with ro nothing can be restored, frozen or killed
+  ro, noexec, noatime     as for every mount; with ro nothing can be restored, pinned, frozen or killed
 
 Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, told in one line on standard error; 2 wrong usage.";
 

@@ -10,7 +10,7 @@ use ckptfs_dumper::{CgroupFreezer, Context, Doing, Error, Kind, Options, Result}
 use fuser::{Config, Session, SessionACL};
 use nix::mount::{MntFlags, mount, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -27,6 +27,9 @@ const THREADS: usize = 8;
 
 /// STATX_MNT_ID_UNIQUE of `linux/stat.h` (Linux 6.8): an id that no later mount gets.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// How far the kernel reads ahead of who reads a pinned snapshot, KiB; other files do not go through its cache.
+const READ_AHEAD_KIB: u32 = 2048;
 
 /// What a mount is made of.
 #[derive(Clone, Debug)]
@@ -58,6 +61,7 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     let failed = || format!("mounting {}: starting the session", plan.mountpoint.display());
     let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&jobs));
     let session = Session::from_fd(fuse, device, config.acl, config).doing(failed)?;
+    mounted.read_ahead();
     let session = session.spawn().doing(failed)?;
 
     let stop = signals.handle();
@@ -122,6 +126,8 @@ struct Mounted {
     mountpoint: PathBuf,
     /// Tells this mount from another at the same place.
     id: u64,
+    /// Its device number, by which sysfs knows how it is cached.
+    bdi: (u32, u32),
 }
 
 impl Mounted {
@@ -144,8 +150,11 @@ impl Mounted {
             data.push_str(",allow_other");
         }
         mount(Some(fsname.as_str()), mountpoint, Some("fuse.ckptfs"), *flags, Some(data.as_str())).doing(doing)?;
-        match mount_id(mountpoint) {
-            Ok(id) => Ok((OwnedFd::from(device), Mounted { mountpoint: mountpoint.clone(), id })),
+        match mount_facts(mountpoint) {
+            Ok(facts) => {
+                let (id, bdi) = (facts.stx_mnt_id, (facts.stx_dev_major, facts.stx_dev_minor));
+                Ok((OwnedFd::from(device), Mounted { mountpoint: mountpoint.clone(), id, bdi }))
+            }
             Err(error) => {
                 // The descriptor is the last holder of the connection: a lazy unmount leaves nothing behind.
                 umount2(mountpoint, MntFlags::MNT_DETACH).doing(doing)?;
@@ -154,11 +163,20 @@ impl Mounted {
         }
     }
 
+    /// Has the kernel read ahead of the page cache's readers (Documentation/ABI/testing/sysfs-class-bdi): INIT, which comes before this, can
+    /// lower its bound but not raise it.
+    fn read_ahead(&self) {
+        let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", self.bdi.0, self.bdi.1);
+        if let Err(error) = std::fs::write(&file, READ_AHEAD_KIB.to_string()) {
+            log::info!("{file}: {error}; pinned snapshots are read in smaller pieces");
+        }
+    }
+
     /// Unmounts, unless that has happened. Whoever still stands in the mount loses it (ENOTCONN).
     fn unmount(&self) -> Result<()> {
         let doing = || format!("unmounting {}", self.mountpoint.display());
-        match mount_id(&self.mountpoint) {
-            Ok(id) if id == self.id => {}
+        match mount_facts(&self.mountpoint) {
+            Ok(facts) if facts.stx_mnt_id == self.id => {}
             _ => return Ok(()),
         }
         match umount2(&self.mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
@@ -179,8 +197,8 @@ impl Drop for Mounted {
     }
 }
 
-/// The id of the mount that stands at `path`, asked of the kernel alone (statx(2), AT_STATX_DONT_SYNC).
-fn mount_id(path: &Path) -> Result<u64> {
+/// Id and device of the mount that stands at `path`, asked of the kernel alone (statx(2), AT_STATX_DONT_SYNC).
+fn mount_facts(path: &Path) -> Result<Statx> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let facts = statx(CWD, path, flags, MNT_ID_UNIQUE)
         .map_err(|errno| Error::os(format!("statx of {}", path.display()), errno.raw_os_error()))?;
@@ -188,7 +206,7 @@ fn mount_id(path: &Path) -> Result<u64> {
         let sentence = "statx(2) knows no unique mount ids: Linux 6.8 or newer is needed";
         return Err(Error::new(Kind::System(libc::ENOSYS), sentence));
     }
-    Ok(facts.stx_mnt_id)
+    Ok(facts)
 }
 
 #[cfg(test)]
@@ -211,7 +229,7 @@ mod tests {
 
     #[test]
     fn two_mounts_have_two_ids_and_one_has_one() {
-        let id = |path: &str| mount_id(Path::new(path)).unwrap();
+        let id = |path: &str| mount_facts(Path::new(path)).unwrap().stx_mnt_id;
         assert_eq!(id("/proc"), id("/proc/self"));
         assert_ne!(id("/proc"), id("/dev"));
     }
