@@ -11,6 +11,7 @@ mod core;
 mod crawl;
 mod harm;
 mod lifetime;
+mod pinned;
 mod read;
 mod restore;
 mod size;

@@ -1,0 +1,585 @@
+//! `snapshots/`: mkdir pins an instant, which is a folder of plain files until rmdir, whatever becomes of the process.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
+use nix::sys::signal::Signal;
+
+use crate::container::Cgroup;
+use crate::{MAPPING, count, ends_well, goes_on, goes_on_while_held, mounted_worker, names, worker};
+
+/// Where `name` stands.
+fn pinned(mount: &Mounted, victim: &Victim, name: &str) -> PathBuf {
+    mount.of(victim.pid(), "snapshots").join(name)
+}
+
+/// Pins one and gives its folder.
+fn pin(mount: &Mounted, victim: &Victim, name: &str) -> PathBuf {
+    let folder = pinned(mount, victim, name);
+    fs::create_dir(&folder).unwrap_or_else(|error| panic!("pinning: {error}\n{}", mount.log()));
+    folder
+}
+
+/// The copy-on-write children that the daemon holds: each is traced by a thread of it.
+fn kept(mount: &Mounted) -> Vec<i32> {
+    let tracer = |pid: i32| process::status(pid, "TracerPid")?.parse().ok();
+    let is_ours = |pid: &i32| {
+        process::status(*pid, "Name").as_deref() == Some("ckptfs-snapshot")
+            && tracer(*pid).and_then(|tid| process::status(tid, "Tgid")) == Some(mount.daemon().to_string())
+    };
+    process::all().into_iter().filter(is_ours).collect()
+}
+
+fn errno(result: std::io::Result<()>) -> Option<i32> {
+    result.expect_err("it succeeded").raw_os_error()
+}
+
+fn are_gone(children: &[i32]) {
+    wait::until("no snapshot child is left", || children.iter().all(|pid| process::is_free(*pid)));
+}
+
+/// Every file below, by its path.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let text = tool::shell("find \"$1\" -type f", &[dir]).success().text();
+    text.lines().map(PathBuf::from).collect()
+}
+
+#[test]
+fn a_folder_of_one_instant() {
+    let (victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    assert_eq!(names(&folder), ["core", "image", "info.json", "maps", "vmas"]);
+    assert_eq!(names(&mount.of(victim.pid(), "snapshots")), ["one"]);
+    let image = fs::read(folder.join("image")).unwrap();
+    goes_on_while_held(&victim);
+    assert!(image == fs::read(folder.join("image")).unwrap(), "it changed");
+    let live = fs::read(mount.of(victim.pid(), "image")).unwrap();
+    assert!(image != live, "the live image is of now");
+    let whole = mount.snap("snap");
+    fs::write(&whole, &image).unwrap();
+    let _whole = tool::run(&[build::ckptfs().as_path(), "verify".as_ref(), &whole]).success();
+    let info: serde_json::Value = serde_json::from_slice(&fs::read(folder.join("info.json")).unwrap()).unwrap();
+    assert_eq!(info["pid"], victim.pid());
+    assert_eq!(info["image_bytes"], image.len());
+    let name = names(&folder.join("vmas")).into_iter().find(|name| name.starts_with(&format!("{MAPPING:x}-"))).unwrap();
+    let mut word = [0; 8];
+    File::open(folder.join("vmas").join(name)).unwrap().read_exact_at(&mut word, 5000 * 8).unwrap();
+    assert_eq!(u64::from_le_bytes(word), 5000_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    fs::remove_dir(&folder).unwrap();
+    assert!(names(&mount.of(victim.pid(), "snapshots")).is_empty());
+    ends_well(victim);
+}
+
+/// Sizes, times, numbers, owner: known without an open, and the same ever after.
+#[test]
+fn everything_is_known_and_stands_still() {
+    let victim = Victim::ready(&Spec::c("worker").user(NOBODY));
+    let mount = Mounted::over(victim.pid());
+    let folder = pin(&mount, &victim, "one");
+    let facts = || {
+        let text = tool::shell("cd \"$1\"; find . -printf '%p %y %m %U %G %s %b %i %n %A@ %T@ %C@\\n'", &[&folder]);
+        text.success().text()
+    };
+    let before = facts();
+    goes_on_while_held(&victim);
+    for file in files(&folder) {
+        let size = fs::metadata(&file).unwrap().len();
+        assert_eq!(fs::read(&file).unwrap().len() as u64, size, "{}", file.display());
+        let meta = fs::metadata(&file).unwrap();
+        assert_eq!((meta.mode() & 0o7777, meta.uid(), meta.gid()), (0o400, NOBODY, NOBODY), "{}", file.display());
+        let times = [(meta.mtime(), meta.mtime_nsec()), (meta.ctime(), meta.ctime_nsec())];
+        assert_eq!(times, [(meta.atime(), meta.atime_nsec()); 2]);
+        assert_eq!(meta.mtime(), fs::metadata(folder.join("image")).unwrap().mtime());
+    }
+    assert_eq!(facts(), before);
+    let status = mount.status();
+    let told = &status["pinned"][0];
+    let image = fs::metadata(folder.join("image")).unwrap();
+    assert_eq!(told["path"], format!("{}/snapshots/one", victim.pid()));
+    assert_eq!((&told["pid"], &told["image_bytes"]), (&victim.pid().into(), &image.len().into()));
+    assert!((told["taken"].as_f64().unwrap() - image.mtime() as f64).abs() < 2.0, "{told}");
+    fs::remove_dir(&folder).unwrap();
+    ends_well(victim);
+}
+
+/// Killed and reaped, it is read to the end as before, and lives again from what is pinned.
+#[test]
+fn outlives_its_process() {
+    let (mut victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    let read = |name: &str| fs::read(folder.join(name)).unwrap();
+    let before = ["image", "info.json", "maps"].map(read);
+    let second = pin(&mount, &victim, "two");
+    victim.kill();
+    assert_eq!(names(&mount.path()), [&victim.pid().to_string(), "image", "restore", "snapshots", "status"]);
+    assert_eq!(names(&mount.of(victim.pid(), "")), ["snapshots"], "all that is left of it");
+    assert_eq!(names(&mount.of(victim.pid(), "snapshots")), ["one", "two"]);
+    // One has been read and may lie in the kernel's cache, the other one has not.
+    assert!(before == ["image", "info.json", "maps"].map(read));
+    let copy = mount.snap("copy");
+    let _copied = tool::run(&["cp".into(), second.join("image"), copy.clone()]).success();
+    let _whole = tool::run(&[build::ckptfs().as_path(), "verify".as_ref(), &copy]).success();
+    assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "late"))), Some(libc::ESRCH));
+    mount.restore(&second.join("image"));
+    goes_on_while_held(&victim);
+    let own = names(&mount.of(victim.pid(), ""));
+    assert_eq!(own, ["core", "freeze", "image", "info.json", "kill", "maps", "snapshots", "vmas"], "the new one's");
+    assert_eq!(names(&mount.of(victim.pid(), "snapshots")), ["one", "two"]);
+    let third = pin(&mount, &victim, "three");
+    assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "one"))), Some(libc::EEXIST));
+    assert!(before == ["image", "info.json", "maps"].map(read), "the old one's");
+    let children = kept(&mount);
+    assert_eq!(children.len(), 3);
+    for folder in [folder, second, third] {
+        fs::remove_dir(folder).unwrap();
+    }
+    are_gone(&children);
+    ends_well(victim);
+}
+
+/// The last name goes, and with it the folder of a process that has ended.
+#[test]
+fn the_last_one_of_the_dead() {
+    let (mut victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    victim.kill();
+    let children = kept(&mount);
+    fs::remove_dir(&folder).unwrap();
+    assert_eq!(names(&mount.path()), ["image", "restore", "snapshots", "status"]);
+    assert!(!mount.of(victim.pid(), "").exists());
+    are_gone(&children);
+}
+
+/// What a person kills is the process, by whatever handle.
+#[test]
+fn outlives_whatever_kills_its_process() {
+    let cgroup = Cgroup::new("killed");
+    for how in ["pkill -KILL -f \"$2\"", "kill -KILL -- -\"$3\"", "echo 1 > \"$4/cgroup.kill\""] {
+        let mut victim = worker();
+        cgroup.add(victim.pid());
+        let mount = Mounted::over(victim.pid());
+        let folder = pin(&mount, &victim, "one");
+        let argv: [PathBuf; 4] =
+            [folder.clone(), victim.dir().join("worker"), victim.pid().to_string().into(), cgroup.path().to_owned()];
+        let _killed = tool::shell(how, &argv);
+        wait::until("it is dead", || !process::is_alive(victim.pid()));
+        victim.kill();
+        assert_eq!(cgroup.pids(), [0; 0], "{how}: nobody holds the cgroup");
+        let snap = mount.snap("snap");
+        let _copied = tool::run(&["cp".into(), folder.join("image"), snap.clone()]).success();
+        let _whole = tool::run(&[build::ckptfs().as_path(), "verify".as_ref(), &snap]).success();
+        mount.restore(&snap);
+        fs::remove_dir(&folder).unwrap();
+        ends_well(victim);
+    }
+}
+
+/// As an unlinked file does: who has it open reads on, and what it held is free after the last close.
+#[test]
+fn removed_while_it_is_open() {
+    let (victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    let maps = names(&folder.join("vmas")).into_iter().find(|name| name.starts_with(&format!("{MAPPING:x}-"))).unwrap();
+    let (mut image, vma) =
+        (File::open(folder.join("image")).unwrap(), File::open(folder.join("vmas").join(maps)).unwrap());
+    let len = image.metadata().unwrap().len();
+    let mut start = vec![0; 10_000];
+    image.read_exact(&mut start).unwrap();
+    let children = kept(&mount);
+    assert_eq!(children.len(), 1);
+    fs::remove_dir(&folder).unwrap();
+    assert_eq!(fs::metadata(&folder).unwrap_err().raw_os_error(), Some(libc::ENOENT));
+    // The name is free, and its next owner is another one.
+    let again = pin(&mount, &victim, "one");
+    assert_ne!(fs::metadata(again.join("image")).unwrap().ino(), image.metadata().unwrap().ino());
+    assert_eq!(image.metadata().unwrap().len(), len);
+    let mut rest = Vec::new();
+    image.read_to_end(&mut rest).unwrap();
+    assert_eq!((start.len() + rest.len()) as u64, len);
+    let snap = mount.snap("snap");
+    fs::write(&snap, [start, rest].concat()).unwrap();
+    let _whole = tool::run(&[build::ckptfs().as_path(), "verify".as_ref(), &snap]).success();
+    drop(image);
+    let mut word = [0; 8];
+    vma.read_exact_at(&mut word, 5000 * 8).unwrap();
+    assert_eq!(u64::from_le_bytes(word), 5000_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    assert!(process::is_alive(children[0]), "it still is open");
+    drop(vma);
+    wait::until("its memory is free", || kept(&mount).len() == 1);
+    fs::remove_dir(&again).unwrap();
+    ends_well(victim);
+}
+
+#[test]
+fn names_are_names() {
+    let (victim, mount) = mounted_worker();
+    let folder = mount.of(victim.pid(), "snapshots");
+    let odd = [" ", "-rf", "a\nb", "image", &victim.pid().to_string(), &"x".repeat(255)].map(str::to_owned);
+    let mut made: Vec<PathBuf> = odd.iter().map(|name| folder.join(name)).collect();
+    made.push(folder.join(std::ffi::OsStr::from_bytes(b"\xff\xfe")));
+    for path in &made {
+        fs::create_dir(path).unwrap();
+        assert_eq!(errno(fs::create_dir(path)), Some(libc::EEXIST));
+        assert!(path.join("image").exists());
+    }
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), made.len());
+    let _valid = mount.status();
+    assert_eq!(errno(fs::create_dir(folder.join("x".repeat(256)))), Some(libc::ENAMETOOLONG));
+    made.iter().for_each(|path| fs::remove_dir(path).unwrap());
+    assert_eq!(errno(fs::remove_dir(&made[0])), Some(libc::ENOENT));
+    ends_well(victim);
+}
+
+#[test]
+fn only_a_snapshot_is_made_and_removed() {
+    let (victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    let live = mount.of(victim.pid(), "");
+    for path in
+        [mount.file("new"), live.join("new"), live.join("vmas/new"), folder.join("new"), folder.join("vmas/new")]
+    {
+        assert_eq!(errno(fs::create_dir(&path)), Some(libc::EPERM), "mkdir {}", path.display());
+    }
+    for path in [live.clone(), live.join("snapshots"), mount.file("snapshots"), live.join("vmas"), folder.join("vmas")]
+    {
+        assert_eq!(errno(fs::remove_dir(&path)), Some(libc::EPERM), "rmdir {}", path.display());
+    }
+    let before = fs::read(folder.join("image")).unwrap();
+    for script in
+        ["rm -r \"$1\"", "rm -rf \"$1\"", "echo x > \"$1/image\"", "touch \"$1/new\"", "chmod 600 \"$1/image\""]
+    {
+        assert!(tool::shell(script, &[&folder]).code != 0, "{script}");
+    }
+    assert!(before == fs::read(folder.join("image")).unwrap());
+    // Its name can be changed, at its place, and nothing is ever replaced.
+    let second = pin(&mount, &victim, "two");
+    let ino = fs::metadata(folder.join("image")).unwrap().ino();
+    assert_eq!(errno(fs::rename(&folder, &second)), Some(libc::EEXIST));
+    assert_eq!(errno(fs::rename(&folder, mount.file("snapshots/one"))), Some(libc::EPERM));
+    assert_eq!(errno(fs::rename(live.join("vmas"), live.join("other"))), Some(libc::EPERM));
+    let third = pinned(&mount, &victim, "three");
+    fs::rename(&folder, &third).unwrap();
+    assert_eq!(names(&live.join("snapshots")), ["three", "two"]);
+    assert_eq!(fs::metadata(third.join("image")).unwrap().ino(), ino);
+    assert!(before == fs::read(third.join("image")).unwrap());
+    let _kept = tool::shell("rmdir \"$1\" \"$2\"", &[third, second]).success();
+    ends_well(victim);
+}
+
+/// Who may read an image may pin one.
+#[test]
+fn pinned_by_its_owner() {
+    let victim = Victim::ready(&Spec::c("worker").user(NOBODY));
+    // Let into the directory of the mount, which is the test's.
+    let mount = Mounted::over(victim.pid());
+    let _open = tool::run(&["chmod".as_ref(), "755".as_ref(), mount.path().parent().unwrap().as_os_str()]).success();
+    let script = r#"cd "$1"; mkdir mine; cat mine/image | wc -c; rmdir mine; mkdir mine"#;
+    let by = |user: &str| {
+        let argv = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups", "bash", "-euc", script, "test"];
+        let mut argv: Vec<PathBuf> = argv.iter().map(PathBuf::from).collect();
+        argv.push(mount.of(victim.pid(), "snapshots"));
+        tool::run(&argv)
+    };
+    by("12345").fails_with("Permission denied");
+    let _pinned = by(&NOBODY.to_string()).success();
+    fs::remove_dir(pinned(&mount, &victim, "mine")).unwrap();
+    ends_well(victim);
+}
+
+/// As an open of `image` would be, and nothing is left of it.
+#[test]
+fn refused_with_the_reason_of_an_image() {
+    let victim = Victim::start(&Spec::c("holder").arg("pidfd"));
+    assert_eq!(victim.event(0), Event::Ready(1));
+    let mount = Mounted::over(victim.pid());
+    assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "one"))), Some(libc::EOPNOTSUPP));
+    assert_eq!(File::open(mount.of(victim.pid(), "image")).unwrap_err().raw_os_error(), Some(libc::EOPNOTSUPP));
+    let log = mount.log();
+    let told: Vec<&str> = log.lines().filter_map(|line| line.split_once("dump: ")).map(|(_, told)| told).collect();
+    assert!(told.len() == 2 && told[0] == told[1], "{log}");
+    assert!(names(&mount.of(victim.pid(), "snapshots")).is_empty());
+    assert!(process::children(victim.pid()).is_empty());
+}
+
+#[test]
+fn as_many_as_there_may_be() {
+    let victim = worker();
+    let tree = victim.pid().to_string();
+    let mount = Mounted::with(&["--tree", &tree, "-o", "pinned-max=2"]);
+    let one = pin(&mount, &victim, "one");
+    let all = mount.file("snapshots/all");
+    fs::create_dir(&all).unwrap();
+    assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "two"))), Some(libc::ENOSPC));
+    assert!(mount.log().contains("2 snapshots are pinned already (-o pinned-max=2)"), "{}", mount.log());
+    fs::remove_dir(&one).unwrap();
+    let two = pin(&mount, &victim, "two");
+    fs::remove_dir(two).unwrap();
+    fs::remove_dir(all).unwrap();
+    drop(mount);
+    ends_well(victim);
+}
+
+/// The memory of what is pinned is what nobody else has: nothing to speak of at first, all that the process had once it is gone.
+#[test]
+fn as_much_memory_as_there_may_be() {
+    let mut victim = worker();
+    let tree = victim.pid().to_string();
+    let mount = Mounted::with(&["--tree", &tree, "-o", "pinned-memory=5M"]);
+    let memory = || mount.status()["pinned"][0]["memory_bytes"].as_u64().unwrap();
+    let folder = pin(&mount, &victim, "one");
+    assert!(memory() < 1 << 20, "{}", memory());
+    let snap = mount.snap("snap");
+    let _copied = tool::run(&["cp".into(), folder.join("image"), snap.clone()]).success();
+    victim.kill();
+    wait::until("it holds the six MiB that were written", || memory() > 6 << 20);
+    assert!(memory() < 16 << 20, "{}", memory());
+    mount.restore(&snap);
+    assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "two"))), Some(libc::ENOSPC));
+    assert!(mount.log().contains("bytes of memory already (-o pinned-memory=5242880)"), "{}", mount.log());
+    fs::remove_dir(&folder).unwrap();
+    let two = pin(&mount, &victim, "two");
+    fs::remove_dir(two).unwrap();
+    drop(mount);
+    ends_well(victim);
+}
+
+/// Unmounting frees what is pinned, says so, and leaves nobody; the process knows nothing of it.
+#[test]
+fn unmounted_with_all_that_is_pinned() {
+    for way in ["umount", "signal"] {
+        let (mut dead, living) = (worker(), worker());
+        let cgroup = Cgroup::new("unmounted");
+        [&dead, &living].into_iter().for_each(|victim| cgroup.add(victim.pid()));
+        let mut mount = Mounted::with(&["--cgroup".as_ref(), cgroup.path().as_os_str()]);
+        let _pinned = [pin(&mount, &dead, "a"), pin(&mount, &living, "b"), pin(&mount, &living, "c")];
+        fs::create_dir(mount.file("snapshots/d")).unwrap();
+        dead.kill();
+        let children = kept(&mount);
+        assert_eq!(children.len(), 5);
+        match way {
+            "umount" => drop(tool::run(&[Path::new("umount"), &mount.path()]).success()),
+            _ => process::kill(mount.daemon(), Signal::SIGTERM),
+        }
+        assert!(mount.wait_for_daemon().success(), "{}", mount.log());
+        for path in
+            [format!("{}/snapshots/a", dead.pid()), format!("{}/snapshots/c", living.pid()), "snapshots/d".into()]
+        {
+            let log = mount.log();
+            assert!(log.lines().any(|line| line.contains("WARN") && line.contains(&path)), "{path}: {log}");
+        }
+        are_gone(&children);
+        drop(mount);
+        ends_well(living);
+    }
+}
+
+/// Stopped by `freeze`, it is pinned as it stands, and goes on afterwards; the snapshot does not need it stopped.
+#[test]
+fn of_a_tree_that_is_held() {
+    let (mut victim, mount) = mounted_worker();
+    let freeze = mount.of(victim.pid(), "freeze");
+    let set = |text: &str| drop(mount.write(&freeze, text).success());
+    set("1");
+    let (one, two) = (pin(&mount, &victim, "one"), pin(&mount, &victim, "two"));
+    let image = fs::read(one.join("image")).unwrap();
+    let live = fs::read(mount.of(victim.pid(), "image")).unwrap();
+    assert_eq!(image.len(), live.len(), "nothing happened in between");
+    fs::remove_dir(&two).unwrap();
+    set("0");
+    // The child that could not be reaped while its parent stood still is gone, the other one is kept.
+    wait::until("one child is left", || process::children(victim.pid()).len() == 1);
+    goes_on_while_held(&victim);
+    assert!(fs::read(one.join("image")).unwrap() == image);
+    // Checkpoint, and stop.
+    set("1");
+    let last = pin(&mount, &victim, "last");
+    let at = count(&victim);
+    let _killed = mount.write(&mount.of(victim.pid(), "kill"), "1").success();
+    victim.kill();
+    assert!(fs::read(one.join("image")).unwrap() == image);
+    mount.restore(&last.join("image"));
+    assert!(count(&victim) >= at);
+    goes_on_while_held(&victim);
+    let children = kept(&mount);
+    [one, last].into_iter().for_each(|folder| fs::remove_dir(folder).unwrap());
+    are_gone(&children);
+    ends_well(victim);
+}
+
+/// The whole container at one instant, with the folders of its processes.
+#[test]
+fn of_the_container() {
+    let cgroup = Cgroup::new("pinned");
+    let mut victims = [worker(), worker()];
+    victims.iter().for_each(|victim| cgroup.add(victim.pid()));
+    let mount = Mounted::with(&["--cgroup".as_ref(), cgroup.path().as_os_str()]);
+    let folder = mount.file("snapshots/all");
+    fs::create_dir(&folder).unwrap();
+    let mut expected = victims.each_ref().map(|victim| victim.pid().to_string()).to_vec();
+    expected.push("image".to_owned());
+    expected.sort();
+    assert_eq!(names(&folder), expected);
+    for victim in &victims {
+        let own = folder.join(victim.pid().to_string());
+        assert_eq!(names(&own), ["core", "info.json", "maps", "vmas"]);
+        let info: serde_json::Value = serde_json::from_slice(&fs::read(own.join("info.json")).unwrap()).unwrap();
+        assert_eq!(info["pid"], victim.pid());
+    }
+    victims.iter().for_each(goes_on_while_held);
+    victims.iter_mut().for_each(Victim::kill);
+    assert_eq!(names(&mount.path()), ["image", "restore", "snapshots", "status"]);
+    mount.restore(&folder.join("image"));
+    victims.iter().for_each(goes_on_while_held);
+    fs::remove_dir(&folder).unwrap();
+    drop(mount);
+    victims.into_iter().for_each(ends_well);
+}
+
+/// A tree: the root's files stand in the folder itself, those of the others in folders of their own.
+#[test]
+fn of_a_tree() {
+    let mut victim = Victim::ready(&Spec::c("crowd").arg("3"));
+    let mount = Mounted::over(victim.pid());
+    let folder = pin(&mount, &victim, "one");
+    let pids: Vec<String> = process::tree(victim.pid(), victim.dir()).iter().skip(1).map(ToString::to_string).collect();
+    assert!(!pids.is_empty());
+    let mut expected: Vec<String> = ["core", "image", "info.json", "maps", "vmas"].map(str::to_owned).to_vec();
+    expected.extend(pids.clone());
+    expected.sort();
+    assert_eq!(names(&folder), expected);
+    for pid in pids {
+        assert_eq!(names(&folder.join(pid)), ["core", "info.json", "maps", "vmas"]);
+    }
+    victim.kill();
+    mount.restore(&folder.join("image"));
+    fs::remove_dir(&folder).unwrap();
+    wait::until("no snapshot child is left", || kept(&mount).is_empty());
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+/// Two that read at once, and one that maps it.
+#[test]
+fn read_by_several() {
+    let (victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    let script = r#"
+        cat "$1/image" > "$2.1" & one=$!
+        dd if="$1/image" of="$2.2" bs=4k status=none & two=$!
+        dd if="$1/image" of="$2.3" bs=1M iflag=direct status=none & three=$!
+        python3 -c 'import mmap,sys; f=open(sys.argv[1],"rb"); sys.stdout.buffer.write(mmap.mmap(f.fileno(),0,prot=mmap.PROT_READ))' "$1/image" > "$2.4"
+        wait $one; wait $two; wait $three
+        for n in 1 2 3 4; do cmp "$1/image" "$2.$n"; "$3" verify "$2.$n" > "$2.said"; done
+        tail -c 1000 "$1/image" | cmp - <(tail -c 1000 "$2.1")
+    "#;
+    let output = tool::shell(script, &[folder.clone(), mount.snap("snap"), build::ckptfs()]).success();
+    assert_eq!(output.stderr, "");
+    fs::remove_dir(&folder).unwrap();
+    ends_well(victim);
+}
+
+/// What keeps files keeps snapshots.
+#[test]
+fn kept_by_every_tool() {
+    let (mut victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    for script in [
+        r#"find "$1" -ls > "$2.find""#,
+        r#"du -a "$1" > "$2.du""#,
+        r#"ls -laRis "$1" > "$2.ls""#,
+        r#"tar -cf "$2.tar" -C "$1/.." one; mkdir "$2.tar.d"; tar -xf "$2.tar" -C "$2.tar.d"; diff -r "$1" "$2.tar.d/one""#,
+        r#"tar -cSf "$2.tars" -C "$1/.." one; mkdir "$2.tars.d"; tar -xf "$2.tars" -C "$2.tars.d"; diff -r "$1" "$2.tars.d/one""#,
+        r#"rsync -a "$1" "$2.rsync"; diff -r "$1" "$2.rsync/one""#,
+        r#"cp -a "$1" "$2.cp"; diff -r "$1" "$2.cp""#,
+        r#"cp -r --sparse=always "$1" "$2.sparse"; diff -r "$1" "$2.sparse""#,
+        r#"(cd "$1" && find . -type f -print0 | xargs -0 sha256sum) > "$2.sums"; (cd "$2.cp" && sha256sum --quiet -c "$2.sums")"#,
+    ] {
+        let output = tool::shell(script, &[folder.clone(), mount.snap("kept")]).success();
+        assert_eq!(output.stderr, "", "{script}");
+    }
+    // Nothing of it is sent twice: size and time are the same.
+    let again = tool::shell(r#"rsync -ai "$1" "$2.rsync""#, &[folder.clone(), mount.snap("kept")]).success();
+    assert_eq!((again.text().as_str(), again.stderr.as_str()), ("", ""));
+    // Holes are holes: an eighth of a mapping of 8 MiB and more would be zeros.
+    let vma = names(&folder.join("vmas")).into_iter().find(|name| name.starts_with(&format!("{MAPPING:x}-"))).unwrap();
+    for copy in ["kept.cp", "kept.sparse", "kept.tars.d/one"] {
+        let copy = fs::metadata(mount.snap(copy).join("vmas").join(&vma)).unwrap();
+        let of = fs::metadata(folder.join("vmas").join(&vma)).unwrap();
+        assert_eq!((copy.len(), of.blocks() * 512), (of.len(), 6 << 20));
+        assert!(copy.blocks() * 512 < 7 << 20, "{} bytes", copy.blocks() * 512);
+    }
+    let kept = ["kept.tar.d/one/image", "kept.rsync/one/image", "kept.cp/image"].map(|name| mount.snap(name));
+    fs::remove_dir(&folder).unwrap();
+    for image in kept {
+        goes_on(&victim);
+        victim.kill();
+        mount.restore(&image);
+    }
+    ends_well(victim);
+}
+
+/// An archiver that walks through all of a mount ends, touches no control, and takes along what is pinned.
+#[test]
+fn a_whole_mount_is_archived() {
+    let (victim, mount) = mounted_worker();
+    let folder = pin(&mount, &victim, "one");
+    let all = mount.file("snapshots/all");
+    fs::create_dir(&all).unwrap();
+    let dumps = || mount.status()["counters"]["dumps"].as_u64().unwrap();
+    let before = dumps();
+    let output = tool::shell(r#"tar -cSf "$2" -C "$1" ."#, &[mount.path(), mount.snap("tar")]).success();
+    assert_eq!(output.stderr, "");
+    // Each live file is an instant of its own: once opened, once frozen, and never for what is pinned.
+    let live = names(&mount.of(victim.pid(), "vmas")).len() as u64 + 5;
+    assert!(dumps() - before <= live, "{} dumps for {live} files", dumps() - before);
+    assert_eq!(mount.status()["counters"]["restores"], 0);
+    assert_eq!(fs::read_to_string(mount.of(victim.pid(), "freeze")).unwrap(), "0\n");
+    let script = r#"mkdir "$2.d"; tar -xf "$2" -C "$2.d"; diff -r "$1" "$2.d/$3/snapshots/one""#;
+    let argv = [folder.clone(), mount.snap("tar"), victim.pid().to_string().into()];
+    let _same = tool::shell(script, &argv).success();
+    [folder, all].into_iter().for_each(|folder| fs::remove_dir(folder).unwrap());
+    ends_well(victim);
+}
+
+/// A process that is dumped, pinned and left in every order, by several at once, is left as it was.
+#[test]
+fn pinned_again_and_again() {
+    let (victim, mount) = mounted_worker();
+    let script = r#"
+        for n in $(seq 15); do
+            mkdir "$1/$2"; cat "$1/$2/image" > "$3"; "$4" verify "$3" > "$3.said"; cat "$1/../image" > "$3"; rmdir "$1/$2"
+        done
+    "#;
+    let makers = ["a", "b", "c"].map(|name| {
+        let mut maker = tool::command(&["bash", "-euc", script, "test"]);
+        let maker = maker.arg(mount.of(victim.pid(), "snapshots")).arg(name).arg(mount.snap(name)).arg(build::ckptfs());
+        maker.spawn().unwrap()
+    });
+    for mut maker in makers {
+        assert!(maker.wait().unwrap().success(), "{}", mount.log());
+    }
+    assert!(names(&mount.of(victim.pid(), "snapshots")).is_empty());
+    wait::until("no snapshot child is left", || kept(&mount).is_empty());
+    ends_well(victim);
+}
+
+/// The daemon is killed: the instant is lost, the process is not.
+#[test]
+fn lost_with_the_daemon() {
+    let (victim, mut mount) = mounted_worker();
+    let _folder = pin(&mount, &victim, "one");
+    let children = kept(&mount);
+    mount.kill_daemon();
+    wait::until("the child is dead", || !children.iter().any(|pid| process::is_alive(*pid)));
+    goes_on_while_held(&victim);
+    drop(mount);
+    let mount = Mounted::over(victim.pid());
+    drop(File::open(mount.of(victim.pid(), "image")).unwrap());
+    ends_well(victim);
+}
