@@ -266,7 +266,7 @@ fn tell(
         let kept = |start: u64| kept.get(&(process.pid, start)).map(Kept::runs);
         memory.push(dump::complete(&mut process.mappings, source(process.pid), kept, locked.get(&process.pid))?);
     }
-    let inherited = heritage::find(&mut looked, &mut memory, &source)?;
+    let inherited = heritage::find(&mut looked, &mut memory, source)?;
     let mut builder = LayoutBuilder::new(dump::epoch_ns(looked.taken));
     builder.stood(stopped);
     builder.record(Record::new(tree::TAG, &looked.tree)?)?;

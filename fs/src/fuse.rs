@@ -1,36 +1,29 @@
 //! fuser's calls -> the tree -> replies. Nothing is decided here but the errno.
 
+mod reply;
+
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use ckptfs_dumper::{Kind, Pid, Result};
+use ckptfs_dumper::{Kind, Pid};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType, Filesystem, FopenFlags, Generation,
-    INodeNo, InitFlags, KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr,
-    Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
+    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
 use crate::jobs::Jobs;
-use crate::tree::{Access, Attr, Tree};
+use crate::tree::{Access, Tree};
+use reply::{BLOCK_SIZE, code, done, entered, kind, opened, told, written};
 
 /// Largest read and write of one request.
 const MAX_REQUEST: u32 = 1 << 20;
 
-/// `st_blksize`: the unit in which cat(1) and cp(1) read.
-const BLOCK_SIZE: u32 = 1 << 20;
-
 /// How many requests the kernel may have under way that nobody waits for (releases, read-ahead).
 const MAX_BACKGROUND: u16 = 64;
-
-/// Nothing is cached: processes come and go.
-const NO_TIME: Duration = Duration::ZERO;
-
-/// What never changes is cached for as long as the kernel likes: no inode number comes twice.
-const LONG: Duration = Duration::from_secs(86400);
 
 /// The errno that a caller sees. The only place where that is decided.
 pub fn errno(kind: Kind) -> i32 {
@@ -65,68 +58,6 @@ impl Fuse {
     }
 }
 
-fn file_attr(attr: &Attr) -> FileAttr {
-    FileAttr {
-        ino: INodeNo(attr.ino),
-        size: attr.size,
-        blocks: attr.blocks,
-        atime: attr.time,
-        mtime: attr.time,
-        ctime: attr.time,
-        crtime: attr.time,
-        kind: kind(attr.directory),
-        perm: attr.mode,
-        nlink: 1,
-        uid: attr.uid,
-        gid: attr.gid,
-        rdev: 0,
-        blksize: BLOCK_SIZE,
-        flags: 0,
-    }
-}
-
-fn valid(attr: &Attr) -> Duration {
-    if attr.fixed { LONG } else { NO_TIME }
-}
-
-fn kind(directory: bool) -> FileType {
-    if directory { FileType::Directory } else { FileType::RegularFile }
-}
-
-fn code(error: &ckptfs_dumper::Error) -> Errno {
-    Errno::from_i32(errno(error.kind()))
-}
-
-fn opened(reply: ReplyOpen, result: Result<u64>, fixed: bool) {
-    let flags = if fixed { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO };
-    match result {
-        Ok(handle) => reply.opened(FileHandle(handle), flags),
-        Err(error) => reply.error(code(&error)),
-    }
-}
-
-fn entered(reply: ReplyEntry, result: Result<Attr>) {
-    match result {
-        Ok(attr) => reply.entry(&valid(&attr), &file_attr(&attr), Generation(0)),
-        Err(error) => reply.error(code(&error)),
-    }
-}
-
-fn written(reply: ReplyWrite, result: Result<()>, len: usize) {
-    match result {
-        // A request is MAX_REQUEST at most.
-        Ok(()) => reply.written(len as u32),
-        Err(error) => reply.error(code(&error)),
-    }
-}
-
-fn done(reply: ReplyEmpty, result: Result<()>) {
-    match result {
-        Ok(()) => reply.ok(),
-        Err(error) => reply.error(code(&error)),
-    }
-}
-
 impl Filesystem for Fuse {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
         // What the kernel lacks or bounds otherwise, we do without: the nearest value is the answer in the error.
@@ -147,10 +78,7 @@ impl Filesystem for Fuse {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        match self.tree.attr(ino.0) {
-            Ok(attr) => reply.attr(&valid(&attr), &file_attr(&attr)),
-            Err(error) => reply.error(code(&error)),
-        }
+        told(reply, self.tree.attr(ino.0));
     }
 
     fn setattr(
@@ -171,13 +99,11 @@ impl Filesystem for Fuse {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let result = match size {
-            Some(size) if mode.is_none() && uid.is_none() && gid.is_none() => self.tree.truncate(ino.0, size),
-            _ => return reply.error(Errno::EPERM),
-        };
-        match result {
-            Ok(attr) => reply.attr(&NO_TIME, &file_attr(&attr)),
-            Err(error) => reply.error(code(&error)),
+        match size {
+            Some(size) if mode.is_none() && uid.is_none() && gid.is_none() => {
+                told(reply, self.tree.truncate(ino.0, size))
+            }
+            _ => reply.error(Errno::EPERM),
         }
     }
 

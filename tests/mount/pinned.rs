@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
+use ckptfs_tests::{Event, Link, Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
 use nix::sys::signal::Signal;
 
 use crate::container::Cgroup;
@@ -304,6 +304,26 @@ fn refused_with_the_reason_of_an_image() {
     assert!(told.len() == 2 && told[0] == told[1], "{log}");
     assert!(names(&mount.of(victim.pid(), "snapshots")).is_empty());
     assert!(process::children(victim.pid()).is_empty());
+}
+
+/// Where no child can be made an image is read from the stopped tree; that is no way to keep one.
+#[test]
+fn of_a_process_that_cannot_be_forked() {
+    let program = build::victim("worker", Link::Dynamic);
+    let name = Path::new(".").join(program.file_name().unwrap());
+    // A user of its own: the limit counts all tasks of the user, and the worker has two.
+    let spec = Spec::command("prlimit").arg("--nproc=2:2").arg(name).file(program).user(NOBODY - 7);
+    let victim = Victim::ready(&spec);
+    let mount = Mounted::over(victim.pid());
+    assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "one"))), Some(libc::EAGAIN));
+    goes_on(&victim);
+    mount.dump(victim.pid(), &mount.snap("snap"));
+    // Held, it is no other.
+    let freeze = mount.of(victim.pid(), "freeze");
+    let _held = mount.write(&freeze, "1").success();
+    assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "one"))), Some(libc::EAGAIN));
+    let _thawed = mount.write(&freeze, "0").success();
+    ends_well(victim);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The tree without a mount: what stat, ls, cat and echo would see.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod pinned;
+
 use std::collections::HashSet;
 
 use super::*;
@@ -192,6 +194,9 @@ fn the_whole_pid_namespace_cannot_be_one_image() {
     let error = tree.open(image.ino, READ, 0).unwrap_err();
     assert_eq!(errno(&error), libc::EDEADLK);
     assert!(error.to_string().contains("--cgroup"), "{error}");
+    let snapshots = walk(&tree, &["snapshots"]).unwrap();
+    let pinned = tree.make_directory(snapshots.ino, OsStr::new("one"), 0).unwrap_err();
+    assert_eq!((pinned.kind(), pinned.to_string()), (error.kind(), error.to_string()));
 }
 
 #[test]

@@ -1,0 +1,97 @@
+//! What the tree answers -> fuser's replies.
+
+use std::time::Duration;
+
+use ckptfs_dumper::Result;
+use fuser::{
+    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry,
+    ReplyOpen, ReplyWrite,
+};
+
+use super::errno;
+use crate::tree::Attr;
+
+/// `st_blksize`: the unit in which cat(1) and cp(1) read.
+pub(super) const BLOCK_SIZE: u32 = 1 << 20;
+
+/// Nothing is cached: processes come and go.
+const NO_TIME: Duration = Duration::ZERO;
+
+/// What never changes is cached for as long as the kernel likes: no inode number comes twice.
+const LONG: Duration = Duration::from_secs(86400);
+
+fn file_attr(attr: &Attr) -> FileAttr {
+    FileAttr {
+        ino: INodeNo(attr.ino),
+        size: attr.size,
+        blocks: attr.blocks,
+        atime: attr.time,
+        mtime: attr.time,
+        ctime: attr.time,
+        crtime: attr.time,
+        kind: kind(attr.directory),
+        perm: attr.mode,
+        nlink: 1,
+        uid: attr.uid,
+        gid: attr.gid,
+        rdev: 0,
+        blksize: BLOCK_SIZE,
+        flags: 0,
+    }
+}
+
+fn valid(attr: &Attr) -> Duration {
+    if attr.fixed { LONG } else { NO_TIME }
+}
+
+/// Directory or file.
+pub(super) fn kind(directory: bool) -> FileType {
+    if directory { FileType::Directory } else { FileType::RegularFile }
+}
+
+/// The errno of an error.
+pub(super) fn code(error: &ckptfs_dumper::Error) -> Errno {
+    Errno::from_i32(errno(error.kind()))
+}
+
+/// Answers an open.
+pub(super) fn opened(reply: ReplyOpen, result: Result<u64>, fixed: bool) {
+    let flags = if fixed { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO };
+    match result {
+        Ok(handle) => reply.opened(FileHandle(handle), flags),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+/// Answers what gives an entry.
+pub(super) fn entered(reply: ReplyEntry, result: Result<Attr>) {
+    match result {
+        Ok(attr) => reply.entry(&valid(&attr), &file_attr(&attr), Generation(0)),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+/// Answers what gives the facts of a node.
+pub(super) fn told(reply: ReplyAttr, result: Result<Attr>) {
+    match result {
+        Ok(attr) => reply.attr(&valid(&attr), &file_attr(&attr)),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+/// Answers a write of `len` bytes.
+pub(super) fn written(reply: ReplyWrite, result: Result<()>, len: usize) {
+    match result {
+        // A request is MAX_REQUEST at most.
+        Ok(()) => reply.written(len as u32),
+        Err(error) => reply.error(code(&error)),
+    }
+}
+
+/// Answers what gives nothing.
+pub(super) fn done(reply: ReplyEmpty, result: Result<()>) {
+    match result {
+        Ok(()) => reply.ok(),
+        Err(error) => reply.error(code(&error)),
+    }
+}
