@@ -54,11 +54,11 @@ pub use file::changed::ChangedFiles;
 pub use freeze::is_snapshot_child;
 pub use instant::Instant;
 pub use restore::{Restored, Restorer};
-pub use snapshot::{Purpose, Snapshot};
+pub use snapshot::Snapshot;
 pub use stored::StoredImage;
 pub use stream::Piece;
 pub use target::Target;
-pub use tracer::{Options, Tracer};
+pub use tracer::{Options, Purpose, Tracer};
 pub use view::VmaView;
 
 /// A process or thread id, as the daemon's own pid namespace numbers it.

@@ -25,7 +25,7 @@ use crate::sysv;
 use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
-use crate::tracer::{Lease, Options};
+use crate::tracer::{Lease, Options, Purpose};
 use crate::view::View;
 use crate::{Pid, Result};
 
@@ -34,15 +34,6 @@ pub struct Snapshot {
     taken: Taken,
     /// Held for its Drop: the session then lets go of what this snapshot is read from.
     _lease: Lease,
-}
-
-/// What a snapshot is to cost whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// It is read and gone: where no copy-on-write child can be made, the tree stays stopped until then.
-    Reading,
-    /// It is kept, whatever becomes of the tree: of children only, or not at all.
-    Keeping,
 }
 
 /// What a snapshot tells.
@@ -60,6 +51,11 @@ impl Snapshot {
     /// An instant, and the lease whose end lets go of what it is read from.
     pub fn new(taken: Taken, lease: Lease) -> Self {
         Self { taken, _lease: lease }
+    }
+
+    /// Nobody reads for a while: gives back what only readers need.
+    pub fn rest(&self) {
+        self.taken.stream.rest();
     }
 
     /// Who is for `pid` in /proc as long as the snapshot lives: its copy-on-write child, or itself where it is stopped.

@@ -127,6 +127,15 @@ impl Stream {
         Ok(Piece(Bytes::Own(bytes)))
     }
 
+    /// Nobody reads for a while: gives back what was read ahead, and the threads. The next reader has them again.
+    pub fn rest(&self) {
+        let workers = self.workers.lock().take();
+        // Not under the lock: they have jobs to end, which take others.
+        workers.into_iter().for_each(Workers::end);
+        self.shared.table.lock().forget();
+        self.shared.pool.clear();
+    }
+
     /// The bytes `from..upto`, which lie inside one block; `None` if they are better read directly.
     fn slice(&self, from: u64, upto: u64, sequential: bool) -> Result<Option<(Arc<Block>, Range<usize>)>> {
         let mut table = self.shared.table.lock();
@@ -189,11 +198,7 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
-        let Some(Workers { jobs, threads }) = self.workers.get_mut().take() else { return };
-        drop(jobs);
-        for thread in threads {
-            drop(thread.join());
-        }
+        self.workers.get_mut().take().into_iter().for_each(Workers::end);
     }
 }
 
@@ -210,6 +215,13 @@ impl Workers {
             }
         }
         Workers { jobs, threads }
+    }
+
+    fn end(self) {
+        drop(self.jobs);
+        for thread in self.threads {
+            drop(thread.join());
+        }
     }
 
     /// `None` where no thread could be started: every reader then reads for itself.

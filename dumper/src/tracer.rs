@@ -16,7 +16,7 @@ use crate::cgroup::CgroupFreezer;
 use crate::file::changed::ChangedFiles;
 use crate::freeze;
 use crate::held::{Children, Held};
-use crate::snapshot::{self, Purpose, Snapshot};
+use crate::snapshot::{self, Snapshot};
 use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::{Error, Kind, Pid, Result, dump};
@@ -34,6 +34,15 @@ pub struct Options {
     pub owned_sysv_ipc: bool,
     /// What a restore makes of files that have changed.
     pub changed_files: ChangedFiles,
+}
+
+/// What a snapshot is to cost whom.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It is read and gone: where no copy-on-write child can be made, the tree stays stopped until then.
+    Reading,
+    /// It is kept, whatever becomes of the tree: of children only, or not at all.
+    Keeping,
 }
 
 /// Tells a session that a snapshot is gone: which of its own.

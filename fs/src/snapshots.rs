@@ -64,7 +64,9 @@ impl Snapshots {
             Of::Live(id) => self.live.open(id, || self.take(id, reader, Purpose::Reading)),
             Of::Pinned(pin) | Of::Within(pin, _) => {
                 let gone = || Error::new(Kind::NotFound, format!("pid {}: the pinned snapshot is gone", of.pid()));
-                self.pins.view(pin).ok_or_else(gone)
+                let view = self.pins.view(pin).ok_or_else(gone)?;
+                view.open();
+                Ok(view)
             }
         }
     }
@@ -150,10 +152,16 @@ impl Snapshots {
         self.refusals.peek(id)
     }
 
-    /// An open is over. The last one drops the snapshot, which may take some milliseconds; a pinned one was its opener's to drop.
+    /// An open is over. The last one drops the snapshot, which may take some milliseconds; a pinned one that is removed was its opener's to
+    /// drop.
     pub fn close(&self, of: Of, flushed: bool) {
-        if let Of::Live(id) = of {
-            self.live.close(id, flushed);
+        match of {
+            Of::Live(id) => self.live.close(id, flushed),
+            Of::Pinned(pin) | Of::Within(pin, _) => {
+                if let Some(view) = self.pins.peek(pin) {
+                    view.close();
+                }
+            }
         }
     }
 

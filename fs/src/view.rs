@@ -1,6 +1,7 @@
 //! One instant as the files of the mount show it: the only way in which they ask for it, be it live or pinned.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,6 +19,8 @@ pub struct View {
     processes: BTreeMap<Pid, Told>,
     /// The daemon's user and group.
     own: (u32, u32),
+    /// How many have a file of it open.
+    handles: AtomicUsize,
     /// A leaf lock.
     memory: Mutex<Option<(Instant, u64)>>,
     // Fields drop in this order: the snapshot needs its tracer to the end.
@@ -81,7 +84,20 @@ impl View {
             (pid, Told { owner, info: Made::new(), maps: Made::new(), core: Made::new(), vmas: OnceLock::new() })
         };
         let processes = snapshot.processes()?.into_iter().map(told).collect();
-        Ok(View { processes, own, memory: Mutex::default(), snapshot, _tracer: tracer })
+        let handles = AtomicUsize::new(0);
+        Ok(View { processes, own, handles, memory: Mutex::default(), snapshot, _tracer: tracer })
+    }
+
+    /// One more has a file of it open.
+    pub fn open(&self) {
+        self.handles.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One of them has closed it. After the last one nothing is held that only readers need.
+    pub fn close(&self) {
+        if self.handles.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.snapshot.rest();
+        }
     }
 
     /// The instant.

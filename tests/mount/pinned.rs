@@ -368,6 +368,26 @@ fn as_much_memory_as_there_may_be() {
     ends_well(victim);
 }
 
+/// What was read in part by somebody who is gone leaves nothing in the daemon.
+#[test]
+fn the_daemon_does_not_grow() {
+    let (victim, mount) = mounted_worker();
+    let threads = || process::status(mount.daemon(), "Threads").unwrap().parse::<usize>().unwrap();
+    let before = threads();
+    let folders: Vec<PathBuf> = (0..16).map(|n| pin(&mount, &victim, &n.to_string())).collect();
+    for folder in &folders {
+        let script = r#"dd if="$1/image" of=/dev/null bs=1M count=3 iflag=direct status=none; head -c 3000000 "$1/image" > /dev/null"#;
+        let _read = tool::shell(script, &[folder]).success();
+    }
+    wait::until("only the tracers are left", || threads() <= before + folders.len());
+    let resident = process::status(mount.daemon(), "VmRSS").unwrap();
+    let kib: u64 = resident.trim_end_matches("kB").trim().parse().unwrap();
+    assert!(kib < 64 * 1024, "the daemon holds {resident}");
+    folders.iter().for_each(|folder| fs::remove_dir(folder).unwrap());
+    wait::until("no thread is left", || threads() <= before);
+    ends_well(victim);
+}
+
 /// Unmounting frees what is pinned, says so, and leaves nobody; the process knows nothing of it.
 #[test]
 fn unmounted_with_all_that_is_pinned() {
@@ -523,6 +543,9 @@ fn kept_by_every_tool() {
         let output = tool::shell(script, &[folder.clone(), mount.snap("kept")]).success();
         assert_eq!(output.stderr, "", "{script}");
     }
+    // By the size before the open, as cpio(1) does.
+    let script = r#"cd "$1"; find . | busybox cpio -o -H newc > "$2.cpio"; mkdir "$2.cpio.d"; cd "$2.cpio.d"; busybox cpio -i < "$2.cpio"; diff -r "$1" ."#;
+    let _archived = tool::shell(script, &[folder.clone(), mount.snap("kept")]).success();
     // Nothing of it is sent twice: size and time are the same.
     let again = tool::shell(r#"rsync -ai "$1" "$2.rsync""#, &[folder.clone(), mount.snap("kept")]).success();
     assert_eq!((again.text().as_str(), again.stderr.as_str()), ("", ""));

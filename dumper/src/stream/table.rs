@@ -113,6 +113,11 @@ impl Table {
         older.filter(|cell| cell.is_filling()).cloned().collect()
     }
 
+    /// Forgets all blocks that are not under way.
+    pub(super) fn forget(&mut self) {
+        self.entries.retain(|entry| entry.cell.is_filling());
+    }
+
     /// Forgets all blocks if all were used but the last, which just was. Whether it did.
     pub(super) fn forget_if_idle(&mut self) -> bool {
         let last = self.entries.iter().map(|entry| entry.cell.start()).max();

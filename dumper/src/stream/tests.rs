@@ -46,6 +46,21 @@ fn a_pass_from_front_to_back_reads_every_page_once() {
     }
 }
 
+/// A reader that stops in the middle, and one that comes later.
+#[test]
+fn a_stream_at_rest_holds_nothing() {
+    let whole = whole();
+    let (stream, _) = stream();
+    for _ in 0..2 {
+        pass(&stream, 0, 1 << 20, &whole[..5 << 20]);
+        assert!(has_workers(&stream) && stream.shared.pool.held() > 0);
+        stream.rest();
+        assert!(!has_workers(&stream));
+        assert_eq!(stream.shared.pool.held(), 0);
+    }
+    pass(&stream, 5 << 20, 1 << 20, &whole);
+}
+
 #[test]
 fn two_readers_at_once_and_many() {
     let whole = whole();

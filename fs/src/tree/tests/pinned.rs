@@ -14,9 +14,9 @@ fn a_pinned_snapshot_is_a_folder_of_exact_files() {
     let folder = pin(&tree, &victim, "one").unwrap();
     assert!(folder.directory && !folder.fixed, "it can be renamed");
     assert_eq!(in_folder(&tree, &victim, &["snapshots", "one"]).unwrap(), folder);
-    assert_eq!(names(&tree, folder.ino), ["image", "info.json", "maps", "vmas"]);
+    assert_eq!(names(&tree, folder.ino), ["image", "core", "info.json", "maps", "vmas"]);
     let live = in_folder(&tree, &victim, &["image"]).unwrap();
-    for name in ["image", "info.json", "maps"] {
+    for name in ["image", "core", "info.json", "maps"] {
         let attr = in_folder(&tree, &victim, &["snapshots", "one", name]).unwrap();
         assert!(attr.fixed && attr.time == folder.time && attr.ino != live.ino, "{name}: {attr:?}");
         let handle = tree.open(attr.ino, READ, 0).unwrap();
