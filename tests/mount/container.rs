@@ -2,79 +2,20 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use ckptfs_tests::{Mounted, build, tool, wait};
+use ckptfs_tests::{Cgroup, Mounted, build, tool};
 
 use crate::{ends_well, pids, worker};
-
-/// A cgroup of its own in the v2 hierarchy; on Drop whoever is left in it is killed, and it is removed.
-pub struct Cgroup(PathBuf);
-
-impl Cgroup {
-    pub fn new(name: &str) -> Cgroup {
-        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
-        let top = mounts
-            .lines()
-            .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
-            .expect("cgroup v2 is mounted somewhere");
-        let dir = Path::new(top.split(' ').nth(1).unwrap()).join(format!("ckptfs-test-{name}-{}", std::process::id()));
-        fs::create_dir(&dir).unwrap();
-        Cgroup(dir)
-    }
-
-    /// Another one below it.
-    pub fn below(&self, name: &str) -> Cgroup {
-        let dir = self.0.join(name);
-        fs::create_dir(&dir).unwrap();
-        Cgroup(dir)
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
-    }
-
-    pub fn write(&self, file: &str, text: &str) {
-        fs::write(self.0.join(file), text).unwrap();
-    }
-
-    pub fn read(&self, file: &str) -> String {
-        fs::read_to_string(self.0.join(file)).unwrap().trim().to_owned()
-    }
-
-    pub fn add(&self, pid: i32) {
-        self.write("cgroup.procs", &pid.to_string());
-    }
-
-    /// Who is in it, ascending.
-    pub fn pids(&self) -> Vec<i32> {
-        let mut pids: Vec<i32> = self.read("cgroup.procs").lines().map(|line| line.parse().unwrap()).collect();
-        pids.sort_unstable();
-        pids
-    }
-
-    pub fn is_frozen(&self) -> bool {
-        self.read("cgroup.events").lines().any(|line| line == "frozen 1")
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        for (file, text) in [("cgroup.kill", "1"), ("cgroup.freeze", "0")] {
-            let _gone_perhaps = fs::write(self.0.join(file), text);
-        }
-        let _removed = wait::poll(wait::LONG, || fs::remove_dir(&self.0).ok());
-    }
-}
 
 #[test]
 fn a_cgroup() {
     let cgroup = Cgroup::new("whole");
     let (mut one, two, outside) = (worker(), worker(), worker());
     for victim in [&one, &two] {
-        fs::write(cgroup.0.join("cgroup.procs"), victim.pid().to_string()).unwrap();
+        fs::write(cgroup.path().join("cgroup.procs"), victim.pid().to_string()).unwrap();
     }
-    let mount = Mounted::with(&["--cgroup".as_ref(), cgroup.0.as_os_str()]);
+    let mount = Mounted::with(&["--cgroup".as_ref(), cgroup.path().as_os_str()]);
     let mut members = vec![one.pid(), two.pid()];
     members.sort_unstable();
     let mut seen = pids(&mount);
@@ -82,7 +23,7 @@ fn a_cgroup() {
     assert_eq!(seen, members);
     let snap = mount.snap("snap");
     mount.dump(one.pid(), &snap);
-    assert_eq!(fs::read_to_string(cgroup.0.join("cgroup.freeze")).unwrap().trim(), "0");
+    assert_eq!(fs::read_to_string(cgroup.path().join("cgroup.freeze")).unwrap().trim(), "0");
     one.kill();
     mount.restore(&snap);
     assert!(pids(&mount).contains(&one.pid()), "the restored process is in the container again");

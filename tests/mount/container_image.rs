@@ -6,9 +6,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
-use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool, wait};
+use ckptfs_tests::{Cgroup, Event, Mounted, Spec, Victim, build, process, tool, wait};
 
-use crate::container::Cgroup;
 use crate::{count, ends_well, goes_on, mounted_worker, pids, worker};
 
 fn over(cgroup: &Cgroup) -> Mounted {

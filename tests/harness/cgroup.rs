@@ -1,0 +1,72 @@
+//! A cgroup for a test, cgroups(7).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::wait;
+
+/// A cgroup of its own in the v2 hierarchy; on Drop whoever is left in it is killed, and it is removed.
+#[derive(Debug)]
+pub struct Cgroup(PathBuf);
+
+impl Cgroup {
+    /// A fresh one, named after a test.
+    pub fn new(name: &str) -> Cgroup {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let top = mounts
+            .lines()
+            .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
+            .expect("cgroup v2 is mounted somewhere");
+        let dir = Path::new(top.split(' ').nth(1).unwrap()).join(format!("ckptfs-test-{name}-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        Cgroup(dir)
+    }
+
+    /// Another one below it.
+    pub fn below(&self, name: &str) -> Cgroup {
+        let dir = self.0.join(name);
+        fs::create_dir(&dir).unwrap();
+        Cgroup(dir)
+    }
+
+    /// Its directory.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes to one of its files.
+    pub fn write(&self, file: &str, text: &str) {
+        fs::write(self.0.join(file), text).unwrap();
+    }
+
+    /// One of its files, trimmed.
+    pub fn read(&self, file: &str) -> String {
+        fs::read_to_string(self.0.join(file)).unwrap().trim().to_owned()
+    }
+
+    /// Moves a process into it.
+    pub fn add(&self, pid: i32) {
+        self.write("cgroup.procs", &pid.to_string());
+    }
+
+    /// Who is in it, ascending.
+    pub fn pids(&self) -> Vec<i32> {
+        let mut pids: Vec<i32> = self.read("cgroup.procs").lines().map(|line| line.parse().unwrap()).collect();
+        pids.sort_unstable();
+        pids
+    }
+
+    /// Whether all in it stand still.
+    pub fn is_frozen(&self) -> bool {
+        self.read("cgroup.events").lines().any(|line| line == "frozen 1")
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        for (file, text) in [("cgroup.kill", "1"), ("cgroup.freeze", "0")] {
+            let _gone_perhaps = fs::write(self.0.join(file), text);
+        }
+        let _removed = wait::poll(wait::LONG, || fs::remove_dir(&self.0).ok());
+    }
+}
