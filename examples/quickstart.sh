@@ -30,8 +30,7 @@ trap cleanup EXIT
 last() { tail -n 1 "$work/out"; }
 # Waits, ten seconds at most, for a condition.
 until_true() {
-    local try
-    for try in $(seq 100); do
+    for _ in $(seq 100); do
         if "$@"; then return 0; fi
         sleep 0.1
     done

@@ -28,6 +28,11 @@ script=bsdutils
 findmnt=util-linux
 man=man-db
 timeout=coreutils
+zstd=zstd
+age=age
+gpg=gnupg
+gpg-agent=gpg-agent
+shellcheck=shellcheck
 "
 missing=()
 for pair in $needed; do

@@ -1,0 +1,197 @@
+#!/bin/bash
+# Rotating backups of every process tree of a ckptfs mount; see --help.
+set -euo pipefail
+export LC_ALL=C
+
+usage() {
+    cat << 'END'
+backup.sh [--keep N] [--encrypt-to RECIPIENT | --gpg RECIPIENT] MOUNTPOINT DESTDIR
+backup.sh --restore FILE [--identity KEYFILE] MOUNTPOINT
+
+Writes one file for each process tree of a mount of ckptfs: DESTDIR/PID-NAME-TIME.ckpt.zst, with the time in UTC, readable by root
+only. A tree is rooted at a process whose parent is not in the mount. Each stands still for some milliseconds, at an instant of its
+own (examples/archive.sh takes a whole container at one instant). While a file is written what was compressed is decompressed again and held
+against the image's checksums. One that does not hold, and one for which the disk is full, leaves no file. The others go on.
+
+  --keep N              how many files each tree keeps (7). The oldest goes when a new one is on the disk; those of a tree that
+                        is no more stay until somebody removes them
+  --encrypt-to RECIPIENT
+                        encrypt with age, to this public key (FILE.age)
+  --gpg RECIPIENT       encrypt with gpg, to this key of the keyring (FILE.gpg)
+  --restore FILE        write a backup into MOUNTPOINT/restore: its processes live again. What ends in .age or .gpg is decrypted,
+  --identity KEYFILE    with this age identity; gpg asks its keyring
+  --help                this text
+
+Environment: CKPTFS is the program (ckptfs, or the one built beside this script), ZSTD_CLEVEL the level of compression.
+Prints one line for each tree. Exit status: 0 all of them are on the disk; 1 one is not, or another run is under way; 2 misused.
+
+Every quarter of an hour, by cron:
+
+  */15 * * * * root /usr/local/bin/backup.sh --keep 96 /ckpt /var/backups/ckpt
+
+or by systemd, ckpt-backup.service and ckpt-backup.timer:
+
+  [Service]
+  Type=oneshot
+  ExecStart=/usr/local/bin/backup.sh --keep 96 /ckpt /var/backups/ckpt
+
+  [Timer]
+  OnCalendar=*:0/15
+  [Install]
+  WantedBy=timers.target
+END
+}
+
+fail() { echo "backup: $*" >&2; exit 1; }
+misused() { echo "backup: $* (--help tells more)" >&2; exit 2; }
+
+keep=7 cipher=none recipient='' file='' identity=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --help) usage; exit ;;
+        --keep | --encrypt-to | --gpg | --restore | --identity)
+            [ $# -ge 2 ] || misused "$1 needs a value"
+            case $1 in
+                --keep) keep=$2 ;;
+                --encrypt-to) [ "$cipher" = none ] || misused "one recipient is enough"; cipher=age recipient=$2 ;;
+                --gpg) [ "$cipher" = none ] || misused "one recipient is enough"; cipher=gpg recipient=$2 ;;
+                --restore) file=$2 ;;
+                --identity) identity=$2 ;;
+            esac
+            shift 2
+            ;;
+        --) shift; break ;;
+        -*) misused "$1: no such option" ;;
+        *) break ;;
+    esac
+done
+[[ $keep =~ ^[1-9][0-9]{0,5}$ ]] || misused "--keep $keep: not a number from 1 on"
+
+here=$(dirname "$(readlink -f "$0")")
+ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
+
+# Whether the mount answers and its numbers are ours: the parents of its processes are read in /proc.
+check_mount() {
+    local daemon
+    daemon=$(sed -n 's/^ *"daemon": \([0-9]*\),$/\1/p' "$mount/status" 2> /dev/null) || true
+    [ -n "$daemon" ] || fail "$mount: not a mount of ckptfs"
+    [ "$(cat "/proc/$daemon/comm" 2> /dev/null)" = ckptfs ] || fail "$mount: its daemon lives in another pid namespace than this script"
+}
+
+if [ -n "$file" ]; then
+    [ $# = 1 ] || misused "--restore FILE MOUNTPOINT"
+    mount=$1
+    [ -r "$file" ] || fail "$file: cannot be read"
+    [ -e "$mount/restore" ] || fail "$mount: not a mount of ckptfs"
+    decrypt() {
+        case $file in
+            *.age) age --decrypt ${identity:+--identity "$identity"} ;;
+            *.gpg) gpg --quiet --decrypt ;;
+            *) cat ;;
+        esac
+    }
+    before=$(tail -n 1 "$mount/restore")
+    status=0
+    # An image that does not come to its end, whoever of these fails, leaves nothing alive.
+    decrypt < "$file" | zstd -dqc | cat > "$mount/restore" || status=1
+    after=$(tail -n 1 "$mount/restore")
+    [ "$after" = "$before" ] || echo "$after"
+    [ "$status" = 0 ] || fail "$file: restoring it into $mount failed"
+    exit
+fi
+
+[ $# = 2 ] || misused "MOUNTPOINT and DESTDIR are missing"
+mount=$1 dest=$2
+[ -d "$dest" ] || fail "$dest: not a directory"
+command -v "$ckptfs" > /dev/null || fail "$ckptfs: no such program (CKPTFS names it)"
+check_mount
+
+# Memory holds secrets.
+umask 077
+exec 9> "$dest/.lock"
+flock -n 9 || fail "$dest: another run is under way"
+# What a run left that was killed with SIGKILL.
+rm -f -- "$dest"/.*.part
+
+work=$(mktemp -d)
+part='' job=''
+cleanup() {
+    trap '' INT TERM HUP
+    # The job has a process group of its own.
+    if [ -n "$job" ]; then { kill -KILL -- "-$job" && wait "$job"; } 2> /dev/null || true; fi
+    [ -z "$part" ] || rm -f -- "$part"
+    rm -rf -- "$work"
+}
+trap cleanup EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+encrypt() {
+    case $cipher in
+        age) age --encrypt --recipient "$recipient" ;;
+        gpg) gpg --batch --quiet --trust-model always --compress-algo none --encrypt --recipient "$recipient" ;;
+        none) cat ;;
+    esac
+}
+
+# stream IMAGE FILE: dumps, compresses, encrypts into FILE, and verifies the way back from the compressed bytes on.
+stream() {
+    local writer status=0
+    # Here the tree is stopped and goes on. Status 3: it was refused.
+    exec 3< "$1" || return 3
+    exec 5> >(exec 3<&- 9>&-; encrypt > "$2")
+    writer=$!
+    cat <&3 5>&- | zstd -qc 3<&- 5>&- | tee /dev/fd/5 3<&- | zstd -dqc 3<&- 5>&- | "$ckptfs" verify - > "$work/verified" 3<&- 5>&- || status=1
+    exec 5>&-
+    wait "$writer" || status=1
+    [ "$status" = 0 ] && sync "$2" || status=1
+    return "$status"
+}
+
+# Why the mount refused this pid lately.
+refusal() {
+    sed -n '/^  "last_error"/,/^  }/s/^ *"'"$1"'": "\(.*\)",\{0,1\}$/\1/p' "$mount/status"
+}
+
+# backup PID KEY: one tree. Prints its line.
+backup() {
+    local pid=$1 key=$2 name status=0 why files
+    name=$key-$(date -u +%Y%m%dT%H%M%S.%3NZ).ckpt.zst
+    case $cipher in age | gpg) name=$name.$cipher ;; esac
+    part=$dest/.$name.part
+    set -m # a process group of its own
+    stream "$mount/$pid/image" "$part" 2> "$work/said" &
+    job=$!
+    set +m
+    wait "$job" || status=$?
+    job=''
+    if [ "$status" = 0 ] && ! mv -T -- "$part" "$dest/$name" 2> "$work/said"; then status=1; fi
+    if [ "$status" != 0 ]; then
+        rm -f -- "$part"
+        part=''
+        why=$(paste -sd ';' "$work/said")
+        [ "$status" != 3 ] || why=$(refusal "$pid" | grep . || echo "$why")
+        echo "$key: FAILED: $why"
+        return 1
+    fi
+    part=''
+    sync "$dest"
+    # The stamp has a fixed width and sorts by time.
+    files=("$dest/$key"-????????T??????.???Z.ckpt.zst*)
+    if [ ${#files[@]} -gt "$keep" ]; then rm -f -- "${files[@]:0:${#files[@]} - keep}"; fi
+    echo "$key:$(sed 's/.*whole://' "$work/verified") -> $dest/$name, $(stat -c %s "$dest/$name") bytes"
+}
+
+failures=0 trees=0
+for dir in "$mount"/[0-9]*/; do
+    pid=$(basename "$dir")
+    # One that ended since is no tree any more.
+    parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2> /dev/null) || continue
+    if [ -z "$parent" ] || [ -d "$mount/$parent" ]; then continue; fi
+    key=$pid-$(tr -cs 'A-Za-z0-9._' '_' < "/proc/$pid/comm" 2> /dev/null | sed 's/_$//') || continue
+    trees=$((trees + 1))
+    backup "$pid" "$key" || failures=$((failures + 1))
+done
+[ "$trees" -gt 0 ] || fail "$mount: nobody lives there"
+[ "$failures" = 0 ] || fail "$failures of $trees trees have no backup of this run"

@@ -1,0 +1,118 @@
+//! The scripts in `examples/`, run as a user runs them: what they promise, and what is left when something goes wrong under their hands.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod archive;
+mod backup;
+mod migrate;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+
+use ckptfs_tests::{Cgroup, Event, Mounted, Victim, build, process, tool, wait};
+use nix::sys::signal::Signal;
+
+/// A script of `examples/`.
+fn script(name: &str) -> PathBuf {
+    build::package().join("../examples").join(name)
+}
+
+/// The command line of a script, with variables of its environment and the binary under test.
+fn line<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> Vec<OsString> {
+    let mut line: Vec<OsString> = vec!["env".into(), format!("CKPTFS={}", build::ckptfs().display()).into()];
+    line.extend(variables.iter().map(OsString::from));
+    line.push(script(name).into());
+    line.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+    line
+}
+
+/// Runs a script to its end.
+fn run<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> tool::Output {
+    tool::run(&line(name, variables, args))
+}
+
+/// A script under way. On Drop it is killed.
+struct Running(Child);
+
+impl Running {
+    fn start<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> Running {
+        let line = line(name, variables, args);
+        let mut command = Command::new(&line[0]);
+        command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Running(command.spawn().unwrap())
+    }
+
+    /// Sends it a signal.
+    fn signal(&self, signal: Signal) {
+        process::kill(i32::try_from(self.0.id()).unwrap(), signal);
+    }
+
+    /// Waits for its end.
+    fn end(&mut self) -> ExitStatus {
+        wait::poll(wait::LONG, || self.0.try_wait().unwrap()).expect("the script ends")
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ended_perhaps = self.0.kill();
+        let _status = self.0.wait();
+    }
+}
+
+/// Writes a program that a script is to find.
+fn program(path: &Path, text: &str) {
+    // By a process of its own: see `Victim::start` on ETXTBSY.
+    let _written =
+        tool::shell("printf '%s' \"$2\" > \"$1\" && chmod 755 \"$1\"", &[path.as_os_str(), text.as_ref()]).success();
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o755);
+}
+
+/// A directory of programs that come before the others of their names; the variable to pass.
+fn path_with(dir: &Path) -> String {
+    format!("PATH={}:/usr/bin:/bin:/usr/sbin:/sbin", dir.display())
+}
+
+/// The files in a directory but the lock, sorted; hidden ones too.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| !path.ends_with(".lock"));
+    files.sort();
+    files
+}
+
+/// A mount over a cgroup with these in it.
+fn container(cgroup: &Cgroup, victims: &[Victim]) -> Mounted {
+    victims.iter().for_each(|victim| cgroup.add(victim.pid()));
+    Mounted::with(&["--cgroup".as_ref(), cgroup.path().as_os_str()])
+}
+
+/// A victim that cannot be dumped.
+fn refused() -> Victim {
+    let victim = Victim::start(&ckptfs_tests::Spec::c("holder").arg("hidden_lock"));
+    assert_eq!(victim.event(0), Event::Ready(1));
+    victim
+}
+
+#[test]
+fn shellcheck_has_nothing_to_say() {
+    let mut argv: Vec<PathBuf> = vec!["shellcheck".into()];
+    argv.extend(files(&script("")).into_iter().filter(|path| path.extension().is_some_and(|ending| ending == "sh")));
+    assert!(argv.len() > 4, "{argv:?}");
+    let said = tool::run(&argv).success();
+    assert_eq!(said.text(), "");
+}
+
+#[test]
+fn help_and_misuse() {
+    for name in ["backup.sh", "archive.sh", "migrate.sh"] {
+        let help = run(name, &[], &["--help"]).success();
+        assert!(help.text().starts_with(name) && help.stderr.is_empty(), "{}{}", help.text(), help.stderr);
+        for args in [&[][..], &["--nonsense", "/a", "/b", "/c"], &["one"], &["a", "b", "c", "d", "e"]] {
+            let output = run(name, &[], args);
+            assert_eq!(output.code, 2, "{name} {args:?}: {}{}", output.text(), output.stderr);
+        }
+    }
+}
