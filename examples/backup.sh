@@ -27,13 +27,13 @@ Prints one line for each tree. Exit status: 0 all of them are on the disk; 1 one
 
 Every quarter of an hour, by cron:
 
-  */15 * * * * root /usr/local/bin/backup.sh --keep 96 /ckpt /var/backups/ckpt
+  */15 * * * * root /opt/ckptfs/examples/backup.sh --keep 96 /ckpt /var/backups/ckpt
 
 or by systemd, ckpt-backup.service and ckpt-backup.timer:
 
   [Service]
   Type=oneshot
-  ExecStart=/usr/local/bin/backup.sh --keep 96 /ckpt /var/backups/ckpt
+  ExecStart=/opt/ckptfs/examples/backup.sh --keep 96 /ckpt /var/backups/ckpt
 
   [Timer]
   OnCalendar=*:0/15

@@ -253,6 +253,20 @@ fn the_last_byte_is_lost() {
     stayed(victim, &mount);
 }
 
+/// Who held it still is dead when it lives there: it would go on here as well.
+#[test]
+fn the_daemon_here_is_killed_at_the_end() {
+    let (victim, mount, elsewhere) = scene();
+    let daemon = mount.daemon();
+    let how = format!(
+        "there | while read -r line; do case $line in *restored*) kill -9 {daemon}; sleep 0.2 ;; esac; echo \"$line\"; done"
+    );
+    let said = run("migrate.sh", &elsewhere.ssh(&how), &args(&mount, &victim, &elsewhere.target())).success();
+    assert!(said.stderr.contains(&format!("sending SIGKILL to {}", victim.pid())), "{}", said.stderr);
+    wait::until("it lives there alone", || living(&victim).len() == 1 && !process::is_alive(victim.pid()));
+    moved(&victim);
+}
+
 /// Whether it lives there cannot be found out: it stands still here until somebody knows.
 #[test]
 fn nobody_can_be_asked() {

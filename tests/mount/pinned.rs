@@ -7,10 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use ckptfs_tests::{Event, Link, Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
+use ckptfs_tests::{Cgroup, Event, Link, Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
 use nix::sys::signal::Signal;
 
-use crate::container::Cgroup;
 use crate::{MAPPING, count, ends_well, goes_on, goes_on_while_held, mounted_worker, names, worker};
 
 /// Where `name` stands.
