@@ -39,6 +39,11 @@ pub trait Instant: Send + Sync {
         self.view().processes()
     }
 
+    /// Those of them whose parent is none of them.
+    fn roots(&self) -> Result<Vec<Pid>> {
+        self.view().roots()
+    }
+
     /// The text of `info.json`: the image's records, without bulk.
     fn info_json(&self, pid: Pid) -> Result<String> {
         self.view().info_json(pid)

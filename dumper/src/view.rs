@@ -93,6 +93,12 @@ impl View {
         Ok(processes.iter().filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
     }
 
+    /// See [`crate::Instant::roots`].
+    pub fn roots(&self) -> Result<Vec<Pid>> {
+        let processes = &self.tree()?.processes;
+        Ok(tree::roots(processes).filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
+    }
+
     /// See [`crate::Instant::info_json`].
     pub fn info_json(&self, pid: Pid) -> Result<String> {
         let areas = self.memory()?.of_process(pid)?;

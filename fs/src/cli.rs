@@ -106,8 +106,11 @@ pub enum Command {
 #[derive(Args)]
 pub struct MountArgs {
     /// Show the processes of this cgroup directory and of those below it
-    #[arg(long, value_name = "DIR", conflicts_with = "tree")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["tree", "image"])]
     pub cgroup: Option<PathBuf>,
+    /// Show the processes of a stored image, read-only
+    #[arg(long, value_name = "FILE", conflicts_with = "tree")]
+    pub image: Option<PathBuf>,
     /// Show this process and its descendants (default: every process of this pid namespace)
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
     pub tree: Option<i32>,

@@ -18,6 +18,8 @@ pub enum Target {
     Tree(ProcId),
     /// The processes of a cgroup directory and of those below it.
     Cgroup(PathBuf),
+    /// Those of an image in a file: nobody who lives.
+    Image(PathBuf),
 }
 
 impl Target {
@@ -27,6 +29,11 @@ impl Target {
             Some(process) if !process.ended => Ok(Target::Tree(process.id)),
             _ => Err(Error::new(Kind::NoProcess, format!("--tree {pid}: no such process"))),
         }
+    }
+
+    /// The image in `file`.
+    pub fn image(file: &Path) -> Result<Target> {
+        file.canonicalize().doing(|| format!("--image {}", file.display())).map(Target::Image)
     }
 
     /// The cgroup at `dir`, which must be one.
@@ -44,6 +51,7 @@ impl fmt::Display for Target {
             Target::All => write!(f, "all"),
             Target::Tree(root) => write!(f, "tree {}", root.pid),
             Target::Cgroup(dir) => write!(f, "cgroup {}", dir.display()),
+            Target::Image(file) => write!(f, "image {}", file.display()),
         }
     }
 }
@@ -75,6 +83,7 @@ impl Container {
     pub fn members(&self) -> Result<Vec<ProcId>> {
         let everybody = Process::all()?;
         let mut members: Vec<ProcId> = match &self.target {
+            Target::Image(_) => Vec::new(),
             Target::All => everybody.iter().map(|process| process.id).collect(),
             Target::Tree(root) => below(&everybody, self.roots(Some(*root))).into_iter().collect(),
             Target::Cgroup(dir) => {
@@ -95,6 +104,7 @@ impl Container {
     pub fn find(&self, pid: Pid) -> Option<ProcId> {
         let process = Process::read(pid).filter(|process| self.is_visible(process))?;
         let belongs = match &self.target {
+            Target::Image(_) => false,
             Target::All => true,
             Target::Tree(root) => is_below(process, &self.roots(Some(*root))),
             Target::Cgroup(dir) => is_below(process, &self.roots(None)) || cgroup_pids(dir).contains(&pid),
@@ -122,13 +132,13 @@ impl Container {
                 );
                 return Err(Error::new(Kind::Deadlock, sentence));
             }
-            Target::Tree(_) => HashSet::new(),
+            Target::Tree(_) | Target::Image(_) => HashSet::new(),
             Target::Cgroup(dir) => cgroup_pids(dir).into_iter().collect(),
         };
         let everybody = Process::all()?;
         let root = match &self.target {
             Target::Tree(root) => Some(*root),
-            Target::All | Target::Cgroup(_) => None,
+            Target::All | Target::Cgroup(_) | Target::Image(_) => None,
         };
         // Those that descend from another are among its descendants already.
         let all = below(&everybody, self.roots(root));

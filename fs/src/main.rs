@@ -37,6 +37,7 @@ use std::process::ExitCode;
 
 use ckptfs_dumper::{ChangedFiles, Context, Doing, Error, Kind, Restorer, Result};
 use clap::Parser;
+use nix::mount::MsFlags;
 
 use crate::cli::{Cli, Command, MountArgs};
 use crate::container::Target;
@@ -165,11 +166,15 @@ fn mount(args: MountArgs, command_line: &[OsString]) -> Result<ExitCode> {
         // The daemon leaves this directory.
         *log = std::path::absolute(&*log).doing(|| format!("-o log={}", log.display()))?;
     }
-    let target = match (&args.cgroup, args.tree) {
-        (Some(dir), _) => Target::cgroup(dir)?,
-        (None, Some(pid)) => Target::tree(pid)?,
-        (None, None) => Target::All,
+    let target = match (&args.cgroup, &args.image, args.tree) {
+        (Some(dir), ..) => Target::cgroup(dir)?,
+        (_, Some(file), _) => Target::image(file)?,
+        (.., Some(pid)) => Target::tree(pid)?,
+        (None, None, None) => Target::All,
     };
+    if let Target::Image(_) = target {
+        options.flags.insert(MsFlags::MS_RDONLY);
+    }
     let plan = Plan { mountpoint: mount::mountpoint(&args.mountpoint)?, target, options };
     if args.daemon_stage {
         daemon::detach()?;

@@ -105,7 +105,7 @@ fn descriptors() -> Result<()> {
 fn tree(plan: &Plan) -> Result<Tree> {
     let cgroup = match &plan.target {
         Target::Cgroup(dir) => CgroupFreezer::new(dir)?,
-        Target::All | Target::Tree(_) => None,
+        Target::All | Target::Tree(_) | Target::Image(_) => None,
     };
     let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
     let options = Options { freeze_timeout, cgroup, keep_external_pipes, owned_sysv_ipc, changed_files };

@@ -1,8 +1,8 @@
 //! `mount -t fuse.ckptfs` and fstab(5): mount(8) runs `mount.fuse.ckptfs SOURCE DIR -o OPTIONS` where such a program is (a link to this one),
 //! else libfuse's mount.fuse, which runs `ckptfs SOURCE DIR -o OPTIONS`. Both are put into the words of `ckptfs mount`.
 //!
-//! SOURCE is `tree:PID`, `cgroup:DIR`, or any other word for every process of the pid namespace; the options `tree=PID` and
-//! `cgroup=DIR` say the same.
+//! SOURCE is `tree:PID`, `cgroup:DIR`, `image:FILE`, or any other word for every process of the pid namespace; the options `tree=PID`,
+//! `cgroup=DIR` and `image=FILE` say the same.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,7 +13,7 @@ use clap::CommandFactory;
 use crate::cli::Cli;
 
 /// What a mount can show, as the source and the options name it.
-const TARGETS: [&str; 2] = ["tree", "cgroup"];
+const TARGETS: [&str; 3] = ["tree", "cgroup", "image"];
 
 /// What the command line of a mount helper asks for.
 #[derive(Debug, PartialEq, Eq)]

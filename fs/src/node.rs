@@ -1,7 +1,5 @@
 //! What stands in the mount: every path, its mode, and whose instant it tells of.
 
-use std::ffi::OsStr;
-
 use ckptfs_dumper::Pid;
 
 use crate::process::{ProcId, Range};
@@ -156,11 +154,6 @@ impl Node {
         children
     }
 
-    /// The fixed entry of that name.
-    pub fn fixed_child(self, name: &OsStr) -> Option<Node> {
-        self.fixed_children().into_iter().find(|(known, _)| name == *known).map(|(_, node)| node)
-    }
-
     /// What it is.
     pub fn role(self) -> Role {
         match self {
@@ -214,18 +207,8 @@ mod tests {
     }
 
     #[test]
-    fn every_fixed_child_is_found_by_its_name() {
-        for folder in [Node::Root, Node::Folder(LIVE), Node::Folder(Of::Pinned(PIN))] {
-            for (name, node) in folder.fixed_children() {
-                assert_eq!(folder.fixed_child(OsStr::new(name)), Some(node));
-                assert_eq!(folder.fixed_child(OsStr::new(&name.to_uppercase())), None);
-            }
-        }
-        assert!(Node::Status.fixed_children().is_empty());
-    }
-
-    #[test]
     fn a_folder_holds_what_there_is_of_whom_it_tells() {
+        assert!(Node::Status.fixed_children().is_empty());
         assert_eq!(names(Node::Root), ["image", "restore", "status", "snapshots"]);
         assert_eq!(
             names(Node::Folder(LIVE)),

@@ -72,6 +72,13 @@ impl Pins {
         Pins { limits, state: Mutex::default() }
     }
 
+    /// One without a name, for as long as the mount stands: what the whole of it shows.
+    pub fn show(&self, of: ProcId, view: View) -> PinId {
+        let pin = PinId { number: 0, of };
+        self.state.lock().views.insert(pin, Kept::Named(Arc::new(view)));
+        pin
+    }
+
     /// The right to pin a snapshot as `name`.
     ///
     /// # Errors

@@ -18,16 +18,17 @@ use std::time::{Duration, SystemTime};
 use ckptfs_dumper::{Error, Kind, Options, Result};
 use parking_lot::{Mutex, RwLock};
 
-use crate::container::Container;
+use crate::container::{Container, Target};
 use crate::control::Freezer;
 use crate::inodes::Inodes;
-use crate::node::Node;
+use crate::node::{Node, PinId};
 use crate::pins::Limits;
-use crate::process::Clock;
+use crate::process::{Clock, ProcId};
 use crate::restore::Journal;
 use crate::snapshots::Snapshots;
 use crate::status::Status;
 use crate::tracers::Tracers;
+use crate::view::View;
 use files::Handles;
 
 /// One entry of a directory.
@@ -50,6 +51,8 @@ pub struct Tree {
     patience: Duration,
     inodes: Inodes,
     snapshots: Snapshots,
+    /// The image that all of the mount shows, if it is none of live processes.
+    stored: Option<PinId>,
     freezer: Arc<Freezer>,
     journal: Arc<Journal>,
     status: Arc<Status>,
@@ -66,14 +69,25 @@ impl Tree {
         let status = Arc::new(Status::new(container.target().to_string(), mountpoint));
         let tracers = Tracers::new(options.clone());
         let freezer = Arc::new(Freezer::new(Arc::clone(&tracers)));
+        let stored = match container.target() {
+            Target::Image(file) => Some(View::stored(file)?),
+            _ => None,
+        };
         let (whom, by, told) = (Arc::clone(&container), Arc::clone(&freezer), Arc::clone(&status));
+        let snapshots = Snapshots::new(whom, by, tracers, told, limits);
+        let show = |view: View| -> Result<PinId> {
+            let of = view.root()?.map_or(ProcId::CONTAINER, |pid| ProcId { pid, start: 0 });
+            Ok(snapshots.pins().show(of, view))
+        };
+        let stored = stored.map(show).transpose()?;
         Ok(Tree {
             clock: Clock::new()?,
             mounted: SystemTime::now(),
             owner: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
             patience: options.freeze_timeout,
             inodes: Inodes::new(),
-            snapshots: Snapshots::new(whom, by, tracers, told, limits),
+            snapshots,
+            stored,
             freezer,
             journal: Journal::new(Arc::clone(&container), Arc::clone(&status), options.changed_files),
             container,

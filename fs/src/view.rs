@@ -1,11 +1,13 @@
 //! One instant as the files of the mount show it: the only way in which they ask for it, be it live or pinned.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Core, Error, Instant as _, Kind, Pid, Piece, Result, Snapshot, VmaView};
+use ckptfs_dumper::{Core, Doing, Error, Instant, Kind, Pid, Piece, Result, Snapshot, StoredImage, VmaView};
 use parking_lot::Mutex;
 
 use crate::process::{Range, owner};
@@ -22,10 +24,24 @@ pub struct View {
     /// How many have a file of it open.
     handles: AtomicUsize,
     /// A leaf lock.
-    memory: Mutex<Option<(Instant, u64)>>,
+    memory: Mutex<Option<(std::time::Instant, u64)>>,
+    source: Source,
+}
+
+/// Where it is read from.
+enum Source {
     // Fields drop in this order: the snapshot needs its tracer to the end.
-    snapshot: Snapshot,
-    _tracer: Lease,
+    Taken(Snapshot, #[expect(dead_code, reason = "held for its Drop")] Lease),
+    Stored(StoredImage),
+}
+
+impl Source {
+    fn instant(&self) -> &dyn Instant {
+        match self {
+            Source::Taken(snapshot, _) => snapshot,
+            Source::Stored(image) => image,
+        }
+    }
 }
 
 /// What was told of one process.
@@ -33,7 +49,8 @@ struct Told {
     owner: (u32, u32),
     info: Made<str>,
     maps: Made<str>,
-    core: Made<Core>,
+    /// Made once: it looks at files that may change, and what it shows must not.
+    core: OnceLock<Result<Arc<Core>>>,
     vmas: OnceLock<Result<Arc<[VmaView]>>>,
 }
 
@@ -77,15 +94,28 @@ impl<T: ?Sized> Made<T> {
 impl View {
     /// What `snapshot` tells; `tracer` took it.
     pub fn new(snapshot: Snapshot, tracer: Lease) -> Result<View> {
-        let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         // A copy-on-write child belongs to whom its process belonged to at the instant.
-        let told = |pid: Pid| {
-            let owner = owner(snapshot.memory_of(pid)).unwrap_or(own);
-            (pid, Told { owner, info: Made::new(), maps: Made::new(), core: Made::new(), vmas: OnceLock::new() })
+        let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let owner = |snapshot: &Snapshot, pid: Pid| owner(snapshot.memory_of(pid)).unwrap_or(own);
+        let owners = snapshot.processes()?.into_iter().map(|pid| (pid, owner(&snapshot, pid))).collect();
+        Ok(View::of(owners, own, Source::Taken(snapshot, tracer)))
+    }
+
+    /// What the image in `file` tells; all of it belongs to whom the file belongs to.
+    pub fn stored(file: &Path) -> Result<View> {
+        let image = StoredImage::open(file)?;
+        let facts = std::fs::metadata(file).doing(|| file.display())?;
+        let own = (facts.uid(), facts.gid());
+        let owners = image.processes()?.into_iter().map(|pid| (pid, own)).collect();
+        Ok(View::of(owners, own, Source::Stored(image)))
+    }
+
+    fn of(owners: Vec<(Pid, (u32, u32))>, own: (u32, u32), source: Source) -> View {
+        let told = |(pid, owner)| {
+            (pid, Told { owner, info: Made::new(), maps: Made::new(), core: OnceLock::new(), vmas: OnceLock::new() })
         };
-        let processes = snapshot.processes()?.into_iter().map(told).collect();
-        let handles = AtomicUsize::new(0);
-        Ok(View { processes, own, handles, memory: Mutex::default(), snapshot, _tracer: tracer })
+        let processes = owners.into_iter().map(told).collect();
+        View { processes, own, handles: AtomicUsize::new(0), memory: Mutex::default(), source }
     }
 
     /// One more has a file of it open.
@@ -95,19 +125,25 @@ impl View {
 
     /// One of them has closed it. After the last one nothing is held that only readers need.
     pub fn close(&self) {
-        if self.handles.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.snapshot.rest();
+        if let (1, Source::Taken(snapshot, _)) = (self.handles.fetch_sub(1, Ordering::SeqCst), &self.source) {
+            snapshot.rest();
         }
     }
 
     /// The instant.
     pub fn taken(&self) -> SystemTime {
-        self.snapshot.taken()
+        self.source.instant().taken()
     }
 
     /// How long the tree was stopped.
     pub fn stopped(&self) -> Duration {
-        self.snapshot.stopped().unwrap_or_default()
+        self.source.instant().stopped().unwrap_or_default()
+    }
+
+    /// The process that is the root of all others, if there is one.
+    pub fn root(&self) -> Result<Option<Pid>> {
+        let roots = self.source.instant().roots()?;
+        Ok(if let [root] = roots[..] { Some(root) } else { None })
     }
 
     /// The processes that it tells of, ascending.
@@ -122,17 +158,17 @@ impl View {
 
     /// The length of `image`.
     pub fn image_len(&self) -> u64 {
-        self.snapshot.image_len()
+        self.source.instant().image_len()
     }
 
     /// Bytes of `image`.
     pub fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
-        self.snapshot.read_image(offset, len)
+        self.source.instant().read_image(offset, len)
     }
 
     /// The text of `info.json`.
     pub fn info(&self, pid: Pid) -> Result<Arc<str>> {
-        self.told(pid)?.info.get(|| self.snapshot.info_json(pid).map(Arc::from))
+        self.told(pid)?.info.get(|| self.source.instant().info_json(pid).map(Arc::from))
     }
 
     /// Its length.
@@ -143,7 +179,7 @@ impl View {
 
     /// The text of `maps`.
     pub fn maps(&self, pid: Pid) -> Result<Arc<str>> {
-        self.told(pid)?.maps.get(|| self.snapshot.maps(pid).map(Arc::from))
+        self.told(pid)?.maps.get(|| self.source.instant().maps(pid).map(Arc::from))
     }
 
     /// Its length.
@@ -154,17 +190,18 @@ impl View {
 
     /// The process as a core file.
     pub fn core(&self, pid: Pid) -> Result<Arc<Core>> {
-        self.told(pid)?.core.get(|| self.snapshot.core(pid).map(Arc::new))
+        self.told(pid)?.core.get_or_init(|| self.source.instant().core(pid).map(Arc::new)).clone()
     }
 
     /// Its length, and the bytes of it that are no hole.
     pub fn core_extent(&self, pid: Pid) -> Result<(u64, u64)> {
-        self.told(pid)?.core.extent(|| self.core(pid), |core| Ok((core.len(), core.stored()?)))
+        let core = self.core(pid)?;
+        Ok((core.len(), core.stored()?))
     }
 
     /// The mappings, ascending.
     pub fn vmas(&self, pid: Pid) -> Result<Arc<[VmaView]>> {
-        self.told(pid)?.vmas.get_or_init(|| self.snapshot.vmas(pid).map(Arc::from)).clone()
+        self.told(pid)?.vmas.get_or_init(|| self.source.instant().vmas(pid).map(Arc::from)).clone()
     }
 
     /// The mapping with exactly these addresses.
@@ -176,18 +213,21 @@ impl View {
 
     /// Bytes of a mapping.
     pub fn read_vma(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        self.snapshot.read_vma(pid, start, offset, buf)
+        self.source.instant().read_vma(pid, start, offset, buf)
     }
 
     /// SEEK_DATA or SEEK_HOLE within a mapping.
     pub fn seek_vma(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
-        self.snapshot.seek_vma(pid, start, offset, data)
+        self.source.instant().seek_vma(pid, start, offset, data)
     }
 
     /// Bytes of memory that would be free without it.
     pub fn memory(&self) -> u64 {
-        let bytes = self.snapshot.memory();
-        *self.memory.lock() = Some((Instant::now(), bytes));
+        let bytes = match &self.source {
+            Source::Taken(snapshot, _) => snapshot.memory(),
+            Source::Stored(_) => 0,
+        };
+        *self.memory.lock() = Some((std::time::Instant::now(), bytes));
         bytes
     }
 

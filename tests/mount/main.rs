@@ -10,6 +10,7 @@ mod control;
 mod core;
 mod crawl;
 mod harm;
+mod image;
 mod lifetime;
 mod pinned;
 mod read;

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use ckptfs_dumper::{Pid, Result};
 
 use super::{Attr, Entry, Tree, no_entry, refused};
-use crate::node::{Node, Of, PinId, Role};
+use crate::node::{File, Node, Of, PinId, Role};
 use crate::process::{self, ProcId, Range};
 
 impl Tree {
@@ -16,10 +16,13 @@ impl Tree {
         if !self.is_there(node) {
             return Err(no_entry(format_args!("inode {ino}")));
         }
-        let fixed = node.fixed_children().into_iter();
+        let fixed = self.fixed_children(node).into_iter();
         let mut children: Vec<(OsString, Node)> = fixed.map(|(name, node)| (name.into(), node)).collect();
         match node {
-            Node::Root => children.extend(self.processes()?),
+            Node::Root => match self.stored {
+                Some(pin) => children.extend(self.processes_of(pin)),
+                None => children.extend(self.processes()?),
+            },
             // All that is left of a process that has ended.
             Node::Folder(Of::Live(id)) if !id.is_alive() => {
                 children.retain(|(_, child)| matches!(child, Node::Snapshots(_)));
@@ -76,8 +79,28 @@ impl Tree {
         Ok(ids.into_iter().map(|id| (name_of(id.pid), Node::Folder(Of::Live(id)))).collect())
     }
 
+    /// What stands in a directory whatever happens; the root of an image's mount has nothing that acts.
+    fn fixed_children(&self, node: Node) -> Vec<(&'static str, Node)> {
+        match (node, self.stored) {
+            (Node::Root, Some(pin)) => {
+                vec![("image", Node::File(Of::Pinned(pin), File::Image)), ("status", Node::Status)]
+            }
+            _ => node.fixed_children(),
+        }
+    }
+
+    /// A folder for each process of an image that all of the mount shows; that of the root of all others has the image.
+    fn processes_of(&self, pin: PinId) -> Vec<(OsString, Node)> {
+        let view = self.snapshots.pins().view(pin);
+        let of = |pid: Pid| if pid == pin.of.pid { Of::Pinned(pin) } else { Of::Within(pin, pid) };
+        view.iter().flat_map(|view| view.processes()).map(|pid| (name_of(pid), Node::Folder(of(pid)))).collect()
+    }
+
     /// The processes of a pinned snapshot whose files do not stand in its own folder.
     fn others_of(&self, pin: PinId) -> Vec<Pid> {
+        if self.stored == Some(pin) {
+            return Vec::new();
+        }
         let view = self.snapshots.pins().view(pin);
         view.iter().flat_map(|view| view.processes()).filter(|pid| *pid != pin.of.pid).collect()
     }
@@ -98,7 +121,7 @@ impl Tree {
     }
 
     pub(super) fn child(&self, parent: Node, name: &OsStr) -> Option<Node> {
-        if let Some(node) = parent.fixed_child(name) {
+        if let Some((_, node)) = self.fixed_children(parent).into_iter().find(|(known, _)| name == *known) {
             return self.is_there(node).then_some(node);
         }
         let number = || {
@@ -106,6 +129,10 @@ impl Tree {
             name.parse::<Pid>().ok().filter(|pid| pid.to_string() == name)
         };
         match parent {
+            Node::Root if self.stored.is_some() => {
+                let all = self.stored.map(|pin| self.processes_of(pin)).unwrap_or_default();
+                all.into_iter().find(|(known, _)| known == name).map(|(_, node)| node)
+            }
             Node::Root => {
                 let pid = number().filter(|pid| *pid > 0)?;
                 let left = || self.snapshots.pins().last_of(pid).map(|pin| pin.of);
