@@ -29,6 +29,7 @@ findmnt=util-linux
 man=man-db
 bsdtar=libarchive-tools
 cpio=cpio
+less=less
 timeout=coreutils
 zstd=zstd
 age=age

@@ -195,9 +195,9 @@ impl Filesystem for Fuse {
         reply.ok();
     }
 
-    fn opendir(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let access = Access { write: false, read: true, append: false };
-        match self.tree.open(ino.0, access, 0) {
+        match self.tree.open(ino.0, access, req.pid() as Pid) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(code(&error)),
         }

@@ -48,8 +48,27 @@ pub enum Handle {
     },
     /// `freeze` or `kill`.
     Control(ProcId, File),
-    /// A directory: its entries stand still from one rewind to the next. A leaf lock.
-    Directory(Mutex<Vec<Entry>>),
+    /// A directory.
+    Directory(Directory),
+}
+
+/// An open directory.
+pub struct Directory {
+    /// They stand still from one rewind to the next. A leaf lock.
+    pub entries: Mutex<Vec<Entry>>,
+    /// The live process whose folder this is, and the process that has it open. An archiver opens what it finds there one behind the
+    /// other: it is to find one instant.
+    pub walk: Option<Walk>,
+}
+
+/// Somebody goes through the folder of a live process.
+pub struct Walk {
+    /// Whose folder.
+    pub of: ProcId,
+    /// Who goes through it.
+    pub reader: Pid,
+    /// The instant of the first file that he opened, until the directory is closed. A leaf lock.
+    pub view: Mutex<Option<Arc<View>>>,
 }
 
 /// A file of a snapshot.

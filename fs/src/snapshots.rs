@@ -71,6 +71,11 @@ impl Snapshots {
         }
     }
 
+    /// One more open of the live instant of `id`, if there is one. To be followed by one [`Snapshots::close`].
+    pub fn join(&self, id: ProcId) -> Result<Option<Arc<View>>> {
+        self.live.join(id)
+    }
+
     /// Takes a snapshot of a process, or of the container, and keeps it as `name` in the directory of `pid`, whose process `id` is, if it
     /// lives. Blocks until the process goes on again.
     pub fn pin(&self, pid: Pid, id: Option<ProcId>, name: &OsStr, reader: Option<Pid>) -> Result<PinId> {

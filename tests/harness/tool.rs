@@ -44,8 +44,13 @@ impl Output {
 
 /// The bounded form of a command, to be run or spawned; standard input is empty.
 pub fn command<S: AsRef<OsStr>>(argv: &[S]) -> Command {
-    let mut command = Command::new("timeout");
-    command.args(["--signal=KILL", LIMIT]).args(argv).stdin(Stdio::null()).env("LC_ALL", "C");
+    // Who runs the tests may ignore a signal (nohup(1) does), and a shell cannot trap what was ignored when it began.
+    let mut command = Command::new("env");
+    command
+        .args(["--default-signal", "timeout", "--signal=KILL", LIMIT])
+        .args(argv)
+        .stdin(Stdio::null())
+        .env("LC_ALL", "C");
     command
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use ckptfs_tests::{Mounted, NOBODY, Spec, Victim, tool};
+use ckptfs_tests::{Mounted, NOBODY, Spec, Victim, build, tool};
 
 use crate::{ends_well, goes_on, mounted_worker, names, pids};
 
@@ -34,6 +34,23 @@ fn listing_freezes_nobody() {
     assert_eq!(dumps(&mount), 0);
     mount.dump(victim.pid(), &mount.snap("snap"));
     assert_eq!(dumps(&mount), 1);
+    ends_well(victim);
+}
+
+/// Whoever has the folder open while he reads what is in it reads one instant, as tar does.
+#[test]
+fn an_archiver_freezes_a_tree_once() {
+    let (victim, mount) = mounted_worker();
+    let script = r#"tar -cf "$2" -C "$1" "$3"; tar -xOf "$2" "$3/image" | "$4" verify -"#;
+    let args = [mount.path(), mount.snap("all.tar"), victim.pid().to_string().into(), build::ckptfs()];
+    for n in 1..3 {
+        let output = tool::shell(script, &args).success();
+        assert!(output.stderr.is_empty(), "{}", output.stderr);
+        assert_eq!(dumps(&mount), n);
+    }
+    let listed = tool::shell("tar -tf \"$2\"", &args).success().text();
+    let mappings = listed.lines().filter(|line| line.contains("/vmas/") && !line.ends_with('/')).count();
+    assert!(mappings > 10, "{listed}");
     ends_well(victim);
 }
 

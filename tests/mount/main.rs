@@ -17,6 +17,7 @@ mod read;
 mod restore;
 mod size;
 mod stored;
+mod tools;
 mod vmas;
 
 use std::fs;

@@ -83,3 +83,38 @@ fn what_others_hold_too_is_shown_both_ways() {
         assert!(shown.contains(&format!("fn {test}()")), "{test}");
     }
 }
+
+/// The commands of the first code block behind a heading.
+fn commands(heading: &str) -> String {
+    let readme = read("../README.md");
+    let (_, section) = readme.split_once(&format!("\n## {heading}\n")).expect("the heading");
+    let (_, block) = section.split_once("```\n").expect("a code block");
+    block.split_once("```").expect("the end of the block").0.to_owned()
+}
+
+/// As a newcomer types them, in a mount namespace of its own, where what they leave in /ckpt and /var/backups goes with it.
+#[test]
+fn from_install_to_the_first_restored_backup() {
+    let commands = commands("From install to the first restored backup");
+    assert_eq!(commands.lines().count(), 5, "{commands}");
+    let script = format!(
+        r#"
+        exec < /dev/null; for fd in /proc/$$/fd/*; do fd=${{fd##*/}}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
+        umount -l -a -t fuse.ckptfs; mkdir -p /ckpt /var/backups; mount -t tmpfs none /ckpt; mount -t tmpfs none /var/backups
+        PATH=/usr/local/bin:$PATH
+        trap 'kill -9 $! || :; umount /ckpt || :; umount /ckpt || :; rmdir --ignore-fail-on-non-empty /ckpt; cargo uninstall --quiet ckptfs --root /usr/local' EXIT
+        {commands}
+        test "$(tr '\0' ' ' < /proc/$!/cmdline)" = "sleep infinity "; test "$(awk '{{print $3}}' /proc/$!/stat)" = S
+        echo restored
+        "#
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let out = std::fs::File::create(dir.path().join("out")).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    // A release build takes minutes.
+    let mut command = std::process::Command::new("timeout");
+    command.args(["--signal=TERM", "900", "unshare", "--mount", "bash", "-euo", "pipefail", "-c", &script]);
+    let status = command.current_dir(root).stdout(out.try_clone().unwrap()).stderr(out).status().unwrap();
+    let told = std::fs::read_to_string(dir.path().join("out")).unwrap();
+    assert!(status.success() && told.ends_with("restored\n"), "{status}\n{told}");
+}

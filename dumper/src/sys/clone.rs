@@ -13,7 +13,7 @@ use super::query;
 use crate::{Doing, Error, Kind, Pid, Result};
 
 /// How long a number may still be in use after its process is gone from /proc.
-pub const LINGER: Duration = Duration::from_millis(300);
+pub const LINGER: Duration = Duration::from_secs(2);
 
 /// [`fork_as`], patient with a number that is being freed: the kernel takes a process out of /proc before it frees its id
 /// (`release_task` in kernel/exit.c), and whoever kills a process and restores it at once comes in between.

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::{Attr, Entry, Tree, no_entry, refused};
 use crate::control::{kill_tree, switch};
-use crate::handle::{Bytes, Flushed, Handle, Part, part_of};
+use crate::handle::{Bytes, Directory, Flushed, Handle, Part, Walk, part_of};
 use crate::node::{File, Node, Of, Role};
 use crate::process::{self, ProcId};
 use crate::restore::Session;
@@ -48,7 +48,14 @@ impl Tree {
     pub fn open(&self, ino: u64, access: Access, reader: Pid) -> Result<u64> {
         let node = self.node(ino)?;
         let handle = match (node, node.role()) {
-            (_, Role::Directory) => Handle::Directory(Mutex::new(self.list(ino)?)),
+            (_, Role::Directory) => {
+                let reader = process::process_of_thread(reader);
+                let walk = match (node, reader) {
+                    (Node::Folder(Of::Live(of)), Some(reader)) => Some(Walk { of, reader, view: Mutex::default() }),
+                    _ => None,
+                };
+                Handle::Directory(Directory { entries: Mutex::new(self.list(ino)?), walk })
+            }
             (_, Role::Snapshot | Role::Text) if access.write => return Err(refused(libc::EACCES, "read-only")),
             (Node::Restore, _) if access.write => {
                 self.journal.wait_for_endings();
@@ -87,12 +94,34 @@ impl Tree {
             _ => self.snapshots.open(of, reader)?,
         };
         match part(node, of.pid(), &view) {
-            Ok(part) => Ok(Handle::Snapshot { of, view, part, flushed: Flushed::default() }),
+            Ok(part) => {
+                if let (Of::Live(id), Some(reader)) = (of, reader) {
+                    self.keep_for_walker(id, reader);
+                }
+                Ok(Handle::Snapshot { of, view, part, flushed: Flushed::default() })
+            }
             Err(error) => {
                 drop(view);
                 self.snapshots.close(of, false);
                 Err(error)
             }
+        }
+    }
+
+    /// Who has the folder of `id` open keeps the instant of the file that he has just opened there until he closes the folder.
+    fn keep_for_walker(&self, id: ProcId, reader: Pid) {
+        let is_walk = |handle: &&Arc<Handle>| matches!(&***handle, Handle::Directory(Directory { walk: Some(walk), .. }) if walk.of == id && walk.reader == reader);
+        let walked: Option<Arc<Handle>> = self.handles.read().open.values().find(is_walk).cloned();
+        let Some(handle) = walked else { return };
+        let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle else { return };
+        if walk.view.lock().is_some() {
+            return;
+        }
+        // Somebody else may be quicker between these lines: one of the two is over at once.
+        if let Ok(Some(view)) = self.snapshots.join(id)
+            && walk.view.lock().replace(view).is_some()
+        {
+            self.snapshots.close(Of::Live(id), false);
         }
     }
 
@@ -129,7 +158,9 @@ impl Tree {
     /// The handle's entries; listed anew when it is rewound.
     pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool) -> Result<Vec<Entry>> {
         let handle = self.handle(handle)?;
-        let Handle::Directory(entries) = &*handle else { return Err(refused(libc::ENOTDIR, "not a directory")) };
+        let Handle::Directory(Directory { entries, .. }) = &*handle else {
+            return Err(refused(libc::ENOTDIR, "not a directory"));
+        };
         if rewound {
             let fresh = self.list(ino)?;
             *entries.lock() = fresh;
@@ -206,6 +237,14 @@ impl Tree {
                 self.snapshots.close(of, flushed);
             }
             Handle::Refusal { id, flushed, .. } => self.snapshots.close_refusal(*id, flushed.get()),
+            Handle::Directory(Directory { walk: Some(walk), .. }) => {
+                let kept = walk.view.lock().take();
+                if let Some(view) = kept {
+                    // The slot is what drops the snapshot.
+                    drop(view);
+                    self.snapshots.close(Of::Live(walk.of), false);
+                }
+            }
             Handle::Status(_) => {
                 let mut open = self.status_open.lock();
                 open.0 = open.0.saturating_sub(1);
