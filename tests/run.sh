@@ -13,4 +13,4 @@ echo 4194304 > /proc/sys/kernel/pid_max
 cargo build --workspace
 # Most tests wait for a process or a daemon most of the time: more of them than processors run at once, but not so many that the bounds
 # of those that compute are met.
-cargo test --workspace "$@" -- --test-threads=$((2 * $(nproc)))
+cargo test --workspace --no-fail-fast "$@" -- --test-threads=$((2 * $(nproc)))

@@ -199,7 +199,10 @@ impl Making {
                 self.filling = Filling::Mapping(pid);
             }
             tag if sysv::KINDS.iter().any(|kind| kind.tag() == tag) => {
-                self.sysv.extend(sysv::Restored::make(&record).transpose()?)
+                if let Some(object) = sysv::Restored::make(&record).transpose()? {
+                    object.warning().into_iter().for_each(|sentence| self.objects.warn(sentence));
+                    self.sysv.push(object);
+                }
             }
             _ if record.optional => {}
             tag => return Err(Error::damaged(format!("record {tag} is not known here, or not in its place"))),

@@ -4,8 +4,9 @@
 //! anybody's. The mount says whether it is in the image too (`sysv-ipc=owned`); at the restore it is made if it is missing, and left
 //! alone if it is there.
 //!
-//! At the restore one that is still there, made in the same boot, is the very same one: if a process outside has used it since it keeps
-//! what it has, otherwise it is given back what it had. Another one with its id or key is in the way (EEXIST).
+//! At the restore one that is still there, made in the same boot, is the very same one: if somebody outside who is alive was the last to
+//! use it, it keeps what it has, otherwise it is given back what it had, as late as can be, because a restore that fails must leave it
+//! as it was. Another one with its id or key is in the way (EEXIST).
 //!
 //! Shared memory is in the image by its mappings: `file::sysv_shm`.
 
@@ -238,24 +239,41 @@ impl Told {
 pub struct Restored {
     row: &'static dyn Row,
     record: Record,
+    state: State,
+}
+
+/// How one came to be there.
+#[derive(Debug)]
+pub enum State {
     /// It was not there: it goes again if the restore fails.
-    made: Option<ipc::Made>,
-    /// It was there and is others' too: it keeps what it has.
-    others: bool,
+    Made(ipc::Made),
+    /// It was there, and is not given back yet what it had.
+    Found,
+    /// It was there and is others' too: it keeps what it has. Its name.
+    Others(String),
 }
 
 impl Restored {
     /// Reads the record and makes the object, with all that it holds; `None` if the record is of another kind.
     pub fn make(record: &Record) -> Option<Result<Self>> {
         let row = *KINDS.iter().find(|row| row.tag() == record.tag)?;
-        let found = row.make(record);
-        Some(found.map(|(made, others)| Self { row, record: record.clone(), made, others }))
+        Some(row.make(record).map(|state| Self { row, record: record.clone(), state }))
+    }
+
+    /// What whoever restores should know.
+    pub fn warning(&self) -> Option<String> {
+        match &self.state {
+            State::Others(name) => {
+                Some(format!("{name} is used by others, or by nobody who is known: it stays as it is"))
+            }
+            State::Made(_) | State::Found => None,
+        }
     }
 
     /// What processes have to do with it, when they are there and may do everything; then its permissions.
-    pub fn finish(mut self, actors: &mut dyn Actors) -> Result<Option<ipc::Made>> {
-        self.row.finish(&self.record, self.others, actors)?;
-        Ok(self.made.take())
+    pub fn finish(self, actors: &mut dyn Actors) -> Result<Option<ipc::Made>> {
+        self.row.finish(&self.record, &self.state, actors)?;
+        Ok(if let State::Made(made) = self.state { Some(made) } else { None })
     }
 }
 
@@ -269,10 +287,19 @@ pub trait Actors {
 pub trait Row: Sync {
     /// Its tag.
     fn tag(&self) -> Tag;
-    /// Makes it, or finds it: what was made, and whether it is left to others.
-    fn make(&self, record: &Record) -> Result<(Option<ipc::Made>, bool)>;
+    /// Makes it with all that it holds, or finds it, and leaves it as it is.
+    fn make(&self, record: &Record) -> Result<State>;
     /// See [`Restored::finish`].
-    fn finish(&self, record: &Record, others: bool, actors: &mut dyn Actors) -> Result<()>;
+    fn finish(&self, record: &Record, state: &State, actors: &mut dyn Actors) -> Result<()>;
+}
+
+/// Nobody is there yet: every number is free, and calls are made by short-lived processes.
+struct Nobody;
+
+impl Actors for Nobody {
+    fn act(&mut self, _pid: Pid, _calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
+        Ok(false)
+    }
 }
 
 #[cfg(test)]

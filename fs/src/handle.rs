@@ -68,7 +68,19 @@ pub struct Walk {
     /// Who goes through it.
     pub reader: Pid,
     /// The instant of the first file that he opened, until the directory is closed. A leaf lock.
-    pub view: Mutex<Option<Arc<View>>>,
+    pub kept: Mutex<Kept>,
+}
+
+/// What an open directory keeps.
+#[derive(Default)]
+pub enum Kept {
+    /// No file was opened yet.
+    #[default]
+    Nothing,
+    /// An open of its own.
+    View(Arc<View>),
+    /// The directory is closed: whoever comes late keeps nothing.
+    Closed,
 }
 
 /// A file of a snapshot.

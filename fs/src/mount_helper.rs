@@ -32,7 +32,9 @@ pub fn read(args: &[OsString]) -> Asked {
     let is_helper = Path::new(program).file_name().is_some_and(|name| name.as_bytes().starts_with(b"mount."));
     let is_word = |arg: &OsStr| !arg.is_empty() && !arg.as_bytes().starts_with(b"-");
     let known = Cli::command().get_subcommands().any(|command| *source == command.get_name()) || *source == "help";
-    if !is_word(source) || !is_word(directory) || known && !is_helper {
+    // libfuse's mount.fuse always has options; a word that is no command is a mistake.
+    let has_options = rest.iter().any(|arg| arg.as_bytes() == b"-o");
+    if !is_word(source) || !is_word(directory) || !is_helper && (known || !has_options) {
         return Asked::Nothing;
     }
     let mut options: Vec<&[u8]> = Vec::new();
@@ -97,6 +99,7 @@ mod tests {
             "ckptfs help mount",
             "ckptfs --version x y",
             "ckptfs verify a b",
+            "ckptfs umount /ckpt",
             "ckptfs",
             "ckptfs a",
         ] {

@@ -19,6 +19,7 @@ use super::object::{Anchors, Objects};
 use super::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
 use crate::image::RecordView;
 use crate::sys::fd;
+use crate::sys::proc;
 use crate::{Context, Error, Kind, Result};
 
 /// Table row.
@@ -86,6 +87,9 @@ impl OpenFile for Regular {
     }
 }
 
+/// The type of this project's mounts, as mount(8) shows it.
+const OWN_KIND: &str = "fuse.ckptfs";
+
 /// The first `len` bytes of the file that a record names, which had the inode number `ino`; `None` if it is not there as it was, or
 /// cannot be read without anybody's taking notice.
 pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8>> {
@@ -93,7 +97,11 @@ pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8
     let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
     let version = body.version?;
     let is_it = |now: &Metadata| now.is_file() && now.ino() == ino && version.is_same(now);
-    let before = std::fs::symlink_metadata(&path).ok().filter(is_it)?;
+    // An image may name anything: to ask a mount of our own kind might be to wait for ourselves.
+    if proc::is_in_mount_of(OWN_KIND, &path).ok()? {
+        return None;
+    }
+    let before = open_path(&path, libc::O_PATH).ok()?.metadata().ok().filter(is_it)?;
     if lock::is_leased(before.dev(), before.ino()).ok()? {
         return None;
     }

@@ -51,6 +51,23 @@ pub fn numbers(path: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// Whether `path`, which is absolute and holds no links, is in a mount of this type, `/proc/self/mountinfo`. Asks no filesystem.
+pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {
+    Ok(mounts_of(kind, &read_text("/proc/self/mountinfo")?).iter().any(|mountpoint| path.starts_with(mountpoint)))
+}
+
+/// Mountpoints are told with spaces, tabs, newlines and backslashes in octal.
+fn mounts_of(kind: &str, text: &str) -> Vec<PathBuf> {
+    let mountpoint = |line: &str| {
+        let (before, after) = line.split_once(" - ")?;
+        let told = before.split(' ').nth(4)?;
+        let undone = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
+        let path = undone.iter().fold(told.to_owned(), |path, (code, character)| path.replace(code, character));
+        (after.split(' ').next() == Some(kind)).then_some(PathBuf::from(path))
+    };
+    text.lines().filter_map(mountpoint).collect()
+}
+
 /// `/proc/PID/stat`, the fields behind the command name by their number in proc_pid_stat(5).
 #[derive(Clone, Debug)]
 pub struct Stat {
@@ -267,6 +284,12 @@ mod tests {
         assert_eq!(mapping.prot, libc::PROT_READ | libc::PROT_WRITE);
         assert_eq!(mapping.dev, libc::makedev(0xfe, 1));
         assert!(parse_mapping(b"Size:   4 kB").is_none());
+    }
+
+    #[test]
+    fn mountpoints_of_a_type() {
+        let text = "36 35 0:40 / /a\\040b rw shared:1 - fuse.ckptfs ckptfs rw\n37 35 0:41 / /c rw - ext4 /dev/x rw\n";
+        assert_eq!(super::mounts_of("fuse.ckptfs", text), [std::path::Path::new("/a b")]);
     }
 
     #[test]

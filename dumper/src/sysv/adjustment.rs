@@ -77,7 +77,8 @@ impl Question {
             Self::AtLeast(bound) => bound - RANGE.end,
         };
         let op = |add: i32| Op { n: sought.n, add: add as i16, flags: NOWAIT };
-        let mut ops = vec![op(-i32::from(sought.value))];
+        // Zero it is then, or the answer is none: from another value the way could lead out of the range of values.
+        let mut ops = vec![op(-i32::from(sought.value)), op(0)];
         ops.extend(series(sought.n, sum));
         // No value is so large.
         ops.push(op(RANGE.start));

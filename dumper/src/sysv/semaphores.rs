@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::adjustment::{Adjustment, series};
-use super::{Actors, Entry, Row, Told, is_alive};
+use super::{Actors, Entry, Row, State, Told, is_alive};
 use crate::image::{Record, Tag};
 use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
+use crate::sys::ipc::Kind;
 use crate::sys::ipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
-use crate::sys::ipc::{self, Kind};
 use crate::sys::remote::Call;
 use crate::task::attribute::Checked;
 use crate::{Error, Pid, Result};
@@ -74,18 +74,47 @@ impl Body {
         Ok(waiting > 0 || users(there)?.into_iter().any(is_alive))
     }
 
+    /// The values of a set that was just made, each by whom it was last changed.
     fn put_values(&self) -> Result<()> {
         let id = self.told.name.id;
-        let now = sem::values(id, self.values.len())?;
         let mut by_pid: BTreeMap<Pid, Vec<Call>> = BTreeMap::new();
         for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
-            if *pid != 0 || now[n] != *value {
+            if *pid != 0 || *value != 0 {
                 by_pid.entry(*pid).or_default().push(sem::set_value(id, n as u16, *value));
             }
         }
         for (pid, calls) in by_pid {
             let got = clone::call_as(as_pid(pid), &calls)?;
             errno::check(got, || format!("{}: setting values", self.shown()))?;
+        }
+        Ok(())
+    }
+
+    /// The values of a set that was there, which somebody may owe an operation: SETVAL would take that from him.
+    fn change_values(&self, actors: &mut dyn Actors) -> Result<()> {
+        let now = sem::values(self.told.name.id, self.values.len())?;
+        for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
+            let (from, to) = (i32::from(now[n]), i32::from(*value));
+            let last = sem::last_user(self.told.name.id, n as u16)?;
+            if from == to && (last == *pid || *pid == 0) {
+                continue;
+            }
+            let op = |add: i32| Op { n: n as u16, add: add as i16, flags: NOWAIT };
+            let up = if to < VALUE_MOST { 1 } else { -1 };
+            let ops = if from == to { vec![op(up), op(-up)] } else { vec![op(to - from)] };
+            self.operate_as(*pid, &ops, "the value that it had", actors)?;
+        }
+        Ok(())
+    }
+
+    /// Operations by a process of this number.
+    fn operate_as(&self, pid: Pid, ops: &[Op], what: &str, actors: &mut dyn Actors) -> Result<()> {
+        let n = ops.first().map_or(0, |op| op.n);
+        let doing = format!("pid {pid}: {}: semaphore {n}: {what}", self.shown());
+        if !actors.act(pid, &mut |calls| operate(self.told.name.id, ops, calls, &doing))? {
+            let bytes = Op::bytes(ops);
+            let call = sem::operate(self.told.name.id, bytes.as_ptr() as u64, ops.len());
+            errno::check(clone::call_as(as_pid(pid), &[call])?, || doing)?;
         }
         Ok(())
     }
@@ -117,7 +146,6 @@ impl Body {
 
     /// Those who were the last on a semaphore are again.
     fn touch(&self, actors: &mut dyn Actors) -> Result<()> {
-        let id = self.told.name.id;
         for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
             let last = self.undo.iter().rev().find(|it| usize::from(it.n) == n).map(|it| it.pid);
             if last.is_none() || last == Some(*pid) || *pid == 0 {
@@ -125,12 +153,7 @@ impl Body {
             }
             let up = if i32::from(*value) < VALUE_MOST { 1 } else { -1 };
             let ops = [up, -up].map(|add| Op { n: n as u16, add, flags: NOWAIT });
-            let doing = format!("pid {pid}: {}: semaphore {n}: the last operation", self.shown());
-            if !actors.act(*pid, &mut |calls| operate(id, &ops, calls, &doing))? {
-                let bytes = Op::bytes(&ops);
-                let got = clone::call_as(as_pid(*pid), &[sem::operate(id, bytes.as_ptr() as u64, ops.len())])?;
-                errno::check(got, || doing)?;
-            }
+            self.operate_as(*pid, &ops, "the last operation", actors)?;
         }
         Ok(())
     }
@@ -148,29 +171,27 @@ impl Row for Sets {
         TAG
     }
 
-    fn make(&self, record: &Record) -> Result<(Option<ipc::Made>, bool)> {
+    fn make(&self, record: &Record) -> Result<State> {
         let body: Body = record.body()?;
         if body.values.is_empty() || body.pids.len() != body.values.len() {
             return Err(Error::damaged(format!("{}: it does not add up", body.shown())));
         }
+        if let Some(there) = body.told.find(Kind::Sem, Some(body.values.len()))? {
+            return Ok(if body.is_others(&there)? { State::Others(body.shown()) } else { State::Found });
+        }
         let name = &body.told.name;
-        let made = match body.told.find(Kind::Sem, Some(body.values.len()))? {
-            Some(there) if body.is_others(&there)? => {
-                log::warn!("{} is used by others, or by nobody who is known: it stays as it is", body.shown());
-                return Ok((None, true));
-            }
-            Some(_) => None,
-            None => {
-                let creator = Creator { pid: 0, uid: name.cuid, gid: name.cgid };
-                Some(sem::make_set(name.id, name.key, body.values.len(), creator)?)
-            }
-        };
+        let creator = Creator { pid: 0, uid: name.cuid, gid: name.cgid };
+        let made = sem::make_set(name.id, name.key, body.values.len(), creator)?;
         body.put_values()?;
-        Ok((made, false))
+        Ok(State::Made(made))
     }
 
-    fn finish(&self, record: &Record, others: bool, actors: &mut dyn Actors) -> Result<()> {
+    fn finish(&self, record: &Record, state: &State, actors: &mut dyn Actors) -> Result<()> {
         let body: Body = record.body()?;
+        if let State::Found = state {
+            body.change_values(actors)?;
+        }
+        let others = matches!(state, State::Others(_));
         body.owe(others, actors)?;
         if others {
             return Ok(());
@@ -184,17 +205,8 @@ impl Row for Sets {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::There;
+    use super::super::{Nobody, There};
     use super::*;
-
-    /// Nobody is there, and no calls are made in anybody's name.
-    struct Nobody;
-
-    impl Actors for Nobody {
-        fn act(&mut self, _pid: Pid, _calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
-            Ok(false)
-        }
-    }
 
     fn look(id: i32) -> String {
         let entry = There::look().find(Kind::Sem, id).unwrap().clone();
@@ -212,19 +224,20 @@ mod tests {
         let entry = There::look().find(Kind::Sem, id).unwrap().clone();
         let record = super::record(&entry, true, &[]).unwrap();
         let again = || {
-            let (made, others) = Sets.make(&record).unwrap();
-            Sets.finish(&record, others, &mut Nobody).unwrap();
-            assert_eq!((look(id), others), (before.clone(), false));
-            made
+            let state = Sets.make(&record).unwrap();
+            Sets.finish(&record, &state, &mut Nobody).unwrap();
+            assert_eq!(look(id), before);
+            state
         };
         // It is there still, and changed.
         errno::check(clone::call_as(as_pid(dead + 1), &[sem::set_value(id, 1, 5)]).unwrap(), || "").unwrap();
-        assert!(again().is_none());
+        assert!(matches!(again(), State::Found));
         // It is gone, and one that was made for a restore that failed goes again.
         Kind::Sem.remove(id).unwrap();
         drop(again());
         assert!(There::look().find(Kind::Sem, id).is_none());
-        again().unwrap().keep();
+        let State::Made(made) = again() else { unreachable!() };
+        made.keep();
         // Another one.
         let other_boot = Record::new(
             TAG,

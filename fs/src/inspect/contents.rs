@@ -30,6 +30,8 @@ pub(super) struct Contents {
     pub object_pages: BTreeMap<u64, Pages>,
     /// Where command lines stand, and what is known of them.
     commands: BTreeMap<Pid, Command>,
+    /// Records that belong to no task, so far.
+    nobodys: i64,
     hashes: bool,
     filling: Filling,
 }
@@ -113,9 +115,14 @@ impl Contents {
                     let len = end.saturating_sub(start).min(COMMAND_MOST) as usize;
                     self.commands.insert(task.unwrap_or(0) as Pid, Command { start, bytes: vec![None; len] });
                 }
-                let count = self.attributes.keys().filter(|(known, _)| *known == tag).count();
                 // Whatever belongs to no task is told apart by its place.
-                let key = (tag, task.unwrap_or(-(count as i64)));
+                let key = (
+                    tag,
+                    task.unwrap_or_else(|| {
+                        self.nobodys += 1;
+                        1 - self.nobodys
+                    }),
+                );
                 let mut hasher = DefaultHasher::new();
                 record.blob.hash(&mut hasher);
                 self.attributes.insert(key, Attribute { body, blob: hasher.finish() });

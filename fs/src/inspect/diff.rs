@@ -1,6 +1,6 @@
 //! `ckptfs diff`: what differs between two images, of one tree at two instants or of any two.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
 
 use ckptfs_dumper::image::{Header, Record, Sink};
@@ -8,8 +8,9 @@ use ckptfs_dumper::{Doing, Error, Pid, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::contents::{Contents, Pages, text};
+use super::contents::{Contents, Mapping, Pages, text};
 use super::feed;
+use super::records::escaped;
 
 /// What differs. Everything is empty for two images of an unchanged tree.
 #[derive(Debug, Default, Serialize)]
@@ -107,6 +108,11 @@ impl Sink for Side<'_> {
     }
 }
 
+/// The mappings of an image by process and start.
+fn by_place(of: &Contents) -> BTreeMap<(Pid, u64), &Mapping> {
+    of.mappings.iter().map(|mapping| ((mapping.pid, mapping.start), mapping)).collect()
+}
+
 impl Differences {
     fn between(a: &Contents, b: &Contents) -> Self {
         let mut found = Self::default();
@@ -137,22 +143,19 @@ impl Differences {
     }
 
     fn memory(&mut self, a: &Contents, b: &Contents) {
-        let keys = |of: &Contents| -> BTreeSet<(Pid, u64)> {
-            of.mappings.iter().map(|mapping| (mapping.pid, mapping.start)).collect()
-        };
         let none = Pages::new();
-        for (pid, start) in keys(a).union(&keys(b)) {
-            let of = |it: &'_ Contents| it.mappings.iter().position(|m| (m.pid, m.start) == (*pid, *start));
-            let (in_a, in_b) = (of(a).map(|at| &a.mappings[at]), of(b).map(|at| &b.mappings[at]));
+        let (of_a, of_b) = (by_place(a), by_place(b));
+        for key in of_a.keys().chain(of_b.keys()).collect::<BTreeSet<_>>() {
+            let ((pid, start), in_a, in_b) = (key, of_a.get(key).copied(), of_b.get(key).copied());
             let Some(one) = in_a.or(in_b) else { continue };
             let within = match (in_a, in_b) {
                 (Some(_), None) => "a",
                 (None, Some(_)) => "b",
                 _ => "both",
             };
-            let pages = |it: Option<&'_ super::contents::Mapping>| it.map_or(none.clone(), |it| it.pages.clone());
             let what = text(&one.body, "name");
-            self.pages((*pid, *start, one.end), what, within, &pages(in_a), &pages(in_b));
+            let (pages_a, pages_b) = (in_a.map_or(&none, |it| &it.pages), in_b.map_or(&none, |it| &it.pages));
+            self.pages((*pid, *start, one.end), what, within, pages_a, pages_b);
             if let (Some(in_a), Some(in_b)) = (in_a, in_b) {
                 fields("", Some(&in_a.body), Some(&in_b.body), &mut |field, a, b| {
                     if !matches!(field.as_str(), "pages" | "file") {
@@ -239,6 +242,7 @@ impl Differences {
         }
         for it in self.descriptors.iter().chain(&self.attributes) {
             let FieldDiffers { of, pid, field, a, b } = it;
+            let (of, field) = (escaped(of), escaped(field));
             writeln!(
                 out,
                 "pid {pid} {of}{}{field}: {} -> {}",
@@ -260,8 +264,9 @@ impl Differences {
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
-        Value::String(text) if !text.chars().any(char::is_control) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => escaped(text),
+        // JSON leaves some control characters as they are (DEL, C1).
+        other => escaped(&other.to_string()),
     }
 }
 

@@ -144,6 +144,11 @@ fn shown(name: &str, value: &Value) -> String {
     }
 }
 
+/// A text of the image for a terminal, as it is unless it has a control character: none passes.
+pub(super) fn escaped(text: &str) -> String {
+    if text.chars().any(char::is_control) { format!("{text:?}") } else { text.to_owned() }
+}
+
 /// A text of the image for a terminal: no control character passes, quoted where it would be misread.
 pub(super) fn printable(text: &str) -> String {
     let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"\"\\=".contains(c));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Totals;
 use super::contents::{Contents, number, text};
-use super::records::printable;
+use super::records::{escaped, printable};
 
 /// The tables of the images of one input, each written when its image ends.
 pub(super) struct Tables<'a> {
@@ -122,7 +122,8 @@ impl<'a> Tables<'a> {
                 ))?;
             }
             let file = contents.open_file(*id);
-            let position = file.get("position").map_or_else(|| "-".to_owned(), Value::to_string);
+            let position =
+                file.get("position").map_or_else(|| "-".to_owned(), |position| escaped(&position.to_string()));
             self.line(format_args!(
                 "{fd:>5} {:<14} {position:>12} {id:>5} {:<14} {}",
                 printable(&text(&file, "kind")),
@@ -179,11 +180,6 @@ fn flags(flags: i32, cloexec: bool) -> String {
     words.extend(names.iter().filter(|(bit, _)| flags & bit == *bit).map(|(_, name)| *name));
     words.extend(cloexec.then_some("cloexec"));
     words.join(",")
-}
-
-/// A text of the image for a terminal: no control character passes.
-fn escaped(text: &str) -> String {
-    if text.chars().any(char::is_control) { format!("{text:?}") } else { text.to_owned() }
 }
 
 impl Sink for Tables<'_> {

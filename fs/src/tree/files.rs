@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::{Attr, Entry, Tree, no_entry, refused};
 use crate::control::{kill_tree, switch};
-use crate::handle::{Bytes, Directory, Flushed, Handle, Part, Walk, part_of};
+use crate::handle::{Bytes, Directory, Flushed, Handle, Kept, Part, Walk, part_of};
 use crate::node::{File, Node, Of, Role};
 use crate::process::{self, ProcId};
 use crate::restore::Session;
@@ -51,7 +51,7 @@ impl Tree {
             (_, Role::Directory) => {
                 let reader = process::process_of_thread(reader);
                 let walk = match (node, reader) {
-                    (Node::Folder(Of::Live(of)), Some(reader)) => Some(Walk { of, reader, view: Mutex::default() }),
+                    (Node::Folder(Of::Live(of)), Some(reader)) => Some(Walk { of, reader, kept: Mutex::default() }),
                     _ => None,
                 };
                 Handle::Directory(Directory { entries: Mutex::new(self.list(ino)?), walk })
@@ -114,13 +114,17 @@ impl Tree {
         let walked: Option<Arc<Handle>> = self.handles.read().open.values().find(is_walk).cloned();
         let Some(handle) = walked else { return };
         let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle else { return };
-        if walk.view.lock().is_some() {
+        if !matches!(&*walk.kept.lock(), Kept::Nothing) {
             return;
         }
-        // Somebody else may be quicker between these lines: one of the two is over at once.
-        if let Ok(Some(view)) = self.snapshots.join(id)
-            && walk.view.lock().replace(view).is_some()
-        {
+        let Ok(Some(view)) = self.snapshots.join(id) else { return };
+        // Meanwhile another thread of his may have been quicker, or the directory closed.
+        let mut kept = walk.kept.lock();
+        if matches!(&*kept, Kept::Nothing) {
+            *kept = Kept::View(view);
+        } else {
+            drop(kept);
+            drop(view);
             self.snapshots.close(Of::Live(id), false);
         }
     }
@@ -238,8 +242,8 @@ impl Tree {
             }
             Handle::Refusal { id, flushed, .. } => self.snapshots.close_refusal(*id, flushed.get()),
             Handle::Directory(Directory { walk: Some(walk), .. }) => {
-                let kept = walk.view.lock().take();
-                if let Some(view) = kept {
+                let kept = std::mem::replace(&mut *walk.kept.lock(), Kept::Closed);
+                if let Kept::View(view) = kept {
                     // The slot is what drops the snapshot.
                     drop(view);
                     self.snapshots.close(Of::Live(walk.of), false);

@@ -17,23 +17,23 @@ pub struct Message {
 /// include/uapi/linux/msg.h: copies a message instead of taking it; its type is then a position.
 const MSG_COPY: i32 = 0o40000;
 
-/// The message at `position` of a queue that holds at most `bytes`; `None` behind the last.
-pub fn peek(id: i32, position: usize, bytes: usize) -> Result<Option<Message>> {
-    let mut buffer = vec![0_u64; 1 + bytes.div_ceil(8)];
-    let flags = MSG_COPY | libc::IPC_NOWAIT;
-    // SAFETY: the buffer is live, and has room for the type and `bytes` behind it.
-    let got = unsafe { libc::msgrcv(id, buffer.as_mut_ptr().cast(), bytes, position as i64, flags) };
-    let Ok(len) = usize::try_from(got) else { return none_or_error(id).map(|()| None) };
-    let all: Vec<u8> = buffer.iter().flat_map(|word| word.to_le_bytes()).collect();
-    Ok(Some(Message { kind: buffer[0].cast_signed(), text: all[8..8 + len].to_vec() }))
+/// Room for a type and a text of at most `bytes`, to be used again and again.
+pub fn room(bytes: usize) -> Vec<u64> {
+    vec![0; 1 + bytes.div_ceil(8)]
 }
 
-/// Takes the first message and forgets it; whether there was one.
-pub fn take(id: i32) -> Result<bool> {
-    let mut kind = 0_u64;
-    // SAFETY: the type is live, and no text is wanted.
-    let got = unsafe { libc::msgrcv(id, (&raw mut kind).cast(), 0, 0, libc::MSG_NOERROR | libc::IPC_NOWAIT) };
-    if got == -1 { none_or_error(id).map(|()| false) } else { Ok(true) }
+/// The message at `position`, by way of `room`; `None` behind the last.
+///
+/// # Errors
+/// E2BIG: there is not enough room.
+pub fn peek(id: i32, position: usize, room: &mut [u64]) -> Result<Option<Message>> {
+    let flags = MSG_COPY | libc::IPC_NOWAIT;
+    // SAFETY: the room is live; its first word is for the type.
+    let got = unsafe { libc::msgrcv(id, room.as_mut_ptr().cast(), (room.len() - 1) * 8, position as i64, flags) };
+    let Ok(len) = usize::try_from(got) else { return none_or_error(id).map(|()| None) };
+    let mut text: Vec<u8> = room[1..=len.div_ceil(8)].iter().flat_map(|word| word.to_le_bytes()).collect();
+    text.truncate(len);
+    Ok(Some(Message { kind: room[0].cast_signed(), text }))
 }
 
 fn none_or_error(id: i32) -> Result<()> {
@@ -53,9 +53,9 @@ pub fn send(id: i32, at: u64, text: usize) -> Call {
     Call::new(libc::SYS_msgsnd, [id as u64, at, text as u64, libc::IPC_NOWAIT as u64])
 }
 
-/// msgrcv(2) of the first message, which is not longer than the room at `at`; waits for nobody.
-pub fn receive_at(id: i32, at: u64, room: usize) -> Call {
-    Call::new(libc::SYS_msgrcv, [id as u64, at, room as u64, 0, libc::IPC_NOWAIT as u64])
+/// msgrcv(2) of the first message, of which only the type is kept, in the word at `at`; waits for nobody.
+pub fn take(id: i32, at: u64) -> Call {
+    Call::new(libc::SYS_msgrcv, [id as u64, at, 0, 0, (libc::IPC_NOWAIT | libc::MSG_NOERROR) as u64])
 }
 
 /// The most bytes that a queue may hold (IPC_STAT, msg_qbytes).

@@ -32,6 +32,9 @@ impl Op {
     }
 }
 
+/// Semaphores of a set at most: their numbers have 16 bits (semop(2)).
+const SET_MOST: usize = 1 << 16;
+
 // include/uapi/linux/sem.h.
 const GETPID: i32 = 11;
 const GETALL: i32 = 13;
@@ -41,9 +44,10 @@ const SETVAL: i32 = 16;
 
 /// All values of a set of `count`.
 pub fn values(id: i32, count: usize) -> Result<Vec<u16>> {
-    let mut values = vec![0_u16; count];
-    // SAFETY: the kernel writes as many as there are; a set never changes its size, and an id names one set only in one boot.
+    let mut values = vec![0_u16; SET_MOST];
+    // SAFETY: the kernel writes as many as the set has, which are never more than there is room for.
     let got = unsafe { libc::semctl(id, 0, GETALL, values.as_mut_ptr()) };
+    values.truncate(count);
     if got == -1 { Err(Error::last_os(format_args!("GETALL of semaphore set {id}"))) } else { Ok(values) }
 }
 
