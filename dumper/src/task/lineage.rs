@@ -115,10 +115,17 @@ struct There {
 /// # Errors
 /// Unsupported, naming a process whose session nobody can give it.
 pub fn plan(members: &[Member]) -> Result<Vec<Step>> {
+    // Where a session's leader is dead nobody knows who was born in it. It stands in the way of nobody to begin with nobody.
+    attempt(members, false).or_else(|refused| attempt(members, true).map_err(|_| refused))
+}
+
+/// `with_dead`: leaders whose children are in the session of somebody dead are taken to have left that one.
+fn attempt(members: &[Member], with_dead: bool) -> Result<Vec<Step>> {
     let ids = members.iter().map(|member| member.pid).collect();
     let mut plan = Plan { members, ids, born_in: BTreeMap::new(), steps: Vec::new(), there: BTreeMap::new() };
-    // Upwards from the leaves: as often as there are generations.
-    while plan.learn_births() {}
+    // Upwards from the leaves: as often as there are generations. Those that are sure come first.
+    while plan.learn_births(false) {}
+    while with_dead && plan.learn_births(true) {}
     loop {
         let before = plan.steps.len();
         for member in members {
@@ -150,14 +157,14 @@ impl Plan<'_> {
     }
 
     /// Leaders whose children are in the session that they left. Whether there was something new.
-    fn learn_births(&mut self) -> bool {
+    fn learn_births(&mut self, with_dead: bool) -> bool {
         let leaders: BTreeSet<Pid> =
             self.members.iter().filter(|member| member.sid == member.pid).map(|member| member.pid).collect();
         let before = self.born_in.len();
         for member in self.members {
             if let Some(session) = self.target(*member)
                 && leaders.contains(&member.ppid)
-                && leaders.contains(&session)
+                && (leaders.contains(&session) || with_dead && !self.ids.contains(&session))
                 && session != member.ppid
                 && self.parent(Member { pid: member.ppid, ppid: self.parent_of(member.ppid), sid: member.ppid }) != 0
                 && !self.is_led_beside_or_below(session, member.ppid)
@@ -292,6 +299,11 @@ mod tests {
     #[test]
     fn a_child_that_stayed_in_the_session_its_parent_left() {
         check(&[(10, 1, 10), (11, 10, 11), (12, 11, 10), (13, 12, 10), (14, 11, 11)]);
+    }
+
+    #[test]
+    fn two_that_left_the_session_of_somebody_dead() {
+        check(&[(10, 1, 10), (11, 10, 11), (12, 10, 12), (21, 11, 5), (22, 12, 5)]);
     }
 
     #[test]
