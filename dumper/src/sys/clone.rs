@@ -124,6 +124,13 @@ pub struct Creator {
     pub gid: u32,
 }
 
+impl Creator {
+    /// This process's own user and group, under another number; 0: any.
+    pub fn own(pid: Pid) -> Self {
+        Self { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
+    }
+}
+
 /// Makes calls, up to the first that fails, in a short-lived process with the number and the ids of another that is no more: the raw
 /// result of the last that was made. It is a copy of this one: what calls read and write stands in this process's memory.
 pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {

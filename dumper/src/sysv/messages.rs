@@ -80,11 +80,6 @@ fn look(entry: &Entry, is_ours: bool) -> Result<(Body, Vec<Message>)> {
     Err(Error::os(format!("message queue {id} is changed by others too often to be read"), libc::EBUSY))
 }
 
-/// Somebody with this number.
-fn as_pid(pid: Pid) -> Creator {
-    Creator { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
-}
-
 impl Body {
     fn shown(&self) -> String {
         format!("message queue {} (key {:#x})", self.told.name.id, self.told.name.key)
@@ -101,7 +96,7 @@ impl Body {
         let mut room = [0_u64; 1];
         let take = msg::take(id, room.as_mut_ptr() as u64);
         loop {
-            let got = clone::call_as(as_pid(0), &[take; AT_ONCE])?;
+            let got = clone::call_as(Creator::own(0), &[take; AT_ONCE])?;
             if errno::errno(got) == Some(libc::ENOMSG) {
                 break;
             }
@@ -109,7 +104,7 @@ impl Body {
         }
         // A message without a text counts as one byte (msg_fits_inqueue in ipc/msg.c).
         let needed: usize = messages.iter().map(|message| message.text.len().max(1)).sum();
-        let here = as_pid(0);
+        let here = Creator::own(0);
         msg::set_owner(id, 0o600, here.uid, here.gid, self.capacity.max(needed as u64).max(1))?;
         if self.last_receiver != 0 {
             self.send(&[Message { kind: 1, text: Vec::new() }], self.last_sender, actors)?;
@@ -120,7 +115,7 @@ impl Body {
                 calls.call(take.nr, take.args, doing.clone());
             })?;
             if !inside {
-                errno::check(clone::call_as(as_pid(self.last_receiver), &[take])?, || doing)?;
+                errno::check(clone::call_as(Creator::own(self.last_receiver), &[take])?, || doing)?;
             }
         }
         let Some((last, others)) = messages.split_last() else { return Ok(()) };
@@ -145,7 +140,7 @@ impl Body {
         if !inside {
             let send = |(bytes, len): &(Vec<u8>, usize)| msg::send(id, bytes.as_ptr() as u64, *len);
             let calls: Vec<Call> = laid.iter().map(send).collect();
-            errno::check(clone::call_as(as_pid(sender), &calls)?, || doing)?;
+            errno::check(clone::call_as(Creator::own(sender), &calls)?, || doing)?;
         }
         Ok(())
     }
@@ -227,7 +222,7 @@ mod tests {
         // Changed by somebody who has ended.
         let mut room = [0_u64; 1];
         let take = msg::take(0x1fff_0002, room.as_mut_ptr() as u64);
-        errno::check(clone::call_as(as_pid(0), &[take]).unwrap(), || "").unwrap();
+        errno::check(clone::call_as(Creator::own(0), &[take]).unwrap(), || "").unwrap();
         check();
         let cut = record_of(&record).with_blob(b"onefou".to_vec());
         assert!(Queues.make(&cut).unwrap_err().to_string().contains("do not add up"));

@@ -52,11 +52,6 @@ pub fn record(entry: &Entry, is_ours: bool, adjustments: &[Adjustment]) -> Resul
     Record::new(TAG, &body)
 }
 
-/// Somebody without rights of his own, with this number.
-fn as_pid(pid: Pid) -> Creator {
-    Creator { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
-}
-
 impl Body {
     fn shown(&self) -> String {
         format!("semaphore set {} (key {:#x})", self.told.name.id, self.told.name.key)
@@ -84,7 +79,7 @@ impl Body {
             }
         }
         for (pid, calls) in by_pid {
-            let got = clone::call_as(as_pid(pid), &calls)?;
+            let got = clone::call_as(Creator::own(pid), &calls)?;
             errno::check(got, || format!("{}: setting values", self.shown()))?;
         }
         Ok(())
@@ -114,7 +109,7 @@ impl Body {
         if !actors.act(pid, &mut |calls| operate(self.told.name.id, ops, calls, &doing))? {
             let bytes = Op::bytes(ops);
             let call = sem::operate(self.told.name.id, bytes.as_ptr() as u64, ops.len());
-            errno::check(clone::call_as(as_pid(pid), &[call])?, || doing)?;
+            errno::check(clone::call_as(Creator::own(pid), &[call])?, || doing)?;
         }
         Ok(())
     }
@@ -219,7 +214,7 @@ mod tests {
         let (id, dead) = (0x1fff_0001, 4_000_001);
         sem::make_set(id, 77, 3, Creator { pid: 0, uid: 3, gid: 4 }).unwrap().keep();
         sem::set_owner(id, 0o640, 1, 2).unwrap();
-        errno::check(clone::call_as(as_pid(dead), &[sem::set_value(id, 1, 32767)]).unwrap(), || "").unwrap();
+        errno::check(clone::call_as(Creator::own(dead), &[sem::set_value(id, 1, 32767)]).unwrap(), || "").unwrap();
         let before = look(id);
         let entry = There::look().find(Kind::Sem, id).unwrap().clone();
         let record = super::record(&entry, true, &[]).unwrap();
@@ -230,7 +225,7 @@ mod tests {
             state
         };
         // It is there still, and changed.
-        errno::check(clone::call_as(as_pid(dead + 1), &[sem::set_value(id, 1, 5)]).unwrap(), || "").unwrap();
+        errno::check(clone::call_as(Creator::own(dead + 1), &[sem::set_value(id, 1, 5)]).unwrap(), || "").unwrap();
         assert!(matches!(again(), State::Found));
         // It is gone, and one that was made for a restore that failed goes again.
         Kind::Sem.remove(id).unwrap();
