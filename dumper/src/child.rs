@@ -5,6 +5,8 @@
 //! descriptor table at birth and has an empty one of its own before its parent goes on: it never holds a pipe or a lock open. (A mapping
 //! holds the description that it was made through: those of locked files are taken out of it before, other shared ones right after.)
 
+pub mod seen;
+
 use std::time::{Duration, Instant};
 
 use crate::door::Door;

@@ -5,11 +5,10 @@
 //! before this returns, because a task frozen by its cgroup cannot make a system call on our behalf; ptrace holds them by then.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::cgroup::{self, CgroupFreezer, Turn};
+use crate::child::seen::runs_this_program;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stop, Stopped};
 use crate::sys::query;
@@ -41,9 +40,6 @@ pub struct Frozen {
     /// Who shares a cgroup is not frozen with it by somebody else, until this is given up. Dropped last.
     pub turn: Option<Turn>,
 }
-
-/// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
-pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
 
 impl Drop for Frozen {
     fn drop(&mut self) {
@@ -87,19 +83,6 @@ impl Frozen {
     }
 }
 
-/// Whether `pid` is a copy-on-write snapshot child: it has our name, and nobody is told when it ends; once the process that it is the
-/// memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
-pub fn is_snapshot_child(pid: Pid) -> bool {
-    // Who ends while being looked at is nobody's process any more: to be passed over as well.
-    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
-    if stat.ppid() == 0 {
-        return false;
-    }
-    let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
-    // Not without the name: who has none is traced for some other reason, or about to have it, and is met again then.
-    status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
-}
-
 /// All children of a process: the kernel keeps them by the thread that made them.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
@@ -108,12 +91,6 @@ pub fn children(pid: Pid) -> Vec<Pid> {
         found.extend(children.split_ascii_whitespace().filter_map(|word| word.parse::<Pid>().ok()));
     }
     found
-}
-
-/// Snapshot children of `pid` that ended with a daemon that was killed: nobody has reaped them.
-pub fn left_behind(pid: Pid) -> Vec<Pid> {
-    let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
-    children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
 }
 
 /// Freezes all of `target` within `timeout`.
@@ -245,15 +222,6 @@ fn pass(
         process.is_zombie = process.threads.is_empty();
     }
     Ok(if grown { Pass::Grown } else { Pass::Whole })
-}
-
-/// Whether the task `tid` (0: none) runs this same program.
-pub fn runs_this_program(tid: u64) -> bool {
-    let program = |pid: &str| {
-        let exe = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-        Some((exe.dev(), exe.ino()))
-    };
-    tid != 0 && program(&tid.to_string()).is_some_and(|exe| Some(exe) == program("self"))
 }
 
 /// What one walk found.

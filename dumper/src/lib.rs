@@ -49,9 +49,9 @@ pub mod view;
 
 pub use self::core::Core;
 pub use cgroup::CgroupFreezer;
+pub use child::seen::{is_or_becomes_snapshot_child, is_snapshot_child};
 pub use error::{Context, Doing, Error, Kind, Result};
 pub use file::changed::ChangedFiles;
-pub use freeze::is_snapshot_child;
 pub use instant::Instant;
 pub use restore::{Restored, Restorer};
 pub use snapshot::Snapshot;

@@ -210,7 +210,7 @@ fn see(
         let looked = door::inside(process, door, |injected, process| {
             let mut looked = looking.process(process, door, injected)?;
             if let Some(forks) = forks.as_deref_mut() {
-                child::reap_left_behind(injected, &freeze::left_behind(pid))?;
+                child::reap_left_behind(injected, &child::seen::left_behind(pid))?;
                 if has_memory && forks.failure.is_none() {
                     forks.failure = forks.fork(injected, &mut looked, door).err();
                 }

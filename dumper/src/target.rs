@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::freeze::{children, is_snapshot_child};
+use crate::child::seen::is_snapshot_child;
+use crate::freeze::children;
 use crate::sys::cgroup;
 use crate::sys::proc::Stat;
 use crate::{Error, Pid, Result};

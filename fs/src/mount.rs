@@ -109,7 +109,7 @@ fn tree(plan: &Plan) -> Result<Tree> {
     };
     let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
     let options = Options { freeze_timeout, cgroup, keep_external_pipes, owned_sysv_ipc, changed_files };
-    let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
+    let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_or_becomes_snapshot_child));
     Tree::new(container, options, plan.options.pinned, plan.mountpoint.display().to_string())
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::freeze::runs_this_program;
+use crate::child::seen::runs_this_program;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::query::{self, Kcmp};
 use crate::{Error, Kind, Pid, Result};
@@ -103,11 +103,6 @@ pub fn is_outside(pid: Pid, tree: &[Pid], instant: u64) -> bool {
     true
 }
 
-/// Ticks since boot, in the unit of a process's start time (proc_pid_stat(5); USER_HZ is 100).
-pub fn now() -> u64 {
-    query::clock_ns(libc::CLOCK_BOOTTIME) / 10_000_000
-}
-
 /// A pipe that somebody outside of the tree held: it is not made, but found again.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct External {
@@ -163,7 +158,7 @@ mod tests {
         let fifo = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
         let stat = fifo.metadata().unwrap();
         let keys = [(stat.dev(), stat.ino() + 1), (stat.dev(), stat.ino())];
-        let before = now();
+        let before = query::boot_ticks();
         std::thread::sleep(std::time::Duration::from_millis(30));
         let mut child = Command::new("sleep").arg("100").stdin(fifo).stdout(Stdio::piped()).spawn().unwrap();
         let (pid, us) = (child.id() as Pid, std::process::id() as Pid);
@@ -172,9 +167,9 @@ mod tests {
         assert_eq!((held[0].key, held[0].modes()), (keys[1], (true, false)));
         assert_eq!(held[0].link, format!("/proc/{pid}/fd/0"));
         assert!(held_by(us, &keys).is_empty());
-        assert!(is_outside(pid, &[], now() + 1));
+        assert!(is_outside(pid, &[], query::boot_ticks() + 1));
         assert!(!is_outside(pid, &[], before), "born since");
-        assert!(!is_outside(pid, &[us], now() + 1), "a child of the tree");
+        assert!(!is_outside(pid, &[us], query::boot_ticks() + 1), "a child of the tree");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(held_by(pid, &keys).is_empty());

@@ -87,7 +87,7 @@ struct Inner {
 impl Collector {
     /// For the processes with these ids, which are all of the tree, and stopped.
     pub fn of(tree: Vec<Pid>) -> Self {
-        Self { tree, instant: outside::now(), inner: Default::default() }
+        Self { tree, instant: query::boot_ticks(), inner: Default::default() }
     }
 
     /// Looks who outside of the tree holds a part of what is in the image. That takes as long as there are descriptors in the whole

@@ -212,6 +212,11 @@ pub fn set_ioprio(tid: Pid, value: i32) -> Result<()> {
     if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_set"))) } else { Ok(()) }
 }
 
+/// Ticks since boot, in the unit of a process's start time (proc_pid_stat(5); USER_HZ is 100).
+pub fn boot_ticks() -> u64 {
+    clock_ns(libc::CLOCK_BOOTTIME) / 10_000_000
+}
+
 /// Nanoseconds of a clock.
 pub fn clock_ns(clock: i32) -> u64 {
     let mut ts = libc::timespec { tv_sec: 0, tv_nsec: 0 };

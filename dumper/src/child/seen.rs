@@ -1,0 +1,66 @@
+//! How a snapshot child is told from a process of its tree.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use crate::Pid;
+use crate::freeze::children;
+use crate::sys::proc::{Fields, Stat};
+use crate::sys::query;
+
+/// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
+pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
+
+/// Whether `pid` is a copy-on-write snapshot child: it has our name, and nobody is told when it ends; once the process that it is the
+/// memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
+pub fn is_snapshot_child(pid: Pid) -> bool {
+    // Who ends while being looked at is nobody's process any more: to be passed over as well.
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
+    if stat.ppid() == 0 {
+        return false;
+    }
+    let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
+    // Not without the name: who has none is traced for some other reason, or about to have it, and is met again then.
+    status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
+}
+
+/// How long a child is believed to be in the making: it names itself with its first call.
+const IN_THE_MAKING: Duration = Duration::from_secs(2);
+
+/// The same for somebody who looks on while trees are being stopped, and would tell others of a child that has no name yet: it is
+/// waited for, a moment at most. Whoever is like one in all but the name, and young, is held up for that moment too.
+pub fn is_or_becomes_snapshot_child(pid: Pid) -> bool {
+    let end = Instant::now() + IN_THE_MAKING;
+    loop {
+        if is_snapshot_child(pid) {
+            return true;
+        }
+        if !may_be_in_the_making(pid) || Instant::now() >= end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn may_be_in_the_making(pid: Pid) -> bool {
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
+    let age = Duration::from_millis(query::boot_ticks().saturating_sub(stat.field(22)) * 10);
+    let tracer = || Fields::read(&format!("/proc/{pid}/status")).map_or(0, |status| status.number("TracerPid"));
+    stat.exit_signal() == 0 && age < IN_THE_MAKING && runs_this_program(tracer())
+}
+
+/// Snapshot children of `pid` that ended with a daemon that was killed: nobody has reaped them.
+pub fn left_behind(pid: Pid) -> Vec<Pid> {
+    let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
+    children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
+}
+
+/// Whether the task `tid` (0: none) runs this same program.
+pub fn runs_this_program(tid: u64) -> bool {
+    let program = |pid: &str| {
+        let exe = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        Some((exe.dev(), exe.ino()))
+    };
+    tid != 0 && program(&tid.to_string()).is_some_and(|exe| Some(exe) == program("self"))
+}
