@@ -93,9 +93,9 @@ impl Container {
                 ids.into_iter().collect()
             }
         };
-        let visible: HashSet<ProcId> =
-            everybody.iter().filter(|process| self.is_visible(process)).map(|process| process.id).collect();
-        members.retain(|id| visible.contains(id));
+        // Of members only: to look at somebody may take a moment.
+        let known: HashMap<ProcId, &Process> = everybody.iter().map(|process| (process.id, process)).collect();
+        members.retain(|id| known.get(id).is_some_and(|process| self.is_visible(process)));
         members.sort_unstable();
         Ok(members)
     }
