@@ -30,6 +30,7 @@ man=man-db
 bsdtar=libarchive-tools
 cpio=cpio
 less=less
+pv=pv
 timeout=coreutils
 zstd=zstd
 age=age

@@ -1,5 +1,6 @@
 //! fuser's calls -> the tree -> replies. Nothing is decided here but the errno.
 
+mod kernel;
 mod reply;
 
 use std::ffi::OsStr;
@@ -16,7 +17,9 @@ use fuser::{
 };
 
 use crate::jobs::Jobs;
+use crate::node::Steady;
 use crate::tree::{Access, Tree};
+pub use kernel::Kernel;
 use reply::{BLOCK_SIZE, code, done, entered, kind, opened, told, written};
 
 /// Largest read and write of one request.
@@ -49,12 +52,14 @@ pub fn errno_name(kind: Kind) -> String {
 pub struct Fuse {
     tree: Arc<Tree>,
     jobs: Arc<Jobs>,
+    kernel: Arc<Kernel>,
 }
 
 impl Fuse {
-    /// Serves `tree`; what takes its time runs as one of `jobs`, so that nobody else waits for it.
-    pub fn new(tree: Arc<Tree>, jobs: Arc<Jobs>) -> Fuse {
-        Fuse { tree, jobs }
+    /// Serves `tree`; what takes its time runs as one of `jobs`, so that nobody else waits for it. Before the first request `kernel` is
+    /// connected.
+    pub fn new(tree: Arc<Tree>, jobs: Arc<Jobs>, kernel: Arc<Kernel>) -> Fuse {
+        Fuse { tree, jobs, kernel }
     }
 }
 
@@ -63,14 +68,20 @@ impl Filesystem for Fuse {
         // What the kernel lacks or bounds otherwise, we do without: the nearest value is the answer in the error.
         let _ = config.set_max_write(MAX_REQUEST);
         let _ = config.set_max_background(MAX_BACKGROUND);
-        let wanted =
-            InitFlags::FUSE_ATOMIC_O_TRUNC | InitFlags::FUSE_PARALLEL_DIROPS | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP;
+        let wanted = InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP
+            | InitFlags::FUSE_AUTO_INVAL_DATA;
         let _ = config.add_capabilities(wanted & config.capabilities());
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        entered(reply, self.tree.lookup(parent.0, name));
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let found = match self.kernel.asked_by_number(parent, name, req.pid() as Pid) {
+            Some(ino) => self.tree.look_again(ino),
+            None => self.tree.lookup(parent.0, name),
+        };
+        entered(reply, found);
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -114,12 +125,18 @@ impl Filesystem for Fuse {
             read: mode != OpenAccMode::O_WRONLY,
             append: flags.0 & libc::O_APPEND != 0,
         };
-        let (ino, reader, fixed) = (ino.0, req.pid() as Pid, self.tree.is_fixed(ino.0));
-        if self.tree.open_blocks(ino) {
-            let tree = Arc::clone(&self.tree);
-            self.jobs.run(move || opened(reply, tree.open(ino, access, reader), fixed));
+        let (reader, steady) = (req.pid() as Pid, self.tree.steady(ino.0));
+        if self.tree.open_blocks(ino.0) {
+            let (tree, kernel) = (Arc::clone(&self.tree), Arc::clone(&self.kernel));
+            self.jobs.run(move || {
+                let handle = tree.open(ino.0, access, reader);
+                if steady == Steady::WhileOpen && handle.is_ok() {
+                    kernel.learn_attributes(ino);
+                }
+                opened(reply, handle, steady);
+            });
         } else {
-            opened(reply, self.tree.open(ino, access, reader), fixed);
+            opened(reply, self.tree.open(ino.0, access, reader), steady);
         }
     }
 
@@ -180,14 +197,18 @@ impl Filesystem for Fuse {
     fn release(
         &self,
         _req: &Request,
-        _ino: INodeNo,
+        ino: INodeNo,
         fh: FileHandle,
         _flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.tree.release(fh.0);
+        if self.tree.release(fh.0) {
+            self.kernel.forget_attributes(ino);
+            let kernel = Arc::clone(&self.kernel);
+            self.jobs.run(move || kernel.forget_contents(ino));
+        }
         reply.ok();
     }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ckptfs_dumper::{Core, Error, Kind, Pid, Piece, Result, VmaView};
 use parking_lot::Mutex;
 
-use crate::node::{File, Of};
+use crate::node::{File, Node, Of};
 use crate::process::ProcId;
 use crate::restore::Session;
 use crate::tree::Entry;
@@ -17,7 +17,9 @@ use crate::view::View;
 pub enum Handle {
     /// A file of a snapshot.
     Snapshot {
-        /// Whose.
+        /// What was opened.
+        node: Node,
+        /// Whose instant it is.
         of: Of,
         /// The instant.
         view: Arc<View>,
@@ -56,14 +58,14 @@ pub enum Handle {
 pub struct Directory {
     /// They stand still from one rewind to the next. A leaf lock.
     pub entries: Mutex<Vec<Entry>>,
-    /// The live process whose folder this is, and the process that has it open. An archiver opens what it finds there one behind the
-    /// other: it is to find one instant.
+    /// Where this is the folder of a live process, or the root of a mount of one tree. An archiver opens what it finds there one behind
+    /// the other: it is to find one instant.
     pub walk: Option<Walk>,
 }
 
-/// Somebody goes through the folder of a live process.
+/// Somebody goes through the files of a live process.
 pub struct Walk {
-    /// Whose folder.
+    /// Whose files.
     pub of: ProcId,
     /// Who goes through it.
     pub reader: Pid,

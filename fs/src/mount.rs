@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::container::{Container, Target};
-use crate::fuse::Fuse;
+use crate::fuse::{Fuse, Kernel};
 use crate::jobs::Jobs;
 use crate::options::MountOptions;
 use crate::tree::Tree;
@@ -28,7 +28,7 @@ const THREADS: usize = 8;
 /// STATX_MNT_ID_UNIQUE of `linux/stat.h` (Linux 6.8): an id that no later mount gets.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// How far the kernel reads ahead of who reads a pinned snapshot, KiB; other files do not go through its cache.
+/// How far the kernel reads ahead of who reads an image, KiB.
 const READ_AHEAD_KIB: u32 = 2048;
 
 /// What a mount is made of.
@@ -59,8 +59,10 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     config.clone_fd = true;
     config.acl = if plan.options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let failed = || format!("mounting {}: starting the session", plan.mountpoint.display());
-    let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&jobs));
+    let kernel = Arc::new(Kernel::new(plan.mountpoint.clone()));
+    let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&jobs), Arc::clone(&kernel));
     let session = Session::from_fd(fuse, device, config.acl, config).doing(failed)?;
+    kernel.connect(session.notifier());
     mounted.read_ahead();
     let session = session.spawn().doing(failed)?;
 
@@ -168,7 +170,7 @@ impl Mounted {
     fn read_ahead(&self) {
         let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", self.bdi.0, self.bdi.1);
         if let Err(error) = std::fs::write(&file, READ_AHEAD_KIB.to_string()) {
-            log::info!("{file}: {error}; pinned snapshots are read in smaller pieces");
+            log::info!("{file}: {error}; images are read in smaller pieces");
         }
     }
 

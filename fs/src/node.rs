@@ -75,6 +75,17 @@ pub enum Role {
     Control,
 }
 
+/// How long what the kernel knows of a node stays true: its contents and what stat(2) tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Steady {
+    /// It changes at any time.
+    Never,
+    /// While it is open it is of one instant.
+    WhileOpen,
+    /// For as long as it is there, and the place where it stands too.
+    Always,
+}
+
 /// In which folders a row stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Where {
@@ -185,10 +196,15 @@ impl Node {
         }
     }
 
-    /// Whether all that can be told of it, and the place where it stands, stay the same for as long as it is there. The folder of a pinned
-    /// snapshot can be renamed, and another one may have its name then.
-    pub fn is_fixed(self) -> bool {
-        !matches!(self, Node::Folder(Of::Pinned(_))) && self.of().is_some_and(|of| of.pin().is_some())
+    /// How long all that can be told of it stays the same. The folder of a pinned snapshot can be renamed, and another one may have its name
+    /// then. Texts of a live process are small, and are not worth the kernel's memory.
+    pub fn steady(self) -> Steady {
+        match self {
+            Node::Folder(Of::Pinned(_)) => Steady::Never,
+            Node::File(Of::Live(_), File::Image | File::Core) | Node::Vma(Of::Live(_), _) => Steady::WhileOpen,
+            node if node.of().is_some_and(|of| of.pin().is_some()) => Steady::Always,
+            _ => Steady::Never,
+        }
     }
 }
 
@@ -238,8 +254,10 @@ mod tests {
     fn what_is_pinned_is_fixed_but_for_its_name() {
         let fixed =
             [Node::File(Of::Pinned(PIN), File::Image), Node::Vmas(Of::Pinned(PIN)), Node::Folder(Of::Within(PIN, 8))];
-        assert!(fixed.into_iter().all(Node::is_fixed));
+        assert!(fixed.into_iter().all(|node| node.steady() == Steady::Always));
         let moving = [Node::Folder(Of::Pinned(PIN)), Node::Folder(LIVE), Node::Snapshots(7), Node::Root, Node::Status];
-        assert!(!moving.into_iter().any(Node::is_fixed));
+        assert!(moving.into_iter().all(|node| node.steady() == Steady::Never));
+        let of_an_instant = [Node::File(LIVE, File::Image), Node::Vma(LIVE, Range { start: 0, end: 1 })];
+        assert!(of_an_instant.into_iter().all(|node| node.steady() == Steady::WhileOpen));
     }
 }

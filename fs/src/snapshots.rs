@@ -57,6 +57,15 @@ impl Snapshots {
         &self.pins
     }
 
+    /// Whose instant a file of `of` is opened as: the container's is that of its tree, where it is no more than one, so that both are
+    /// frozen at once.
+    pub fn taken_as(&self, of: Of) -> Of {
+        match of {
+            Of::CONTAINER => self.container.whole().map_or(of, |(whose, _)| Of::Live(whose)),
+            of => of,
+        }
+    }
+
     /// The instant of `of`: the pinned one, the one that is open, or one of now, which blocks until the process goes on again.
     /// Every success must be followed by one [`Snapshots::close`].
     pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<Arc<View>> {
@@ -113,19 +122,22 @@ impl Snapshots {
     /// Who stops `id`, or all of the container.
     fn tracer(&self, id: ProcId) -> Result<Lease> {
         if id != ProcId::CONTAINER {
-            return if id.is_alive() {
-                self.tracers.lease(id).on(|| format!("pid {}", id.pid))
-            } else {
-                Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)))
-            };
+            if !id.is_alive() {
+                return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));
+            }
+            let mut held = self.freezer.held();
+            held.retain(|pid| *pid != id.pid);
+            if !held.is_empty() {
+                let members = self.container.tree_of(id)?;
+                held.retain(|pid| members.iter().any(|id| id.pid == *pid));
+                refuse_held(&held, "the tree")?;
+            }
+            return self.tracers.lease(id).on(|| format!("pid {}", id.pid));
         }
         let (whose, target) = self.container.whole()?;
-        if let Some(pid) = self.freezer.held().into_iter().find(|pid| target.root() != Some(*pid)) {
-            let sentence = format!(
-                "pid {pid} is held by its file freeze, and so cannot be stopped with the rest of the container"
-            );
-            return Err(Error::new(Kind::Busy, sentence));
-        }
+        let mut held = self.freezer.held();
+        held.retain(|pid| target.root() != Some(*pid));
+        refuse_held(&held, "the container")?;
         self.tracers.lease_of(whose, || target).on(|| "the container")
     }
 
@@ -191,6 +203,12 @@ impl Snapshots {
     pub fn held(&self) -> Vec<Held<ProcId, View>> {
         self.live.held()
     }
+}
+
+fn refuse_held(held: &[Pid], whole: &str) -> Result<()> {
+    let Some(pid) = held.first() else { return Ok(()) };
+    let sentence = format!("pid {pid} is held by its file freeze, and so cannot be stopped with the rest of {whole}");
+    Err(Error::new(Kind::Busy, sentence))
 }
 
 /// What a live reader gets in place of `info.json`.

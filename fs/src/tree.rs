@@ -11,6 +11,7 @@ mod shape;
 pub use attr::Attr;
 pub use files::Access;
 
+use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -60,6 +61,8 @@ pub struct Tree {
     handles: RwLock<Handles>,
     /// Open handles on `status`, and the length of the text of the last one. A leaf lock.
     status_open: Mutex<(usize, u64)>,
+    /// How many handles are open on each node that is steady while it is open. A leaf lock.
+    open_nodes: Mutex<HashMap<Node, usize>>,
 }
 
 impl Tree {
@@ -94,6 +97,7 @@ impl Tree {
             status,
             handles: RwLock::default(),
             status_open: Mutex::default(),
+            open_nodes: Mutex::default(),
         })
     }
 
@@ -102,6 +106,14 @@ impl Tree {
         let child = self.child(self.node(parent)?, name).ok_or_else(|| no_entry(name.display()))?;
         let attr = self.attr_of(child)?;
         self.inodes.look_up(child);
+        Ok(attr)
+    }
+
+    /// A node by its number; the kernel holds it once more.
+    pub fn look_again(&self, ino: u64) -> Result<Attr> {
+        let node = self.node(ino)?;
+        let attr = self.attr_of(node)?;
+        self.inodes.look_up(node);
         Ok(attr)
     }
 

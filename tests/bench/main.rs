@@ -30,9 +30,6 @@ const CLOCK: (u64, usize) = (1024, 5);
 /// Memory to be warmed, in MiB: a process of the largest size, its image, and another such process.
 const WARM: u64 = 3 * 2048 + 512;
 
-/// Bytes that are read in small pieces: enough for a rate.
-const TAR_MOST: u64 = 64 << 20;
-
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
@@ -78,7 +75,9 @@ fn bench() {
         "process",
         "`cat image` : null server",
         "the reading alone",
-        "in 10 KiB reads",
+        "O_DIRECT : null server",
+        "10 KiB reads : 1 MiB reads",
+        "the same, pinned",
         "restore : touching memory",
         "daemon's peak",
     ]);
@@ -96,22 +95,32 @@ fn stops(subject: &Subject) -> [String; 2] {
 }
 
 /// Images read and restored, and what that cost the daemon.
-fn transfers(subject: &mut Subject, null: &Server, mib: u64, runs: usize) -> [String; 6] {
+fn transfers(subject: &mut Subject, null: &Server, mib: u64, runs: usize) -> [String; 8] {
     let pid = subject.victim().pid();
     let image = subject.mount().of(pid, "image");
-    let mut cat: Vec<(Pass, Pass)> = Vec::new();
-    let mut tar = Vec::new();
+    let pinned = subject.mount().of(pid, "snapshots/bench");
+    std::fs::create_dir(&pinned).expect("pinning a snapshot");
+    let pinned_image = pinned.join("image");
+    let mut passes: [Vec<Pass>; 6] = Default::default();
     // The first pass warms the daemon up and tells the size.
     for _ in 0..=runs {
-        for (unit, most, passes) in [(CAT, u64::MAX, &mut cat), (TAR, TAR_MOST, &mut tar)] {
-            let ours = transfer::pass(&image, unit, most);
+        let mut live = |unit, flags| {
+            let pass = transfer::pass(&image, unit, flags);
             subject.settled();
-            passes.push((ours, transfer::pass(&null.file(ours.bytes), unit, most)));
-        }
+            pass
+        };
+        let (cat, direct, tar) = (live(CAT, 0), live(CAT, libc::O_DIRECT), live(TAR, 0));
+        let kept = |unit| {
+            transfer::forget(&pinned_image);
+            transfer::pass(&pinned_image, unit, 0)
+        };
+        let all = [cat, transfer::pass(&null.file(cat.bytes), CAT, 0), direct, tar, kept(CAT), kept(TAR)];
+        passes.iter_mut().zip(all).for_each(|(passes, pass)| passes.push(pass));
     }
-    let rates = |passes: &[(Pass, Pass)], rate: fn(&Pass) -> f64| {
-        let rate = |which: fn(&(Pass, Pass)) -> &Pass| median(passes[1..].iter().map(|pair| rate(which(pair))));
-        table::rates(rate(|pair| &pair.0), rate(|pair| &pair.1))
+    std::fs::remove_dir(&pinned).expect("freeing the pinned snapshot");
+    let rates = |ours: usize, theirs: usize, rate: fn(&Pass) -> f64| {
+        let rate = |which: usize| median(passes[which][1..].iter().map(rate));
+        table::rates(rate(ours), rate(theirs))
     };
 
     let place = tempfile::Builder::new().prefix("ckptfs-bench-").tempdir_in("/dev/shm").expect("a place in tmpfs");
@@ -131,9 +140,11 @@ fn transfers(subject: &mut Subject, null: &Server, mib: u64, runs: usize) -> [St
     let peak: f64 = peak.trim_end_matches(" kB").parse().expect("a number of kB");
     [
         table::size(mib),
-        rates(&cat, Pass::whole_rate),
-        rates(&cat, Pass::rate),
-        rates(&tar, Pass::rate),
+        rates(0, 1, Pass::whole_rate),
+        rates(0, 1, Pass::rate),
+        rates(2, 1, Pass::rate),
+        rates(3, 0, Pass::rate),
+        rates(5, 4, Pass::rate),
         table::times(restore, touch),
         format!("{:.1} MiB", peak / 1024.0),
     ]

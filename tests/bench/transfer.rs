@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -39,14 +40,21 @@ impl Pass {
     }
 }
 
-/// Reads a file from its start to its end, or up to `most` bytes, `unit` bytes at once.
-pub fn pass(path: &Path, unit: usize, most: u64) -> Pass {
+/// Has the kernel forget what it has read of a file.
+pub fn forget(path: &Path) {
+    let file = File::open(path).expect("opening the file");
+    let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+    nix::fcntl::posix_fadvise(&file, 0, 0, advice).expect("forgetting the file");
+}
+
+/// Reads a file from its start to its end, `unit` bytes at once, opened with `flags`.
+pub fn pass(path: &Path, unit: usize, flags: i32) -> Pass {
     let mut buf = vec![1; unit];
     let begun = Instant::now();
-    let mut file = File::open(path).expect("opening the file");
+    let mut file = File::options().read(true).custom_flags(flags).open(path).expect("opening the file");
     let open = begun.elapsed();
     let mut bytes = 0;
-    while bytes < most {
+    loop {
         match file.read(&mut buf).expect("reading the file") {
             0 => break,
             n => bytes += n as u64,

@@ -2,11 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use ckptfs_tests::{Mounted, NOBODY, Spec, Victim, build, tool};
+use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, build, tool};
 
 use crate::{ends_well, goes_on, mounted_worker, names, pids};
 
@@ -51,6 +52,63 @@ fn an_archiver_freezes_a_tree_once() {
     let listed = tool::shell("tar -tf \"$2\"", &args).success().text();
     let mappings = listed.lines().filter(|line| line.contains("/vmas/") && !line.ends_with('/')).count();
     assert!(mappings > 10, "{listed}");
+    ends_well(victim);
+}
+
+/// tar of a whole mount: it ends, touches no control file, and freezes the tree of each process once; the container's image is that of its
+/// only tree, of the same instant.
+#[test]
+fn an_archiver_of_the_whole_mount_freezes_each_tree_once() {
+    let victim = Victim::ready(&Spec::c("crowd").arg("3"));
+    let mount = Mounted::over(victim.pid());
+    let script = r#"
+        tar -cf "$2" -C "$1" .
+        tar -tf "$2" | sort > "$2.names"
+        tar -xOf "$2" ./image | "$4" verify -
+        cmp <(tar -xOf "$2" ./image) <(tar -xOf "$2" "./$3/image")
+        tar -tvf "$2" | grep -cE ' +0 [0-9-]+ [0-9:]+ .*/(freeze|kill|restore)$'
+    "#;
+    let args = [mount.path(), mount.snap("all.tar"), victim.pid().to_string().into(), build::ckptfs()];
+    let output = tool::shell(script, &args).success();
+    assert!(output.stderr.is_empty(), "{}", output.stderr);
+    assert_eq!(output.text().lines().last(), Some("9"), "controls are empty files: {}", output.text());
+    assert_eq!(dumps(&mount), 4);
+    let listed = fs::read_to_string(mount.snap("all.tar.names")).unwrap();
+    for pid in pids(&mount) {
+        for name in ["image", "core", "info.json", "maps", "vmas/"] {
+            assert!(listed.lines().any(|line| line == format!("./{pid}/{name}")), "no {name} of {pid}: {listed}");
+        }
+    }
+    let status = mount.status();
+    assert_eq!((&status["counters"]["restores"], &status["frozen"]), (&0.into(), &serde_json::json!([])));
+    assert!(status["snapshots"].as_array().unwrap().is_empty(), "nothing is kept: {status}");
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+/// Who reads a directory from its beginning again begins anew: he finds another instant.
+#[test]
+fn a_walk_ends_with_a_rewind() {
+    let (victim, mount) = mounted_worker();
+    let script = r#"
+import os, sys
+top = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+def read():
+    with open(os.path.join(sys.argv[1], sys.argv[2]), "rb") as file:
+        return file.read()
+one, two = read(), read()
+os.lseek(top, 0, os.SEEK_SET)
+os.listdir(top)
+three = read()
+assert one == two and two != three
+"#;
+    for (below, name) in [(mount.path(), "image"), (mount.of(victim.pid(), ""), "image")] {
+        let before = dumps(&mount);
+        let argv: [&OsStr; 5] = ["python3".as_ref(), "-c".as_ref(), script.as_ref(), below.as_ref(), name.as_ref()];
+        let _read = tool::run(&argv).success();
+        assert_eq!(dumps(&mount), before + 2);
+    }
     ends_well(victim);
 }
 

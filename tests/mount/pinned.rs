@@ -23,7 +23,7 @@ fn pin(mount: &Mounted, victim: &Victim, name: &str) -> PathBuf {
 }
 
 /// The copy-on-write children that the daemon holds: each is traced by a thread of it.
-fn kept(mount: &Mounted) -> Vec<i32> {
+pub fn kept(mount: &Mounted) -> Vec<i32> {
     let tracer = |pid: i32| process::status(pid, "TracerPid")?.parse().ok();
     let is_ours = |pid: &i32| {
         process::status(*pid, "Name").as_deref() == Some("ckptfs-snapshot")

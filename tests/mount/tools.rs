@@ -19,6 +19,8 @@ const SCRIPT: &str = r#"
     dd if=image of="$out/dd" bs=1M iflag=direct status=none; same dd
     dd if=image of="$out/dd" bs=4096 skip=5 status=none
     cmp "$out/dd" <(tail -c +$((5 * 4096 + 1)) "$out/image"); rm "$out/dd"
+    dd if=image of=/dev/null bs=64K status=progress 2>&1 | tr '\r' '\n' | tail -1 | grep -q "^$(stat -c %s image) bytes "
+    [ "$(pv -n image 2>&1 > "$out/pv" | tail -1)" = 100 ]; same pv
     dd if=image bs=1 skip=1000 count=24 status=none | cmp - <(head -c 1024 "$out/image" | tail -c 24)
     zstd -q -c image | zstd -qdc > "$out/zstd"; same zstd
     gzip -c image | gzip -dc > "$out/gzip"; same gzip

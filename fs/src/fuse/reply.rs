@@ -9,6 +9,7 @@ use fuser::{
 };
 
 use super::errno;
+use crate::node::Steady;
 use crate::tree::Attr;
 
 /// `st_blksize`: the unit in which cat(1) and cp(1) read.
@@ -17,7 +18,7 @@ pub(super) const BLOCK_SIZE: u32 = 1 << 20;
 /// Nothing is cached: processes come and go.
 const NO_TIME: Duration = Duration::ZERO;
 
-/// What never changes is cached for as long as the kernel likes: no inode number comes twice.
+/// What does not change is cached for as long as the kernel likes: no inode number comes twice, and it is told of an end.
 const LONG: Duration = Duration::from_secs(86400);
 
 fn file_attr(attr: &Attr) -> FileAttr {
@@ -41,7 +42,11 @@ fn file_attr(attr: &Attr) -> FileAttr {
 }
 
 fn valid(attr: &Attr) -> Duration {
-    if attr.fixed { LONG } else { NO_TIME }
+    if attr.steady == Steady::Never { NO_TIME } else { LONG }
+}
+
+fn entry_valid(attr: &Attr) -> Duration {
+    if attr.steady == Steady::Always { LONG } else { NO_TIME }
 }
 
 /// Directory or file.
@@ -55,8 +60,13 @@ pub(super) fn code(error: &ckptfs_dumper::Error) -> Errno {
 }
 
 /// Answers an open.
-pub(super) fn opened(reply: ReplyOpen, result: Result<u64>, fixed: bool) {
-    let flags = if fixed { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::FOPEN_DIRECT_IO };
+pub(super) fn opened(reply: ReplyOpen, result: Result<u64>, steady: Steady) {
+    let flags = match steady {
+        Steady::Never => FopenFlags::FOPEN_DIRECT_IO,
+        // What the kernel has of earlier instants it throws away at the open.
+        Steady::WhileOpen => FopenFlags::empty(),
+        Steady::Always => FopenFlags::FOPEN_KEEP_CACHE,
+    };
     match result {
         Ok(handle) => reply.opened(FileHandle(handle), flags),
         Err(error) => reply.error(code(&error)),
@@ -66,7 +76,7 @@ pub(super) fn opened(reply: ReplyOpen, result: Result<u64>, fixed: bool) {
 /// Answers what gives an entry.
 pub(super) fn entered(reply: ReplyEntry, result: Result<Attr>) {
     match result {
-        Ok(attr) => reply.entry(&valid(&attr), &file_attr(&attr), Generation(0)),
+        Ok(attr) => reply.entry_with_ttls(&valid(&attr), &entry_valid(&attr), &file_attr(&attr), Generation(0)),
         Err(error) => reply.error(code(&error)),
     }
 }

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use ckptfs_dumper::{Pid, Result};
 
 use super::{Tree, no_entry};
-use crate::node::{File, Node, Of, Role};
+use crate::node::{File, Node, Of, Role, Steady};
 use crate::process::{self, ProcId};
 use crate::view::View;
 
@@ -28,8 +28,8 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Whether all this stays so for as long as the node is there.
-    pub fixed: bool,
+    /// How long all this stays so; never, while what is steady only when it is open is not.
+    pub steady: Steady,
 }
 
 impl Tree {
@@ -44,7 +44,7 @@ impl Tree {
             mode: node.mode(),
             uid: self.owner.0,
             gid: self.owner.1,
-            fixed: node.is_fixed(),
+            steady: self.steady_now(node),
         };
         let Some(of) = node.of() else {
             return match node {
@@ -57,7 +57,7 @@ impl Tree {
             };
         };
         let told = role == Role::Snapshot || of.pin().is_some();
-        let view = if told { self.snapshots.peek(of) } else { None };
+        let view = if told { self.snapshots.peek(self.snapshots.taken_as(of)) } else { None };
         // A snapshot outlives its process: what is open can still be asked for.
         let ((uid, gid), time) = match (&view, of) {
             (Some(view), _) => (view.owner(of.pid()), view.taken()),
@@ -70,6 +70,13 @@ impl Tree {
             Role::Directory | Role::Text | Role::Control => (0, 0),
         };
         Ok(Attr { size, blocks, time, uid, gid, ..base })
+    }
+
+    fn steady_now(&self, node: Node) -> Steady {
+        match node.steady() {
+            Steady::WhileOpen if !self.open_nodes.lock().contains_key(&node) => Steady::Never,
+            steady => steady,
+        }
     }
 
     /// Its owner's, who may pin snapshots there; that of the youngest of them, once the process has ended. The time of the last change, as

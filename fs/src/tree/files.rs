@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::{Attr, Entry, Tree, no_entry, refused};
 use crate::control::{kill_tree, switch};
 use crate::handle::{Bytes, Directory, Flushed, Handle, Kept, Part, Walk, part_of};
-use crate::node::{File, Node, Of, Role};
+use crate::node::{File, Node, Of, Role, Steady};
 use crate::process::{self, ProcId};
 use crate::restore::Session;
 use crate::snapshots::Info;
@@ -35,13 +35,14 @@ pub(super) struct Handles {
 impl Tree {
     /// Whether an open may take its time: a process has to stop first, or an earlier restore to end.
     pub fn open_blocks(&self, ino: u64) -> bool {
-        let blocks = |node: Node| node.role() == Role::Snapshot && !node.is_fixed() || node == Node::Restore;
+        let blocks =
+            |node: Node| node.role() == Role::Snapshot && node.steady() != Steady::Always || node == Node::Restore;
         self.inodes.node(ino).is_some_and(blocks)
     }
 
-    /// Whether its contents never change.
-    pub fn is_fixed(&self, ino: u64) -> bool {
-        self.inodes.node(ino).is_some_and(Node::is_fixed)
+    /// How long its contents stay the same.
+    pub fn steady(&self, ino: u64) -> Steady {
+        self.inodes.node(ino).map_or(Steady::Never, Node::steady)
     }
 
     /// Opens `ino` for the thread `reader` (0: one that the daemon cannot see). Gives the number of the handle.
@@ -49,10 +50,14 @@ impl Tree {
         let node = self.node(ino)?;
         let handle = match (node, node.role()) {
             (_, Role::Directory) => {
-                let reader = process::process_of_thread(reader);
-                let walk = match (node, reader) {
-                    (Node::Folder(Of::Live(of)), Some(reader)) => Some(Walk { of, reader, kept: Mutex::default() }),
-                    _ => None,
+                let of = match node {
+                    Node::Folder(of) => of,
+                    Node::Root => self.snapshots.taken_as(Of::CONTAINER),
+                    _ => Of::CONTAINER,
+                };
+                let walk = match (of, process::process_of_thread(reader)) {
+                    (Of::CONTAINER, _) | (_, None) | (Of::Pinned(_) | Of::Within(..), _) => None,
+                    (Of::Live(of), Some(reader)) => Some(Walk { of, reader, kept: Mutex::default() }),
                 };
                 Handle::Directory(Directory { entries: Mutex::new(self.list(ino)?), walk })
             }
@@ -78,6 +83,9 @@ impl Tree {
                 return Err(refused(libc::EISDIR, "a directory"));
             }
         };
+        if node.steady() == Steady::WhileOpen {
+            *self.open_nodes.lock().entry(node).or_default() += 1;
+        }
         let mut handles = self.handles.write();
         handles.next += 1;
         let number = handles.next;
@@ -86,6 +94,7 @@ impl Tree {
     }
 
     fn open_snapshot(&self, node: Node, of: Of, reader: Option<Pid>) -> Result<Handle> {
+        let of = self.snapshots.taken_as(of);
         let view = match (node, of) {
             (Node::File(_, File::Info), Of::Live(id)) => match self.snapshots.open_info(id, reader)? {
                 Info::View(view) => view,
@@ -98,7 +107,7 @@ impl Tree {
                 if let (Of::Live(id), Some(reader)) = (of, reader) {
                     self.keep_for_walker(id, reader);
                 }
-                Ok(Handle::Snapshot { of, view, part, flushed: Flushed::default() })
+                Ok(Handle::Snapshot { node, of, view, part, flushed: Flushed::default() })
             }
             Err(error) => {
                 drop(view);
@@ -108,24 +117,36 @@ impl Tree {
         }
     }
 
-    /// Who has the folder of `id` open keeps the instant of the file that he has just opened there until he closes the folder.
+    /// Who has the folder of `id` open, or the root of a mount of that tree, keeps the instant of the file that he has just opened until
+    /// he closes the directory.
     fn keep_for_walker(&self, id: ProcId, reader: Pid) {
         let is_walk = |handle: &&Arc<Handle>| matches!(&***handle, Handle::Directory(Directory { walk: Some(walk), .. }) if walk.of == id && walk.reader == reader);
-        let walked: Option<Arc<Handle>> = self.handles.read().open.values().find(is_walk).cloned();
-        let Some(handle) = walked else { return };
-        let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle else { return };
-        if !matches!(&*walk.kept.lock(), Kept::Nothing) {
-            return;
+        let walked: Vec<Arc<Handle>> = self.handles.read().open.values().filter(is_walk).cloned().collect();
+        for handle in walked {
+            let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle else { continue };
+            if !matches!(&*walk.kept.lock(), Kept::Nothing) {
+                continue;
+            }
+            let Ok(Some(view)) = self.snapshots.join(id) else { return };
+            // Meanwhile another thread of his may have been quicker, or the directory closed.
+            let mut kept = walk.kept.lock();
+            if matches!(&*kept, Kept::Nothing) {
+                *kept = Kept::View(view);
+            } else {
+                drop(kept);
+                drop(view);
+                self.snapshots.close(Of::Live(id), false);
+            }
         }
-        let Ok(Some(view)) = self.snapshots.join(id) else { return };
-        // Meanwhile another thread of his may have been quicker, or the directory closed.
-        let mut kept = walk.kept.lock();
-        if matches!(&*kept, Kept::Nothing) {
-            *kept = Kept::View(view);
-        } else {
-            drop(kept);
+    }
+
+    /// What a walker has kept goes, and `instead` stands in its place.
+    fn let_go(&self, walk: &Walk, instead: Kept) {
+        let kept = std::mem::replace(&mut *walk.kept.lock(), instead);
+        if let Kept::View(view) = kept {
+            // The slot is what drops the snapshot.
             drop(view);
-            self.snapshots.close(Of::Live(id), false);
+            self.snapshots.close(Of::Live(walk.of), false);
         }
     }
 
@@ -133,7 +154,7 @@ impl Tree {
     pub fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
         let handle = self.handle(handle)?;
         let bytes = match &*handle {
-            Handle::Snapshot { of, view, part, flushed } => {
+            Handle::Snapshot { of, view, part, flushed, .. } => {
                 if flushed.set(false) {
                     self.snapshots.closing(*of, false);
                 }
@@ -159,13 +180,14 @@ impl Tree {
         Ok(bytes)
     }
 
-    /// The handle's entries; listed anew when it is rewound.
+    /// The handle's entries; listed anew when it is rewound, which begins another walk.
     pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool) -> Result<Vec<Entry>> {
         let handle = self.handle(handle)?;
-        let Handle::Directory(Directory { entries, .. }) = &*handle else {
+        let Handle::Directory(Directory { entries, walk }) = &*handle else {
             return Err(refused(libc::ENOTDIR, "not a directory"));
         };
         if rewound {
+            walk.iter().for_each(|walk| self.let_go(walk, Kept::Nothing));
             let fresh = self.list(ino)?;
             *entries.lock() = fresh;
         }
@@ -230,31 +252,35 @@ impl Tree {
         Ok(())
     }
 
-    /// The last descriptor of the handle was closed.
-    pub fn release(&self, handle: u64) {
-        let Some(handle) = self.handles.write().open.remove(&handle) else { return };
+    /// The last descriptor of the handle was closed. Whether with it the node is closed, if it was steady for as long as it was open.
+    pub fn release(&self, handle: u64) -> bool {
+        let Some(handle) = self.handles.write().open.remove(&handle) else { return false };
+        let mut is_closed = false;
         match &*handle {
-            Handle::Snapshot { of, flushed, .. } => {
+            Handle::Snapshot { node, of, flushed, .. } => {
                 let (of, flushed) = (*of, flushed.get());
+                is_closed = self.closed(*node);
                 // The handle's own share goes first, so that the snapshot is dropped in its slot, where opens wait.
                 drop(handle);
                 self.snapshots.close(of, flushed);
             }
             Handle::Refusal { id, flushed, .. } => self.snapshots.close_refusal(*id, flushed.get()),
-            Handle::Directory(Directory { walk: Some(walk), .. }) => {
-                let kept = std::mem::replace(&mut *walk.kept.lock(), Kept::Closed);
-                if let Kept::View(view) = kept {
-                    // The slot is what drops the snapshot.
-                    drop(view);
-                    self.snapshots.close(Of::Live(walk.of), false);
-                }
-            }
+            Handle::Directory(Directory { walk: Some(walk), .. }) => self.let_go(walk, Kept::Closed),
             Handle::Status(_) => {
                 let mut open = self.status_open.lock();
                 open.0 = open.0.saturating_sub(1);
             }
             _ => {}
         }
+        is_closed
+    }
+
+    /// One handle less on `node`; whether it was the last one of those that keep it steady.
+    fn closed(&self, node: Node) -> bool {
+        let mut open = self.open_nodes.lock();
+        let Some(handles) = open.get_mut(&node) else { return false };
+        *handles = handles.saturating_sub(1);
+        *handles == 0 && open.remove(&node).is_some()
     }
 
     /// truncate(2), or O_TRUNC: nothing to do for a control file, whose size is 0.

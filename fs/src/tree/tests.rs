@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use super::*;
 use crate::container::Target;
 use crate::inodes::ROOT;
+use crate::node::Steady;
 use crate::process::Range;
 use crate::testing::{Sleeper, options};
 
@@ -139,6 +140,7 @@ fn sizes_and_times_are_the_snapshots_while_it_is_open() {
     let before = in_folder(&tree, &victim, &["image"]).unwrap();
     let handle = tree.open(before.ino, READ, 0).unwrap();
     let open = tree.attr(before.ino).unwrap();
+    assert_eq!((before.steady, open.steady), (Steady::Never, Steady::WhileOpen));
     let bytes = read_all(&tree, handle);
     assert_eq!(bytes.len() as u64, open.size);
     assert!(open.time > before.time, "the instant is after the start of the process");
@@ -152,10 +154,11 @@ fn sizes_and_times_are_the_snapshots_while_it_is_open() {
     }
     assert_eq!(in_folder(&tree, &victim, &[]).unwrap().time, before.time, "a directory's time stands still");
     let second = tree.open(before.ino, READ, 0).unwrap();
-    tree.release(handle);
+    assert!(!tree.release(handle), "one of two");
     assert_eq!(tree.attr(before.ino).unwrap(), open, "still open");
-    tree.release(second);
-    assert_eq!(tree.attr(before.ino).unwrap().time, before.time);
+    assert!(tree.release(second), "the last one");
+    let after = tree.attr(before.ino).unwrap();
+    assert_eq!((after.time, after.steady), (before.time, Steady::Never));
     let again = tree.open(before.ino, READ, 0).unwrap();
     assert!(tree.attr(before.ino).unwrap().time > open.time, "a new instant");
     tree.release(again);

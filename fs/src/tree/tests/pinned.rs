@@ -12,13 +12,13 @@ fn a_pinned_snapshot_is_a_folder_of_exact_files() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let folder = pin(&tree, &victim, "one").unwrap();
-    assert!(folder.directory && !folder.fixed, "it can be renamed");
+    assert!(folder.directory && folder.steady == Steady::Never, "it can be renamed");
     assert_eq!(in_folder(&tree, &victim, &["snapshots", "one"]).unwrap(), folder);
     assert_eq!(names(&tree, folder.ino), ["image", "core", "info.json", "maps", "vmas"]);
     let live = in_folder(&tree, &victim, &["image"]).unwrap();
     for name in ["image", "core", "info.json", "maps"] {
         let attr = in_folder(&tree, &victim, &["snapshots", "one", name]).unwrap();
-        assert!(attr.fixed && attr.time == folder.time && attr.ino != live.ino, "{name}: {attr:?}");
+        assert!(attr.steady == Steady::Always && attr.time == folder.time && attr.ino != live.ino, "{name}: {attr:?}");
         let handle = tree.open(attr.ino, READ, 0).unwrap();
         assert_eq!(read_all(&tree, handle).len() as u64, attr.size, "{name}");
         tree.release(handle);

@@ -1,0 +1,148 @@
+//! Images of live processes go through the kernel's page cache: no instant is mixed with another one, whatever was read before.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool};
+
+use crate::pinned::kept;
+use crate::{count, ends_well, mounted_worker};
+
+/// Whether `image` is one, from its header to its trailer.
+fn verify(image: &Path) {
+    let _whole = tool::run(&[build::ckptfs().as_os_str(), "verify".as_ref(), image.as_os_str()]).success();
+}
+
+/// Reads in pieces of `len` bytes to the end, and asks for no size before.
+fn read_in_pieces(file: &mut File, len: usize) -> Vec<u8> {
+    let (mut all, mut piece) = (Vec::new(), vec![0; len]);
+    loop {
+        match file.read(&mut piece).unwrap() {
+            0 => return all,
+            read => all.extend_from_slice(&piece[..read]),
+        }
+    }
+}
+
+/// The process grows and shrinks by a multiple of itself between reads: every reader gets his instant to its end, and no zeros behind.
+#[test]
+fn images_that_grow_and_shrink() {
+    let victim = Victim::ready(&Spec::c("grows"));
+    let mount = Mounted::over(victim.pid());
+    let (image, copy) = (mount.of(victim.pid(), "image"), mount.snap("copy"));
+    let mut sizes = Vec::new();
+    for step in 1..=6 {
+        for piece in [512, 10 << 10, 1 << 20] {
+            let read = read_in_pieces(&mut File::open(&image).unwrap(), piece);
+            fs::write(&copy, &read).unwrap();
+            verify(&copy);
+            sizes.push(read.len());
+        }
+        let script = r#"
+import mmap, os, subprocess, sys
+for way in "sendfile", "mmap", "pread", "splice":
+    file, to = os.open(sys.argv[1], os.O_RDONLY), os.open(sys.argv[2], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+    if way == "sendfile":
+        while os.sendfile(to, file, None, 1 << 20): pass
+    elif way == "mmap":
+        os.write(to, mmap.mmap(file, 0, prot=mmap.PROT_READ))
+    elif way == "pread":
+        at = 0
+        while piece := os.pread(file, 4096, at):
+            at += os.write(to, piece)
+    else:
+        out, into = os.pipe()
+        while got := os.splice(file, into, 65536):
+            while got: got -= os.splice(out, to, got)
+        os.close(out), os.close(into)
+    told, read = os.fstat(file).st_size, os.fstat(to).st_size
+    assert told == read, f"{way}: {read} bytes of {told}"
+    os.close(file), os.close(to)
+    subprocess.run([sys.argv[3], "verify", sys.argv[2]], check=True, stdout=subprocess.DEVNULL)
+"#;
+        let argv = ["python3".as_ref(), "-c".as_ref(), script.as_ref(), image.as_os_str(), copy.as_os_str()];
+        let ckptfs = build::ckptfs();
+        let _read = tool::run(&argv.into_iter().chain([ckptfs.as_os_str()]).collect::<Vec<_>>()).success();
+        victim.go(step);
+        assert_eq!(victim.event(step), if step < 6 { Event::Ready(step + 1) } else { Event::Ok });
+    }
+    let (large, small): (Vec<usize>, Vec<usize>) = sizes.iter().partition(|size| **size > 24 << 20);
+    assert_eq!((large.len(), small.len()), (9, 9), "{sizes:?}");
+    victim.finish();
+}
+
+/// Who opens it while it is open shares the instant, also what he has not read yet; who comes behind the last one finds another one, with a
+/// size and a time of its own.
+#[test]
+fn one_instant_at_a_time() {
+    let (victim, mount) = mounted_worker();
+    let path = mount.of(victim.pid(), "image");
+    let mut first = File::open(&path).unwrap();
+    let mut head = vec![0; 100_000];
+    first.read_exact(&mut head).unwrap();
+    let now = count(&victim);
+    ckptfs_tests::wait::until("the worker goes on", || count(&victim) > now + 2);
+    let mut second = File::open(&path).unwrap();
+    let told = second.metadata().unwrap();
+    let (rest, all) = (read_in_pieces(&mut first, 10 << 10), read_in_pieces(&mut second, 4 << 10));
+    assert!([head, rest].concat() == all && told.len() == all.len() as u64);
+    assert_eq!(fs::metadata(&path).unwrap().mtime_nsec(), told.mtime_nsec(), "by its path as well");
+    drop((first, second));
+    let mut third = File::open(&path).unwrap();
+    let again = third.metadata().unwrap();
+    assert!((again.mtime(), again.mtime_nsec()) > (told.mtime(), told.mtime_nsec()));
+    let fresh = read_in_pieces(&mut third, 10 << 10);
+    assert!(fresh != all && fresh.len() as u64 == again.len());
+    drop(third);
+    ends_well(victim);
+}
+
+/// The memory that was read through is given back when the file is closed, and an instant stays what it is for who has it mapped.
+#[test]
+fn what_was_read_is_not_kept() {
+    let (victim, mount) = mounted_worker();
+    let script = r#"
+import ctypes, mmap, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+def resident(map):
+    pages = (len(map) + 4095) // 4096
+    vector = (ctypes.c_ubyte * pages)()
+    address = ctypes.addressof(ctypes.c_char.from_buffer(map))
+    assert libc.mincore(ctypes.c_void_p(address), ctypes.c_size_t(len(map)), vector) == 0
+    return sum(byte & 1 for byte in vector)
+def opened():
+    file = os.open(sys.argv[1], os.O_RDONLY)
+    return file, mmap.mmap(file, 0, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+file, map = opened()
+whole = bytes(map)
+assert resident(map) * 4096 >= len(whole)
+os.close(file)
+assert bytes(map) == whole, "mapped, it is still open"
+map.close()
+file, map = opened()
+left = resident(map)
+assert left * 8 < len(map) // 4096, left
+"#;
+    let image = mount.of(victim.pid(), "image");
+    let _read = tool::run(&["python3".as_ref(), "-c".as_ref(), script.as_ref(), image.as_os_str()]).success();
+    ends_well(victim);
+}
+
+/// A snapshot that is lost in the middle of a read is an error to all who read on, never zeros.
+#[test]
+fn a_lost_snapshot_is_no_zeros() {
+    let (victim, mount) = mounted_worker();
+    let mut file = File::open(mount.of(victim.pid(), "vmas/200000000000-200000800000")).unwrap();
+    let mut head = [0; 4096];
+    file.read_exact(&mut head).unwrap();
+    let child = kept(&mount)[0];
+    process::kill(child, nix::sys::signal::Signal::SIGKILL);
+    let mut rest = Vec::new();
+    let failed = file.read_to_end(&mut rest);
+    let told = |error: std::io::Error| error.raw_os_error();
+    assert!(failed.map_err(told) == Err(Some(libc::EIO)), "{} bytes", rest.len());
+    drop(file);
+    ends_well(victim);
+}
