@@ -9,6 +9,7 @@ use crate::child;
 use crate::door::{self, Door, Premise};
 use crate::dump::{self, Looked, LookedProcess};
 use crate::file::late::Named;
+use crate::file::lock;
 use crate::file::sharing::{Collected, Collector};
 use crate::freeze::{self, Frozen};
 use crate::held::{Children, Forks, Held};
@@ -88,6 +89,7 @@ pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Tak
     // A process that cannot be looked at now is told of once it is stopped.
     let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
     let timers = Timers::before(&pids);
+    lock::prepare();
     let mut frozen = freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref())?;
     let timers = timers.gone();
     let mut forks = Forks::default();

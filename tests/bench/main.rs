@@ -98,24 +98,24 @@ fn stops(subject: &Subject) -> [String; 2] {
 fn transfers(subject: &mut Subject, null: &Server, mib: u64, runs: usize) -> [String; 8] {
     let pid = subject.victim().pid();
     let image = subject.mount().of(pid, "image");
-    let pinned = subject.mount().of(pid, "snapshots/bench");
-    std::fs::create_dir(&pinned).expect("pinning a snapshot");
-    let pinned_image = pinned.join("image");
     let mut passes: [Vec<Pass>; 6] = Default::default();
     // The first pass warms the daemon up and tells the size.
     for _ in 0..=runs {
-        let mut live = |unit, flags| {
+        let live = |unit, flags| {
             let pass = transfer::pass(&image, unit, flags);
             subject.settled();
             pass
         };
         let (cat, direct, tar) = (live(CAT, 0), live(CAT, libc::O_DIRECT), live(TAR, 0));
-        let kept = |unit| {
-            transfer::forget(&pinned_image);
-            transfer::pass(&pinned_image, unit, 0)
-        };
-        let all = [cat, transfer::pass(&null.file(cat.bytes), CAT, 0), direct, tar, kept(CAT), kept(TAR)];
+        let all = [cat, transfer::pass(&null.file(cat.bytes), CAT, 0), direct, tar];
         passes.iter_mut().zip(all).for_each(|(passes, pass)| passes.push(pass));
+    }
+    let pinned = subject.mount().of(pid, "snapshots/bench");
+    std::fs::create_dir(&pinned).expect("pinning a snapshot");
+    for (unit, at) in [(CAT, 4), (TAR, 5)].repeat(runs + 1) {
+        let file = pinned.join("image");
+        transfer::forget(&file);
+        passes[at].push(transfer::pass(&file, unit, 0));
     }
     std::fs::remove_dir(&pinned).expect("freeing the pinned snapshot");
     let rates = |ours: usize, theirs: usize, rate: fn(&Pass) -> f64| {

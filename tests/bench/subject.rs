@@ -45,6 +45,9 @@ fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).expect("reading the clock").into()
 }
 
+/// Stops are so far apart that the kernel has forgotten what the last one made quick: most backups are alone.
+const APART: Duration = Duration::from_millis(200);
+
 impl Subject {
     /// Starts it, to be forked and to be stopped `runs` times.
     pub fn start(mib: u64, runs: usize) -> Subject {
@@ -77,6 +80,7 @@ impl Subject {
 
     fn stop(&self, n: u32) -> Stop {
         assert_eq!(self.victim.event(n - 1), Event::Ready(n));
+        std::thread::sleep(APART);
         let from = now();
         let image = File::open(self.mount.of(self.victim.pid(), "image")).expect("opening the image");
         let upto = now();

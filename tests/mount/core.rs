@@ -126,6 +126,28 @@ fn gdb_reads_memory_and_what_the_kernel_told() {
     assert!(attached.len() > 20, "{attached:?}");
 }
 
+/// That of a pinned snapshot and that of a mounted image are the live one's, and gdb's sight of them the same.
+#[test]
+fn gdb_sees_the_same_in_what_is_kept() {
+    let it = Debugged::new();
+    let pinned = it.file("snapshots/now");
+    fs::create_dir(&pinned).unwrap();
+    let snap = it.mount.snap("snap");
+    let _copied = tool::run(&[Path::new("cp"), &pinned.join("image"), &snap]).success();
+    let stored = Mounted::with(&[Path::new("--image"), &snap]);
+    let all = ["thread apply all bt", "x/s heap", "x/s shared+4096"];
+    let backtraces_of = |core: &Path| {
+        let text = it.gdb(&all, &[core]);
+        assert!(text.contains("\"on the heap\"") && text.contains("\"shared words\""), "{text}");
+        backtraces(&text)
+    };
+    let pid = it.victim.pid().to_string();
+    let attached = backtraces(&it.gdb(&all, &[Path::new("-p"), Path::new(&pid)]));
+    assert_eq!(backtraces_of(&pinned.join("core")), attached);
+    assert_eq!(backtraces_of(&stored.of(it.victim.pid(), "core")), attached);
+    fs::remove_dir(pinned).unwrap();
+}
+
 #[test]
 fn tools_read_it_without_complaint() {
     let it = Debugged::new();

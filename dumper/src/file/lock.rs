@@ -16,6 +16,9 @@ use crate::{Error, Pid, Result};
 
 const F_SETLEASE: u64 = 1024;
 
+/// All locks of the machine, proc_locks(5).
+const LOCKS: &str = "/proc/locks";
+
 /// Table row.
 pub struct Lock;
 
@@ -137,13 +140,20 @@ impl Late for Lock {
     }
 }
 
+/// Makes looks at the machine's locks quick for the next milliseconds. The first one waits for a grace period of RCU, 6 to 20 ms
+/// (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c), which is not to be waited for while a process stands still.
+pub fn prepare() {
+    // What cannot be read now is told of when it is needed.
+    let _ = proc::read_text(LOCKS);
+}
+
 /// Which mappings are of files with a lock of a description. A mapping is a reference to the description that it was made through: a copy
 /// of it in somebody else's address space would keep the lock when the process itself has let go.
 ///
 /// # Errors
 /// A lock of the process itself that none of its descriptors tells of: the mapping alone still holds it.
 pub fn of_mappings(pid: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
-    let locks = proc::read_text("/proc/locks")?;
+    let locks = proc::read_text(LOCKS)?;
     let mapped: BTreeSet<(u64, u64)> = mappings.iter().filter(|m| m.ino != 0).map(|m| (m.dev, m.ino)).collect();
     let of_description = |line: &Line<'_>| line.what != "POSIX" && mapped.contains(&(line.dev, line.ino));
     let locks: Vec<Line<'_>> = locks.lines().filter_map(parse).filter(of_description).collect();
@@ -188,7 +198,7 @@ pub fn refuse_leased(seen: &Seen<'_>) -> Result<()> {
 
 /// Whether somebody has a lease of this file, and would have to give it back if it were opened.
 pub fn is_leased(dev: u64, ino: u64) -> Result<bool> {
-    let locks = proc::read_text("/proc/locks")?;
+    let locks = proc::read_text(LOCKS)?;
     Ok(locks.lines().filter_map(parse).any(|line| is_lease(&line) && (line.dev, line.ino) == (dev, ino)))
 }
 
