@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod lifetime;
+mod rsync;
 
 use crate::{MAPPING, ends_well, goes_on, goes_on_while_held, mounted_worker, names, worker};
 use ckptfs_tests::{Cgroup, Event, Link, Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
