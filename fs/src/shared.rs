@@ -114,6 +114,21 @@ impl<K: Eq + Hash + Copy, V> Shared<K, V> {
         self.changed.notify_all();
     }
 
+    /// Waits a moment for opens of `key` that have all been flushed to be over: whoever has closed them takes them for that.
+    pub fn settle(&self, key: K) {
+        let deadline = Instant::now() + self.grace;
+        let mut slots = self.slots.lock();
+        let about_to_end = |slot: &Slot<V>| match slot {
+            Slot::Busy(_) => true,
+            Slot::Open { handles, closing, .. } => closing >= handles,
+        };
+        while slots.get(&key).is_some_and(about_to_end) {
+            if self.changed.wait_until(&mut slots, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+
     /// One of the opens of `key` is over; `flushed` as last told to [`Shared::closing`]. The last one drops the value,
     /// unless the caller still holds it; opens meanwhile wait until it is gone.
     pub fn close(&self, key: K, flushed: bool) {
@@ -238,6 +253,27 @@ mod tests {
             assert_eq!(waiter.join().unwrap().unwrap_err().to_string(), "no");
         });
         assert_eq!(*shared.open(1, || Ok(5)).unwrap(), 5);
+    }
+
+    #[test]
+    fn settled_is_what_was_flushed_and_released() {
+        let shared = Shared { grace: Duration::from_secs(600), ..Shared::new() };
+        shared.settle(1);
+        drop(shared.open(1, || Ok(())).unwrap());
+        shared.settle(1);
+        shared.closing(1, true);
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| shared.settle(1));
+            std::thread::sleep(Duration::from_millis(20));
+            assert!(!waiter.is_finished(), "flushed, not released");
+            shared.close(1, true);
+        });
+        assert!(shared.peek(1).is_none());
+        let hasty = Shared { grace: Duration::ZERO, ..Shared::new() };
+        drop(hasty.open(1, || Ok(())).unwrap());
+        hasty.closing(1, true);
+        hasty.settle(1);
+        assert!(hasty.peek(1).is_some(), "a duplicate of the descriptor may be open for good");
     }
 
     #[test]

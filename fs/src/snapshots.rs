@@ -182,6 +182,11 @@ impl Snapshots {
         }
     }
 
+    /// Waits a moment for images of `id`, or of the container, that have been closed to be given up.
+    pub fn settle(&self, id: ProcId) {
+        [id, ProcId::CONTAINER].into_iter().for_each(|key| self.live.settle(key));
+    }
+
     /// An open of a refusal is over.
     pub fn close_refusal(&self, id: ProcId, flushed: bool) {
         self.refusals.close(id, flushed);

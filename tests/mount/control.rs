@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use ckptfs_tests::{Event, Mounted, Victim, process, wait};
+use ckptfs_tests::{Event, Mounted, Victim, process, tool, wait};
 
 use crate::{count, ends_well, goes_on, mounted_worker, pids};
 
@@ -96,4 +96,22 @@ fn a_frozen_process_goes_on_when_the_mount_goes() {
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
+}
+
+/// Who has closed the image of a stopped tree may let it go on at once, although the kernel tells of the close only by and by.
+#[test]
+fn let_go_right_behind_a_close() {
+    let (victim, mount) = mounted_worker();
+    let script = r#"
+        cd "$1/$2"
+        for n in {1..40}; do
+            echo 1 > freeze
+            exec 3< image; head -c 100000 <&3 > /dev/null; exec 3<&-
+            echo 0 > freeze
+        done
+        for n in {1..10}; do echo 1 > freeze; cat image ../image > /dev/null; echo 0 > freeze; done
+    "#;
+    let output = tool::shell(script, &[mount.path(), victim.pid().to_string().into()]).success();
+    assert_eq!(output.stderr, "");
+    ends_well(victim);
 }

@@ -220,7 +220,13 @@ impl Tree {
             return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));
         }
         match (file, switch(bytes)) {
-            (File::Freeze, Some(frozen)) => self.freezer.set(id, frozen),
+            (File::Freeze, Some(frozen)) => {
+                if !frozen {
+                    // A tree whose image is being read cannot go on.
+                    self.snapshots.settle(id);
+                }
+                self.freezer.set(id, frozen)
+            }
             (File::Kill, Some(true)) => {
                 log::info!("pid {}: killing the tree", id.pid);
                 kill_tree(&self.container, &self.freezer, id, self.patience)
