@@ -77,11 +77,14 @@ impl Filesystem for Fuse {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let found = match self.kernel.asked_by_number(parent, name, req.pid() as Pid) {
-            Some(ino) => self.tree.look_again(ino),
-            None => self.tree.lookup(parent.0, name),
-        };
-        entered(reply, found);
+        if let Some(ino) = self.kernel.asked_by_number(parent, name, req.pid() as Pid) {
+            entered(reply, self.tree.look_again(ino));
+        } else if self.tree.lookup_blocks(parent.0, name) {
+            let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
+            self.jobs.run(move || entered(reply, tree.lookup(parent.0, &name)));
+        } else {
+            entered(reply, self.tree.lookup(parent.0, name));
+        }
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
@@ -89,7 +92,12 @@ impl Filesystem for Fuse {
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        told(reply, self.tree.attr(ino.0));
+        if self.tree.attr_blocks(ino.0) {
+            let tree = Arc::clone(&self.tree);
+            self.jobs.run(move || told(reply, tree.attr(ino.0)));
+        } else {
+            told(reply, self.tree.attr(ino.0));
+        }
     }
 
     fn setattr(

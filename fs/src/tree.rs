@@ -22,7 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::container::{Container, Target};
 use crate::control::Freezer;
 use crate::inodes::Inodes;
-use crate::node::{Node, PinId};
+use crate::node::{File, Node, PinId};
 use crate::pins::Limits;
 use crate::process::{Clock, ProcId};
 use crate::restore::Journal;
@@ -107,6 +107,25 @@ impl Tree {
         let attr = self.attr_of(child)?;
         self.inodes.look_up(child);
         Ok(attr)
+    }
+
+    /// Whether to look up `name` may take its time.
+    pub fn lookup_blocks(&self, parent: u64, name: &OsStr) -> bool {
+        let fixed = self.inodes.node(parent).into_iter().flat_map(Node::fixed_children);
+        fixed.filter(|(known, _)| name == *known).any(|(_, node)| self.asks_files(node))
+    }
+
+    /// Whether stat(2) of `ino` may take its time.
+    pub fn attr_blocks(&self, ino: u64) -> bool {
+        self.inodes.node(ino).is_some_and(|node| self.asks_files(node))
+    }
+
+    /// The size of a core is known only when it is made.
+    fn asks_files(&self, node: Node) -> bool {
+        match node {
+            Node::File(of, File::Core) => self.snapshots.peek(of).is_some_and(|view| view.core_is_to_be_made(of.pid())),
+            _ => false,
+        }
     }
 
     /// A node by its number; the kernel holds it once more.

@@ -193,6 +193,11 @@ impl View {
         self.told(pid)?.core.get_or_init(|| self.source.instant().core(pid).map(Arc::new)).clone()
     }
 
+    /// Whether [`View::core`] would have to look at the files that the process has mapped, which may take its time (a network filesystem).
+    pub fn core_is_to_be_made(&self, pid: Pid) -> bool {
+        self.processes.get(&pid).is_some_and(|told| told.core.get().is_none())
+    }
+
     /// Its length, and the bytes of it that are no hole.
     pub fn core_extent(&self, pid: Pid) -> Result<(u64, u64)> {
         let core = self.core(pid)?;

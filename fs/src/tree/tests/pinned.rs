@@ -15,6 +15,10 @@ fn a_pinned_snapshot_is_a_folder_of_exact_files() {
     assert!(folder.directory && folder.steady == Steady::Never, "it can be renamed");
     assert_eq!(in_folder(&tree, &victim, &["snapshots", "one"]).unwrap(), folder);
     assert_eq!(names(&tree, folder.ino), ["image", "core", "info.json", "maps", "vmas"]);
+    let blocks = |name: &str| tree.lookup_blocks(folder.ino, OsStr::new(name));
+    assert!(blocks("core") && !blocks("image") && !blocks("none"));
+    let core = in_folder(&tree, &victim, &["snapshots", "one", "core"]).unwrap();
+    assert!(!blocks("core") && !tree.attr_blocks(core.ino), "it is made once");
     let live = in_folder(&tree, &victim, &["image"]).unwrap();
     for name in ["image", "core", "info.json", "maps"] {
         let attr = in_folder(&tree, &victim, &["snapshots", "one", name]).unwrap();
