@@ -135,6 +135,12 @@ impl Container {
             Target::Tree(_) | Target::Image(_) => HashSet::new(),
             Target::Cgroup(dir) => cgroup_pids(dir).into_iter().collect(),
         };
+        if let (Target::Tree(root), true) = (&self.target, self.restored.lock().is_empty()) {
+            // Nobody else has to be looked at.
+            let is_there =
+                Process::read(root.pid).is_some_and(|process| process.id == *root && self.is_visible(&process));
+            return if is_there { Ok((*root, ckptfs_dumper::Target::tree(root.pid))) } else { Err(self.nobody()) };
+        }
         let everybody = Process::all()?;
         let root = match &self.target {
             Target::Tree(root) => Some(*root),
@@ -154,10 +160,14 @@ impl Container {
             (Target::Cgroup(dir), roots) => {
                 Ok((ProcId::CONTAINER, ckptfs_dumper::Target::set(pids(roots), Some(dir.clone()))))
             }
-            (target, []) => Err(Error::new(Kind::NoProcess, format!("{target}: nobody is left of it"))),
+            (_, []) => Err(self.nobody()),
             (_, [root]) => Ok((*root, ckptfs_dumper::Target::tree(root.pid))),
             (_, roots) => Ok((ProcId::CONTAINER, ckptfs_dumper::Target::set(pids(roots), None))),
         }
+    }
+
+    fn nobody(&self) -> Error {
+        Error::new(Kind::NoProcess, format!("{}: nobody is left of it", self.target))
     }
 
     /// From now on these belong here too: this mount made them.

@@ -8,7 +8,7 @@ use ckptfs_dumper::{Context, Error, Kind, Pid, Purpose, Result};
 
 use serde::Serialize;
 
-use crate::container::Container;
+use crate::container::{Container, Target};
 use crate::control::Freezer;
 use crate::fuse::errno_name;
 use crate::node::{Of, PinId};
@@ -60,9 +60,9 @@ impl Snapshots {
     /// Whose instant a file of `of` is opened as: the container's is that of its tree, where it is no more than one, so that both are
     /// frozen at once.
     pub fn taken_as(&self, of: Of) -> Of {
-        match of {
-            Of::CONTAINER => self.container.whole().map_or(of, |(whose, _)| Of::Live(whose)),
-            of => of,
+        match (of, self.container.target()) {
+            (Of::CONTAINER, Target::Tree(_)) => self.container.whole().map_or(of, |(whose, _)| Of::Live(whose)),
+            _ => of,
         }
     }
 
