@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::core::Core;
-use crate::stream::Piece;
+use crate::stream::{Piece, ReadAhead};
 use crate::view::{View, VmaView};
 use crate::{Pid, Result};
 
@@ -17,7 +17,7 @@ pub trait Instant: Send + Sync {
     ///
     /// # Errors
     /// [`crate::Kind::SnapshotLost`] if the memory is gone: never zeros in its place.
-    fn read_image(&self, offset: u64, len: usize) -> Result<Piece>;
+    fn read_image(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece>;
 
     /// The exact length of the image, bytes.
     fn image_len(&self) -> u64 {

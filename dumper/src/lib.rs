@@ -56,7 +56,7 @@ pub use instant::Instant;
 pub use restore::{Restored, Restorer};
 pub use snapshot::Snapshot;
 pub use stored::StoredImage;
-pub use stream::Piece;
+pub use stream::{Piece, ReadAhead};
 pub use target::Target;
 pub use tracer::{Options, Purpose, Tracer};
 pub use view::VmaView;

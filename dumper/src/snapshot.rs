@@ -18,7 +18,7 @@ use crate::image::{LayoutBuilder, Record};
 use crate::instant::Instant;
 use crate::kin;
 use crate::pages::{Kept, Source, Sources};
-use crate::stream::{Piece, Stream};
+use crate::stream::{Piece, ReadAhead, Stream};
 use crate::sys::memory::MemFile;
 use crate::sys::proc;
 use crate::sys::ptrace::Stopped;
@@ -78,8 +78,8 @@ impl Instant for Snapshot {
         &self.taken.view
     }
 
-    fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
-        self.taken.stream.read(offset, len)
+    fn read_image(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
+        self.taken.stream.read(offset, len, ahead)
     }
 }
 

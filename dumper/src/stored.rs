@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::image::Index;
 use crate::instant::Instant;
-use crate::stream::Piece;
+use crate::stream::{Piece, ReadAhead};
 use crate::view::View;
 use crate::{Context, Result};
 
@@ -35,7 +35,7 @@ impl Instant for StoredImage {
         &self.view
     }
 
-    fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
+    fn read_image(&self, offset: u64, len: usize, _: ReadAhead) -> Result<Piece> {
         self.index.read_at(offset, len).map(Piece::from)
     }
 }

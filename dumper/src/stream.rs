@@ -1,7 +1,7 @@
 //! An image read by offset, as FUSE asks for it: any range, any order, several readers, and ahead of those that go from
 //! front to back.
 //!
-//! A read that continues another is sequential: from there on whole blocks are filled, two threads fill the next ones
+//! Where nobody else reads ahead, a read that continues another is sequential: from there on whole blocks are filled, two threads fill the next ones
 //! meanwhile, and a reader is given a slice of a block without a copy. Any other read goes straight to the layout and
 //! keeps nothing. Memory is bounded by a dozen blocks whatever the image's size; threads and memory come
 //! with the first sequential read, memory goes when the last byte is read, the threads go on Drop.
@@ -30,6 +30,15 @@ use table::{AHEAD, CELLS, Found, Table};
 
 /// Threads that read ahead.
 const WORKERS: usize = 2;
+
+/// Who reads ahead of a reader that goes from front to back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAhead {
+    /// The stream: it is asked for one piece behind the other.
+    Ours,
+    /// The reader, who asks for several pieces at once, as the page cache does. What was filled ahead of others is used, no more.
+    Theirs,
+}
 
 /// The bytes of one image, for any number of readers at once.
 pub struct Stream {
@@ -97,14 +106,14 @@ impl Stream {
 
     /// `len` bytes of the image from `offset` on; fewer only at its end, none beyond. A failure to read a page is told
     /// to everybody who waits for it, and tried anew by the next read.
-    pub fn read(&self, offset: u64, len: usize) -> Result<Piece> {
+    pub fn read(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
         let end = offset.saturating_add(len as u64).min(self.image_len());
         if offset >= end {
             return Ok(Piece(Bytes::Own(Vec::new())));
         }
         // Who begins with a whole block at the front is about to read it all (cat, dd bs=1M); who only looks takes less.
         let begins = offset == 0 && end >= BLOCK;
-        let sequential = self.shared.table.lock().advance(offset, end) || begins;
+        let sequential = ahead == ReadAhead::Ours && (self.shared.table.lock().advance(offset, end) || begins);
         let last = (end - 1) / BLOCK;
         if offset / BLOCK == last
             && let Some((block, range)) = self.slice(offset, end, sequential)?

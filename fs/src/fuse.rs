@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ckptfs_dumper::{Kind, Pid};
+use ckptfs_dumper::{Kind, Pid, ReadAhead};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
     LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
@@ -155,11 +155,13 @@ impl Filesystem for Fuse {
         fh: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        match self.tree.read(fh.0, offset, size as usize) {
+        // What goes through the page cache is asked for ahead by the kernel, and in several requests at once.
+        let ahead = if flags.0 & libc::O_DIRECT != 0 { ReadAhead::Ours } else { ReadAhead::Theirs };
+        match self.tree.read(fh.0, offset, size as usize, ahead) {
             Ok(bytes) => reply.data(&bytes),
             Err(error) => reply.error(code(&error)),
         }

@@ -4,7 +4,7 @@ use std::ops::{Deref, Range as Span};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use ckptfs_dumper::{Core, Error, Kind, Pid, Piece, Result, VmaView};
+use ckptfs_dumper::{Core, Error, Kind, Pid, Piece, ReadAhead, Result, VmaView};
 use parking_lot::Mutex;
 
 use crate::node::{File, Node, Of};
@@ -161,14 +161,14 @@ impl Part {
     }
 
     /// `len` bytes at `offset`, fewer at the end only.
-    pub fn read(&self, view: &View, offset: u64, len: usize) -> Result<Bytes> {
+    pub fn read(&self, view: &View, offset: u64, len: usize, ahead: ReadAhead) -> Result<Bytes> {
         let left = usize::try_from(self.len(view).saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(left);
         if len == 0 {
             return Ok(Bytes::Copy(Vec::new()));
         }
         let bytes = match self {
-            Part::Image => Bytes::Piece(view.read_image(offset, len)?),
+            Part::Image => Bytes::Piece(view.read_image(offset, len, ahead)?),
             Part::Text(text) => part_of(Arc::clone(text), offset, len),
             Part::Core(core) => filled(len, |bytes| core.read_at(offset, bytes))?,
             Part::Vma(pid, vma) => filled(len, |bytes| view.read_vma(*pid, vma.start, offset, bytes))?,

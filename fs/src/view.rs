@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Core, Doing, Error, Instant, Kind, Pid, Piece, Result, Snapshot, StoredImage, VmaView};
+use ckptfs_dumper::{Core, Doing, Error, Instant, Kind, Pid, Piece, ReadAhead, Result, Snapshot, StoredImage, VmaView};
 use parking_lot::Mutex;
 
 use crate::process::{Range, owner};
@@ -162,8 +162,8 @@ impl View {
     }
 
     /// Bytes of `image`.
-    pub fn read_image(&self, offset: u64, len: usize) -> Result<Piece> {
-        self.source.instant().read_image(offset, len)
+    pub fn read_image(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
+        self.source.instant().read_image(offset, len, ahead)
     }
 
     /// The text of `info.json`.

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ckptfs_dumper::{Instant, Options, Pid, Purpose, Snapshot, StoredImage, Target, Tracer};
+use ckptfs_dumper::{Instant, Options, Pid, Purpose, ReadAhead, Snapshot, StoredImage, Target, Tracer};
 use ckptfs_tests::{Spec, Victim};
 
 fn tracer(victim: &Victim) -> Tracer {
@@ -17,7 +17,7 @@ fn tracer(victim: &Victim) -> Tracer {
 fn store(snapshot: &Snapshot, path: &Path) {
     let mut bytes = Vec::new();
     while (bytes.len() as u64) < snapshot.image_len() {
-        bytes.extend_from_slice(&snapshot.read_image(bytes.len() as u64, 1 << 20).unwrap());
+        bytes.extend_from_slice(&snapshot.read_image(bytes.len() as u64, 1 << 20, ReadAhead::Ours).unwrap());
     }
     fs::write(path, bytes).unwrap();
 }

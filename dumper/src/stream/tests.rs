@@ -20,7 +20,7 @@ fn whole() -> Vec<u8> {
 
 fn pass(stream: &Stream, from: u64, step: usize, whole: &[u8]) {
     for at in (from..whole.len() as u64).step_by(step) {
-        let piece = stream.read(at, step).unwrap();
+        let piece = stream.read(at, step, ReadAhead::Ours).unwrap();
         let expected = &whole[at as usize..whole.len().min(at as usize + step)];
         assert!(*piece == *expected, "{step} bytes at {at}");
     }
@@ -44,6 +44,18 @@ fn a_pass_from_front_to_back_reads_every_page_once() {
         workers.threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(stream.shared.pool.held(), 0, "memory is held after the last byte");
     }
+}
+
+/// Nobody helps a reader that reads ahead by himself, and nothing is kept for him; every byte is right.
+#[test]
+fn who_reads_ahead_by_himself_is_left_alone() {
+    let (whole, (stream, _)) = (whole(), stream());
+    for (at, expected) in whole.chunks(1 << 20).enumerate() {
+        let piece = stream.read((at << 20) as u64, 1 << 20, ReadAhead::Theirs).unwrap();
+        assert!(*piece == *expected, "the piece {at}");
+    }
+    assert!(!has_workers(&stream));
+    assert_eq!(stream.shared.pool.held(), 0);
 }
 
 /// A reader that stops in the middle, and one that comes later.
@@ -85,7 +97,7 @@ fn requests_that_overtake_each_other() {
             let (stream, whole) = (&stream, &whole);
             scope.spawn(move || {
                 for at in (first << 20..whole.len() as u64).step_by(4 << 20) {
-                    let piece = stream.read(at, 1 << 20).unwrap();
+                    let piece = stream.read(at, 1 << 20, ReadAhead::Ours).unwrap();
                     assert!(*piece == whole[at as usize..whole.len().min(at as usize + (1 << 20))]);
                 }
             });
@@ -102,7 +114,7 @@ fn random_reads_equal_a_pass_and_hold_nothing() {
         place = place.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let at = (place >> 20) % (whole.len() as u64 + 5000);
         let len = if round % 20 == 0 { 1 << 20 } else { 10_240 };
-        let piece = stream.read(at, len).unwrap();
+        let piece = stream.read(at, len, ReadAhead::Ours).unwrap();
         let from = whole.len().min(at as usize);
         assert!(*piece == whole[from..whole.len().min(from + len)], "{len} bytes at {at}");
     }
@@ -115,7 +127,7 @@ fn memory_is_bounded_whoever_reads() {
     let (stream, _) = stream();
     let mut held = Vec::new();
     for at in 0..17 {
-        held.push(stream.read(at << 20, 1 << 20).unwrap());
+        held.push(stream.read(at << 20, 1 << 20, ReadAhead::Ours).unwrap());
         assert!(stream.shared.pool.held() <= BUFFERS);
     }
     assert_eq!(held.iter().map(|piece| piece.len()).sum::<usize>(), 17 << 20);
@@ -130,7 +142,7 @@ fn a_failure_is_told_and_tried_again() {
     let far = 9 << 20;
     for _ in 0..2 {
         // Once by a direct read, once as a block of a sequential reader.
-        assert_eq!(stream.read(far, 4096).err().unwrap().to_string(), "lost");
+        assert_eq!(stream.read(far, 4096, ReadAhead::Ours).err().unwrap().to_string(), "lost");
         stream.shared.table.lock().advance(far, far);
     }
     // What was read ahead meanwhile fails too, and is told to whoever comes before it has.
@@ -159,7 +171,8 @@ fn nobody_waits_for_a_worker_that_panicked() {
     for at in (0..layout.len()).step_by(1 << 20) {
         let len = layout.read_at(&Fake::default(), at, &mut expected).unwrap();
         // The worker's failure is told once; then the reader reads for itself.
-        let piece = stream.read(at, 1 << 20).or_else(|_| stream.read(at, 1 << 20)).unwrap();
+        let piece =
+            stream.read(at, 1 << 20, ReadAhead::Ours).or_else(|_| stream.read(at, 1 << 20, ReadAhead::Ours)).unwrap();
         assert!(*piece == expected[..len]);
     }
 }
@@ -176,7 +189,7 @@ impl PageSource for Bomb {
 fn a_panic_in_a_readers_own_thread_leaves_no_cell_behind() {
     let stream = Stream::new(Arc::new(layout(&[10])), Arc::new(Bomb));
     stream.shared.table.lock().advance(0, 4096);
-    assert!(catch_unwind(AssertUnwindSafe(|| stream.read(4096, 10).map(|_| ()))).is_err());
+    assert!(catch_unwind(AssertUnwindSafe(|| stream.read(4096, 10, ReadAhead::Ours).map(|_| ()))).is_err());
     assert!(!stream.shared.table.lock().holds(4096));
     assert_eq!(stream.shared.pool.held(), 1);
 }

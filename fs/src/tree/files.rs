@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use ckptfs_dumper::{Error, Kind, Pid, Result};
+use ckptfs_dumper::{Error, Kind, Pid, ReadAhead, Result};
 use parking_lot::Mutex;
 
 use super::{Attr, Entry, Tree, no_entry, refused};
@@ -151,14 +151,14 @@ impl Tree {
     }
 
     /// `len` bytes at `offset`: fewer at the end only.
-    pub fn read(&self, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
+    pub fn read(&self, handle: u64, offset: u64, len: usize, ahead: ReadAhead) -> Result<Bytes> {
         let handle = self.handle(handle)?;
         let bytes = match &*handle {
             Handle::Snapshot { of, view, part, flushed, .. } => {
                 if flushed.set(false) {
                     self.snapshots.closing(*of, false);
                 }
-                let read = part.read(view, offset, len);
+                let read = part.read(view, offset, len, ahead);
                 if let Err(error) = &read {
                     self.status.failed("read", Some(of.pid()), error);
                 }

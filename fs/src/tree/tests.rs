@@ -7,6 +7,8 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::container::Target;
+use ckptfs_dumper::ReadAhead;
+
 use crate::inodes::ROOT;
 use crate::node::Steady;
 use crate::process::Range;
@@ -39,7 +41,7 @@ fn names(tree: &Tree, ino: u64) -> Vec<String> {
 fn read_all(tree: &Tree, handle: u64) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
-        let bytes = tree.read(handle, all.len() as u64, 10_007).unwrap();
+        let bytes = tree.read(handle, all.len() as u64, 10_007, ReadAhead::Ours).unwrap();
         if bytes.is_empty() {
             return all;
         }
@@ -144,7 +146,7 @@ fn sizes_and_times_are_the_snapshots_while_it_is_open() {
     let bytes = read_all(&tree, handle);
     assert_eq!(bytes.len() as u64, open.size);
     assert!(open.time > before.time, "the instant is after the start of the process");
-    assert_eq!(&*tree.read(handle, 5, 100).unwrap(), &bytes[5..105]);
+    assert_eq!(&*tree.read(handle, 5, 100, ReadAhead::Ours).unwrap(), &bytes[5..105]);
     for name in ["info.json", "maps"] {
         let attr = in_folder(&tree, &victim, &[name]).unwrap();
         let text = tree.open(attr.ino, READ, 0).unwrap();
@@ -262,11 +264,11 @@ fn a_written_1_freezes_and_kills() {
     let freeze = in_folder(&tree, &victim, &["freeze"]).unwrap().ino;
     let handle = tree.open(freeze, Access { read: true, ..WRITE }, 0).unwrap();
     tree.write(handle, 0, b" 1\n").unwrap();
-    assert_eq!(&*tree.read(handle, 0, 100).unwrap(), b"1\n");
+    assert_eq!(&*tree.read(handle, 0, 100, ReadAhead::Ours).unwrap(), b"1\n");
     tree.write(handle, 0, b"1").unwrap();
     assert!(tree.status_text().contains(&format!("\"frozen\": [\n    {}\n  ]", victim.pid())));
     tree.write(handle, 0, b"0").unwrap();
-    assert_eq!(&*tree.read(handle, 0, 100).unwrap(), b"0\n");
+    assert_eq!(&*tree.read(handle, 0, 100, ReadAhead::Ours).unwrap(), b"0\n");
     tree.write(handle, 0, b"1").unwrap();
     let kill = in_folder(&tree, &victim, &["kill"]).unwrap().ino;
     tree.write(tree.open(kill, WRITE, 0).unwrap(), 0, b"1\n").unwrap();
@@ -318,7 +320,7 @@ fn an_image_that_breaks_off_is_told_at_close() {
     let tree = tree(&victim);
     let image = in_folder(&tree, &victim, &["image"]).unwrap().ino;
     let source = tree.open(image, READ, 0).unwrap();
-    let start = tree.read(source, 0, 100).unwrap().to_vec();
+    let start = tree.read(source, 0, 100, ReadAhead::Ours).unwrap().to_vec();
     tree.release(source);
     let restore = walk(&tree, &["restore"]).unwrap().ino;
     let handle = tree.open(restore, WRITE, 0).unwrap();
