@@ -143,7 +143,7 @@ impl Child {
         self.kill();
         let deadline = Instant::now() + Duration::from_secs(4);
         while Instant::now() < deadline {
-            match self.reap() {
+            match reap(root, &self.of, self.pid) {
                 Ok(()) => return,
                 // Killed while we held it, it is a zombie that is still ours (EPERM) and stays one until this thread ends. Its children
                 // were handed on when it died.
@@ -157,39 +157,47 @@ impl Child {
         // The parent is gone: whoever inherited the child reaps it, once it is no longer ours.
         let _ = query::wait_ended(self.pid, PATIENCE);
     }
+}
 
-    fn reap(&self) -> Result<()> {
-        let root = self.parent;
-        if self.of.has_ended() {
-            return Err(Error::new(Kind::NoProcess, format!("pid {root} has ended")));
+/// Has `root` reap those of its snapshot children that could not be while it was held.
+pub fn reap_ended(root: Pid) -> Result<()> {
+    for pid in seen::left_behind(root) {
+        reap(root, &PidFd::open(root)?, pid)?;
+    }
+    Ok(())
+}
+
+/// Has the process `of`, whose id is `root`, reap its child `pid`, which was killed, in a brief stop.
+fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
+    if of.has_ended() {
+        return Err(Error::new(Kind::NoProcess, format!("pid {root} has ended")));
+    }
+    let tid = first_thread(root);
+    let running = ptrace::seize(tid, ptrace::options::SYSGOOD)?;
+    let stopped = running.wait_or_release(Instant::now() + Duration::from_secs(1))?;
+    let mut stopped = match stopped.stop() {
+        ptrace::Stop::Signal(signal) => {
+            stopped.cont(signal)?.wait_or_release(Instant::now() + Duration::from_secs(1))?
         }
-        let tid = first_thread(root);
-        let running = ptrace::seize(tid, ptrace::options::SYSGOOD)?;
-        let stopped = running.wait_or_release(Instant::now() + Duration::from_secs(1))?;
-        let mut stopped = match stopped.stop() {
-            ptrace::Stop::Signal(signal) => {
-                stopped.cont(signal)?.wait_or_release(Instant::now() + Duration::from_secs(1))?
-            }
-            _ => stopped,
-        };
-        stopped.forgive_interruption();
-        if Fields::read(&format!("/proc/{tid}/status"))?.number("Seccomp") != 0 {
-            // A filter that was set since: our call is none of its business, and might be the process's last.
-            stopped.set_options(ptrace::options::SYSGOOD | ptrace::options::SUSPEND_SECCOMP)?;
-        }
-        // Only now is the zombie handed on to its parent: before, a wait of the parent's own could have met it.
-        let _ = query::wait_ended(self.pid, PATIENCE);
-        let door = Door::open(tid, None)?;
-        let wait = Call::new(libc::SYS_wait4, [self.pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
-        let result;
-        (stopped, result) = remote::call_once(stopped, &door.mem, &door.entry, &wait)?;
-        stopped.detach();
-        match result {
-            got if got == i64::from(self.pid) => Ok(()),
-            // Somebody else has reaped it (a wait with __WALL of its own).
-            got if got == -i64::from(libc::ECHILD) => Ok(()),
-            got => Err(Error::os(format_args!("wait4 gave {got}"), libc::EAGAIN)),
-        }
+        _ => stopped,
+    };
+    stopped.forgive_interruption();
+    if Fields::read(&format!("/proc/{tid}/status"))?.number("Seccomp") != 0 {
+        // A filter that was set since: our call is none of its business, and might be the process's last.
+        stopped.set_options(ptrace::options::SYSGOOD | ptrace::options::SUSPEND_SECCOMP)?;
+    }
+    // Only now is the zombie handed on to its parent: before, a wait of the parent's own could have met it.
+    let _ = query::wait_ended(pid, PATIENCE);
+    let door = Door::open(tid, None)?;
+    let wait = Call::new(libc::SYS_wait4, [pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
+    let result;
+    (stopped, result) = remote::call_once(stopped, &door.mem, &door.entry, &wait)?;
+    stopped.detach();
+    match result {
+        got if got == i64::from(pid) => Ok(()),
+        // Somebody else has reaped it (a wait with __WALL of its own).
+        got if got == -i64::from(libc::ECHILD) => Ok(()),
+        got => Err(Error::os(format_args!("wait4 gave {got}"), libc::EAGAIN)),
     }
 }
 

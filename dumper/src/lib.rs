@@ -49,7 +49,7 @@ pub mod view;
 
 pub use self::core::Core;
 pub use cgroup::CgroupFreezer;
-pub use child::seen::{is_or_becomes_snapshot_child, is_snapshot_child};
+pub use child::seen::{is_snapshot_child, may_be_in_the_making};
 pub use error::{Context, Doing, Error, Kind, Result};
 pub use file::changed::ChangedFiles;
 pub use instant::Instant;

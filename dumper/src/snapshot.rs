@@ -211,11 +211,12 @@ fn see(
         let mut looking = dump::Looking { tree: &mut tree, files: &files, timers, sysv: &sysv, hole };
         let looked = door::inside(process, door, |injected, process| {
             let mut looked = looking.process(process, door, injected)?;
-            if let Some(forks) = forks.as_deref_mut() {
-                child::reap_left_behind(injected, &child::seen::left_behind(pid))?;
-                if has_memory && forks.failure.is_none() {
-                    forks.failure = forks.fork(injected, &mut looked, door).err();
-                }
+            child::reap_left_behind(injected, &child::seen::left_behind(pid))?;
+            if let Some(forks) = forks.as_deref_mut()
+                && has_memory
+                && forks.failure.is_none()
+            {
+                forks.failure = forks.fork(injected, &mut looked, door).err();
             }
             Ok(looked)
         })?;

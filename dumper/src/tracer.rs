@@ -13,6 +13,7 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::cgroup::CgroupFreezer;
+use crate::child;
 use crate::file::changed::ChangedFiles;
 use crate::freeze;
 use crate::held::{Children, Held};
@@ -278,8 +279,15 @@ fn hold(target: &Target, options: &Options, commands: Receiver<Command>, ready: 
             },
         }
     };
+    let pids: Vec<Pid> = frozen.processes.iter().map(|process| process.pid).collect();
     drop(frozen);
     taken.reap();
+    // Children of snapshots of before, which were closed meanwhile.
+    for pid in pids {
+        if let Err(error) = child::reap_ended(pid) {
+            log::debug!("pid {pid}: reaping snapshot children: {error}");
+        }
+    }
     if let Some(answer) = thawed {
         let _ = answer.send(Ok(()));
     }

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{Doing, Error, Kind, Pid, Result};
+use ckptfs_dumper::{Doing, Error, Kind, Pid, Result, may_be_in_the_making};
 use parking_lot::Mutex;
 
 use crate::process::{ProcId, Process};
@@ -59,6 +60,9 @@ impl fmt::Display for Target {
 /// Tells whether a pid is one that nobody should see: a copy-on-write child of a snapshot.
 pub type Hidden = Box<dyn Fn(Pid) -> bool + Send + Sync>;
 
+/// How long a list waits for snapshot children in the making. Whoever is like one in all but the name is listed after that.
+const UNSETTLED: Duration = Duration::from_millis(50);
+
 /// The processes of a mount: always asked anew, so that no entry is stale.
 pub struct Container {
     target: Target,
@@ -93,9 +97,14 @@ impl Container {
                 ids.into_iter().collect()
             }
         };
-        // Of members only: to look at somebody may take a moment.
         let known: HashMap<ProcId, &Process> = everybody.iter().map(|process| (process.id, process)).collect();
         members.retain(|id| known.get(id).is_some_and(|process| self.is_visible(process)));
+        // One that is told of now and hidden in a moment would be an entry that is not there.
+        let end = Instant::now() + UNSETTLED;
+        while members.iter().any(|id| may_be_in_the_making(id.pid)) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+            members.retain(|id| id.is_alive() && !(self.hidden)(id.pid));
+        }
         members.sort_unstable();
         Ok(members)
     }

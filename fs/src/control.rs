@@ -24,7 +24,8 @@ pub struct Freezer {
 
 #[derive(Default)]
 struct State {
-    held: HashMap<ProcId, Lease>,
+    /// And since when.
+    held: HashMap<ProcId, (Lease, Instant)>,
     /// Trees that are being stopped or let go: the next write to their `freeze` waits.
     busy: HashSet<ProcId>,
 }
@@ -47,28 +48,33 @@ impl Freezer {
         pids
     }
 
+    /// The pids whose trees are held, and since when.
+    pub fn held_since(&self) -> Vec<(ProcId, Instant)> {
+        self.state.lock().held.iter().map(|(id, (_, since))| (*id, *since)).collect()
+    }
+
     /// Stops the tree and keeps it stopped, or lets it go on. Blocks until that is so.
     pub fn set(&self, id: ProcId, frozen: bool) -> Result<()> {
         let turn = self.turn(id);
         let held = self.state.lock().held.remove(&id);
         let (result, keep) = match (frozen, held) {
-            (true, Some(lease)) => (Ok(()), Some(lease)),
+            (true, Some(held)) => (Ok(()), Some(held)),
             (true, None) => {
                 let lease = self.tracers.lease(id).on(|| format!("pid {}", id.pid))?;
                 match lease.freeze() {
-                    Ok(()) => (Ok(()), Some(lease)),
+                    Ok(()) => (Ok(()), Some((lease, Instant::now()))),
                     Err(error) => (Err(error), None),
                 }
             }
             (false, None) => (Ok(()), None),
-            (false, Some(lease)) => match lease.thaw() {
+            (false, Some((lease, since))) => match lease.thaw() {
                 Ok(()) => (Ok(()), None),
                 // It still is stopped: so it still is held.
-                Err(error) => (Err(error), Some(lease)),
+                Err(error) => (Err(error), Some((lease, since))),
             },
         };
-        if let Some(lease) = keep {
-            self.state.lock().held.insert(id, lease);
+        if let Some(held) = keep {
+            self.state.lock().held.insert(id, held);
         }
         drop(turn);
         result
@@ -90,7 +96,7 @@ impl Freezer {
         for id in ids {
             let lease = self.state.lock().held.remove(&id);
             // A snapshot may keep the tracer longer; the dead need its thaw to be reaped by their parent.
-            if let Some(Err(error)) = lease.map(|lease| lease.thaw()) {
+            if let Some(Err(error)) = lease.map(|(lease, _)| lease.thaw()) {
                 log::debug!("letting go of pid {}: {error}", id.pid);
             }
         }

@@ -1,5 +1,6 @@
 //! fuser's calls -> the tree -> replies. Nothing is decided here but the errno.
 
+mod asker;
 mod kernel;
 mod reply;
 
@@ -11,9 +12,10 @@ use std::time::SystemTime;
 
 use ckptfs_dumper::{Kind, Pid, ReadAhead};
 use fuser::{
-    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyEmpty,
-    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
 };
 
 use crate::jobs::Jobs;
@@ -78,7 +80,8 @@ impl Filesystem for Fuse {
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if let Some(ino) = self.kernel.asked_by_number(parent, name, req.pid() as Pid) {
-            entered(reply, self.tree.look_again(ino));
+            let tree = Arc::clone(&self.tree);
+            self.jobs.run(move || entered(reply, tree.look_again(ino)));
         } else if self.tree.lookup_blocks(parent.0, name) {
             let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
             self.jobs.run(move || entered(reply, tree.lookup(parent.0, &name)));
@@ -132,16 +135,16 @@ impl Filesystem for Fuse {
             write: mode != OpenAccMode::O_RDONLY,
             read: mode != OpenAccMode::O_WRONLY,
             append: flags.0 & libc::O_APPEND != 0,
+            truncate: flags.0 & libc::O_TRUNC != 0,
         };
         let (reader, steady) = (req.pid() as Pid, self.tree.steady(ino.0));
         if self.tree.open_blocks(ino.0) {
             let (tree, kernel) = (Arc::clone(&self.tree), Arc::clone(&self.kernel));
             self.jobs.run(move || {
                 let handle = tree.open(ino.0, access, reader);
-                if steady == Steady::WhileOpen && handle.is_ok() {
-                    kernel.learn_attributes(ino);
-                }
-                opened(reply, handle, steady);
+                // A kernel that does not know the size is to ask for each piece.
+                let is_known = steady != Steady::WhileOpen || handle.is_err() || kernel.learn_attributes(ino);
+                opened(reply, handle, if is_known { steady } else { Steady::Never });
             });
         } else {
             opened(reply, self.tree.open(ino.0, access, reader), steady);
@@ -214,10 +217,13 @@ impl Filesystem for Fuse {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        if self.tree.release(fh.0) {
+        if let Some(closing) = self.tree.release(fh.0) {
             self.kernel.forget_attributes(ino);
             let kernel = Arc::clone(&self.kernel);
-            self.jobs.run(move || kernel.forget_contents(ino));
+            self.jobs.run(move || {
+                kernel.forget_contents(ino);
+                drop(closing);
+            });
         }
         reply.ok();
     }
@@ -227,7 +233,7 @@ impl Filesystem for Fuse {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let access = Access { write: false, read: true, append: false };
+        let access = Access { write: false, read: true, append: false, truncate: false };
         match self.tree.open(ino.0, access, req.pid() as Pid) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(code(&error)),
@@ -326,6 +332,21 @@ impl Filesystem for Fuse {
     ) {
         // As with getxattr: from then on the kernel copies by itself.
         reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        // Whoever opens a file as text asks whether it is a terminal.
+        reply.error(Errno::ENOTTY);
     }
 
     fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _size: u32, reply: ReplyXattr) {

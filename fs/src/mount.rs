@@ -59,7 +59,7 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     config.clone_fd = true;
     config.acl = if plan.options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let failed = || format!("mounting {}: starting the session", plan.mountpoint.display());
-    let kernel = Arc::new(Kernel::new(plan.mountpoint.clone()));
+    let kernel = Arc::new(Kernel::new(plan.mountpoint.clone())?);
     let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&jobs), Arc::clone(&kernel));
     let session = Session::from_fd(fuse, device, config.acl, config).doing(failed)?;
     kernel.connect(session.notifier());
@@ -111,7 +111,7 @@ fn tree(plan: &Plan) -> Result<Tree> {
     };
     let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
     let options = Options { freeze_timeout, cgroup, keep_external_pipes, owned_sysv_ipc, changed_files };
-    let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_or_becomes_snapshot_child));
+    let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
     Tree::new(container, options, plan.options.pinned, plan.mountpoint.display().to_string())
 }
 

@@ -3,6 +3,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use ckptfs_dumper::{Context, Error, Kind, Pid, Purpose, Result};
 
@@ -70,7 +71,16 @@ impl Snapshots {
     /// Every success must be followed by one [`Snapshots::close`].
     pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<Arc<View>> {
         match of {
-            Of::Live(id) => self.live.open(id, || self.take(id, reader, Purpose::Reading)),
+            Of::Live(id) => {
+                let view = self.live.open(id, || self.take(id, reader, Purpose::Reading))?;
+                if let Err(error) = self.refuse_older(id, &view) {
+                    drop(view);
+                    self.live.close(id, false);
+                    self.status.dump_failed(id, &error);
+                    return Err(error);
+                }
+                Ok(view)
+            }
             Of::Pinned(pin) | Of::Within(pin, _) => {
                 let gone = || Error::new(Kind::NotFound, format!("pid {}: the pinned snapshot is gone", of.pid()));
                 let view = self.pins.view(pin).ok_or_else(gone)?;
@@ -78,6 +88,23 @@ impl Snapshots {
                 Ok(view)
             }
         }
+    }
+
+    /// Whoever holds a tree by its file `freeze` wants an image of it as it stands, not one of before that others still read.
+    fn refuse_older(&self, id: ProcId, view: &View) -> Result<()> {
+        for (held, since) in self.freezer.held_since() {
+            let belongs = || {
+                id == held || id == ProcId::CONTAINER || self.container.tree_of(held).is_ok_and(|ids| ids.contains(&id))
+            };
+            if view.begun() < since && belongs() {
+                let sentence = format!(
+                    "pid {}: an image of before it was frozen is still open, or a directory of somebody who reads one",
+                    id.pid
+                );
+                return Err(Error::new(Kind::Busy, sentence));
+            }
+        }
+        Ok(())
     }
 
     /// One more open of the live instant of `id`, if there is one. To be followed by one [`Snapshots::close`].
@@ -111,7 +138,8 @@ impl Snapshots {
     }
 
     fn take(&self, id: ProcId, reader: Option<Pid>, purpose: Purpose) -> Result<View> {
-        let taken = self.tracer(id).and_then(|tracer| View::new(tracer.snapshot(reader, purpose)?, tracer));
+        let begun = Instant::now();
+        let taken = self.tracer(id).and_then(|tracer| View::new(tracer.snapshot(reader, purpose)?, tracer, begun));
         match &taken {
             Ok(view) => self.status.dumped(id, view),
             Err(error) => self.status.dump_failed(id, error),

@@ -6,12 +6,13 @@
 
 mod attr;
 mod files;
+mod open_nodes;
 mod shape;
 
 pub use attr::Attr;
 pub use files::Access;
+pub use open_nodes::Closing;
 
-use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -31,6 +32,7 @@ use crate::status::Status;
 use crate::tracers::Tracers;
 use crate::view::View;
 use files::Handles;
+use open_nodes::OpenNodes;
 
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +63,7 @@ pub struct Tree {
     handles: RwLock<Handles>,
     /// Open handles on `status`, and the length of the text of the last one. A leaf lock.
     status_open: Mutex<(usize, u64)>,
-    /// How many handles are open on each node that is steady while it is open. A leaf lock.
-    open_nodes: Mutex<HashMap<Node, usize>>,
+    open_nodes: Arc<OpenNodes>,
 }
 
 impl Tree {
@@ -97,7 +98,7 @@ impl Tree {
             status,
             handles: RwLock::default(),
             status_open: Mutex::default(),
-            open_nodes: Mutex::default(),
+            open_nodes: Arc::default(),
         })
     }
 

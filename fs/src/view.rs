@@ -21,6 +21,8 @@ pub struct View {
     processes: BTreeMap<Pid, Told>,
     /// The daemon's user and group.
     own: (u32, u32),
+    /// When it was asked for.
+    begun: std::time::Instant,
     /// How many have a file of it open.
     handles: AtomicUsize,
     /// A leaf lock.
@@ -92,13 +94,13 @@ impl<T: ?Sized> Made<T> {
 }
 
 impl View {
-    /// What `snapshot` tells; `tracer` took it.
-    pub fn new(snapshot: Snapshot, tracer: Lease) -> Result<View> {
+    /// What `snapshot` tells; `tracer` took it when it was asked to at `begun`.
+    pub fn new(snapshot: Snapshot, tracer: Lease, begun: std::time::Instant) -> Result<View> {
         // A copy-on-write child belongs to whom its process belonged to at the instant.
         let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let owner = |snapshot: &Snapshot, pid: Pid| owner(snapshot.memory_of(pid)).unwrap_or(own);
         let owners = snapshot.processes()?.into_iter().map(|pid| (pid, owner(&snapshot, pid))).collect();
-        Ok(View::of(owners, own, Source::Taken(snapshot, tracer)))
+        Ok(View::of(owners, own, begun, Source::Taken(snapshot, tracer)))
     }
 
     /// What the image in `file` tells; all of it belongs to whom the file belongs to.
@@ -107,15 +109,15 @@ impl View {
         let facts = std::fs::metadata(file).doing(|| file.display())?;
         let own = (facts.uid(), facts.gid());
         let owners = image.processes()?.into_iter().map(|pid| (pid, own)).collect();
-        Ok(View::of(owners, own, Source::Stored(image)))
+        Ok(View::of(owners, own, std::time::Instant::now(), Source::Stored(image)))
     }
 
-    fn of(owners: Vec<(Pid, (u32, u32))>, own: (u32, u32), source: Source) -> View {
+    fn of(owners: Vec<(Pid, (u32, u32))>, own: (u32, u32), begun: std::time::Instant, source: Source) -> View {
         let told = |(pid, owner)| {
             (pid, Told { owner, info: Made::new(), maps: Made::new(), core: OnceLock::new(), vmas: OnceLock::new() })
         };
         let processes = owners.into_iter().map(told).collect();
-        View { processes, own, handles: AtomicUsize::new(0), memory: Mutex::default(), source }
+        View { processes, own, begun, handles: AtomicUsize::new(0), memory: Mutex::default(), source }
     }
 
     /// One more has a file of it open.
@@ -128,6 +130,11 @@ impl View {
         if let (1, Source::Taken(snapshot, _)) = (self.handles.fetch_sub(1, Ordering::SeqCst), &self.source) {
             snapshot.rest();
         }
+    }
+
+    /// When it was asked for: the tree stood still later than that.
+    pub fn begun(&self) -> std::time::Instant {
+        self.begun
     }
 
     /// The instant.

@@ -119,7 +119,8 @@ impl Mounted {
     pub fn kill_daemon(&mut self) {
         process::kill(self.pid, Signal::SIGKILL);
         if let Some(mut daemon) = self.daemon.take() {
-            daemon.wait().expect("waiting for the daemon");
+            let ended = wait::poll(wait::LONG, || daemon.try_wait().expect("waiting for the daemon"));
+            assert!(ended.is_some(), "the killed daemon does not end");
         }
     }
 

@@ -146,3 +146,73 @@ fn a_lost_snapshot_is_no_zeros() {
     drop(file);
     ends_well(victim);
 }
+
+/// The container's image is that of its root while it is open, also when the root has ended and when it lives anew: to the end, and with the
+/// size that it had.
+#[test]
+fn what_is_open_stays_what_it_is() {
+    let (mut victim, mount) = mounted_worker();
+    let path = mount.file("image");
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    let mut first = File::open(&path).unwrap();
+    let len = first.metadata().unwrap().len();
+    let mut head = vec![0; 100_000];
+    first.read_exact(&mut head).unwrap();
+    victim.kill();
+    assert_eq!(fs::metadata(&path).unwrap().len(), len, "by its path");
+    mount.restore(&snap);
+    assert!(victim.is_here());
+    let mut second = File::open(&path).unwrap();
+    assert_eq!([&first, &second].map(|file| file.metadata().unwrap().len()), [len, len]);
+    let (all, rest) = (read_in_pieces(&mut second, 64 << 10), read_in_pieces(&mut first, 10 << 10));
+    assert!([head, rest].concat() == all);
+    let copy = mount.snap("copy");
+    fs::write(&copy, &all).unwrap();
+    verify(&copy);
+    drop((first, second));
+    let fresh = fs::read(&path).unwrap();
+    assert!(fresh != all, "the one that lives now");
+    ends_well(victim);
+}
+
+/// Truncation is refused to root as well: the kernel would have all readers find an empty file.
+#[test]
+fn nobody_truncates_an_image() {
+    let (victim, mount) = mounted_worker();
+    let pinned = mount.of(victim.pid(), "snapshots/one");
+    fs::create_dir(&pinned).unwrap();
+    for path in [mount.of(victim.pid(), "image"), pinned.join("image"), pinned.join("maps"), mount.file("image")] {
+        let mut reader = File::open(&path).unwrap();
+        let flags = nix::fcntl::OFlag::O_RDONLY | nix::fcntl::OFlag::O_TRUNC;
+        let opened = nix::fcntl::open(&path, flags, nix::sys::stat::Mode::empty());
+        assert_eq!(opened.err(), Some(nix::errno::Errno::EACCES), "{}", path.display());
+        let len = reader.metadata().unwrap().len();
+        assert_eq!(read_in_pieces(&mut reader, 64 << 10).len() as u64, len);
+    }
+    fs::remove_dir(&pinned).unwrap();
+    ends_well(victim);
+}
+
+/// Where the path that the mount was made on leads elsewhere the kernel is not trusted with contents whose size it cannot ask for.
+#[test]
+fn read_through_another_door() {
+    let (victim, mount) = mounted_worker();
+    let door = mount.snap("door");
+    fs::create_dir(&door).unwrap();
+    let script = r#"
+        mount --bind "$1" "$2"; mount -t tmpfs none "$1"
+        finish() { umount "$1"; umount "$2"; }
+        trap 'finish "$1" "$2"' EXIT
+        for n in 1 2 3; do
+            cat "$2/$3/image" | "$4" verify - > /dev/null
+            head -c 50000 "$2/$3/image" > /dev/null
+            exec 3< "$2/$3/image"; size=$(stat -Lc %s /dev/fd/3); [ "$(wc -c <&3)" = "$size" ]; exec 3<&-
+        done
+    "#;
+    let args = [mount.path(), door, victim.pid().to_string().into(), build::ckptfs()];
+    let output = tool::shell(script, &args).success();
+    assert_eq!(output.stderr, "");
+    assert!(mount.log().contains("does not lead to this mount any more"), "{}", mount.log());
+    ends_well(victim);
+}

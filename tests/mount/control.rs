@@ -115,3 +115,45 @@ fn let_go_right_behind_a_close() {
     assert_eq!(output.stderr, "");
     ends_well(victim);
 }
+
+/// The image of a tree that is held is not one of before it was, which somebody else still reads: it is refused until he is through.
+#[test]
+fn no_older_image_of_what_is_held() {
+    let (victim, mount) = mounted_worker();
+    let refused = |name: &str| match fs::File::open(mount.of(victim.pid(), name)) {
+        Ok(_) => panic!("{name} was opened"),
+        Err(error) => assert_eq!(error.raw_os_error(), Some(libc::EBUSY), "{name}: {error}"),
+    };
+    let held = || set(&mount, &victim, "freeze", "1");
+    let reader = fs::File::open(mount.of(victim.pid(), "maps")).unwrap();
+    held();
+    ["image", "core", "info.json"].into_iter().for_each(refused);
+    assert!(mount.log().contains("before it was frozen"), "{}", mount.log());
+    drop(reader);
+    wait::until("he is through", || fs::File::open(mount.of(victim.pid(), "image")).is_ok());
+    set(&mount, &victim, "freeze", "0");
+    // Who walks through the mount reads one instant too.
+    let script = r#"
+import os, sys
+top = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)
+open(os.path.join(sys.argv[1], sys.argv[2], "maps")).read()
+open(os.path.join(sys.argv[1], sys.argv[2], "freeze"), "w").write("1")
+for name in os.path.join(sys.argv[2], "image"), "image":
+    try:
+        open(os.path.join(sys.argv[1], name), "rb")
+        raise SystemExit(name + " was opened")
+    except OSError as error:
+        assert error.errno == 16, error
+os.close(top)
+for n in range(1000):
+    try:
+        open(os.path.join(sys.argv[1], "image"), "rb").read()
+        break
+    except OSError as error:
+        assert error.errno == 16 and n < 999, error
+"#;
+    let argv = ["python3".into(), "-c".into(), script.into(), mount.path(), victim.pid().to_string().into()];
+    let _walked = tool::run(&argv).success();
+    set(&mount, &victim, "freeze", "0");
+    ends_well(victim);
+}

@@ -184,3 +184,39 @@ fn the_daemon_does_not_grow() {
     wait::until("no child is left", || process::children(mount.daemon()).is_empty());
     ends_well(victim);
 }
+
+/// A daemon that is killed while files are being opened takes nobody with it: who has opened gets an error, the mount is a dead one, and the
+/// process goes on.
+#[test]
+fn a_daemon_that_is_killed_among_openers() {
+    let victim = worker();
+    for round in 0..12 {
+        let mut mount = Mounted::over(victim.pid());
+        let script = r#"
+            for n in 1 2 3 4; do
+                (while cat "$1/$2/image" "$1/image" "$1/$2/core" > /dev/null 2>&1; do :; done) &
+            done
+            wait
+        "#;
+        let mut openers = tool::command(&[
+            "bash".as_ref(),
+            "-c".as_ref(),
+            script.as_ref(),
+            "test".as_ref(),
+            mount.path().as_os_str(),
+            victim.pid().to_string().as_ref(),
+        ]);
+        let mut openers = openers.stdin(Stdio::null()).spawn().unwrap();
+        wait::until("it is read", || mount.status()["counters"]["dumps"].as_u64().unwrap() > 2 + round % 3);
+        mount.kill_daemon();
+        let ended = wait::poll(wait::LONG, || openers.try_wait().unwrap());
+        assert!(ended.is_some(), "round {round}: openers wait for ever");
+        assert!(mount.path().metadata().is_err(), "a dead mount");
+        drop(mount);
+        goes_on_while_held(&victim);
+    }
+    // The next dump reaps what killed daemons have left.
+    let mount = Mounted::over(victim.pid());
+    mount.dump(victim.pid(), &mount.snap("snap"));
+    ends_well(victim);
+}

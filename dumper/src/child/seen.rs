@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::Pid;
 use crate::freeze::children;
@@ -25,29 +25,15 @@ pub fn is_snapshot_child(pid: Pid) -> bool {
     status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
 }
 
-/// How long a child is believed to be in the making: it names itself with its first call.
-const IN_THE_MAKING: Duration = Duration::from_secs(2);
+/// How old a child may be and still be believed to be in the making: it names itself with its first call.
+const YOUNG: Duration = Duration::from_secs(2);
 
-/// The same for somebody who looks on while trees are being stopped, and would tell others of a child that has no name yet: it is
-/// waited for, a moment at most. Whoever is like one in all but the name, and young, is held up for that moment too.
-pub fn is_or_becomes_snapshot_child(pid: Pid) -> bool {
-    let end = Instant::now() + IN_THE_MAKING;
-    loop {
-        if is_snapshot_child(pid) {
-            return true;
-        }
-        if !may_be_in_the_making(pid) || Instant::now() >= end {
-            return false;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-}
-
-fn may_be_in_the_making(pid: Pid) -> bool {
+/// Whether `pid` may be a snapshot child that has no name yet. Who lists processes while trees are being stopped had better wait a moment.
+pub fn may_be_in_the_making(pid: Pid) -> bool {
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
     let age = Duration::from_millis(query::boot_ticks().saturating_sub(stat.field(22)) * 10);
     let tracer = || Fields::read(&format!("/proc/{pid}/status")).map_or(0, |status| status.number("TracerPid"));
-    stat.exit_signal() == 0 && age < IN_THE_MAKING && runs_this_program(tracer())
+    stat.exit_signal() == 0 && age < YOUNG && runs_this_program(tracer())
 }
 
 /// Snapshot children of `pid` that ended with a daemon that was killed: nobody has reaped them.

@@ -9,12 +9,14 @@
 //! fs/fuse/inode.c).
 
 use std::ffi::OsStr;
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use ckptfs_dumper::Pid;
+use ckptfs_dumper::{Pid, Result};
 use fuser::{INodeNo, Notifier};
+
+use super::asker::Asker;
 
 use crate::process;
 
@@ -24,13 +26,16 @@ const BY_NUMBER: &str = ".inode-";
 /// The other end of `/dev/fuse`.
 pub struct Kernel {
     mountpoint: PathBuf,
+    asker: Asker,
+    /// Whether it was said that the mount is not found where it was made.
+    is_told: AtomicBool,
     notifier: OnceLock<Notifier>,
 }
 
 impl Kernel {
     /// The one that has the mount on `mountpoint`.
-    pub fn new(mountpoint: PathBuf) -> Kernel {
-        Kernel { mountpoint, notifier: OnceLock::new() }
+    pub fn new(mountpoint: PathBuf) -> Result<Kernel> {
+        Ok(Kernel { mountpoint, asker: Asker::start()?, is_told: AtomicBool::new(false), notifier: OnceLock::new() })
     }
 
     /// From now on it can be told something.
@@ -45,17 +50,17 @@ impl Kernel {
         (parent == INodeNo::ROOT && is_ours()).then_some(number)
     }
 
-    /// Has it ask what stat(2) tells of a file that was just opened. Not for a thread that answers it.
-    pub(super) fn learn_attributes(&self, ino: INodeNo) {
+    /// Has it ask what stat(2) tells of a file that was just opened; whether it did. Not for a thread that answers it.
+    pub(super) fn learn_attributes(&self, ino: INodeNo) -> bool {
         // Whatever is told of it just now tells of no instant.
         self.forget_attributes(ino);
         let path = self.mountpoint.join(format!("{BY_NUMBER}{}", ino.0));
-        match std::fs::symlink_metadata(&path) {
-            Ok(facts) if facts.ino() == ino.0 => {}
-            // Hidden below another mount: before a read(2) it asks by itself (FUSE_AUTO_INVAL_DATA).
-            Ok(_) => log::debug!("{} is not the mount any more", path.display()),
-            Err(error) => log::debug!("{}: {error}", path.display()),
+        let has_asked = self.asker.inode(path) == Some(ino.0);
+        if !has_asked && !self.is_told.swap(true, Ordering::Relaxed) {
+            let place = self.mountpoint.display();
+            log::warn!("{place} does not lead to this mount any more: images do not go through the page cache");
         }
+        has_asked
     }
 
     /// Has it forget what stat(2) told of a file. May be called while requests wait: nothing of theirs is waited for.
@@ -63,7 +68,8 @@ impl Kernel {
         self.tell(ino, -1);
     }
 
-    /// Has it forget the contents of a file too, which gives the memory back. Waits for reads under way: not for a thread that answers them.
+    /// Has it forget the contents of a file too, which gives the memory back. Waits for reads under way, of which there must be none: not
+    /// for a thread that answers them, and not while it is open.
     pub(super) fn forget_contents(&self, ino: INodeNo) {
         self.tell(ino, 0);
     }

@@ -44,7 +44,11 @@ impl Tree {
             mode: node.mode(),
             uid: self.owner.0,
             gid: self.owner.1,
-            steady: self.steady_now(node),
+            steady: match node.steady() {
+                // Until an instant is found for it, below.
+                Steady::WhileOpen => Steady::Never,
+                steady => steady,
+            },
         };
         let Some(of) = node.of() else {
             return match node {
@@ -57,7 +61,9 @@ impl Tree {
             };
         };
         let told = role == Role::Snapshot || of.pin().is_some();
-        let view = if told { self.snapshots.peek(self.snapshots.taken_as(of)) } else { None };
+        let open = self.open_nodes.of(node);
+        let view = if told { self.snapshots.peek(open.unwrap_or_else(|| self.snapshots.taken_as(of))) } else { None };
+        let steady = if open.is_some() && view.is_some() { node.steady() } else { base.steady };
         // A snapshot outlives its process: what is open can still be asked for.
         let ((uid, gid), time) = match (&view, of) {
             (Some(view), _) => (view.owner(of.pid()), view.taken()),
@@ -69,14 +75,7 @@ impl Tree {
             Role::Snapshot => self.extent(node, of, view.as_deref())?.ok_or_else(|| no_entry(of.pid()))?,
             Role::Directory | Role::Text | Role::Control => (0, 0),
         };
-        Ok(Attr { size, blocks, time, uid, gid, ..base })
-    }
-
-    fn steady_now(&self, node: Node) -> Steady {
-        match node.steady() {
-            Steady::WhileOpen if !self.open_nodes.lock().contains_key(&node) => Steady::Never,
-            steady => steady,
-        }
+        Ok(Attr { size, blocks, time, uid, gid, steady, ..base })
     }
 
     /// Its owner's, who may pin snapshots there; that of the youngest of them, once the process has ended. The time of the last change, as

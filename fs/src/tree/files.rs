@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ckptfs_dumper::{Error, Kind, Pid, ReadAhead, Result};
 use parking_lot::Mutex;
 
-use super::{Attr, Entry, Tree, no_entry, refused};
+use super::{Attr, Closing, Entry, Tree, no_entry, refused};
 use crate::control::{kill_tree, switch};
 use crate::handle::{Bytes, Directory, Flushed, Handle, Kept, Part, Walk, part_of};
 use crate::node::{File, Node, Of, Role, Steady};
@@ -24,6 +24,8 @@ pub struct Access {
     pub read: bool,
     /// O_APPEND.
     pub append: bool,
+    /// O_TRUNC.
+    pub truncate: bool,
 }
 
 #[derive(Default)]
@@ -61,7 +63,10 @@ impl Tree {
                 };
                 Handle::Directory(Directory { entries: Mutex::new(self.list(ino)?), walk })
             }
-            (_, Role::Snapshot | Role::Text) if access.write => return Err(refused(libc::EACCES, "read-only")),
+            // The kernel would take a truncated one for empty, for everybody who reads it.
+            (_, Role::Snapshot | Role::Text) if access.write || access.truncate => {
+                return Err(refused(libc::EACCES, "read-only"));
+            }
             (Node::Restore, _) if access.write => {
                 self.journal.wait_for_endings();
                 let session = Session::new(Arc::clone(&self.journal), access.append);
@@ -77,15 +82,28 @@ impl Tree {
             }
             (Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)), _) => Handle::Control(id, file),
             (Node::File(of, _) | Node::Vma(of, _), _) => {
-                self.open_snapshot(node, of, process::process_of_thread(reader))?
+                let reader = process::process_of_thread(reader);
+                loop {
+                    // What is open stays what it is, whoever has the pid by now.
+                    let known = self.open_nodes.of(node);
+                    let of = known.unwrap_or_else(|| self.snapshots.taken_as(of));
+                    let handle = match self.open_snapshot(node, of, reader) {
+                        // It was closed meanwhile.
+                        Err(_) if known.is_some() && self.open_nodes.of(node) != known => continue,
+                        handle => handle?,
+                    };
+                    if node.steady() != Steady::WhileOpen || self.open_nodes.open(node, of) {
+                        break handle;
+                    }
+                    // Somebody was quicker, and found another one.
+                    drop(handle);
+                    self.snapshots.close(of, false);
+                }
             }
             (Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_), _) => {
                 return Err(refused(libc::EISDIR, "a directory"));
             }
         };
-        if node.steady() == Steady::WhileOpen {
-            *self.open_nodes.lock().entry(node).or_default() += 1;
-        }
         let mut handles = self.handles.write();
         handles.next += 1;
         let number = handles.next;
@@ -94,7 +112,6 @@ impl Tree {
     }
 
     fn open_snapshot(&self, node: Node, of: Of, reader: Option<Pid>) -> Result<Handle> {
-        let of = self.snapshots.taken_as(of);
         let view = match (node, of) {
             (Node::File(_, File::Info), Of::Live(id)) => match self.snapshots.open_info(id, reader)? {
                 Info::View(view) => view,
@@ -258,14 +275,14 @@ impl Tree {
         Ok(())
     }
 
-    /// The last descriptor of the handle was closed. Whether with it the node is closed, if it was steady for as long as it was open.
-    pub fn release(&self, handle: u64) -> bool {
-        let Some(handle) = self.handles.write().open.remove(&handle) else { return false };
-        let mut is_closed = false;
+    /// The last descriptor of the handle was closed. What is left to be done if with it a node is closed that was steady for as long.
+    pub fn release(&self, handle: u64) -> Option<Closing> {
+        let handle = self.handles.write().open.remove(&handle)?;
+        let mut closing = None;
         match &*handle {
             Handle::Snapshot { node, of, flushed, .. } => {
                 let (of, flushed) = (*of, flushed.get());
-                is_closed = self.closed(*node);
+                closing = self.open_nodes.close(*node);
                 // The handle's own share goes first, so that the snapshot is dropped in its slot, where opens wait.
                 drop(handle);
                 self.snapshots.close(of, flushed);
@@ -278,15 +295,7 @@ impl Tree {
             }
             _ => {}
         }
-        is_closed
-    }
-
-    /// One handle less on `node`; whether it was the last one of those that keep it steady.
-    fn closed(&self, node: Node) -> bool {
-        let mut open = self.open_nodes.lock();
-        let Some(handles) = open.get_mut(&node) else { return false };
-        *handles = handles.saturating_sub(1);
-        *handles == 0 && open.remove(&node).is_some()
+        closing
     }
 
     /// truncate(2), or O_TRUNC: nothing to do for a control file, whose size is 0.

@@ -14,8 +14,8 @@ use crate::node::Steady;
 use crate::process::Range;
 use crate::testing::{Sleeper, options};
 
-const READ: Access = Access { read: true, write: false, append: false };
-const WRITE: Access = Access { read: false, write: true, append: false };
+const READ: Access = Access { read: true, write: false, append: false, truncate: false };
+const WRITE: Access = Access { read: false, write: true, ..READ };
 
 const LIMITS: Limits = Limits { count: 3, memory: None };
 
@@ -156,9 +156,9 @@ fn sizes_and_times_are_the_snapshots_while_it_is_open() {
     }
     assert_eq!(in_folder(&tree, &victim, &[]).unwrap().time, before.time, "a directory's time stands still");
     let second = tree.open(before.ino, READ, 0).unwrap();
-    assert!(!tree.release(handle), "one of two");
+    assert!(tree.release(handle).is_none(), "one of two");
     assert_eq!(tree.attr(before.ino).unwrap(), open, "still open");
-    assert!(tree.release(second), "the last one");
+    assert!(tree.release(second).is_some(), "the last one");
     let after = tree.attr(before.ino).unwrap();
     assert_eq!((after.time, after.steady), (before.time, Steady::Never));
     let again = tree.open(before.ino, READ, 0).unwrap();
