@@ -36,7 +36,7 @@ pub fn may_be_in_the_making(pid: Pid) -> bool {
     stat.exit_signal() == 0 && age < YOUNG && runs_this_program(tracer())
 }
 
-/// Snapshot children of `pid` that ended with a daemon that was killed: nobody has reaped them.
+/// Snapshot children of `pid` that have ended and were not reaped: their daemon was killed, or could not have it done while the process was held.
 pub fn left_behind(pid: Pid) -> Vec<Pid> {
     let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
     children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
