@@ -51,14 +51,14 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> R
     let pid =
         errno::check(injected.fork(flags, without)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
     let born = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
-    let mut child = Child { pid, parent: root, scratch: injected.scratch(), of, killed: false, task: None };
-    born.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     // It runs to where it shares nothing any more; from there, should anybody ever detach it, it exits. Before its parent goes on: a
     // shared descriptor table would cost the parent its POSIX locks at an exec (begin_new_exec in fs/exec.c).
     let mut task = born.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
+    // Not before: who was killed without its name is a zombie that nobody knows as ours, nor reaps. Until here it ends by itself.
+    task.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     task.swallow_signal();
     let got = task.regs()?.rbx.cast_signed();
-    child.task = Some(task);
+    let child = Child { pid, parent: root, scratch: injected.scratch(), of, killed: false, task: Some(task) };
     errno::check(got, || format!("pid {root}: giving the copy-on-write child a descriptor table of its own"))?;
     Ok(child)
 }

@@ -86,6 +86,7 @@ impl Instant for Snapshot {
 /// Freezes, looks, forks, thaws.
 pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Taken, Held)> {
     let pids = target.members()?;
+    child::seen::wait_for_the_dying(&pids);
     // A process that cannot be looked at now is told of once it is stopped.
     let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
     let timers = Timers::before(&pids);

@@ -9,7 +9,11 @@ pub const LONG: Duration = Duration::from_secs(60);
 const STEP: Duration = Duration::from_millis(2);
 
 /// Looks until `look` finds something; `None` after `limit`.
-pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+pub fn poll<T>(limit: Duration, look: impl FnMut() -> Option<T>) -> Option<T> {
+    poll_every(STEP, limit, look)
+}
+
+fn poll_every<T>(step: Duration, limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let end = Instant::now() + limit;
     loop {
         if let Some(found) = look() {
@@ -18,12 +22,22 @@ pub fn poll<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T
         if Instant::now() >= end {
             return None;
         }
-        std::thread::sleep(STEP);
+        if step.is_zero() {
+            std::hint::spin_loop();
+        } else {
+            std::thread::sleep(step);
+        }
     }
 }
 
 /// Waits until `true_now`; panics with `what` after [`LONG`].
 pub fn until(what: &str, mut true_now: impl FnMut() -> bool) {
     let found = poll(LONG, || true_now().then_some(()));
+    assert!(found.is_some(), "waited {LONG:?} in vain until {what}");
+}
+
+/// As [`until`], but without a sleep between two looks: for what is so for some microseconds only.
+pub fn until_at_once(what: &str, mut true_now: impl FnMut() -> bool) {
+    let found = poll_every(Duration::ZERO, LONG, || true_now().then_some(()));
     assert!(found.is_some(), "waited {LONG:?} in vain until {what}");
 }

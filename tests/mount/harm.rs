@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
 
@@ -165,6 +165,28 @@ fn dumped_a_hundred_times() {
     }
     assert!(count(&victim) > before);
     let _status = mount.status();
+    ends_well(victim);
+}
+
+/// Killed just when there is a snapshot child that has done nothing yet, it leaves one that the next dump knows as a snapshot's.
+#[test]
+fn the_daemon_is_killed_as_its_child_is_born() {
+    let victim = worker();
+    for turn in 0..40 {
+        let mut mount = Mounted::over(victim.pid());
+        let image = mount.of(victim.pid(), "image");
+        let opener = std::thread::spawn(move || File::open(image));
+        wait::until_at_once("there is a child", || !process::children(victim.pid()).is_empty());
+        let born = Instant::now();
+        wait::until_at_once("it has begun", || born.elapsed() >= Duration::from_micros(5 * turn));
+        mount.kill_daemon();
+        drop(opener.join().unwrap());
+        drop(mount);
+        goes_on_while_held(&victim);
+        let mount = Mounted::over(victim.pid());
+        drop(File::open(mount.of(victim.pid(), "image")).unwrap());
+        goes_on(&victim);
+    }
     ends_well(victim);
 }
 

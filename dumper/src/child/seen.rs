@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Pid;
 use crate::freeze::children;
@@ -34,6 +34,25 @@ pub fn may_be_in_the_making(pid: Pid) -> bool {
     let age = Duration::from_millis(query::boot_ticks().saturating_sub(stat.field(22)) * 10);
     let tracer = || Fields::read(&format!("/proc/{pid}/status")).map_or(0, |status| status.number("TracerPid"));
     stat.exit_signal() == 0 && age < YOUNG && runs_this_program(tracer())
+}
+
+/// How long one whose daemon was killed may take to die: as long as a loaded machine takes to let it run once.
+const DYING: Duration = Duration::from_millis(500);
+
+/// Waits for those snapshot children of `pids` that are dying, their daemon having been killed: only who has ended can be reaped. To be
+/// done before anybody is stopped.
+pub fn wait_for_the_dying(pids: &[Pid]) {
+    let end = Instant::now() + DYING;
+    let is_dying = |child: &Pid| {
+        let alive = || Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
+        let tracer = || Fields::read(&format!("/proc/{child}/status")).map_or(0, |status| status.number("TracerPid"));
+        is_snapshot_child(*child) && alive() && tracer() == 0
+    };
+    for child in pids.iter().flat_map(|pid| children(*pid)) {
+        while is_dying(&child) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// Snapshot children of `pid` that have ended and were not reaped: their daemon was killed, or could not have it done while the process was held.
