@@ -1,20 +1,20 @@
 //! Who is who among those that are frozen: ids, parents, sessions, what they share, who is to make whom. Becomes the tree's record.
 //!
-//! What is shared with somebody outside the tree would be lost. Looked at are the parent of a root and its other children, of whom clone(2)
-//! with CLONE_PARENT makes one. Anybody else whom a process shares with was born below one of these, and has lost that parent since. The kernel
-//! tells of no descriptor table or address space how many have it, and to ask kcmp(2) about everybody on the machine, some microseconds for
-//! each of the four things and each process, would cost more than the rest of a dump: such a one is not seen.
+//! What is shared with somebody outside the tree would be lost. The kernel tells of no descriptor table or address space how many have it:
+//! kcmp(2) is asked about the parent of a root at once, and about everybody else on the machine when the tree goes on already, some
+//! microseconds for each.
 
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::freeze::{self, Frozen, FrozenProcess};
+use crate::child::seen::{is_snapshot_child, may_be_in_the_making};
+use crate::freeze::{Frozen, FrozenProcess};
 use crate::sys::cpu;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::Stopped;
 use crate::sys::query;
 use crate::task::lineage::{self, How, Member};
-use crate::task::tree::{self, Ended, Process, SHARES, Share, Tree};
+use crate::task::tree::{Ended, Process, SHARES, Share, Tree};
 use crate::{Error, Pid, Result};
 
 /// Looks at all processes of a frozen tree and puts them in the order of the image.
@@ -91,7 +91,7 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     }
     exit_signals(&mut processes)?;
     for root in processes.iter().filter(|process| roots.contains(&process.pid)) {
-        shares_outside(root)?;
+        refuse_sharing_parent(root)?;
     }
     sharing(&mut processes)?;
     // The shell that started a root may have put more than that into its session.
@@ -179,31 +179,53 @@ fn name(share: Share) -> &'static str {
 }
 
 /// Refuses a root that shares something with its parent, which is not here.
-fn shares_outside(root: &Process) -> Result<()> {
-    if root.ppid > 0 { refuse_sharing(root, root.ppid) } else { Ok(()) }
-}
-
-/// Refuses roots that share something with another child of their parent, which is not here. The tree may go on meanwhile.
-pub fn refuse_sharing_siblings(tree: &Tree) -> Result<()> {
-    for root in tree::roots(&tree.processes).filter(|root| !root.threads.is_empty() && root.ppid > 0) {
-        let is_outside = |pid: &Pid| tree.processes.iter().all(|process| process.pid != *pid);
-        for sibling in freeze::children(root.ppid).into_iter().filter(is_outside) {
-            refuse_sharing(root, sibling)?;
-        }
-    }
-    Ok(())
-}
-
-fn refuse_sharing(root: &Process, other: Pid) -> Result<()> {
-    for (share, what, _) in SHARES {
+fn refuse_sharing_parent(root: &Process) -> Result<()> {
+    for (share, what, _) in SHARES.iter().filter(|_| root.ppid > 0) {
         // Gone meanwhile, or not to be looked at: then it is not the one that shares.
-        if query::kcmp(root.speaker(), other, what, 0, 0).unwrap_or(false) {
-            let (pid, name) = (root.pid, name(share));
-            let told = format!("pid {pid}: it shares its {name} with pid {other}, which is outside the tree");
-            return Err(Error::unsupported(told));
+        if query::kcmp(root.speaker(), root.ppid, *what, 0, 0).unwrap_or(false) {
+            return Err(shared_outside(root.pid, *share, root.ppid));
         }
     }
     Ok(())
+}
+
+/// Refuses processes that share something with anybody who is not here. The tree may go on meanwhile.
+pub fn refuse_sharing_outside(tree: &Tree) -> Result<()> {
+    let inside: BTreeSet<Pid> = tree.processes.iter().map(|process| process.pid).collect();
+    let outside: Vec<Pid> = proc::numbers("/proc")?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+    let alive = || tree.processes.iter().filter(|process| !process.threads.is_empty());
+    for (share, what, _) in SHARES {
+        let has = alive().map(|process| (process.pid, process.speaker()));
+        let alone = alive().flat_map(|process| process.own.iter().map(|(tid, what)| (process.pid, *tid, *what)));
+        let mut ours: Vec<(Pid, Pid)> =
+            has.chain(alone.filter(|(.., what)| *what == share).map(|(pid, tid, _)| (pid, tid))).collect();
+        ours.sort_by(|(_, a), (_, b)| query::kcmp_order(*a, *b, what, 0, 0).unwrap_or(Ordering::Equal));
+        for other in &outside {
+            // Who has ended meanwhile has an order no more: then everybody is asked.
+            let mut is_ordered = true;
+            let mut order = |tid: Pid| {
+                query::kcmp_order(tid, *other, what, 0, 0).unwrap_or_else(|_| {
+                    is_ordered = false;
+                    Ordering::Less
+                })
+            };
+            let found = ours.binary_search_by(|(_, tid)| order(*tid)).ok();
+            let is_same = |(_, tid): &(Pid, Pid)| query::kcmp(*tid, *other, what, 0, 0).unwrap_or(false);
+            let found = if is_ordered { found } else { ours.iter().position(is_same) };
+            if let Some((pid, _)) = found.and_then(|at| ours.get(at))
+                && !is_snapshot_child(*other)
+                && !may_be_in_the_making(*other)
+            {
+                return Err(shared_outside(*pid, share, *other));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {
+    let name = name(share);
+    Error::unsupported(format!("pid {pid}: it shares its {name} with pid {other}, which is outside the tree"))
 }
 
 /// What each shares with its maker. What it shares with anybody else cannot be rebuilt.

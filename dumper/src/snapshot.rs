@@ -174,7 +174,7 @@ struct Seen {
 impl Seen {
     /// What others have a part in. That takes its time, and the tree may go on.
     fn settle(&self, options: &Options) -> Result<()> {
-        kin::refuse_sharing_siblings(&self.looked.tree)?;
+        kin::refuse_sharing_outside(&self.looked.tree)?;
         self.files.settle(options.keep_external_pipes)
     }
 }
