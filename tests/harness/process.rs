@@ -89,12 +89,6 @@ pub fn status(pid: Pid, field: &str) -> Option<String> {
     Some(line.split_once(':')?.1.trim().to_owned())
 }
 
-/// The user CPU time of a process in clock ticks, all threads together: it stands still while the process is stopped.
-pub fn user_ticks(pid: Pid) -> Option<u64> {
-    // The fields after the command name count from 3 (proc(5)); utime is 14.
-    stat(pid)?.get(11)?.parse().ok()
-}
-
 /// Where a link of `/proc/PID` leads: `exe`, `cwd`, `root`; by any of its threads, since the first may have ended.
 pub fn link(pid: Pid, name: &str) -> Option<PathBuf> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
