@@ -7,7 +7,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::child::seen::{is_snapshot_child, may_be_in_the_making};
+use crate::child::seen::is_snapshot_child;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::sys::cpu;
 use crate::sys::proc::{self, Fields, Stat};
@@ -189,8 +189,9 @@ fn refuse_sharing_parent(root: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Refuses processes that share something with anybody who is not here. The tree may go on meanwhile.
-pub fn refuse_sharing_outside(tree: &Tree) -> Result<()> {
+/// Refuses processes that share something with anybody who is not here. The tree, which was stopped at the tick `stopped_at` of the clock since
+/// boot, may go on meanwhile.
+pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
     let inside: BTreeSet<Pid> = tree.processes.iter().map(|process| process.pid).collect();
     let outside: Vec<Pid> = proc::numbers("/proc")?.into_iter().filter(|pid| !inside.contains(pid)).collect();
     let alive = || tree.processes.iter().filter(|process| !process.threads.is_empty());
@@ -213,14 +214,28 @@ pub fn refuse_sharing_outside(tree: &Tree) -> Result<()> {
             let is_same = |(_, tid): &(Pid, Pid)| query::kcmp(*tid, *other, what, 0, 0).unwrap_or(false);
             let found = if is_ordered { found } else { ours.iter().position(is_same) };
             if let Some((pid, _)) = found.and_then(|at| ours.get(at))
+                && [*pid, *other].into_iter().all(has_something)
+                && was_there(*other, &inside, stopped_at)
                 && !is_snapshot_child(*other)
-                && !may_be_in_the_making(*other)
             {
                 return Err(shared_outside(*pid, share, *other));
             }
         }
     }
     Ok(())
+}
+
+/// Whether it is neither a thread of the kernel nor one that has begun to end: all those have none of the four, and that is no sharing.
+fn has_something(pid: Pid) -> bool {
+    const PF_EXITING: u64 = 0x4;
+    const PF_KTHREAD: u64 = 0x0020_0000;
+    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.field(9) & (PF_EXITING | PF_KTHREAD) == 0)
+}
+
+/// Whether this outsider was one already when the tree stood still: neither a child of it nor born since, by vfork(2) for instance.
+fn was_there(pid: Pid, inside: &BTreeSet<Pid>, stopped_at: u64) -> bool {
+    Stat::read(&format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.field(22) < stopped_at && !inside.contains(&stat.ppid()))
 }
 
 fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {

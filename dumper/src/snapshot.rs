@@ -22,6 +22,7 @@ use crate::stream::{Piece, ReadAhead, Stream};
 use crate::sys::memory::MemFile;
 use crate::sys::proc;
 use crate::sys::ptrace::Stopped;
+use crate::sys::query;
 use crate::sysv;
 use crate::target::Target;
 use crate::task::asleep::Timers;
@@ -169,12 +170,14 @@ struct Seen {
     files: Collector,
     /// Flags of mappings of processes that have memory locked: a child of fork does not inherit that.
     locked: BTreeMap<Pid, dump::Flags>,
+    /// In ticks of the clock since boot.
+    stopped_at: u64,
 }
 
 impl Seen {
     /// What others have a part in. That takes its time, and the tree may go on.
     fn settle(&self, options: &Options) -> Result<()> {
-        kin::refuse_sharing_outside(&self.looked.tree)?;
+        kin::refuse_sharing_outside(&self.looked.tree, self.stopped_at)?;
         self.files.settle(options.keep_external_pipes)
     }
 }
@@ -189,7 +192,7 @@ fn see(
 ) -> Result<Seen> {
     dump::refuse_what_is_not_supported(frozen)?;
     let mut tree = kin::look(frozen)?;
-    let taken = SystemTime::now();
+    let (taken, stopped_at) = (SystemTime::now(), query::boot_ticks());
     let mut doors = BTreeMap::new();
     let mut locked = BTreeMap::new();
     for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
@@ -238,7 +241,7 @@ fn see(
         adjustments: processes.iter().flat_map(|process| process.adjustments.iter().copied()).collect(),
     };
     let sysv = sysv.records(&users)?;
-    Ok(Seen { looked: Looked { tree, processes, tables, sysv, taken }, files, locked })
+    Ok(Seen { looked: Looked { tree, processes, tables, sysv, taken }, files, locked, stopped_at })
 }
 
 /// Whether whoever is to be signalled will be there again.
@@ -259,7 +262,7 @@ fn tell(
     kept: BTreeMap<(Pid, u64), Kept>,
     stopped: Duration,
 ) -> Result<Taken> {
-    let Seen { mut looked, files, locked } = seen;
+    let Seen { mut looked, files, locked, .. } = seen;
     let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
     let mut memory = Vec::new();
     for process in &mut looked.processes {

@@ -21,7 +21,9 @@ fn script(name: &str) -> PathBuf {
 
 /// The command line of a script, with variables of its environment and the binary under test.
 fn line<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> Vec<OsString> {
-    let mut line: Vec<OsString> = vec!["env".into(), format!("CKPTFS={}", build::ckptfs().display()).into()];
+    // Who runs the tests may ignore a signal, and a shell cannot trap what was ignored when it began.
+    let mut line: Vec<OsString> = vec!["env".into(), "--default-signal".into()];
+    line.push(format!("CKPTFS={}", build::ckptfs().display()).into());
     line.extend(variables.iter().map(OsString::from));
     line.push(script(name).into());
     line.extend(args.iter().map(|arg| arg.as_ref().to_owned()));
