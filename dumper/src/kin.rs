@@ -12,10 +12,10 @@ use crate::freeze::{Frozen, FrozenProcess};
 use crate::sys::cpu;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::Stopped;
-use crate::sys::query;
+use crate::sys::query::{self, Kcmp};
 use crate::task::lineage::{self, How, Member};
 use crate::task::tree::{Ended, Process, SHARES, Share, Tree};
-use crate::{Error, Pid, Result};
+use crate::{Error, Kind, Pid, Result};
 
 /// Looks at all processes of a frozen tree and puts them in the order of the image.
 ///
@@ -196,33 +196,59 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
     let outside: Vec<Pid> = proc::numbers("/proc")?.into_iter().filter(|pid| !inside.contains(pid)).collect();
     let alive = || tree.processes.iter().filter(|process| !process.threads.is_empty());
     for (share, what, _) in SHARES {
-        let has = alive().map(|process| (process.pid, process.speaker()));
-        let alone = alive().flat_map(|process| process.own.iter().map(|(tid, what)| (process.pid, *tid, *what)));
-        let mut ours: Vec<(Pid, Pid)> =
-            has.chain(alone.filter(|(.., what)| *what == share).map(|(pid, tid, _)| (pid, tid))).collect();
-        ours.sort_by(|(_, a), (_, b)| query::kcmp_order(*a, *b, what, 0, 0).unwrap_or(Ordering::Equal));
+        let alone = alive().flat_map(|process| &process.own).filter(|(_, what)| *what == share).map(|(tid, _)| *tid);
+        let ours = in_order(alive().map(Process::speaker).chain(alone), what, &mut |_| {});
         for other in &outside {
             // Who has ended meanwhile has an order no more: then everybody is asked.
             let mut is_ordered = true;
-            let mut order = |tid: Pid| {
-                query::kcmp_order(tid, *other, what, 0, 0).unwrap_or_else(|_| {
+            let found = ours.binary_search_by(|tid| {
+                query::kcmp_order(*tid, *other, what, 0, 0).unwrap_or_else(|_| {
                     is_ordered = false;
                     Ordering::Less
                 })
-            };
-            let found = ours.binary_search_by(|(_, tid)| order(*tid)).ok();
-            let is_same = |(_, tid): &(Pid, Pid)| query::kcmp(*tid, *other, what, 0, 0).unwrap_or(false);
-            let found = if is_ordered { found } else { ours.iter().position(is_same) };
-            if let Some((pid, _)) = found.and_then(|at| ours.get(at))
-                && [*pid, *other].into_iter().all(has_something)
+            });
+            let is_same = |tid: &Pid| query::kcmp(*tid, *other, what, 0, 0).unwrap_or(false);
+            let found = if is_ordered { found.ok() } else { ours.iter().position(is_same) };
+            if let Some(tid) = found.and_then(|at| ours.get(at))
+                && [*tid, *other].into_iter().all(has_something)
                 && was_there(*other, &inside, stopped_at)
                 && !is_snapshot_child(*other)
             {
-                return Err(shared_outside(*pid, share, *other));
+                let pid = alive().find(|process| process.threads.contains(tid)).map_or(*tid, |process| process.pid);
+                return Err(shared_outside(pid, share, *other));
             }
         }
     }
     Ok(())
+}
+
+/// Tasks in the order of what they have, by kcmp(2); those that have ended are left out, and `failed` hears why. By insertion: a task that ends
+/// meanwhile has no order any more, at which the sorts of the standard library may panic.
+fn in_order(tids: impl Iterator<Item = Pid>, what: Kcmp, failed: &mut dyn FnMut(Error)) -> Vec<Pid> {
+    let mut sorted: Vec<Pid> = Vec::new();
+    for tid in tids {
+        // Who stands in the way by having ended goes first.
+        while has_something(tid) {
+            let mut is_known = true;
+            let at = sorted.partition_point(|other| {
+                query::kcmp_order(*other, tid, what, 0, 0).map(Ordering::is_lt).unwrap_or_else(|error| {
+                    is_known = false;
+                    failed(error);
+                    false
+                })
+            });
+            let count = sorted.len();
+            if is_known {
+                sorted.insert(at, tid);
+            } else {
+                sorted.retain(|other| has_something(*other));
+            }
+            if sorted.len() >= count {
+                break;
+            }
+        }
+    }
+    sorted
 }
 
 /// Whether it is neither a thread of the kernel nor one that has begun to end: all those have none of the four, and that is no sharing.
@@ -260,15 +286,12 @@ fn sharing(processes: &mut [Process]) -> Result<()> {
     }
     for (share, what, _) in SHARES {
         let mut failed = None;
-        let mut sorted = alive.clone();
-        sorted.sort_by(|a, b| {
-            query::kcmp_order(*a, *b, what, 0, 0).unwrap_or_else(|error| {
-                failed = Some(error);
-                Ordering::Equal
-            })
-        });
+        let sorted = in_order(alive.iter().copied(), what, &mut |error| failed = Some(error));
         if let Some(error) = failed {
             return Err(error);
+        }
+        if sorted.len() < alive.len() {
+            return Err(Error::new(Kind::NoProcess, "a process of the tree was killed while it stood still"));
         }
         let mut groups: Vec<BTreeSet<Pid>> = Vec::new();
         for pid in sorted {

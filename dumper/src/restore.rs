@@ -1,7 +1,8 @@
 //! Records -> kernel: an image lives again.
 //!
 //! One thread per [`Restorer`] makes the processes (they are its children: a parent-death signal means *this* thread, so it
-//! stays until they have ended, and reaps them). It is fed with the bytes of images as they arrive. Everything that is made
+//! stays until they have ended, and reaps them). It is fed with the bytes of images as they arrive, some of them ahead, so that whoever brings
+//! them need not wait while memory is filled; only the last bytes of an image are waited for. Everything that is made
 //! is traced with EXITKILL and stopped until the trailer has been verified: a failure at any instant, the daemon's own
 //! death included, leaves nothing behind.
 
@@ -30,16 +31,25 @@ pub struct Restored {
     pub warnings: Vec<String>,
 }
 
+/// How many writes may be under way: each is up to 1 MiB of the daemon's memory.
+const AHEAD: usize = 4;
+
 /// A restore in progress: fed with the bytes of images in order, cut anywhere. Dropped before the end of an image it kills
 /// everything that it has made of that one.
 pub struct Restorer {
     to: Sender<Vec<u8>>,
     from: Receiver<Answer>,
+    /// Bytes handed over so far.
+    sent: u64,
+    /// Writes that were not answered yet.
+    under_way: usize,
+    /// Where in the input the image under way ends, as far as that is known.
+    end: Option<u64>,
     restored: Vec<Restored>,
     incomplete: Option<Error>,
     failure: Option<Error>,
     /// Used again and again: fresh memory would cost a page fault every 4 KiB.
-    buffer: Vec<u8>,
+    buffers: Vec<Vec<u8>>,
 }
 
 struct Answer {
@@ -47,6 +57,8 @@ struct Answer {
     bytes: Vec<u8>,
     result: Result<()>,
     restored: Vec<Restored>,
+    /// Where in the input the image under way ends.
+    end: Option<u64>,
     /// What it would mean if the bytes ended here.
     incomplete: Option<Error>,
 }
@@ -54,38 +66,54 @@ struct Answer {
 impl Restorer {
     /// Starts the thread; nothing else happens before the first byte.
     pub fn new(changed_files: ChangedFiles) -> Result<Self> {
-        let (to, inbox) = bounded(0);
-        let (outbox, from) = bounded(1);
+        let (to, inbox) = bounded(AHEAD);
+        let (outbox, from) = bounded(AHEAD);
         std::thread::Builder::new()
             .name("restorer".into())
             .spawn(move || work(&inbox, &outbox, changed_files))
             .map_err(|error| Error::io("starting a restorer thread", &error))?;
-        let (restored, incomplete, failure, buffer) = Default::default();
-        Ok(Self { to, from, restored, incomplete, failure, buffer })
+        let (restored, incomplete, failure, buffers) = Default::default();
+        Ok(Self { to, from, sent: 0, under_way: 0, end: None, restored, incomplete, failure, buffers })
     }
 
-    /// The next bytes. When the last byte of an image is in, its processes run before this returns.
+    /// The next bytes. When the last byte of an image is in, its processes run before this returns; what is wrong with the bytes before may
+    /// be told a few writes later.
     ///
     /// # Errors
     /// [`Kind::Damaged`], [`Kind::PidTaken`], [`Kind::NotFound`], [`Kind::System`]: nothing of the image is left, and every
     /// further write gives the same error.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Some(failure) = &self.failure {
-            return Err(failure.clone());
-        }
-        let gone = |()| Error::new(Kind::SnapshotLost, "the restorer thread has ended");
-        let mut buffer = std::mem::take(&mut self.buffer);
+        self.failed()?;
+        let mut buffer = self.buffers.pop().unwrap_or_default();
         buffer.clear();
         buffer.extend_from_slice(bytes);
-        self.to.send(buffer).map_err(|_| gone(()))?;
-        let answer = self.from.recv().map_err(|_| gone(()))?;
-        self.buffer = answer.bytes;
-        self.restored.extend(answer.restored);
-        self.incomplete = answer.incomplete;
-        if let Err(error) = &answer.result {
-            self.failure = Some(error.clone());
+        self.sent += bytes.len() as u64;
+        self.to.send(buffer).map_err(|_| thread_has_ended())?;
+        self.under_way += 1;
+        // Where no image is known to go on, these bytes may be its last.
+        let is_inside = |it: &Self| it.end.is_some_and(|end| it.sent < end);
+        while self.under_way > 0 && !(is_inside(self) && self.under_way < AHEAD) {
+            self.hear()?;
         }
-        answer.result
+        self.failed()
+    }
+
+    /// Waits for the answer to a write.
+    fn hear(&mut self) -> Result<()> {
+        let answer = self.from.recv().map_err(|_| thread_has_ended())?;
+        self.under_way -= 1;
+        self.buffers.push(answer.bytes);
+        self.restored.extend(answer.restored);
+        self.end = answer.end;
+        self.incomplete = answer.incomplete;
+        if self.failure.is_none() {
+            self.failure = answer.result.err();
+        }
+        Ok(())
+    }
+
+    fn failed(&self) -> Result<()> {
+        self.failure.clone().map_or(Ok(()), Err)
     }
 
     /// What was restored so far.
@@ -94,12 +122,16 @@ impl Restorer {
     }
 
     /// What it means if the bytes end here: `Err` in the middle of an image, or after a failure.
-    pub fn finish(&self) -> Result<()> {
-        match self.failure.as_ref().or(self.incomplete.as_ref()) {
-            Some(error) => Err(error.clone()),
-            None => Ok(()),
+    pub fn finish(&mut self) -> Result<()> {
+        while self.under_way > 0 {
+            self.hear()?;
         }
+        self.failed().and(self.incomplete.clone().map_or(Ok(()), Err))
     }
+}
+
+fn thread_has_ended() -> Error {
+    Error::new(Kind::SnapshotLost, "the restorer thread has ended")
 }
 
 fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>, changed_files: ChangedFiles) {
@@ -115,8 +147,8 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>, changed_files: Chang
         let restored = std::mem::take(&mut builder.restored);
         // A root that has ended already is a zombie of ours until its pidfd is polled.
         roots.append(&mut builder.roots);
-        let incomplete = decoder.finish().err();
-        if outbox.send(Answer { bytes, result, restored, incomplete }).is_err() {
+        let (end, incomplete) = (decoder.end(), decoder.finish().err());
+        if outbox.send(Answer { bytes, result, restored, end, incomplete }).is_err() {
             break;
         }
     }

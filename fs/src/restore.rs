@@ -177,7 +177,7 @@ impl Session {
     /// A descriptor was closed: tells whether what came since the last time was whole. The session goes on, because a
     /// duplicate of the descriptor may still be written to.
     pub fn flush(&mut self) -> Result<()> {
-        let outcome = self.begun.as_ref().map_or(Ok(()), |begun| begun.restorer.finish());
+        let outcome = self.begun.as_mut().map_or(Ok(()), |begun| begun.restorer.finish());
         self.set_ending(outcome.is_err());
         let Some(begun) = self.begun.as_ref().filter(|_| self.flushed_at != self.position) else {
             return Ok(());

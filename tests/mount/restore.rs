@@ -128,9 +128,16 @@ fn damaged() {
     for place in [0, 9, 17, 200, 5000, image.len() / 3, image.len() / 2, image.len() - 20] {
         let mut bytes = image.clone();
         bytes[place] ^= 0x20;
-        fs::write(&bad, bytes).unwrap();
+        fs::write(&bad, &bytes).unwrap();
         mount.try_restore(&bad).fails_with("Invalid argument");
         nothing_is_left(&victim, &mount);
+        let why = last(&mount)["error"].as_str().unwrap().to_owned();
+        // The same is told at the close, if nobody writes any more when it is found out.
+        let end = image.len().min(place + (3 << 20));
+        fs::write(&bad, &bytes[..end]).unwrap();
+        mount.try_restore(&bad).fails_with("Invalid argument");
+        nothing_is_left(&victim, &mount);
+        assert_eq!(last(&mount)["error"], *why);
     }
     mount.restore(&mount.snap("snap"));
     ends_well(victim);

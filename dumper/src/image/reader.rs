@@ -87,6 +87,12 @@ impl Decoder {
         self.failure.is_none() && matches!(self.state, State::Between)
     }
 
+    /// Where in the input the image under way ends, once its header has told that.
+    pub fn end(&self) -> Option<u64> {
+        let is_known = self.failure.is_none() && !matches!(self.state, State::Between | State::Magic | State::Header);
+        is_known.then(|| self.image.start + self.image.total)
+    }
+
     /// The input ends here: an error if it must not.
     pub fn finish(&self) -> Result<()> {
         if let Some(failure) = &self.failure {
