@@ -5,13 +5,13 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{Context, Error, Kind, Pid, Result};
+use ckptfs_dumper::{Context, Doing, Error, Kind, Pid, Result};
 use parking_lot::{Condvar, Mutex};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::container::Container;
-use crate::process::ProcId;
+use crate::process::{self, ProcId};
 use crate::tracers::{Lease, Tracers};
 
 /// The trees that are held stopped.
@@ -138,8 +138,18 @@ pub fn switch(bytes: &[u8]) -> Option<bool> {
 ///
 /// Everybody is stopped before anybody is killed: the children of a dead process belong to somebody else, so that one
 /// forked in the middle would be lost from sight. A task with a signal waiting does not fork any more.
-pub fn kill_tree(container: &Container, freezer: &Freezer, root: ProcId, patience: Duration) -> Result<()> {
+///
+/// # Errors
+/// What `may` says of any of them; then nobody is killed, and those that were stopped go on.
+pub fn kill_tree(
+    container: &Container,
+    freezer: &Freezer,
+    root: ProcId,
+    patience: Duration,
+    may: &dyn Fn(ProcId) -> Result<()>,
+) -> Result<()> {
     let mut tree: HashMap<ProcId, OwnedFd> = HashMap::new();
+    let mut stopped = Stopped::default();
     // Also those that have ended and wait for their parent, who may be stopped and never ask: they are found again and again.
     let mut seen: HashSet<ProcId> = HashSet::new();
     loop {
@@ -151,7 +161,8 @@ pub fn kill_tree(container: &Container, freezer: &Freezer, root: ProcId, patienc
         for id in fresh {
             // Who is gone by now need not be killed.
             let Some(handle) = pidfd(id) else { continue };
-            signal(&handle, id, Signal::STOP)?;
+            may(id)?;
+            stopped.stop(&handle, id)?;
             tree.insert(id, handle);
         }
         if !root.is_alive() {
@@ -161,9 +172,12 @@ pub fn kill_tree(container: &Container, freezer: &Freezer, root: ProcId, patienc
     if tree.is_empty() {
         return Err(Error::new(Kind::NoProcess, format!("killing pid {}: no such process", root.pid)));
     }
+    // Nobody becomes anybody else any more.
+    tree.keys().try_for_each(|id| may(*id))?;
     for (id, handle) in &tree {
         signal(handle, *id, Signal::KILL)?;
     }
+    stopped.0.clear();
     // A dead tracee is a zombie until its tracer lets go.
     freezer.forget(tree.keys().copied());
     let deadline = Instant::now() + patience;
@@ -174,6 +188,31 @@ pub fn kill_tree(container: &Container, freezer: &Freezer, root: ProcId, patienc
         let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&timeout));
     }
     Ok(())
+}
+
+/// Those that were stopped here. On Drop they go on.
+#[derive(Default)]
+struct Stopped(Vec<(OwnedFd, ProcId)>);
+
+impl Stopped {
+    fn stop(&mut self, handle: &OwnedFd, id: ProcId) -> Result<()> {
+        let is_stopped = process::is_stopped(id.pid);
+        signal(handle, id, Signal::STOP)?;
+        if !is_stopped {
+            let doing = || format!("duplicating the pidfd of pid {}", id.pid);
+            self.0.push((handle.try_clone().doing(doing)?, id));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Stopped {
+    fn drop(&mut self) {
+        for (handle, id) in &self.0 {
+            // Who is gone need not go on.
+            let _ = signal(handle, *id, Signal::CONT);
+        }
+    }
 }
 
 /// A handle on this very process; `None` if it is gone.
@@ -214,11 +253,27 @@ mod tests {
         let tree = container.members().unwrap();
         assert_eq!(tree.len(), 2);
         let root = container.find(victim.pid()).unwrap();
-        kill_tree(&container, &freezer, root, Duration::from_secs(60)).unwrap();
+        kill_tree(&container, &freezer, root, Duration::from_secs(60), &|_| Ok(())).unwrap();
         assert!(tree.iter().all(|id| !id.is_alive()), "{tree:?}");
         assert_eq!(victim.wait_signal(), Some(9));
-        let error = kill_tree(&container, &freezer, root, Duration::from_secs(60)).unwrap_err();
+        let error = kill_tree(&container, &freezer, root, Duration::from_secs(60), &|_| Ok(())).unwrap_err();
         assert_eq!(error.kind(), Kind::NoProcess);
+    }
+
+    #[test]
+    fn nobody_is_killed_and_nobody_left_stopped_where_one_may_not_be() {
+        let victim = Sleeper::with_child();
+        let container = Container::new(Target::tree(victim.pid()).unwrap(), Box::new(|_| false));
+        let freezer = Freezer::new(Tracers::new(options()));
+        let tree = container.members().unwrap();
+        let root = container.find(victim.pid()).unwrap();
+        let may = |id: ProcId| if id == root { Ok(()) } else { Err(Error::os("not his", libc::EACCES)) };
+        let error = kill_tree(&container, &freezer, root, Duration::from_secs(60), &may).unwrap_err();
+        assert_eq!(error.kind(), Kind::System(libc::EACCES));
+        assert!(tree.iter().all(|id| id.is_alive()), "{tree:?}");
+        while process::is_stopped(victim.pid()) {
+            std::thread::yield_now();
+        }
     }
 
     /// Zombies of a parent that does not ask are part of its tree, and no reason to look for ever.
@@ -241,7 +296,7 @@ mod tests {
         let container = Container::new(Target::tree(pid).unwrap(), Box::new(|_| false));
         let root = container.find(pid).unwrap();
         let freezer = Freezer::new(Tracers::new(options()));
-        kill_tree(&container, &freezer, root, Duration::from_secs(60)).unwrap();
+        kill_tree(&container, &freezer, root, Duration::from_secs(60), &|_| Ok(())).unwrap();
         assert!(!shell.wait().unwrap().success());
     }
 

@@ -18,6 +18,7 @@ use fuser::{
     WriteFlags,
 };
 
+use crate::caller::Caller;
 use crate::jobs::Jobs;
 use crate::node::Steady;
 use crate::tree::{Access, Tree};
@@ -63,6 +64,10 @@ impl Fuse {
     pub fn new(tree: Arc<Tree>, jobs: Arc<Jobs>, kernel: Arc<Kernel>) -> Fuse {
         Fuse { tree, jobs, kernel }
     }
+}
+
+fn caller(req: &Request) -> Caller {
+    Caller { thread: req.pid() as Pid, uid: req.uid() }
 }
 
 impl Filesystem for Fuse {
@@ -136,18 +141,19 @@ impl Filesystem for Fuse {
             read: mode != OpenAccMode::O_WRONLY,
             append: flags.0 & libc::O_APPEND != 0,
             truncate: flags.0 & libc::O_TRUNC != 0,
+            caller: caller(req),
         };
-        let (reader, steady) = (req.pid() as Pid, self.tree.steady(ino.0));
+        let steady = self.tree.steady(ino.0);
         if self.tree.open_blocks(ino.0) {
             let (tree, kernel) = (Arc::clone(&self.tree), Arc::clone(&self.kernel));
             self.jobs.run(move || {
-                let handle = tree.open(ino.0, access, reader);
+                let handle = tree.open(ino.0, access);
                 // A kernel that does not know the size is to ask for each piece.
                 let is_known = steady != Steady::WhileOpen || handle.is_err() || kernel.learn_attributes(ino);
                 opened(reply, handle, if is_known { steady } else { Steady::Never });
             });
         } else {
-            opened(reply, self.tree.open(ino.0, access, reader), steady);
+            opened(reply, self.tree.open(ino.0, access), steady);
         }
     }
 
@@ -233,8 +239,8 @@ impl Filesystem for Fuse {
     }
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let access = Access { write: false, read: true, append: false, truncate: false };
-        match self.tree.open(ino.0, access, req.pid() as Pid) {
+        let access = Access { write: false, read: true, append: false, truncate: false, caller: caller(req) };
+        match self.tree.open(ino.0, access) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(code(&error)),
         }

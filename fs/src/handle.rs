@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ckptfs_dumper::{Core, Error, Kind, Pid, Piece, ReadAhead, Result, VmaView};
 use parking_lot::Mutex;
 
+use crate::caller::Caller;
 use crate::node::{File, Node, Of};
 use crate::process::ProcId;
 use crate::restore::Session;
@@ -48,8 +49,8 @@ pub enum Handle {
         /// What reads give.
         journal: Arc<str>,
     },
-    /// `freeze` or `kill`.
-    Control(ProcId, File),
+    /// `freeze` or `kill`, and who opened it.
+    Control(ProcId, File, Caller),
     /// A directory.
     Directory(Directory),
 }

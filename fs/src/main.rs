@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod caller;
 mod cli;
 mod container;
 mod control;

@@ -188,6 +188,11 @@ impl Node {
         }
     }
 
+    /// Whether it tells of, or acts on, all of a tree: then it belongs to whom all of that belongs.
+    pub fn is_of_all(self) -> bool {
+        matches!(self, Node::File(_, File::Image | File::Freeze | File::Kill) | Node::Snapshots(_))
+    }
+
     /// Whose instant it tells of.
     pub fn of(self) -> Option<Of> {
         match self {

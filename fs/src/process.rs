@@ -94,10 +94,32 @@ impl Clock {
     }
 }
 
-/// The user and group that /proc/PID belongs to: the process's own, or root where it is not dumpable.
+/// The user and group that the files in /proc/PID belong to: the process's own, or root where it is not dumpable (`task_dump_owner` in
+/// fs/proc/base.c: the folder itself is the process's own all the same). Who has ended has nothing that root would have to keep.
 pub fn owner(pid: Pid) -> Option<(u32, u32)> {
-    let folder = std::fs::metadata(format!("/proc/{pid}")).ok()?;
-    Some((folder.uid(), folder.gid()))
+    let of = |path: String| std::fs::metadata(path).ok().map(|facts| (facts.uid(), facts.gid()));
+    let (folder, file) = (of(format!("/proc/{pid}"))?, of(format!("/proc/{pid}/status"))?);
+    Some(if folder == file || !has_ended(pid) { file } else { folder })
+}
+
+/// Whether all of the process has ended, and waits for its parent to ask.
+pub fn has_ended(pid: Pid) -> bool {
+    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
+    stat.is_ok_and(|stat| stat.state == 'Z' && stat.num_threads <= 1)
+}
+
+/// Whether every thread of it is stopped by a signal.
+pub fn is_stopped(pid: Pid) -> bool {
+    procfs::process::Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state == 'T')
+}
+
+/// Whose the process and all below it are, if they are one user's.
+pub fn owner_of_tree(pid: Pid) -> Option<(u32, u32)> {
+    let mine = owner(pid)?;
+    let members = ckptfs_dumper::Target::tree(pid).members().ok()?;
+    // Who has ended has nothing to keep.
+    let is_mine = |pid: Pid| owner(pid).is_none_or(|owner| owner.0 == mine.0) || has_ended(pid);
+    members.into_iter().all(is_mine).then_some(mine)
 }
 
 /// The process that the thread `tid` belongs to.

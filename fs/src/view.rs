@@ -163,6 +163,13 @@ impl View {
         self.processes.get(&pid).map_or(self.own, |told| told.owner)
     }
 
+    /// Whose the image is that begins with the process: the process's owner's, if all that is in it is his; else the daemon's.
+    pub fn owner_of_all(&self, pid: Pid) -> (u32, u32) {
+        let mine = self.owner(pid);
+        let is_his = self.processes.values().all(|told| told.owner.0 == mine.0);
+        if is_his { mine } else { self.own }
+    }
+
     /// The length of `image`.
     pub fn image_len(&self) -> u64 {
         self.source.instant().image_len()

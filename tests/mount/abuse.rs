@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
-use ckptfs_tests::{Mounted, NOBODY, Spec, Victim, process, tool, wait};
+use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, process, tool, wait};
 
 use crate::{count, ends_well, mounted_worker, worker};
 
@@ -40,6 +40,34 @@ fn others_are_held_by_the_modes() {
     let _written = as_nobody("echo 1 > \"$1/$2/freeze\"; echo 0 > \"$1/$2/freeze\"", &mount, &of_nobody).success();
     ends_well(of_nobody);
     ends_well(of_root);
+}
+
+/// What tells of all of a tree, or acts on it, is for him whose all of it is: somebody's process may have set-user-ID programs below it.
+#[test]
+fn a_tree_of_two_users_is_neithers() {
+    let victim = Victim::ready(&Spec::c("mixed_owners"));
+    let child = process::children(victim.pid())[0];
+    let mount = Mounted::over(victim.pid());
+    assert_eq!(fs::metadata(mount.of(victim.pid(), "info.json")).unwrap().uid(), NOBODY);
+    let refused = [
+        "cat \"$1/$2/image\"",
+        "echo 1 > \"$1/$2/freeze\"",
+        "echo 1 > \"$1/$2/kill\"",
+        "mkdir \"$1/$2/snapshots/his\"",
+    ];
+    for script in refused {
+        as_nobody(script, &mount, &victim).fails_with("Permission denied");
+    }
+    let _own = as_nobody("cat \"$1/$2/info.json\" \"$1/$2/core\" > /dev/null", &mount, &victim).success();
+    // A snapshot that root has pinned is of both as well.
+    fs::create_dir(mount.of(victim.pid(), "snapshots/roots")).unwrap();
+    as_nobody("cat \"$1/$2/snapshots/roots/image\"", &mount, &victim).fails_with("Permission denied");
+    fs::remove_dir(mount.of(victim.pid(), "snapshots/roots")).unwrap();
+    assert!(process::is_alive(child) && !matches!(process::state(child), Some('t' | 'T')));
+    drop(mount);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }
 
 /// A process of the tree that reads the image of the tree would wait for itself: EDEADLK, at once.

@@ -66,7 +66,7 @@ impl Tree {
         let steady = if open.is_some() && view.is_some() { node.steady() } else { base.steady };
         // A snapshot outlives its process: what is open can still be asked for.
         let ((uid, gid), time) = match (&view, of) {
-            (Some(view), _) => (view.owner(of.pid()), view.taken()),
+            (Some(view), _) => (owner_in(view, node, of), view.taken()),
             (None, Of::CONTAINER) => (self.owner, self.mounted),
             (None, Of::Live(id)) => (self.owner_of(node, id).ok_or_else(|| no_entry(id.pid))?, self.clock.start_of(id)),
             (None, _) => return Err(no_entry(format_args!("pid {}: a pinned snapshot", of.pid()))),
@@ -92,13 +92,17 @@ impl Tree {
     }
 
     /// Whose a live process's node is, if it is there.
-    fn owner_of(&self, node: Node, id: ProcId) -> Option<(u32, u32)> {
+    pub(super) fn owner_of(&self, node: Node, id: ProcId) -> Option<(u32, u32)> {
         if let Some(owner) = process::owner(id.pid).filter(|_| id.is_alive()) {
-            return Some(owner);
+            let all = || process::owner_of_tree(id.pid).unwrap_or(self.owner);
+            return Some(if node.is_of_all() && owner.0 != self.owner.0 { all() } else { owner });
         }
         let pins = self.snapshots.pins();
         match node {
-            Node::Folder(_) | Node::Snapshots(_) => Some(pins.view(pins.last_of(id.pid)?)?.owner(id.pid)),
+            Node::Folder(_) | Node::Snapshots(_) => {
+                let view = pins.view(pins.last_of(id.pid)?)?;
+                Some(owner_in(&view, node, Of::Live(id)))
+            }
             _ => self.snapshots.peek_refusal(id).map(|_| self.owner),
         }
     }
@@ -145,4 +149,9 @@ impl Tree {
         let (handles, len) = *self.status_open.lock();
         if handles > 0 { len } else { self.status_text().len() as u64 }
     }
+}
+
+/// Whose `node`, a file of `of`, is in an instant.
+pub(super) fn owner_in(view: &View, node: Node, of: Of) -> (u32, u32) {
+    if node.is_of_all() { view.owner_of_all(of.pid()) } else { view.owner(of.pid()) }
 }

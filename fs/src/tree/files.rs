@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ckptfs_dumper::{Error, Kind, Pid, ReadAhead, Result};
 use parking_lot::Mutex;
 
+use super::attr::owner_in;
 use super::{Attr, Closing, Entry, Tree, no_entry, refused};
+use crate::caller::Caller;
 use crate::control::{kill_tree, switch};
 use crate::handle::{Bytes, Directory, Flushed, Handle, Kept, Part, Walk, part_of};
 use crate::node::{File, Node, Of, Role, Steady};
@@ -26,6 +28,8 @@ pub struct Access {
     pub append: bool,
     /// O_TRUNC.
     pub truncate: bool,
+    /// By whom.
+    pub caller: Caller,
 }
 
 #[derive(Default)]
@@ -47,9 +51,9 @@ impl Tree {
         self.inodes.node(ino).map_or(Steady::Never, Node::steady)
     }
 
-    /// Opens `ino` for the thread `reader` (0: one that the daemon cannot see). Gives the number of the handle.
-    pub fn open(&self, ino: u64, access: Access, reader: Pid) -> Result<u64> {
-        let node = self.node(ino)?;
+    /// Opens `ino`. Gives the number of the handle.
+    pub fn open(&self, ino: u64, access: Access) -> Result<u64> {
+        let (node, reader) = (self.node(ino)?, access.caller.thread);
         let handle = match (node, node.role()) {
             (_, Role::Directory) => {
                 let of = match node {
@@ -80,14 +84,16 @@ impl Tree {
                 *open = (open.0 + 1, text.len() as u64);
                 Handle::Status(text.into())
             }
-            (Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)), _) => Handle::Control(id, file),
+            (Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)), _) => {
+                Handle::Control(id, file, access.caller)
+            }
             (Node::File(of, _) | Node::Vma(of, _), _) => {
                 let reader = process::process_of_thread(reader);
                 loop {
                     // What is open stays what it is, whoever has the pid by now.
                     let known = self.open_nodes.of(node);
                     let of = known.unwrap_or_else(|| self.snapshots.taken_as(of));
-                    let handle = match self.open_snapshot(node, of, reader) {
+                    let handle = match self.open_snapshot(node, of, reader, access.caller) {
                         // It was closed meanwhile.
                         Err(_) if known.is_some() && self.open_nodes.of(node) != known => continue,
                         handle => handle?,
@@ -111,7 +117,7 @@ impl Tree {
         Ok(number)
     }
 
-    fn open_snapshot(&self, node: Node, of: Of, reader: Option<Pid>) -> Result<Handle> {
+    fn open_snapshot(&self, node: Node, of: Of, reader: Option<Pid>, caller: Caller) -> Result<Handle> {
         let view = match (node, of) {
             (Node::File(_, File::Info), Of::Live(id)) => match self.snapshots.open_info(id, reader)? {
                 Info::View(view) => view,
@@ -119,7 +125,12 @@ impl Tree {
             },
             _ => self.snapshots.open(of, reader)?,
         };
-        match part(node, of.pid(), &view) {
+        let whose = node.of().unwrap_or(of);
+        let part = match caller.may_as(owner_in(&view, node, whose).0) {
+            true => part(node, of.pid(), &view),
+            false => Err(not_all_his(of.pid())),
+        };
+        match part {
             Ok(part) => {
                 if let (Of::Live(id), Some(reader)) = (of, reader) {
                     self.keep_for_walker(id, reader);
@@ -189,7 +200,7 @@ impl Tree {
             }
             Handle::Text(text) | Handle::Status(text) => part_of(Arc::clone(text), offset, len),
             Handle::Restore { journal, .. } => part_of(Arc::clone(journal), offset, len),
-            Handle::Control(id, File::Freeze) => part_of(self.freezer.text(*id).into(), offset, len),
+            Handle::Control(id, File::Freeze, _) => part_of(self.freezer.text(*id).into(), offset, len),
             Handle::Control(..) => part_of("".into(), offset, len),
             Handle::Directory(_) => return Err(refused(libc::EISDIR, "a directory")),
         };
@@ -221,8 +232,8 @@ impl Tree {
         let handle = self.handle(handle)?;
         match &*handle {
             Handle::Restore { session, .. } => session.lock().write(offset, bytes),
-            Handle::Control(id, file) => {
-                let done = self.control(*id, *file, bytes);
+            Handle::Control(id, file, caller) => {
+                let done = self.control(*id, *file, *caller, bytes);
                 if let Err(error) = &done {
                     self.status.failed("control", Some(id.pid), error);
                 }
@@ -232,21 +243,33 @@ impl Tree {
         }
     }
 
-    fn control(&self, id: ProcId, file: File, bytes: &[u8]) -> Result<()> {
+    fn control(&self, id: ProcId, file: File, caller: Caller, bytes: &[u8]) -> Result<()> {
         if !id.is_alive() {
             return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));
         }
+        let may = |owner: Option<(u32, u32)>| match owner {
+            Some((uid, _)) if !caller.may_as(uid) => Err(not_all_his(id.pid)),
+            _ => Ok(()),
+        };
+        let of_all = || self.owner_of(Node::File(Of::Live(id), file), id);
+        may(of_all())?;
         match (file, switch(bytes)) {
             (File::Freeze, Some(frozen)) => {
                 if !frozen {
                     // A tree whose image is being read cannot go on.
                     self.snapshots.settle(id);
                 }
-                self.freezer.set(id, frozen)
+                self.freezer.set(id, frozen)?;
+                // By now nobody of it becomes anybody else any more.
+                may(of_all().filter(|_| frozen)).inspect_err(|_| {
+                    let _ = self.freezer.set(id, false);
+                })
             }
             (File::Kill, Some(true)) => {
                 log::info!("pid {}: killing the tree", id.pid);
-                kill_tree(&self.container, &self.freezer, id, self.patience)
+                kill_tree(&self.container, &self.freezer, id, self.patience, &|id| {
+                    may(process::owner(id.pid).filter(|_| !process::has_ended(id.pid)))
+                })
             }
             (File::Freeze, None) => Err(refused(libc::EINVAL, &format!("pid {} freeze: write 0 or 1", id.pid))),
             _ => Err(refused(libc::EINVAL, &format!("pid {} kill: write 1", id.pid))),
@@ -312,6 +335,11 @@ impl Tree {
     fn handle(&self, number: u64) -> Result<Arc<Handle>> {
         self.handles.read().open.get(&number).cloned().ok_or_else(|| refused(libc::EBADF, "no such handle"))
     }
+}
+
+fn not_all_his(pid: Pid) -> Error {
+    let sentence = format!("pid {pid}: it, or a process below it, belongs to somebody else by now");
+    Error::new(Kind::System(libc::EACCES), sentence)
 }
 
 /// What `node`, a file of the process `pid`, is in an instant.

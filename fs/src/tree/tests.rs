@@ -6,6 +6,7 @@ mod pinned;
 use std::collections::HashSet;
 
 use super::*;
+use crate::caller::Caller;
 use crate::container::Target;
 use ckptfs_dumper::ReadAhead;
 
@@ -14,7 +15,8 @@ use crate::node::Steady;
 use crate::process::Range;
 use crate::testing::{Sleeper, options};
 
-const READ: Access = Access { read: true, write: false, append: false, truncate: false };
+const ROOT_USER: Caller = Caller { thread: 0, uid: 0 };
+const READ: Access = Access { read: true, write: false, append: false, truncate: false, caller: ROOT_USER };
 const WRITE: Access = Access { read: false, write: true, ..READ };
 
 const LIMITS: Limits = Limits { count: 3, memory: None };
@@ -129,7 +131,7 @@ fn the_dead_leave_no_entry() {
     for ino in [folder.ino, image.ino] {
         assert_eq!(errno(&tree.attr(ino).unwrap_err()), libc::ENOENT);
     }
-    assert_eq!(errno(&tree.open(image.ino, READ, 0).unwrap_err()), libc::ESRCH);
+    assert_eq!(errno(&tree.open(image.ino, READ).unwrap_err()), libc::ESRCH);
     assert!(tree.list(folder.ino).is_err() && in_folder(&tree, &victim, &[]).is_err());
     tree.forget(image.ino, 1);
     assert!(tree.node(image.ino).is_err(), "the row went with the last lookup");
@@ -140,7 +142,7 @@ fn sizes_and_times_are_the_snapshots_while_it_is_open() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let before = in_folder(&tree, &victim, &["image"]).unwrap();
-    let handle = tree.open(before.ino, READ, 0).unwrap();
+    let handle = tree.open(before.ino, READ).unwrap();
     let open = tree.attr(before.ino).unwrap();
     assert_eq!((before.steady, open.steady), (Steady::Never, Steady::WhileOpen));
     let bytes = read_all(&tree, handle);
@@ -149,19 +151,19 @@ fn sizes_and_times_are_the_snapshots_while_it_is_open() {
     assert_eq!(&*tree.read(handle, 5, 100, ReadAhead::Ours).unwrap(), &bytes[5..105]);
     for name in ["info.json", "maps"] {
         let attr = in_folder(&tree, &victim, &[name]).unwrap();
-        let text = tree.open(attr.ino, READ, 0).unwrap();
+        let text = tree.open(attr.ino, READ).unwrap();
         assert_eq!(read_all(&tree, text).len() as u64, attr.size, "{name}: exact, because the snapshot is open");
         assert_eq!(attr.time, open.time, "one instant");
         tree.release(text);
     }
     assert_eq!(in_folder(&tree, &victim, &[]).unwrap().time, before.time, "a directory's time stands still");
-    let second = tree.open(before.ino, READ, 0).unwrap();
+    let second = tree.open(before.ino, READ).unwrap();
     assert!(tree.release(handle).is_none(), "one of two");
     assert_eq!(tree.attr(before.ino).unwrap(), open, "still open");
     assert!(tree.release(second).is_some(), "the last one");
     let after = tree.attr(before.ino).unwrap();
     assert_eq!((after.time, after.steady), (before.time, Steady::Never));
-    let again = tree.open(before.ino, READ, 0).unwrap();
+    let again = tree.open(before.ino, READ).unwrap();
     assert!(tree.attr(before.ino).unwrap().time > open.time, "a new instant");
     tree.release(again);
 }
@@ -173,16 +175,16 @@ fn the_image_of_the_container_is_root_s_and_has_its_size() {
     let image = walk(&tree, &["image"]).unwrap();
     assert_eq!((image.mode, image.uid, image.directory), (0o400, nix::unistd::geteuid().as_raw(), false));
     assert!(image.size > 0 && image.blocks > 0);
-    assert_eq!(errno(&tree.open(image.ino, WRITE, 0).unwrap_err()), libc::EACCES);
+    assert_eq!(errno(&tree.open(image.ino, WRITE).unwrap_err()), libc::EACCES);
     assert_eq!(
-        errno(&tree.open(image.ino, READ, victim.pid()).unwrap_err()),
+        errno(&tree.open(image.ino, Access { caller: Caller { thread: victim.pid(), uid: 0 }, ..READ }).unwrap_err()),
         libc::EDEADLK,
         "a reader that belongs to it"
     );
     let held = in_folder(&tree, &victim, &["freeze"]).unwrap().ino;
-    let held = tree.open(held, WRITE, 0).unwrap();
+    let held = tree.open(held, WRITE).unwrap();
     tree.write(held, 0, b"1").unwrap();
-    let handle = tree.open(image.ino, READ, 0).unwrap();
+    let handle = tree.open(image.ino, READ).unwrap();
     let open = tree.attr(image.ino).unwrap();
     assert_eq!(read_all(&tree, handle).len() as u64, open.size);
     assert!(open.time > image.time && open.ino == image.ino);
@@ -196,7 +198,7 @@ fn the_whole_pid_namespace_cannot_be_one_image() {
     let container = Container::new(Target::All, Box::new(|_| false));
     let tree = Tree::new(container, options(), LIMITS, "/ckpt".into()).unwrap();
     let image = walk(&tree, &["image"]).unwrap();
-    let error = tree.open(image.ino, READ, 0).unwrap_err();
+    let error = tree.open(image.ino, READ).unwrap_err();
     assert_eq!(errno(&error), libc::EDEADLK);
     assert!(error.to_string().contains("--cgroup"), "{error}");
     let snapshots = walk(&tree, &["snapshots"]).unwrap();
@@ -209,7 +211,7 @@ fn what_is_open_outlives_its_process() {
     let mut victim = Sleeper::new();
     let tree = tree(&victim);
     let image = in_folder(&tree, &victim, &["image"]).unwrap().ino;
-    let handle = tree.open(image, READ, 0).unwrap();
+    let handle = tree.open(image, READ).unwrap();
     let open = tree.attr(image).unwrap();
     victim.kill_unreaped();
     assert_eq!(tree.attr(image).unwrap(), open);
@@ -224,7 +226,7 @@ fn a_mapping_is_read_to_its_end_and_sought_for_holes() {
     let tree = tree(&victim);
     let vmas = in_folder(&tree, &victim, &["vmas"]).unwrap();
     let entry = tree.list(vmas.ino).unwrap().remove(0);
-    let handle = tree.open(entry.ino, READ, 0).unwrap();
+    let handle = tree.open(entry.ino, READ).unwrap();
     let attr = tree.attr(entry.ino).unwrap();
     assert_eq!(read_all(&tree, handle).len() as u64, attr.size);
     if let Ok(data) = tree.seek(handle, 0, true) {
@@ -241,16 +243,16 @@ fn only_controls_take_writes_and_only_sensible_ones() {
     let tree = tree(&victim);
     for path in [&["image"][..], &["maps"], &["info.json"]] {
         let ino = in_folder(&tree, &victim, path).unwrap().ino;
-        assert_eq!(errno(&tree.open(ino, WRITE, 0).unwrap_err()), libc::EACCES, "{path:?}");
+        assert_eq!(errno(&tree.open(ino, WRITE).unwrap_err()), libc::EACCES, "{path:?}");
         assert_eq!(errno(&tree.truncate(ino, 0).unwrap_err()), libc::EPERM);
     }
     let freeze = in_folder(&tree, &victim, &["freeze"]).unwrap().ino;
     assert_eq!(tree.truncate(freeze, 0).unwrap().size, 0);
-    let handle = tree.open(freeze, WRITE, 0).unwrap();
+    let handle = tree.open(freeze, WRITE).unwrap();
     assert_eq!(errno(&tree.write(handle, 0, b"yes").unwrap_err()), libc::EINVAL);
-    assert_eq!(read_all(&tree, tree.open(freeze, READ, 0).unwrap()), b"0\n");
+    assert_eq!(read_all(&tree, tree.open(freeze, READ).unwrap()), b"0\n");
     let kill = in_folder(&tree, &victim, &["kill"]).unwrap().ino;
-    let handle = tree.open(kill, WRITE, 0).unwrap();
+    let handle = tree.open(kill, WRITE).unwrap();
     for text in ["0", "9", ""] {
         assert_eq!(errno(&tree.write(handle, 0, text.as_bytes()).unwrap_err()), libc::EINVAL, "{text:?}");
     }
@@ -262,7 +264,7 @@ fn a_written_1_freezes_and_kills() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let freeze = in_folder(&tree, &victim, &["freeze"]).unwrap().ino;
-    let handle = tree.open(freeze, Access { read: true, ..WRITE }, 0).unwrap();
+    let handle = tree.open(freeze, Access { read: true, ..WRITE }).unwrap();
     tree.write(handle, 0, b" 1\n").unwrap();
     assert_eq!(&*tree.read(handle, 0, 100, ReadAhead::Ours).unwrap(), b"1\n");
     tree.write(handle, 0, b"1").unwrap();
@@ -271,7 +273,7 @@ fn a_written_1_freezes_and_kills() {
     assert_eq!(&*tree.read(handle, 0, 100, ReadAhead::Ours).unwrap(), b"0\n");
     tree.write(handle, 0, b"1").unwrap();
     let kill = in_folder(&tree, &victim, &["kill"]).unwrap().ino;
-    tree.write(tree.open(kill, WRITE, 0).unwrap(), 0, b"1\n").unwrap();
+    tree.write(tree.open(kill, WRITE).unwrap(), 0, b"1\n").unwrap();
     victim.wait_end();
     assert!(tree.freezer.held().is_empty());
     assert_eq!(errno(&tree.write(handle, 0, b"1").unwrap_err()), libc::ESRCH);
@@ -283,19 +285,19 @@ fn restore_takes_bytes_in_order_and_tells_what_became_of_them() {
     let tree = tree(&victim);
     let restore = walk(&tree, &["restore"]).unwrap();
     assert_eq!((restore.size, restore.mode), (0, 0o644));
-    let untouched = tree.open(restore.ino, WRITE, 0).unwrap();
+    let untouched = tree.open(restore.ino, WRITE).unwrap();
     tree.flush(untouched).unwrap();
     tree.release(untouched);
-    assert_eq!(read_all(&tree, tree.open(restore.ino, READ, 0).unwrap()), b"", "an open without a write is no attempt");
+    assert_eq!(read_all(&tree, tree.open(restore.ino, READ).unwrap()), b"", "an open without a write is no attempt");
 
-    let handle = tree.open(restore.ino, WRITE, 0).unwrap();
+    let handle = tree.open(restore.ino, WRITE).unwrap();
     assert_eq!(errno(&tree.write(handle, 1, b"x").unwrap_err()), libc::ESPIPE);
     let garbage = [b'x'; 65536];
     let error = (0..64).find_map(|part| tree.write(handle, part * 65536, &garbage).err()).expect("garbage is refused");
     assert_eq!(error.kind(), Kind::Damaged);
     assert!(tree.flush(handle).is_err());
     tree.release(handle);
-    let text = String::from_utf8(read_all(&tree, tree.open(restore.ino, READ, 0).unwrap())).unwrap();
+    let text = String::from_utf8(read_all(&tree, tree.open(restore.ino, READ).unwrap())).unwrap();
     assert_eq!(text.lines().count(), 1, "{text}");
     let line: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!((&line["errno"], &line["error"]), (&"EINVAL".into(), &error.to_string().into()));
@@ -306,7 +308,7 @@ fn an_appender_may_name_any_offset() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let restore = walk(&tree, &["restore"]).unwrap().ino;
-    let handle = tree.open(restore, Access { append: true, ..WRITE }, 0).unwrap();
+    let handle = tree.open(restore, Access { append: true, ..WRITE }).unwrap();
     for offset in [4096, 0, 7] {
         if let Err(error) = tree.write(handle, offset, b"x") {
             assert_ne!(errno(&error), libc::ESPIPE);
@@ -319,11 +321,11 @@ fn an_image_that_breaks_off_is_told_at_close() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let image = in_folder(&tree, &victim, &["image"]).unwrap().ino;
-    let source = tree.open(image, READ, 0).unwrap();
+    let source = tree.open(image, READ).unwrap();
     let start = tree.read(source, 0, 100, ReadAhead::Ours).unwrap().to_vec();
     tree.release(source);
     let restore = walk(&tree, &["restore"]).unwrap().ino;
-    let handle = tree.open(restore, WRITE, 0).unwrap();
+    let handle = tree.open(restore, WRITE).unwrap();
     // The first bytes of an image are its header, which alone is nothing.
     if tree.write(handle, 0, &start).is_ok() {
         let error = tree.flush(handle).unwrap_err();
@@ -338,7 +340,7 @@ fn an_image_that_breaks_off_is_told_at_close() {
 fn directories_stand_still_until_rewound() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
-    let handle = tree.open(ROOT, READ, 0).unwrap();
+    let handle = tree.open(ROOT, READ).unwrap();
     assert_eq!(tree.read_directory(ROOT, handle, true).unwrap().len(), 5);
     drop(victim);
     assert_eq!(tree.read_directory(ROOT, handle, false).unwrap().len(), 5);
@@ -352,7 +354,7 @@ fn status_has_its_size_when_it_is_open() {
     let victim = Sleeper::new();
     let tree = tree(&victim);
     let ino = walk(&tree, &["status"]).unwrap().ino;
-    let handle = tree.open(ino, READ, 0).unwrap();
+    let handle = tree.open(ino, READ).unwrap();
     let size = tree.attr(ino).unwrap().size;
     // Something happens meanwhile that lengthens the text.
     tree.status.failed("test", None, &Error::unsupported("a long sentence"));

@@ -23,7 +23,7 @@ fn a_pinned_snapshot_is_a_folder_of_exact_files() {
     for name in ["image", "core", "info.json", "maps"] {
         let attr = in_folder(&tree, &victim, &["snapshots", "one", name]).unwrap();
         assert!(attr.steady == Steady::Always && attr.time == folder.time && attr.ino != live.ino, "{name}: {attr:?}");
-        let handle = tree.open(attr.ino, READ, 0).unwrap();
+        let handle = tree.open(attr.ino, READ).unwrap();
         assert_eq!(read_all(&tree, handle).len() as u64, attr.size, "{name}");
         tree.release(handle);
         assert_eq!(in_folder(&tree, &victim, &["snapshots", "one", name]).unwrap(), attr);
@@ -87,12 +87,12 @@ fn what_is_pinned_outlives_its_process_and_its_name() {
     assert_eq!(names(&tree, own.ino), ["snapshots"]);
     assert!(in_folder(&tree, &victim, &["image"]).is_err() && in_folder(&tree, &victim, &["freeze"]).is_err());
     assert_eq!(in_folder(&tree, &victim, &["snapshots", "one", "image"]).unwrap(), image);
-    let handle = tree.open(image.ino, READ, 0).unwrap();
+    let handle = tree.open(image.ino, READ).unwrap();
     let parent = in_folder(&tree, &victim, &["snapshots"]).unwrap();
     tree.remove_directory(parent.ino, OsStr::new("one")).unwrap();
     assert_eq!(names(&tree, ROOT), ["image", "restore", "status", "snapshots"]);
     assert!(tree.list(folder.ino).is_err());
-    assert_eq!(errno(&tree.open(image.ino, READ, 0).unwrap_err()), libc::ENOENT);
+    assert_eq!(errno(&tree.open(image.ino, READ).unwrap_err()), libc::ENOENT);
     assert_eq!(tree.attr(image.ino).unwrap(), image, "it still is open");
     assert_eq!(read_all(&tree, handle).len() as u64, image.size);
     tree.release(handle);
