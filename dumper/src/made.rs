@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::brood::Brood;
 use crate::sys::clone;
+use crate::sys::holder::Wanted;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::query;
@@ -218,24 +219,16 @@ impl Made {
             None => return Err(Error::damaged(format!("pid {}: no thread {thread}", self.pid))),
         };
         let (flags, exit_signal) = if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
-        let deadline = Instant::now() + clone::LINGER;
+        let wanted = pid.map(Wanted::new);
         let answers = loop {
             let mut batch = Batch::new(scratch);
             clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
             let answers = maker.run(batch)?;
-            // A number whose process is gone from /proc is about to be free.
-            let is_going = |pid: Pid| !std::path::Path::new(&format!("/proc/{pid}")).exists();
-            let is_taken = errno::errno(answers.raw(0)) == Some(libc::EEXIST);
-            if !is_taken || !pid.is_some_and(is_going) || Instant::now() >= deadline {
-                break answers;
+            match &wanted {
+                Some(wanted) if errno::errno(answers.raw(0)) == Some(libc::EEXIST) => wanted.wait()?,
+                _ => break answers,
             }
-            std::thread::sleep(Duration::from_millis(1));
         };
-        if let Some(pid) = pid
-            && errno::errno(answers.raw(0)) == Some(libc::EEXIST)
-        {
-            return Err(Error::new(Kind::PidTaken, format!("pid {pid} is taken")));
-        }
         let told = || format!("pid {}: forking pid {}", self.pid, pid.unwrap_or(0));
         let got = answers.get(0, told)? as Pid;
         brood.add(got)?;

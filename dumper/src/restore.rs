@@ -34,10 +34,14 @@ pub struct Restored {
 /// How many writes may be under way: each is up to 1 MiB of the daemon's memory.
 const AHEAD: usize = 4;
 
+/// How long the end of those that a failed restore has made is waited for.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// A restore in progress: fed with the bytes of images in order, cut anywhere. Dropped before the end of an image it kills
-/// everything that it has made of that one.
+/// everything that it has made of that one, and waits until that is gone.
 pub struct Restorer {
-    to: Sender<Vec<u8>>,
+    /// `None` once nothing more comes.
+    to: Option<Sender<Vec<u8>>>,
     from: Receiver<Answer>,
     /// Bytes handed over so far.
     sent: u64,
@@ -70,10 +74,10 @@ impl Restorer {
         let (outbox, from) = bounded(AHEAD);
         std::thread::Builder::new()
             .name("restorer".into())
-            .spawn(move || work(&inbox, &outbox, changed_files))
+            .spawn(move || work(&inbox, outbox, changed_files))
             .map_err(|error| Error::io("starting a restorer thread", &error))?;
         let (restored, incomplete, failure, buffers) = Default::default();
-        Ok(Self { to, from, sent: 0, under_way: 0, end: None, restored, incomplete, failure, buffers })
+        Ok(Self { to: Some(to), from, sent: 0, under_way: 0, end: None, restored, incomplete, failure, buffers })
     }
 
     /// The next bytes. When the last byte of an image is in, its processes run before this returns; what is wrong with the bytes before may
@@ -88,7 +92,8 @@ impl Restorer {
         buffer.clear();
         buffer.extend_from_slice(bytes);
         self.sent += bytes.len() as u64;
-        self.to.send(buffer).map_err(|_| thread_has_ended())?;
+        let to = self.to.as_ref().ok_or_else(thread_has_ended)?;
+        to.send(buffer).map_err(|_| thread_has_ended())?;
         self.under_way += 1;
         // Where no image is known to go on, these bytes may be its last.
         let is_inside = |it: &Self| it.end.is_some_and(|end| it.sent < end);
@@ -130,11 +135,20 @@ impl Restorer {
     }
 }
 
+impl Drop for Restorer {
+    fn drop(&mut self) {
+        self.to = None;
+        // Whoever tries again at once finds nothing in his way, and whose program ends leaves nobody half made.
+        let end = Instant::now() + PATIENCE;
+        while self.from.recv_deadline(end).is_ok() {}
+    }
+}
+
 fn thread_has_ended() -> Error {
     Error::new(Kind::SnapshotLost, "the restorer thread has ended")
 }
 
-fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>, changed_files: ChangedFiles) {
+fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: ChangedFiles) {
     let mut decoder = Decoder::new();
     let mut builder = Builder { changed_files, making: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
@@ -153,6 +167,8 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: &Sender<Answer>, changed_files: Chang
         }
     }
     drop(builder);
+    // Nothing is left of what did not come to its end.
+    drop(outbox);
     fd::reap(roots);
 }
 

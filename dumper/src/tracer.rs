@@ -95,8 +95,12 @@ impl Tracer {
         self.held.lock().as_ref().is_some_and(|session| session.send(Command::Look).is_ok())
     }
 
-    /// Stops the whole tree and keeps it stopped until [`Tracer::thaw`]. Idempotent.
-    pub fn freeze(&self) -> Result<()> {
+    /// Stops the whole tree and keeps it stopped until [`Tracer::thaw`]. Idempotent. `asker` is the process that asks, if known.
+    ///
+    /// # Errors
+    /// [`Kind::Deadlock`] if it belongs to the tree: it would wait for itself.
+    pub fn freeze(&self, asker: Option<Pid>) -> Result<()> {
+        dump::refuse_reader(&self.target, &self.target.members()?, asker)?;
         let mut held = self.held.lock();
         if held.as_ref().is_none_or(|session| session.send(Command::Look).is_err()) {
             let (target, options) = (Arc::clone(&self.target), self.options_for(None));

@@ -53,15 +53,15 @@ impl Freezer {
         self.state.lock().held.iter().map(|(id, (_, since))| (*id, *since)).collect()
     }
 
-    /// Stops the tree and keeps it stopped, or lets it go on. Blocks until that is so.
-    pub fn set(&self, id: ProcId, frozen: bool) -> Result<()> {
+    /// Stops the tree and keeps it stopped, or lets it go on, as the process `asker` wants. Blocks until that is so.
+    pub fn set(&self, id: ProcId, frozen: bool, asker: Option<Pid>) -> Result<()> {
         let turn = self.turn(id);
         let held = self.state.lock().held.remove(&id);
         let (result, keep) = match (frozen, held) {
             (true, Some(held)) => (Ok(()), Some(held)),
             (true, None) => {
                 let lease = self.tracers.lease(id).on(|| format!("pid {}", id.pid))?;
-                match lease.freeze() {
+                match lease.freeze(asker) {
                     Ok(()) => (Ok(()), Some((lease, Instant::now()))),
                     Err(error) => (Err(error), None),
                 }
@@ -305,7 +305,7 @@ mod tests {
         let victim = Sleeper::new();
         let id = crate::process::Process::read(victim.pid()).unwrap().id;
         let freezer = Freezer::new(Tracers::new(options()));
-        freezer.set(id, false).unwrap();
+        freezer.set(id, false, None).unwrap();
         assert_eq!(freezer.text(id), "0\n");
         assert!(freezer.held().is_empty());
     }

@@ -223,6 +223,15 @@ impl Filesystem for Fuse {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        if self.tree.release_blocks(fh.0) {
+            let tree = Arc::clone(&self.tree);
+            self.jobs.run(move || {
+                // No contents of it are kept.
+                drop(tree.release(fh.0));
+                reply.ok();
+            });
+            return;
+        }
         if let Some(closing) = self.tree.release(fh.0) {
             self.kernel.forget_attributes(ino);
             let kernel = Arc::clone(&self.kernel);

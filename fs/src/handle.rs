@@ -82,6 +82,8 @@ pub enum Kept {
     Nothing,
     /// An open of its own.
     View(Arc<View>),
+    /// Why there is none.
+    Refusal(Error),
     /// The directory is closed: whoever comes late keeps nothing.
     Closed,
 }

@@ -181,13 +181,8 @@ impl Mounted {
             Ok(facts) if facts.stx_mnt_id == self.id => {}
             _ => return Ok(()),
         }
-        match umount2(&self.mountpoint, MntFlags::UMOUNT_NOFOLLOW) {
-            // MNT_FORCE aborts the connection: all requests end, and so does the session.
-            Err(nix::Error::EBUSY) => {
-                umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH).doing(doing)
-            }
-            result => result.doing(doing),
-        }
+        // MNT_FORCE aborts the connection: all requests end, and so does the session, also where another mount namespace has a copy.
+        umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).doing(doing)
     }
 }
 

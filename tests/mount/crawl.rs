@@ -87,6 +87,22 @@ fn an_archiver_of_the_whole_mount_freezes_each_tree_once() {
     victim.finish();
 }
 
+/// What cannot be dumped is stopped once, and not once for each of its files.
+#[test]
+fn an_archiver_hears_a_refusal_once() {
+    let victim = Victim::start(&Spec::c("holder").arg("unix"));
+    victim.event(0);
+    let mount = Mounted::over(victim.pid());
+    let output =
+        tool::shell("tar cf - -C \"$1\" \"$2\" | cat > /dev/null", &[mount.path(), victim.pid().to_string().into()]);
+    assert!(output.stderr.matches("Operation not supported").count() > 5, "{}", output.stderr);
+    let told = mount.log().matches("cannot be checkpointed").count();
+    assert!((1..=2).contains(&told), "told {told} times:\n{}", mount.log());
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
 /// Who reads a directory from its beginning again begins anew: he finds another instant.
 #[test]
 fn a_walk_ends_with_a_rewind() {

@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use ckptfs_tests::{Mounted, mounted, process, tool, wait};
 use nix::sys::signal::Signal;
 
-use crate::{ends_well, mounted_worker, pids, worker};
+use crate::{ends_well, goes_on, mounted_worker, pids, worker};
 
 #[test]
 fn umount_ends_the_daemon() {
@@ -29,6 +29,24 @@ fn sigterm_unmounts() {
         assert!(!mounted::is_mounted(&mount.path()), "{signal} left the mount:\n{}", mount.log());
         ends_well(victim);
     }
+}
+
+/// A copy of the mount in another mount namespace keeps nobody.
+#[test]
+fn sigterm_unmounts_although_somebody_has_a_copy() {
+    let (victim, mut mount) = mounted_worker();
+    std::fs::create_dir(mount.of(victim.pid(), "snapshots/x")).unwrap();
+    let mut other = tool::command(&["unshare", "--mount", "sleep", "1000"]).spawn().unwrap();
+    let here = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let timeout = i32::try_from(other.id()).unwrap();
+    let has_copy = |pid: &i32| process::link(*pid, "ns/mnt").is_some_and(|there| there != here);
+    wait::until("there is another namespace", || process::children(timeout).iter().any(has_copy));
+    process::kill(mount.daemon(), Signal::SIGTERM);
+    mount.wait_for_daemon();
+    goes_on(&victim);
+    process::children(timeout).into_iter().for_each(|pid| process::kill(pid, Signal::SIGKILL));
+    other.wait().unwrap();
+    ends_well(victim);
 }
 
 #[test]

@@ -72,6 +72,32 @@ fn pid_taken() {
     ends_well(victim);
 }
 
+/// Whoever kills a process and restores it at once comes before its end: that is waited for.
+#[test]
+fn right_behind_a_kill() {
+    let mut victim = Victim::ready(&Spec::c("large"));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    mount.restore(&snap);
+    for _ in 0..5 {
+        let script = "kill -9 \"$1\"; cat \"$2\" > \"$3\"";
+        let _lives = tool::shell(
+            script,
+            &[victim.pid().to_string().into(), snap.clone().into_os_string(), mount.file("restore").into()],
+        )
+        .success();
+    }
+    // What an image that ended too early has made is in nobody's way either.
+    victim.kill();
+    let script = "head -c -5 \"$1\" > \"$2\" 2> /dev/null || cat \"$1\" > \"$2\"";
+    let _lives = tool::shell(script, &[snap, mount.file("restore")]).success();
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
 #[test]
 fn truncated() {
     let (victim, mount, image) = dead_worker();

@@ -81,7 +81,7 @@ fn run(name: &str) {
     same(&snapshot, &StoredImage::open(&path).unwrap());
     drop(snapshot);
     // What is stored is what the process has: it stands still now, so that it can be looked at from outside.
-    tracer.freeze().unwrap();
+    tracer.freeze(None).unwrap();
     let snapshot = tracer.snapshot(None, Purpose::Reading).unwrap();
     store(&snapshot, &path);
     let stored = StoredImage::open(&path).unwrap();

@@ -3,20 +3,16 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::AsRawFd;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
 use super::batch::Call;
+use super::holder::Wanted;
 use super::query;
 use crate::{Doing, Error, Kind, Pid, Result};
 
-/// How long a number may still be in use after its process is gone from /proc.
-pub const LINGER: Duration = Duration::from_secs(2);
-
-/// [`fork_as`], patient with a number that is being freed: the kernel takes a process out of /proc before it frees its id
-/// (`release_task` in kernel/exit.c), and whoever kills a process and restores it at once comes in between.
+/// [`fork_as`], patient with a number that is being freed.
 pub fn spawn(pid: Pid) -> Result<()> {
     let parent = std::process::id();
     patiently(pid, || {
@@ -29,18 +25,10 @@ pub fn spawn(pid: Pid) -> Result<()> {
 }
 
 fn patiently<T>(pid: Pid, fork: impl Fn() -> Result<T>) -> Result<T> {
-    let deadline = Instant::now() + LINGER;
+    let wanted = Wanted::new(pid);
     loop {
         match fork() {
-            Err(error) if error.kind() == Kind::PidTaken && !Path::new(&format!("/proc/{pid}")).exists() => {
-                if Instant::now() >= deadline {
-                    return Err(Error::new(
-                        Kind::PidTaken,
-                        format!("pid {pid} is taken: it is still the process group or session of other processes"),
-                    ));
-                }
-                std::thread::sleep(Duration::from_millis(1));
-            }
+            Err(error) if error.kind() == Kind::PidTaken => wanted.wait()?,
             done => return done,
         }
     }
@@ -84,9 +72,7 @@ unsafe fn fork_as(pid: Option<Pid>) -> Result<Pid> {
         -1 => {
             let error = Error::last_os(format_args!("creating pid {pid}"));
             Err(match error.kind() {
-                Kind::System(libc::EEXIST) => {
-                    Error::new(Kind::PidTaken, format!("pid {pid} is taken: a process with this id is alive"))
-                }
+                Kind::System(libc::EEXIST) => Error::new(Kind::PidTaken, format!("pid {pid} is taken")),
                 _ => error,
             })
         }

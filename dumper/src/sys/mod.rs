@@ -11,6 +11,7 @@ pub mod fd;
 pub mod frame;
 pub mod gadget;
 mod hijack;
+pub mod holder;
 pub mod ipc;
 pub mod memory;
 mod owned;

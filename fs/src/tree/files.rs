@@ -123,6 +123,10 @@ impl Tree {
                 Info::View(view) => view,
                 Info::Refusal(text) => return Ok(Handle::Refusal { id, text, flushed: Flushed::default() }),
             },
+            (_, Of::Live(id)) => match self.kept_refusal(id, reader) {
+                Some(error) => return Err(error),
+                None => self.snapshots.open(of, reader).inspect_err(|error| self.keep_refusal(id, reader, error))?,
+            },
             _ => self.snapshots.open(of, reader)?,
         };
         let whose = node.of().unwrap_or(of);
@@ -145,12 +149,38 @@ impl Tree {
         }
     }
 
-    /// Who has the folder of `id` open, or the root of a mount of that tree, keeps the instant of the file that he has just opened until
-    /// he closes the directory.
-    fn keep_for_walker(&self, id: ProcId, reader: Pid) {
+    /// The directories that `reader` has open of the files of `id`: its folder, or the root of a mount of that tree.
+    fn walked(&self, id: ProcId, reader: Pid) -> Vec<Arc<Handle>> {
         let is_walk = |handle: &&Arc<Handle>| matches!(&***handle, Handle::Directory(Directory { walk: Some(walk), .. }) if walk.of == id && walk.reader == reader);
-        let walked: Vec<Arc<Handle>> = self.handles.read().open.values().filter(is_walk).cloned().collect();
-        for handle in walked {
+        self.handles.read().open.values().filter(is_walk).cloned().collect()
+    }
+
+    /// What cannot be dumped is not stopped once for each of its files: who walks through them hears of all what he has heard of the first.
+    fn keep_refusal(&self, id: ProcId, reader: Option<Pid>, error: &Error) {
+        let walked = reader.filter(|_| error.kind() == Kind::Unsupported).map(|reader| self.walked(id, reader));
+        for handle in walked.unwrap_or_default() {
+            if let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle {
+                let mut kept = walk.kept.lock();
+                if matches!(&*kept, Kept::Nothing) {
+                    *kept = Kept::Refusal(error.clone());
+                }
+            }
+        }
+    }
+
+    fn kept_refusal(&self, id: ProcId, reader: Option<Pid>) -> Option<Error> {
+        self.walked(id, reader?).into_iter().find_map(|handle| match &*handle {
+            Handle::Directory(Directory { walk: Some(walk), .. }) => match &*walk.kept.lock() {
+                Kept::Refusal(error) => Some(error.clone()),
+                _ => None,
+            },
+            _ => None,
+        })
+    }
+
+    /// Who walks through the files of `id` keeps the instant of the one that he has just opened until he closes the directory.
+    fn keep_for_walker(&self, id: ProcId, reader: Pid) {
+        for handle in self.walked(id, reader) {
             let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle else { continue };
             if !matches!(&*walk.kept.lock(), Kept::Nothing) {
                 continue;
@@ -259,10 +289,10 @@ impl Tree {
                     // A tree whose image is being read cannot go on.
                     self.snapshots.settle(id);
                 }
-                self.freezer.set(id, frozen)?;
+                self.freezer.set(id, frozen, process::process_of_thread(caller.thread))?;
                 // By now nobody of it becomes anybody else any more.
                 may(of_all().filter(|_| frozen)).inspect_err(|_| {
-                    let _ = self.freezer.set(id, false);
+                    let _ = self.freezer.set(id, false, None);
                 })
             }
             (File::Kill, Some(true)) => {
@@ -296,6 +326,11 @@ impl Tree {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether a release may take its time: what an image that ended too early has made is killed.
+    pub fn release_blocks(&self, handle: u64) -> bool {
+        self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Restore { .. }))
     }
 
     /// The last descriptor of the handle was closed. What is left to be done if with it a node is closed that was steady for as long.

@@ -251,6 +251,9 @@ fn only_controls_take_writes_and_only_sensible_ones() {
     let handle = tree.open(freeze, WRITE).unwrap();
     assert_eq!(errno(&tree.write(handle, 0, b"yes").unwrap_err()), libc::EINVAL);
     assert_eq!(read_all(&tree, tree.open(freeze, READ).unwrap()), b"0\n");
+    let own = Access { caller: Caller { thread: victim.pid(), uid: 0 }, ..WRITE };
+    let handle = tree.open(freeze, own).unwrap();
+    assert_eq!(errno(&tree.write(handle, 0, b"1").unwrap_err()), libc::EDEADLK, "it would wait for itself");
     let kill = in_folder(&tree, &victim, &["kill"]).unwrap().ino;
     let handle = tree.open(kill, WRITE).unwrap();
     for text in ["0", "9", ""] {
