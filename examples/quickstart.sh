@@ -1,15 +1,33 @@
 #!/bin/bash
-# Builds ckptfs, checkpoints a running program with cat, kills it, and brings it back with cat. Takes root and /dev/fuse; needs no
-# installation, works in a temporary directory and leaves nothing behind.
+# From the sources to a restored process; see --help.
 set -euo pipefail
+
+usage() {
+    cat << 'END'
+quickstart.sh
+
+Builds ckptfs, checkpoints a running program with cat, kills it, and brings it back with cat. Takes root, /dev/fuse and a Rust toolchain;
+needs no installation, works in a temporary directory and leaves nothing behind but what was built.
+
+Environment: CARGO_TARGET_DIR is where to build (target, beside this script's directory).
+Exit status: 0 it counted on; 1 failure; 2 misused.
+END
+}
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 fail() { echo "quickstart: $*" >&2; exit 1; }
+misused() { echo "quickstart: $* (--help tells more)" >&2; exit 2; }
+
+case $#,${1-} in
+    0,) ;;
+    1,--help) usage; exit ;;
+    *) misused "it takes no arguments" ;;
+esac
 
 [ "$(id -u)" = 0 ] || fail "needs root (process ids can be given back by root only)"
 [ -c /dev/fuse ] || fail "/dev/fuse is missing: modprobe fuse"
 
-cd "$(dirname "$0")/.."
+cd "$(dirname "$(readlink -f -- "$0")")/.."
 say "cargo build --release"
 cargo build --release --package ckptfs --package ckptfs-examples
 bin=${CARGO_TARGET_DIR:-$PWD/target}/release
@@ -22,7 +40,7 @@ cleanup() {
     # The pid is the counter's only as long as its program lies behind it.
     if [ -n "$counter" ] && [ "$(readlink "/proc/$counter/exe")" = "$work/counter" ]; then kill -9 "$counter"; fi
     if mountpoint -q "$ckpt"; then umount "$ckpt" || umount -l "$ckpt"; fi
-    rm -rf "$work"
+    rm -rf -- "$work"
 }
 trap cleanup EXIT
 

@@ -107,6 +107,19 @@ fn shellcheck_has_nothing_to_say() {
     assert_eq!(said.text(), "");
 }
 
+/// Nothing is built and nothing run.
+#[test]
+fn help_and_misuse_of_the_quickstart() {
+    let bin = tempfile::tempdir().unwrap();
+    program(&bin.path().join("cargo"), "#!/bin/sh\necho built >&2\nexit 1\n");
+    let help = run("quickstart.sh", &[path_with(bin.path())], &["--help"]).success();
+    assert!(help.text().starts_with("quickstart.sh") && help.stderr.is_empty(), "{}{}", help.text(), help.stderr);
+    for args in [&["--nonsense"][..], &["/ckpt"], &["--help", "me"]] {
+        let output = run("quickstart.sh", &[path_with(bin.path())], args);
+        assert_eq!(output.code, 2, "{args:?}: {}{}", output.text(), output.stderr);
+    }
+}
+
 #[test]
 fn help_and_misuse() {
     for name in ["backup.sh", "archive.sh", "migrate.sh"] {
