@@ -17,7 +17,8 @@ save writes all that a mount of ckptfs shows (mounted with --cgroup or --tree) i
 
 With MOUNTPOINT/snapshots everything is of that instant. Without, each process stands still once more for its PID/ files: they may be
 some milliseconds younger than the image, and of a process that ended in between there are none.
-The way back, from the compressed bytes to the image's checksums, is verified while the file is written. A file that does not hold is not left behind.
+The way back, from the compressed bytes to the image's checksums, is verified while the file is written, under a name of its own beside
+FILE, which it takes in the end. A file that does not hold is not left behind; what FILE was before stays until then.
 
 restore writes the image into MOUNTPOINT/restore: all its processes live again, or none. An archive that is cut off anywhere
 restores nothing: the image is its last member.
@@ -32,7 +33,7 @@ misused() { echo "archive: $* (--help tells more)" >&2; exit 2; }
 
 case ${1-} in
     --help) usage; exit ;;
-    save | restore) [ $# = 3 ] || misused "$1 takes two arguments" ;;
+    save | restore) [[ $# = 3 && -n $2 && -n $3 ]] || misused "$1 takes two arguments" ;;
     *) misused "save or restore?" ;;
 esac
 
@@ -41,7 +42,7 @@ restore() {
     [ -r "$file" ] || fail "$file: cannot be read"
     [ -e "$mount/restore" ] || fail "$mount: not a mount of ckptfs"
     before=$(tail -n 1 "$mount/restore")
-    zstd -dqc < "$file" | tar -xO image | cat > "$mount/restore" || status=1
+    zstd -dqc < "$file" | tar -xOf - image | cat > "$mount/restore" || status=1
     after=$(tail -n 1 "$mount/restore")
     [ "$after" = "$before" ] || echo "$after"
     [ "$status" = 0 ] || fail "$file: restoring it into $mount failed"
@@ -52,73 +53,91 @@ cleanup() {
     trap '' INT TERM HUP
     # The job has a process group of its own.
     if [ -n "$job" ]; then { kill -KILL -- "-$job" && wait "$job"; } 2> /dev/null || true; fi
-    if [ -n "$snapshot" ]; then rmdir -- "$snapshot"; fi
-    [ -z "$part" ] || rm -f -- "$part"
-    [ -z "$work" ] || rm -rf -- "$work"
+    [ -z "$part" ] || rm -f -- "$part" || true
+    [ -z "$work" ] || rm -rf -- "$work" || true
+    if [ -d "$snapshot" ]; then rmdir -- "$snapshot"; fi
 }
 
 # collect FROM TO: info.json and maps of every process.
 collect() {
-    local from=$1 to=$2 dir pid
+    local from=$1 to=$2 dir pid said
     for dir in "$from"/[0-9]*/; do
         [ -d "$dir" ] || continue
         pid=$(basename "$dir")
         mkdir "$to/$pid"
-        if ! cp -p -- "$dir/info.json" "$dir/maps" "$to/$pid/" 2> "$work/said"; then
+        if ! said=$(cp -p -- "$dir/info.json" "$dir/maps" "$to/$pid/" 2>&1); then
             # Gone: it ended since. Here: then something else is wrong.
-            [ ! -d "$dir" ] || fail "$(paste -sd ';' "$work/said")"
+            [ ! -d "$dir" ] || fail "${said//$'\n'/;}"
             rm -rf -- "${to:?}/$pid"
         fi
     done
 }
 
-# stream FROM FILE: archives, compresses into FILE, and verifies the way back from the compressed bytes on.
+# stream FROM FILE: archives, compresses into FILE, and verifies the way back from the compressed bytes on. Says what went wrong on
+# standard error, which is a file.
 stream() {
-    local writer status=0 names=("$work/tree"/*)
+    local writer status=0 names=("$work/tree"/*) codes=(0 0 0 0 0 0) code=0
     exec 5> >(exec 3<&-; cat > "$2")
     writer=$!
-    tar -c --numeric-owner -C "$work/tree" "${names[@]##*/}" -C "$1" image 5>&- | zstd -qc 5>&- | tee /dev/fd/5 \
-        | zstd -dqc 5>&- | tar -xO image 5>&- | "$ckptfs" verify - > "$work/verified" 5>&- || status=1
+    # Without -f it would be $TAPE.
+    tar -cf - --numeric-owner -C "$work/tree" "${names[@]##*/}" -C "$1" image 5>&- | zstd -qc 5>&- | tee /dev/fd/5 \
+        | zstd -dqc 5>&- | tar -xOf - image 5>&- | "$ckptfs" verify - > "$work/verified" 5>&- || { codes=("${PIPESTATUS[@]}"); status=1; }
     exec 5>&-
-    wait "$writer" || status=1
-    [ "$status" = 0 ] && sync "$2" || status=1
+    wait "$writer" || { code=$?; status=1; }
+    [ "$status" = 0 ] && sync -- "$2" || status=1
+    # Somebody may fail without a word.
+    [ "$status" = 0 ] || [ -s /dev/fd/2 ] \
+        || printf 'exit status: tar %s, zstd %s, tee %s, zstd -d %s, tar -x %s, ckptfs verify %s, writing %s\n' "${codes[@]}" "$code" >&2
     return "$status"
 }
 
 save() {
-    local mount=$1 file=$2 from=$1 status=0
+    local mount=$1 file=$2 from=$1 status=0 folder base why
     [ -e "$mount/image" ] || fail "$mount: not a mount of ckptfs"
     command -v "$ckptfs" > /dev/null || fail "$ckptfs: no such program (CKPTFS names it)"
+    # Not a device either: mv would put the archive in its place.
+    if [[ $file = */ ]] || { [ -e "$file" ] && [ ! -f "$file" ]; }; then fail "$file: exists and is not a file"; fi
+    folder=${file%/*}/ base=${file##*/}
     umask 077
     trap cleanup EXIT
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
+    # Another run may be writing the same FILE, hence a name that nobody has; and before anybody is frozen for nothing.
+    part=$(mktemp -- "$folder.${base:0:200}.XXXXXXXXXX.part") || fail "$file: cannot be written"
     work=$(mktemp -d)
-    mkdir "$work/tree"
+    mkdir -- "$work/tree"
     if [ -d "$mount/snapshots" ]; then
         from=$mount/snapshots/archive-$$-$(date -u +%Y%m%dT%H%M%S.%NZ)
-        mkdir -- "$from" || fail "$mount: no snapshot can be taken: $mount/status tells why"
         snapshot=$from
+        mkdir -- "$from" || fail "$mount: no snapshot can be taken: $mount/status tells why"
     fi
     # Open until the end, so that tar reads this very snapshot.
     exec 3< "$from/image" || fail "$mount: no image can be taken: $mount/status tells why"
     collect "$from" "$work/tree"
     cp -- "$mount/status" "$work/tree/status"
-    part=$(dirname -- "$file")/.$(basename -- "$file").part
     set -m # a process group of its own
     stream "$from" "$part" 2> "$work/said" &
     job=$!
     set +m
     wait "$job" || status=$?
     job=''
-    [ "$status" = 0 ] || fail "$file: $(paste -sd ';' "$work/said")"
+    if [ "$status" != 0 ]; then
+        why=$(paste -sd ';' -- "$work/said")
+        # There is always a word, if there is room for it.
+        [ -n "$why" ] || why=$(echo | tee -- "$work/said" 2>&1 > /dev/null) || true
+        fail "$file: ${why:-exit status $status}"
+    fi
     mv -T -- "$part" "$file"
     part=''
-    sync "$(dirname -- "$file")"
+    sync -- "$folder"
     echo "$file:$(sed 's/.*whole://' "$work/verified"), $(find "$work/tree" -name info.json | wc -l) processes -> $(stat -c %s -- "$file") bytes"
 }
 
-here=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f -- "$0")")
 ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
-"$1" "$2" "$3"
+# No command is to take a name for an option, and a second -C of tar's is relative to the first.
+what=$1 from=$2 to=$3
+[[ $from = /* ]] || from=$PWD/$from
+[[ $to = /* ]] || to=$PWD/$to
+"$what" "$from" "$to"

@@ -1,12 +1,14 @@
 //! `archive.sh`.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ckptfs_tests::worker::{ends_well, goes_on, worker};
-use ckptfs_tests::{Cgroup, Mounted, Victim, process, tool, wait};
+use ckptfs_tests::{Cgroup, Mounted, Victim, build, process, tool, wait};
+use nix::sys::signal::Signal;
 
-use crate::{container, files, path_with, program, refused, run};
+use crate::{Running, Small, container, files, path_with, program, refused, run, run_in, tmpdir, zstd_that_waits};
 
 fn save(mount: &Path, file: &Path, variables: &[String]) -> tool::Output {
     run("archive.sh", variables, &["save".as_ref(), mount, file])
@@ -88,4 +90,107 @@ fn the_snapshot_is_removed_after_a_failure() {
     save(&mount, &dir.path().join("file"), &[]).fails_with("no image can be taken");
     assert_eq!(files(&mount.join("snapshots")), Vec::<PathBuf>::new());
     assert_eq!(files(dir.path()), [mount]);
+}
+
+/// The file is an archive, from the compressed bytes to the image's checksums.
+fn is_whole(file: &Path) {
+    let check = "zstd -dqc \"$1\" | tar -xOf - image | \"$2\" verify -";
+    let _whole = tool::shell(check, &[file, &build::ckptfs()]).success();
+}
+
+/// Each writes a file of its own until it is whole; the last to end has the name.
+#[test]
+fn two_runs_on_one_file() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let (dir, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("file");
+    zstd_that_waits(bin.path());
+    let args = [PathBuf::from("save"), mount.path(), file.clone()];
+    let mut first = Running::start("archive.sh", &[path_with(bin.path())], &args);
+    wait::until("the first is in the middle", || bin.path().join("middle").exists());
+    let _quiet = save(&mount.path(), &file, &[]).success();
+    is_whole(&file);
+    fs::write(bin.path().join("go"), "").unwrap();
+    assert_eq!((first.end().code(), first.said()), (Some(0), String::new()));
+    is_whole(&file);
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(files(dir.path()), [file]);
+    no_snapshot_is_left(&mount);
+    ends_well(victim);
+}
+
+/// Nothing of it is left, and what was there is there.
+#[test]
+fn a_signal_in_the_middle() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let (dir, temporary) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let file = dir.path().join("file");
+    fs::write(&file, "older").unwrap();
+    for (signal, code) in [(Signal::SIGTERM, 143), (Signal::SIGINT, 130), (Signal::SIGHUP, 129)] {
+        let bin = tempfile::tempdir().unwrap();
+        zstd_that_waits(bin.path());
+        let variables = [path_with(bin.path()), tmpdir(temporary.path())];
+        let mut running = Running::start("archive.sh", &variables, &["save".into(), mount.path(), file.clone()]);
+        wait::until("it is in the middle", || bin.path().join("middle").exists());
+        assert_eq!(files(dir.path()).len(), 2, "a file that is not done yet");
+        running.signal(signal);
+        assert_eq!(running.end().code(), Some(code));
+        assert_eq!((files(dir.path()), files(temporary.path())), (vec![file.clone()], vec![]));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "older");
+        no_snapshot_is_left(&mount);
+    }
+    ends_well(victim);
+}
+
+/// Where no archive can be put nobody is frozen for one; and what is no file is not replaced by one.
+#[test]
+fn nowhere_to_put_it() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let dir = tempfile::tempdir().unwrap();
+    let fifo = dir.path().join("fifo");
+    let _made = tool::run(&[Path::new("mkfifo"), &fifo]).success();
+    save(&mount.path(), dir.path(), &[]).fails_with("not a file");
+    save(&mount.path(), &fifo, &[]).fails_with("not a file");
+    save(&mount.path(), &dir.path().join("nobody/file"), &[]).fails_with("nobody/file: ");
+    save(&mount.path(), &dir.path().join("new/"), &[]).fails_with("not a file");
+    assert_eq!(save(&mount.path(), Path::new(""), &[]).code, 2);
+    assert_eq!(mount.status()["freezes"].as_array().unwrap().len(), 0);
+    assert_eq!(files(dir.path()), [fifo]);
+    ends_well(victim);
+}
+
+/// Names may be relative, and begin like an option. What tar(1) is told by its environment concerns tapes.
+#[test]
+fn odd_names() {
+    let mut victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(mount.path(), dir.path().join("-m")).unwrap();
+    let tape = [format!("TAPE={}", dir.path().join("tape").display())];
+    let _quiet = run_in(dir.path(), "archive.sh", &tape, &["save", "-m", "-f"]).success();
+    assert_eq!(files(dir.path()), [dir.path().join("-f"), dir.path().join("-m")]);
+    victim.kill();
+    let _lives = run_in(dir.path(), "archive.sh", &tape, &["restore", "-f", "-m"]).success();
+    ends_well(victim);
+}
+
+/// Whoever fails without a word is named.
+#[test]
+fn silent_failures() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let (dir, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let verifier = bin.path().join("ckptfs");
+    program(&verifier, "#!/bin/sh\ncat > /dev/null\nexit 7\n");
+    let silent = save(&mount.path(), &dir.path().join("file"), &[format!("CKPTFS={}", verifier.display())]);
+    silent.fails_with("verify 7");
+    let full = Small::full();
+    let said = save(&mount.path(), &dir.path().join("file"), &[tmpdir(full.0.path())]);
+    said.fails_with("No space left on device");
+    assert_eq!(files(dir.path()), Vec::<PathBuf>::new());
+    no_snapshot_is_left(&mount);
+    ends_well(victim);
 }

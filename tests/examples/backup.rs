@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{Running, container, files, path_with, program, refused, run};
+use crate::{Running, Small, container, files, path_with, program, refused, run};
 
 /// One run over a mount, with these options.
 fn backup(mount: &Mounted, dest: &Path, options: &[&str], variables: &[String]) -> tool::Output {
@@ -170,23 +170,6 @@ fn a_truncated_cat_leaves_what_there_was() {
     assert!(said.text().contains("FAILED: ") && said.text().contains("truncated"), "{}", said.text());
     assert_eq!(files(dest.path()), before);
     ends_well(victim);
-}
-
-/// A file system of one megabyte; unmounted on Drop.
-struct Small(TempDir);
-
-impl Small {
-    fn new() -> Small {
-        let small = Small(tempfile::tempdir().unwrap());
-        let _mounted = tool::shell("mount -t tmpfs -o size=1m none \"$1\"", &[small.0.path()]).success();
-        small
-    }
-}
-
-impl Drop for Small {
-    fn drop(&mut self) {
-        let _unmounted = tool::run(&[Path::new("umount"), "-l".as_ref(), self.0.path()]);
-    }
 }
 
 #[test]

@@ -6,13 +6,15 @@ mod backup;
 mod migrate;
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::{Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use ckptfs_tests::{Cgroup, Event, Mounted, Victim, build, process, tool, wait};
 use nix::sys::signal::Signal;
+use tempfile::TempDir;
 
 /// A script of `examples/`.
 fn script(name: &str) -> PathBuf {
@@ -35,15 +37,24 @@ fn run<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> tool::O
     tool::run(&line(name, variables, args))
 }
 
-/// A script under way. On Drop it is killed.
-struct Running(Child);
+/// Runs a script in a directory, for names that are relative to it.
+fn run_in<S: AsRef<OsStr>>(dir: &Path, name: &str, variables: &[String], args: &[S]) -> tool::Output {
+    let mut argv: Vec<OsString> = vec!["env".into(), "-C".into(), dir.into()];
+    argv.extend(line(name, variables, args));
+    tool::run(&argv)
+}
+
+/// A script under way, and the file that holds its standard error. On Drop it is killed.
+struct Running(Child, File);
 
 impl Running {
     fn start<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> Running {
         let line = line(name, variables, args);
         let mut command = Command::new(&line[0]);
-        command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Running(command.spawn().unwrap())
+        command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null());
+        let stderr = tempfile::tempfile().unwrap();
+        command.stderr(stderr.try_clone().unwrap());
+        Running(command.spawn().unwrap(), stderr)
     }
 
     /// Sends it a signal.
@@ -54,6 +65,14 @@ impl Running {
     /// Waits for its end.
     fn end(&mut self) -> ExitStatus {
         wait::poll(wait::LONG, || self.0.try_wait().unwrap()).expect("the script ends")
+    }
+
+    /// Its standard error.
+    fn said(&mut self) -> String {
+        let mut text = String::new();
+        self.1.rewind().unwrap();
+        self.1.read_to_string(&mut text).unwrap();
+        text
     }
 }
 
@@ -83,6 +102,46 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files.retain(|path| !path.ends_with(".lock"));
     files.sort();
     files
+}
+
+/// The `TMPDIR` of a script; the variable to pass.
+fn tmpdir(dir: &Path) -> String {
+    format!("TMPDIR={}", dir.display())
+}
+
+/// A zstd that stops in the middle of compressing, makes the file `middle` in `dir`, and waits for the file `go`.
+fn zstd_that_waits(dir: &Path) {
+    let text = format!(
+        "#!/bin/sh\n[ \"$1\" = -qc ] || exec /usr/bin/zstd \"$@\"\n\
+         /usr/bin/zstd -qc | {{ head -c 100000; : > {0}/middle; while [ ! -e {0}/go ]; do sleep 0.02; done; cat; }}\n",
+        dir.display()
+    );
+    program(&dir.join("zstd"), &text);
+}
+
+/// A file system of one megabyte; unmounted on Drop.
+struct Small(TempDir);
+
+impl Small {
+    fn new() -> Small {
+        let small = Small(tempfile::tempdir().unwrap());
+        let _mounted = tool::shell("mount -t tmpfs -o size=1m none \"$1\"", &[small.0.path()]).success();
+        small
+    }
+
+    /// One that has no room left for any file's contents.
+    fn full() -> Small {
+        let small = Small::new();
+        let said = tool::shell("cat /dev/zero > \"$1\"", &[small.0.path().join("zeros")]);
+        said.fails_with("No space left on device");
+        small
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _unmounted = tool::run(&[Path::new("umount"), "-l".as_ref(), self.0.path()]);
+    }
 }
 
 /// A mount over a cgroup with these in it.
