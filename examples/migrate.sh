@@ -46,9 +46,13 @@ done
 [[ $patience =~ ^[1-9][0-9]{0,5}$ ]] || misused "--patience $patience: not a number of seconds"
 [ $# = 3 ] || misused "SOURCE_MOUNT, PID and TARGET are missing"
 source=$1 pid=$2 host='' mount=$3
+[ -n "$source" ] || misused "SOURCE_MOUNT is empty"
+# No command is to take it for an option, and what is said of it holds wherever it is read.
+[[ $source = /* ]] || source=$PWD/$source
 [[ $pid =~ ^[1-9][0-9]*$ ]] || misused "$pid: not a pid"
 case $mount in
     /* | ./* | ../*) ;;
+    -*) misused "$mount: no host begins like an option" ;;
     *:/*) host=${mount%%:/*} mount=/${mount#*:/} ;;
     *) misused "$mount: neither /MOUNTPOINT nor HOST:/MOUNTPOINT" ;;
 esac
@@ -117,13 +121,15 @@ at_target() {
     [ -z "$host" ] || there=("${ssh[@]}" "$host" "exec$(quoted "${there[@]}")")
 }
 
+# What `cleanup` calls returns a number: without one, in a trap, `return` gives the status of before the trap.
+
 # hear SECONDS: sets `verdict` and `detail` to the target's next answer; to nothing if there is none any more, or none in time.
 hear() {
     local line end=$((SECONDS + $1))
     verdict='' detail=''
     while [ "$SECONDS" -le "$end" ] && read -r -t $((end - SECONDS + 1)) -u 5 line; do
         case $line in
-            migrate:*) line=${line#migrate:} verdict=${line%% *} detail=${line#"$verdict"}; return ;;
+            migrate:*) line=${line#migrate:} verdict=${line%% *} detail=${line#"$verdict"}; return 0 ;;
         esac
     done
 }
@@ -134,7 +140,7 @@ control() { echo "$2" > "$folder/$1"; }
 # Lets the tree be as it was. A close is done behind the closer's back: for a moment the mount may still see the image being read.
 thaw() {
     for _ in {1..100}; do
-        if control freeze "$was" 2> /dev/null; then return; fi
+        if control freeze "$was" 2> /dev/null; then return 0; fi
         [ -e "$folder/freeze" ] || break
         sleep 0.1
     done

@@ -10,7 +10,7 @@ use ckptfs_tests::{Mounted, Victim, build, mounted, process, tool, wait};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{Running, program, run};
+use crate::{Running, files, program, run, run_in, tmpdir};
 
 /// Another machine: an init, which reaps whoever has no parent, and a mount over it. On Drop all of it is killed.
 struct Elsewhere {
@@ -56,7 +56,7 @@ impl Elsewhere {
     }
 
     /// `CKPTFS_SSH`: `how` says what is done around `there`, which runs the command in the other machine; `D` is the directory.
-    fn ssh(&self, how: &str) -> [String; 1] {
+    fn ssh(&self, how: &str) -> Vec<String> {
         let path = self.file("ssh");
         let init = self.init;
         let text = format!(
@@ -64,7 +64,7 @@ impl Elsewhere {
             self.dir.path().display()
         );
         program(&path, &text);
-        [format!("CKPTFS_SSH={}", path.display())]
+        vec![format!("CKPTFS_SSH={}", path.display())]
     }
 
     fn daemon(&self) -> Pid {
@@ -108,6 +108,11 @@ fn stayed(victim: Victim, mount: &Mounted) {
     ends_well(victim);
 }
 
+/// What the script says of one that stayed.
+fn here_as_before(victim: &Victim) -> String {
+    format!("pid {} is here as before", victim.pid())
+}
+
 /// It goes on there, and ends well.
 fn moved(victim: &Victim) {
     assert!(!process::is_alive(victim.pid()));
@@ -145,7 +150,22 @@ fn the_pid_is_taken() {
     let mount = Mounted::over(victim.pid());
     let said = run("migrate.sh", &[], &args(&mount, &victim, mount.path().to_str().unwrap()));
     said.fails_with("is taken");
+    said.fails_with(&here_as_before(&victim));
     assert_eq!(said.code, 1);
+    stayed(victim, &mount);
+}
+
+/// Names may be relative, and begin like an option.
+#[test]
+fn odd_names() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(mount.path(), dir.path().join("-m")).unwrap();
+    let pid = victim.pid().to_string();
+    run_in(dir.path(), "migrate.sh", &[], &["--", "-m", &pid, "./-m"]).fails_with(&here_as_before(&victim));
+    let hosts = run_in(dir.path(), "migrate.sh", &["CKPTFS_SSH=false".into()], &["--", "-m", &pid, "-host:/ckpt"]);
+    assert_eq!(hosts.code, 2, "ssh would take it as an option: {}", hosts.stderr);
     stayed(victim, &mount);
 }
 
@@ -173,21 +193,27 @@ fn what_cannot_be_dumped() {
 /// Lets a megabyte through, makes the file `middle`, and waits for the file `go`.
 const HALF_WAY: &str = "{ head -c 1000000; : > $D/middle; while [ ! -e $D/go ]; do sleep 0.02; done; cat; } | there";
 
-/// Starts the script, does something in the middle, lets it go on, and gives its exit status.
-fn in_the_middle(scene: &(Victim, Mounted, Elsewhere), disturb: impl FnOnce(&Running)) -> Option<i32> {
+/// Starts the script, does something in the middle, lets it go on, and gives its exit status and what it said. It leaves no file behind.
+fn in_the_middle(scene: &(Victim, Mounted, Elsewhere), disturb: impl FnOnce(&Running)) -> (Option<i32>, String) {
     let (victim, mount, elsewhere) = scene;
-    let mut running = Running::start("migrate.sh", &elsewhere.ssh(HALF_WAY), &args(mount, victim, &elsewhere.target()));
+    let mut variables = elsewhere.ssh(HALF_WAY);
+    let temporary = elsewhere.file("tmp");
+    fs::create_dir(&temporary).unwrap();
+    variables.push(tmpdir(&temporary));
+    let mut running = Running::start("migrate.sh", &variables, &args(mount, victim, &elsewhere.target()));
     wait::until("half of it is there", || elsewhere.file("middle").exists());
     assert_eq!(fs::read_to_string(mount.of(victim.pid(), "freeze")).unwrap().trim(), "1");
     disturb(&running);
     fs::write(elsewhere.file("go"), "").unwrap();
-    running.end().code()
+    let code = running.end().code();
+    assert_eq!(files(&temporary), Vec::<PathBuf>::new());
+    (code, running.said())
 }
 
 #[test]
 fn a_pause_in_the_middle_is_none_of_these() {
     let scene = scene();
-    assert_eq!(in_the_middle(&scene, |_| {}), Some(0));
+    assert_eq!(in_the_middle(&scene, |_| {}), (Some(0), String::new()));
     moved(&scene.0);
 }
 
@@ -195,11 +221,11 @@ fn a_pause_in_the_middle_is_none_of_these() {
 fn the_daemon_there_is_killed_in_the_middle() {
     let scene = scene();
     let daemon = scene.2.daemon();
-    let code = in_the_middle(&scene, |_| {
+    let (code, said) = in_the_middle(&scene, |_| {
         process::kill(daemon, Signal::SIGKILL);
         wait::until("the other daemon is dead", || !process::is_alive(daemon));
     });
-    assert_eq!(code, Some(1));
+    assert!(code == Some(1) && said.contains(&here_as_before(&scene.0)), "{code:?}: {said}");
     stayed(scene.0, &scene.1);
 }
 
@@ -207,7 +233,8 @@ fn the_daemon_there_is_killed_in_the_middle() {
 fn a_signal_in_the_middle() {
     for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         let scene = scene();
-        assert_eq!(in_the_middle(&scene, |running| running.signal(signal)), Some(1), "{signal}");
+        let (code, said) = in_the_middle(&scene, |running| running.signal(signal));
+        assert!(code == Some(1) && said.contains(&here_as_before(&scene.0)), "{signal}: {code:?}: {said}");
         stayed(scene.0, &scene.1);
     }
 }
