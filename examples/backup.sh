@@ -67,7 +67,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $keep =~ ^[1-9][0-9]{0,5}$ ]] || misused "--keep $keep: not a number from 1 on"
 
-here=$(dirname "$(readlink -f "$0")")
+here=$(dirname "$(readlink -f -- "$0")")
 ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
 
 # Whether the mount answers and its numbers are ours: the parents of its processes are read in /proc.
@@ -79,8 +79,10 @@ check_mount() {
 }
 
 if [ -n "$file" ]; then
-    [ $# = 1 ] || misused "--restore FILE MOUNTPOINT"
+    [[ $# = 1 && -n $1 ]] || misused "--restore FILE MOUNTPOINT"
     mount=$1
+    # No command is to take a name for an option.
+    [[ $mount = /* ]] || mount=$PWD/$mount
     [ -r "$file" ] || fail "$file: cannot be read"
     [ -e "$mount/restore" ] || fail "$mount: not a mount of ckptfs"
     decrypt() {
@@ -100,8 +102,10 @@ if [ -n "$file" ]; then
     exit
 fi
 
-[ $# = 2 ] || misused "MOUNTPOINT and DESTDIR are missing"
+[[ $# = 2 && -n $1 && -n $2 ]] || misused "MOUNTPOINT and DESTDIR are missing"
 mount=$1 dest=$2
+[[ $mount = /* ]] || mount=$PWD/$mount
+[[ $dest = /* ]] || dest=$PWD/$dest
 [ -d "$dest" ] || fail "$dest: not a directory"
 command -v "$ckptfs" > /dev/null || fail "$ckptfs: no such program (CKPTFS names it)"
 check_mount
@@ -110,22 +114,22 @@ check_mount
 umask 077
 exec 9> "$dest/.lock"
 flock -n 9 || fail "$dest: another run is under way"
-# What a run left that was killed with SIGKILL.
-rm -f -- "$dest"/.*.part
+# What a run left that was killed with SIGKILL; other programs have their own.
+rm -f -- "$dest"/.[0-9]*-????????T??????.???Z.ckpt.zst*.part
 
-work=$(mktemp -d)
-part='' job=''
+work='' part='' job=''
 cleanup() {
     trap '' INT TERM HUP
     # The job has a process group of its own.
     if [ -n "$job" ]; then { kill -KILL -- "-$job" && wait "$job"; } 2> /dev/null || true; fi
-    [ -z "$part" ] || rm -f -- "$part"
-    rm -rf -- "$work"
+    [ -z "$part" ] || rm -f -- "$part" || true
+    [ -z "$work" ] || rm -rf -- "$work"
 }
 trap cleanup EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
+work=$(mktemp -d)
 
 encrypt() {
     case $cipher in
@@ -135,17 +139,22 @@ encrypt() {
     esac
 }
 
-# stream IMAGE FILE: dumps, compresses, encrypts into FILE, and verifies the way back from the compressed bytes on.
+# stream IMAGE FILE: dumps, compresses, encrypts into FILE, and verifies the way back from the compressed bytes on. Says what went wrong
+# on standard error, which is a file.
 stream() {
-    local writer status=0
+    local writer status=0 codes=(0 0 0 0 0) code=0
     # Here the tree is stopped and goes on. Status 3: it was refused.
     exec 3< "$1" || return 3
     exec 5> >(exec 3<&- 9>&-; encrypt > "$2")
     writer=$!
-    cat <&3 5>&- | zstd -qc 3<&- 5>&- | tee /dev/fd/5 3<&- | zstd -dqc 3<&- 5>&- | "$ckptfs" verify - > "$work/verified" 3<&- 5>&- || status=1
+    cat <&3 5>&- | zstd -qc 3<&- 5>&- | tee /dev/fd/5 3<&- | zstd -dqc 3<&- 5>&- | "$ckptfs" verify - > "$work/verified" 3<&- 5>&- \
+        || { codes=("${PIPESTATUS[@]}"); status=1; }
     exec 5>&-
-    wait "$writer" || status=1
-    [ "$status" = 0 ] && sync "$2" || status=1
+    wait "$writer" || { code=$?; status=1; }
+    [ "$status" = 0 ] && sync -- "$2" || status=1
+    # Somebody may fail without a word.
+    [ "$status" = 0 ] || [ -s /dev/fd/2 ] \
+        || printf 'exit status: cat %s, zstd %s, tee %s, zstd -d %s, ckptfs verify %s, encrypting and writing %s\n' "${codes[@]}" "$code" >&2
     return "$status"
 }
 
@@ -170,17 +179,19 @@ backup() {
     if [ "$status" != 0 ]; then
         rm -f -- "$part"
         part=''
-        why=$(paste -sd ';' "$work/said")
+        why=$(paste -sd ';' -- "$work/said")
         [ "$status" != 3 ] || why=$(refusal "$pid" | grep . || echo "$why")
-        echo "$key: FAILED: $why"
+        # There is always a word, if there is room for it.
+        [ -n "$why" ] || why=$(echo | tee -- "$work/said" 2>&1 > /dev/null) || true
+        echo "$key: FAILED: ${why:-exit status $status}"
         return 1
     fi
     part=''
-    sync "$dest"
+    sync -- "$dest"
     # The stamp has a fixed width and sorts by time.
     files=("$dest/$key"-????????T??????.???Z.ckpt.zst*)
     if [ ${#files[@]} -gt "$keep" ]; then rm -f -- "${files[@]:0:${#files[@]} - keep}"; fi
-    echo "$key:$(sed 's/.*whole://' "$work/verified") -> $dest/$name, $(stat -c %s "$dest/$name") bytes"
+    echo "$key:$(sed 's/.*whole://' "$work/verified") -> $dest/$name, $(stat -c %s -- "$dest/$name") bytes"
 }
 
 failures=0 trees=0

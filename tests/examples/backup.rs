@@ -10,7 +10,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{Running, Small, container, files, path_with, program, refused, run};
+use crate::{Running, Small, container, files, path_with, program, refused, run, run_in, tmpdir};
 
 /// One run over a mount, with these options.
 fn backup(mount: &Mounted, dest: &Path, options: &[&str], variables: &[String]) -> tool::Output {
@@ -224,5 +224,62 @@ fn a_signal_in_the_middle() {
         assert_eq!(files(dest.path()), Vec::<PathBuf>::new());
         fs::remove_file(&mark).unwrap();
     }
+    ends_well(victim);
+}
+
+/// Names may be relative, and begin like an option.
+#[test]
+fn odd_names() {
+    let mut victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let dir = tempfile::tempdir().unwrap();
+    let dest = dir.path().join("-dest");
+    fs::create_dir(&dest).unwrap();
+    std::os::unix::fs::symlink(mount.path(), dir.path().join("-m")).unwrap();
+    for args in [&["--", "-m", "-dest"][..], &["./-m", "-dest"]] {
+        let said = run_in(dir.path(), "backup.sh", &[], args).success();
+        assert_eq!(said.stderr, "", "{args:?}");
+    }
+    let [_, newest] = &of(&dest, &victim)[..] else { panic!("{:?}", files(&dest)) };
+    let newest = format!("-dest/{}", newest.file_name().unwrap().to_str().unwrap());
+    victim.kill();
+    let _lives = run_in(dir.path(), "backup.sh", &[], &["--restore", &newest, "--", "-m"]).success();
+    assert_eq!(run_in(&dest, "backup.sh", &[], &["../-m", ""]).code, 2, "an unset variable is no directory");
+    assert_eq!(of(&dest, &victim).len(), 2);
+    ends_well(victim);
+}
+
+/// Whoever fails without a word is named.
+#[test]
+fn silent_failures() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let (dest, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let verifier = bin.path().join("ckptfs");
+    program(&verifier, "#!/bin/sh\ncat > /dev/null\nexit 7\n");
+    let silent = backup(&mount, dest.path(), &[], &[format!("CKPTFS={}", verifier.display())]);
+    silent.fails_with("1 of 1 trees");
+    assert!(silent.text().contains("FAILED: ") && silent.text().contains("verify 7"), "{}", silent.text());
+    let full = Small::full();
+    let said = backup(&mount, dest.path(), &[], &[tmpdir(full.0.path())]);
+    said.fails_with("1 of 1 trees");
+    let (begin, why) = (format!("FAILED: tee: {}/", full.0.path().display()), "No space left on device\n");
+    assert!(said.text().contains(&begin) && said.text().ends_with(why), "{}", said.text());
+    assert_eq!(files(dest.path()), Vec::<PathBuf>::new());
+    ends_well(victim);
+}
+
+/// What another program leaves in the directory, perhaps an archive that is just being written, is not this one's to remove.
+#[test]
+fn what_an_earlier_run_left() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let dest = tempfile::tempdir().unwrap();
+    let (left, other) = (".12-name_x-20260101T000000.000Z.ckpt.zst.age.part", ".container.tar.zst.0a1b2c3d4e.part");
+    for name in [left, other] {
+        fs::write(dest.path().join(name), "").unwrap();
+    }
+    let _quiet = backup(&mount, dest.path(), &[], &[]).success();
+    assert!(!dest.path().join(left).exists() && dest.path().join(other).exists());
     ends_well(victim);
 }
