@@ -23,7 +23,7 @@ FILE, which it takes in the end. A file that does not hold is not left behind; w
 restore writes the image into MOUNTPOINT/restore: all its processes live again, or none. An archive that is cut off anywhere
 restores nothing: the image is its last member.
 
-Environment: CKPTFS is the program (ckptfs, or the one built beside this script), ZSTD_CLEVEL the level of compression.
+Environment: CKPTFS is the program (ckptfs in PATH or /usr/local/bin, or the one built beside this script), ZSTD_CLEVEL the level of compression.
 Exit status: 0 success; 1 failure; 2 misused.
 END
 }
@@ -135,6 +135,8 @@ save() {
 }
 
 here=$(dirname "$(readlink -f -- "$0")")
+# cron(8) does not look where `cargo install --root /usr/local` puts things.
+PATH=$PATH:/usr/local/sbin:/usr/local/bin
 ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
 # No command is to take a name for an option, and a second -C of tar's is relative to the first.
 what=$1 from=$2 to=$3

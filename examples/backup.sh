@@ -22,7 +22,7 @@ against the image's checksums. One that does not hold, and one for which the dis
   --identity KEYFILE    with this age identity; gpg asks its keyring
   --help                this text
 
-Environment: CKPTFS is the program (ckptfs, or the one built beside this script), ZSTD_CLEVEL the level of compression.
+Environment: CKPTFS is the program (ckptfs in PATH or /usr/local/bin, or the one built beside this script), ZSTD_CLEVEL the level of compression.
 Prints one line for each tree. Exit status: 0 all of them are on the disk; 1 one is not, or another run is under way; 2 misused.
 
 Every quarter of an hour, by cron:
@@ -68,6 +68,8 @@ done
 [[ $keep =~ ^[1-9][0-9]{0,5}$ ]] || misused "--keep $keep: not a number from 1 on"
 
 here=$(dirname "$(readlink -f -- "$0")")
+# cron(8) does not look where `cargo install --root /usr/local` puts things.
+PATH=$PATH:/usr/local/sbin:/usr/local/bin
 ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
 
 # Whether the mount answers and its numbers are ours: the parents of its processes are read in /proc.

@@ -1,5 +1,6 @@
 //! `backup.sh`.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{Running, Small, container, files, path_with, program, refused, run, run_in, tmpdir};
+use crate::{Running, Small, container, files, path_with, program, refused, run, run_in, script, tmpdir};
 
 /// One run over a mount, with these options.
 fn backup(mount: &Mounted, dest: &Path, options: &[&str], variables: &[String]) -> tool::Output {
@@ -281,5 +282,44 @@ fn what_an_earlier_run_left() {
     }
     let _quiet = backup(&mount, dest.path(), &[], &[]).success();
     assert!(!dest.path().join(left).exists() && dest.path().join(other).exists());
+    ends_well(victim);
+}
+
+/// The lines of README.md that cron(8) and systemd run, with cron's environment and ckptfs where README.md installs it; and archive.sh,
+/// which is run in the same way.
+#[test]
+fn by_cron() {
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let (dest, examples, bin) =
+        (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    std::os::unix::fs::symlink(build::ckptfs(), bin.path().join("ckptfs")).unwrap();
+    // Copies have no target/release beside them.
+    let _copied = tool::shell("cp \"$1\"/*.sh \"$2\"", &[script("").as_path(), examples.path()]).success();
+    let readme = fs::read_to_string(script("../README.md")).unwrap();
+    let mut lines: Vec<String> = ["*/15 * * * * root ", "ExecStart="]
+        .into_iter()
+        .flat_map(|begin| readme.lines().filter_map(move |line| line.strip_prefix(begin)))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    lines.push("/opt/ckptfs/examples/archive.sh save /ckpt /var/backups/ckpt/file".into());
+    for line in lines {
+        let line = line
+            .replace("/var/backups/ckpt", dest.path().to_str().unwrap())
+            .replace("/opt/ckptfs/examples", examples.path().to_str().unwrap())
+            .replace(" /ckpt ", &format!(" {} ", mount.path().display()));
+        // The new mount namespace has a copy of every mount, those of other tests too: as long as it lives they would not end.
+        let run = "awk -v mine=\"$1\" '$3 == \"fuse.ckptfs\" && $2 != mine { print $2 }' /proc/self/mounts | xargs -r umount -l\n\
+                   mount --bind \"$2\" /usr/local/bin\n\
+                   exec env -i PATH=/usr/bin:/bin HOME=/root LOGNAME=root SHELL=/bin/sh /bin/sh -c \"$3\"";
+        let (mount, bin) = (mount.path(), bin.path());
+        let argv = ["unshare", "--mount", "bash", "-euo", "pipefail", "-c", run, "cron"];
+        let args = [mount.as_os_str(), bin.as_os_str(), line.as_ref()];
+        let argv: Vec<&OsStr> = argv.into_iter().map(OsStr::new).chain(args).collect();
+        let said = tool::run(&argv).success();
+        assert_eq!(said.stderr, "");
+    }
+    assert_eq!((of(dest.path(), &victim).len(), files(dest.path()).len()), (2, 3));
     ends_well(victim);
 }
