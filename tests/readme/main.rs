@@ -5,6 +5,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use ckptfs_tests::worker::{ends_well, worker};
+use ckptfs_tests::{Mounted, tool};
+
 fn read(path: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
@@ -117,4 +120,36 @@ fn from_install_to_the_first_restored_backup() {
     let status = command.current_dir(root).stdout(out.try_clone().unwrap()).stderr(out).status().unwrap();
     let told = std::fs::read_to_string(dir.path().join("out")).unwrap();
     assert!(status.success() && told.ends_with("restored\n"), "{status}\n{told}");
+}
+
+/// The lines of the recipe: what is kept is there until it lives again, also where the first attempt fails.
+#[test]
+fn before_a_risky_step() {
+    let recipes = commands("Recipes");
+    let (_, recipe) = recipes.split_once("\n# Before a risky step").expect("the recipe");
+    let mut victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let lines: Vec<String> = recipe
+        .lines()
+        .skip(1)
+        .take(2)
+        .map(|line| line.replace("1234", &victim.pid().to_string()))
+        .map(|line| line.replace("/ckpt/", &format!("{}/", mount.path().display())))
+        .collect();
+    let ([keep, back], none) = (&lines[..], &[""; 0]) else { panic!("{lines:?}") };
+    let _kept = tool::shell(keep, none).success();
+    let kept = mount.of(victim.pid(), "snapshots/before");
+    // A file that it has open is not there. And nobody waits for the killed one yet, so that its pid is taken.
+    let (count, away) = (victim.dir().join("count"), victim.dir().join("away"));
+    std::fs::rename(&count, &away).unwrap();
+    // As it is typed: an interactive shell goes on behind what fails.
+    let failed = tool::shell(&format!("set +e; {back}"), none);
+    assert!(kept.join("image").exists(), "the snapshot is gone");
+    assert!(failed.code != 0 && failed.stderr.contains("write error"), "{}", failed.stderr);
+    std::fs::rename(&away, &count).unwrap();
+    victim.kill();
+    let (_, again) = back.split_once(";").expect("kill, and what comes then");
+    let _back = tool::shell(again, none).success();
+    assert!(!kept.exists());
+    ends_well(victim);
 }
