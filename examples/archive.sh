@@ -17,8 +17,8 @@ save writes all that a mount of ckptfs shows (mounted with --cgroup or --tree) i
 
 With MOUNTPOINT/snapshots everything is of that instant. Without, each process stands still once more for its PID/ files: they may be
 some milliseconds younger than the image, and of a process that ended in between there are none.
-The way back, from the compressed bytes to the image's checksums, is verified while the file is written, under a name of its own beside
-FILE, which it takes in the end. A file that does not hold is not left behind; what FILE was before stays until then.
+The way back, from the compressed bytes to the image's checksums, is verified while the file is written: as .FILE.*.part, which takes FILE's
+place in the end. One that does not hold is removed, and FILE stays as it was. SIGKILL leaves the .part behind.
 
 restore writes the image into MOUNTPOINT/restore: all its processes live again, or none. An archive that is cut off anywhere
 restores nothing: the image is its last member.
