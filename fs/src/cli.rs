@@ -13,9 +13,10 @@ Exit status: 0 they are the same; 1 they differ; 2 failure, told in one line on 
 
 const RESTORE_HELP: &str = "\
 Without a mount: what is restored belongs to nobody but init (or the nearest subreaper) once this command ends. One line for each image
-tells who lives again. A root with a parent-death signal (PR_SET_PDEATHSIG) gets it at that end: restore it through a mount. Bytes, rate and time left are shown on a terminal.
+tells at once who lives again. A root with a parent-death signal (PR_SET_PDEATHSIG) gets it at that end: restore it through a mount. Bytes, rate and time left are shown on a terminal.
 
-Exit status: 0 everything lives; 1 failure, told in one line on standard error, and of that image nothing lives; 2 wrong usage.";
+Exit status: 0 everything lives; 1 failure, told in one line on standard error: of an image that has no line on standard output nothing
+lives; 2 wrong usage.";
 
 const OPTIONS_HELP: &str = "\
 Options (-o):

@@ -22,6 +22,7 @@ mod pins;
 mod process;
 mod progress;
 mod restore;
+mod revive;
 mod shared;
 mod snapshots;
 mod status;
@@ -32,11 +33,11 @@ mod tree;
 mod view;
 
 use std::ffi::OsString;
-use std::io::{BufWriter, Read, Write};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use ckptfs_dumper::{ChangedFiles, Context, Doing, Error, Kind, Restorer, Result};
+use ckptfs_dumper::{ChangedFiles, Doing, Kind, Result};
 use clap::Parser;
 use nix::mount::MsFlags;
 
@@ -78,7 +79,7 @@ fn run(cli: Cli, args: &[OsString]) -> Result<ExitCode> {
         Command::Core { pid, image } => core_file::write(&image, pid).map(|()| ExitCode::SUCCESS),
         Command::Restore { changed_files, files } => {
             let policy = if changed_files == "refuse" { ChangedFiles::Refuse } else { ChangedFiles::Warn };
-            each(&files, |input, out| restore_input(input, policy, out))
+            each(&files, |input, out| revive::revive(input, policy, out))
         }
         Command::Inspect { json, records, file } => {
             let form = match (json, records) {
@@ -124,34 +125,6 @@ fn diff(a: &Path, b: &Path, json: bool, out: &mut dyn Write) -> Result<bool> {
     let (mut a, mut b) = (Input::open(a)?, Input::open(b)?);
     let (name_a, name_b) = (a.name.clone(), b.name.clone());
     inspect::diff((&mut a.bytes, &name_a), (&mut b.bytes, &name_b), json, out)
-}
-
-/// Feeds all of an input to a restorer; what it makes lives on when this process has ended.
-fn restore_input(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write) -> Result<()> {
-    let name = input.name.clone();
-    let mut restorer = Restorer::new(policy)?;
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        let len = match input.bytes.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(len) => len,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::io(format_args!("reading {name}"), &error)),
-        };
-        restorer.write(&buffer[..len]).on(|| &name)?;
-    }
-    restorer.finish().on(|| &name)?;
-    if restorer.restored().is_empty() {
-        return Err(Error::damaged(format!("{name}: offset 0: empty: there is no image")));
-    }
-    for restored in restorer.restored() {
-        let (root, count) = (restored.root, restored.pids.len());
-        writeln!(out, "{name}: pid {root} lives again ({count} processes)").doing(|| "writing the result")?;
-        for warning in &restored.warnings {
-            complain(warning);
-        }
-    }
-    Ok(())
 }
 
 /// `command_line`: what the daemon is started with again.
@@ -202,6 +175,7 @@ fn with_output<T>(act: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     flushed.map(|()| done)
 }
 
+/// One line on standard error.
 fn complain(what: &dyn std::fmt::Display) {
     // Where standard error is closed there is nobody to tell.
     let _ = writeln!(std::io::stderr(), "ckptfs: {what}");

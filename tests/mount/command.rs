@@ -83,6 +83,30 @@ fn restore_needs_no_mount() {
     ends_well(victim);
 }
 
+/// Whoever lives is told of, whatever stands behind his image: the exit status alone would say that nobody does.
+#[test]
+fn restore_tells_who_lives_before_it_fails() {
+    let (mut victim, mount) = mounted_worker();
+    let (snap, spoilt, twice) = (mount.snap("snap"), mount.snap("spoilt"), mount.snap("twice"));
+    mount.dump(victim.pid(), &snap);
+    fs::write(&spoilt, [&fs::read(&snap).unwrap()[..], b"garbage\n"].concat()).unwrap();
+    fs::write(&twice, fs::read(&snap).unwrap().repeat(2)).unwrap();
+    for (file, why) in [(&spoilt, "neither zeros nor an image"), (&twice, "is taken")] {
+        victim.kill();
+        let output = ckptfs(&[Path::new("restore"), file]);
+        let lives = format!("pid {} lives again (1 processes)\n", victim.pid());
+        assert!(output.code == 1 && output.text().ends_with(&lives), "{}{}", output.text(), output.stderr);
+        assert_eq!(output.text().lines().count(), 1, "{}", output.text());
+        output.fails_with(why);
+        assert!(victim.is_here());
+    }
+    // A standard output that takes nothing changes nothing but the exit status.
+    victim.kill();
+    tool::shell("\"$1\" restore \"$2\" > /dev/full", &[build::ckptfs(), snap]).fails_with("no space left on device");
+    assert!(victim.is_here());
+    ends_well(victim);
+}
+
 #[test]
 fn a_terminal_sees_progress() {
     let (victim, mount) = mounted_worker();
