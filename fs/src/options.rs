@@ -34,8 +34,61 @@ pub struct MountOptions {
     pub flags: MsFlags,
 }
 
+/// MS_NOSYMFOLLOW of `linux/mount.h` (Linux 5.10).
+const NO_SYMLINKS: MsFlags = MsFlags::from_bits_retain(256);
+
+/// The options of mount(8) for every filesystem that mount(2) knows as a flag, and whether they set it.
+const FLAGS: [(&str, MsFlags, bool); 25] = [
+    ("ro", MsFlags::MS_RDONLY, true),
+    ("rw", MsFlags::MS_RDONLY, false),
+    ("noexec", MsFlags::MS_NOEXEC, true),
+    ("exec", MsFlags::MS_NOEXEC, false),
+    // mount(8) has them mean this where nothing behind them says otherwise.
+    ("user", MsFlags::MS_NOEXEC, true),
+    ("users", MsFlags::MS_NOEXEC, true),
+    ("noatime", MsFlags::MS_NOATIME, true),
+    ("atime", MsFlags::MS_NOATIME, false),
+    ("nodiratime", MsFlags::MS_NODIRATIME, true),
+    ("diratime", MsFlags::MS_NODIRATIME, false),
+    ("relatime", MsFlags::MS_RELATIME, true),
+    ("norelatime", MsFlags::MS_RELATIME, false),
+    ("strictatime", MsFlags::MS_STRICTATIME, true),
+    ("nostrictatime", MsFlags::MS_STRICTATIME, false),
+    ("lazytime", MsFlags::MS_LAZYTIME, true),
+    ("nolazytime", MsFlags::MS_LAZYTIME, false),
+    ("sync", MsFlags::MS_SYNCHRONOUS, true),
+    ("async", MsFlags::MS_SYNCHRONOUS, false),
+    ("dirsync", MsFlags::MS_DIRSYNC, true),
+    ("silent", MsFlags::MS_SILENT, true),
+    ("loud", MsFlags::MS_SILENT, false),
+    ("iversion", MsFlags::MS_I_VERSION, true),
+    ("noiversion", MsFlags::MS_I_VERSION, false),
+    ("nosymfollow", NO_SYMLINKS, true),
+    ("symfollow", NO_SYMLINKS, false),
+];
+
+/// Options that always hold here, and those by which fstab(5) speaks to others: who may mount, and when.
+const FOR_OTHERS: [&str; 16] = [
+    "defaults",
+    "default_permissions",
+    "nosuid",
+    "nodev",
+    "auto",
+    "noauto",
+    "nofail",
+    "_netdev",
+    "nouser",
+    "nousers",
+    "owner",
+    "noowner",
+    "group",
+    "nogroup",
+    "nomand",
+    "comment",
+];
+
 /// What the message about an unknown option lists.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime, defaults";
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime and the others of mount(8), defaults";
 
 impl MountOptions {
     /// Reads the lists that were given, the later ones winning. `root`: whether the daemon runs as root, which may
@@ -80,18 +133,22 @@ impl MountOptions {
             ("fsname", Some(value)) if !value.is_empty() => self.fsname = value.into(),
             ("allow_other", None) => self.allow_other = true,
             ("no_allow_other", None) => self.allow_other = false,
-            ("ro", None) => self.flags.insert(MsFlags::MS_RDONLY),
-            ("rw", None) => self.flags.remove(MsFlags::MS_RDONLY),
-            ("noexec", None) => self.flags.insert(MsFlags::MS_NOEXEC),
-            ("exec", None) => self.flags.remove(MsFlags::MS_NOEXEC),
-            ("noatime", None) => self.flags.insert(MsFlags::MS_NOATIME),
-            // What always holds here, and what fstab(5) says to others.
-            (
-                "defaults" | "default_permissions" | "nosuid" | "nodev" | "auto" | "noauto" | "nofail" | "_netdev",
-                None,
-            ) => {}
+            ("remount", _) => {
+                let sentence = format!(
+                    "-o {option}: what a mount shows, and how, is said once, when it is made; the flags of a mount that stands are \
+                     changed by the kernel alone: mount -i -o remount,ro MOUNTPOINT"
+                );
+                return Err(usage(sentence));
+            }
             ("subtype", Some("ckptfs")) => {}
-            (name, _) if name.starts_with("x-") => {}
+            // Who has mounted it, as mount(8) notes.
+            ("user", Some(_)) => self.flags.insert(MsFlags::MS_NOEXEC),
+            (name, None) if let Some((_, flag, is_set)) = FLAGS.iter().find(|(known, ..)| *known == name) => {
+                self.flags.set(*flag, *is_set);
+            }
+            (name, None) if FOR_OTHERS.contains(&name) => {}
+            ("comment", Some(_)) => {}
+            (name, _) if name.starts_with("x-") || name.starts_with("X-") => {}
             ("freeze-timeout" | "changed-files" | "pinned-max" | "pinned-memory" | "log" | "fsname", _) => {
                 return Err(usage(format!("-o {name}: needs a value: {name}=...")));
             }
@@ -147,6 +204,24 @@ mod tests {
         assert_eq!(options.flags, MsFlags::MS_NOSUID | MsFlags::MS_NODEV);
         assert!(!MountOptions::parse(&[], false).unwrap().allow_other);
         assert_eq!(parse("defaults,nosuid,nodev,default_permissions,,x-systemd.automount").unwrap(), options);
+    }
+
+    #[test]
+    fn what_mount_8_knows_is_known() {
+        let usual = parse("").unwrap().flags;
+        for (text, flags) in [
+            ("relatime,nodiratime", MsFlags::MS_RELATIME | MsFlags::MS_NODIRATIME),
+            ("strictatime,lazytime", MsFlags::MS_STRICTATIME | MsFlags::MS_LAZYTIME),
+            ("sync,dirsync,silent", MsFlags::MS_SYNCHRONOUS | MsFlags::MS_DIRSYNC | MsFlags::MS_SILENT),
+            ("nosymfollow,noatime,atime", NO_SYMLINKS),
+            ("user,user=ann,users", MsFlags::MS_NOEXEC),
+            ("users,exec", MsFlags::empty()),
+            ("noauto,owner,group,nouser,nofail,_netdev,comment=a,x-b,X-c=d,async,defaults,auto", MsFlags::empty()),
+        ] {
+            assert_eq!(parse(text).unwrap().flags, usual | flags, "{text}");
+        }
+        let text = parse("remount,ro").unwrap_err().to_string();
+        assert!(text.starts_with("-o remount: ") && !text.contains("unknown"), "{text}");
     }
 
     #[test]

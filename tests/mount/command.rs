@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool, wait};
 
@@ -119,19 +120,25 @@ fn a_terminal_sees_progress() {
     ends_well(victim);
 }
 
-/// /sbin/mount.fuse.ckptfs for as long as this lives, if there is none.
-struct Helper(Option<PathBuf>);
+/// /sbin/mount.fuse.ckptfs for as long as this lives, if there is none. One at a time: it would be removed under the hands of another.
+struct Helper {
+    link: Option<PathBuf>,
+    _turn: MutexGuard<'static, ()>,
+}
+
+static TURN: Mutex<()> = Mutex::new(());
 
 impl Helper {
     fn new() -> Helper {
+        let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let link = PathBuf::from("/sbin/mount.fuse.ckptfs");
-        Helper(symlink(build::ckptfs(), &link).is_ok().then_some(link))
+        Helper { link: symlink(build::ckptfs(), &link).is_ok().then_some(link), _turn: turn }
     }
 }
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        if let Some(link) = &self.0 {
+        if let Some(link) = &self.link {
             let _gone = fs::remove_file(link);
         }
     }
@@ -156,6 +163,37 @@ fn mount_8_and_fstab() {
     let seen = tool::shell(r#"mount --fstab "$1" "$2"; cat "$2/status""#, &[&table, &point]);
     let _unmounted = umount();
     assert!(seen.success().text().contains(&format!("tree {}", victim.pid())));
+    ends_well(victim);
+}
+
+/// The options that fstab(5) may have for every filesystem.
+#[test]
+fn mount_8_options() {
+    let _helper = Helper::new();
+    let victim = super::worker();
+    let dir = tempfile::tempdir().unwrap();
+    let source = format!("tree:{}", victim.pid());
+    let args = [Path::new(&source), dir.path()];
+    let script = r#"
+        for option in relatime nodiratime sync lazytime strictatime dirsync silent nosymfollow user users owner group nouser noauto auto \
+            nofail _netdev x-a=b X-c comment=d defaults async loud noatime,norelatime; do
+            mount -t fuse.ckptfs "$1" "$2" -o $option; umount "$2"
+        done
+        mount -t fuse.ckptfs "$1" "$2" -o sync,nodiratime,nosymfollow,users; findmnt -no OPTIONS "$2"
+        mount -i -o remount,ro "$2"; findmnt -no OPTIONS "$2"
+        mount -o remount,ro "$2" 2>&1 || :
+        umount "$2"
+    "#;
+    let output = tool::shell(script, &args).success();
+    let text = output.text();
+    let lines: Vec<&str> = text.lines().collect();
+    let has = |line: usize, wanted: &[&str]| {
+        let options: Vec<&str> = lines[line].split(',').collect();
+        assert!(wanted.iter().all(|option| options.contains(option)), "{wanted:?}: {text}");
+    };
+    has(0, &["rw", "sync", "nodiratime", "nosymfollow", "noexec"]);
+    has(1, &["ro"]);
+    assert!(lines[2].contains("-o remount: what a mount shows") && output.stderr.is_empty(), "{text}{}", output.stderr);
     ends_well(victim);
 }
 
