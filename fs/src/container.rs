@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use ckptfs_dumper::{Doing, Error, Kind, Pid, Result, may_be_in_the_making};
+use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use parking_lot::Mutex;
 
-use crate::process::{ProcId, Process};
+use crate::process::{ProcId, Process, process_of_thread};
 
 /// What the mount was told to show.
 #[derive(Clone, Debug)]
@@ -27,6 +28,11 @@ impl Target {
     /// The tree of `pid`, which must be alive.
     pub fn tree(pid: Pid) -> Result<Target> {
         match Process::read(pid) {
+            // Under /proc a thread looks like a process, but nobody's parent is a thread.
+            Some(_) if let Some(leader) = process_of_thread(pid).filter(|leader| *leader != pid) => {
+                let sentence = format!("--tree {pid}: a thread of process {leader}, and no process");
+                Err(Error::new(Kind::NoProcess, sentence))
+            }
             Some(process) if !process.ended => Ok(Target::Tree(process.id)),
             _ => Err(Error::new(Kind::NoProcess, format!("--tree {pid}: no such process"))),
         }
@@ -39,9 +45,14 @@ impl Target {
 
     /// The cgroup at `dir`, which must be one.
     pub fn cgroup(dir: &Path) -> Result<Target> {
-        let dir = dir.canonicalize().doing(|| format!("--cgroup {}", dir.display()))?;
-        std::fs::metadata(dir.join("cgroup.procs"))
-            .doing(|| format!("--cgroup {}: not a cgroup: cgroup.procs", dir.display()))?;
+        let doing = || format!("--cgroup {}", dir.display());
+        let dir = dir.canonicalize().doing(doing)?;
+        let filesystem = statfs(&dir).doing(doing)?.filesystem_type();
+        // Any file may be called cgroup.procs.
+        if ![CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC].contains(&filesystem) {
+            return Err(Error::os(format!("{}: not a cgroup", doing()), libc::EINVAL));
+        }
+        std::fs::metadata(dir.join("cgroup.procs")).doing(|| format!("{}: not a cgroup: cgroup.procs", doing()))?;
         Ok(Target::Cgroup(dir))
     }
 }
@@ -316,7 +327,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("sub")).unwrap();
         std::fs::write(folder.path().join("cgroup.procs"), format!("0\n{}\n", upper.pid())).unwrap();
         std::fs::write(folder.path().join("sub/cgroup.procs"), format!("{}\n", lower.pid())).unwrap();
-        let group = container(Target::cgroup(folder.path()).unwrap());
+        let group = container(Target::Cgroup(folder.path().to_owned()));
         let mut pids: Vec<Pid> = group.members().unwrap().iter().map(|id| id.pid).collect();
         pids.sort_unstable();
         let mut wanted = [upper.pid(), lower.pid()];

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool, wait};
+use ckptfs_tests::{Event, Mounted, Spec, Victim, build, mounted, process, tool, wait};
 
 use super::{ends_well, mounted_worker};
 
@@ -195,6 +195,29 @@ fn mount_8_options() {
     has(1, &["ro"]);
     assert!(lines[2].contains("-o remount: what a mount shows") && output.stderr.is_empty(), "{text}{}", output.stderr);
     ends_well(victim);
+}
+
+/// What is no tree and no cgroup would be an empty mount.
+#[test]
+fn what_cannot_be_shown_is_refused() {
+    let victim = Victim::ready(&Spec::c("many_threads"));
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("cgroup.procs"), "").unwrap();
+    let threads = fs::read_dir(format!("/proc/{}/task", victim.pid())).unwrap();
+    let mut threads = threads.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let thread = threads.find(|tid| *tid != victim.pid().to_string()).unwrap();
+    let mount = |words: [&str; 2]| {
+        let output = ckptfs(&[Path::new("mount"), words[0].as_ref(), words[1].as_ref(), dir.path()]);
+        if mounted::is_mounted(dir.path()) {
+            let _unmounted = tool::run(&[Path::new("umount"), dir.path()]);
+        }
+        output
+    };
+    mount(["--tree", &thread]).fails_with(&format!("--tree {thread}: a thread of process {}", victim.pid()));
+    mount(["--cgroup", dir.path().to_str().unwrap()]).fails_with("not a cgroup");
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }
 
 #[test]
