@@ -67,6 +67,9 @@ fn diff_tells_pages_and_fields() {
     );
     let failed = diff(&[&one, &mount.snap("nothing")]);
     assert!(failed.code == 2 && failed.stderr.contains("nothing"), "{}", failed.stderr);
+    fs::write(&two, fs::read(&one).unwrap().repeat(2)).unwrap();
+    let failed = diff(&[&one, &two]);
+    assert!(failed.code == 2 && failed.stderr.matches(two.to_str().unwrap()).count() == 1, "{}", failed.stderr);
     ends_well(victim);
 }
 

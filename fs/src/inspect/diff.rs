@@ -72,30 +72,27 @@ pub(super) fn diff(
 
 /// The contents of the only image of an input.
 fn read(input: &mut dyn Read, name: &str) -> Result<Contents> {
-    let mut side = Side { contents: Contents::new(true), name };
+    let mut side = Side(Contents::new(true));
     feed(input, name, &mut side)?;
-    Ok(side.contents)
+    Ok(side.0)
 }
 
-struct Side<'a> {
-    contents: Contents,
-    name: &'a str,
-}
+struct Side(Contents);
 
-impl Sink for Side<'_> {
+impl Sink for Side {
     fn header(&mut self, header: &Header) -> Result<()> {
-        match self.contents.header.replace(*header) {
+        match self.0.header.replace(*header) {
             None => Ok(()),
-            Some(_) => Err(Error::unsupported(format!("{}: several images in one file cannot be compared", self.name))),
+            Some(_) => Err(Error::unsupported("several images in one file cannot be compared")),
         }
     }
 
     fn record(&mut self, record: Record) -> Result<()> {
-        self.contents.record(&record)
+        self.0.record(&record)
     }
 
     fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        self.contents.pages(address, bytes);
+        self.0.pages(address, bytes);
         Ok(())
     }
 
