@@ -8,6 +8,8 @@ use std::path::Path;
 use ckptfs_dumper::{Core, Doing, Error, Instant as _, Kind, Pid, Result, StoredImage};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
+use crate::progress::Bar;
+
 /// Bytes written at a time.
 const PIECE: usize = 1 << 20;
 
@@ -26,11 +28,11 @@ pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
     };
     let core = stored.core(pid)?;
     let out = std::io::stdout().as_fd().try_clone_to_owned().doing(|| "duplicating standard output")?;
-    copy(&core, &mut File::from(out))
+    copy(&core, &mut File::from(out), &Bar::new(&image.display().to_string(), Some(core.len())))
 }
 
 /// Writes all of `core`, from where `out` stands on. Holes are left out where `out` is a file that ends there.
-fn copy(core: &Core, out: &mut File) -> Result<()> {
+fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
     let doing = || "writing standard output";
     let start = end_of_file(out)?;
     let mut bytes = vec![0; PIECE];
@@ -56,6 +58,7 @@ fn copy(core: &Core, out: &mut File) -> Result<()> {
             }
             out.write_all(&bytes[..got]).doing(doing)?;
             at += got as u64;
+            bar.reach(at);
         }
     }
     match start {

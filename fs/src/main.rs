@@ -89,8 +89,9 @@ fn run(cli: Cli, args: &[OsString]) -> Result<ExitCode> {
             };
             with_output(|out| {
                 let mut input = Input::open(&file)?;
-                let name = input.name.clone();
-                inspect::inspect(&mut input.bytes, &name, form, out)
+                let (name, mut out) = (input.name.clone(), input.beside(out));
+                let told = inspect::inspect(&mut input, &name, form, &mut out);
+                told.and(out.flush().doing(|| "writing standard output"))
             })?;
             Ok(ExitCode::SUCCESS)
         }
@@ -104,7 +105,7 @@ fn run(cli: Cli, args: &[OsString]) -> Result<ExitCode> {
         },
         Command::Verify { files } => each(&files, |input, out| {
             let name = input.name.clone();
-            inspect::verify(&mut input.bytes, &name, out)
+            inspect::verify(input, &name, out)
         }),
     }
 }
@@ -124,7 +125,7 @@ fn each(files: &[PathBuf], mut act: impl FnMut(&mut Input, &mut dyn Write) -> Re
 fn diff(a: &Path, b: &Path, json: bool, out: &mut dyn Write) -> Result<bool> {
     let (mut a, mut b) = (Input::open(a)?, Input::open(b)?);
     let (name_a, name_b) = (a.name.clone(), b.name.clone());
-    inspect::diff((&mut a.bytes, &name_a), (&mut b.bytes, &name_b), json, out)
+    inspect::diff((&mut a, &name_a), (&mut b, &name_b), json, out)
 }
 
 /// `command_line`: what the daemon is started with again.

@@ -1,21 +1,55 @@
 //! How far long work has come, on a terminal: bytes, rate and time left. Nothing where standard error is no terminal.
 
 use std::fs::File;
-use std::io::{IsTerminal, Read};
+use std::io::{self, IsTerminal, Read, Write};
 use std::path::Path;
 
 use ckptfs_dumper::{Doing, Result};
-use indicatif::{ProgressBar, ProgressBarIter, ProgressStyle};
+use indicatif::{ProgressBar, ProgressStyle};
 
 const KNOWN: &str = "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
 const UNKNOWN: &str = "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec}";
 
-/// An input, its name for messages, and the bar that is moved by reading it.
+/// How much output is held back for whole lines.
+const HELD: usize = 8 << 10;
+
+/// A bar, which is gone when this is.
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// `len`: of all the work, if that is known.
+    pub fn new(name: &str, len: Option<u64>) -> Bar {
+        if !std::io::stderr().is_terminal() {
+            return Bar(ProgressBar::hidden());
+        }
+        let (bar, template) = match len {
+            Some(len) => (ProgressBar::new(len), KNOWN),
+            None => (ProgressBar::no_length(), UNKNOWN),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Bar(bar.with_prefix(name.to_owned()))
+    }
+
+    /// So many bytes are done.
+    pub fn reach(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// An input, its name for messages, and the bar that is moved by reading it and gone at its end.
 pub struct Input {
     /// For messages.
     pub name: String,
-    /// The bytes.
-    pub bytes: ProgressBarIter<Box<dyn Read>>,
+    bytes: Box<dyn Read>,
+    bar: Bar,
 }
 
 impl Input {
@@ -29,26 +63,62 @@ impl Input {
             let about = file.metadata().doing(|| &name)?;
             (name, Box::new(file), about.is_file().then_some(about.len()))
         };
-        Ok(Input { bytes: bar(&name, len).wrap_read(bytes), name })
+        Ok(Input { bar: Bar::new(&name, len), bytes, name })
+    }
+
+    /// For what is written while this is read.
+    pub fn beside<'a>(&self, out: &'a mut dyn Write) -> Beside<'a> {
+        Beside { bar: self.bar.0.clone(), out, held: Vec::new() }
     }
 }
 
-impl Drop for Input {
-    fn drop(&mut self) {
-        self.bytes.progress.finish_and_clear();
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.bytes.read(buffer)?;
+        if len > 0 {
+            self.bar.0.inc(len as u64);
+        } else {
+            // The next one may begin, or what was found be written.
+            self.bar.0.finish_and_clear();
+        }
+        Ok(len)
     }
 }
 
-fn bar(name: &str, len: Option<u64>) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
+/// An output that may be the terminal where the bar stands: whole lines go out, and the bar makes room for them. What is held back goes out
+/// with a flush.
+pub struct Beside<'a> {
+    bar: ProgressBar,
+    out: &'a mut dyn Write,
+    held: Vec<u8>,
+}
+
+impl Beside<'_> {
+    /// For what goes to the terminal by another way.
+    pub fn without_bar(&self, act: impl FnOnce()) {
+        self.bar.suspend(act);
     }
-    let (bar, template) = match len {
-        Some(len) => (ProgressBar::new(len), KNOWN),
-        None => (ProgressBar::no_length(), UNKNOWN),
-    };
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
+
+    fn put(&mut self, len: usize) -> io::Result<()> {
+        let (bytes, out) = (&self.held[..len], &mut self.out);
+        let put = self.bar.suspend(|| out.write_all(bytes).and_then(|()| out.flush()));
+        self.held.drain(..len);
+        put
     }
-    bar.with_prefix(name.to_owned())
+}
+
+impl Write for Beside<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.held.extend_from_slice(bytes);
+        if self.held.len() >= HELD
+            && let Some(end) = self.held.iter().rposition(|byte| *byte == b'\n')
+        {
+            self.put(end + 1)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.put(self.held.len())
+    }
 }

@@ -6,13 +6,13 @@ use std::io::{ErrorKind, Read, Write};
 use ckptfs_dumper::{ChangedFiles, Context, Doing, Error, Restorer, Result};
 
 use crate::complain;
-use crate::progress::Input;
+use crate::progress::{Beside, Input};
 
 /// Feeds all of an input to a restorer; what it makes lives on when this process has ended.
 pub fn revive(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write) -> Result<()> {
     let name = input.name.clone();
     let mut restorer = Restorer::new(policy)?;
-    let mut news = News { name: &name, out, told: 0, failure: None };
+    let mut news = News { name: &name, out: input.beside(out), told: 0, failure: None };
     let fed = feed(input, &mut restorer, &mut news);
     // Answers come some writes later: only now everybody who lives is known, also behind a failure.
     let finished = restorer.finish().on(|| &name);
@@ -27,14 +27,14 @@ pub fn revive(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write) -> R
 fn feed(input: &mut Input, restorer: &mut Restorer, news: &mut News) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let len = match input.bytes.read(&mut buffer) {
+        let len = match input.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => return Err(Error::io(format_args!("reading {}", news.name), &error)),
         };
         restorer.write(&buffer[..len]).on(|| news.name)?;
-        input.bytes.progress.suspend(|| news.tell(restorer));
+        news.tell(restorer);
     }
 }
 
@@ -42,7 +42,7 @@ fn feed(input: &mut Input, restorer: &mut Restorer, news: &mut News) -> Result<(
 struct News<'a> {
     /// The input's.
     name: &'a str,
-    out: &'a mut dyn Write,
+    out: Beside<'a>,
     /// How many were told of.
     told: usize,
     /// Why the first one could not be told of who could not.
@@ -57,7 +57,7 @@ impl News<'_> {
             let told = line.and_then(|()| self.out.flush()).doing(|| "writing the result");
             self.failure = self.failure.take().or(told.err());
             for warning in &restored.warnings {
-                complain(warning);
+                self.out.without_bar(|| complain(warning));
             }
         }
         self.told = restorer.restored().len();

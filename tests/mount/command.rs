@@ -1,5 +1,4 @@
-//! The commands beside the mount: what is in an image and in what two differ, a restore without a mount, progress on a terminal, the mount
-//! helper, manual pages and completions.
+//! The commands beside the mount: what is in an image and in what two differ, a restore without a mount, the mount helper, manual pages and completions.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -108,18 +107,6 @@ fn restore_tells_who_lives_before_it_fails() {
     victim.kill();
     tool::shell("\"$1\" restore \"$2\" > /dev/full", &[build::ckptfs(), snap]).fails_with("no space left on device");
     assert!(victim.is_here());
-    ends_well(victim);
-}
-
-#[test]
-fn a_terminal_sees_progress() {
-    let (victim, mount) = mounted_worker();
-    let snap = mount.snap("snap");
-    mount.dump(victim.pid(), &snap);
-    // Many in a row: the bar is drawn some times a second.
-    let line = format!("{} verify {}", build::ckptfs().display(), vec![snap.display().to_string(); 200].join(" "));
-    let seen = tool::run(&["script", "-qec", &line, "/dev/null"]).success().text();
-    assert!(seen.contains("left") && seen.contains("/s"), "{}", &seen[..seen.len().min(2000)]);
     ends_well(victim);
 }
 

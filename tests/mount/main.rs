@@ -18,6 +18,7 @@ mod read;
 mod restore;
 mod size;
 mod stored;
+mod terminal;
 mod tools;
 mod vmas;
 
