@@ -11,7 +11,9 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
-use ckptfs_dumper::{Doing, Result};
+use ckptfs_dumper::{Context, Doing, Result};
+
+use crate::descriptors;
 
 /// The hidden flag of the daemon's own command line.
 const STAGE: &str = "--daemon-stage";
@@ -37,11 +39,13 @@ pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Res
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0).unwrap_or(1)))
 }
 
-/// The daemon leaves its starter's session and directory. It must have no other thread yet.
+/// The daemon leaves its starter's session, directory and descriptors, but for the standard streams: who has a lock, or waits for the end of
+/// a pipe, did not mean this mount's lifetime. It must have no other thread, and no file open, yet.
 pub fn detach() -> Result<()> {
     // Started through a link, it would be called "exe" in ps(1).
     nix::sys::prctl::set_name(c"ckptfs").doing(|| "setting the daemon's name")?;
     nix::unistd::setsid().doing(|| "leaving the session")?;
+    descriptors::close_from(3).on(|| "leaving the starter's descriptors")?;
     std::env::set_current_dir("/").doing(|| "leaving for /")
 }
 

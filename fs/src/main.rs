@@ -8,6 +8,7 @@ mod container;
 mod control;
 mod core_file;
 mod daemon;
+mod descriptors;
 mod fuse;
 mod handle;
 mod inodes;

@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
-use ckptfs_dumper::{Doing, Error, Result};
+use ckptfs_dumper::{Context, Doing, Error, Result};
 use nix::sched::{CloneFlags, unshare};
+
+use crate::descriptors;
 
 /// How long an answer is waited for: the way to the mount may lead over a filesystem that does not answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -57,13 +59,7 @@ impl Asker {
 fn leave_descriptors() -> Result<()> {
     let doing = || "giving a thread a descriptor table of its own";
     unshare(CloneFlags::CLONE_FILES).doing(doing)?;
-    let listed = std::fs::read_dir("/proc/thread-self/fd").doing(doing)?;
-    let names = listed.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    for number in names.collect::<Vec<_>>() {
-        // That of the listing itself is closed already.
-        let _ = nix::unistd::close(number);
-    }
-    Ok(())
+    descriptors::close_from(0).on(doing)
 }
 
 #[cfg(test)]
