@@ -1,12 +1,12 @@
 //! Where the log goes. Its level is RUST_LOG's, or this project's own news and everybody's warnings.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use ckptfs_dumper::{Doing, Error, Result};
-use env_logger::{Builder, Env, Target};
+use env_logger::{Builder, DEFAULT_FILTER_ENV, Env, Target};
 
 /// What is logged unless RUST_LOG says otherwise.
 ///
@@ -32,39 +32,103 @@ pub fn to_file(path: &Path) -> Result<()> {
     init(builder)
 }
 
-/// Logs to syslog, where there is one; else nowhere.
+/// Logs to syslog, while there is one; else nowhere.
 pub fn to_syslog() -> Result<()> {
-    let Ok(socket) = UnixDatagram::unbound().and_then(|socket| socket.connect(SYSLOG).map(|()| socket)) else {
-        return Ok(());
-    };
-    // A logger that does not keep up must not hold a dump up.
-    socket.set_nonblocking(true).doing(|| SYSLOG)?;
     let mut builder = builder();
     builder.format(|out, record| {
         writeln!(out, "<{PRIORITY}>ckptfs[{}]: {} {}", std::process::id(), record.level(), record.args())
     });
-    builder.target(Target::Pipe(Box::new(Datagrams(socket))));
+    builder.target(Target::Pipe(Box::new(Syslog { path: SYSLOG.into(), socket: None })));
     init(builder)
 }
 
 fn builder() -> Builder {
-    Builder::from_env(Env::default().default_filter_or(LEVELS))
+    let mut builder = Builder::from_env(Env::default().default_filter_or(LEVELS));
+    // Set and empty means the same as unset; env_logger would drop the warnings.
+    if std::env::var_os(DEFAULT_FILTER_ENV).is_some_and(|levels| levels.is_empty()) {
+        builder.parse_filters(LEVELS);
+    }
+    builder
 }
 
 fn init(mut builder: Builder) -> Result<()> {
     builder.try_init().map_err(|error| Error::os(format!("starting the log: {error}"), libc::EBUSY))
 }
 
-/// A message per write: env_logger writes a record at once.
-struct Datagrams(UnixDatagram);
+/// A message per write: env_logger writes a record at once. Like syslog(3) it connects when there is something to say, and once more when
+/// nobody listens at the other end: the logger may have been started again.
+struct Syslog {
+    path: PathBuf,
+    socket: Option<UnixDatagram>,
+}
 
-impl Write for Datagrams {
+impl Syslog {
+    fn send(&mut self, message: &[u8]) -> io::Result<()> {
+        let socket = match self.socket.take() {
+            Some(socket) => socket,
+            None => connect(&self.path)?,
+        };
+        // Kept only if this goes well, or later may: a full one is emptied by its logger.
+        let sent = socket.send(message);
+        if sent.is_ok() || sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+            self.socket = Some(socket);
+        }
+        sent.map(drop)
+    }
+}
+
+/// A logger that does not keep up must not hold a dump up.
+fn connect(path: &Path) -> io::Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound()?;
+    socket.connect(path)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket)
+}
+
+impl Write for Syslog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.send(bytes.trim_ascii_end())?;
+        let message = bytes.trim_ascii_end();
+        let was_connected = self.socket.is_some();
+        if self.send(message).is_err() && was_connected && self.socket.is_none() {
+            self.send(message)?;
+        }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn heard(logger: &UnixDatagram) -> String {
+        let mut buffer = [0; 64];
+        logger.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
+        let len = logger.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..len]).into_owned()
+    }
+
+    #[test]
+    fn a_logger_that_comes_back_is_found_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let mut syslog = Syslog { path: path.clone(), socket: None };
+        // There need be none.
+        let _lost = syslog.write(b"nobody listens\n");
+        for message in ["one", "two"] {
+            let logger = UnixDatagram::bind(&path).unwrap();
+            syslog.write_all(message.as_bytes()).unwrap();
+            assert_eq!(heard(&logger), message);
+            drop(logger);
+            std::fs::remove_file(&path).unwrap();
+        }
+        let _lost = syslog.write(b"nobody listens\n");
+        let logger = UnixDatagram::bind(&path).unwrap();
+        syslog.write_all(b"three\n").unwrap();
+        assert_eq!(heard(&logger), "three");
     }
 }

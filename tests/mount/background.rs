@@ -53,3 +53,13 @@ fn it_keeps_nothing_of_its_starter() {
     assert!(mounted::is_mounted(&point.path()));
     ends_well(victim);
 }
+
+/// An empty RUST_LOG is none, in the foreground as well as behind it.
+#[test]
+fn an_empty_level_is_none() {
+    let (victim, point) = (worker(), Point::new());
+    let script = r#"RUST_LOG= "$1" mount --tree "$2" -o "log=$4" "$3"; cat "$4""#;
+    let told = point.run(script, &victim, "log").success().text();
+    assert!(told.contains("mounted, showing tree"), "{told}");
+    ends_well(victim);
+}
