@@ -4,9 +4,11 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ckptfs_dumper::{Doing, Error, Result};
 use env_logger::{Builder, DEFAULT_FILTER_ENV, Env, Target};
+use parking_lot::Mutex;
 
 /// What is logged unless RUST_LOG says otherwise.
 ///
@@ -25,11 +27,11 @@ pub fn to_stderr() -> Result<()> {
 }
 
 /// Logs to the end of a file.
-pub fn to_file(path: &Path) -> Result<()> {
-    let file = File::options().append(true).create(true).open(path).doing(|| format!("-o log={}", path.display()))?;
+pub fn to_file(path: &Path) -> Result<LogFile> {
+    let file = LogFile { path: path.to_owned(), open: Arc::new(Mutex::new(open(path)?)) };
     let mut builder = builder();
-    builder.target(Target::Pipe(Box::new(file)));
-    init(builder)
+    builder.target(Target::Pipe(Box::new(file.clone())));
+    init(builder).map(|()| file)
 }
 
 /// Logs to syslog, while there is one; else nowhere.
@@ -53,6 +55,36 @@ fn builder() -> Builder {
 
 fn init(mut builder: Builder) -> Result<()> {
     builder.try_init().map_err(|error| Error::os(format!("starting the log: {error}"), libc::EBUSY))
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::options().append(true).create(true).open(path).doing(|| format!("-o log={}", path.display()))
+}
+
+/// The file that is logged to; its clones are the same one.
+#[derive(Clone)]
+pub struct LogFile {
+    path: PathBuf,
+    open: Arc<Mutex<File>>,
+}
+
+impl LogFile {
+    /// Goes on in whatever has the name now: the old file was moved away, as logrotate(8) does. If that fails, the old one stays in use.
+    pub fn reopen(&self) -> Result<()> {
+        let fresh = open(&self.path)?;
+        *self.open.lock() = fresh;
+        Ok(())
+    }
+}
+
+impl Write for LogFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.open.lock().write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A message per write: env_logger writes a record at once. Like syslog(3) it connects when there is something to say, and once more when
@@ -130,5 +162,19 @@ mod tests {
         let logger = UnixDatagram::bind(&path).unwrap();
         syslog.write_all(b"three\n").unwrap();
         assert_eq!(heard(&logger), "three");
+    }
+
+    #[test]
+    fn a_file_that_was_moved_away_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        let mut file = LogFile { path: path.clone(), open: Arc::new(Mutex::new(open(&path).unwrap())) };
+        std::fs::rename(&path, &old).unwrap();
+        let other = file.clone();
+        file.write_all(b"one\n").unwrap();
+        other.reopen().unwrap();
+        file.write_all(b"two\n").unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!((read(&old).as_str(), read(&path).as_str()), ("one\n", "two\n"));
     }
 }

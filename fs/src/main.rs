@@ -45,7 +45,7 @@ use nix::mount::MsFlags;
 use crate::cli::{Cli, Command, MountArgs};
 use crate::container::Target;
 use crate::inspect::Form;
-use crate::mount::Plan;
+use crate::mount::{Hangup, Plan};
 use crate::mount_helper::Asked;
 use crate::options::MountOptions;
 use crate::progress::Input;
@@ -154,14 +154,17 @@ fn mount(args: MountArgs, command_line: &[OsString]) -> Result<ExitCode> {
     let plan = Plan { mountpoint: mount::mountpoint(&args.mountpoint)?, target, options };
     if args.daemon_stage {
         daemon::detach()?;
-        match &plan.options.log {
-            Some(file) => logging::to_file(file)?,
-            None => logging::to_syslog()?,
-        }
-        mount::serve(&plan, daemon::ready)?;
+        let log = match &plan.options.log {
+            Some(file) => Some(logging::to_file(file)?),
+            None => logging::to_syslog().map(|()| None)?,
+        };
+        mount::serve(&plan, Hangup::Reopens(log), daemon::ready)?;
     } else if args.foreground {
-        logging::to_stderr()?;
-        mount::serve(&plan, || Ok(()))?;
+        match &plan.options.log {
+            Some(file) => drop(logging::to_file(file)?),
+            None => logging::to_stderr()?,
+        }
+        mount::serve(&plan, Hangup::Unmounts, || Ok(()))?;
     } else {
         return daemon::start(command_line.iter().skip(1).cloned(), &plan.mountpoint);
     }

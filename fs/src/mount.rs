@@ -17,6 +17,7 @@ use signal_hook::iterator::Signals;
 use crate::container::{Container, Target};
 use crate::fuse::{Fuse, Kernel};
 use crate::jobs::Jobs;
+use crate::logging::LogFile;
 use crate::options::MountOptions;
 use crate::tree::Tree;
 
@@ -42,8 +43,16 @@ pub struct Plan {
     pub options: MountOptions,
 }
 
+/// What SIGHUP means.
+pub enum Hangup {
+    /// The terminal is gone: an end.
+    Unmounts,
+    /// The log was rotated: nothing else is behind it where no terminal is.
+    Reopens(Option<LogFile>),
+}
+
 /// Mounts, says `ready` once the mount answers, and serves it until it is unmounted by anybody or a signal.
-pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+pub fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     // Before any thread: from here on a signal is a request, not an end.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing(|| "catching signals")?;
     if let Err(error) = descriptors() {
@@ -70,6 +79,12 @@ pub fn serve(plan: &Plan, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     let unmounter = Arc::clone(&mounted);
     let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
+            if let (SIGHUP, Hangup::Reopens(log)) = (signal, &hangup) {
+                if let Some(Err(error)) = log.as_ref().map(LogFile::reopen) {
+                    log::error!("signal {signal}: {error}");
+                }
+                continue;
+            }
             log::info!("signal {signal}: unmounting");
             if let Err(error) = unmounter.unmount() {
                 log::error!("{error}");

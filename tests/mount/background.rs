@@ -1,12 +1,14 @@
-//! The daemon in the background: what it leaves to whoever started it.
+//! The daemon in the background: what it leaves to whoever started it, and its log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ckptfs_tests::{Victim, build, mounted, tool};
+use ckptfs_dumper::Pid;
+use ckptfs_tests::{Mounted, Victim, build, mounted, process, tool, wait};
+use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use super::{ends_well, worker};
+use super::{ends_well, mounted_worker, worker};
 
 /// A place to mount on. Drop unmounts it.
 struct Point(TempDir);
@@ -31,6 +33,12 @@ impl Point {
         let args = [build::ckptfs(), victim.pid().to_string().into(), self.path(), self.file(file)];
         tool::shell(script, &args)
     }
+
+    fn daemon(&self) -> Pid {
+        let status = fs::read_to_string(self.path().join("status")).unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["daemon"].as_i64().unwrap().try_into().unwrap()
+    }
 }
 
 impl Drop for Point {
@@ -54,6 +62,23 @@ fn it_keeps_nothing_of_its_starter() {
     ends_well(victim);
 }
 
+#[test]
+fn a_hangup_has_it_open_its_log_again() {
+    let (victim, point) = (worker(), Point::new());
+    let _quiet = point.run(r#"RUST_LOG= "$1" mount --tree "$2" -o "log=$4" "$3""#, &victim, "log").success();
+    let (log, old) = (point.file("log"), point.file("log.1"));
+    fs::rename(&log, &old).unwrap();
+    process::kill(point.daemon(), Signal::SIGHUP);
+    wait::until("the log is there again", || log.exists());
+    let pinned = point.path().join(victim.pid().to_string()).join("snapshots/one");
+    fs::create_dir(&pinned).unwrap();
+    let _quiet = tool::run(&[Path::new("umount"), &point.path()]).success();
+    wait::until("it tells of its end", || fs::read_to_string(&log).unwrap().contains("unmounted"));
+    let old = fs::read_to_string(&old).unwrap();
+    assert!(old.contains("mounted, showing tree") && !old.contains("unmount"), "{old}");
+    ends_well(victim);
+}
+
 /// An empty RUST_LOG is none, in the foreground as well as behind it.
 #[test]
 fn an_empty_level_is_none() {
@@ -61,5 +86,21 @@ fn an_empty_level_is_none() {
     let script = r#"RUST_LOG= "$1" mount --tree "$2" -o "log=$4" "$3"; cat "$4""#;
     let told = point.run(script, &victim, "log").success().text();
     assert!(told.contains("mounted, showing tree"), "{told}");
+    ends_well(victim);
+}
+
+#[test]
+fn a_daemon_in_the_foreground_logs_where_it_is_told_and_ends_by_a_hangup() {
+    let (victim, mut mount) = mounted_worker();
+    drop(mount);
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("log");
+    let option = format!("log={}", log.display());
+    mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", &option]);
+    assert_eq!(mount.log(), "");
+    process::kill(mount.daemon(), Signal::SIGHUP);
+    mount.wait_for_daemon();
+    let told = fs::read_to_string(&log).unwrap();
+    assert!(told.contains("mounted, showing tree") && told.contains("signal 1: unmounting"), "{told}");
     ends_well(victim);
 }
