@@ -8,16 +8,18 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
-use clap_complete::Shell;
 
 #[path = "src/cli.rs"]
 mod cli;
+#[path = "build/completions.rs"]
+mod completions;
 
 /// Where the format is drawn.
 const FORMAT: &str = "../dumper/src/image/format.rs";
 
 fn main() -> std::io::Result<()> {
     println!("cargo::rerun-if-changed=src/cli.rs");
+    println!("cargo::rerun-if-changed=build");
     println!("cargo::rerun-if-changed=man/ckptfs.5");
     println!("cargo::rerun-if-changed={FORMAT}");
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| std::io::Error::other("no OUT_DIR"))?);
@@ -26,10 +28,7 @@ fn main() -> std::io::Result<()> {
     let (man, completions) = (beside_program.join("assets/man"), beside_program.join("assets/completions"));
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&completions)?;
-    let mut command = cli::Cli::command();
-    for shell in [Shell::Bash, Shell::Zsh, Shell::Fish] {
-        clap_complete::generate_to(shell, &mut command, "ckptfs", &completions)?;
-    }
+    completions::write(&mut cli::Cli::command(), &completions)?;
     pages(&man)
 }
 

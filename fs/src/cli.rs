@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueHint};
 
 const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
 
@@ -29,11 +29,12 @@ Options (-o):
                           nobody alive has used
   pinned-max=N            how many snapshots may be pinned (64)
   pinned-memory=SIZE      how much memory they may hold when another one is asked for, in bytes or with K, M, G (no limit)
-  log=FILE                where the background daemon logs (syslog, if there is one); the level is RUST_LOG's
+  log=FILE                where the daemon logs, instead of to syslog or, with -f, to standard error; the level is RUST_LOG's
   allow_other             let other users look in, as far as the files' modes allow (default for root)
   no_allow_other          let nobody else look in
   fsname=NAME             the source that mount(8) shows (ckptfs)
-  ro, noexec, noatime     as for every mount; with ro nothing can be restored, pinned, frozen or killed
+  ro, noexec, noatime, ...
+                          as for every mount, see mount(8); with ro nothing can be restored, pinned, frozen or killed
 
 Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, told in one line on standard error; 2 wrong usage.";
 
@@ -59,16 +60,17 @@ pub enum Command {
         #[arg(long, value_name = "POLICY", value_parser = ["warn", "refuse"], default_value = "warn")]
         changed_files: String,
         /// The images, restored in this order; - is standard input
-        #[arg(required = true)]
+        #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
     /// Write a process of a stored image as an ELF core file to standard output
     #[command(after_help = STATUS_HELP)]
     Core {
         /// The process (default: the root)
-        #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+        #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = clap::value_parser!(i32).range(1..))]
         pid: Option<i32>,
         /// The image: a regular file
+        #[arg(value_hint = ValueHint::FilePath)]
         image: PathBuf,
     },
     /// Tell what is in an image: processes, memory, descriptors
@@ -81,6 +83,7 @@ pub enum Command {
         #[arg(long)]
         records: bool,
         /// The image; - is standard input
+        #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
     /// Tell in what two images differ
@@ -90,15 +93,17 @@ pub enum Command {
         #[arg(long)]
         json: bool,
         /// The first image; - is standard input
+        #[arg(value_hint = ValueHint::FilePath)]
         a: PathBuf,
         /// The second image
+        #[arg(value_hint = ValueHint::FilePath)]
         b: PathBuf,
     },
     /// Tell whether images are whole
     #[command(after_help = STATUS_HELP)]
     Verify {
         /// The images; - is standard input
-        #[arg(required = true)]
+        #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
 }
@@ -107,23 +112,21 @@ pub enum Command {
 #[derive(Args)]
 pub struct MountArgs {
     /// Show the processes of this cgroup directory and of those below it
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["tree", "image"])]
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with_all = ["tree", "image"])]
     pub cgroup: Option<PathBuf>,
     /// Show the processes of a stored image, read-only
-    #[arg(long, value_name = "FILE", conflicts_with = "tree")]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "tree")]
     pub image: Option<PathBuf>,
     /// Show this process and its descendants (default: every process of this pid namespace)
-    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = clap::value_parser!(i32).range(1..))]
     pub tree: Option<i32>,
     /// Stay in the foreground and log to standard error
     #[arg(short, long)]
     pub foreground: bool,
     /// Mount options, see below
-    #[arg(short = 'o', value_name = "OPT[,OPT]")]
+    #[arg(short = 'o', value_name = "OPT[,OPT]", value_hint = ValueHint::Other)]
     pub options: Vec<String>,
     /// Where
+    #[arg(value_hint = ValueHint::DirPath)]
     pub mountpoint: PathBuf,
-    /// This is the daemon that a mount without -f has started
-    #[arg(long, hide = true)]
-    pub daemon_stage: bool,
 }

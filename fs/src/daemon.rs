@@ -15,8 +15,17 @@ use ckptfs_dumper::{Context, Doing, Result};
 
 use crate::descriptors;
 
-/// The hidden flag of the daemon's own command line.
+/// The second argument of the daemon's own command line. It is no option: nobody else should give it, or be offered it.
 const STAGE: &str = "--daemon-stage";
+
+/// Whether this is the daemon that a mount without `-f` has started. [`STAGE`] is taken out of the arguments.
+pub fn is_stage(args: &mut Vec<OsString>) -> bool {
+    let is_stage = args.get(2).is_some_and(|arg| arg == STAGE);
+    if is_stage {
+        args.remove(2);
+    }
+    is_stage
+}
 
 /// Starts the daemon with this command's arguments, of which the first is `mount`, and returns when its mount answers, or with its exit
 /// status when it failed.

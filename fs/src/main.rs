@@ -58,12 +58,13 @@ const TROUBLE: u8 = 2;
 
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
+    let is_daemon = daemon::is_stage(&mut args);
     match mount_helper::read(&args) {
         Asked::Nothing => {}
         Asked::Mount(asked) => args = asked,
         Asked::Fake => return ExitCode::SUCCESS,
     }
-    match run(Cli::parse_from(&args), &args) {
+    match run(Cli::parse_from(&args), is_daemon, &args) {
         Ok(code) => code,
         // Who reads no further knows why.
         Err(error) if error.kind() == Kind::System(libc::EPIPE) => ExitCode::FAILURE,
@@ -74,9 +75,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(cli: Cli, args: &[OsString]) -> Result<ExitCode> {
+fn run(cli: Cli, is_daemon: bool, args: &[OsString]) -> Result<ExitCode> {
     match cli.command {
-        Command::Mount(mount_args) => mount(mount_args, args),
+        Command::Mount(mount_args) => mount(mount_args, is_daemon, args),
         Command::Core { pid, image } => core_file::write(&image, pid).map(|()| ExitCode::SUCCESS),
         Command::Restore { changed_files, files } => {
             let policy = if changed_files == "refuse" { ChangedFiles::Refuse } else { ChangedFiles::Warn };
@@ -129,8 +130,8 @@ fn diff(a: &Path, b: &Path, json: bool, out: &mut dyn Write) -> Result<bool> {
     inspect::diff((&mut a, &name_a), (&mut b, &name_b), json, out)
 }
 
-/// `command_line`: what the daemon is started with again.
-fn mount(args: MountArgs, command_line: &[OsString]) -> Result<ExitCode> {
+/// `is_daemon`: this is the one that is started again, with `command_line`, for the background.
+fn mount(args: MountArgs, is_daemon: bool, command_line: &[OsString]) -> Result<ExitCode> {
     let mut options = match MountOptions::parse(&args.options, nix::unistd::geteuid().is_root()) {
         Ok(options) => options,
         Err(error) => {
@@ -152,7 +153,7 @@ fn mount(args: MountArgs, command_line: &[OsString]) -> Result<ExitCode> {
         options.flags.insert(MsFlags::MS_RDONLY);
     }
     let plan = Plan { mountpoint: mount::mountpoint(&args.mountpoint)?, target, options };
-    if args.daemon_stage {
+    if is_daemon {
         daemon::detach()?;
         let log = match &plan.options.log {
             Some(file) => Some(logging::to_file(file)?),

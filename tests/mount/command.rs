@@ -235,3 +235,41 @@ fn manual_pages_and_completions() {
         assert!(page.contains(tag), "record {tag} is not in ckptfs(5)");
     }
 }
+
+#[test]
+fn completions() {
+    let assets = build::ckptfs().parent().unwrap().join("assets/completions");
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("a folder")).unwrap();
+    fs::write(dir.path().join("file"), "").unwrap();
+    // As complete(1) calls it: the command, the word, the word before. What gives nothing is left to bash, which offers files.
+    let script = r#"
+        ! grep -r daemon-stage "$1" || false
+        cd "$2"; compopt() { :; }; . "$1/ckptfs.bash"
+        typed() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _ckptfs ckptfs "${*: -1}" "${*: -2:1}"; echo "$*:$(printf ' [%s]' "${COMPREPLY[@]}")"; }
+        typed ckptfs moun
+        typed ckptfs mount ''
+        typed ckptfs mount -f ''
+        typed ckptfs mount --tree ''
+        typed ckptfs mount -o ''
+        typed ckptfs mount --t
+        typed ckptfs verify ''
+        typed ckptfs diff file ''
+    "#;
+    let output = tool::shell(script, &[assets.as_path(), dir.path()]).success();
+    assert_eq!(
+        output.text().lines().collect::<Vec<_>>(),
+        [
+            "ckptfs moun: [mount]",
+            "ckptfs mount : [a folder]",
+            "ckptfs mount -f : [a folder]",
+            "ckptfs mount --tree : []",
+            "ckptfs mount -o : []",
+            "ckptfs mount --t: [--tree]",
+            "ckptfs verify : []",
+            "ckptfs diff file : []",
+        ],
+        "{}",
+        output.stderr
+    );
+}
