@@ -4,6 +4,13 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueHint};
 
+const MAIN_HELP: &str = "\
+Environment:
+  RUST_LOG  the level of the log: error, warn, info, debug, trace, off, also for single modules (ckptfs=debug,fuser=warn); empty or unset
+            means warn,ckptfs=info,ckptfs_dumper=info
+
+Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
+
 const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
 
 const DIFF_HELP: &str = "\
@@ -36,11 +43,18 @@ Options (-o):
   ro, noexec, noatime, ...
                           as for every mount, see mount(8); with ro nothing can be restored, pinned, frozen or killed
 
+Signals:
+  SIGTERM, SIGINT  unmount, also while somebody stands in the mount
+  SIGHUP           the background daemon opens the file of log= again, for who rotates it; with -f: unmount
+
+Environment:
+  RUST_LOG  see ckptfs(1)
+
 Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, told in one line on standard error; 2 wrong usage.";
 
 /// A mount where a checkpoint of a process is a file: read it to dump, write it to restore
 #[derive(Parser)]
-#[command(name = "ckptfs", version, after_help = STATUS_HELP)]
+#[command(name = "ckptfs", version, override_usage = "ckptfs COMMAND [ARGUMENT]...", after_help = MAIN_HELP)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -51,10 +65,13 @@ pub struct Cli {
 #[derive(Subcommand)]
 pub enum Command {
     /// Mount; returns when the mount answers and goes on in the background until umount(8) or SIGTERM
-    #[command(after_help = OPTIONS_HELP)]
+    #[command(
+        override_usage = "ckptfs mount [--cgroup DIR | --tree PID | --image FILE] [-f] [-o OPT[,OPT]]... MOUNTPOINT",
+        after_help = OPTIONS_HELP
+    )]
     Mount(MountArgs),
     /// Make the processes of images live again, without a mount
-    #[command(after_help = RESTORE_HELP)]
+    #[command(override_usage = "ckptfs restore [--changed-files POLICY] FILE...", after_help = RESTORE_HELP)]
     Restore {
         /// A file that has changed since the dump: restore and tell so, or refuse the restore
         #[arg(long, value_name = "POLICY", value_parser = ["warn", "refuse"], default_value = "warn")]
@@ -64,7 +81,7 @@ pub enum Command {
         files: Vec<PathBuf>,
     },
     /// Write a process of a stored image as an ELF core file to standard output
-    #[command(after_help = STATUS_HELP)]
+    #[command(override_usage = "ckptfs core [--pid PID] IMAGE", after_help = STATUS_HELP)]
     Core {
         /// The process (default: the root)
         #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = clap::value_parser!(i32).range(1..))]
@@ -74,7 +91,7 @@ pub enum Command {
         image: PathBuf,
     },
     /// Tell what is in an image: processes, memory, descriptors
-    #[command(after_help = STATUS_HELP)]
+    #[command(override_usage = "ckptfs inspect [--json | --records] FILE", after_help = STATUS_HELP)]
     Inspect {
         /// Print JSON instead of tables
         #[arg(long, conflicts_with = "records")]
@@ -87,7 +104,7 @@ pub enum Command {
         file: PathBuf,
     },
     /// Tell in what two images differ
-    #[command(after_help = DIFF_HELP)]
+    #[command(override_usage = "ckptfs diff [--json] A B", after_help = DIFF_HELP)]
     Diff {
         /// Print JSON
         #[arg(long)]
@@ -100,7 +117,7 @@ pub enum Command {
         b: PathBuf,
     },
     /// Tell whether images are whole
-    #[command(after_help = STATUS_HELP)]
+    #[command(override_usage = "ckptfs verify FILE...", after_help = STATUS_HELP)]
     Verify {
         /// The images; - is standard input
         #[arg(required = true, value_hint = ValueHint::FilePath)]

@@ -211,14 +211,26 @@ fn what_cannot_be_shown_is_refused() {
 }
 
 #[test]
-fn manual_pages_and_completions() {
+fn manual_pages() {
     let assets = build::ckptfs().parent().unwrap().join("assets");
     let script = r#"
         cd "$1"
-        for page in man/ckptfs.1 man/ckptfs-mount.1 man/ckptfs.5; do LC_ALL=C.UTF-8 man --warnings -E UTF-8 -l "$page" >/dev/null; done
-        bash -n completions/ckptfs.bash
-        LC_ALL=C.UTF-8 man -E UTF-8 -l man/ckptfs.1 | grep -q restore
-        LC_ALL=C.UTF-8 man -E UTF-8 -l man/ckptfs.5 | grep -q 'SHA-256 over the CRCs'
+        export LC_ALL=C.UTF-8 MANWIDTH=100
+        show() { man --warnings -E UTF-8 -l "man/$1"; }
+        has() { show "$1" | grep -qE -- "$2" || echo "$1 has no $2" >&2; }
+        for page in man/*; do show "${page##*/}" > /dev/null; done
+        has ckptfs.5 'SHA-256 over the CRCs'
+        # How it is called, with values.
+        has ckptfs-mount.1 'ckptfs mount \[--cgroup DIR . --tree PID . --image FILE\] \[-f\] \[-o OPT\[,OPT\]\]\.\.\. MOUNTPOINT'
+        for name in restore verify; do has ckptfs-$name.1 "ckptfs $name .*FILE\.\.\."; done
+        # A list: each option begins a line.
+        for option in freeze-timeout=SECONDS external-pipes=refuse log=FILE ro,; do has ckptfs-mount.1 "^       $option"; done
+        has ckptfs-mount.1 '^SIGNALS'; has ckptfs-mount.1 SIGHUP
+        for what in RUST_LOG '^       <pid>/vmas/START-END' 'mount -t fuse.ckptfs tree:' '^EXIT STATUS' '^SEE ALSO' 'ckptfs-mount\(1\)'; do
+            has ckptfs.1 "$what"
+        done
+        for name in '' -mount -restore -core -inspect -diff -verify; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
+        ! grep -l EXTRA man/* || false
     "#;
     let output = tool::shell(script, &[&assets]).success();
     assert!(output.stderr.is_empty(), "{}", output.stderr);

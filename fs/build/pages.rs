@@ -1,0 +1,127 @@
+//! The manual pages: ckptfs(1) and one for each subcommand, made from the command line's definition, from the texts behind `--help`, whose
+//! paragraphs have headings and whose tables become lists, and from the drawing of the mount in README.md; ckptfs(5), written by hand
+//! around the drawing of the format.
+
+use std::fs;
+use std::io::{Error, Result, Write};
+use std::path::Path;
+
+use clap::Command;
+use clap_mangen::Man;
+
+/// What a paragraph of the help begins with, and the section that it is.
+const SECTIONS: [(&str, &str); 4] = [
+    ("Options (-o):", "MOUNT OPTIONS"),
+    ("Signals:", "SIGNALS"),
+    ("Environment:", "ENVIRONMENT"),
+    ("Exit status:", "EXIT STATUS"),
+];
+
+/// The column at which the drawing of the mount tells what a file is.
+const TOLD: usize = 19;
+
+/// Writes them. `format`: the source where the format is drawn; `readme`: where the mount is.
+pub fn write(mut command: Command, format: &Path, readme: &Path, dir: &Path) -> Result<()> {
+    command = command.disable_help_subcommand(true);
+    command.build();
+    for subcommand in command.get_subcommands() {
+        page(subcommand, "", &[], dir)?;
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let mount = fs::read_to_string("man/ckptfs.1.in")?.replace("@MOUNT@", &layout(&fs::read_to_string(readme)?)?);
+    let names: Vec<String> =
+        command.get_subcommands().map(|subcommand| format!("ckptfs-{}", subcommand.get_name())).collect();
+    page(&command, &mount, &names, dir)?;
+    let about_format = fs::read_to_string("man/ckptfs.5")?.replace("@VERSION@", version);
+    fs::write(dir.join("ckptfs.5"), about_format.replace("@FORMAT@", &drawing(&fs::read_to_string(format)?)))
+}
+
+/// One page of section 1. `more`: what stands before the last section; `see_also`: which pages it names besides the usual ones.
+fn page(command: &Command, more: &str, see_also: &[String], dir: &Path) -> Result<()> {
+    let source = format!("ckptfs {}", env!("CARGO_PKG_VERSION"));
+    let man = Man::new(command.clone()).source(source).manual("ckptfs");
+    let mut text = Vec::new();
+    man.render_title(&mut text)?;
+    man.render_name_section(&mut text)?;
+    man.render_synopsis_section(&mut text)?;
+    man.render_description_section(&mut text)?;
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    let section_of = |paragraph: &&str| SECTIONS.into_iter().find(|(head, _)| paragraph.starts_with(head));
+    let (sections, described): (Vec<&str>, Vec<&str>) =
+        help.split("\n\n").filter(|text| !text.is_empty()).partition(|paragraph| section_of(paragraph).is_some());
+    for paragraph in described {
+        write!(text, ".PP\n{}", lines(paragraph))?;
+    }
+    man.render_options_section(&mut text)?;
+    if command.has_subcommands() {
+        man.render_subcommands_section(&mut text)?;
+    }
+    text.extend(more.bytes());
+    for paragraph in sections {
+        let (head, name) = section_of(&paragraph).unwrap_or_default();
+        write!(text, ".SH {name}\n{}", table(&paragraph[head.len()..]))?;
+    }
+    let others = ["ckptfs"].into_iter().chain(see_also.iter().map(String::as_str));
+    let others = others.filter(|name| man.get_filename() != format!("{name}.1"));
+    let mut others: Vec<String> = others.map(|name| format!(".BR {} (1)", escaped(name))).collect();
+    others.extend([".BR ckptfs (5)".to_owned(), ".BR mount (8)".to_owned()]);
+    writeln!(text, ".SH SEE ALSO\n{}", others.join(",\n"))?;
+    fs::write(dir.join(man.get_filename()), text)
+}
+
+/// Lines of the form `  WORDS  text`, of which those that begin further right go on with the text, as a list; others as they are.
+fn table(text: &str) -> String {
+    let mut page = String::new();
+    for line in text.lines().filter(|line| !line.trim().is_empty()) {
+        match line.strip_prefix("  ") {
+            Some(entry) if !entry.starts_with(' ') => {
+                let (term, told) = entry.split_once("  ").unwrap_or((entry, ""));
+                page += &format!(".TP\n.B {}\n{}", escaped(term), lines(told));
+            }
+            _ => page += &lines(line),
+        }
+    }
+    page
+}
+
+/// The files of the mount as a list, from the drawing in README.md.
+fn layout(readme: &str) -> Result<String> {
+    let drawn: Vec<&str> =
+        readme.lines().skip_while(|line| *line != "/ckpt/").skip(1).take_while(|line| *line != "```").collect();
+    if drawn.is_empty() {
+        return Err(Error::other("README.md: the drawing of the mount is not found"));
+    }
+    let mut page = String::new();
+    // The folders above, by their depth.
+    let mut above: Vec<(usize, &str)> = Vec::new();
+    for line in drawn {
+        let (name, told) = line.split_at_checked(TOLD).unwrap_or((line, ""));
+        let depth = name.len() - name.trim_start().len();
+        if !name.trim().is_empty() {
+            above.retain(|(over, _)| *over < depth);
+            above.push((depth, name.trim()));
+            let path: String = above.iter().map(|(_, name)| *name).collect();
+            page += &format!(".TP\n.B {}\n", escaped(&path));
+        }
+        page += &lines(told);
+    }
+    Ok(page)
+}
+
+/// The drawing of the format, which stands in its module's documentation and nowhere else.
+fn drawing(source: &str) -> String {
+    let lines = source.lines().skip_while(|line| *line != "//! ```text").skip(1).take_while(|line| *line != "//! ```");
+    let text: Vec<String> = lines.map(|line| line.trim_start_matches("//!").replace('\\', "\\e")).collect();
+    // A line that begins with a dot or a quote would be a request.
+    text.iter().map(|line| format!("\\&{line}\n")).collect()
+}
+
+/// Running text, without the spaces at which its lines begin.
+fn lines(text: &str) -> String {
+    let words = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    words.map(|line| format!("\\&{}\n", escaped(line))).collect()
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga")
+}
