@@ -174,8 +174,10 @@ impl Looking<'_> {
             sysv::refuse_own(self.sysv, injected, pid, speaker)?;
         }
         let mut mappings = Vec::new();
-        for mapping in door.maps.iter().filter(|mapping| !vma::is_special(mapping) && !shares_memory) {
-            mappings.push((mapping.clone(), Vma { tid: pid, ..Vma::look(speaker, mapping, self.files)? }));
+        for mapping in door.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
+            let mut vma = Vma::look(speaker, mapping, self.files)?;
+            vma.tid = pid;
+            mappings.push((mapping.clone(), vma));
         }
         let LookHere { mut rseq, waits, .. } = here;
         rseq.sort_unstable();

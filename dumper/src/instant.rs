@@ -49,8 +49,8 @@ pub trait Instant: Send + Sync {
         self.view().info_json(pid)
     }
 
-    /// The text of `maps`: as in /proc, with the bytes that the image holds of each mapping before the name.
-    fn maps(&self, pid: Pid) -> Result<String> {
+    /// The text of `maps`: as in /proc, with the bytes that the image holds of each mapping before the name, which need not be UTF-8.
+    fn maps(&self, pid: Pid) -> Result<Vec<u8>> {
         self.view().maps(pid)
     }
 

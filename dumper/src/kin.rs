@@ -254,14 +254,14 @@ fn in_order(tids: impl Iterator<Item = Pid>, what: Kcmp, failed: &mut dyn FnMut(
 /// Whether it is neither a thread of the kernel nor one that has begun to end: all those have none of the four, and that is no sharing.
 fn has_something(pid: Pid) -> bool {
     const PF_EXITING: u64 = 0x4;
-    const PF_KTHREAD: u64 = 0x0020_0000;
-    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.field(9) & (PF_EXITING | PF_KTHREAD) == 0)
+    Stat::read(&format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.field(9) & PF_EXITING == 0 && !stat.is_kernel_thread())
 }
 
 /// Whether this outsider was one already when the tree stood still: neither a child of it nor born since, by vfork(2) for instance.
 fn was_there(pid: Pid, inside: &BTreeSet<Pid>, stopped_at: u64) -> bool {
     Stat::read(&format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.field(22) < stopped_at && !inside.contains(&stat.ppid()))
+        .is_ok_and(|stat| stat.started() < stopped_at && !inside.contains(&stat.ppid()))
 }
 
 fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {

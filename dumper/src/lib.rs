@@ -47,6 +47,11 @@ mod task;
 pub mod tracer;
 pub mod view;
 
+/// What /proc tells of a process by whatever name: programs and files are named by bytes, and those of a name need not be UTF-8.
+pub mod proc {
+    pub use crate::sys::proc::{Fields, Mapping, Stat, TICKS_PER_SECOND, maps};
+}
+
 pub use self::core::Core;
 pub use cgroup::CgroupFreezer;
 pub use child::seen::{is_snapshot_child, may_be_in_the_making};

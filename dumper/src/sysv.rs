@@ -139,7 +139,8 @@ impl Own {
         let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(u64::MAX);
         let stats = pids.iter().filter_map(|pid| proc::Stat::read(&format!("/proc/{pid}/stat")).ok());
         // Ticks of 1/100 s (USER_HZ); the second in which it began counts.
-        let since = stats.map(|stat| boot.saturating_add(stat.field(22) / 100)).min().unwrap_or(u64::MAX);
+        let since =
+            stats.map(|stat| boot.saturating_add(stat.started() / proc::TICKS_PER_SECOND)).min().unwrap_or(u64::MAX);
         let uid = |pid: &Pid| {
             let status = proc::Fields::read(&format!("/proc/{pid}/status")).ok()?;
             status.numbers("Uid").get(1).copied()

@@ -5,7 +5,7 @@
 pub(crate) mod fake;
 mod memory;
 
-use std::fmt::Write;
+use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
@@ -14,6 +14,7 @@ use serde_json::json;
 use crate::image::{Header, PageSource, Records};
 use crate::info;
 use crate::sys::memory::PAGE;
+use crate::sys::proc;
 use crate::task::tree::{self, Tree};
 use crate::{Context, Error, Pid, Result};
 
@@ -114,14 +115,14 @@ impl View {
     }
 
     /// See [`crate::Instant::maps`].
-    pub fn maps(&self, pid: Pid) -> Result<String> {
-        let mut text = String::new();
+    pub fn maps(&self, pid: Pid) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
         for Area { vma, runs, .. } in self.memory()?.of_process(pid)? {
             let bit = |prot: i32, letter: char| if vma.prot & prot != 0 { letter } else { '-' };
-            // Writing into a String cannot fail.
-            let _ = writeln!(
+            // Writing into memory cannot fail.
+            let _ = write!(
                 text,
-                "{:x}-{:x} {}{}{}{} {:08x} {:02x}:{:02x} {:<10} {:>12} {}",
+                "{:x}-{:x} {}{}{}{} {:08x} {:02x}:{:02x} {:<10} {:>12} ",
                 vma.start,
                 vma.end,
                 bit(libc::PROT_READ, 'r'),
@@ -133,8 +134,9 @@ impl View {
                 libc::minor(vma.dev),
                 vma.ino,
                 runs.pages() * PAGE,
-                vma.name,
             );
+            text.extend(proc::escape(vma.name()));
+            text.push(b'\n');
         }
         Ok(text)
     }

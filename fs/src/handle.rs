@@ -93,7 +93,7 @@ pub enum Part {
     /// `image`
     Image,
     /// `info.json` or `maps`
-    Text(Arc<str>),
+    Text(Arc<[u8]>),
     /// `core`
     Core(Arc<Core>),
     /// `vmas/START-END` of a process
@@ -123,7 +123,7 @@ pub enum Bytes {
     /// Of a mapping.
     Copy(Vec<u8>),
     /// Of a text.
-    Text(Arc<str>, Span<usize>),
+    Text(Arc<[u8]>, Span<usize>),
 }
 
 impl Deref for Bytes {
@@ -132,13 +132,13 @@ impl Deref for Bytes {
         match self {
             Bytes::Piece(piece) => piece,
             Bytes::Copy(bytes) => bytes,
-            Bytes::Text(text, span) => text.as_bytes().get(span.clone()).unwrap_or_default(),
+            Bytes::Text(text, span) => text.get(span.clone()).unwrap_or_default(),
         }
     }
 }
 
 /// `len` bytes of `text` at `offset`, fewer at its end.
-pub fn part_of(text: Arc<str>, offset: u64, len: usize) -> Bytes {
+pub fn part_of(text: Arc<[u8]>, offset: u64, len: usize) -> Bytes {
     let start = usize::try_from(offset).unwrap_or(usize::MAX).min(text.len());
     let end = start.saturating_add(len).min(text.len());
     Bytes::Text(text, start..end)
@@ -206,7 +206,7 @@ mod tests {
 
     #[test]
     fn a_text_is_cut_at_its_end_and_nowhere_else() {
-        let text: Arc<str> = Arc::from("0123456789");
+        let text: Arc<[u8]> = Arc::from(*b"0123456789");
         let cut = |offset, len| String::from_utf8_lossy(&part_of(Arc::clone(&text), offset, len)).into_owned();
         assert_eq!(cut(0, 4), "0123");
         assert_eq!(cut(8, 4), "89");

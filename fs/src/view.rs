@@ -50,7 +50,7 @@ impl Source {
 struct Told {
     owner: (u32, u32),
     info: Made<str>,
-    maps: Made<str>,
+    maps: Made<[u8]>,
     /// Made once: it looks at files that may change, and what it shows must not.
     core: OnceLock<Result<Arc<Core>>>,
     vmas: OnceLock<Result<Arc<[VmaView]>>>,
@@ -192,7 +192,7 @@ impl View {
     }
 
     /// The text of `maps`.
-    pub fn maps(&self, pid: Pid) -> Result<Arc<str>> {
+    pub fn maps(&self, pid: Pid) -> Result<Arc<[u8]>> {
         self.told(pid)?.maps.get(|| self.source.instant().maps(pid).map(Arc::from))
     }
 

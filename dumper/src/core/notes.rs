@@ -242,7 +242,7 @@ fn files(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
     words.extend(mapped.iter().flat_map(|vma| [vma.start, vma.end, vma.offset / PAGE]));
     let mut bytes: Vec<u8> = words.into_iter().flat_map(u64::to_le_bytes).collect();
     for vma in mapped {
-        bytes.extend_from_slice(vma.name.as_bytes());
+        bytes.extend_from_slice(vma.name());
         bytes.push(0);
     }
     Ok(bytes)

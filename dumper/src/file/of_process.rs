@@ -15,8 +15,6 @@ use crate::{Context, Error, Kind, Pid, Result};
 
 /// PROC_SUPER_MAGIC, statfs(2).
 const PROC: i64 = 0x9fa0;
-/// Field of proc_pid_stat(5): when the process started, clock ticks since boot.
-const STARTTIME: usize = 22;
 
 /// Table row.
 pub struct OfProcess;
@@ -51,7 +49,7 @@ impl OpenFile for OfProcess {
         if !(seen.stat.is_file() || seen.stat.is_dir() || seen.flags & libc::O_PATH != 0) {
             return Err(seen.refuse(format_args!("special file {name}")));
         }
-        let start = Stat::read(&format!("/proc/{whose}/stat"))?.field(STARTTIME);
+        let start = Stat::read(&format!("/proc/{whose}/stat"))?.started();
         let flags = seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = seen.position_to_seek()?;
         Ok(Body { path: seen.target.clone().into_os_string().into_vec(), name, pid: whose, start, flags, position })
@@ -62,7 +60,7 @@ impl OpenFile for OfProcess {
     }
 
     fn restore(&self, body: Body, anchors: &dyn Anchors) -> Result<OwnedFd> {
-        let start = || Stat::read(&format!("/proc/{}/stat", body.pid)).ok().map(|stat| stat.field(STARTTIME));
+        let start = || Stat::read(&format!("/proc/{}/stat", body.pid)).ok().map(|stat| stat.started());
         if !anchors.makes(body.pid) && start() != Some(body.start) {
             return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
         }

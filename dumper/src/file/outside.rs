@@ -95,7 +95,7 @@ pub fn is_outside(pid: Pid, tree: &[Pid], instant: u64) -> bool {
             return false;
         }
         let Ok(stat) = Stat::read(&format!("/proc/{at}/stat")) else { return at != pid };
-        if at == pid && stat.field(22) > instant {
+        if at == pid && stat.started() > instant {
             return false;
         }
         at = stat.ppid();

@@ -1,8 +1,10 @@
 //! /proc, proc(5): parsers take text and do no I/O; readers name the path in every error.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, Kind, Pid, Result};
@@ -53,20 +55,40 @@ pub fn numbers(path: &str) -> Result<Vec<i32>> {
 
 /// Whether `path`, which is absolute and holds no links, is in a mount of this type, `/proc/self/mountinfo`. Asks no filesystem.
 pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {
-    Ok(mounts_of(kind, &read_text("/proc/self/mountinfo")?).iter().any(|mountpoint| path.starts_with(mountpoint)))
+    Ok(mounts()?.iter().any(|mount| mount.kind == kind.as_bytes() && path.starts_with(&mount.mountpoint)))
 }
 
-/// Mountpoints are told with spaces, tabs, newlines and backslashes in octal.
-fn mounts_of(kind: &str, text: &str) -> Vec<PathBuf> {
-    let mountpoint = |line: &str| {
-        let (before, after) = line.split_once(" - ")?;
-        let told = before.split(' ').nth(4)?;
-        let undone = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-        let path = undone.iter().fold(told.to_owned(), |path, (code, character)| path.replace(code, character));
-        (after.split(' ').next() == Some(kind)).then_some(PathBuf::from(path))
-    };
-    text.lines().filter_map(mountpoint).collect()
+/// One line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The directory of the filesystem that is seen there.
+    pub root: PathBuf,
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// The filesystem's type.
+    pub kind: Vec<u8>,
 }
+
+/// What is mounted for this process.
+pub fn mounts() -> Result<Vec<Mount>> {
+    Ok(parse_mounts(&read("/proc/self/mountinfo")?))
+}
+
+/// Parses `/proc/PID/mountinfo`; paths are any bytes.
+pub fn parse_mounts(text: &[u8]) -> Vec<Mount> {
+    let path = |word: &[u8]| PathBuf::from(OsString::from_vec(unescape(word, MOUNTINFO_ESCAPED)));
+    let parse = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == b' ').skip(3);
+        let (root, mountpoint) = (path(words.next()?), path(words.next()?));
+        // Optional fields of any number, up to a dash.
+        let kind = words.skip_while(|word| *word != b"-").nth(1)?.to_vec();
+        Some(Mount { root, mountpoint, kind })
+    };
+    text.split(|byte| *byte == b'\n').filter_map(parse).collect()
+}
+
+/// The unit of times that /proc tells: USER_HZ of x86-64, whatever the kernel's own HZ.
+pub const TICKS_PER_SECOND: u64 = 100;
 
 /// `/proc/PID/stat`, the fields behind the command name by their number in proc_pid_stat(5).
 #[derive(Clone, Debug)]
@@ -102,6 +124,23 @@ impl Stat {
     /// Parent.
     pub fn ppid(&self) -> Pid {
         self.field(4) as Pid
+    }
+
+    /// Whether it is a thread of the kernel, without a program of its own.
+    pub fn is_kernel_thread(&self) -> bool {
+        // include/linux/sched.h.
+        const PF_KTHREAD: u64 = 0x0020_0000;
+        self.field(9) & PF_KTHREAD != 0
+    }
+
+    /// How many threads the process has.
+    pub fn threads(&self) -> u64 {
+        self.field(20)
+    }
+
+    /// When it started, in ticks after boot ([`TICKS_PER_SECOND`]).
+    pub fn started(&self) -> u64 {
+        self.field(22)
     }
 
     /// The signal sent to the parent at the end: 0 for a snapshot child.
@@ -183,6 +222,13 @@ pub struct Mapping {
     pub name: Vec<u8>,
 }
 
+impl Mapping {
+    /// Whether the kernel makes it by itself, anew for every process: no image holds it.
+    pub fn is_special(&self) -> bool {
+        matches!(&self.name[..], b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
+    }
+}
+
 /// Parses `/proc/PID/maps` or the head lines of `smaps`.
 pub fn parse_mapping(line: &[u8]) -> Option<Mapping> {
     let mut rest = line;
@@ -212,22 +258,31 @@ pub fn parse_mapping(line: &[u8]) -> Option<Mapping> {
         offset,
         dev,
         ino,
-        name: unescape(rest),
+        name: unescape(rest, MAPS_ESCAPED),
     })
 }
 
-/// The kernel writes a newline in a path as `\012` (and nothing else, seq_path in fs/proc/task_mmu.c).
-fn unescape(name: &[u8]) -> Vec<u8> {
+/// What a path of `maps` is written without (`seq_path` in fs/proc/task_mmu.c). A backslash is not among it: a file that is named `a\012b`
+/// looks there like one with a newline.
+const MAPS_ESCAPED: &[u8] = b"\n";
+/// The same of mountinfo (`show_mountinfo` in fs/proc_namespace.c).
+const MOUNTINFO_ESCAPED: &[u8] = b" \t\n\\";
+
+/// A name as `/proc/PID/maps` writes it.
+pub fn escape(name: &[u8]) -> Vec<u8> {
+    let octal = |byte: u8| format!("\\{byte:03o}").into_bytes();
+    name.iter().flat_map(|byte| if MAPS_ESCAPED.contains(byte) { octal(*byte) } else { vec![*byte] }).collect()
+}
+
+/// Undoes `mangle_path` of fs/seq_file.c, which writes each of the bytes `escaped` as a backslash and three octal digits.
+fn unescape(name: &[u8], escaped: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;
     while let Some((&byte, tail)) = rest.split_first() {
-        if let Some(tail) = rest.strip_prefix(b"\\012") {
-            out.push(b'\n');
-            rest = tail;
-        } else {
-            out.push(byte);
-            rest = tail;
-        }
+        let code = tail.get(..3).filter(|_| byte == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        let meant = code.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|byte| escaped.contains(byte));
+        out.push(meant.unwrap_or(byte));
+        rest = if meant.is_some() { &tail[3..] } else { tail };
     }
     out
 }
@@ -287,9 +342,25 @@ mod tests {
     }
 
     #[test]
+    fn names_are_bytes() {
+        let line = b"7f00-8000 r--p 00000000 fe:01 42 /tmp/\xff\xfe \\01\\012\\040\\";
+        let name = parse_mapping(line).unwrap().name;
+        assert_eq!(name, b"/tmp/\xff\xfe \\01\n\\040\\");
+        assert_eq!(escape(&name), b"/tmp/\xff\xfe \\01\\012\\040\\");
+        let stat = Stat::parse(&String::from_utf8_lossy(b"7 (aaaaaaaaaaaaaa\xc3) S 1 7 7")).unwrap();
+        assert_eq!((stat.state, stat.ppid()), ('S', 1));
+        let status = Fields::parse(&String::from_utf8_lossy(b"Name:\taaaaaaaaaaaaaa\xc3\nTgid:\t7\n"));
+        assert_eq!(status.number("Tgid"), 7);
+    }
+
+    #[test]
     fn mountpoints_of_a_type() {
-        let text = "36 35 0:40 / /a\\040b rw shared:1 - fuse.ckptfs ckptfs rw\n37 35 0:41 / /c rw - ext4 /dev/x rw\n";
-        assert_eq!(super::mounts_of("fuse.ckptfs", text), [std::path::Path::new("/a b")]);
+        let text = b"36 35 0:40 / /a\\040\xff\\134 rw shared:1 - fuse.ckptfs ckptfs rw\n37 35 0:41 /r\\012 /c rw - ext4 /dev/x rw\n";
+        let mount = |root: &[u8], mountpoint: &[u8], kind: &[u8]| {
+            let [root, mountpoint] = [root, mountpoint].map(|path| OsString::from_vec(path.to_vec()).into());
+            Mount { root, mountpoint, kind: kind.to_vec() }
+        };
+        assert_eq!(parse_mounts(text), [mount(b"/", b"/a \xff\\", b"fuse.ckptfs"), mount(b"/r\n", b"/c", b"ext4")]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::sys::proc::TICKS_PER_SECOND;
 use crate::{Error, Pid, Result};
 
 /// errno.
@@ -212,9 +213,9 @@ pub fn set_ioprio(tid: Pid, value: i32) -> Result<()> {
     if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_set"))) } else { Ok(()) }
 }
 
-/// Ticks since boot, in the unit of a process's start time (proc_pid_stat(5); USER_HZ is 100).
+/// Ticks since boot, in the unit of a process's start time.
 pub fn boot_ticks() -> u64 {
-    clock_ns(libc::CLOCK_BOOTTIME) / 10_000_000
+    clock_ns(libc::CLOCK_BOOTTIME) / (1_000_000_000 / TICKS_PER_SECOND)
 }
 
 /// Nanoseconds of a clock.

@@ -45,7 +45,7 @@ impl Vdso {
         let sha256 = sha2::Sha256::digest(code).iter().map(|byte| format!("{byte:02x}")).collect();
         let parts = maps
             .iter()
-            .filter(|mapping| super::vma::is_special(mapping) && mapping.name != b"[vsyscall]")
+            .filter(|mapping| mapping.is_special() && mapping.name != b"[vsyscall]")
             .map(|mapping| (String::from_utf8_lossy(&mapping.name).into_owned(), mapping.start, mapping.end))
             .collect();
         Self { tid: pid, parts, sha256 }

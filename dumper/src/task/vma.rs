@@ -4,6 +4,7 @@
 //! mapping with pages is made writable first, filled, and gets its protection at the end.
 
 use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +13,7 @@ use super::attribute::{Checked, FileIds};
 use crate::image::{PageRuns, Record, Tag};
 use crate::sys::ipc;
 use crate::sys::memory::PAGE;
-use crate::sys::proc::Mapping;
+use crate::sys::proc::{self, Mapping};
 use crate::sys::remote::Owned;
 use crate::{Error, Pid, Result};
 
@@ -68,8 +69,11 @@ pub struct Vma {
     /// Inode of the file, likewise.
     #[serde(default)]
     pub ino: u64,
-    /// As /proc/PID/maps names it.
-    pub name: String,
+    /// As /proc/PID/maps names it, for a person to read.
+    name: String,
+    /// The bytes of that where `name` cannot hold them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<Vec<u8>>,
     /// Pages of the image.
     pub pages: u64,
     /// Guard pages (MADV_GUARD_INSTALL): address and number.
@@ -77,11 +81,6 @@ pub struct Vma {
     /// Pages that it has from whoever forked it: address and number, ascending. In the record's blob.
     #[serde(skip)]
     pub inherited: Vec<(u64, u64)>,
-}
-
-/// Mappings that the kernel makes by itself.
-pub fn is_special(mapping: &Mapping) -> bool {
-    matches!(&mapping.name[..], b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
 }
 
 /// Flags that come back through madvise(2): VmFlags code, advice.
@@ -121,8 +120,15 @@ const PR_SET_VMA_ANON_NAME: u64 = 0;
 impl Vma {
     /// What the maps line tells, or a refusal. Flags are added by [`Vma::take_flags`], pages once they are known.
     pub fn look(pid: Pid, mapping: &Mapping, files: &dyn FileIds) -> Result<Self> {
-        let name = String::from_utf8_lossy(&mapping.name).into_owned();
         let subject = format!("pid {pid}: mapping {:x}-{:x}", mapping.start, mapping.end);
+        let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
+        let bytes = match mapping.name.contains(&b'\n') {
+            // Or it is named as an escaped newline is written: the link knows.
+            true => proc::read_link(&link).map_or(mapping.name.clone(), |path| path.into_os_string().into_vec()),
+            false => mapping.name.clone(),
+        };
+        let name = String::from_utf8_lossy(&bytes).into_owned();
+        let path = (name.as_bytes() != bytes).then_some(bytes);
         let refuse = |what: &str| Err(Error::unsupported(format!("{subject}: {what} ({name}) cannot be checkpointed")));
         let mut own = Vec::new();
         let (kind, file) = if mapping.ino == 0 && mapping.dev == 0 {
@@ -138,7 +144,6 @@ impl Vma {
                     return refuse(what);
                 }
             }
-            let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
             // The link's mode is that of the mapped description: a shared mapping that is read-only now may become writable.
             let writable = || {
                 let facts = std::fs::symlink_metadata(&link);
@@ -170,6 +175,7 @@ impl Vma {
             dev: mapping.dev,
             ino: mapping.ino,
             name,
+            path,
             pages: 0,
             guards: Vec::new(),
             inherited: Vec::new(),
@@ -193,6 +199,11 @@ impl Vma {
         self.flags.sort_unstable();
         self.flags.dedup();
         Ok(())
+    }
+
+    /// Its name: a path, something in brackets, or nothing.
+    pub fn name(&self) -> &[u8] {
+        self.path.as_deref().unwrap_or(self.name.as_bytes())
     }
 
     /// Whether it has this VmFlag.
@@ -381,6 +392,32 @@ mod tests {
         before.guards.push((0x2000, 1));
         let after = Vma::parse(&before.record(None).unwrap()).unwrap();
         assert_eq!((after.start, after.end, after.flags, after.guards), (0x1000, 0x3000, before.flags, before.guards));
+    }
+
+    struct NoFiles;
+    impl FileIds for NoFiles {
+        fn id_of(&self, _: &str, _: i32, _: bool, _: &str) -> Result<u32> {
+            Ok(1)
+        }
+    }
+
+    #[test]
+    fn a_name_is_bytes_and_readable() {
+        let look = |name: &[u8]| {
+            let line = [b"7000-8000 r--p 00000000 fe:01 42 ", name].concat();
+            let vma = Vma::look(1, &proc::parse_mapping(&line).unwrap(), &NoFiles).unwrap();
+            let record = vma.record(None).unwrap();
+            let body: serde_json::Value = record.body().unwrap();
+            (
+                Vma::parse(&record).unwrap().name().to_vec(),
+                body["name"].as_str().unwrap().to_owned(),
+                body.get("path").is_some(),
+            )
+        };
+        assert_eq!(look(b"/a \xc3\xbc"), (b"/a \xc3\xbc".to_vec(), "/a \u{fc}".into(), false));
+        assert_eq!(look(b"/a\\012b"), (b"/a\nb".to_vec(), "/a\nb".into(), false));
+        assert_eq!(look(b"/\xff\xfe"), (b"/\xff\xfe".to_vec(), "/\u{fffd}\u{fffd}".into(), true));
+        assert_eq!(vma(0x1000, 0x2000).name(), b"", "a record of an older build has no bytes");
     }
 
     #[test]

@@ -226,12 +226,12 @@ impl Tree {
                 if flushed.set(false) {
                     self.snapshots.closing_refusal(*id, false);
                 }
-                part_of(text.as_str().into(), offset, len)
+                part_of(text.as_bytes().into(), offset, len)
             }
-            Handle::Text(text) | Handle::Status(text) => part_of(Arc::clone(text), offset, len),
-            Handle::Restore { journal, .. } => part_of(Arc::clone(journal), offset, len),
-            Handle::Control(id, File::Freeze, _) => part_of(self.freezer.text(*id).into(), offset, len),
-            Handle::Control(..) => part_of("".into(), offset, len),
+            Handle::Text(text) | Handle::Status(text) => part_of(Arc::clone(text).into(), offset, len),
+            Handle::Restore { journal, .. } => part_of(Arc::clone(journal).into(), offset, len),
+            Handle::Control(id, File::Freeze, _) => part_of(self.freezer.text(*id).as_bytes().into(), offset, len),
+            Handle::Control(..) => part_of([].into(), offset, len),
             Handle::Directory(_) => return Err(refused(libc::EISDIR, "a directory")),
         };
         self.status.count_read(bytes.len());
@@ -382,7 +382,7 @@ fn part(node: Node, pid: Pid, view: &View) -> Result<Part> {
     match node {
         Node::Vma(_, range) => view.vma(pid, range)?.map(|vma| Part::Vma(pid, vma)).ok_or_else(|| no_entry(range)),
         Node::File(_, File::Core) => view.core(pid).map(Part::Core),
-        Node::File(_, File::Info) => view.info(pid).map(Part::Text),
+        Node::File(_, File::Info) => view.info(pid).map(|text| Part::Text(text.into())),
         Node::File(_, File::Maps) => view.maps(pid).map(Part::Text),
         _ => Ok(Part::Image),
     }

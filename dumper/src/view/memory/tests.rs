@@ -47,7 +47,7 @@ fn what_is_inherited_is_found_with_the_maker_of_the_maker() {
     let seek = |offset, data| view.seek(9, START, offset, data).unwrap();
     assert_eq!((seek(0, false), seek(0x4000, true), seek(0x6000, true)), (Some(0x4000), Some(0x5000), None));
     assert_eq!((seek(END - START, false), seek(0x6001, false)), (None, Some(0x6001)));
-    assert!(view.maps(9).unwrap().starts_with("100000-200000 rw-p 00000000 00:00 0                 20480 \n"));
+    assert!(view.maps(9).unwrap().starts_with(b"100000-200000 rw-p 00000000 00:00 0                 20480 \n"));
 }
 
 #[test]
