@@ -6,17 +6,11 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
 use ckptfs_dumper::core::HOLE_MOST;
+use ckptfs_dumper::proc::{self, Fields, Mapping, Stat, TICKS_PER_SECOND};
 use ckptfs_dumper::{Doing, Pid, Result};
-use procfs::process::{MMapPath, MemoryMap};
-
-/// PF_KTHREAD of `include/linux/sched.h`: the task has no program of its own.
-const PF_KTHREAD: u32 = 0x0020_0000;
 
 /// What an image holds beside the pages: records, tables, padding. A generous guess, for the size before an open.
 const IMAGE_SLACK: u64 = 4 << 20;
-
-/// Mappings that no image holds: the kernel makes them anew for every process.
-const NOT_IN_IMAGE: [&str; 4] = ["[vdso]", "[vvar]", "[vvar_vclock]", "[vsyscall]"];
 
 /// One process for the whole of its life: a pid alone may come back as somebody else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -53,13 +47,13 @@ pub struct Process {
 impl Process {
     /// Looks `pid` up.
     pub fn read(pid: Pid) -> Option<Process> {
-        let stat = procfs::process::Process::new(pid).ok()?.stat().ok()?;
+        let stat = Stat::read(&format!("/proc/{pid}/stat")).ok()?;
         Some(Process {
-            id: ProcId { pid, start: stat.starttime },
-            parent: stat.ppid,
-            kernel: stat.flags & PF_KTHREAD != 0,
+            id: ProcId { pid, start: stat.started() },
+            parent: stat.ppid(),
+            kernel: stat.is_kernel_thread(),
             // A first thread that has exited shows as Z while the others run on: that process lives.
-            ended: matches!(stat.state, 'X' | 'x') || (stat.state == 'Z' && stat.num_threads <= 1),
+            ended: matches!(stat.state, 'X' | 'x') || (stat.state == 'Z' && stat.threads() <= 1),
         })
     }
 
@@ -75,7 +69,6 @@ impl Process {
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     boot: SystemTime,
-    ticks_per_second: u64,
 }
 
 impl Clock {
@@ -83,13 +76,13 @@ impl Clock {
     pub fn new() -> Result<Clock> {
         let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).doing(|| "reading the boot clock")?;
         let boot = SystemTime::now().checked_sub(Duration::from(up)).unwrap_or(SystemTime::UNIX_EPOCH);
-        Ok(Clock { boot, ticks_per_second: procfs::ticks_per_second().max(1) })
+        Ok(Clock { boot })
     }
 
     /// When `id` started.
     pub fn start_of(&self, id: ProcId) -> SystemTime {
-        let (seconds, rest) = (id.start / self.ticks_per_second, id.start % self.ticks_per_second);
-        let since_boot = Duration::from_secs(seconds) + Duration::from_secs(rest) / self.ticks_per_second as u32;
+        let (seconds, rest) = (id.start / TICKS_PER_SECOND, id.start % TICKS_PER_SECOND);
+        let since_boot = Duration::from_secs(seconds) + Duration::from_secs(rest) / TICKS_PER_SECOND as u32;
         self.boot.checked_add(since_boot).unwrap_or(self.boot)
     }
 }
@@ -122,15 +115,20 @@ pub fn owner_of_tree(pid: Pid) -> Option<(u32, u32)> {
     members.into_iter().all(is_mine).then_some(mine)
 }
 
+/// `/proc/PID/status`.
+fn status(pid: Pid) -> Option<Fields> {
+    Fields::read(&format!("/proc/{pid}/status")).ok()
+}
+
 /// The process that the thread `tid` belongs to.
 pub fn process_of_thread(tid: Pid) -> Option<Pid> {
-    Some(procfs::process::Process::new(tid).ok()?.status().ok()?.tgid)
+    Pid::try_from(status(tid)?.number("Tgid")).ok().filter(|pid| *pid > 0)
 }
 
 /// Resident and swapped bytes.
 pub fn memory_in_use(pid: Pid) -> Option<u64> {
-    let status = procfs::process::Process::new(pid).ok()?.status().ok()?;
-    Some((status.vmrss.unwrap_or(0) + status.vmswap.unwrap_or(0)) << 10)
+    let status = status(pid)?;
+    Some((status.number("VmRSS") + status.number("VmSwap")) << 10)
 }
 
 /// How large `image` may become: all that is resident or swapped, its chunk headers, and the records.
@@ -147,20 +145,22 @@ pub fn maps_bound(pid: Pid) -> Option<u64> {
 
 /// How large `info.json` may become: so much for every mapping, descriptor and thread.
 pub fn info_bound(pid: Pid) -> Option<u64> {
-    let status = procfs::process::Process::new(pid).ok()?.status().ok()?;
+    let status = status(pid)?;
     let (bytes, lines) = maps_extent(pid)?;
-    Some((64 << 10) + bytes + lines * 1024 + status.threads * 8192 + u64::from(status.fdsize) * 1024)
+    Some((64 << 10) + bytes + lines * 1024 + status.number("Threads") * 8192 + status.number("FDSize") * 1024)
 }
 
 /// How large `core` may become. Each page that is held may have a hole before and behind it that is in the file, but never more than there
 /// is of address space; a program header for each mapping and each of the larger holes; notes for the mapped files and for each thread.
 pub fn core_bound(pid: Pid) -> Option<u64> {
-    let status = procfs::process::Process::new(pid).ok()?.status().ok()?;
-    let (in_use, space) = (memory_in_use(pid)?, status.vmsize.unwrap_or(0) << 10);
+    let status = status(pid)?;
+    let (in_use, space) = (memory_in_use(pid)?, status.number("VmSize") << 10);
     let (bytes, lines) = maps_extent(pid)?;
     let holes = (in_use / 4096).saturating_mul(2 * HOLE_MOST);
     let contents = in_use.saturating_add(holes).min(space);
-    Some(contents + contents / HOLE_MOST * 64 + (64 << 10) + bytes + lines * 256 + status.threads * (16 << 10))
+    Some(
+        contents + contents / HOLE_MOST * 64 + (64 << 10) + bytes + lines * 256 + status.number("Threads") * (16 << 10),
+    )
 }
 
 /// Bytes and lines of /proc/PID/maps.
@@ -200,24 +200,8 @@ impl std::fmt::Display for Range {
 
 /// The mappings of a live process that an image would hold, ascending.
 pub fn mappings(pid: Pid) -> Option<Vec<Range>> {
-    let maps = procfs::process::Process::new(pid).ok()?.maps().ok()?;
-    Some(
-        maps.iter()
-            .filter(|map| is_in_image(map))
-            .map(|map| Range { start: map.address.0, end: map.address.1 })
-            .collect(),
-    )
-}
-
-fn is_in_image(map: &MemoryMap) -> bool {
-    match &map.pathname {
-        MMapPath::Vvar | MMapPath::Vdso | MMapPath::Vsyscall => false,
-        MMapPath::Other(name) => {
-            let name = name.trim_start_matches('[').trim_end_matches(']');
-            !NOT_IN_IMAGE.iter().any(|special| special.trim_matches(['[', ']']) == name)
-        }
-        _ => true,
-    }
+    let range = |map: &Mapping| Range { start: map.start, end: map.end };
+    Some(proc::maps(pid).ok()?.iter().filter(|map| !map.is_special()).map(range).collect())
 }
 
 #[cfg(test)]
@@ -276,7 +260,8 @@ mod tests {
         let ranges = mappings(me()).unwrap();
         assert!(ranges.is_sorted());
         let text = std::fs::read_to_string("/proc/self/maps").unwrap();
-        let vvar = text.lines().filter(|line| NOT_IN_IMAGE.iter().any(|name| line.ends_with(name)));
+        let vvar =
+            text.lines().filter(|line| ["[vdso]", "[vvar]", "[vsyscall]"].iter().any(|name| line.ends_with(name)));
         for line in vvar {
             let range = Range::parse(line.split(' ').next().unwrap());
             assert!(range.is_none_or(|range| !ranges.contains(&range)), "{line}");

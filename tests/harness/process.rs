@@ -84,7 +84,7 @@ pub fn all() -> Vec<Pid> {
 
 /// The value of one line of `/proc/PID/status`, trimmed: `status(pid, "VmHWM")` gives "5120 kB".
 pub fn status(pid: Pid, field: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let text = text(format!("/proc/{pid}/status"))?;
     let line = text.lines().find(|line| line.split(':').next() == Some(field))?;
     Some(line.split_once(':')?.1.trim().to_owned())
 }
@@ -100,9 +100,14 @@ pub fn kill(pid: Pid, signal: Signal) {
     let _gone = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), signal);
 }
 
+/// A file of /proc that holds a program's name, which may be any bytes.
+fn text(path: String) -> Option<String> {
+    Some(String::from_utf8_lossy(&fs::read(path).ok()?).into_owned())
+}
+
 /// The fields of `/proc/PID/stat` behind the command name, which may hold spaces and parentheses itself.
 fn stat(pid: Pid) -> Option<Vec<String>> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let text = text(format!("/proc/{pid}/stat"))?;
     let behind = text.rsplit_once(')')?.1;
     Some(behind.split_whitespace().map(str::to_owned).collect())
 }

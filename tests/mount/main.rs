@@ -14,6 +14,7 @@ mod crawl;
 mod harm;
 mod image;
 mod lifetime;
+mod odd_names;
 mod pinned;
 mod read;
 mod restore;

@@ -92,6 +92,7 @@ mod memory {
     survives!(contents);
     survives!(file_private);
     survives!(file_shared);
+    survives!(odd_names);
     survives!(grows_down);
     survives!(madvise_flags);
     survives!(locked_memory);
