@@ -109,7 +109,7 @@ impl Drop for Still<'_> {
 
 /// Refuses tasks whose cgroup somebody has frozen: they would not make a call for us before that somebody thaws it.
 pub fn refuse_frozen(pids: &[Pid]) -> Result<()> {
-    let mut paths: Vec<(String, Pid)> = Vec::new();
+    let mut paths: Vec<(PathBuf, Pid)> = Vec::new();
     for pid in pids {
         // Who ends meanwhile is in none.
         if let Ok(Some(path)) = cgroup::path_of(&pid.to_string())
@@ -124,7 +124,8 @@ pub fn refuse_frozen(pids: &[Pid]) -> Result<()> {
         while cgroup::is_frozen(&dir) {
             if Instant::now() >= deadline {
                 let told = format!(
-                    "pid {pid}: its cgroup {path} is frozen, and a frozen process cannot be checkpointed: write 0 to cgroup.freeze first"
+                    "pid {pid}: its cgroup {} is frozen, and a frozen process cannot be checkpointed: write 0 to cgroup.freeze first",
+                    path.display()
                 );
                 return Err(Error::new(Kind::Busy, told));
             }

@@ -80,7 +80,8 @@ impl Target {
             if let Some(child) = children(*pid).into_iter().find(lost) {
                 let path = cgroup::path_of(&child.to_string()).ok().flatten().unwrap_or_default();
                 return Err(Error::unsupported(format!(
-                    "pid {pid}: its child, pid {child}, is in cgroup {path}, outside of {self}, and would be lost"
+                    "pid {pid}: its child, pid {child}, is in cgroup {}, outside of {self}, and would be lost",
+                    path.display()
                 )));
             }
         }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use ckptfs_tests::worker::{ends_well, goes_on, worker};
-use ckptfs_tests::{Cgroup, Mounted, Victim, build, process, tool, wait};
+use ckptfs_tests::{Cgroup, Event, Mounted, Spec, Victim, build, process, tool, wait};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
@@ -322,4 +322,22 @@ fn by_cron() {
     }
     assert_eq!((of(dest.path(), &victim).len(), files(dest.path()).len()), (2, 3));
     ends_well(victim);
+}
+
+/// The name of a program need not be text: this one ends in the middle of a character.
+#[test]
+fn of_a_program_whose_name_is_no_text() {
+    let mut victim = Victim::ready(&Spec::c("odd_names"));
+    let mount = Mounted::over(victim.pid());
+    let dest = tempfile::tempdir().unwrap();
+    let said = backup(&mount, dest.path(), &[], &[]).success();
+    assert_eq!(said.stderr, "", "{}", said.text());
+    let kept = of(dest.path(), &victim);
+    let begin = format!("{}-aaaaaaaaaaaaaa-", victim.pid());
+    assert!(kept.len() == 1 && kept[0].file_name().unwrap().to_str().unwrap().starts_with(&begin), "{kept:?}");
+    victim.kill();
+    let _lives = restore(&mount, &kept[0], &[], &[]).success();
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }

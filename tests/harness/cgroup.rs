@@ -23,7 +23,7 @@ impl Cgroup {
     }
 
     /// Another one below it.
-    pub fn below(&self, name: &str) -> Cgroup {
+    pub fn below(&self, name: impl AsRef<Path>) -> Cgroup {
         let dir = self.0.join(name);
         fs::create_dir(&dir).unwrap();
         Cgroup(dir)

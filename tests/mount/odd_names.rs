@@ -2,6 +2,7 @@
 //! end in the middle of a character.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
@@ -9,7 +10,7 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use ckptfs_tests::{Event, Mounted, Spec, Victim, tool, wait};
+use ckptfs_tests::{Cgroup, Event, Mounted, Spec, Victim, tool, wait};
 
 use crate::{ends_well, mounted_worker, names};
 
@@ -136,4 +137,24 @@ fn an_archiver_freezes_a_tree_once() {
     assert_eq!(output.stderr, "");
     assert_eq!(mount.status()["counters"]["dumps"], 1);
     ends_well(victim);
+}
+
+/// A process comes back into such a cgroup, and a reader in it is not frozen while he waits.
+#[test]
+fn a_cgroup_may_have_one_too() {
+    let cgroup = Cgroup::new("odd");
+    let below = cgroup.below(OsStr::from_bytes(b"\xff \xc3"));
+    let mut victim = Victim::ready(&Spec::c("odd_names"));
+    below.add(victim.pid());
+    let mount = Mounted::with(&[OsStr::new("--cgroup"), below.path().as_os_str()]);
+    let script = "echo $$ > \"$1/cgroup.procs\"; cat \"$2\"";
+    tool::shell(script, &[below.path(), &mount.file("image")]).fails_with("Resource deadlock avoided");
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    mount.restore(&snap);
+    assert_eq!(below.pids(), [victim.pid()]);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }

@@ -1,33 +1,33 @@
 //! Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): who is in which, as this process sees the hierarchy.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::sys::proc;
+use crate::sys::proc::{self, Mount};
 use crate::{Error, Kind, Pid, Result};
 
 /// The path of a task in the hierarchy, `/proc/PID[/task/TID]/cgroup`; `None` where there is no version 2.
-pub fn path_of(task: &str) -> Result<Option<String>> {
-    Ok(parse_path(&proc::read_text(&format!("/proc/{task}/cgroup"))?).map(str::to_owned))
+pub fn path_of(task: &str) -> Result<Option<PathBuf>> {
+    let text = proc::read(&format!("/proc/{task}/cgroup"))?;
+    Ok(parse_path(&text).map(|path| OsStr::from_bytes(path).into()))
 }
 
 /// A line per hierarchy: "ID:CONTROLLERS:PATH"; that of version 2 is number 0 and has no controllers.
-fn parse_path(text: &str) -> Option<&str> {
-    text.lines().find_map(|line| line.strip_prefix("0::"))
+fn parse_path(text: &[u8]) -> Option<&[u8]> {
+    text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
 }
 
 /// The directory of a path in the hierarchy; `None` where no mount shows it. It need not exist.
-pub fn directory(path: &str) -> Result<Option<PathBuf>> {
-    Ok(parse_mounts(&proc::read_text("/proc/self/mountinfo")?, path))
+pub fn directory(path: &Path) -> Result<Option<PathBuf>> {
+    Ok(shown_by(&proc::mounts()?, path))
 }
 
-/// Of all mounts of the hierarchy (proc_pid_mountinfo(5)) the first that holds `path`.
-fn parse_mounts(text: &str, path: &str) -> Option<PathBuf> {
-    text.lines().find_map(|line| {
-        let (before, after) = line.split_once(" - ")?;
-        let mut words = before.split(' ').skip(3);
-        let (root, mountpoint) = (words.next()?, words.next()?);
-        let below = Path::new(path).strip_prefix(root).ok().filter(|_| after.starts_with("cgroup2 "))?;
-        Some(Path::new(mountpoint).join(below))
+/// In the first of all mounts of the hierarchy that holds `path`.
+fn shown_by(mounts: &[Mount], path: &Path) -> Option<PathBuf> {
+    mounts.iter().filter(|mount| mount.kind == b"cgroup2").find_map(|mount| {
+        let below = path.strip_prefix(&mount.root).ok()?;
+        Some(mount.mountpoint.join(below))
     })
 }
 
@@ -80,17 +80,17 @@ pub fn holds(dir: &Path, pid: Pid) -> bool {
 ///
 /// # Errors
 /// ENOENT names a cgroup that does not exist; EBUSY one that is frozen: nothing could be made there.
-pub fn join(pid: Pid, path: &str) -> Result<()> {
+pub fn join(pid: Pid, path: &Path) -> Result<()> {
     if path_of(&pid.to_string())?.as_deref() == Some(path) {
         return Ok(());
     }
-    let gone = |what: &str| Error::new(Kind::NotFound, format!("pid {pid}: its cgroup {path} {what}"));
+    let gone = |what: &str| Error::new(Kind::NotFound, format!("pid {pid}: its cgroup {} {what}", path.display()));
     let dir = directory(path)?.ok_or_else(|| gone("is in no cgroup v2 hierarchy that is mounted here"))?;
     if !dir.is_dir() {
         return Err(gone("does not exist"));
     }
     if is_frozen(&dir) {
-        return Err(Error::new(Kind::Busy, format!("pid {pid}: its cgroup {path} is frozen")));
+        return Err(Error::new(Kind::Busy, format!("pid {pid}: its cgroup {} is frozen", path.display())));
     }
     let file = dir.join("cgroup.procs");
     std::fs::write(&file, pid.to_string())
@@ -103,18 +103,18 @@ mod tests {
 
     #[test]
     fn the_path_of_version_2_among_others() {
-        assert_eq!(parse_path("9:name=systemd:/\n4:memory:/a\n0::/b c/d:e\n"), Some("/b c/d:e"));
-        assert_eq!(parse_path("4:memory:/a\n"), None);
+        assert_eq!(parse_path(b"9:name=systemd:/\n4:memory:/a\n0::/b c/d:\xff\n"), Some(&b"/b c/d:\xff"[..]));
+        assert_eq!(parse_path(b"4:memory:/a\n"), None);
     }
 
     #[test]
     fn the_mount_that_shows_a_path() {
-        let mounts = "30 20 0:26 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
-                      31 20 0:27 /a /mnt/part rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
+        let mounts = b"30 20 0:26 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
+                      31 20 0:27 /a /mnt/a\\040part rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
                       32 20 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let of = |path| parse_mounts(mounts, path);
-        assert_eq!(of("/a/b"), Some("/mnt/part/b".into()));
+        let of = |path| shown_by(&proc::parse_mounts(mounts), Path::new(path));
+        assert_eq!(of("/a/b"), Some("/mnt/a part/b".into()));
         assert_eq!(of("/ab"), Some("/sys/fs/cgroup/unified/ab".into()));
-        assert_eq!(parse_mounts("", "/a"), None);
+        assert_eq!(shown_by(&[], Path::new("/a")), None);
     }
 }

@@ -4,6 +4,10 @@
 //! whoever makes them and leave it the same way. The groups themselves, and the hierarchies of version 1, are nobody's: they are not in
 //! the image.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
 use serde::{Deserialize, Serialize};
 
 use crate::image::{Record, Tag};
@@ -18,8 +22,11 @@ pub const TAG: Tag = Tag(*b"CGRP");
 pub struct Membership {
     /// The process.
     pub tid: Pid,
-    /// Its cgroup.
-    pub path: String,
+    /// Its cgroup, for a person to read.
+    path: String,
+    /// The bytes of that where `path` cannot hold them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    bytes: Option<Vec<u8>>,
 }
 
 impl Membership {
@@ -31,7 +38,8 @@ impl Membership {
         let Some(path) = cgroup::path_of(&pid.to_string())? else { return Ok(None) };
         if path.starts_with("/..") {
             return Err(Error::unsupported(format!(
-                "pid {pid}: its cgroup {path} is outside of the daemon's cgroup namespace"
+                "pid {pid}: its cgroup {} is outside of the daemon's cgroup namespace",
+                path.display()
             )));
         }
         let tids = proc::numbers(&format!("/proc/{pid}/task"))?;
@@ -42,14 +50,26 @@ impl Membership {
                 .is_some_and(|text| text.trim() == "domain");
         for tid in tids.into_iter().filter(|_| !is_domain) {
             let other = cgroup::path_of(&format!("{pid}/task/{tid}"))?;
-            if other.as_deref() != Some(path.as_str()) {
+            if other.as_ref() != Some(&path) {
                 return Err(Error::unsupported(format!(
-                    "pid {pid} task {tid}: it is in cgroup {} and its process in {path}, which cannot be checkpointed",
-                    other.unwrap_or_default()
+                    "pid {pid} task {tid}: it is in cgroup {} and its process in {}, which cannot be checkpointed",
+                    other.unwrap_or_default().display(),
+                    path.display()
                 )));
             }
         }
-        Ok(Some(Self { tid: pid, path }))
+        Ok(Some(Self::of(pid, path)))
+    }
+
+    fn of(tid: Pid, path: PathBuf) -> Self {
+        let bytes = path.into_os_string().into_vec();
+        let path = String::from_utf8_lossy(&bytes).into_owned();
+        Self { tid, bytes: (path.as_bytes() != bytes).then_some(bytes), path }
+    }
+
+    /// Its cgroup.
+    fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(self.bytes.as_deref().unwrap_or(self.path.as_bytes())))
     }
 
     /// As a record.
@@ -62,7 +82,7 @@ impl Membership {
     /// # Errors
     /// ENOENT names a cgroup that does not exist.
     pub fn restore(&self) -> Result<()> {
-        cgroup::join(self.tid, &self.path)
+        cgroup::join(self.tid, self.path())
     }
 }
 
@@ -79,8 +99,20 @@ mod tests {
         assert_eq!(again, here);
         // It is there already: nothing is written, and nothing can fail.
         again.restore().unwrap();
-        let gone = Membership { path: "/ckptfs-test-no-such-group".into(), ..here };
+        let gone = Membership::of(pid, "/ckptfs-test-no-such-group".into());
         let told = gone.restore().unwrap_err();
         assert!(told.kind() == crate::Kind::NotFound && told.to_string().contains(&gone.path), "{told}");
+    }
+
+    #[test]
+    fn a_path_is_bytes_and_readable() {
+        let comes_back = |path: &[u8]| {
+            let before = Membership::of(7, OsStr::from_bytes(path).into());
+            let after: Membership = before.record().unwrap().body().unwrap();
+            assert_eq!(after.path().as_os_str().as_bytes(), path);
+            (after.path, after.bytes.is_some())
+        };
+        assert_eq!(comes_back(b"/a \xc3\xbc"), ("/a \u{fc}".into(), false));
+        assert_eq!(comes_back(b"/a/\xff"), ("/a/\u{fffd}".into(), true));
     }
 }
