@@ -31,14 +31,13 @@ fn holds(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// The lines of a `maps`, words and names; without what stands in `columns` words before the name but the first five.
-fn lines(text: &[u8], columns: usize) -> Vec<(Vec<&[u8]>, &[u8])> {
-    let line = |mut line| {
+/// The lines of a `maps` that has `columns` words before the name: the five that /proc has, and the name.
+fn lines<'a>(text: &'a [u8], columns: usize) -> Vec<(Vec<&'a [u8]>, &'a [u8])> {
+    let line = |mut line: &'a [u8]| {
         let mut words = Vec::new();
         for _ in 0..columns {
-            let line_: &[u8] = line;
-            let end = line_.iter().position(|byte| *byte == b' ').unwrap_or(line_.len());
-            let (word, rest) = line_.split_at(end);
+            let end = line.iter().position(|byte| *byte == b' ').unwrap_or(line.len());
+            let (word, rest) = line.split_at(end);
             words.push(word);
             line = rest.trim_ascii_start();
         }
