@@ -47,7 +47,7 @@ pub struct Process {
 impl Process {
     /// Looks `pid` up.
     pub fn read(pid: Pid) -> Option<Process> {
-        let stat = Stat::read(&format!("/proc/{pid}/stat")).ok()?;
+        let stat = stat(pid)?;
         Some(Process {
             id: ProcId { pid, start: stat.started() },
             parent: stat.ppid(),
@@ -97,13 +97,16 @@ pub fn owner(pid: Pid) -> Option<(u32, u32)> {
 
 /// Whether all of the process has ended, and waits for its parent to ask.
 pub fn has_ended(pid: Pid) -> bool {
-    let stat = procfs::process::Process::new(pid).and_then(|process| process.stat());
-    stat.is_ok_and(|stat| stat.state == 'Z' && stat.num_threads <= 1)
+    stat(pid).is_some_and(|stat| stat.state == 'Z' && stat.field(20) <= 1)
 }
 
-/// Whether every thread of it is stopped by a signal.
+/// Whether it is stopped by a signal.
 pub fn is_stopped(pid: Pid) -> bool {
-    procfs::process::Process::new(pid).and_then(|process| process.stat()).is_ok_and(|stat| stat.state == 'T')
+    stat(pid).is_some_and(|stat| stat.state == 'T')
+}
+
+fn stat(pid: Pid) -> Option<Stat> {
+    Stat::read(&format!("/proc/{pid}/stat")).ok()
 }
 
 /// Whose the process and all below it are, if they are one user's.
