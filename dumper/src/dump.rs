@@ -22,7 +22,7 @@ use crate::task::asleep::Timers;
 use crate::task::attribute::{Asked, Look, Row, Scope};
 use crate::task::cgroup::Membership;
 use crate::task::tree::{self, Share, Tree};
-use crate::task::vma::{self, Vma};
+use crate::task::vma::{self, Flags, FlagsOnDemand, Vma};
 use crate::{Error, Kind, Pid, Result};
 
 /// All that is known of a stopped tree, but for the contents of its memory.
@@ -174,10 +174,9 @@ impl Looking<'_> {
             sysv::refuse_own(self.sysv, injected, pid, speaker)?;
         }
         let mut mappings = Vec::new();
+        let flags = FlagsOnDemand::of(speaker);
         for mapping in door.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
-            let mut vma = Vma::look(speaker, mapping, self.files)?;
-            vma.tid = pid;
-            mappings.push((mapping.clone(), vma));
+            mappings.push((mapping.clone(), Vma { tid: pid, ..Vma::look(speaker, mapping, self.files, &flags)? }));
         }
         let LookHere { mut rseq, waits, .. } = here;
         rseq.sort_unstable();
@@ -371,9 +370,6 @@ pub fn complete<'k>(
     }
     Ok(sets)
 }
-
-/// VmFlags and protection keys by start address.
-pub type Flags = BTreeMap<u64, (Vec<String>, u64)>;
 
 /// VmFlags of the stopped process itself, where memory is locked: a child of fork does not inherit that.
 pub fn locked_flags(pid: Pid) -> Result<Option<Flags>> {

@@ -27,6 +27,7 @@ use crate::sysv;
 use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
+use crate::task::vma;
 use crate::tracer::{Lease, Options, Purpose};
 use crate::view::View;
 use crate::{Pid, Result};
@@ -169,7 +170,7 @@ struct Seen {
     looked: Looked,
     files: Collector,
     /// Flags of mappings of processes that have memory locked: a child of fork does not inherit that.
-    locked: BTreeMap<Pid, dump::Flags>,
+    locked: BTreeMap<Pid, vma::Flags>,
     /// In ticks of the clock since boot.
     stopped_at: u64,
 }

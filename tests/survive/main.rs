@@ -105,6 +105,7 @@ mod memory {
     survives!(unlinked_executable);
     survives!(shm_file);
     survives!(shared_memory);
+    survives!(sealed);
     survives!(sysv_shm);
     survives!(sysv_shm_removed);
     survives!(sysv_sem);

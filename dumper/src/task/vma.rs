@@ -3,6 +3,7 @@
 //! Pages that a program made its own are in the image; clean pages of a file, absent ones and the zero page are not. A private
 //! mapping with pages is made writable first, filled, and gets its protection at the end.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -107,6 +108,8 @@ const REFUSED: [(&str, &str); 8] = [
     ("ss", "a shadow stack"),
     ("mm", "mixed memory of a device"),
 ];
+/// How a mapping of a memfd is named, the only file that has seals.
+const MEMFD: &str = "/memfd:";
 /// Not a VmFlag: the file has no name, its contents are in the image.
 const XFILE: &str = "xfile";
 const MADV_GUARD_INSTALL: u64 = 102;
@@ -117,9 +120,34 @@ const SYS_MSEAL: i64 = 462;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 const PR_SET_VMA_ANON_NAME: u64 = 0;
 
+/// VmFlags and protection keys by start address.
+pub type Flags = BTreeMap<u64, (Vec<String>, u64)>;
+
+/// VmFlags of a stopped process, for the few mappings that cannot be told without: the kernel walks all page tables for them.
+pub struct FlagsOnDemand(Pid, OnceCell<Flags>);
+
+impl FlagsOnDemand {
+    /// Nothing is asked yet.
+    pub fn of(pid: Pid) -> Self {
+        Self(pid, OnceCell::new())
+    }
+
+    /// Whether the mapping that begins at `start` may become writable (VM_MAYWRITE).
+    fn may_write(&self, start: u64) -> Result<bool> {
+        let flags = match self.1.get() {
+            Some(flags) => flags,
+            None => {
+                let flags = proc::vm_flags(self.0)?;
+                self.1.get_or_init(|| flags)
+            }
+        };
+        Ok(flags.get(&start).is_none_or(|(codes, _)| codes.iter().any(|code| code == "mw")))
+    }
+}
+
 impl Vma {
     /// What the maps line tells, or a refusal. Flags are added by [`Vma::take_flags`], pages once they are known.
-    pub fn look(pid: Pid, mapping: &Mapping, files: &dyn FileIds) -> Result<Self> {
+    pub fn look(pid: Pid, mapping: &Mapping, files: &dyn FileIds, vm_flags: &FlagsOnDemand) -> Result<Self> {
         let subject = format!("pid {pid}: mapping {:x}-{:x}", mapping.start, mapping.end);
         let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
         let bytes = match mapping.name.contains(&b'\n') {
@@ -148,7 +176,13 @@ impl Vma {
             let writable = || {
                 let facts = std::fs::symlink_metadata(&link);
                 let facts = facts.map_err(|error| Error::io(format_args!("{subject}: {link}"), &error))?;
-                Ok::<_, Error>(facts.permissions().mode() & 0o200 != 0)
+                if facts.permissions().mode() & 0o200 == 0 {
+                    return Ok::<_, Error>(false);
+                }
+                // But not if it was made under a seal: made again by a description that may write, it could, and the seal would find a
+                // writer in its way (do_mmap in mm/mmap.c, mapping_deny_writable in mm/memfd.c).
+                let is_known = mapping.prot & libc::PROT_WRITE != 0 || !name.starts_with(MEMFD);
+                if is_known { Ok(true) } else { vm_flags.may_write(mapping.start) }
             };
             let flags = if mapping.shared && writable()? { libc::O_RDWR } else { libc::O_RDONLY };
             let id = files.id_of(&link, flags, !mapping.shared, &subject)?;
@@ -183,7 +217,7 @@ impl Vma {
     }
 
     /// Adds the VmFlags that are put back; refuses those that cannot be.
-    pub fn take_flags(&mut self, flags: &BTreeMap<u64, (Vec<String>, u64)>) -> Result<()> {
+    pub fn take_flags(&mut self, flags: &Flags) -> Result<()> {
         let subject = || format!("pid {}: mapping {:x}-{:x} ({})", self.tid, self.start, self.end, self.name);
         let Some((codes, key)) = flags.get(&self.start) else { return Ok(()) };
         for (code, what) in REFUSED {
