@@ -284,7 +284,7 @@ pub fn attachments(looked: &mut LookedProcess) -> Result<Vec<(u64, u64)>> {
     Ok(found.iter().filter(|vma| !vma.is_not_forked()).map(|vma| (vma.start, vma.end)).collect())
 }
 
-/// The contents that fork does not copy: known by comparing what has pages here with what has pages in the child.
+/// What fork does not copy, contents and guard pages: known by comparing what has pages here with what has pages in the child.
 ///
 /// `budget`: bytes that may be kept in the daemon, for the whole tree.
 pub fn keep_what_fork_drops(
@@ -299,6 +299,7 @@ pub fn keep_what_fork_drops(
     let mut flags = None;
     for (_, vma) in &mut looked.mappings {
         if vma.kind == vma::Type::IpcShm {
+            kept.insert(vma.start, Kept::copy(&door.mem, pages::page_set(&ours, vma)?)?);
             continue;
         }
         let missing = childs.get(&vma.start) != Some(&vma.end);
@@ -312,9 +313,6 @@ pub fn keep_what_fork_drops(
             none => none.insert(proc::vm_flags(door.pid)?),
         };
         vma.take_flags(flags)?;
-        if !vma.holds_pages() {
-            continue;
-        }
         let runs = pages::page_set(&ours, vma)?;
         let too_large = || Error::os("memory that fork does not copy is too large to keep", libc::ENOMEM);
         *budget = budget.checked_sub(runs.pages() * PAGE).ok_or_else(too_large)?;
@@ -364,7 +362,6 @@ pub fn complete<'k>(
         }
         if !vma.holds_pages() {
             *runs = PageRuns::new();
-            vma.guards.clear();
         }
         vma.pages = runs.pages();
     }

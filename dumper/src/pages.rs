@@ -16,14 +16,15 @@ const OWN: Want = Want {
     any: category::PRESENT | category::SWAPPED,
 };
 
+/// Guard pages, which are the mapping's own even where its pages are not.
+const GUARDS: Want = Want { inverted: 0, all: category::GUARD, any: 0 };
+
 /// The page set of one mapping; guard pages go into `vma.guards`.
 pub fn page_set(pagemap: &Pagemap, vma: &mut Vma) -> Result<PageRuns> {
     let mut runs = PageRuns::new();
-    if !vma.holds_pages() {
-        return Ok(runs);
-    }
     let mut guards = Vec::new();
-    pagemap.scan(RemotePtr(vma.start), RemotePtr(vma.end), OWN, 0, |at, pages, is_guard| {
+    let want = if vma.holds_pages() { OWN } else { GUARDS };
+    pagemap.scan(RemotePtr(vma.start), RemotePtr(vma.end), want, 0, |at, pages, is_guard| {
         if is_guard {
             guards.push((at.0, pages));
         } else {
@@ -34,10 +35,10 @@ pub fn page_set(pagemap: &Pagemap, vma: &mut Vma) -> Result<PageRuns> {
     Ok(runs)
 }
 
-/// Whether a mapping has any page of its own.
+/// Whether a mapping has any page of its own, or guards one.
 pub fn has_pages(pagemap: &Pagemap, vma: &Vma) -> Result<bool> {
     let mut any = false;
-    pagemap.scan(RemotePtr(vma.start), RemotePtr(vma.end), OWN, 1, |_, _, is_guard| any |= !is_guard)?;
+    pagemap.scan(RemotePtr(vma.start), RemotePtr(vma.end), OWN, 1, |_, _, _| any = true)?;
     Ok(any)
 }
 

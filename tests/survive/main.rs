@@ -106,6 +106,7 @@ mod memory {
     survives!(shm_file);
     survives!(shared_memory);
     survives!(sealed);
+    survives!(guards);
     survives!(sysv_shm);
     survives!(sysv_shm_removed);
     survives!(sysv_sem);
