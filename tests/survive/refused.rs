@@ -36,6 +36,8 @@ refused! {
     unlinked_hidden: "hard link";
     path_gone: "gone";
     fifo_elsewhere: "fifo";
+    fdinfo: "of one descriptor";
+    fd_link: "of one descriptor";
     notification_pipe: "notification pipe";
     sysv_huge: "system v";
     undo_of_two: "shares with pid";

@@ -69,7 +69,11 @@ static void hold(const char *kind)
     else if (strcmp(kind, "fifo_elsewhere") == 0) {
         CHECK(mkdir("dir", 0700) == 0 && mkfifo("gone", 0600) == 0 && (fd = open("gone", O_RDWR)) >= 0);
         CHECK(link("gone", "dir/other") == 0 && unlink("gone") == 0);
-    } else if (strcmp(kind, "notification_pipe") == 0)
+    } else if (strcmp(kind, "fdinfo") == 0)
+        CHECK((fd = open("/proc/self/fdinfo/1", O_RDONLY)) >= 0);
+    else if (strcmp(kind, "fd_link") == 0)
+        CHECK((fd = open("/proc/self/fd/1", O_PATH | O_NOFOLLOW)) >= 0);
+    else if (strcmp(kind, "notification_pipe") == 0)
         fd = pipe2(pair, O_EXCL); /* O_NOTIFICATION_PIPE */
     else if (strcmp(kind, "hidden_lock") == 0) {
         CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0 && flock(fd, LOCK_EX) == 0);

@@ -189,6 +189,10 @@ impl<O: Object> Row for O {
 pub trait Objects {
     /// The id of the object of `kind` behind `seen`; it is looked at the first time.
     fn id_of(&self, kind: &'static dyn Row, seen: &Seen<'_>) -> Result<u32>;
+    /// Whether this process is of the tree that is looked at.
+    fn holds(&self, _pid: Pid) -> bool {
+        false
+    }
 }
 
 /// While restoring: the objects of the image, and what else a kind may ask of the restore.

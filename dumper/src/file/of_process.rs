@@ -3,7 +3,7 @@
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,17 +42,23 @@ impl OpenFile for OfProcess {
         whose && seen.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == PROC)
     }
 
-    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
-        let name = seen.target.display().to_string();
-        let whose = pid(&seen.target).filter(|_| seen.is_named());
-        let whose = whose.ok_or_else(|| seen.refuse(format_args!("{name}, whose process has ended,")))?;
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Body> {
+        let path = seen.target.clone();
+        let name = path.display().to_string();
+        let whose = pid(&path).filter(|_| seen.is_at(&path));
+        let whose = whose.ok_or_else(|| seen.refuse(format_args!("{name}, which is gone with what it told of,")))?;
+        if objects.holds(whose) && is_of_descriptor(&path) {
+            return Err(
+                seen.refuse(format_args!("{name}, which is of one descriptor of a process that is in the image,"))
+            );
+        }
         if !(seen.stat.is_file() || seen.stat.is_dir() || seen.flags & libc::O_PATH != 0) {
             return Err(seen.refuse(format_args!("special file {name}")));
         }
         let start = Stat::read(&format!("/proc/{whose}/stat"))?.started();
         let flags = seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = seen.position_to_seek()?;
-        Ok(Body { path: seen.target.clone().into_os_string().into_vec(), name, pid: whose, start, flags, position })
+        Ok(Body { path: path.into_os_string().into_vec(), name, pid: whose, start, flags, position })
     }
 
     fn opens_last(&self) -> bool {
@@ -75,8 +81,15 @@ impl OpenFile for OfProcess {
 }
 
 /// The number behind /proc.
-fn pid(path: &std::path::Path) -> Option<Pid> {
+fn pid(path: &Path) -> Option<Pid> {
     number(path.strip_prefix("/proc").ok()?.iter().next()?)
+}
+
+/// Whether it is /proc/PID/fdinfo/N, or the link /proc/PID/fd/N itself: there only while the process has a descriptor N, and descriptors are
+/// given to a process all at once.
+fn is_of_descriptor(path: &Path) -> bool {
+    let [table, which] = [path.parent().and_then(Path::file_name), path.file_name()];
+    table.is_some_and(|table| table == "fd" || table == "fdinfo") && which.is_some_and(|which| number(which).is_some())
 }
 
 fn number(name: &std::ffi::OsStr) -> Option<Pid> {
@@ -86,8 +99,6 @@ fn number(name: &std::ffi::OsStr) -> Option<Pid> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

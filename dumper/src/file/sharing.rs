@@ -229,6 +229,10 @@ impl Objects for Collector {
         inner.shared.insert(key, id);
         Ok(id)
     }
+
+    fn holds(&self, pid: Pid) -> bool {
+        self.tree.contains(&pid)
+    }
 }
 
 impl Reaching {
