@@ -133,6 +133,7 @@ mod files {
     survives!(open_flags);
     survives!(proc_self);
     survives!(proc_thread);
+    survives!(proc_net);
     survives!(proc_and_sys);
     survives!(directory);
     survives!(devices);

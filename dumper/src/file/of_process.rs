@@ -43,7 +43,9 @@ impl OpenFile for OfProcess {
     }
 
     fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Body> {
-        let path = seen.target.clone();
+        // At every look-up of a name below net/ the kernel makes it anew and calls the one before deleted (pde_force_lookup in
+        // fs/proc/internal.h), so its mark says nothing.
+        let path = if is_of_network(&seen.target) { seen.name_before() } else { seen.target.clone() };
         let name = path.display().to_string();
         let whose = pid(&path).filter(|_| seen.is_at(&path));
         let whose = whose.ok_or_else(|| seen.refuse(format_args!("{name}, which is gone with what it told of,")))?;
@@ -85,6 +87,13 @@ fn pid(path: &Path) -> Option<Pid> {
     number(path.strip_prefix("/proc").ok()?.iter().next()?)
 }
 
+/// Whether it stands below /proc/PID/net or /proc/PID/task/TID/net.
+fn is_of_network(path: &Path) -> bool {
+    let parts: Vec<_> = path.iter().skip(2).take(4).collect();
+    matches!(parts[..], [_, net, _, ..] if net == "net")
+        || matches!(parts[..], [_, task, _, net] if task == "task" && net == "net")
+}
+
 /// Whether it is /proc/PID/fdinfo/N, or the link /proc/PID/fd/N itself: there only while the process has a descriptor N, and descriptors are
 /// given to a process all at once.
 fn is_of_descriptor(path: &Path) -> bool {
@@ -106,5 +115,21 @@ mod tests {
         assert_eq!(pid(Path::new("/proc/12/task/13/maps")), Some(12));
         assert_eq!(pid(Path::new("/proc/meminfo")), None);
         assert_eq!(pid(Path::new("/processes/12")), None);
+    }
+
+    #[test]
+    fn names_that_need_another_look() {
+        for (name, of_network, of_descriptor) in [
+            ("/proc/12/net/dev (deleted)", true, false),
+            ("/proc/12/task/13/net/stat/arp_cache (deleted)", true, false),
+            ("/proc/12/net", false, false),
+            ("/proc/12/maps", false, false),
+            ("/proc/12/fdinfo/3", false, true),
+            ("/proc/12/task/13/fd/3", false, true),
+            ("/proc/12/fd", false, false),
+        ] {
+            let path = Path::new(name);
+            assert_eq!((is_of_network(path), is_of_descriptor(path)), (of_network, of_descriptor), "{name}");
+        }
     }
 }
