@@ -66,7 +66,7 @@ fn what_is_said_to_survive_is_what_is_shown() {
 fn what_is_said_to_be_refused_is_what_is_shown() {
     let promised = promised("refused");
     let mut shown = shown("survive/refused.rs", |line| Some(line.strip_suffix("\";")?.split_once(": \"")?.0));
-    for name in ["vfork_parent", "job_below", "outsiders_share"] {
+    for name in ["vfork_parent", "job_below", "outsiders_share", "hung_up"] {
         assert!(read("survive/refused.rs").contains(&format!("fn {name}()")));
         shown.insert(name.into());
     }

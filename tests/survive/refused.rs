@@ -6,6 +6,8 @@ use std::fs;
 use std::process::Stdio;
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
+use nix::fcntl::OFlag;
+use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
 const UNSUPPORTED: &str = "Operation not supported";
 
@@ -104,6 +106,20 @@ fn traced_already() {
     assert_eq!(victim.event(1), Event::Ready(2));
     victim.go(2);
     assert_eq!(victim.event(2), Event::Ok);
+    victim.finish();
+}
+
+/// A terminal that was taken away from everybody who had it open is not given back.
+#[test]
+fn hung_up() {
+    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
+    grantpt(&master).unwrap();
+    unlockpt(&master).unwrap();
+    let slave = ptsname_r(&master).unwrap();
+    let victim = Victim::ready(&Spec::c("holder").arg("hung_up").terminal(slave.into()));
+    refuses(&victim, UNSUPPORTED, "hung up");
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
 }
 

@@ -73,7 +73,11 @@ static void hold(const char *kind)
         CHECK((fd = open("/proc/self/fdinfo/1", O_RDONLY)) >= 0);
     else if (strcmp(kind, "fd_link") == 0)
         CHECK((fd = open("/proc/self/fd/1", O_PATH | O_NOFOLLOW)) >= 0);
-    else if (strcmp(kind, "notification_pipe") == 0)
+    else if (strcmp(kind, "hung_up") == 0) {
+        /* The controlling terminal, given by the harness. */
+        signal(SIGHUP, SIG_IGN);
+        CHECK(isatty(3) && vhangup() == 0 && write(3, "x", 1) == -1 && errno == EIO);
+    } else if (strcmp(kind, "notification_pipe") == 0)
         fd = pipe2(pair, O_EXCL); /* O_NOTIFICATION_PIPE */
     else if (strcmp(kind, "hidden_lock") == 0) {
         CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0 && flock(fd, LOCK_EX) == 0);

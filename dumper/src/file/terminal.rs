@@ -53,6 +53,11 @@ impl OpenFile for Terminal {
         if !seen.is_named() {
             return Err(seen.refuse(format_args!("terminal {name} whose name is gone")));
         }
+        // Asked of the terminal itself and not of its driver (tty_ioctl in drivers/tty/tty_io.c): only a description that was hung up
+        // (vhangup(2), the end of its session's leader) has no answer. Opened by name it would be alive again.
+        if rustix::termios::tcgetwinsize(seen.description()?) == Err(rustix::io::Errno::IO) {
+            return Err(seen.refuse(format_args!("terminal {name}, which has been hung up,")));
+        }
         let path = seen.target.clone().into_os_string().into_vec();
         Ok(Body { path, name, rdev, flags: seen.flags & !NOT_KEPT })
     }
