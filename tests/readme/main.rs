@@ -40,6 +40,7 @@ fn victims() -> BTreeSet<String> {
         ("terminal", "survive/terminal.rs"),
         ("terminal_async", "survive/terminal.rs"),
         ("terminal_jobs", "survive/terminal.rs"),
+        ("overlay_removed", "survive/overlay.rs"),
         ("sparse", "mount/size.rs"),
         ("random_tree", "survive/random.rs"),
         ("sysv_shm_outside", "survive/sysv.rs"),

@@ -8,6 +8,7 @@ mod external;
 mod held;
 mod locks;
 mod moved;
+mod overlay;
 mod random;
 mod refused;
 mod sysv;

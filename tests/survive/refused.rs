@@ -9,7 +9,7 @@ use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
-const UNSUPPORTED: &str = "Operation not supported";
+pub const UNSUPPORTED: &str = "Operation not supported";
 
 /// One row of the table: the holder's kind, and a word of the sentence by which a person knows what is meant.
 macro_rules! refused {
@@ -62,7 +62,7 @@ fn refused(kind: &str, word: &str) {
 }
 
 /// Every way to open the instant fails with `message`, and the sentence is told wherever one would look for it.
-fn refuses(victim: &Victim, message: &str, word: &str) {
+pub fn refuses(victim: &Victim, message: &str, word: &str) {
     let mount = Mounted::over(victim.pid());
     for _ in 0..2 {
         tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).fails_with(message);

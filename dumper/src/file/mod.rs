@@ -13,6 +13,7 @@ pub mod object;
 mod of_process;
 pub mod open_file;
 mod outside;
+mod overlay;
 mod path_only;
 mod pipe;
 mod place;

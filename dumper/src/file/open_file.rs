@@ -78,7 +78,7 @@ impl Seen<'_> {
     }
 
     /// The link of /proc that leads to it.
-    fn link(&self) -> String {
+    pub fn link(&self) -> String {
         match self.held {
             Held::Descriptor(pidfd, number) => format!("/proc/{}/fd/{number}", pidfd.pid()),
             Held::Link(link) => link.to_owned(),
@@ -125,7 +125,23 @@ impl Seen<'_> {
         let name = self.target.as_os_str().as_bytes();
         PathBuf::from(OsStr::from_bytes(name.strip_suffix(DELETED).unwrap_or(name)))
     }
+
+    /// Another name of it in the directory of the one that it had.
+    pub fn hard_link_beside(&self) -> Option<PathBuf> {
+        let before = self.name_before();
+        let dir = before.parent()?;
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOATIME | OFlag::O_CLOEXEC;
+        let mut entries = nix::dir::Dir::open(dir, flags, Mode::empty()).ok()?;
+        let mut same = entries.iter().take(ENTRIES_MOST).flatten().filter(|entry| entry.ino() == self.stat.ino());
+        same.find_map(|entry| {
+            let path = dir.join(OsStr::from_bytes(entry.file_name().to_bytes()));
+            self.is_at(&path).then_some(path)
+        })
+    }
 }
+
+/// A process stands still while its directories are searched.
+const ENTRIES_MOST: usize = 100_000;
 
 /// The flags of open(2) that are of the moment of opening, or of the descriptor, and not of the description.
 pub const NOT_KEPT: i32 =

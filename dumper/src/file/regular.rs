@@ -1,15 +1,12 @@
 //! Regular files and directories: by name, with offset and flags. The contents stay where they are.
 
-use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
 use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
@@ -134,24 +131,11 @@ fn other_name(seen: &Seen<'_>) -> Result<PathBuf> {
             "{shown}, which that name does not lead to (another mount, or another root directory),"
         )));
     }
-    let before = seen.name_before();
-    let found = before.parent().and_then(|dir| {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOATIME | OFlag::O_CLOEXEC;
-        let mut entries = nix::dir::Dir::open(dir, flags, Mode::empty()).ok()?;
-        let mut same = entries.iter().take(ENTRIES_MOST).flatten().filter(|entry| entry.ino() == seen.stat.ino());
-        same.find_map(|entry| {
-            let path = dir.join(OsStr::from_bytes(entry.file_name().to_bytes()));
-            seen.is_at(&path).then_some(path)
-        })
-    });
-    found.ok_or_else(|| {
+    seen.hard_link_beside().ok_or_else(|| {
         let links = seen.stat.nlink();
         seen.refuse(format_args!("{shown}, whose {links} hard link(s) are not in that directory,"))
     })
 }
-
-/// A process stands still while its directories are searched.
-const ENTRIES_MOST: usize = 100_000;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

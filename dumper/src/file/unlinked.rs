@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::contents;
 use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
 use super::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
+use super::overlay;
 use super::place::{self, Place};
 use super::times::Times;
 use super::xattrs::{self, Xattr};
@@ -139,7 +140,8 @@ impl OpenFile for Description {
     const KIND: &'static str = "unlinked";
 
     fn takes(&self, seen: &Seen<'_>) -> bool {
-        seen.stat.is_file() && seen.stat.nlink() == 0 && seen.is_unlinked()
+        let is_gone = || seen.stat.nlink() == 0 || overlay::is_hidden_below(seen);
+        seen.stat.is_file() && seen.is_unlinked() && is_gone()
     }
 
     fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Reference> {

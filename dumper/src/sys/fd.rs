@@ -183,6 +183,30 @@ pub fn readable(fd: &OwnedFd) -> Result<u64> {
     if got == -1 { Err(Error::last_os("FIONREAD")) } else { Ok(u64::from(bytes.cast_unsigned())) }
 }
 
+/// name_to_handle_at(2) of what a link of /proc leads to: the handle's type and bytes, to tell by, not to open (AT_HANDLE_FID).
+pub fn file_handle(link: &str) -> Result<(i32, Vec<u8>)> {
+    const AT_HANDLE_FID: i32 = 0x200;
+    const MOST: usize = 128;
+    /// struct file_handle with room for the largest (MAX_HANDLE_SZ).
+    #[repr(C)]
+    struct Handle {
+        len: u32,
+        kind: i32,
+        bytes: [u8; MOST],
+    }
+    let doing = || format!("the file handle of {link}");
+    let path = std::ffi::CString::new(link).map_err(|_| Error::os(doing(), libc::EINVAL))?;
+    let mut handle = Handle { len: MOST as u32, kind: 0, bytes: [0; MOST] };
+    let (mut mount, flags) = (0_i32, libc::AT_SYMLINK_FOLLOW | AT_HANDLE_FID);
+    let (to, mount) = (&raw mut handle, &raw mut mount);
+    // SAFETY: a string that ends, a live struct that says its room, and a live int.
+    let got = unsafe { libc::syscall(libc::SYS_name_to_handle_at, libc::AT_FDCWD, path.as_ptr(), to, mount, flags) };
+    if got == -1 {
+        return Err(Error::last_os(doing()));
+    }
+    Ok((handle.kind, handle.bytes[..(handle.len as usize).min(MOST)].to_vec()))
+}
+
 /// A descriptor's new offset (lseek(2) SEEK_SET).
 pub fn seek(fd: &OwnedFd, position: u64) -> Result<()> {
     // SAFETY: no memory is passed.
