@@ -58,6 +58,10 @@ fn compare(
     source: impl Fn(Pid) -> Pid,
 ) -> Result<BTreeMap<u64, PageRuns>> {
     let mut found = BTreeMap::new();
+    // Memory that is its maker's anyway; /proc does not even tell of it where the first thread has ended.
+    if process.mappings.is_empty() {
+        return Ok(found);
+    }
     let (ours, makers) = (Pagemap::open(source(process.pid))?, Pagemap::open(source(maker.pid))?);
     for ((_, vma), runs) in process.mappings.iter_mut().zip(sets) {
         let first = maker.mappings.partition_point(|(_, other)| other.end <= vma.start);

@@ -280,8 +280,11 @@ fn tell(
         for record in std::mem::take(&mut process.records) {
             builder.record(record)?;
         }
-        own.insert(process.pid, sources.len());
-        sources.push(Source::Memory(MemFile::open(source(process.pid))?, std::mem::take(&mut process.rseq)));
+        // Who has another's memory has none that would be read.
+        if !process.mappings.is_empty() {
+            own.insert(process.pid, sources.len());
+            sources.push(Source::Memory(MemFile::open(source(process.pid))?, std::mem::take(&mut process.rseq)));
+        }
     }
     for (key, kept) in kept {
         places.insert(key, sources.len());

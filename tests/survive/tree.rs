@@ -61,6 +61,7 @@ mod shared {
     survives!(share_files);
     survives!(share_fs);
     survives!(share_vm);
+    survives!(share_vm_leader_exited);
     survives!(share_sighand);
     survives!(thread_own_files);
     survives!(thread_own_fs);
