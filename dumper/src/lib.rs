@@ -49,7 +49,7 @@ pub mod view;
 
 /// What /proc tells of a process by whatever name: programs and files are named by bytes, and those of a name need not be UTF-8.
 pub mod proc {
-    pub use crate::sys::proc::{Fields, Mapping, Stat, TICKS_PER_SECOND, maps};
+    pub use crate::sys::proc::{Fields, Mapping, Stat, TICKS_PER_SECOND, maps, numbers};
 }
 
 pub use self::core::Core;

@@ -204,7 +204,13 @@ impl std::fmt::Display for Range {
 /// The mappings of a live process that an image would hold, ascending.
 pub fn mappings(pid: Pid) -> Option<Vec<Range>> {
     let range = |map: &Mapping| Range { start: map.start, end: map.end };
-    Some(proc::maps(pid).ok()?.iter().filter(|map| !map.is_special()).map(range).collect())
+    let tells = |maps: &Vec<Mapping>| !maps.is_empty();
+    // A leader that has ended tells of none: whoever is left does.
+    let threads = || proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
+    let others = || threads().into_iter().filter_map(|tid| proc::maps(tid).ok()).find(tells);
+    let maps = proc::maps(pid).ok()?;
+    let maps = if tells(&maps) { maps } else { others().unwrap_or_default() };
+    Some(maps.iter().filter(|map| !map.is_special()).map(range).collect())
 }
 
 #[cfg(test)]

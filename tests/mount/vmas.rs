@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
-use ckptfs_tests::{Mounted, Victim, tool};
+use ckptfs_tests::{Event, Mounted, Spec, Victim, tool};
 
 use crate::{MAPPING, ends_well, mounted_worker, names};
 
@@ -36,6 +36,17 @@ fn names_are_the_ranges_of_proc_maps() {
         assert!(ours.contains(line.split("  ").next().unwrap()), "{line:?} is not in\n{ours}");
     }
     ends_well(victim);
+}
+
+#[test]
+fn of_a_process_whose_first_thread_has_ended() {
+    let victim = Victim::ready(&Spec::c("leader_exited"));
+    let mount = Mounted::over(victim.pid());
+    let stack = names(&mount.of(victim.pid(), "vmas")).pop().expect("it has memory");
+    assert!(!fs::read(mount.of(victim.pid(), "vmas").join(stack)).unwrap().is_empty());
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }
 
 #[test]
