@@ -176,7 +176,9 @@ impl Looking<'_> {
         let mut mappings = Vec::new();
         let flags = FlagsOnDemand::of(speaker);
         for mapping in door.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
-            mappings.push((mapping.clone(), Vma { tid: pid, ..Vma::look(speaker, mapping, self.files, &flags)? }));
+            let mut vma = Vma::look(speaker, mapping, self.files, &flags)?;
+            vma.tid = pid;
+            mappings.push((mapping.clone(), vma));
         }
         let LookHere { mut rseq, waits, .. } = here;
         rseq.sort_unstable();

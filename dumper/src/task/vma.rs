@@ -439,7 +439,7 @@ mod tests {
     fn a_name_is_bytes_and_readable() {
         let look = |name: &[u8]| {
             let line = [b"7000-8000 r--p 00000000 fe:01 42 ", name].concat();
-            let vma = Vma::look(1, &proc::parse_mapping(&line).unwrap(), &NoFiles).unwrap();
+            let vma = Vma::look(1, &proc::parse_mapping(&line).unwrap(), &NoFiles, &FlagsOnDemand::of(1)).unwrap();
             let record = vma.record(None).unwrap();
             let body: serde_json::Value = record.body().unwrap();
             (
