@@ -21,6 +21,7 @@ use crate::task;
 use crate::task::asleep::Timers;
 use crate::task::attribute::{Asked, Look, Row, Scope};
 use crate::task::cgroup::Membership;
+use crate::task::namespaces::Namespaces;
 use crate::task::tree::{self, Share, Tree};
 use crate::task::vma::{self, Flags, FlagsOnDemand, Vma};
 use crate::{Error, Kind, Pid, Result};
@@ -74,23 +75,17 @@ impl LookedProcess {
 
 /// Refuses trees that cannot be restored yet, by name.
 pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
+    let namespaces = Namespaces::own();
     for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
-        refuse_one(process)?;
+        refuse_one(process, &namespaces)?;
     }
     Ok(())
 }
 
-fn refuse_one(process: &FrozenProcess) -> Result<()> {
+fn refuse_one(process: &FrozenProcess, namespaces: &Namespaces) -> Result<()> {
     let root = process.pid;
+    namespaces.refuse_others(root, process.threads.iter().map(Stopped::tid))?;
     let speaker = process.threads.first().map_or(root, Stopped::tid);
-    for space in ["mnt", "pid", "net", "user", "ipc", "uts", "time", "cgroup"] {
-        let of = |pid: &str| std::fs::read_link(format!("/proc/{pid}/ns/{space}")).ok();
-        if of(&speaker.to_string()) != of("self") {
-            return Err(Error::unsupported(format!(
-                "pid {root}: a process in another {space} namespace than the daemon cannot be checkpointed yet"
-            )));
-        }
-    }
     // A confined process would come back with the daemon's own label: with more rights than it had.
     let label = |pid: &str| std::fs::read(format!("/proc/{pid}/attr/current")).ok();
     let (its, ours) = (label(&speaker.to_string()), label("self"));

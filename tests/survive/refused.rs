@@ -47,6 +47,9 @@ refused! {
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";
     seccomp: "seccomp";
+    pid_for_children: "another pid_for_children namespace";
+    time_for_children: "another time_for_children namespace";
+    thread_net: "another net namespace";
 }
 
 fn refused(kind: &str, word: &str) {

@@ -35,6 +35,14 @@ static void *owes_alone(void *unused)
     return unused;
 }
 
+static void *leaves_network(void *left)
+{
+    *(volatile int *)left = unshare(CLONE_NEWNET) == 0 ? 1 : -1;
+    for (;;)
+        pause();
+    return left;
+}
+
 static void hold(const char *kind)
 {
     int pair[2] = {-1, -1}, fd = 0;
@@ -117,6 +125,16 @@ static void hold(const char *kind)
         start(owes_alone, NULL);
         while (semaphores < 0)
             pause_briefly();
+    } else if (strcmp(kind, "pid_for_children") == 0)
+        fd = unshare(CLONE_NEWPID); /* The first to be forked is its init, and the last: see main */
+    else if (strcmp(kind, "time_for_children") == 0)
+        fd = unshare(CLONE_NEWTIME);
+    else if (strcmp(kind, "thread_net") == 0) {
+        static volatile int left;
+        start(leaves_network, (void *)&left);
+        while (!left)
+            pause_briefly();
+        fd = left;
     } else if (strcmp(kind, "io_uring") == 0) {
         char params[120] = {0};
         fd = syscall(SYS_io_uring_setup, 4, params);
@@ -147,6 +165,15 @@ int main(int argc, char **argv)
     CHECK(argc == 2);
     hold(argv[1]);
     checkpoint_here(1);
+    if (strcmp(argv[1], "pid_for_children") == 0) {
+        /* Nobody has been born in the new namespace yet, whose end would have been its end. */
+        int status;
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0)
+            _exit(getpid() == 1 ? 0 : 1);
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
     if (semaphores >= 0)
         CHECK(semctl(semaphores, 0, IPC_RMID) == 0);
     return done();

@@ -8,6 +8,7 @@ pub mod identity;
 mod limits;
 pub mod lineage;
 pub mod mm;
+pub mod namespaces;
 mod paths;
 pub mod prctls;
 pub mod registers;
