@@ -168,6 +168,7 @@ mod attributes {
     survives!(scheduling);
     survives!(rlimits);
     survives!(rlimit_nofile_below);
+    survives!(rlimit_sigpending);
     survives!(ids);
     survives!(capabilities);
     survives!(prctls);

@@ -224,7 +224,10 @@ pub(super) fn run_batch(
     }
     // The place, not the signal alone: anybody may send one, and a pending one may be put back by this very batch.
     let end = scratch.add(stub::done()).0;
-    let ours = |stopped: &Stopped| stopped.signal_sender().is_ok_and(|(code, pid)| code == SI_TKILL && pid == tgid);
+    // Where RLIMIT_SIGPENDING leaves no room to say who sent it, it is told as SI_USER from nobody.
+    let ours = |stopped: &Stopped| {
+        stopped.signal_sender().is_ok_and(|told| told == (SI_TKILL, tgid) || told == (libc::SI_USER, 0))
+    };
     let is_end =
         |stopped: &Stopped| stopped.stop() == Stop::Signal(wake) && stopped.regs().is_ok_and(|regs| regs.rip == end);
     let foreign = std::cell::Cell::new(false);

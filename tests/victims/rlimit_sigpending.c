@@ -1,0 +1,31 @@
+/* No signal may be queued (RLIMIT_SIGPENDING): one that pends without a word of its sender does so still, and none comes that nobody sent. */
+#include "victim.h"
+#include <sys/resource.h>
+
+static volatile sig_atomic_t came;
+
+static void count(int signal)
+{
+    came++;
+}
+
+int main(void)
+{
+    struct rlimit none = {0, 0}, seen;
+    struct timespec at_once = {0, 0};
+    sigset_t set;
+    siginfo_t info;
+    for (int number = 1; number < SIGRTMIN; number++)
+        signal(number, count);
+    CHECK(setrlimit(RLIMIT_SIGPENDING, &none) == 0);
+    CHECK(sigemptyset(&set) == 0 && sigaddset(&set, SIGUSR1) == 0 && sigprocmask(SIG_BLOCK, &set, NULL) == 0);
+    CHECK(raise(SIGUSR1) == 0);
+
+    checkpoint_here(1);
+
+    CHECK_EQ(came, 0);
+    CHECK(getrlimit(RLIMIT_SIGPENDING, &seen) == 0 && seen.rlim_cur == 0 && seen.rlim_max == 0);
+    CHECK_EQ(sigtimedwait(&set, &info, &at_once), SIGUSR1);
+    CHECK(info.si_code == SI_USER && info.si_pid == 0);
+    return done();
+}
