@@ -177,7 +177,7 @@ impl Looking<'_> {
         }
         let LookHere { mut rseq, waits, .. } = here;
         rseq.sort_unstable();
-        let locked = lock::of_mappings(pid, &door.maps)?;
+        let locked = lock::of_mappings(pid, speaker, &door.maps)?;
         Ok(LookedProcess { pid, records, mappings, locked, rseq, waits, adjustments })
     }
 

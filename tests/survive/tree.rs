@@ -44,6 +44,7 @@ mod told {
     survives!(zombie_core);
     survives!(zombie_leader_threads);
     survives!(leader_exited);
+    survives!(leader_exited_files);
     survives!(stopped);
     survives!(stopped_threads);
     survives!(stopped_leader_exited);

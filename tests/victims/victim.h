@@ -135,6 +135,16 @@ static inline const char *proc_line(const char *path, const char *key)
     return value;
 }
 
+/* In another thread: waits until the main thread has ended, and left a zombie leader. */
+static inline void await_leader_end(void)
+{
+    for (char state = 'R'; state != 'Z'; pause_briefly()) {
+        char *text = slurp("/proc/self/stat", NULL);
+        state = strrchr(text, ')')[2];
+        free(text);
+    }
+}
+
 /* Anonymous private memory. */
 static inline char *map(size_t len, int prot)
 {

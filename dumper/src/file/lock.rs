@@ -150,9 +150,11 @@ pub fn prepare() {
 /// Which mappings are of files with a lock of a description. A mapping is a reference to the description that it was made through: a copy
 /// of it in somebody else's address space would keep the lock when the process itself has let go.
 ///
+/// `speaker` is a thread that has not ended.
+///
 /// # Errors
 /// A lock of the process itself that none of its descriptors tells of: the mapping alone still holds it.
-pub fn of_mappings(pid: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
+pub fn of_mappings(pid: Pid, speaker: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
     let locks = proc::read_text(LOCKS)?;
     let mapped: BTreeSet<(u64, u64)> = mappings.iter().filter(|m| m.ino != 0).map(|m| (m.dev, m.ino)).collect();
     let of_description = |line: &Line<'_>| line.what != "POSIX" && mapped.contains(&(line.dev, line.ino));
@@ -161,8 +163,8 @@ pub fn of_mappings(pid: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
         return Ok(Vec::new());
     }
     let mut told = String::new();
-    for number in proc::numbers(&format!("/proc/{pid}/fd"))? {
-        told += &proc::read_text(&format!("/proc/{pid}/fdinfo/{number}"))?;
+    for number in proc::numbers(&format!("/proc/{speaker}/fd"))? {
+        told += &proc::read_text(&format!("/proc/{speaker}/fdinfo/{number}"))?;
     }
     let told: Vec<Line<'_>> = told.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse).collect();
     for line in &locks {

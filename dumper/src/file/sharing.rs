@@ -145,28 +145,29 @@ impl Collector {
         let pidfd = PidFd::of_thread(speaker)?;
         let mut fds = Vec::new();
         for number in proc::numbers(&format!("/proc/{speaker}/fd"))? {
-            let (id, cloexec) = self.descriptor(speaker, &pidfd, number)?;
+            let (id, cloexec) = self.descriptor(pid, speaker, &pidfd, number)?;
             fds.push((number, id, cloexec));
         }
         Record::new(TABLE, &Table { tid: pid, fds })
     }
 
-    fn descriptor(&self, pid: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, bool)> {
+    /// One descriptor of the table that is told as `pid`'s; the kernel is asked about `speaker`, since who has ended has none.
+    fn descriptor(&self, pid: Pid, speaker: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, bool)> {
         let subject = format!("pid {pid} fd {number}");
-        let text = proc::read_text(&format!("/proc/{pid}/fdinfo/{number}"))?;
+        let text = proc::read_text(&format!("/proc/{speaker}/fdinfo/{number}"))?;
         let info = Fields::parse(&text);
         let all_flags = info.octal("flags") as i32;
         let cloexec = all_flags & libc::O_CLOEXEC != 0;
         let flags = all_flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = info.number("pos");
-        let link = format!("/proc/{pid}/fd/{number}");
+        let link = format!("/proc/{speaker}/fd/{number}");
         let mut seen = look(subject, &link, flags, position, info, false, Held::Descriptor(pidfd, number))?;
         if !(seen.stat.is_file() || seen.stat.is_dir()) {
             // Only F_SETFL makes it act, and only where it was not set before; files proper do not know it, and keep it as it is.
             seen.flags &= !libc::O_ASYNC;
         }
         let visible = Visible { dev: seen.stat.dev(), ino: seen.stat.ino(), position, flags };
-        let known = self.known(&visible, pid, number)?;
+        let known = self.known(&visible, speaker, number)?;
         let id = known.map_or_else(|| self.add(&seen), Ok)?;
         let is_known_here = !self.inner.borrow_mut().held.insert((pid, id));
         let placed = Placed { seen: &seen, flags: all_flags, info: &text, is_known: known.is_some(), is_known_here };
@@ -179,15 +180,15 @@ impl Collector {
             }
         }
         if known.is_none() {
-            self.inner.borrow_mut().known.entry(visible).or_default().push((pid, number, id));
+            self.inner.borrow_mut().known.entry(visible).or_default().push((speaker, number, id));
         }
         Ok((id, cloexec))
     }
 
     /// The description, if another descriptor has led to it.
-    fn known(&self, visible: &Visible, pid: Pid, number: i32) -> Result<Option<u32>> {
-        for &(other_pid, other, id) in self.inner.borrow().known.get(visible).map_or(&[][..], Vec::as_slice) {
-            if query::kcmp(other_pid, pid, Kcmp::File, other as u64, number as u64)? {
+    fn known(&self, visible: &Visible, speaker: Pid, number: i32) -> Result<Option<u32>> {
+        for &(other_speaker, other, id) in self.inner.borrow().known.get(visible).map_or(&[][..], Vec::as_slice) {
+            if query::kcmp(other_speaker, speaker, Kcmp::File, other as u64, number as u64)? {
                 return Ok(Some(id));
             }
         }
