@@ -45,6 +45,7 @@ mod told {
     survives!(zombie_leader_threads);
     survives!(leader_exited);
     survives!(leader_exited_files);
+    survives!(leader_exited_signals);
     survives!(stopped);
     survives!(stopped_threads);
     survives!(stopped_leader_exited);

@@ -130,10 +130,11 @@ impl Attribute for Queues {
             let at = make.batch.put(info);
             // By the task itself: only to itself may it send what looks as if the kernel had sent it.
             let (pid, tid) = (make.pid as u64, make.tid as u64);
+            // And by its own id, since it compares that with this: a thread's id stands for its process, whose leader may have ended.
             if n < body.private {
                 make.call(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, at.0], doing);
             } else {
-                make.call(libc::SYS_rt_sigqueueinfo, [pid, signal, at.0], doing);
+                make.call(libc::SYS_rt_sigqueueinfo, [tid, signal, at.0], doing);
             }
         }
         Ok(())
