@@ -166,6 +166,7 @@ mod files {
 mod attributes {
     use ckptfs_tests::survives;
     survives!(scheduling);
+    survives!(deadline);
     survives!(rlimits);
     survives!(rlimit_nofile_below);
     survives!(rlimit_sigpending);

@@ -7,8 +7,9 @@ use crate::image::{RecordView, Tag};
 use crate::sys::query::{self, SchedAttr};
 use crate::{Context, Error, Result};
 
-/// SCHED_FLAG_RESET_ON_FORK and the two utilization clamps: what sched_setattr(2) takes back as it was read.
-const KEPT_FLAGS: u64 = 0x61;
+/// SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps: what sched_setattr(2) takes back as
+/// it was read.
+const KEPT_FLAGS: u64 = 0x67;
 
 /// Table row.
 pub struct Scheduling;
