@@ -1,6 +1,10 @@
-/* What prctl(2) and personality(2) set: dumpable, parent-death signal, timer slack, subreaper, THP, personality. */
+/* What prctl(2) and personality(2) set: dumpable, parent-death signal, timer slack, subreaper, THP, personality, what to merge,
+ * what to do about broken memory. */
 #include "victim.h"
 #include <sys/personality.h>
+
+/* Of Linux 6.4 */
+enum { SET_MERGE = 67, GET_MERGE = 68 };
 
 int main(void)
 {
@@ -9,6 +13,8 @@ int main(void)
     CHECK(prctl(PR_SET_PDEATHSIG, SIGURG) == 0 && prctl(PR_SET_TIMERSLACK, 77777) == 0);
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
     CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
+    /* Not every kernel is built with these. */
+    int merges = prctl(SET_MERGE, 1, 0, 0, 0) == 0, has_mce = prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0) == 0;
     checkpoint_here(1);
     CHECK_EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE);
     CHECK(prctl(PR_GET_PDEATHSIG, &signal) == 0 && signal == SIGURG);
@@ -16,5 +22,7 @@ int main(void)
     CHECK(prctl(PR_GET_CHILD_SUBREAPER, &reaper) == 0 && reaper == 1);
     CHECK_EQ(prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0), 1);
     CHECK_EQ(prctl(PR_GET_DUMPABLE), 0);
+    CHECK(!merges || prctl(GET_MERGE, 0, 0, 0, 0) == 1);
+    CHECK(!has_mce || prctl(PR_MCE_KILL_GET, 0, 0, 0, 0) == PR_MCE_KILL_EARLY);
     return done();
 }

@@ -17,6 +17,10 @@ enum Read {
     Pointer,
 }
 
+/// PR_MCE_KILL, which is told first what to do with its value.
+const PR_MCE_KILL: u64 = 33;
+const PR_MCE_KILL_SET: u64 = 1;
+
 struct Setting {
     name: &'static str,
     get: u64,
@@ -35,6 +39,8 @@ const EARLY: &[Setting] = &[
     setting("PR_SET_TSC", 25, 26, Read::Pointer),
     setting("PR_SET_THP_DISABLE", 42, 41, Read::Result),
     setting("PR_SET_IO_FLUSHER", 58, 57, Read::Result),
+    setting("PR_SET_MEMORY_MERGE", 68, 67, Read::Result),
+    setting("PR_MCE_KILL", 34, PR_MCE_KILL, Read::Result),
 ];
 
 /// Cleared by a change of credentials, or in the way of what we do before.
@@ -92,13 +98,17 @@ fn restore(settings: &[Setting], body: &Body, make: &mut Make<'_>) -> Result<()>
             .find(|setting| setting.name == name)
             .ok_or_else(|| Error::damaged(format!("pid {}: unknown setting {name}", make.pid)))?;
         let doing = format!("pid {} task {}: {name} {value}", make.pid, make.tid);
-        // Neither can be cleared again once set, nor need it be: a new process has neither.
-        if *value == 0 && matches!(name.as_str(), "PR_SET_MDWE" | "PR_SET_IO_FLUSHER") {
+        // The first two cannot be cleared again once set, nor need they be, nor the third, which not every kernel has: a new process has none.
+        if *value == 0 && matches!(name.as_str(), "PR_SET_MDWE" | "PR_SET_IO_FLUSHER" | "PR_SET_MEMORY_MERGE") {
             continue;
         }
         // SUID_DUMP_ROOT comes of a change of credentials and cannot be asked for; not dumpable is the nearest.
         let value = if name == "PR_SET_DUMPABLE" && *value == 2 { 0 } else { *value };
-        make.call(libc::SYS_prctl, [setting.set, value.cast_unsigned(), 0, 0, 0], doing);
+        let args = match setting.set {
+            PR_MCE_KILL => [PR_MCE_KILL, PR_MCE_KILL_SET, value.cast_unsigned(), 0, 0],
+            set => [set, value.cast_unsigned(), 0, 0, 0],
+        };
+        make.call(libc::SYS_prctl, args, doing);
     }
     Ok(())
 }
