@@ -47,6 +47,8 @@ fn a_tree_that_cannot_be_read_stays_held() {
     let _held = mount.write(&freeze, "1").success();
     for _ in 0..2 {
         tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).fails_with("Cannot allocate memory");
+        let sentence = format!("pid {}: mapping a scratch page (is its RLIMIT_AS used up", victim.pid());
+        assert!(mount.log().contains(&format!("dump: {sentence}")), "{sentence}:\n{}", mount.log());
         assert_eq!(std::fs::read_to_string(&freeze).unwrap().trim(), "1");
         assert_eq!(process::state(victim.pid()), Some('t'));
     }

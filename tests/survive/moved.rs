@@ -1,9 +1,9 @@
-//! A name of the image leads where it led at the dump, or nowhere: where a directory has become a symbolic link since, the restore is refused,
-//! and comes to its end once the directory is back.
+//! A name of the image leads where it led at the dump, or nowhere: where a directory has become a symbolic link since, or the executable must
+//! not be executed any more, the restore is refused, and comes to its end once that is as it was.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process};
 
@@ -30,6 +30,26 @@ fn refused(name: &str, deeper: Option<&str>, sentence: &str) {
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
+}
+
+/// What else has to be found as it was is not meant to be guessed from an errno.
+#[test]
+fn executable_that_nobody_may_execute() {
+    let mut victim = Victim::ready(&Spec::c("counter"));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let program = victim.dir().join("counter");
+    let may = |mode| fs::set_permissions(&program, fs::Permissions::from_mode(mode)).unwrap();
+    may(0o600);
+    mount.try_restore(&snap).fails_with("Permission denied");
+    let told = fs::read_to_string(mount.file("restore")).unwrap();
+    assert!(told.contains(&format!("the executable {}", program.display())), "{told}");
+    may(0o755);
+    mount.restore(&snap);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ready(2));
 }
 
 #[test]

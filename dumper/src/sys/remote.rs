@@ -172,13 +172,22 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &Entry) -> Result<Optio
         // PR_SET_MDWE and its like: no page writable and executable. Code apart; it is written through /proc.
         let code = libc::PROT_READ | libc::PROT_EXEC;
         got = task.call_at(entry.syscall, stack, &map(code, entry.hole, FRAME_AT))?;
-        errno::check(got, || format!("task {}: mapping code", entry.tgid))?;
+        errno::check(got, || no_room("mapping a page of code", got))?;
         let data = libc::PROT_READ | libc::PROT_WRITE;
         let data = map(data, entry.hole.add(FRAME_AT), SCRATCH_LEN - FRAME_AT);
         got = task.call_at(entry.syscall, stack, &data)?;
     }
-    errno::check(got, || format!("pid {}: mapping a scratch page", entry.tgid))?;
+    errno::check(got, || no_room("mapping a scratch page", got))?;
     Ok(frame)
+}
+
+/// What was being done, and the limit of the process that is in the way, where it is one. Whoever asked names the process.
+fn no_room(doing: &str, got: i64) -> String {
+    match errno::errno(got) {
+        Some(libc::ENOMEM) => format!("{doing} (is its RLIMIT_AS used up, or RLIMIT_DATA?)"),
+        Some(libc::EAGAIN) => format!("{doing} (is its RLIMIT_MEMLOCK used up, with MCL_FUTURE?)"),
+        _ => doing.to_owned(),
+    }
 }
 
 /// Registers for entering the stub.

@@ -127,6 +127,7 @@ impl Attribute for AddressSpace {
             return Ok(());
         }
         let exe: RawFd = make.files.fd(body.exe)?;
+        let name = std::fs::read_link(format!("/proc/self/fd/{exe}")).unwrap_or_default();
         let exe = *make
             .channel
             .push(make.owned, &[exe])?
@@ -155,7 +156,7 @@ impl Attribute for AddressSpace {
         map.extend_from_slice(&(auxv.len() as u32).to_le_bytes());
         map.extend_from_slice(&exe.to_le_bytes());
         let at = make.batch.put(&map);
-        let doing = format!("pid {pid}: setting the fields of the address space");
+        let doing = format!("pid {pid}: setting the fields of the address space and the executable {}", name.display());
         make.call(libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at.0, map.len() as u64, 0], doing);
         make.call(libc::SYS_close, [exe as u64], format!("pid {pid}: closing the executable"));
         for command in (0..32).map(|bit| 1_u64 << bit).filter(|bit| u64::from(body.membarrier) & bit != 0) {
