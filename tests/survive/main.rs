@@ -167,6 +167,7 @@ mod attributes {
     use ckptfs_tests::survives;
     survives!(scheduling);
     survives!(deadline);
+    survives!(numa_policy);
     survives!(rlimits);
     survives!(rlimit_nofile_below);
     survives!(rlimit_sigpending);

@@ -9,6 +9,7 @@ mod limits;
 pub mod lineage;
 pub mod mm;
 pub mod namespaces;
+mod numa;
 mod paths;
 pub mod prctls;
 pub mod registers;
@@ -29,6 +30,7 @@ pub const KINDS: &[&dyn Row] = &[
     &paths::Paths,
     &signals::Actions,
     &sched::Scheduling,
+    &numa::Numa,
     &identity::Identity,
     &signals::Queues,
     &limits::Limits,
