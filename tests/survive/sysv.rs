@@ -30,8 +30,11 @@ fn attached_outside() {
     for all in [&victim, &outside] {
         all.go(2);
     }
+    // Both have looked who has it attached, before one of them ends.
     for all in [&victim, &outside] {
         assert_eq!(all.event(2), Event::Ready(3));
+    }
+    for all in [&victim, &outside] {
         all.go(3);
         assert_eq!(all.event(3), Event::Ok);
     }

@@ -17,7 +17,7 @@ pub mod category {
     pub const SWAPPED: u64 = 1 << 4;
     /// The zero page.
     pub const PFNZERO: u64 = 1 << 5;
-    /// A guard page (MADV_GUARD_INSTALL).
+    /// A guard page (MADV_GUARD_INSTALL), since Linux 6.16; older kernels refuse a scan that asks for it (EINVAL).
     pub const GUARD: u64 = 1 << 8;
 }
 
