@@ -33,6 +33,8 @@ fn runs_to_its_end(victim: Victim) {
 }
 
 fn freeze(spec: &Spec) {
+    // Not while the program works: some do all of it once more at their end.
+    let _built = build::ckptfs();
     let mut victim = Victim::ready(spec);
     let mount = Mounted::over(victim.pid());
     let snap = mount.snap("snap");
