@@ -253,9 +253,7 @@ fn in_order(tids: impl Iterator<Item = Pid>, what: Kcmp, failed: &mut dyn FnMut(
 
 /// Whether it is neither a thread of the kernel nor one that has begun to end: all those have none of the four, and that is no sharing.
 fn has_something(pid: Pid) -> bool {
-    const PF_EXITING: u64 = 0x4;
-    Stat::read(&format!("/proc/{pid}/stat"))
-        .is_ok_and(|stat| stat.field(9) & PF_EXITING == 0 && !stat.is_kernel_thread())
+    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.is_exiting() && !stat.is_kernel_thread())
 }
 
 /// Whether this outsider was one already when the tree stood still: neither a child of it nor born since, by vfork(2) for instance.

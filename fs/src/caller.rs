@@ -2,6 +2,7 @@
 //! somebody else's since, by executing a set-user-ID program, and so may any of its tree.
 
 use ckptfs_dumper::Pid;
+use ckptfs_dumper::proc::Fields;
 
 /// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH, capabilities(7).
 const OVERRIDES: u64 = 1 << 1 | 1 << 2;
@@ -23,10 +24,8 @@ impl Caller {
 
     /// Whether permission bits are nothing to it.
     fn overrides(self) -> bool {
-        let status = std::fs::read(format!("/proc/{}/status", self.thread)).unwrap_or_default();
-        let line = status.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"CapEff:"));
-        let text = line.and_then(|line| std::str::from_utf8(line.trim_ascii()).ok());
-        text.and_then(|text| u64::from_str_radix(text, 16).ok()).is_some_and(|set| set & OVERRIDES != 0)
+        let status = Fields::read(&format!("/proc/{}/status", self.thread));
+        status.is_ok_and(|status| status.hex("CapEff") & OVERRIDES != 0)
     }
 }
 

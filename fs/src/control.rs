@@ -196,13 +196,12 @@ struct Stopped(Vec<(OwnedFd, ProcId)>);
 
 impl Stopped {
     fn stop(&mut self, handle: &OwnedFd, id: ProcId) -> Result<()> {
-        let is_stopped = process::is_stopped(id.pid);
-        signal(handle, id, Signal::STOP)?;
-        if !is_stopped {
+        if !process::is_stopped(id.pid) {
+            // Before the signal: nothing may fail between that and being known as one that is to go on.
             let doing = || format!("duplicating the pidfd of pid {}", id.pid);
             self.0.push((handle.try_clone().doing(doing)?, id));
         }
-        Ok(())
+        signal(handle, id, Signal::STOP)
     }
 }
 

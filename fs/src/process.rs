@@ -97,7 +97,7 @@ pub fn owner(pid: Pid) -> Option<(u32, u32)> {
 
 /// Whether all of the process has ended, and waits for its parent to ask.
 pub fn has_ended(pid: Pid) -> bool {
-    stat(pid).is_some_and(|stat| stat.state == 'Z' && stat.field(20) <= 1)
+    stat(pid).is_some_and(|stat| stat.state == 'Z' && stat.threads() <= 1)
 }
 
 /// Whether it is stopped by a signal.

@@ -8,7 +8,10 @@ use ckptfs_tests::worker::{ends_well, goes_on, worker};
 use ckptfs_tests::{Cgroup, Mounted, Victim, build, process, tool, wait};
 use nix::sys::signal::Signal;
 
-use crate::{Running, Small, container, files, path_with, program, refused, run, run_in, tmpdir, zstd_that_waits};
+use crate::{
+    Running, Small, container, files, path_with, program, refused, run, run_in, silent_verifier, tmpdir,
+    zstd_that_waits,
+};
 
 fn save(mount: &Path, file: &Path, variables: &[String]) -> tool::Output {
     run("archive.sh", variables, &["save".as_ref(), mount, file])
@@ -183,9 +186,7 @@ fn silent_failures() {
     let victim = worker();
     let mount = Mounted::over(victim.pid());
     let (dir, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let verifier = bin.path().join("ckptfs");
-    program(&verifier, "#!/bin/sh\ncat > /dev/null\nexit 7\n");
-    let silent = save(&mount.path(), &dir.path().join("file"), &[format!("CKPTFS={}", verifier.display())]);
+    let silent = save(&mount.path(), &dir.path().join("file"), &[silent_verifier(bin.path())]);
     silent.fails_with("verify 7");
     let full = Small::full();
     let said = save(&mount.path(), &dir.path().join("file"), &[tmpdir(full.0.path())]);

@@ -11,7 +11,9 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
-use crate::{Running, Small, container, files, path_with, program, refused, run, run_in, script, tmpdir};
+use crate::{
+    Running, Small, container, files, path_with, program, refused, run, run_in, script, silent_verifier, tmpdir,
+};
 
 /// One run over a mount, with these options.
 fn backup(mount: &Mounted, dest: &Path, options: &[&str], variables: &[String]) -> tool::Output {
@@ -256,9 +258,7 @@ fn silent_failures() {
     let victim = worker();
     let mount = Mounted::over(victim.pid());
     let (dest, bin) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let verifier = bin.path().join("ckptfs");
-    program(&verifier, "#!/bin/sh\ncat > /dev/null\nexit 7\n");
-    let silent = backup(&mount, dest.path(), &[], &[format!("CKPTFS={}", verifier.display())]);
+    let silent = backup(&mount, dest.path(), &[], &[silent_verifier(bin.path())]);
     silent.fails_with("1 of 1 trees");
     assert!(silent.text().contains("FAILED: ") && silent.text().contains("verify 7"), "{}", silent.text());
     let full = Small::full();

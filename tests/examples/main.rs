@@ -83,6 +83,13 @@ impl Drop for Running {
     }
 }
 
+/// A ckptfs in `dir` that fails without a word, as a variable for a script.
+fn silent_verifier(dir: &Path) -> String {
+    let path = dir.join("ckptfs");
+    program(&path, "#!/bin/sh\ncat > /dev/null\nexit 7\n");
+    format!("CKPTFS={}", path.display())
+}
+
 /// Writes a program that a script is to find.
 fn program(path: &Path, text: &str) {
     // By a process of its own: see `Victim::start` on ETXTBSY.

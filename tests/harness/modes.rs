@@ -77,22 +77,30 @@ macro_rules! survives {
     (@tests $name:ident, $spec:expr, $($import:item)?) => {
         mod $name {
             $($import)?
-            #[test]
-            fn untouched() {
-                $crate::modes::run(&$spec, $crate::Mode::Untouched);
-            }
-            #[test]
-            fn dumped_three_times() {
-                $crate::modes::run(&$spec, $crate::Mode::Dumped);
-            }
-            #[test]
-            fn restored() {
-                $crate::modes::run(&$spec, $crate::Mode::Restored);
-            }
-            #[test]
-            fn restored_twice() {
-                $crate::modes::run(&$spec, $crate::Mode::RestoredTwice);
-            }
+            $crate::in_four_modes!(|mode| $crate::modes::run(&$spec, mode));
+        }
+    };
+}
+
+/// The four tests of whatever takes a [`Mode`].
+#[macro_export]
+macro_rules! in_four_modes {
+    ($run:expr) => {
+        #[test]
+        fn untouched() {
+            ($run)($crate::Mode::Untouched);
+        }
+        #[test]
+        fn dumped_three_times() {
+            ($run)($crate::Mode::Dumped);
+        }
+        #[test]
+        fn restored() {
+            ($run)($crate::Mode::Restored);
+        }
+        #[test]
+        fn restored_twice() {
+            ($run)($crate::Mode::RestoredTwice);
         }
     };
 }

@@ -70,6 +70,21 @@ fn a_tree_of_two_users_is_neithers() {
     victim.finish();
 }
 
+/// What may not be read through /proc may not be read here.
+#[test]
+fn who_is_not_dumpable_is_roots() {
+    let victim = Victim::ready(&Spec::c("mixed_owners").arg("private"));
+    let mount = Mounted::over(victim.pid());
+    for script in ["cat \"$1/$2/core\"", "cat \"$1/$2/info.json\"", "ls \"$1/$2/vmas\" && cat \"$1/$2\"/vmas/*"] {
+        as_nobody(script, &mount, &victim).fails_with("Permission denied");
+    }
+    mount.dump(victim.pid(), &mount.snap("of_root"));
+    drop(mount);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
 /// A process of the tree that reads the image of the tree would wait for itself: EDEADLK, at once.
 #[test]
 fn a_reader_that_belongs_to_the_tree() {

@@ -57,25 +57,7 @@ fn run(mode: Mode) {
     assert_eq!(left(&overlay.merged()), 1, "nothing but the new file is left");
 }
 
-#[test]
-fn untouched() {
-    run(Mode::Untouched);
-}
-
-#[test]
-fn dumped_three_times() {
-    run(Mode::Dumped);
-}
-
-#[test]
-fn restored() {
-    run(Mode::Restored);
-}
-
-#[test]
-fn restored_twice() {
-    run(Mode::RestoredTwice);
-}
+ckptfs_tests::in_four_modes!(run);
 
 /// A file of the upper layer that has another name is not one without a name.
 #[test]

@@ -24,22 +24,4 @@ fn run(mode: Mode) {
     }
 }
 
-#[test]
-fn untouched() {
-    run(Mode::Untouched);
-}
-
-#[test]
-fn dumped_three_times() {
-    run(Mode::Dumped);
-}
-
-#[test]
-fn restored() {
-    run(Mode::Restored);
-}
-
-#[test]
-fn restored_twice() {
-    run(Mode::RestoredTwice);
-}
+ckptfs_tests::in_four_modes!(run);

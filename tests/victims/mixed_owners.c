@@ -1,4 +1,4 @@
-/* mixed_owners: a process of nobody with a child of root, as below sudo(8). */
+/* mixed_owners: a process of nobody with a child of root, as below sudo(8). With an argument it is not dumpable. */
 #include "tree.h"
 
 enum { NOBODY = 65534 };
@@ -10,12 +10,13 @@ static void of_root(int status)
     _exit(status);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argv;
     board_make();
     pid_t pid = spawn(of_root, 7);
     CHECK(setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0);
-    CHECK(prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) == 0);
+    CHECK(prctl(PR_SET_DUMPABLE, argc == 1, 0, 0, 0) == 0);
     await_arrivals(1);
     checkpoint_here(1);
     board->turn = 2;

@@ -14,8 +14,6 @@ const DYING: Duration = Duration::from_secs(10);
 /// How long a parent is waited for, and a number that nobody has any more.
 const LINGERING: Duration = Duration::from_secs(2);
 
-/// `PF_EXITING`, include/linux/sched.h.
-const EXITING: u64 = 0x4;
 /// The bit of SIGKILL in a set of signals.
 const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 
@@ -56,7 +54,7 @@ fn holder(pid: Pid) -> (Duration, String) {
         }
         return (LINGERING, "it is still the process group or session of other processes".into());
     };
-    let is_dying = stat.field(9) & EXITING != 0 || status.hex("SigPnd") & KILLED != 0;
+    let is_dying = stat.is_exiting() || status.hex("SigPnd") & KILLED != 0;
     match stat.state {
         'Z' if status.text("Threads") == "1" => {
             let parent = stat.ppid();

@@ -126,6 +126,12 @@ impl Stat {
         self.field(4) as Pid
     }
 
+    /// Whether it has begun to end (`PF_EXITING`, include/linux/sched.h): it may have no memory nor descriptors any more.
+    pub fn is_exiting(&self) -> bool {
+        const PF_EXITING: u64 = 0x4;
+        self.field(9) & PF_EXITING != 0
+    }
+
     /// Whether it is a thread of the kernel, without a program of its own.
     pub fn is_kernel_thread(&self) -> bool {
         // include/linux/sched.h.
