@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
+use crate::error::Result;
 use crate::sys::fd::PidFd;
+use crate::sys::pid::Pid;
 use crate::sys::{proc, query};
-use crate::{Pid, Result};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 
+use crate::error::{Error, Kind, Result};
 use crate::sys::cgroup;
+use crate::sys::pid::Pid;
 use crate::sys::watcher::Watcher;
-use crate::{Error, Kind, Pid, Result};
 
 /// How long another daemon may have a cgroup frozen before that is taken for somebody's wish.
 const GRACE: Duration = Duration::from_millis(250);

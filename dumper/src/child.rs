@@ -10,14 +10,17 @@ pub mod seen;
 use std::time::{Duration, Instant};
 
 use crate::door::Door;
-use crate::sys::errno;
+use crate::error::{Error, Kind, Result};
+use crate::sys::batch::{Batch, Call};
 use crate::sys::fd::PidFd;
+use crate::sys::hijack;
 use crate::sys::memory::RemotePtr;
+use crate::sys::owned::Owned;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stopped};
-use crate::sys::query;
-use crate::sys::remote::{self, Batch, Call, Injected, Owned};
-use crate::{Error, Kind, Pid, Result};
+use crate::sys::remote::Injected;
+use crate::sys::{errno, query};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -191,7 +194,7 @@ fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
     let door = Door::open(tid, None)?;
     let wait = Call::new(libc::SYS_wait4, [pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
     let result;
-    (stopped, result) = remote::call_once(stopped, &door.mem, &door.entry, &wait)?;
+    (stopped, result) = hijack::call_once(stopped, &door.mem, &door.entry, &wait)?;
     stopped.detach();
     match result {
         got if got == i64::from(pid) => Ok(()),

@@ -6,8 +6,8 @@
 //!
 //! It is laid out as the kernel does it (fs/binfmt_elf.c), with [`segments`] for memory and [`notes`] for the rest.
 
-mod notes;
-mod segments;
+pub mod notes;
+pub mod segments;
 
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use object::elf;
 use object::endian::{LittleEndian as LE, U16, U32, U64};
 use object::pod::bytes_of;
 
-use crate::image::ARCH;
+use crate::error::Result;
+use crate::image::format::ARCH;
 use crate::sys::memory::PAGE;
+use crate::sys::pid::Pid;
 use crate::view::View;
-use crate::{Pid, Result};
 
-pub use segments::HOLE_MOST;
-use segments::{Content, Segment};
+use crate::core::segments::{Content, Segment};
 
 /// Bytes of the ELF header.
 const HEADER: usize = size_of::<elf::FileHeader64<LE>>();
@@ -54,7 +54,7 @@ impl Core {
     /// The core of `pid` at the instant of `view`.
     ///
     /// # Errors
-    /// [`crate::Kind::NoProcess`]: it is not there, or has ended. [`crate::Kind::Damaged`]: what belongs to it is not there.
+    /// [`crate::error::Kind::NoProcess`]: it is not there, or has ended. [`crate::error::Kind::Damaged`]: what belongs to it is not there.
     pub fn new(view: &Arc<View>, pid: Pid) -> Result<Self> {
         let process = notes::Process::find(view, pid)?;
         let segments = segments::of(view, &process)?;

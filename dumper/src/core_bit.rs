@@ -5,11 +5,11 @@ use std::path::Path;
 
 use tempfile::TempDir;
 
+use crate::error::{Doing, Error, Result};
 use crate::made::Made;
+use crate::sys::batch::Batch;
 use crate::sys::proc;
-use crate::sys::remote::Batch;
 use crate::task::tree::Ended;
-use crate::{Doing, Error, Result};
 
 /// Sees to it that `made`, which is about to die, leaves a small core file in the directory that is given back.
 ///

@@ -4,14 +4,17 @@
 //! What takes time is looked for while the process still runs, in its executable mappings; once it is stopped that holds if
 //! the mappings are still the same.
 
+use crate::error::{Error, Kind, Result};
 use crate::freeze::FrozenProcess;
+use crate::sys::batch::SCRATCH_LEN;
 use crate::sys::frame::{self, FRAME_ROOM};
 use crate::sys::gadget;
+use crate::sys::hijack::{Entry, Failed};
 use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Mapping};
-use crate::sys::remote::{Entry, Failed, Injected, SCRATCH_LEN};
+use crate::sys::remote::Injected;
 use crate::task::vdso::{self, Vdso};
-use crate::{Error, Kind, Pid, Result};
 
 /// Address space left free for whoever rebuilds a process: twice the scratch, so that there is always a half that does not touch
 /// the rebuilder's own vDSO.

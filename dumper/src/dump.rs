@@ -4,18 +4,23 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use crate::door::{self, Door};
+use crate::error::{Error, Kind, Result};
 use crate::file::lock;
 use crate::file::sharing::Collector;
 use crate::freeze::{Frozen, FrozenProcess};
-use crate::image::{PageRuns, Record};
+use crate::image::frame::Record;
+use crate::image::runs::PageRuns;
 use crate::pages::{self, Kept};
+use crate::sys::batch::Batch;
 use crate::sys::ipc;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Mapping, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
-use crate::sys::remote::{Batch, Injected};
-use crate::sysv::{self, Adjustment};
+use crate::sys::remote::Injected;
+use crate::sysv;
+use crate::sysv::adjustment::{self, Adjustment};
 use crate::target::Target;
 use crate::task;
 use crate::task::asleep::Timers;
@@ -24,7 +29,6 @@ use crate::task::cgroup::Membership;
 use crate::task::namespaces::Namespaces;
 use crate::task::tree::{self, Share, Tree};
 use crate::task::vma::{self, Flags, FlagsOnDemand, Vma};
-use crate::{Error, Kind, Pid, Result};
 
 /// All that is known of a stopped tree, but for the contents of its memory.
 pub struct Looked {
@@ -162,11 +166,11 @@ impl Looking<'_> {
             waits: Vec::new(),
         };
         records.extend(here.thread(injected, speaker)?);
-        let adjustments = sysv::adjustments(self.sysv, injected, pid)?;
+        let adjustments = adjustment::of_thread(self.sysv, injected, pid)?;
         for at in 0..process.threads.len() {
             let tid = door::take_turns(injected, process, at)?;
             records.extend(here.thread(injected, tid)?);
-            sysv::refuse_own(self.sysv, injected, pid, speaker)?;
+            adjustment::refuse_own(self.sysv, injected, pid, speaker)?;
         }
         let mut mappings = Vec::new();
         let flags = FlagsOnDemand::of(speaker);

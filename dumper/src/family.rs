@@ -6,18 +6,19 @@ mod signals;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use signals::{forget_signal, forget_signals, has_sigchld};
+use crate::family::signals::{forget_signal, forget_signals, has_sigchld};
 
 use crate::brood::Brood;
-use crate::core_bit;
-use crate::heritage;
+use crate::error::{Error, Result};
 use crate::made::Made;
+use crate::sys::batch::Batch;
 use crate::sys::fd::PidFd;
 use crate::sys::memory::RemotePtr;
+use crate::sys::owned::Owned;
+use crate::sys::pid::Pid;
 use crate::sys::proc::Stat;
 use crate::sys::ptrace::Stopped;
 use crate::sys::query;
-use crate::sys::remote::{Batch, Owned};
 use crate::sys::scm::Channel;
 use crate::sysv::Actors;
 use crate::task::attribute::{Checked, Resume};
@@ -26,7 +27,7 @@ use crate::task::lineage::{How, Sessions};
 use crate::task::tree::{self, Ended, Process, Share, Tree};
 use crate::task::vdso::Vdso;
 use crate::task::vma::Vma;
-use crate::{Error, Pid, Result};
+use crate::{core_bit, heritage};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 

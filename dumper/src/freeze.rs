@@ -9,11 +9,12 @@ use std::time::{Duration, Instant};
 
 use crate::cgroup::{self, CgroupFreezer, Turn};
 use crate::child::seen::runs_this_program;
+use crate::error::{Error, Kind, Result};
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stop, Stopped};
 use crate::sys::query;
 use crate::target::{Target, parent};
-use crate::{Error, Kind, Pid, Result};
 
 /// A stopped process.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use crate::child::{self, Child};
 use crate::door::Door;
 use crate::dump::{self, LookedProcess};
+use crate::error::{Error, Result};
 use crate::freeze::Frozen;
 use crate::pages::Kept;
 use crate::sys::cgroup;
+use crate::sys::pid::Pid;
 use crate::sys::remote::Injected;
-use crate::{Error, Pid, Result};
 
 /// What a snapshot is read from.
 pub enum Held {

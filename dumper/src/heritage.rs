@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 
 use crate::dump::{Looked, LookedProcess};
-use crate::image::PageRuns;
+use crate::error::Result;
+use crate::image::runs::PageRuns;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
+use crate::sys::pid::Pid;
 use crate::task::tree::{Share, Tree};
 use crate::task::vma::Vma;
-use crate::{Pid, Result};
 
 /// Pages compared at a time.
 const AT_ONCE: u64 = 8192;

@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
+use crate::error::{Error, Result};
 use crate::file::{object, open_file, sharing};
-use crate::image::{Records, Tag};
+use crate::image::frame::Tag;
+use crate::image::records::Records;
+use crate::sys::pid::Pid;
 use crate::task::{mm, tree, vma};
-use crate::{Error, Pid, Result};
 
 /// Those of `records` that belong to process `pid`, by tag. The tree itself is told whole.
 pub fn records(records: &dyn Records, pid: Pid) -> Result<Map<String, Value>> {

@@ -1,12 +1,13 @@
-//! An instant of some processes, to be read: taken of live ones ([`crate::Snapshot`]), or stored in a file ([`crate::StoredImage`]).
+//! An instant of some processes, to be read: taken of live ones ([`crate::snapshot::Snapshot`]), or stored in a file ([`crate::stored::StoredImage`]).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::core::Core;
+use crate::error::Result;
 use crate::stream::{Piece, ReadAhead};
+use crate::sys::pid::Pid;
 use crate::view::{View, VmaView};
-use crate::{Pid, Result};
 
 /// An image and what it tells by process. A source has its own way to the bytes; what they say is told by the [`View`] alone.
 pub trait Instant: Send + Sync {
@@ -16,7 +17,7 @@ pub trait Instant: Send + Sync {
     /// `len` bytes of the image at `offset`; fewer only at its end.
     ///
     /// # Errors
-    /// [`crate::Kind::SnapshotLost`] if the memory is gone: never zeros in its place.
+    /// [`crate::error::Kind::SnapshotLost`] if the memory is gone: never zeros in its place.
     fn read_image(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece>;
 
     /// The exact length of the image, bytes.

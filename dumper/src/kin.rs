@@ -8,14 +8,15 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::child::seen::is_snapshot_child;
+use crate::error::{Error, Kind, Result};
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::sys::cpu;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::Stopped;
 use crate::sys::query::{self, Kcmp};
 use crate::task::lineage::{self, How, Member};
 use crate::task::tree::{Ended, Process, SHARES, Share, Tree};
-use crate::{Error, Kind, Pid, Result};
 
 /// Looks at all processes of a frozen tree and puts them in the order of the image.
 ///

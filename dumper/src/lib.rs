@@ -62,9 +62,7 @@ pub use restore::{Restored, Restorer};
 pub use snapshot::Snapshot;
 pub use stored::StoredImage;
 pub use stream::{Piece, ReadAhead};
+pub use sys::pid::Pid;
 pub use target::Target;
 pub use tracer::{Options, Purpose, Tracer};
 pub use view::VmaView;
-
-/// A process or thread id, as the daemon's own pid namespace numbers it.
-pub type Pid = i32;

@@ -10,19 +10,19 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::brood::Brood;
-use crate::sys::clone;
+use crate::error::{Error, Kind, Result};
+use crate::sys::batch::{Batch, Call, SCRATCH_LEN};
 use crate::sys::holder::Wanted;
 use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::owned::Owned;
+use crate::sys::pid::Pid;
 use crate::sys::ptrace::{self, Running, Stopped};
-use crate::sys::query;
-use crate::sys::remote::{Batch, Call, Owned, SCRATCH_LEN};
 use crate::sys::scm::Channel;
-use crate::sys::{errno, proc};
+use crate::sys::{clone, errno, proc, query};
 use crate::task::attribute::{Checked, Resume};
 use crate::task::tree::{Process, SHARES, Share};
 use crate::task::vdso::{self, Vdso};
 use crate::task::vma::Vma;
-use crate::{Error, Kind, Pid, Result};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Where user space ends on x86-64 with four levels of page tables.

@@ -7,17 +7,19 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
 use crate::door::HOLE_LEN;
+use crate::error::{Error, Result};
 use crate::family::Family;
 use crate::file::changed::ChangedFiles;
 use crate::file::object::{self, Anchor, Anchors};
 use crate::file::sharing::{TABLE, Table};
 use crate::file::{self, open_file};
-use crate::image::{Record, Tag};
+use crate::image::frame::{Record, Tag};
 use crate::made::{Made, TASK_SIZE};
 use crate::restore::Restored;
 use crate::sys::fd::PidFd;
 use crate::sys::ipc;
 use crate::sys::memory::RemotePtr;
+use crate::sys::pid::Pid;
 use crate::sysv;
 use crate::task::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
 use crate::task::cgroup::{self, Membership};
@@ -25,7 +27,6 @@ use crate::task::tree::{self, Process, Share, Tree};
 use crate::task::vdso::{self, Vdso};
 use crate::task::vma::{self, Vma};
 use crate::task::{self, mm};
-use crate::{Error, Pid, Result};
 
 /// An image being restored.
 pub struct Making {

@@ -3,11 +3,12 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use crate::image::{PageRuns, PageSource};
+use crate::error::{Error, Kind, Result};
+use crate::image::runs::PageRuns;
+use crate::image::writer::PageSource;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pagemap::{Pagemap, Want, category};
 use crate::task::vma::Vma;
-use crate::{Error, Kind, Result};
 
 /// Pages that a process made its own: present or swapped, neither the file's nor the zero page.
 const OWN: Want = Want {

@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
+use crate::error::{Error, Kind, Result};
 use crate::file::changed::ChangedFiles;
-use crate::image::{Decoder, Header, Record, Sink};
+use crate::image::format::Header;
+use crate::image::frame::Record;
+use crate::image::reader::{Decoder, Sink};
 use crate::making::Making;
 use crate::sys::fd::{self, PidFd};
-use crate::{Error, Kind, Pid, Result};
+use crate::sys::pid::Pid;
 
 /// One image that lives again.
 #[derive(Clone, Debug)]

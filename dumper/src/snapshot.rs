@@ -4,33 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use crate::cgroup;
-use crate::child;
 use crate::door::{self, Door, Premise};
 use crate::dump::{self, Looked, LookedProcess};
+use crate::error::Result;
 use crate::file::late::Named;
 use crate::file::lock;
 use crate::file::sharing::{Collected, Collector};
 use crate::freeze::{self, Frozen};
 use crate::held::{Children, Forks, Held};
-use crate::heritage;
-use crate::image::{LayoutBuilder, Record};
+use crate::image::frame::Record;
+use crate::image::writer::LayoutBuilder;
 use crate::instant::Instant;
-use crate::kin;
 use crate::pages::{Kept, Source, Sources};
 use crate::stream::{Piece, ReadAhead, Stream};
 use crate::sys::memory::MemFile;
-use crate::sys::proc;
+use crate::sys::pid::Pid;
 use crate::sys::ptrace::Stopped;
-use crate::sys::query;
-use crate::sysv;
+use crate::sys::{proc, query};
 use crate::target::Target;
 use crate::task::asleep::Timers;
 use crate::task::tree::{self, Share};
 use crate::task::vma;
 use crate::tracer::{Lease, Options, Purpose};
 use crate::view::View;
-use crate::{Pid, Result};
+use crate::{cgroup, child, heritage, kin, sysv};
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {

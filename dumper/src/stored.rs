@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::image::Index;
+use crate::error::{Context, Result};
+use crate::image::index::Index;
 use crate::instant::Instant;
 use crate::stream::{Piece, ReadAhead};
 use crate::view::View;
-use crate::{Context, Result};
 
 /// An image in a file. Its frames were looked through when it was opened; the contents of a page are held against their CRC when they are
-/// read ([`crate::Kind::Damaged`] if they do not hold), but for [`Instant::read_image`], which gives the file's bytes as they are.
+/// read ([`crate::error::Kind::Damaged`] if they do not hold), but for [`Instant::read_image`], which gives the file's bytes as they are.
 pub struct StoredImage {
     index: Arc<Index>,
     view: Arc<View>,
@@ -20,7 +20,7 @@ impl StoredImage {
     /// Opens the image in `path`.
     ///
     /// # Errors
-    /// As [`Index::open`] has them, and [`crate::Kind::Damaged`] for records that cannot be.
+    /// As [`Index::open`] has them, and [`crate::error::Kind::Damaged`] for records that cannot be.
     pub fn open(path: &Path) -> Result<Self> {
         let index = Arc::new(Index::open(path)?);
         let name = path.display().to_string();

@@ -23,10 +23,11 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
-use crate::image::{Layout, PageSource};
+use crate::image::layout::Layout;
+use crate::image::writer::PageSource;
 
-use block::{BLOCK, Block, Buffer, Cell, Pool};
-use table::{AHEAD, CELLS, Found, Table};
+use crate::stream::block::{BLOCK, Block, Buffer, Cell, Pool};
+use crate::stream::table::{AHEAD, CELLS, Found, Table};
 
 /// Threads that read ahead.
 const WORKERS: usize = 2;

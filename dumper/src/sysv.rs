@@ -10,23 +10,23 @@
 //!
 //! Shared memory is in the image by its mappings: `file::sysv_shm`.
 
-mod adjustment;
-mod messages;
-mod semaphores;
+pub mod adjustment;
+pub mod messages;
+pub mod semaphores;
 
 use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
 use crate::sys::ipc::{self, Kind};
+use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::ptrace::Regs;
+use crate::sysv::adjustment::Adjustment;
 use crate::task::attribute::Checked;
-use crate::{Error, Pid, Result};
-
-pub use adjustment::{Adjustment, of_thread as adjustments, refuse_own};
 
 /// Every kind.
 pub const KINDS: &[&dyn Row] = &[&semaphores::Sets, &messages::Queues];
@@ -36,7 +36,7 @@ pub struct There(Vec<Entry>);
 
 /// One of them: a line of /proc/sysvipc/sem or msg.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Entry {
+pub struct Entry {
     kind: Kind,
     name: Name,
     /// Semaphores of a set; bytes in a queue.
@@ -88,7 +88,7 @@ impl There {
     ///
     /// # Errors
     /// EBUSY: others change one faster than it can be read.
-    /// [`crate::Kind::Unsupported`]: two processes have one list of what is to be undone.
+    /// [`crate::error::Kind::Unsupported`]: two processes have one list of what is to be undone.
     pub fn records(&self, users: &Users) -> Result<Vec<Record>> {
         adjustment::refuse_shared(&users.adjustments)?;
         let mut records = Vec::new();
@@ -98,7 +98,9 @@ impl There {
             if entry.kind == Kind::Sem {
                 last = match semaphores::users(entry) {
                     // Gone since, or not the daemon's to look at.
-                    Err(error) if is_gone(&error) || error.kind() == crate::Kind::System(libc::EACCES) => Vec::new(),
+                    Err(error) if is_gone(&error) || error.kind() == crate::error::Kind::System(libc::EACCES) => {
+                        Vec::new()
+                    }
                     users => users?,
                 };
             }
@@ -155,7 +157,7 @@ impl Own {
 
 /// The object has been removed.
 fn is_gone(error: &Error) -> bool {
-    [libc::EIDRM, libc::EINVAL].iter().any(|errno| error.kind() == crate::Kind::System(*errno))
+    [libc::EIDRM, libc::EINVAL].iter().any(|errno| error.kind() == crate::error::Kind::System(*errno))
 }
 
 fn is_alive(pid: Pid) -> bool {

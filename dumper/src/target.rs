@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::child::seen::is_snapshot_child;
+use crate::error::{Error, Result};
 use crate::freeze::children;
 use crate::sys::cgroup;
+use crate::sys::pid::Pid;
 use crate::sys::proc::Stat;
-use crate::{Error, Pid, Result};
 
 /// A set of processes: always asked anew.
 #[derive(Clone, Debug)]

@@ -13,14 +13,14 @@ use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::cgroup::CgroupFreezer;
-use crate::child;
+use crate::error::{Error, Kind, Result};
 use crate::file::changed::ChangedFiles;
-use crate::freeze;
 use crate::held::{Children, Held};
 use crate::snapshot::{self, Snapshot};
+use crate::sys::pid::Pid;
 use crate::target::Target;
 use crate::task::asleep::Timers;
-use crate::{Error, Kind, Pid, Result, dump};
+use crate::{child, dump, freeze};
 
 /// What a mount decides once for all its dumps and restores.
 #[derive(Clone, Debug, Default)]

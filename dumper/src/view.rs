@@ -3,7 +3,7 @@
 
 #[cfg(test)]
 pub(crate) mod fake;
-mod memory;
+pub mod memory;
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -11,14 +11,16 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::image::{Header, PageSource, Records};
+use crate::error::{Context, Error, Result};
+use crate::image::format::Header;
+use crate::image::records::Records;
+use crate::image::writer::PageSource;
 use crate::info;
 use crate::sys::memory::PAGE;
+use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::task::tree::{self, Tree};
-use crate::{Context, Error, Pid, Result};
-
-pub use memory::{Area, Memory};
+use crate::view::memory::{Area, Memory};
 
 /// One mapping of an instant.
 #[derive(Clone, Debug)]
@@ -59,7 +61,7 @@ impl View {
         &*self.records
     }
 
-    /// See [`crate::Instant::taken`].
+    /// See [`crate::instant::Instant::taken`].
     pub fn taken(&self) -> SystemTime {
         let since = Duration::from_nanos(self.header.time_ns.unsigned_abs());
         let epoch = SystemTime::UNIX_EPOCH;
@@ -67,7 +69,7 @@ impl View {
         taken.unwrap_or(epoch)
     }
 
-    /// See [`crate::Instant::stopped`].
+    /// See [`crate::instant::Instant::stopped`].
     pub fn stopped(&self) -> Option<Duration> {
         (self.header.stood_ns != 0).then(|| Duration::from_nanos(self.header.stood_ns))
     }
@@ -88,19 +90,19 @@ impl View {
         made.as_ref().map_err(Clone::clone)
     }
 
-    /// See [`crate::Instant::processes`].
+    /// See [`crate::instant::Instant::processes`].
     pub fn processes(&self) -> Result<Vec<Pid>> {
         let processes = &self.tree()?.processes;
         Ok(processes.iter().filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
     }
 
-    /// See [`crate::Instant::roots`].
+    /// See [`crate::instant::Instant::roots`].
     pub fn roots(&self) -> Result<Vec<Pid>> {
         let processes = &self.tree()?.processes;
         Ok(tree::roots(processes).filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
     }
 
-    /// See [`crate::Instant::info_json`].
+    /// See [`crate::instant::Instant::info_json`].
     pub fn info_json(&self, pid: Pid) -> Result<String> {
         let areas = self.memory()?.of_process(pid)?;
         let info = json!({
@@ -114,7 +116,7 @@ impl View {
         Ok(format!("{info:#}\n"))
     }
 
-    /// See [`crate::Instant::maps`].
+    /// See [`crate::instant::Instant::maps`].
     pub fn maps(&self, pid: Pid) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         for Area { vma, runs, .. } in self.memory()?.of_process(pid)? {
@@ -141,13 +143,13 @@ impl View {
         Ok(text)
     }
 
-    /// See [`crate::Instant::vmas`].
+    /// See [`crate::instant::Instant::vmas`].
     pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
         let view = |area: &Area| VmaView { start: area.vma.start, end: area.vma.end, stored: area.runs.pages() * PAGE };
         Ok(self.memory()?.of_process(pid)?.iter().map(view).collect())
     }
 
-    /// See [`crate::Instant::read_vma`].
+    /// See [`crate::instant::Instant::read_vma`].
     pub fn read(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let memory = self.memory()?;
         let len = memory.area(pid, start)?.vma.len();
@@ -161,7 +163,7 @@ impl View {
         self.memory()?.read(&*self.pages, pid, address, buf)
     }
 
-    /// See [`crate::Instant::seek_vma`].
+    /// See [`crate::instant::Instant::seek_vma`].
     pub fn seek(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
         let Area { vma, runs, .. } = self.memory()?.area(pid, start)?;
         let len = vma.len();

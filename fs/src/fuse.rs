@@ -1,8 +1,8 @@
 //! fuser's calls -> the tree -> replies. Nothing is decided here but the errno.
 
-mod asker;
-mod kernel;
-mod reply;
+pub mod asker;
+pub mod kernel;
+pub mod reply;
 
 use std::ffi::OsStr;
 use std::io;
@@ -19,11 +19,12 @@ use fuser::{
 };
 
 use crate::caller::Caller;
+use crate::fuse::kernel::Kernel;
+use crate::fuse::reply::{BLOCK_SIZE, code, done, entered, kind, opened, told, written};
 use crate::jobs::Jobs;
 use crate::node::Steady;
-use crate::tree::{Access, Tree};
-pub use kernel::Kernel;
-use reply::{BLOCK_SIZE, code, done, entered, kind, opened, told, written};
+use crate::tree::Tree;
+use crate::tree::files::Access;
 
 /// Largest read and write of one request.
 const MAX_REQUEST: u32 = 1 << 20;

@@ -15,7 +15,8 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::container::{Container, Target};
-use crate::fuse::{Fuse, Kernel};
+use crate::fuse::Fuse;
+use crate::fuse::kernel::Kernel;
 use crate::jobs::Jobs;
 use crate::logging::LogFile;
 use crate::options::MountOptions;

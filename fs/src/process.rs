@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::core::HOLE_MOST;
+use ckptfs_dumper::core::segments::HOLE_MOST;
 use ckptfs_dumper::proc::{self, Fields, Mapping, Stat, TICKS_PER_SECOND};
 use ckptfs_dumper::{Doing, Pid, Result};
 

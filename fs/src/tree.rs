@@ -4,14 +4,12 @@
 //! call into the engine, but for two: a restore session's, which is held while bytes are restored, and inside which the
 //! journal's, the container's and the status's are taken; and the table of tracers, under which a tracer is started.
 
-mod attr;
-mod files;
+pub mod attr;
+pub mod files;
 mod open_nodes;
 mod shape;
 
 pub use attr::Attr;
-pub use files::Access;
-pub use open_nodes::Closing;
 
 use std::ffi::{OsStr, OsString};
 use std::sync::Arc;
@@ -30,9 +28,9 @@ use crate::restore::Journal;
 use crate::snapshots::Snapshots;
 use crate::status::Status;
 use crate::tracers::Tracers;
+use crate::tree::files::Handles;
+use crate::tree::open_nodes::OpenNodes;
 use crate::view::View;
-use files::Handles;
-use open_nodes::OpenNodes;
 
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use crate::Pid;
 use crate::freeze::children;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{Fields, Stat, TICKS_PER_SECOND};
 use crate::sys::query;
 

@@ -9,14 +9,16 @@ use std::collections::BTreeMap;
 use object::elf;
 use serde::Deserialize;
 
+use crate::error::{Context, Error, Kind, Result};
 use crate::file::open_file;
-use crate::image::{RecordView, Tag};
+use crate::image::frame::Tag;
+use crate::image::records::RecordView;
 use crate::sys::memory::PAGE;
+use crate::sys::pid::Pid;
 use crate::task::tree::{self, Ended};
 use crate::task::vdso::{self, Vdso};
 use crate::task::{creds, identity, mm, prctls, registers, sched, signals};
 use crate::view::View;
-use crate::{Context, Error, Kind, Pid, Result};
 
 /// coredump_filter of a process that says nothing of it (MMF_DUMP_FILTER_DEFAULT).
 const DEFAULT_FILTER: u64 = 0x33;

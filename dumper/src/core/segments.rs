@@ -10,15 +10,16 @@
 
 use object::elf;
 
-use crate::Result;
+use crate::error::Result;
 use crate::file::regular;
-use crate::image::PageRuns;
+use crate::image::runs::PageRuns;
 use crate::sys::memory::PAGE;
 use crate::task::vdso::Vdso;
 use crate::task::vma::{Type, Vma};
-use crate::view::{Area, View};
+use crate::view::View;
+use crate::view::memory::Area;
 
-use super::notes::Process;
+use crate::core::notes::Process;
 
 /// The largest hole inside of the contents of a segment.
 pub const HOLE_MOST: u64 = 1 << 20;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use serde_json::json;
 
-use super::*;
+use crate::core::*;
 use crate::view::fake::{Fake, byte_at};
 
 const PAGE_AT: u64 = 0x7f00_0000_0000;
@@ -206,5 +206,5 @@ fn more_mappings_than_the_header_can_tell() {
 fn who_is_not_there_has_none() {
     let view = Arc::new(fake("00000033").view());
     let error = Core::new(&view, 8).map(drop).unwrap_err();
-    assert_eq!(error.kind(), crate::Kind::NoProcess);
+    assert_eq!(error.kind(), crate::error::Kind::NoProcess);
 }

@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::PATIENCE;
+use crate::error::{Error, Result};
+use crate::family::PATIENCE;
 use crate::made::Made;
-use crate::sys::remote::Batch;
-use crate::{Error, Result};
+use crate::sys::batch::Batch;
 
 /// Whether SIGCHLD is pending.
 pub fn has_sigchld(made: &Made) -> Result<bool> {

@@ -10,10 +10,10 @@ use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
 use nix::unistd::{pipe2, read, write};
 use serde::{Deserialize, Serialize};
 
-use super::open_file::Seen;
+use crate::error::{Context, Doing, Error, Result};
+use crate::file::open_file::Seen;
 use crate::sys::fd;
 use crate::sys::memory::PAGE;
-use crate::{Context, Doing, Error, Result};
 
 /// All that there is, for calls that move buffers.
 const ALL: usize = 1 << 30;
@@ -140,9 +140,9 @@ pub fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
 pub mod tests {
     use std::os::fd::AsRawFd;
 
-    use super::super::object::{Anchor, Anchors, Objects, Row};
-    use super::super::open_file::Held;
     use super::*;
+    use crate::file::object::{Anchor, Anchors, Objects, Row};
+    use crate::file::open_file::Held;
     use crate::sys::fd::PidFd;
     use crate::sys::proc::Fields;
 

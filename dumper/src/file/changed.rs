@@ -9,9 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use nix::sys::statfs::Statfs;
 use serde::{Deserialize, Serialize};
 
-use super::object::Anchors;
-use super::open_file::{Held, RAMFS, Seen, TMPFS};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::file::object::Anchors;
+use crate::file::open_file::{Held, RAMFS, Seen, TMPFS};
 
 /// The choice that a mount makes for its restores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

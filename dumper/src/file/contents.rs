@@ -9,10 +9,10 @@ use nix::sys::memfd::MFdFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::{Whence, ftruncate, lseek};
 
-use super::object::Contents;
-use crate::image::PageRuns;
+use crate::error::{Doing, Error, Kind, Result};
+use crate::file::object::Contents;
+use crate::image::runs::PageRuns;
 use crate::sys::memory::PAGE;
-use crate::{Doing, Error, Kind, Result};
 
 /// Copies the first `size` bytes of `file`, holes staying holes, into memory that is not the daemon's own: its peak does not grow with
 /// the file. `None` if it is all hole. Moves the offset of `file`: to be a description of our own.

@@ -9,9 +9,9 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
 
-use super::object::{Anchors, Objects};
-use super::open_file::{OpenFile, Seen};
-use crate::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result};
+use crate::file::object::{Anchors, Objects};
+use crate::file::open_file::{OpenFile, Seen};
 
 const NAME: &[u8] = b"anon_inode:[eventfd]";
 
@@ -68,18 +68,18 @@ impl OpenFile for Eventfd {
 mod tests {
     use std::os::fd::AsRawFd;
 
-    use super::super::open_file::Held;
     use super::*;
+    use crate::file::open_file::Held;
     use crate::sys::proc::Fields;
 
     struct None;
     impl Objects for None {
-        fn id_of(&self, _: &dyn super::super::object::Row, seen: &Seen<'_>) -> Result<u32> {
+        fn id_of(&self, _: &dyn crate::file::object::Row, seen: &Seen<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }
     impl Anchors for None {
-        fn anchor(&self, id: u32) -> Result<&super::super::object::Anchor> {
+        fn anchor(&self, id: u32) -> Result<&crate::file::object::Anchor> {
             Err(Error::damaged(format!("object {id}")))
         }
     }

@@ -17,13 +17,13 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
-use super::buffer::{Buffers, set_flags};
-use super::object::{Anchor, Anchors, Dumped, Object, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
-use super::outside::External;
-use super::place::{self, Place};
+use crate::error::{Context, Doing, Error, Kind, Result};
+use crate::file::buffer::{Buffers, set_flags};
+use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects};
+use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
+use crate::file::outside::External;
+use crate::file::place::{self, Place};
 use crate::sys::fd;
-use crate::{Context, Doing, Error, Kind, Result};
 
 const GONE: &[u8] = b" (deleted)";
 
@@ -182,8 +182,8 @@ mod tests {
     use nix::fcntl::{OFlag, open};
     use nix::unistd::{mkfifo, read, unlink, write};
 
-    use super::super::buffer::tests::{Only, read_once, seen, this};
     use super::*;
+    use crate::file::buffer::tests::{Only, read_once, seen, this};
 
     fn open_at(path: &Path, flags: OFlag) -> OwnedFd {
         open(path, flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).unwrap()

@@ -4,10 +4,11 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::open_file::Seen;
-use crate::image::{Record, Tag};
+use crate::error::Result;
+use crate::file::open_file::Seen;
+use crate::image::frame::{Record, Tag};
+use crate::sys::pid::Pid;
 use crate::task::attribute::Checked;
-use crate::{Pid, Result};
 
 /// A descriptor whose open file is in the image.
 pub struct Placed<'a> {

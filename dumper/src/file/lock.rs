@@ -7,12 +7,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::late::{Late, Placed};
-use super::open_file::Seen;
-use crate::image::Tag;
+use crate::error::{Error, Result};
+use crate::file::late::{Late, Placed};
+use crate::file::open_file::Seen;
+use crate::image::frame::Tag;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Mapping};
 use crate::task::attribute::Checked;
-use crate::{Error, Pid, Result};
 
 const F_SETLEASE: u64 = 1024;
 
@@ -215,8 +216,8 @@ mod tests {
 
     use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
-    use super::super::open_file::Held;
     use super::*;
+    use crate::file::open_file::Held;
     use crate::sys::memory::RemotePtr;
     use crate::sys::proc::Fields;
 

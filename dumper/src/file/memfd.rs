@@ -9,10 +9,10 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::MFdFlags;
 use serde::{Deserialize, Serialize};
 
-use super::contents;
-use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use super::open_file::{HUGETLBFS, OpenFile, Seen};
-use crate::{Doing, Error, Result};
+use crate::error::{Doing, Error, Result};
+use crate::file::contents;
+use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
+use crate::file::open_file::{HUGETLBFS, OpenFile, Seen};
 
 const PREFIX: &[u8] = b"/memfd:";
 const SUFFIX: &[u8] = b" (deleted)";
@@ -114,9 +114,9 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
 
-    use super::super::open_file::Held;
     use super::*;
-    use crate::image::PageSource;
+    use crate::file::open_file::Held;
+    use crate::image::writer::PageSource;
     use crate::pages::{Source, Sources};
     use crate::sys::proc::Fields;
 

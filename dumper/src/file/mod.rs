@@ -28,7 +28,7 @@ mod times;
 mod unlinked;
 mod xattrs;
 
-use open_file::Row;
+use crate::file::open_file::Row;
 
 /// Every kind; the first that takes a file has it. Files of a process stand first, because what leads to them is made late; what is
 /// only a place in the tree before what can be read; files without a name before those with one, terminals before the other

@@ -11,12 +11,14 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::changed::ChangedFiles;
-use super::open_file::{NOT_KEPT, Seen};
-use super::outside::External;
-use crate::image::{PageRuns, Record, Tag};
+use crate::error::{Context, Error, Result};
+use crate::file::changed::ChangedFiles;
+use crate::file::open_file::{NOT_KEPT, Seen};
+use crate::file::outside::External;
+use crate::image::frame::{Record, Tag};
+use crate::image::runs::PageRuns;
+use crate::sys::pid::Pid;
 use crate::sys::{fd, ipc};
-use crate::{Context, Error, Pid, Result};
 
 /// The tag of an object's record.
 pub const TAG: Tag = Tag(*b"OBJT");
@@ -116,7 +118,7 @@ pub trait Object: Sync {
         body
     }
     /// What others would notice of it: done when the image has been read to its end and is whole, before its descriptions are opened
-    /// (which then have to be [`OpenFile::opens_last`](super::open_file::OpenFile::opens_last)).
+    /// (which then have to be [`OpenFile::opens_last`](crate::file::open_file::OpenFile::opens_last)).
     fn appear(&self, _body: &Self::Body, _blob: &[u8], _anchor: &mut Anchor) -> Result<()> {
         Ok(())
     }

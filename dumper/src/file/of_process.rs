@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::object::{Anchors, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, open_link};
+use crate::error::{Context, Error, Kind, Result};
+use crate::file::object::{Anchors, Objects};
+use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, open_link};
 use crate::sys::fd;
+use crate::sys::pid::Pid;
 use crate::sys::proc::Stat;
-use crate::{Context, Error, Kind, Pid, Result};
 
 /// PROC_SUPER_MAGIC, statfs(2).
 const PROC: i64 = 0x9fa0;

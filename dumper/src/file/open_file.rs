@@ -14,12 +14,12 @@ use nix::unistd::Whence;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::lock;
-use super::object::{Anchors, Objects};
-use crate::image::{Record, Tag};
+use crate::error::{Context, Doing, Error, Kind, Result};
+use crate::file::lock;
+use crate::file::object::{Anchors, Objects};
+use crate::image::frame::{Record, Tag};
 use crate::sys::fd::{self, PidFd};
 use crate::sys::proc::Fields;
-use crate::{Context, Doing, Error, Kind, Result};
 
 /// The tag of an open file's record.
 pub const TAG: Tag = Tag(*b"FILE");

@@ -7,9 +7,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use serde::{Deserialize, Serialize};
 
 use crate::child::seen::runs_this_program;
+use crate::error::{Error, Kind, Result};
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::query::{self, Kcmp};
-use crate::{Error, Kind, Pid, Result};
 
 /// A pipe or FIFO, as `st_dev` and `st_ino` number it.
 pub type Key = (u64, u64);

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::open_file::Seen;
+use crate::file::open_file::Seen;
 use crate::sys::fd;
 
 /// OVERLAYFS_SUPER_MAGIC, statfs(2).

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::object::{Anchors, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, open_link, open_path};
-use crate::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
+use crate::file::object::{Anchors, Objects};
+use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, open_link, open_path};
 
 /// Table row.
 pub struct PathOnly;
@@ -93,14 +93,14 @@ fn what(kind: FileType, rdev: u64) -> Option<What> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::object::Anchor;
-    use super::super::open_file::Held;
     use super::*;
+    use crate::file::object::Anchor;
+    use crate::file::open_file::Held;
     use crate::sys::proc::Fields;
 
     struct None;
     impl Objects for None {
-        fn id_of(&self, _: &dyn super::super::object::Row, seen: &Seen<'_>) -> Result<u32> {
+        fn id_of(&self, _: &dyn crate::file::object::Row, seen: &Seen<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }

@@ -12,11 +12,11 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{fchown, pipe2};
 use serde::{Deserialize, Serialize};
 
-use super::buffer::{Buffers, set_flags};
-use super::object::{Anchor, Anchors, Dumped, Object, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen};
-use super::outside::External;
-use crate::{Doing, Result};
+use crate::error::{Doing, Result};
+use crate::file::buffer::{Buffers, set_flags};
+use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects};
+use crate::file::open_file::{NOT_KEPT, OpenFile, Seen};
+use crate::file::outside::External;
 
 /// O_LARGEFILE as x86-64 numbers it; the C library says 0.
 const O_LARGEFILE: i32 = 0o100_000;
@@ -125,8 +125,8 @@ mod tests {
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::unistd::{read, write};
 
-    use super::super::buffer::tests::{Only, read_once, seen, this};
     use super::*;
+    use crate::file::buffer::tests::{Only, read_once, seen, this};
 
     #[test]
     fn both_ends_flags_and_contents_come_back() {
@@ -172,7 +172,7 @@ mod tests {
         holder.kill().unwrap();
         holder.wait().unwrap();
         let missed = Object::make(&Pipe, &body, &[]).err().unwrap();
-        assert_eq!(missed.kind(), crate::Kind::NotFound);
+        assert_eq!(missed.kind(), crate::error::Kind::NotFound);
         assert!(missed.to_string().contains(&body.shown), "{missed}");
     }
 }

@@ -13,8 +13,8 @@ use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
+use crate::error::{Doing, Error, Result};
 use crate::sys::fd::open_name;
-use crate::{Doing, Error, Result};
 
 /// A directory that is there.
 pub struct Place {
@@ -29,7 +29,7 @@ impl Place {
     /// The directory at `path`.
     ///
     /// # Errors
-    /// [`crate::Kind::NotFound`] if it is gone, ELOOP if a symbolic link stands on the way, ENOTDIR if it is something else.
+    /// [`crate::error::Kind::NotFound`] if it is gone, ELOOP if a symbolic link stands on the way, ENOTDIR if it is something else.
     pub fn at(path: &Path) -> Result<Self> {
         Ok(Self { dir: open_name(path, libc::O_PATH | libc::O_DIRECTORY)?, path: path.to_owned() })
     }
@@ -147,7 +147,7 @@ fn split(path: &Path) -> Result<(&Path, &OsStr)> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use crate::error::Kind;
 
     #[test]
     fn a_symbolic_link_is_not_followed() {

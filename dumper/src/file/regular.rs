@@ -10,14 +10,13 @@ use std::path::PathBuf;
 use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
-use super::changed::Version;
-use super::lock;
-use super::object::{Anchors, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
-use crate::image::RecordView;
-use crate::sys::fd;
-use crate::sys::proc;
-use crate::{Context, Error, Kind, Result};
+use crate::error::{Context, Error, Kind, Result};
+use crate::file::changed::Version;
+use crate::file::lock;
+use crate::file::object::{Anchors, Objects};
+use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
+use crate::image::records::RecordView;
+use crate::sys::{fd, proc};
 
 /// Table row.
 pub struct Regular;
@@ -143,18 +142,18 @@ mod tests {
     use std::io::{Read, Seek, Write};
     use std::os::fd::AsRawFd;
 
-    use super::super::open_file::Held;
     use super::*;
+    use crate::file::open_file::Held;
     use crate::sys::proc::Fields;
 
     struct None;
     impl Objects for None {
-        fn id_of(&self, _: &dyn super::super::object::Row, seen: &Seen<'_>) -> Result<u32> {
+        fn id_of(&self, _: &dyn crate::file::object::Row, seen: &Seen<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }
     impl Anchors for None {
-        fn anchor(&self, id: u32) -> Result<&super::super::object::Anchor> {
+        fn anchor(&self, id: u32) -> Result<&crate::file::object::Anchor> {
             Err(Error::damaged(format!("object {id}")))
         }
     }

@@ -13,13 +13,13 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
-use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use super::open_file::{OpenFile, Seen};
-use super::place::{self, Place};
-use super::times::Times;
-use super::xattrs::{self, Xattr};
+use crate::error::{Context, Doing, Result};
+use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
+use crate::file::open_file::{OpenFile, Seen};
+use crate::file::place::{self, Place};
+use crate::file::times::Times;
+use crate::file::xattrs::{self, Xattr};
 use crate::sys::fd;
-use crate::{Context, Doing, Result};
 
 /// Table row: the object.
 pub struct Removed;
@@ -135,8 +135,8 @@ impl OpenFile for Description {
 mod tests {
     use std::os::fd::AsRawFd;
 
-    use super::super::open_file::Held;
     use super::*;
+    use crate::file::open_file::Held;
     use crate::sys::proc::Fields;
 
     fn again(dir: &std::fs::File) -> PathBuf {

@@ -7,10 +7,10 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::contents;
-use super::object::{Anchor, Anchors, Dumped, Object, Objects};
-use super::open_file::{OpenFile, Seen};
-use crate::Result;
+use crate::error::Result;
+use crate::file::contents;
+use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects};
+use crate::file::open_file::{OpenFile, Seen};
 use crate::sys::memory;
 
 const NAME: &[u8] = b"/dev/zero (deleted)";

@@ -7,17 +7,18 @@ use std::os::unix::fs::MetadataExt;
 
 use serde::{Deserialize, Serialize};
 
-use super::late::{Named, Placed};
-use super::object::{self, Contents, Objects};
-use super::open_file::{Held, NOT_KEPT, Seen};
-use super::outside::{self, External, Key};
-use super::{KINDS, LATE};
-use crate::image::{Record, Tag};
+use crate::error::{Context, Error, Result};
+use crate::file::late::{Named, Placed};
+use crate::file::object::{self, Contents, Objects};
+use crate::file::open_file::{Held, NOT_KEPT, Seen};
+use crate::file::outside::{self, External, Key};
+use crate::file::{KINDS, LATE};
+use crate::image::frame::{Record, Tag};
 use crate::sys::fd::PidFd;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields};
 use crate::sys::query::{self, Kcmp};
 use crate::task::attribute::FileIds;
-use crate::{Context, Error, Pid, Result};
 
 /// The tag of a descriptor table.
 pub const TABLE: Tag = Tag(*b"FDTB");
@@ -94,7 +95,7 @@ impl Collector {
     /// system, so it happens when the tree goes on already: who has come since does not count, who has left since is not seen.
     ///
     /// # Errors
-    /// [`crate::Kind::Unsupported`] names the first; with `keep` such an object's record says that it is to be found again.
+    /// [`crate::error::Kind::Unsupported`] names the first; with `keep` such an object's record says that it is to be found again.
     pub fn settle(&self, keep: bool) -> Result<()> {
         let mut inner = self.inner.borrow_mut();
         let Inner { objects, reaching, .. } = &mut *inner;

@@ -6,11 +6,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::late::{Late, Named, Placed};
-use crate::image::Tag;
+use crate::error::{Context, Result};
+use crate::file::late::{Late, Named, Placed};
+use crate::image::frame::Tag;
 use crate::sys::fd;
+use crate::sys::pid::Pid;
 use crate::task::attribute::Checked;
-use crate::{Context, Pid, Result};
 
 const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
@@ -107,8 +108,8 @@ impl Late for SignalIo {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
-    use super::super::open_file::{Held, Seen};
     use super::*;
+    use crate::file::open_file::{Held, Seen};
     use crate::sys::fd::PidFd;
     use crate::sys::memory::RemotePtr;
     use crate::sys::proc::Fields;

@@ -13,14 +13,15 @@ use std::os::unix::fs::MetadataExt;
 use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
-use super::contents;
-use super::object::{Anchor, Anchors, Dumped, Object, Objects};
-use super::open_file::{HUGETLBFS, OpenFile, Seen};
+use crate::error::{Doing, Error, Result};
+use crate::file::contents;
+use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects};
+use crate::file::open_file::{HUGETLBFS, OpenFile, Seen};
 use crate::sys::clone::Creator;
 use crate::sys::ipc::shm::{self, SHM_DEST, SHM_LOCKED, Segment};
 use crate::sys::ipc::{self, Kind};
+use crate::sys::pid::Pid;
 use crate::sys::proc;
-use crate::{Doing, Error, Pid, Result};
 
 const NAME: &[u8] = b"/SYSV";
 /// kernel.shm_rmid_forced: segments end with their last user or their maker, and the maker of a restored one ends at once.
@@ -219,9 +220,15 @@ mod tests {
         assert_eq!(nix::unistd::lseek(&again.fd, 0, nix::unistd::Whence::SeekData), Err(nix::errno::Errno::ENXIO));
         // Another one.
         let elsewhere = Body { boot: "another".into(), ..Body::of(id, segment.key, &segment, String::new()) };
-        assert_eq!(Object::make(&Shared, &elsewhere, &[]).err().unwrap().kind(), crate::Kind::System(libc::EEXIST));
+        assert_eq!(
+            Object::make(&Shared, &elsewhere, &[]).err().unwrap().kind(),
+            crate::error::Kind::System(libc::EEXIST)
+        );
         let other_id = Body { shmid: id + 1, ..Body::of(id, segment.key, &segment, ipc::boot().unwrap()) };
-        assert_eq!(Object::make(&Shared, &other_id, &[]).err().unwrap().kind(), crate::Kind::System(libc::EEXIST));
+        assert_eq!(
+            Object::make(&Shared, &other_id, &[]).err().unwrap().kind(),
+            crate::error::Kind::System(libc::EEXIST)
+        );
         drop(anchor);
         assert!(shm::segment(id).unwrap().is_none(), "what was made for a restore that failed goes");
     }

@@ -9,9 +9,9 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use serde::{Deserialize, Serialize};
 
-use super::object::{Anchors, Objects};
-use super::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
-use crate::Result;
+use crate::error::Result;
+use crate::file::object::{Anchors, Objects};
+use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
 
 /// Majors of the virtual consoles and serial lines, of /dev/tty and /dev/console, of the pseudo-terminal slaves.
 const MAJORS: std::ops::RangeInclusive<u32> = 136..=143;

@@ -8,7 +8,7 @@ use nix::sys::stat::futimens;
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
-use crate::{Doing, Result};
+use crate::error::{Doing, Result};
 
 /// Seconds and nanoseconds since the epoch of the last access and the last change of contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

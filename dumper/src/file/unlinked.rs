@@ -14,15 +14,14 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{fchown, ftruncate};
 use serde::{Deserialize, Serialize};
 
-use super::contents;
-use super::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use super::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
-use super::overlay;
-use super::place::{self, Place};
-use super::times::Times;
-use super::xattrs::{self, Xattr};
+use crate::error::{Context, Doing, Error, Result};
+use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
+use crate::file::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
+use crate::file::place::{self, Place};
+use crate::file::times::Times;
+use crate::file::xattrs::{self, Xattr};
+use crate::file::{contents, overlay};
 use crate::sys::fd;
-use crate::{Context, Doing, Error, Result};
 
 /// Table row: the object.
 pub struct Unlinked;
@@ -178,9 +177,9 @@ mod tests {
     use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
 
-    use super::super::open_file::Held;
     use super::*;
-    use crate::image::PageSource;
+    use crate::file::open_file::Held;
+    use crate::image::writer::PageSource;
     use crate::pages::{Source, Sources};
     use crate::sys::proc::Fields;
 

@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 use serde::{Deserialize, Serialize};
 
-use crate::{Doing, Result};
+use crate::error::{Doing, Result};
 
 /// XATTR_SIZE_MAX and XATTR_LIST_MAX, include/uapi/linux/limits.h.
 const MOST: usize = 65536;

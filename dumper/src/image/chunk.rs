@@ -3,10 +3,10 @@
 
 use crate::error::Result;
 
-use super::PageSource;
-use super::format::{FOOTER_LEN, FRAME_LEN, MAX_PAGES, PAGE_SIZE};
-use super::frame::encode_chunk;
-use super::runs::PageRuns;
+use crate::image::format::{FOOTER_LEN, FRAME_LEN, MAX_PAGES, PAGE_SIZE};
+use crate::image::frame::encode_chunk;
+use crate::image::runs::PageRuns;
+use crate::image::writer::PageSource;
 
 const FULL: u64 = MAX_PAGES as u64 * PAGE_SIZE;
 

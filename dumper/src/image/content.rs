@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
-use super::crc;
+use crate::image::crc;
 
 /// A known CRC is stored with this bit.
 const KNOWN: u64 = 1 << 32;

@@ -37,7 +37,7 @@
 
 use crate::error::{Error, Result};
 
-use super::crc;
+use crate::image::crc;
 
 /// What a reader of this build understands, and what it writes.
 /// - 1: the first format; bytes 40..60 of the header are zero.

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::{Error, Result};
 
-use super::crc;
-use super::format::{
+use crate::image::crc;
+use crate::image::format::{
     CHUNK_TAG, FRAME_LEN, MAX_BLOB, MAX_JSON, MAX_PAGES, OPTIONAL, PAGES, TRAILER_TAG, padded, u32_at, u64_at,
 };
 

@@ -10,13 +10,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Context, Doing, Error, Result};
 
-use super::PageSource;
-use super::crc;
-use super::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
-use super::frame::Record;
-use super::reader::{Ahead, Decoder, Passed, Sink, wrong_crc};
-use super::records::{RecordView, Records};
-use super::runs::PageRuns;
+use crate::image::crc;
+use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
+use crate::image::frame::Record;
+use crate::image::reader::pages::{Ahead, Passed, wrong_crc};
+use crate::image::reader::{Decoder, Sink};
+use crate::image::records::{RecordView, Records};
+use crate::image::runs::PageRuns;
+use crate::image::writer::PageSource;
 
 /// Bytes read at a time: memory grows with what is there, not with what was announced.
 const PIECE: u64 = 1 << 20;

@@ -4,15 +4,15 @@ use std::sync::OnceLock;
 
 use crate::error::Result;
 
-use super::PageSource;
-use super::chunk::PageList;
-use super::content::Checksums;
-use super::crc;
-use super::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
-use super::frame::{Record, Tag};
-use super::records::{RecordView, Records};
-use super::trailer::Digest;
-use super::window::Window;
+use crate::image::chunk::PageList;
+use crate::image::content::Checksums;
+use crate::image::crc;
+use crate::image::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
+use crate::image::frame::{Record, Tag};
+use crate::image::records::{RecordView, Records};
+use crate::image::trailer::Digest;
+use crate::image::window::Window;
+use crate::image::writer::PageSource;
 
 /// Bytes read at once where only their CRC is wanted.
 const SCRATCH: u64 = 256 << 10;

@@ -4,19 +4,17 @@
 //! allocated, and memory for a record grows only as its bytes come. Pages go to the sink as they arrive, before the CRC
 //! behind them: a sink must be able to undo, and only [`Sink::end`] says that the image was whole.
 
-mod feed;
-mod pages;
+pub mod feed;
+pub mod pages;
 
 use crate::error::{Error, Kind, Result};
 
-use super::crc;
-use super::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAGE_SIZE, check_magic, padded};
-use super::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
-use super::trailer::{Digest, Trailer};
-use feed::Feed;
-use pages::Contents;
-pub(super) use pages::wrong_crc;
-pub use pages::{Ahead, Passed};
+use crate::image::crc;
+use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAGE_SIZE, check_magic, padded};
+use crate::image::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
+use crate::image::reader::feed::Feed;
+use crate::image::reader::pages::Contents;
+use crate::image::trailer::{Digest, Trailer};
 
 /// Who hears what is in an image. An error ends the decoding; it comes out of [`Decoder::push`].
 pub trait Sink {

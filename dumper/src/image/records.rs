@@ -4,8 +4,8 @@ use serde::de::DeserializeOwned;
 
 use crate::error::Result;
 
-use super::frame::{Record, Tag, body};
-use super::runs::PageRuns;
+use crate::image::frame::{Record, Tag, body};
+use crate::image::runs::PageRuns;
 
 /// The records of one image, wherever they are.
 pub trait Records: Send + Sync {

@@ -1,6 +1,6 @@
 //! A set of pages as ascending runs: 16 bytes for each run, however long it is.
 
-use super::format::PAGE_SIZE;
+use crate::image::format::PAGE_SIZE;
 
 /// Pages at consecutive addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

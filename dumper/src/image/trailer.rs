@@ -7,8 +7,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
 
-use super::format::TRAILER_TAG;
-use super::frame::{Record, Tag};
+use crate::image::format::TRAILER_TAG;
+use crate::image::frame::{Record, Tag};
 
 /// SHA-256 over the CRCs of the frames, in order.
 #[derive(Clone, Debug, Default)]

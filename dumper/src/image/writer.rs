@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-use super::chunk::PageList;
-use super::content::Checksums;
-use super::format::{HEADER_LEN, Header};
-use super::frame::{Record, Tag};
-use super::layout::{Layout, RecordFrame, Segment};
-use super::runs::PageRuns;
-use super::trailer::Trailer;
+use crate::image::chunk::PageList;
+use crate::image::content::Checksums;
+use crate::image::format::{HEADER_LEN, Header};
+use crate::image::frame::{Record, Tag};
+use crate::image::layout::{Layout, RecordFrame, Segment};
+use crate::image::runs::PageRuns;
+use crate::image::trailer::Trailer;
 
 /// Where page contents come from. The one way back to the floors above: bytes on demand, at any time until the layout
 /// is dropped, from several threads at once, always the same.

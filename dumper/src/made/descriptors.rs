@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 
-use super::Made;
+use crate::error::{Error, Result};
 use crate::file::sharing::Table;
+use crate::made::Made;
+use crate::sys::pid::Pid;
 use crate::task::attribute::{Checked, Files};
-use crate::{Error, Pid, Result};
 
 impl Made {
     /// Gives the process (or the thread that has a table of its own) its descriptors, each at its number.

@@ -1,12 +1,12 @@
 //! The address space of a process that is being made: mapping after mapping, ascending. Where it was forked from its maker, what came
 //! with the fork makes room for what the image says, piece by piece, and only inherited pages stay.
 
-use super::segments::Attached;
-use super::{Made, TASK_SIZE};
 use crate::door::HOLE_LEN;
+use crate::error::{Error, Result};
+use crate::made::segments::Attached;
+use crate::made::{Made, TASK_SIZE};
 use crate::task::attribute::Files;
 use crate::task::vma::{Type, Vma};
-use crate::{Error, Result};
 
 impl Made {
     /// Makes a mapping (its call waits in the batch until pages or the end need it).

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 
-use super::Made;
+use crate::error::{Error, Result};
+use crate::made::Made;
 use crate::sys::memory::PAGE;
 use crate::sys::proc::Fields;
 use crate::task::vma::{Type, Vma};
-use crate::{Error, Result};
 
 /// What is attached.
 #[derive(Clone, Copy)]

@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Made, PATIENCE};
-use crate::sys::remote::Batch;
+use crate::error::{Error, Kind, Result};
+use crate::made::{Made, PATIENCE};
+use crate::sys::batch::Batch;
+use crate::sys::pid::Pid;
 use crate::sys::{proc, query};
 use crate::task::attribute::Resume;
 use crate::task::tree::{Ended, Process};
-use crate::{Error, Kind, Pid, Result};
 
 impl Made {
     /// Has it stop and go on again, before it has more than one thread; its parent can ask for that.

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::block::{BLOCK, Cell};
+use crate::stream::block::{BLOCK, Cell};
 
 /// Blocks at once: two readers, each with its own block and those ahead of it.
 pub(super) const CELLS: usize = 8;

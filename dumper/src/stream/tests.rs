@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use super::block::BUFFERS;
-use super::*;
 use crate::image::fake::{Fake, layout};
+use crate::stream::block::BUFFERS;
+use crate::stream::*;
 
 const LISTS: [u64; 5] = [300, 1, 0, 4000, 77];
 const PAGES: usize = 4378;

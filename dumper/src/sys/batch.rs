@@ -2,10 +2,9 @@
 //!
 //! The layout of the scratch stands here: code, signal frame, calls, arena.
 
-use super::errno;
-use super::frame;
-use super::memory::{RemotePtr, words};
-use crate::Result;
+use crate::error::Result;
+use crate::sys::memory::{RemotePtr, words};
+use crate::sys::{errno, frame};
 
 /// Bytes of a mapped scratch; pages that are not touched cost nothing.
 pub const SCRATCH_LEN: u64 = 512 << 10;

@@ -4,8 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Error, Kind, Result};
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Mount};
-use crate::{Error, Kind, Pid, Result};
 
 /// The path of a task in the hierarchy, `/proc/PID[/task/TID]/cgroup`; `None` where there is no version 2.
 pub fn path_of(task: &str) -> Result<Option<PathBuf>> {

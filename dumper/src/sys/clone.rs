@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use nix::fcntl::OFlag;
 
-use super::batch::Call;
-use super::holder::Wanted;
-use super::query;
-use crate::{Doing, Error, Kind, Pid, Result};
+use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::batch::Call;
+use crate::sys::holder::Wanted;
+use crate::sys::pid::Pid;
+use crate::sys::query;
 
 /// [`fork_as`], patient with a number that is being freed.
 pub fn spawn(pid: Pid) -> Result<()> {

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
-use super::query;
-use crate::{Error, Kind, Pid, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::pid::Pid;
+use crate::sys::query;
 
 /// A pidfd: names a process without the danger of pid reuse.
 #[derive(Debug)]

@@ -1,9 +1,9 @@
 //! A signal frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) that holds a task's true state: the way home for a
 //! task that finds itself inside injected code after its tracer has died.
 
-use super::errno::restart;
-use super::memory::RemotePtr;
-use super::ptrace::Regs;
+use crate::sys::errno::restart;
+use crate::sys::memory::RemotePtr;
+use crate::sys::ptrace::Regs;
 
 /// Room for a frame: 440 bytes of frame, 304 of ucontext and an XSAVE area with AMX (11 KiB), rounded up.
 pub const FRAME_ROOM: usize = 16 << 10;
@@ -36,7 +36,7 @@ pub fn settled(regs: &Regs) -> Regs {
 
 /// Whether `bytes` are a frame that [`build`] made: left behind by a tracer that was killed, and dead since its task went home.
 pub fn is_left_behind(bytes: &[u8]) -> bool {
-    let [restorer, flags, link, sp, ss_flags, size] = super::memory::words(bytes);
+    let [restorer, flags, link, sp, ss_flags, size] = crate::sys::memory::words(bytes);
     restorer != 0 && (flags, link, sp, ss_flags, size) == (UC_FLAGS, 0, 0, INVALID_SS_FLAGS, 0)
 }
 

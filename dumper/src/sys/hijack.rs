@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use super::batch::Call;
-use super::frame;
-use super::memory::{MemFile, RemotePtr};
-use super::ptrace::{Regs, Running, Stop, Stopped};
-use crate::{Error, Kind, Pid, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::batch::Call;
+use crate::sys::frame;
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::ptrace::{Regs, Running, Stop, Stopped};
 
 /// What the kernel sends for a fault of the instruction itself.
 const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
@@ -25,7 +26,7 @@ pub struct Entry {
     pub wake: i32,
     /// The process's id in its own pid namespace.
     pub tgid: Pid,
-    /// [`super::batch::SCRATCH_LEN`] bytes of address space that nothing touches.
+    /// [`crate::sys::batch::SCRATCH_LEN`] bytes of address space that nothing touches.
     pub hole: RemotePtr,
 }
 

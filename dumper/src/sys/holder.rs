@@ -6,8 +6,9 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::proc::{Fields, Stat};
-use crate::{Error, Kind, Pid};
+use crate::error::{Error, Kind};
+use crate::sys::pid::Pid;
+use crate::sys::proc::{Fields, Stat};
 
 /// How long one that is dying is waited for.
 const DYING: Duration = Duration::from_secs(10);

@@ -9,10 +9,10 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use super::batch::Call;
-use super::clone::{self, Creator};
-use super::{errno, proc};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::sys::batch::Call;
+use crate::sys::clone::{self, Creator};
+use crate::sys::{errno, proc};
 
 /// What there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -9,7 +9,8 @@ use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Kind, Pid, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::pid::Pid;
 
 /// Bytes of a page; this architecture has one base page size.
 pub const PAGE: u64 = 4096;

@@ -2,7 +2,7 @@
 //!
 //! Each file wraps one interface and knows no kernel object of ours: what a call means for a checkpoint is decided above.
 
-mod batch;
+pub mod batch;
 pub mod cgroup;
 pub mod clone;
 pub mod cpu;
@@ -10,12 +10,13 @@ pub mod errno;
 pub mod fd;
 pub mod frame;
 pub mod gadget;
-mod hijack;
+pub mod hijack;
 pub mod holder;
 pub mod ipc;
 pub mod memory;
-mod owned;
+pub mod owned;
 pub mod pagemap;
+pub mod pid;
 pub mod proc;
 pub mod ptrace;
 pub mod query;

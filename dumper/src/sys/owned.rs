@@ -2,15 +2,14 @@
 
 use std::time::{Duration, Instant};
 
-use super::batch::{Answers, Batch, Call, SCRATCH_LEN};
-use super::errno;
-use super::hijack::Hijacked;
-use super::memory::{MemFile, RemotePtr};
-use super::ptrace::{Regs, Stop, Stopped};
-use super::query;
-use super::remote::{run_batch, stub_regs};
-use super::stub;
-use crate::{Error, Kind, Pid, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::batch::{Answers, Batch, Call, SCRATCH_LEN};
+use crate::sys::hijack::Hijacked;
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::ptrace::{Regs, Stop, Stopped};
+use crate::sys::remote::{run_batch, stub_regs};
+use crate::sys::{errno, query, stub};
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(10);

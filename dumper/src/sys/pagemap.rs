@@ -4,8 +4,9 @@ use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-use super::memory::{PAGE, RemotePtr};
-use crate::{Error, Pid, Result};
+use crate::error::{Error, Result};
+use crate::sys::memory::{PAGE, RemotePtr};
+use crate::sys::pid::Pid;
 
 /// Page categories, include/uapi/linux/fs.h.
 pub mod category {
@@ -60,7 +61,7 @@ struct Scan {
 // _IOWR('f', 16, struct pm_scan_arg): newer than the libc headers.
 const PAGEMAP_SCAN: libc::c_ulong = 0xc060_6610;
 
-/// An open `/proc/PID/pagemap`, bound to the address space like [`super::memory::MemFile`].
+/// An open `/proc/PID/pagemap`, bound to the address space like [`crate::sys::memory::MemFile`].
 #[derive(Debug)]
 pub struct Pagemap {
     pid: Pid,
@@ -130,7 +131,7 @@ impl Pagemap {
                     continue;
                 }
                 reported = region.end;
-                let pages = (region.end - start) / super::memory::PAGE;
+                let pages = (region.end - start) / crate::sys::memory::PAGE;
                 found(RemotePtr(start), pages, region.categories & category::GUARD != 0);
                 left = left.saturating_sub(pages);
             }

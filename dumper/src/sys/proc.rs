@@ -7,7 +7,8 @@ use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use crate::{Error, Kind, Pid, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::pid::Pid;
 
 /// Reads a whole file of /proc. A task that is gone gives [`Kind::NoProcess`].
 pub fn read(path: &str) -> Result<Vec<u8>> {

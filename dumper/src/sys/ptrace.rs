@@ -8,9 +8,10 @@
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use super::errno::restart;
-use super::query;
-use crate::{Error, Kind, Pid, Result};
+use crate::error::{Error, Kind, Result};
+use crate::sys::errno::restart;
+use crate::sys::pid::Pid;
+use crate::sys::query;
 
 /// General registers, as the kernel's NT_PRSTATUS regset has them.
 pub type Regs = libc::user_regs_struct;

@@ -3,8 +3,9 @@
 use std::cmp::Ordering;
 use std::time::{Duration, Instant};
 
+use crate::error::{Error, Result};
+use crate::sys::pid::Pid;
 use crate::sys::proc::TICKS_PER_SECOND;
-use crate::{Error, Pid, Result};
 
 /// errno.
 pub(super) fn last() -> i32 {

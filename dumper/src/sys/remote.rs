@@ -8,18 +8,13 @@
 //! the unused low end of the stack; in between it is the stub with a frame in its own pages. Only where a program has
 //! neither a restorer nor an unused stack end are those two calls unguarded, some 50 us each.
 
-use super::errno;
-use super::frame;
-use super::hijack::StackFrame;
-use super::memory::{MemFile, RemotePtr, words};
-use super::ptrace::{Regs, Stop, Stopped};
-use super::stub;
-use crate::{Error, Kind, Pid, Result};
-
-use super::batch::{ARENA_LEN, CALLS_AT, CALLS_MAX, FRAME_AT};
-pub use super::batch::{Answers, Batch, Call, SCRATCH_LEN};
-pub use super::hijack::{Entry, Failed, Hijacked, call_once};
-pub use super::owned::Owned;
+use crate::error::{Error, Kind, Result};
+use crate::sys::batch::{ARENA_LEN, Answers, Batch, CALLS_AT, CALLS_MAX, Call, FRAME_AT, SCRATCH_LEN};
+use crate::sys::hijack::{Entry, Failed, Hijacked, StackFrame};
+use crate::sys::memory::{MemFile, RemotePtr, words};
+use crate::sys::pid::Pid;
+use crate::sys::ptrace::{Regs, Stop, Stopped};
+use crate::sys::{errno, frame, stub};
 
 /// A task in whose process the stub is mapped.
 pub struct Injected<'m> {

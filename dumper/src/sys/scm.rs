@@ -7,9 +7,11 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
-use super::fd::PidFd;
-use super::remote::{Batch, Owned};
-use crate::{Doing, Error, Pid, Result};
+use crate::error::{Doing, Error, Result};
+use crate::sys::batch::Batch;
+use crate::sys::fd::PidFd;
+use crate::sys::owned::Owned;
+use crate::sys::pid::Pid;
 
 /// SCM_MAX_FD, include/net/scm.h.
 const MOST: usize = 253;

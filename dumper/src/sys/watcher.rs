@@ -10,7 +10,7 @@ use nix::fcntl::OFlag;
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
 
-use crate::{Doing, Result};
+use crate::error::{Doing, Result};
 
 /// Its name in `ps`: another than the daemon's, so that who kills that by its name does not kill this.
 const NAME: &CStr = c"ckptfs-thaw";

@@ -8,12 +8,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entry, There};
+use crate::error::{Error, Result};
+use crate::sys::batch::Batch;
 use crate::sys::ipc::Kind;
 use crate::sys::ipc::sem::{self, NOWAIT, Op, UNDO};
+use crate::sys::pid::Pid;
 use crate::sys::query::{self, Kcmp};
-use crate::sys::remote::{Batch, Injected};
-use crate::{Error, Pid, Result};
+use crate::sys::remote::Injected;
+use crate::sysv::{Entry, There};
 
 /// What is added to one semaphore when a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +91,7 @@ impl Question {
 /// Adjustments of the thread that is inside the stub, a thread of `pid`.
 ///
 /// # Errors
-/// EBUSY: others change a set faster than the question is answered; [`crate::Kind::Unsupported`]: the process may no longer operate on a set
+/// EBUSY: others change a set faster than the question is answered; [`crate::error::Kind::Unsupported`]: the process may no longer operate on a set
 /// which it has used.
 pub fn of_thread(there: &There, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
     let tid = injected.task()?.tid();
@@ -100,7 +102,7 @@ pub fn of_thread(there: &There, injected: &mut Injected<'_>, pid: Pid) -> Result
     let mut found = Vec::new();
     for entry in sets {
         match of_set(entry, injected, pid) {
-            Err(error) if super::is_gone(&error) => {}
+            Err(error) if crate::sysv::is_gone(&error) => {}
             adjustments => found.extend(adjustments?),
         }
     }

@@ -5,14 +5,15 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Actors, Entry, Nobody, Row, State, There, Told, is_alive};
-use crate::image::{Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::batch::Call;
 use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
 use crate::sys::ipc::Kind;
 use crate::sys::ipc::msg::{self, Message};
-use crate::sys::remote::Call;
-use crate::{Error, Pid, Result};
+use crate::sys::pid::Pid;
+use crate::sysv::{Actors, Entry, Nobody, Row, State, There, Told, is_alive};
 
 /// Table row.
 pub struct Queues;
@@ -53,7 +54,7 @@ fn look(entry: &Entry, is_ours: bool) -> Result<(Body, Vec<Message>)> {
         let before = here().ok_or_else(gone)?;
         let mut room = msg::room(before.size);
         let mut messages = Vec::new();
-        let longer = |error: &Error| error.kind() == crate::Kind::System(libc::E2BIG);
+        let longer = |error: &Error| error.kind() == crate::error::Kind::System(libc::E2BIG);
         let copied = loop {
             match msg::peek(id, messages.len(), &mut room) {
                 Ok(Some(message)) => messages.push(message),

@@ -7,16 +7,17 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::adjustment::{Adjustment, series};
-use super::{Actors, Entry, Row, State, Told, is_alive};
-use crate::image::{Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::batch::Call;
 use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
 use crate::sys::ipc::Kind;
 use crate::sys::ipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
-use crate::sys::remote::Call;
+use crate::sys::pid::Pid;
+use crate::sysv::adjustment::{Adjustment, series};
+use crate::sysv::{Actors, Entry, Row, State, Told, is_alive};
 use crate::task::attribute::Checked;
-use crate::{Error, Pid, Result};
 
 /// Table row.
 pub struct Sets;
@@ -200,8 +201,8 @@ impl Row for Sets {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use super::super::{Nobody, There};
     use super::*;
+    use crate::sysv::{Nobody, There};
 
     fn look(id: i32) -> String {
         let entry = There::look().find(Kind::Sem, id).unwrap().clone();
@@ -242,6 +243,6 @@ mod tests {
             }),
         )
         .unwrap();
-        assert_eq!(Sets.make(&other_boot).unwrap_err().kind(), crate::Kind::System(libc::EEXIST));
+        assert_eq!(Sets.make(&other_boot).unwrap_err().kind(), crate::error::Kind::System(libc::EEXIST));
     }
 }

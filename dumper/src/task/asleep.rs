@@ -8,11 +8,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::Pid;
 use crate::sys::memory::{MemFile, RemotePtr};
-use crate::sys::proc;
+use crate::sys::pid::Pid;
 use crate::sys::ptrace::Regs;
-use crate::sys::query;
+use crate::sys::{proc, query};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_CMD: u64 = 0x7f;

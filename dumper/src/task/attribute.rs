@@ -7,12 +7,14 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::batch::{Answers, Batch};
 use crate::sys::memory::RemotePtr;
+use crate::sys::owned::Owned;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{Fields, Stat};
 use crate::sys::ptrace::{Regs, Stopped};
-use crate::sys::remote::{Answers, Batch, Owned};
-use crate::{Error, Pid, Result};
 
 /// Whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +85,7 @@ pub struct Look<'a> {
     /// Address space that nothing touches, for whoever rebuilds the process.
     pub hole: RemotePtr,
     /// How a timed sleep that the freeze interrupted goes on.
-    pub asleep: Option<super::asleep::Asleep>,
+    pub asleep: Option<crate::task::asleep::Asleep>,
     /// Names files that are not in a descriptor table.
     pub files: &'a dyn FileIds,
 }

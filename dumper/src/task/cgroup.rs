@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::image::{Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::pid::Pid;
 use crate::sys::{cgroup, proc};
-use crate::{Error, Pid, Result};
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"CGRP");
@@ -101,7 +102,7 @@ mod tests {
         again.restore().unwrap();
         let gone = Membership::of(pid, "/ckptfs-test-no-such-group".into());
         let told = gone.restore().unwrap_err();
-        assert!(told.kind() == crate::Kind::NotFound && told.to_string().contains(&gone.path), "{told}");
+        assert!(told.kind() == crate::error::Kind::NotFound && told.to_string().contains(&gone.path), "{told}");
     }
 
     #[test]

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::{RecordView, Tag};
-use crate::sys::remote::Batch;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::image::frame::Tag;
+use crate::image::records::RecordView;
+use crate::sys::batch::Batch;
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
 const SECBIT_KEEP_CAPS: u64 = 1 << 4;

@@ -2,12 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::Result;
-use crate::image::{RecordView, Tag};
-use crate::sys::proc;
-use crate::sys::query;
-use crate::sys::remote::Batch;
+use crate::error::Result;
+use crate::image::frame::Tag;
+use crate::image::records::RecordView;
+use crate::sys::batch::Batch;
+use crate::sys::{proc, query};
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 const PR_GET_TID_ADDRESS: u64 = 40;
 const SS_ONSTACK: u64 = 1;

@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::Result;
-use crate::image::Tag;
-use crate::sys::remote::Batch;
+use crate::error::Result;
+use crate::image::frame::Tag;
+use crate::sys::batch::Batch;
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 /// RLIM_NLIMITS, include/uapi/asm-generic/resource.h.
 const LIMITS: u64 = 16;

@@ -6,12 +6,13 @@ use std::os::fd::RawFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::{Record, RecordView, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::image::records::RecordView;
+use crate::sys::batch::Batch;
 use crate::sys::memory::RemotePtr;
 use crate::sys::proc;
-use crate::sys::remote::Batch;
-use crate::{Error, Result};
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;

@@ -20,7 +20,7 @@ pub mod tree;
 pub mod vdso;
 pub mod vma;
 
-use attribute::Row;
+use crate::task::attribute::Row;
 
 /// Every kind. Within a phase they are put back in this order:
 /// address space before the limits that could forbid it; limits before credentials; `prctls` after `creds` in

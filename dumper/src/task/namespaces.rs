@@ -3,7 +3,8 @@
 
 use std::path::PathBuf;
 
-use crate::{Error, Pid, Result};
+use crate::error::{Error, Result};
+use crate::sys::pid::Pid;
 
 /// Those that all threads of a process have in common: the kernel gives another one only to who is alone in his process.
 const OF_PROCESS: [&str; 3] = ["pid", "user", "time"];

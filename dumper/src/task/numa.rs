@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
-use crate::sys::remote::Batch;
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::image::frame::Tag;
+use crate::sys::batch::Batch;
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 /// Nodes that are asked for; more than any kernel is built with (CONFIG_NODES_SHIFT).
 const NODES: usize = 1024;

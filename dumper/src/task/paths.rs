@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
+use crate::error::{Context, Error, Result};
+use crate::image::frame::Tag;
 use crate::sys::{fd, proc};
-use crate::{Context, Error, Result};
+use crate::task::attribute::{Attribute, Look, Make, Phase, Scope};
 
 /// Table row.
 pub struct Paths;

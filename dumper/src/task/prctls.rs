@@ -2,11 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::{RecordView, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::Tag;
+use crate::image::records::RecordView;
+use crate::sys::batch::Batch;
 use crate::sys::proc;
-use crate::sys::remote::Batch;
-use crate::{Error, Result};
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 /// How a setting is read.
 #[derive(Clone, Copy, PartialEq, Eq)]

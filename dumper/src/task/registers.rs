@@ -7,13 +7,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::asleep::Asleep;
-use super::attribute::{Attribute, Look, Make, Phase, Scope};
-use crate::image::{RecordView, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::Tag;
+use crate::image::records::RecordView;
+use crate::sys::batch::Call;
 use crate::sys::errno::restart;
 use crate::sys::ptrace::Regs;
-use crate::sys::remote::Call;
-use crate::{Error, Result};
+use crate::task::asleep::Asleep;
+use crate::task::attribute::{Attribute, Look, Make, Phase, Scope};
 
 /// Table row.
 pub struct Registers;

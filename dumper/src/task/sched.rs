@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Attribute, Look, Make, Phase, Scope};
-use crate::image::{RecordView, Tag};
+use crate::error::{Context, Error, Result};
+use crate::image::frame::Tag;
+use crate::image::records::RecordView;
 use crate::sys::query::{self, SchedAttr};
-use crate::{Context, Error, Result};
+use crate::task::attribute::{Attribute, Look, Make, Phase, Scope};
 
 /// SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps: what sched_setattr(2) takes back as
 /// it was read.

@@ -4,11 +4,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::{RecordView, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::Tag;
+use crate::image::records::RecordView;
+use crate::sys::batch::Batch;
 use crate::sys::memory::words;
-use crate::sys::remote::Batch;
-use crate::{Error, Result};
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 const SIGNALS: usize = 64;
 /// sizeof(siginfo_t).

@@ -4,11 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
-use crate::image::Tag;
+use crate::error::{Error, Result};
+use crate::image::frame::Tag;
+use crate::sys::batch::Batch;
 use crate::sys::proc;
-use crate::sys::remote::Batch;
-use crate::{Error, Result};
+use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 
 const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
 const SIGEV_THREAD_ID: u32 = 4;

@@ -4,13 +4,14 @@ use std::os::fd::AsRawFd;
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::Checked;
-use super::lineage::{Made, Member, Sessions};
-use crate::image::{Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::owned::Owned;
+use crate::sys::pid::Pid;
 use crate::sys::query::Kcmp;
-use crate::sys::remote::Owned;
 use crate::sys::scm::Channel;
-use crate::{Error, Pid, Result};
+use crate::task::attribute::Checked;
+use crate::task::lineage::{Made, Member, Sessions};
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"TREE");

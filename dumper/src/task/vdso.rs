@@ -5,12 +5,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::Checked;
-use crate::image::{Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
 use crate::sys::gadget;
 use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Mapping};
-use crate::{Error, Pid, Result};
+use crate::task::attribute::Checked;
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"VDSO");

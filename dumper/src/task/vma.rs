@@ -10,13 +10,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde::{Deserialize, Serialize};
 
-use super::attribute::{Checked, FileIds};
-use crate::image::{PageRuns, Record, Tag};
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::image::runs::PageRuns;
 use crate::sys::ipc;
 use crate::sys::memory::PAGE;
+use crate::sys::owned::Owned;
+use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Mapping};
-use crate::sys::remote::Owned;
-use crate::{Error, Pid, Result};
+use crate::task::attribute::{Checked, FileIds};
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"AREA");

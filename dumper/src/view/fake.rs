@@ -5,9 +5,12 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::View;
-use crate::image::{LayoutBuilder, PageRuns, PageSource, Record, Tag};
-use crate::{Pid, Result};
+use crate::error::Result;
+use crate::image::frame::{Record, Tag};
+use crate::image::runs::PageRuns;
+use crate::image::writer::{LayoutBuilder, PageSource};
+use crate::sys::pid::Pid;
+use crate::view::View;
 
 /// Bytes that depend on the source and the address.
 struct MadeUp;

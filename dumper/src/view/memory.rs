@@ -7,13 +7,16 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use crate::error::{Context, Error, Kind, Result};
 use crate::file::{object, open_file};
 use crate::heritage;
-use crate::image::{PageRuns, PageSource, RecordView, Records, Run};
+use crate::image::records::{RecordView, Records};
+use crate::image::runs::{PageRuns, Run};
+use crate::image::writer::PageSource;
 use crate::sys::memory::PAGE;
+use crate::sys::pid::Pid;
 use crate::task::tree::{Share, Tree};
 use crate::task::vma::{self, Type, Vma};
-use crate::{Context, Error, Kind, Pid, Result};
 
 /// All address spaces.
 pub struct Memory {

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ckptfs_dumper::{Pid, Result};
 use fuser::{INodeNo, Notifier};
 
-use super::asker::Asker;
+use crate::fuse::asker::Asker;
 
 use crate::process;
 

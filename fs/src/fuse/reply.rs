@@ -8,9 +8,9 @@ use fuser::{
     ReplyOpen, ReplyWrite,
 };
 
-use super::errno;
+use crate::fuse::errno;
 use crate::node::Steady;
-use crate::tree::Attr;
+use crate::tree::attr::Attr;
 
 /// `st_blksize`: the unit in which cat(1) and cp(1) read.
 pub(super) const BLOCK_SIZE: u32 = 1 << 20;

@@ -8,9 +8,9 @@ use ckptfs_dumper::{Doing, Error, Pid, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::contents::{Contents, Mapping, Pages, text};
-use super::feed;
-use super::records::escaped;
+use crate::inspect::contents::{Contents, Mapping, Pages, text};
+use crate::inspect::feed;
+use crate::inspect::records::escaped;
 
 /// What differs. Everything is empty for two images of an unchanged tree.
 #[derive(Debug, Default, Serialize)]
@@ -127,7 +127,7 @@ impl Differences {
 
     fn processes(&mut self, a: &Contents, b: &Contents) {
         let pids = |of: &Contents| -> BTreeSet<Pid> {
-            of.processes.iter().map(|process| super::contents::number(process, "pid") as Pid).collect()
+            of.processes.iter().map(|process| crate::inspect::contents::number(process, "pid") as Pid).collect()
         };
         let (in_a, in_b) = (pids(a), pids(b));
         self.only_a = in_a.difference(&in_b).copied().collect();

@@ -8,9 +8,9 @@ use indicatif::BinaryBytes;
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::Totals;
-use super::contents::{Contents, number, text};
-use super::records::{escaped, printable};
+use crate::inspect::Totals;
+use crate::inspect::contents::{Contents, number, text};
+use crate::inspect::records::{escaped, printable};
 
 /// The tables of the images of one input, each written when its image ends.
 pub(super) struct Tables<'a> {

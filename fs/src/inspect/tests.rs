@@ -1,5 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use super::*;
+use crate::inspect::*;
 use serde_json::Value;
 
 /// One of everything: `tests/format/sample.rs` says what is in it.

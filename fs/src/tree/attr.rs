@@ -4,9 +4,9 @@ use std::time::SystemTime;
 
 use ckptfs_dumper::{Pid, Result};
 
-use super::{Tree, no_entry};
 use crate::node::{File, Node, Of, Role, Steady};
 use crate::process::{self, ProcId};
+use crate::tree::{Tree, no_entry};
 use crate::view::View;
 
 /// What stat(2) tells of a node.

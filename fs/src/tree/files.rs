@@ -6,8 +6,6 @@ use std::sync::Arc;
 use ckptfs_dumper::{Error, Kind, Pid, ReadAhead, Result};
 use parking_lot::Mutex;
 
-use super::attr::owner_in;
-use super::{Attr, Closing, Entry, Tree, no_entry, refused};
 use crate::caller::Caller;
 use crate::control::{kill_tree, switch};
 use crate::handle::{Bytes, Directory, Flushed, Handle, Kept, Part, Walk, part_of};
@@ -15,6 +13,9 @@ use crate::node::{File, Node, Of, Role, Steady};
 use crate::process::{self, ProcId};
 use crate::restore::Session;
 use crate::snapshots::Info;
+use crate::tree::attr::{Attr, owner_in};
+use crate::tree::open_nodes::Closing;
+use crate::tree::{Entry, Tree, no_entry, refused};
 use crate::view::View;
 
 /// How a file is opened.

@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 
 use ckptfs_dumper::{Pid, Result};
 
-use super::{Attr, Entry, Tree, no_entry, refused};
 use crate::node::{File, Node, Of, PinId, Role};
 use crate::process::{self, ProcId, Range};
+use crate::tree::attr::Attr;
+use crate::tree::{Entry, Tree, no_entry, refused};
 
 impl Tree {
     /// The entries of directory `ino`, without `.` and `..`.

@@ -5,15 +5,15 @@ mod pinned;
 
 use std::collections::HashSet;
 
-use super::*;
 use crate::caller::Caller;
 use crate::container::Target;
-use ckptfs_dumper::ReadAhead;
-
 use crate::inodes::ROOT;
 use crate::node::Steady;
 use crate::process::Range;
 use crate::testing::{Sleeper, options};
+use crate::tree::files::Access;
+use crate::tree::*;
+use ckptfs_dumper::ReadAhead;
 
 const ROOT_USER: Caller = Caller { thread: 0, uid: 0 };
 const READ: Access = Access { read: true, write: false, append: false, truncate: false, caller: ROOT_USER };

@@ -2,10 +2,10 @@
 
 use crate::error::{Error, Result};
 
-use super::super::crc;
-use super::super::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};
-use super::super::frame::ChunkHeader;
-use super::{Decoder, Sink, State};
+use crate::image::crc;
+use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};
+use crate::image::frame::ChunkHeader;
+use crate::image::reader::{Decoder, Sink, State};
 
 /// The pages of a chunk.
 #[derive(Debug)]

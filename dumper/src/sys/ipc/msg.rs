@@ -1,9 +1,9 @@
 //! System V message queues, msgget(2), msgctl(2), msgop(2).
 
-use super::super::batch::Call;
-use super::super::clone::Creator;
-use super::{Kind, Made};
-use crate::{Error, Result};
+use crate::error::{Error, Result};
+use crate::sys::batch::Call;
+use crate::sys::clone::Creator;
+use crate::sys::ipc::{Kind, Made};
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,5 +83,5 @@ pub fn set_owner(id: i32, mode: u32, uid: u32, gid: u32, capacity: u64) -> Resul
 pub fn make_queue(id: i32, key: i32, creator: Creator) -> Result<Made> {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let call = Call::new(libc::SYS_msgget, [key as u64, flags as u64]);
-    super::make(Kind::Msg, id, creator, &call, || format!("making message queue {id} (key {key:#x})"))
+    crate::sys::ipc::make(Kind::Msg, id, creator, &call, || format!("making message queue {id} (key {key:#x})"))
 }

@@ -1,9 +1,10 @@
 //! System V semaphores, semget(2), semctl(2), semop(2).
 
-use super::super::batch::Call;
-use super::super::clone::Creator;
-use super::{Kind, Made};
-use crate::{Error, Pid, Result};
+use crate::error::{Error, Result};
+use crate::sys::batch::Call;
+use crate::sys::clone::Creator;
+use crate::sys::ipc::{Kind, Made};
+use crate::sys::pid::Pid;
 
 /// One operation, struct sembuf of semop(2).
 #[repr(C)]
@@ -95,7 +96,7 @@ pub fn set_owner(id: i32, mode: u32, uid: u32, gid: u32) -> Result<()> {
 pub fn make_set(id: i32, key: i32, count: usize, creator: Creator) -> Result<Made> {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let call = Call::new(libc::SYS_semget, [key as u64, count as u64, flags as u64]);
-    super::make(Kind::Sem, id, creator, &call, || {
+    crate::sys::ipc::make(Kind::Sem, id, creator, &call, || {
         format!("making semaphore set {id} (key {key:#x}, {count} semaphores)")
     })
 }

@@ -4,11 +4,12 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
-use super::super::batch::Call;
-use super::super::clone::Creator;
-use super::super::memory::{self, PAGE};
-use super::{Kind, Made};
-use crate::{Error, Pid, Result};
+use crate::error::{Error, Result};
+use crate::sys::batch::Call;
+use crate::sys::clone::Creator;
+use crate::sys::ipc::{Kind, Made};
+use crate::sys::memory::{self, PAGE};
+use crate::sys::pid::Pid;
 
 /// Bits of a segment's mode beyond the permissions, include/linux/shm.h: removed while attached, locked.
 pub const SHM_DEST: u32 = 0o1000;
@@ -119,10 +120,10 @@ pub fn make_segment(id: i32, key: i32, size: u64, creator: Creator) -> Result<Ma
     let call = |flags: i32| Call::new(libc::SYS_shmget, [key as u64, size, flags as u64]);
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let doing = || format!("making shared memory {id} (key {key:#x}, {size} bytes)");
-    match super::make(Kind::Shm, id, creator, &call(flags), doing) {
+    match crate::sys::ipc::make(Kind::Shm, id, creator, &call(flags), doing) {
         // The sum of what is reserved is too large; one that was made with SHM_NORESERVE does not count.
-        Err(error) if error.kind() == crate::Kind::System(libc::ENOMEM) => {
-            super::make(Kind::Shm, id, creator, &call(flags | libc::SHM_NORESERVE), doing)
+        Err(error) if error.kind() == crate::error::Kind::System(libc::ENOMEM) => {
+            crate::sys::ipc::make(Kind::Shm, id, creator, &call(flags | libc::SHM_NORESERVE), doing)
         }
         done => done,
     }

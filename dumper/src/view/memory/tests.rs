@@ -1,9 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use serde_json::json;
 
-use super::super::View;
-use super::super::fake::{Fake, byte_at};
-use super::*;
+use crate::view::View;
+use crate::view::fake::{Fake, byte_at};
+use crate::view::memory::*;
 
 const START: u64 = 0x10_0000;
 const END: u64 = 0x20_0000;

@@ -1,6 +1,6 @@
 //! What mkdir and rmdir in `snapshots/` would see.
 
-use super::*;
+use crate::tree::tests::*;
 
 fn pin(tree: &Tree, victim: &Sleeper, name: &str) -> Result<Attr> {
     let folder = in_folder(tree, victim, &["snapshots"])?;
