@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 
-#[path = "src/cli.rs"]
+#[path = "src/cli/arguments.rs"]
 mod cli;
 #[path = "build/completions.rs"]
 mod completions;
@@ -23,7 +23,7 @@ const FORMAT: &str = "../dumper/src/image/format.rs";
 const README: &str = "../README.md";
 
 fn main() -> std::io::Result<()> {
-    for source in ["build.rs", "build", "src/cli.rs", "man", FORMAT, README] {
+    for source in ["build.rs", "build", "src/cli/arguments.rs", "man", FORMAT, README] {
         println!("cargo::rerun-if-changed={source}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| std::io::Error::other("no OUT_DIR"))?);

@@ -16,53 +16,40 @@
 //! Nothing points upward. Three back edges, no others: bytes on demand ([`image::PageSource`]), thaw on Drop
 //! ([`freeze::Frozen`]), and the parent image of an increment (to come).
 
-mod brood;
-pub mod cgroup;
-mod child;
-pub mod core;
-mod core_bit;
-mod door;
+mod checkpoint;
+mod cow;
 mod dump;
-pub mod error;
-mod family;
+mod error;
 mod file;
-pub mod freeze;
-mod held;
-mod heritage;
+mod freeze;
 pub mod image;
-mod info;
-mod instant;
-mod kin;
-mod made;
-mod making;
-mod pages;
-pub mod restore;
-pub mod snapshot;
-mod stored;
-pub mod stream;
+mod kind;
+mod memory;
+mod pstree;
+mod read_ahead;
+mod restore;
+mod snapshot;
 mod sys;
 mod sysv;
-pub mod target;
 mod task;
-pub mod tracer;
-pub mod view;
 
 /// What /proc tells of a process by whatever name: programs and files are named by bytes, and those of a name need not be UTF-8.
 pub mod proc {
     pub use crate::sys::proc::{Fields, Mapping, Stat, TICKS_PER_SECOND, maps, numbers};
 }
 
-pub use self::core::Core;
-pub use cgroup::CgroupFreezer;
-pub use child::seen::{is_snapshot_child, may_be_in_the_making};
-pub use error::{Context, Doing, Error, Kind, Result};
-pub use file::changed::ChangedFiles;
-pub use instant::Instant;
-pub use restore::{Restored, Restorer};
-pub use snapshot::Snapshot;
-pub use stored::StoredImage;
-pub use stream::{Piece, ReadAhead};
-pub use sys::pid::Pid;
-pub use target::Target;
-pub use tracer::{Options, Purpose, Tracer};
-pub use view::VmaView;
+pub use crate::checkpoint::Instant;
+pub use crate::checkpoint::elf_core::Core;
+pub use crate::checkpoint::elf_core::segments::HOLE_MOST;
+pub use crate::checkpoint::stored::StoredImage;
+pub use crate::checkpoint::view::VmaView;
+pub use crate::error::{Context, Doing, Error, Kind, Result};
+pub use crate::file::parts::version::ChangedFiles;
+pub use crate::freeze::cgroup::CgroupFreezer;
+pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making};
+pub use crate::freeze::target::Target;
+pub use crate::read_ahead::{Piece, ReadAhead};
+pub use crate::restore::{Restored, Restorer};
+pub use crate::snapshot::Snapshot;
+pub use crate::snapshot::tracer::{Options, Purpose, Tracer};
+pub use crate::sys::pid::Pid;

@@ -2,36 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-mod caller;
 mod cli;
-mod container;
-mod control;
-mod core_file;
-mod daemon;
-mod descriptors;
 mod fuse;
-mod handle;
-mod inodes;
-mod inspect;
-mod jobs;
-mod logging;
 mod mount;
-mod mount_helper;
 mod node;
-mod options;
-mod pins;
 mod process;
-mod progress;
-mod restore;
-mod revive;
-mod shared;
-mod snapshots;
-mod status;
+mod state;
 #[cfg(test)]
 mod testing;
-mod tracers;
 mod tree;
-mod view;
 
 use std::ffi::OsString;
 use std::io::{BufWriter, Write};
@@ -42,13 +21,14 @@ use ckptfs_dumper::{ChangedFiles, Doing, Kind, Result};
 use clap::Parser;
 use nix::mount::MsFlags;
 
-use crate::cli::{Cli, Command, MountArgs};
-use crate::container::Target;
-use crate::inspect::Form;
+use crate::cli::arguments::{Cli, Command, MountArgs};
+use crate::cli::inspect::{self, Form};
+use crate::cli::mount_helper::{self, Asked};
+use crate::cli::options::MountOptions;
+use crate::cli::progress::Input;
+use crate::cli::{core, daemon, logging, restore};
 use crate::mount::{Hangup, Plan};
-use crate::mount_helper::Asked;
-use crate::options::MountOptions;
-use crate::progress::Input;
+use crate::process::container::Target;
 
 /// Exit status for wrong usage, as clap has it.
 const USAGE: u8 = 2;
@@ -78,10 +58,10 @@ fn main() -> ExitCode {
 fn run(cli: Cli, is_daemon: bool, args: &[OsString]) -> Result<ExitCode> {
     match cli.command {
         Command::Mount(mount_args) => mount(mount_args, is_daemon, args),
-        Command::Core { pid, image } => core_file::write(&image, pid).map(|()| ExitCode::SUCCESS),
+        Command::Core { pid, image } => core::write(&image, pid).map(|()| ExitCode::SUCCESS),
         Command::Restore { changed_files, files } => {
             let policy = if changed_files == "refuse" { ChangedFiles::Refuse } else { ChangedFiles::Warn };
-            each(&files, |input, out| revive::revive(input, policy, out))
+            each(&files, |input, out| restore::revive(input, policy, out))
         }
         Command::Inspect { json, records, file } => {
             let form = match (json, records) {

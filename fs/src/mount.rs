@@ -14,12 +14,12 @@ use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::container::{Container, Target};
+use crate::cli::logging::LogFile;
+use crate::cli::options::MountOptions;
 use crate::fuse::Fuse;
-use crate::fuse::kernel::Kernel;
-use crate::jobs::Jobs;
-use crate::logging::LogFile;
-use crate::options::MountOptions;
+use crate::fuse::page_cache::Kernel;
+use crate::fuse::workers::Jobs;
+use crate::process::container::{Container, Target};
 use crate::tree::Tree;
 
 const DEVICE: &str = "/dev/fuse";

@@ -99,7 +99,7 @@ fn a_frozen_process_goes_on_when_the_mount_goes() {
 }
 
 /// Who has closed the image of a stopped tree may let it go on at once, although the kernel tells of the close only by and by. (How long
-/// that is waited for is shown in fs/src/shared.rs: here it may always have been told in time.)
+/// that is waited for is shown in fs/src/state/open_once.rs: here it may always have been told in time.)
 #[test]
 fn let_go_right_behind_a_close() {
     let (victim, mount) = mounted_worker();

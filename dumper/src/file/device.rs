@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::file::object::{Anchors, Objects};
-use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
+use crate::kind::object::{Anchors, Objects};
+use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
 
 /// null, zero, full, random, urandom: Documentation/admin-guide/devices.txt, major 1.
 const STATELESS: [u32; 5] = [3, 5, 7, 8, 9];

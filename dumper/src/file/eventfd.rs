@@ -10,8 +10,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
-use crate::file::object::{Anchors, Objects};
-use crate::file::open_file::{OpenFile, Seen};
+use crate::kind::object::{Anchors, Objects};
+use crate::kind::open_file::{OpenFile, Seen};
 
 const NAME: &[u8] = b"anon_inode:[eventfd]";
 
@@ -69,17 +69,17 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::file::open_file::Held;
+    use crate::kind::open_file::Held;
     use crate::sys::proc::Fields;
 
     struct None;
     impl Objects for None {
-        fn id_of(&self, _: &dyn crate::file::object::Row, seen: &Seen<'_>) -> Result<u32> {
+        fn id_of(&self, _: &dyn crate::kind::object::Row, seen: &Seen<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }
     impl Anchors for None {
-        fn anchor(&self, id: u32) -> Result<&crate::file::object::Anchor> {
+        fn anchor(&self, id: u32) -> Result<&crate::kind::object::Anchor> {
             Err(Error::damaged(format!("object {id}")))
         }
     }

@@ -18,11 +18,11 @@ use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Kind, Result};
-use crate::file::buffer::{Buffers, set_flags};
-use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
-use crate::file::outside::External;
-use crate::file::place::{self, Place};
+use crate::file::parts::directory::{self, Place};
+use crate::file::parts::pipe_buffer::{Buffers, set_flags};
+use crate::kind::external::External;
+use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
+use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
 use crate::sys::fd;
 
 const GONE: &[u8] = b" (deleted)";
@@ -122,7 +122,7 @@ fn made(path: &Path) -> Result<OwnedFd> {
     let (place, name) = Place::of(path)?;
     let (fd, name) = place.make_fifo(name)?;
     place.unlink(&name)?;
-    place::is_gone(&fd, path)?;
+    directory::is_gone(&fd, path)?;
     Ok(fd)
 }
 
@@ -183,7 +183,7 @@ mod tests {
     use nix::unistd::{mkfifo, read, unlink, write};
 
     use super::*;
-    use crate::file::buffer::tests::{Only, read_once, seen, this};
+    use crate::file::parts::pipe_buffer::tests::{Only, read_once, seen, this};
 
     fn open_at(path: &Path, flags: OFlag) -> OwnedFd {
         open(path, flags | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC, Mode::empty()).unwrap()

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::file::late::{Late, Placed};
-use crate::file::open_file::Seen;
 use crate::image::frame::Tag;
+use crate::kind::attribute::Checked;
+use crate::kind::fd_state::{Late, Placed};
+use crate::kind::open_file::Seen;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Mapping};
-use crate::task::attribute::Checked;
 
 const F_SETLEASE: u64 = 1024;
 
@@ -217,7 +217,7 @@ mod tests {
     use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
     use super::*;
-    use crate::file::open_file::Held;
+    use crate::kind::open_file::Held;
     use crate::sys::memory::RemotePtr;
     use crate::sys::proc::Fields;
 

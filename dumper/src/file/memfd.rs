@@ -10,9 +10,9 @@ use nix::sys::memfd::MFdFlags;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
-use crate::file::contents;
-use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::file::open_file::{HUGETLBFS, OpenFile, Seen};
+use crate::file::parts::contents;
+use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
+use crate::kind::open_file::{HUGETLBFS, OpenFile, Seen};
 
 const PREFIX: &[u8] = b"/memfd:";
 const SUFFIX: &[u8] = b" (deleted)";
@@ -115,9 +115,9 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
-    use crate::file::open_file::Held;
-    use crate::image::writer::PageSource;
-    use crate::pages::{Source, Sources};
+    use crate::image::builder::PageSource;
+    use crate::kind::open_file::Held;
+    use crate::memory::page_set::{Source, Sources};
     use crate::sys::proc::Fields;
 
     #[test]

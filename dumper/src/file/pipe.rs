@@ -13,10 +13,10 @@ use nix::unistd::{fchown, pipe2};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Result};
-use crate::file::buffer::{Buffers, set_flags};
-use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::file::open_file::{NOT_KEPT, OpenFile, Seen};
-use crate::file::outside::External;
+use crate::file::parts::pipe_buffer::{Buffers, set_flags};
+use crate::kind::external::External;
+use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
+use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen};
 
 /// O_LARGEFILE as x86-64 numbers it; the C library says 0.
 const O_LARGEFILE: i32 = 0o100_000;
@@ -126,7 +126,7 @@ mod tests {
     use nix::unistd::{read, write};
 
     use super::*;
-    use crate::file::buffer::tests::{Only, read_once, seen, this};
+    use crate::file::parts::pipe_buffer::tests::{Only, read_once, seen, this};
 
     #[test]
     fn both_ends_flags_and_contents_come_back() {

@@ -11,11 +11,11 @@ use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::file::changed::Version;
 use crate::file::lock;
-use crate::file::object::{Anchors, Objects};
-use crate::file::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
-use crate::image::records::RecordView;
+use crate::file::parts::version::Version;
+use crate::image::record_set::RecordView;
+use crate::kind::object::{Anchors, Objects};
+use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
 use crate::sys::{fd, proc};
 
 /// Table row.
@@ -143,17 +143,17 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::file::open_file::Held;
+    use crate::kind::open_file::Held;
     use crate::sys::proc::Fields;
 
     struct None;
     impl Objects for None {
-        fn id_of(&self, _: &dyn crate::file::object::Row, seen: &Seen<'_>) -> Result<u32> {
+        fn id_of(&self, _: &dyn crate::kind::object::Row, seen: &Seen<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }
     impl Anchors for None {
-        fn anchor(&self, id: u32) -> Result<&crate::file::object::Anchor> {
+        fn anchor(&self, id: u32) -> Result<&crate::kind::object::Anchor> {
             Err(Error::damaged(format!("object {id}")))
         }
     }

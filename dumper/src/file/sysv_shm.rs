@@ -14,14 +14,14 @@ use nix::fcntl::{FallocateFlags, fallocate};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
-use crate::file::contents;
-use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::file::open_file::{HUGETLBFS, OpenFile, Seen};
+use crate::file::parts::contents;
+use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
+use crate::kind::open_file::{HUGETLBFS, OpenFile, Seen};
 use crate::sys::clone::Creator;
-use crate::sys::ipc::shm::{self, SHM_DEST, SHM_LOCKED, Segment};
-use crate::sys::ipc::{self, Kind};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
+use crate::sys::sysvipc::shm::{self, SHM_DEST, SHM_LOCKED, Segment};
+use crate::sys::sysvipc::{self, Kind};
 
 const NAME: &[u8] = b"/SYSV";
 /// kernel.shm_rmid_forced: segments end with their last user or their maker, and the maker of a restored one ends at once.
@@ -72,7 +72,7 @@ impl Body {
     fn is(&self, there: &Segment) -> Result<bool> {
         let same_key = there.key == self.key || there.mode & SHM_DEST != 0;
         let same_maker = (there.cuid, there.cgid) == (self.cuid, self.cgid);
-        Ok(same_key && same_maker && there.size == self.size && ipc::boot()? == self.boot)
+        Ok(same_key && same_maker && there.size == self.size && sysvipc::boot()? == self.boot)
     }
 
     /// The segment that is there under this id.
@@ -116,7 +116,7 @@ impl Object for Shared {
         let segment = shm::segment(id)?.ok_or_else(gone)?;
         let name = seen.target.as_os_str().as_bytes().strip_prefix(NAME).and_then(|rest| rest.get(..8));
         let name = name.and_then(|hex| u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        let body = Body::of(id, name.unwrap_or(0).cast_signed(), &segment, ipc::boot()?);
+        let body = Body::of(id, name.unwrap_or(0).cast_signed(), &segment, sysvipc::boot()?);
         let contents = contents::copy(&seen.anew(libc::O_RDONLY)?, body.size, &seen.subject)?;
         Ok(Dumped { body, blob: Vec::new(), contents })
     }
@@ -205,7 +205,7 @@ mod tests {
             cpid: 4_000_000,
             attached: 0,
         };
-        let body = Body::of(id, segment.key, &segment, ipc::boot().unwrap());
+        let body = Body::of(id, segment.key, &segment, sysvipc::boot().unwrap());
         let anchor = Object::make(&Shared, &body, &[]).unwrap();
         anchor.fill(4096, b"contents").unwrap();
         Object::finish(&Shared, &body, &anchor).unwrap();
@@ -224,7 +224,7 @@ mod tests {
             Object::make(&Shared, &elsewhere, &[]).err().unwrap().kind(),
             crate::error::Kind::System(libc::EEXIST)
         );
-        let other_id = Body { shmid: id + 1, ..Body::of(id, segment.key, &segment, ipc::boot().unwrap()) };
+        let other_id = Body { shmid: id + 1, ..Body::of(id, segment.key, &segment, sysvipc::boot().unwrap()) };
         assert_eq!(
             Object::make(&Shared, &other_id, &[]).err().unwrap().kind(),
             crate::error::Kind::System(libc::EEXIST)

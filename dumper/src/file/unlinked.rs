@@ -15,12 +15,12 @@ use nix::unistd::{fchown, ftruncate};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Result};
-use crate::file::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::file::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
-use crate::file::place::{self, Place};
-use crate::file::times::Times;
-use crate::file::xattrs::{self, Xattr};
-use crate::file::{contents, overlay};
+use crate::file::parts::directory::{self, Place};
+use crate::file::parts::times::Times;
+use crate::file::parts::xattrs::{self, Xattr};
+use crate::file::parts::{contents, overlay};
+use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
+use crate::kind::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
 use crate::sys::fd;
 
 /// Table row: the object.
@@ -111,7 +111,7 @@ fn under_its_name(path: &Path) -> Result<Option<OwnedFd>> {
     let Ok((place, name)) = Place::of(path) else { return Ok(None) };
     let Ok(fd) = place.make_file(name) else { return Ok(None) };
     place.unlink(name)?;
-    place::is_gone(&fd, path)?;
+    directory::is_gone(&fd, path)?;
     Ok(Some(fd))
 }
 
@@ -178,9 +178,9 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
-    use crate::file::open_file::Held;
-    use crate::image::writer::PageSource;
-    use crate::pages::{Source, Sources};
+    use crate::image::builder::PageSource;
+    use crate::kind::open_file::Held;
+    use crate::memory::page_set::{Source, Sources};
     use crate::sys::proc::Fields;
 
     fn link(fd: i32) -> String {

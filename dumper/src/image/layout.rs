@@ -4,15 +4,15 @@ use std::sync::OnceLock;
 
 use crate::error::Result;
 
-use crate::image::chunk::PageList;
-use crate::image::content::Checksums;
+use crate::image::builder::PageSource;
+use crate::image::checksums::Checksums;
 use crate::image::crc;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
 use crate::image::frame::{Record, Tag};
-use crate::image::records::{RecordView, Records};
+use crate::image::page_list::PageList;
+use crate::image::record_set::{RecordView, Records};
 use crate::image::trailer::Digest;
 use crate::image::window::Window;
-use crate::image::writer::PageSource;
 
 /// Bytes read at once where only their CRC is wanted.
 const SCRATCH: u64 = 256 << 10;

@@ -5,28 +5,28 @@
 //! lies. `writer` decides a whole [`Layout`] at once, `layout` reads it at any offset, `content` remembers checksums;
 //! `reader` takes an image apart as its bytes arrive; `index` has it look into a file, passing over the pages. `crc` and `trailer` are the proofs.
 
-pub mod chunk;
-pub mod content;
-pub mod crc;
+pub(crate) mod builder;
+pub(crate) mod checksums;
+pub(crate) mod crc;
+pub(crate) mod decoder;
 #[cfg(test)]
 pub(crate) mod fake;
-pub mod format;
-pub mod frame;
-pub mod index;
-pub mod layout;
-pub mod reader;
-pub mod records;
-pub mod runs;
-pub mod trailer;
-pub mod window;
-pub mod writer;
+pub(crate) mod format;
+pub(crate) mod frame;
+pub(crate) mod image_file;
+pub(crate) mod layout;
+pub(crate) mod page_list;
+pub(crate) mod page_runs;
+pub(crate) mod record_set;
+pub(crate) mod trailer;
+pub(crate) mod window;
 
-pub use format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
-pub use frame::{Record, Tag};
-pub use index::Index;
-pub use layout::{Filled, Layout};
-pub use reader::pages::{Ahead, Passed};
-pub use reader::{Decoder, Sink};
-pub use records::{RecordView, Records};
-pub use runs::{PageRuns, Run};
-pub use writer::{LayoutBuilder, PageSource};
+pub use crate::image::builder::{LayoutBuilder, PageSource};
+pub use crate::image::decoder::pages::{Ahead, Passed};
+pub use crate::image::decoder::{Decoder, Sink};
+pub use crate::image::format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
+pub use crate::image::frame::{Record, Tag};
+pub use crate::image::image_file::Index;
+pub use crate::image::layout::{Filled, Layout};
+pub use crate::image::page_runs::{PageRuns, Run};
+pub use crate::image::record_set::{RecordView, Records};

@@ -8,10 +8,10 @@ use std::time::Duration;
 use nix::fcntl::OFlag;
 
 use crate::error::{Doing, Error, Kind, Result};
-use crate::sys::batch::Call;
-use crate::sys::holder::Wanted;
 use crate::sys::pid::Pid;
-use crate::sys::query;
+use crate::sys::pid_in_use::Wanted;
+use crate::sys::remote::batch::Call;
+use crate::sys::wait;
 
 /// [`fork_as`], patient with a number that is being freed.
 pub fn spawn(pid: Pid) -> Result<()> {
@@ -137,7 +137,7 @@ pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {
     drop(to);
     let mut got = [0; 8];
     let read = File::from(from).read_exact(&mut got);
-    let _ = query::reap(child, Duration::from_secs(10));
+    let _ = wait::reap(child, Duration::from_secs(10));
     read.map_err(|error| Error::io(doing(), &error))?;
     Ok(i64::from_le_bytes(got))
 }

@@ -9,7 +9,7 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::pid::Pid;
-use crate::sys::query;
+use crate::sys::wait;
 
 /// A pidfd: names a process without the danger of pid reuse.
 #[derive(Debug)]
@@ -78,11 +78,11 @@ impl PidFd {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: no memory is passed.
         let got = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, none, 0) };
-        if got == -1 { Err(query::last()) } else { Ok(()) }
+        if got == -1 { Err(wait::last()) } else { Ok(()) }
     }
 
     /// Waits until it, which has been killed, has ended and is reaped, as far as that is for us to do: for this thread alone, or for any
-    /// of this process. At most `patience`; polls, as [`query::wait_ended`] does and says why.
+    /// of this process. At most `patience`; polls, as [`wait::wait_ended`] does and says why.
     ///
     /// # Errors
     /// ECHILD: nothing of it is ours (any more); ETIMEDOUT: it does not end.
@@ -95,7 +95,7 @@ impl PidFd {
             let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
             // SAFETY: `info` is a live local.
             if unsafe { libc::waitid(libc::P_PIDFD, self.fd.as_raw_fd().cast_unsigned(), &raw mut info, flags) } == -1 {
-                return Err(query::last());
+                return Err(wait::last());
             }
             // A ptrace-stop is told of as well.
             if info.si_signo != 0 && [libc::CLD_EXITED, libc::CLD_KILLED, libc::CLD_DUMPED].contains(&info.si_code) {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::sys::errno::restart;
 use crate::sys::pid::Pid;
-use crate::sys::query;
+use crate::sys::wait;
 
 /// General registers, as the kernel's NT_PRSTATUS regset has them.
 pub type Regs = libc::user_regs_struct;
@@ -110,7 +110,7 @@ impl Running {
     pub fn wait(mut self, deadline: Instant) -> std::result::Result<Stopped, (Option<Self>, Error)> {
         let begun = Instant::now();
         loop {
-            match query::wait_stopped(self.tid) {
+            match wait::wait_stopped(self.tid) {
                 Ok(None) => {
                     let now = Instant::now();
                     if now >= deadline {
@@ -250,7 +250,7 @@ impl Stopped {
                 continue;
             }
             // To the process, also by a thread's id.
-            let _ = query::kill(self.tid, signal);
+            let _ = wait::kill(self.tid, signal);
         }
     }
 
@@ -294,7 +294,7 @@ impl Stopped {
         if request(libc::PTRACE_DETACH, self.tid, 0, signal as usize) == Err(libc::ESRCH) {
             // Killed while it was stopped: it is a zombie of ours, for whom nobody else can ask, until we have. A leader is told
             // of only after its last thread, which may be one that has still to be let go: then whoever holds it asks again.
-            let _ = query::wait_ended(self.tid, Duration::from_millis(10));
+            let _ = wait::wait_ended(self.tid, Duration::from_millis(10));
         }
     }
 
@@ -305,7 +305,7 @@ impl Stopped {
 
     /// The task, unless it has been killed: then it is reaped (as far as its tracer has to).
     pub fn alive(mut self) -> Option<Self> {
-        match query::wait_stopped(self.tid) {
+        match wait::wait_stopped(self.tid) {
             Ok(None) => Some(self),
             Ok(Some(status)) if libc::WIFSTOPPED(status) => Some(self),
             Ok(Some(_)) | Err(_) => {

@@ -9,15 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
-use crate::sys::batch::Call;
+use crate::kind::attribute::Checked;
 use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
-use crate::sys::ipc::Kind;
-use crate::sys::ipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
 use crate::sys::pid::Pid;
-use crate::sysv::adjustment::{Adjustment, series};
+use crate::sys::remote::batch::Call;
+use crate::sys::sysvipc::Kind;
+use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
+use crate::sysv::undo::{Adjustment, series};
 use crate::sysv::{Actors, Entry, Row, State, Told, is_alive};
-use crate::task::attribute::Checked;
 
 /// Table row.
 pub struct Sets;

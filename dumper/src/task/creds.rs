@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::image::records::RecordView;
-use crate::sys::batch::Batch;
-use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::image::record_set::RecordView;
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::sys::remote::batch::Batch;
 
 const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
 const SECBIT_KEEP_CAPS: u64 = 1 << 4;

@@ -1,42 +1,37 @@
 //! What a task *has*: the table of kinds, nothing else.
 
-pub mod asleep;
-pub mod attribute;
+pub mod address_space;
 pub mod cgroup;
 pub mod creds;
-pub mod identity;
-mod limits;
-pub mod lineage;
-pub mod mm;
+pub mod cwd_root;
+pub mod mempolicy;
 pub mod namespaces;
-mod numa;
-mod paths;
-pub mod prctls;
+pub mod prctl;
 pub mod registers;
+pub mod registrations;
+pub mod restart_block;
+pub mod rlimits;
 pub mod sched;
 pub mod signals;
-mod timers;
-pub mod tree;
-pub mod vdso;
-pub mod vma;
+pub mod timers;
 
-use crate::task::attribute::Row;
+use crate::kind::attribute::Row;
 
 /// Every kind. Within a phase they are put back in this order:
 /// address space before the limits that could forbid it; limits before credentials; `prctls` after `creds` in
 /// the phases that they share, because credentials clear dumpable and the parent-death signal.
 pub const KINDS: &[&dyn Row] = &[
-    &mm::AddressSpace,
-    &paths::Paths,
+    &address_space::AddressSpace,
+    &cwd_root::Paths,
     &signals::Actions,
     &sched::Scheduling,
-    &numa::Numa,
-    &identity::Identity,
+    &mempolicy::Numa,
+    &registrations::Identity,
     &signals::Queues,
-    &limits::Limits,
+    &rlimits::Limits,
     &creds::Credentials,
-    &prctls::Early,
-    &prctls::Late,
+    &prctl::Early,
+    &prctl::Late,
     &timers::Timers,
     &registers::Registers,
 ];

@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::image::records::RecordView;
-use crate::sys::batch::Call;
+use crate::image::record_set::RecordView;
+use crate::kind::attribute::{Attribute, Look, Make, Phase, Scope};
 use crate::sys::errno::restart;
 use crate::sys::ptrace::Regs;
-use crate::task::asleep::Asleep;
-use crate::task::attribute::{Attribute, Look, Make, Phase, Scope};
+use crate::sys::remote::batch::Call;
+use crate::task::restart_block::Asleep;
 
 /// Table row.
 pub struct Registers;

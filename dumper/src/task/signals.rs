@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::image::records::RecordView;
-use crate::sys::batch::Batch;
+use crate::image::record_set::RecordView;
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 use crate::sys::memory::words;
-use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::sys::remote::batch::Batch;
 
 const SIGNALS: usize = 64;
 /// sizeof(siginfo_t).

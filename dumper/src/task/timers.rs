@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::sys::batch::Batch;
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 use crate::sys::proc;
-use crate::task::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::sys::remote::batch::Batch;
 
 const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
 const SIGEV_THREAD_ID: u32 = 4;

@@ -10,7 +10,7 @@ use fuser::{
 
 use crate::fuse::errno;
 use crate::node::Steady;
-use crate::tree::attr::Attr;
+use crate::tree::stat::Attr;
 
 /// `st_blksize`: the unit in which cat(1) and cp(1) read.
 pub(super) const BLOCK_SIZE: u32 = 1 << 20;

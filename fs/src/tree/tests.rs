@@ -1,17 +1,17 @@
 //! The tree without a mount: what stat, ls, cat and echo would see.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod pinned;
+pub mod pinned;
 
 use std::collections::HashSet;
 
-use crate::caller::Caller;
-use crate::container::Target;
-use crate::inodes::ROOT;
 use crate::node::Steady;
 use crate::process::Range;
+use crate::process::caller::Caller;
+use crate::process::container::Target;
 use crate::testing::{Sleeper, options};
-use crate::tree::files::Access;
+use crate::tree::inodes::ROOT;
+use crate::tree::open_files::Access;
 use crate::tree::*;
 use ckptfs_dumper::ReadAhead;
 

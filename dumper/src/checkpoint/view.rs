@@ -1,0 +1,178 @@
+//! What an image tells by process: `info.json`, `maps`, `vmas/`. Everything comes from its records and its pages, so that a live snapshot
+//! and a stored image tell the same.
+
+use std::io::Write;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, SystemTime};
+
+use serde_json::json;
+
+use crate::checkpoint::address_space::{Area, Memory};
+use crate::checkpoint::info;
+use crate::error::{Context, Error, Result};
+use crate::image::builder::PageSource;
+use crate::image::format::Header;
+use crate::image::record_set::Records;
+use crate::pstree::record::{self, Tree};
+use crate::sys::memory::PAGE;
+use crate::sys::pid::Pid;
+use crate::sys::proc;
+
+/// One mapping of an instant.
+#[derive(Clone, Debug)]
+pub struct VmaView {
+    /// First address.
+    pub start: u64,
+    /// First address behind.
+    pub end: u64,
+    /// Bytes of it that the image holds.
+    pub stored: u64,
+}
+
+/// The processes of one image.
+pub struct View {
+    of_whom: String,
+    header: Header,
+    records: Arc<dyn Records>,
+    pages: Arc<dyn PageSource>,
+    /// These are made when they are first asked for: who reads the image alone needs none of it.
+    tree: OnceLock<Result<Tree>>,
+    memory: OnceLock<Result<Memory>>,
+}
+
+impl View {
+    /// `of_whom` stands in errors; `pages`: the sources that the page lists of `records` name.
+    pub fn new(of_whom: String, header: Header, records: Arc<dyn Records>, pages: Arc<dyn PageSource>) -> Self {
+        let (tree, memory) = (OnceLock::new(), OnceLock::new());
+        Self { of_whom, header, records, pages, tree, memory }
+    }
+
+    /// The image's header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The image's records.
+    pub fn records(&self) -> &dyn Records {
+        &*self.records
+    }
+
+    /// See [`crate::checkpoint::Instant::taken`].
+    pub fn taken(&self) -> SystemTime {
+        let since = Duration::from_nanos(self.header.time_ns.unsigned_abs());
+        let epoch = SystemTime::UNIX_EPOCH;
+        let taken = if self.header.time_ns < 0 { epoch.checked_sub(since) } else { epoch.checked_add(since) };
+        taken.unwrap_or(epoch)
+    }
+
+    /// See [`crate::checkpoint::Instant::stopped`].
+    pub fn stopped(&self) -> Option<Duration> {
+        (self.header.stood_ns != 0).then(|| Duration::from_nanos(self.header.stood_ns))
+    }
+
+    /// The address spaces.
+    pub fn memory(&self) -> Result<&Memory> {
+        let made = self.memory.get_or_init(|| Memory::of(&self.of_whom, self.tree()?, &*self.records));
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    /// Who is in it.
+    pub fn tree(&self) -> Result<&Tree> {
+        let missing = || Error::damaged(format!("{}: no record tells who is there", self.of_whom));
+        let made = self.tree.get_or_init(|| {
+            let first = self.records.records().find(|record| record.tag == record::TAG).ok_or_else(missing)?;
+            Tree::parse(&first.to_record()).on(|| &self.of_whom)
+        });
+        made.as_ref().map_err(Clone::clone)
+    }
+
+    /// See [`crate::checkpoint::Instant::processes`].
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        let processes = &self.tree()?.processes;
+        Ok(processes.iter().filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
+    }
+
+    /// See [`crate::checkpoint::Instant::roots`].
+    pub fn roots(&self) -> Result<Vec<Pid>> {
+        let processes = &self.tree()?.processes;
+        Ok(record::roots(processes).filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
+    }
+
+    /// See [`crate::checkpoint::Instant::info_json`].
+    pub fn info_json(&self, pid: Pid) -> Result<String> {
+        let areas = self.memory()?.of_process(pid)?;
+        let info = json!({
+            "pid": pid,
+            "taken_ns": self.header.time_ns,
+            "stopped_us": self.stopped().map(|stopped| stopped.as_micros() as u64),
+            "image_bytes": self.header.total,
+            "stored_pages": areas.iter().map(|area| area.runs.pages()).sum::<u64>(),
+            "records": info::records(&*self.records, pid)?,
+        });
+        Ok(format!("{info:#}\n"))
+    }
+
+    /// See [`crate::checkpoint::Instant::maps`].
+    pub fn maps(&self, pid: Pid) -> Result<Vec<u8>> {
+        let mut text = Vec::new();
+        for Area { vma, runs, .. } in self.memory()?.of_process(pid)? {
+            let bit = |prot: i32, letter: char| if vma.prot & prot != 0 { letter } else { '-' };
+            // Writing into memory cannot fail.
+            let _ = write!(
+                text,
+                "{:x}-{:x} {}{}{}{} {:08x} {:02x}:{:02x} {:<10} {:>12} ",
+                vma.start,
+                vma.end,
+                bit(libc::PROT_READ, 'r'),
+                bit(libc::PROT_WRITE, 'w'),
+                bit(libc::PROT_EXEC, 'x'),
+                if vma.kind.is_shared() { 's' } else { 'p' },
+                vma.offset,
+                libc::major(vma.dev),
+                libc::minor(vma.dev),
+                vma.ino,
+                runs.pages() * PAGE,
+            );
+            text.extend(proc::escape(vma.name()));
+            text.push(b'\n');
+        }
+        Ok(text)
+    }
+
+    /// See [`crate::checkpoint::Instant::vmas`].
+    pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
+        let view = |area: &Area| VmaView { start: area.vma.start, end: area.vma.end, stored: area.runs.pages() * PAGE };
+        Ok(self.memory()?.of_process(pid)?.iter().map(view).collect())
+    }
+
+    /// See [`crate::checkpoint::Instant::read_vma`].
+    pub fn read(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
+        let memory = self.memory()?;
+        let len = memory.area(pid, start)?.vma.len();
+        let wanted = (buf.len() as u64).min(len.saturating_sub(offset)) as usize;
+        memory.read(&*self.pages, pid, start + offset.min(len), &mut buf[..wanted])?;
+        Ok(wanted)
+    }
+
+    /// Memory of a process from `address` on, which must be inside of one mapping as far as `buf` goes; zeros where nothing is stored.
+    pub fn read_memory(&self, pid: Pid, address: u64, buf: &mut [u8]) -> Result<()> {
+        self.memory()?.read(&*self.pages, pid, address, buf)
+    }
+
+    /// See [`crate::checkpoint::Instant::seek_vma`].
+    pub fn seek(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
+        let Area { vma, runs, .. } = self.memory()?.area(pid, start)?;
+        let len = vma.len();
+        if offset >= len {
+            return Ok(None);
+        }
+        let at = start + offset;
+        let page = at - at % PAGE;
+        let here = runs.contains(page);
+        Ok(match (data, here) {
+            (true, true) | (false, false) => Some(offset),
+            (true, false) => runs.next_data(page).map(|found| found - start),
+            (false, true) => Some((runs.next_hole(page) - start).min(len)),
+        })
+    }
+}

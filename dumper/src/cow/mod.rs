@@ -1,0 +1,4 @@
+//! Copy-on-write children: the memory of an instant.
+
+pub mod child;
+pub mod children;

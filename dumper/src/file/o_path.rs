@@ -1,0 +1,138 @@
+//! Descriptors that only stand for a place in the tree (open(2), O_PATH): of anything that has a name, a symbolic link itself included.
+
+use std::fs::FileType;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::kind::object::{Anchors, Objects};
+use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_link, open_path};
+
+/// Table row.
+pub struct PathOnly;
+
+/// What stands there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A regular file.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+    /// A FIFO.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device of this number.
+    CharDevice(u64),
+    /// A block device of this number.
+    BlockDevice(u64),
+}
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    what: What,
+    flags: i32,
+}
+
+impl OpenFile for PathOnly {
+    type Body = Body;
+    const KIND: &'static str = "path";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        seen.flags & libc::O_PATH != 0 && (seen.is_named() || !(seen.stat.is_file() || seen.stat.is_dir()))
+    }
+
+    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+        let name = seen.target.display().to_string();
+        let what = what(seen.stat.file_type(), seen.stat.rdev());
+        let what = what.filter(|_| seen.is_named());
+        let what = what.ok_or_else(|| seen.refuse(format_args!("O_PATH descriptor of {name}, whose name is gone,")))?;
+        let path = seen.target.clone().into_os_string().into_vec();
+        Ok(Body { path, name, what, flags: seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) })
+    }
+
+    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+        let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
+        let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW)?;
+        let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
+        if what(now.file_type(), now.rdev()) != Some(body.what) {
+            let told = format!("{} is no longer {:?}, as at the dump", path.display(), body.what);
+            return Err(Error::new(Kind::NotFound, told));
+        }
+        // Through /proc: the only way to stand for a symbolic link without O_NOFOLLOW among the flags.
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let follows = body.flags & libc::O_NOFOLLOW == 0;
+        if follows { open_link(Path::new(&link), body.flags) } else { open_path(&path, body.flags) }.map(OwnedFd::from)
+    }
+}
+
+fn what(kind: FileType, rdev: u64) -> Option<What> {
+    match () {
+        () if kind.is_file() => Some(What::File),
+        () if kind.is_dir() => Some(What::Directory),
+        () if kind.is_symlink() => Some(What::Symlink),
+        () if kind.is_fifo() => Some(What::Fifo),
+        () if kind.is_socket() => Some(What::Socket),
+        () if kind.is_char_device() => Some(What::CharDevice(rdev)),
+        () if kind.is_block_device() => Some(What::BlockDevice(rdev)),
+        () => None,
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kind::object::Anchor;
+    use crate::kind::open_file::Held;
+    use crate::sys::proc::Fields;
+
+    struct None;
+    impl Objects for None {
+        fn id_of(&self, _: &dyn crate::kind::object::Row, seen: &Seen<'_>) -> Result<u32> {
+            Err(seen.refuse("an object"))
+        }
+    }
+    impl Anchors for None {
+        fn anchor(&self, id: u32) -> Result<&Anchor> {
+            Err(Error::damaged(format!("object {id}")))
+        }
+    }
+
+    #[test]
+    fn a_symbolic_link_comes_back_and_nothing_else_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("link");
+        std::os::unix::fs::symlink("nowhere", &path).unwrap();
+        let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW).unwrap();
+        let seen = Seen {
+            subject: "test".into(),
+            target: path.clone(),
+            stat: file.metadata().unwrap(),
+            flags: libc::O_PATH,
+            position: 0,
+            info: Fields::parse(""),
+            must_not_change: false,
+            held: Held::Link(""),
+        };
+        assert!(PathOnly.takes(&seen));
+        let fd = PathOnly.restore(PathOnly.dump(&seen, &None).unwrap(), &None).unwrap();
+        let flags = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL).unwrap();
+        assert!(std::fs::File::from(fd).metadata().unwrap().is_symlink() && flags & libc::O_NOFOLLOW == 0);
+        let body = PathOnly.dump(&seen, &None).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        std::fs::write(&path, "").unwrap();
+        assert_eq!(PathOnly.restore(body, &None).unwrap_err().kind(), Kind::NotFound);
+    }
+}

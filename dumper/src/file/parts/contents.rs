@@ -1,0 +1,86 @@
+//! Contents of a file that must be in the image, copied at the instant: afterwards the process may write to it again.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, copy_file_range, open};
+use nix::sys::memfd::MFdFlags;
+use nix::sys::stat::Mode;
+use nix::unistd::{Whence, ftruncate, lseek};
+
+use crate::error::{Doing, Error, Kind, Result};
+use crate::image::page_runs::PageRuns;
+use crate::kind::object::Contents;
+use crate::sys::memory::PAGE;
+
+/// Copies the first `size` bytes of `file`, holes staying holes, into memory that is not the daemon's own: its peak does not grow with
+/// the file. `None` if it is all hole. Moves the offset of `file`: to be a description of our own.
+pub fn copy(file: &OwnedFd, size: u64, subject: &str) -> Result<Option<Contents>> {
+    let doing = || format!("{subject}: copying {size} bytes of contents");
+    let to = nix::sys::memfd::memfd_create("ckptfs-contents", MFdFlags::MFD_CLOEXEC).doing(doing)?;
+    copy_to(file, to, size, subject)
+}
+
+/// The same into a nameless file (open(2), O_TMPFILE) in `dir`, which is to be on the filesystem of `file`: there a copy may cost
+/// nothing (copy_file_range(2) shares the blocks where the filesystem can) and takes no memory. Where that does not work, or has
+/// no room, as [`copy`].
+pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str) -> Result<Option<Contents>> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+    if let Some(to) = dir.and_then(|dir| open(dir, flags, Mode::from_bits_truncate(0o600)).ok()) {
+        match copy_to(file, to, size, subject) {
+            Err(error) if matches!(error.kind(), Kind::System(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) => {
+                log::info!("{error}; copying it into memory");
+            }
+            done => return done,
+        }
+    }
+    copy(file, size, subject)
+}
+
+fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Option<Contents>> {
+    let doing = || format!("{subject}: copying {size} bytes of contents");
+    ftruncate(&to, size.cast_signed()).doing(doing)?;
+    let mut runs = PageRuns::new();
+    let mut at = 0;
+    while at < size {
+        let data = match lseek(file, at.cast_signed(), Whence::SeekData) {
+            Err(Errno::ENXIO) => break,
+            got => got.doing(doing)?.cast_unsigned(),
+        };
+        let hole = lseek(file, data.cast_signed(), Whence::SeekHole).doing(doing)?.cast_unsigned();
+        // A filesystem may tell holes in other units than pages.
+        let (from, upto) = (data - data % PAGE, hole.min(size).next_multiple_of(PAGE));
+        let from = from.max(at);
+        if upto <= from {
+            break;
+        }
+        send(file, &to, from, upto.min(size), subject)?;
+        runs.push(from, (upto - from) / PAGE);
+        at = upto;
+    }
+    Ok((!runs.is_empty()).then_some(Contents { runs, file: to }))
+}
+
+/// One range. What the file has lost since it told its size reads as zeros, as in the file itself.
+fn send(file: &OwnedFd, to: &OwnedFd, from: u64, upto: u64, subject: &str) -> Result<()> {
+    let doing = |at: i64| move || format!("{subject}: copying contents at {at}");
+    let mut at = from.cast_signed();
+    while at.cast_unsigned() < upto {
+        let mut there = at;
+        let left = (upto - at.cast_unsigned()).min(1 << 30) as usize;
+        match copy_file_range(file, Some(&mut at), to, Some(&mut there), left) {
+            Ok(0) => break,
+            Ok(_) => {}
+            // Across filesystems, and for files of /proc and their like, only by way of a pipe.
+            Err(Errno::EXDEV | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
+                lseek(to, at, Whence::SeekSet).doing(doing(at))?;
+                if nix::sys::sendfile::sendfile(to, file, Some(&mut at), left).doing(doing(at))? == 0 {
+                    break;
+                }
+            }
+            Err(errno) => return Err(Error::os(doing(at)(), errno as i32)),
+        }
+    }
+    Ok(())
+}

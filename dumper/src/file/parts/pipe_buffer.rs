@@ -1,0 +1,249 @@
+//! What a pipe holds, pipe(7): a row of buffers, each with a length of its own, and in packet mode each a packet.
+//!
+//! Looked at with tee(2) into a pipe of ours, which takes the buffers one by one as they are (`link_pipe` in fs/splice.c): reader
+//! and writer notice nothing. Put back with splice(2), which moves a buffer whole: a full pipe is full again to the byte.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
+use nix::unistd::{pipe2, read, write};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Doing, Error, Result};
+use crate::kind::open_file::Seen;
+use crate::sys::fd;
+use crate::sys::memory::PAGE;
+
+/// All that there is, for calls that move buffers.
+const ALL: usize = 1 << 30;
+const NOW: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK;
+
+/// A pipe's buffers; the bytes stand in the record's blob.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffers {
+    /// F_GETPIPE_SZ, bytes.
+    capacity: i32,
+    /// The length of each, and whether it is a packet: a read never goes beyond its end, and drops what it leaves.
+    buffers: Vec<(u32, bool)>,
+}
+
+impl Buffers {
+    /// Looks into the pipe behind `seen`, and copies what is in it.
+    pub fn peek(seen: &Seen<'_>) -> Result<(Self, Vec<u8>)> {
+        let held = seen.description()?;
+        let doing = |what: &'static str| move || format!("{}: {what}", seen.subject);
+        let capacity = fcntl(held.as_fd(), FcntlArg::F_GETPIPE_SZ).doing(doing("F_GETPIPE_SZ"))?;
+        let (mut buffers, mut bytes) = (Vec::new(), Vec::new());
+        let (ours, end) = pipe_of(capacity).on(|| &seen.subject)?;
+        let reader = match seen.flags & libc::O_ACCMODE {
+            libc::O_WRONLY if fd::readable(&held).on(|| &seen.subject)? == 0 => None,
+            // Only where it must be: while it is there, a pipe without a reader seems to have one.
+            libc::O_WRONLY => Some(seen.anew(libc::O_RDONLY | libc::O_NONBLOCK)?),
+            _ => Some(held.try_clone().doing(doing("duplicating it"))?),
+        };
+        let teed = match &reader {
+            Some(reader) => tee(reader, &end, ALL, NOW),
+            // Nothing, into it: that only tells what sort of pipe it is.
+            None => tee(&ours, &held, 1, NOW),
+        };
+        match teed {
+            Ok(0) | Err(Errno::EAGAIN) => {}
+            Ok(_) => take_apart(&ours, &mut buffers, &mut bytes).on(|| &seen.subject)?,
+            // No calls of this family on it, pipe2(2) O_NOTIFICATION_PIPE.
+            Err(Errno::EINVAL) => return Err(seen.refuse("a notification pipe")),
+            Err(error) => return Err(error).doing(doing("tee")),
+        }
+        if buffers.len() as u64 * PAGE > u64::from(capacity.cast_unsigned()) {
+            // A buffer spliced from a socket may be longer than a page, and cannot be made again.
+            return Err(seen.refuse("a pipe that holds more than its capacity"));
+        }
+        Ok((Self { capacity, buffers }, bytes))
+    }
+
+    /// Fills an empty pipe, given its writing end.
+    pub fn refill(&self, bytes: &[u8], to: &OwnedFd) -> Result<()> {
+        let doing = |what: &'static str| move || format!("{what} a pipe of {} bytes", self.capacity);
+        if fcntl(to.as_fd(), FcntlArg::F_GETPIPE_SZ).doing(doing("asking for the capacity of"))? != self.capacity {
+            fcntl(to.as_fd(), FcntlArg::F_SETPIPE_SZ(self.capacity)).doing(doing("making"))?;
+        }
+        if self.buffers.is_empty() {
+            return Ok(());
+        }
+        let (one, end) = pipe_of(PAGE as i32)?;
+        let mut rest = bytes;
+        for (len, packet) in &self.buffers {
+            let len = *len as usize;
+            if len == 0 || len > rest.len() || len as u64 > PAGE {
+                return Err(Error::damaged(format!("a pipe's buffer of {len} bytes, where {} are left", rest.len())));
+            }
+            let (buffer, behind) = rest.split_at(len);
+            let mode = if *packet { OFlag::O_DIRECT } else { OFlag::empty() };
+            fcntl(end.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK | mode)).doing(doing("filling"))?;
+            write(&end, buffer).doing(doing("filling"))?;
+            let moved = splice(&one, None, to, None, len, NOW).doing(doing("filling"))?;
+            if moved != len {
+                return Err(Error::os(format_args!("filling a pipe: {moved} of {len} bytes moved"), libc::EIO));
+            }
+            rest = behind;
+        }
+        Ok(())
+    }
+
+    /// The same pipe, empty: what it holds belongs to somebody else.
+    pub fn without_contents(self) -> Self {
+        Self { buffers: Vec::new(), ..self }
+    }
+}
+
+/// Empties a pipe of ours buffer by buffer: moved alone into a pipe, with a byte behind it, one read tells its length and whether it
+/// is a packet.
+fn take_apart(pipe: &OwnedFd, buffers: &mut Vec<(u32, bool)>, bytes: &mut Vec<u8>) -> Result<()> {
+    let doing = || "taking a copy of a pipe apart";
+    let (one, to_one) = pipe_of(PAGE as i32)?;
+    let (two, to_two) = pipe_of(2 * PAGE as i32)?;
+    loop {
+        let len = match splice(pipe, None, &to_one, None, ALL, NOW) {
+            Err(Errno::EAGAIN) | Ok(0) => return Ok(()),
+            got => got.doing(doing)?,
+        };
+        splice(&one, None, &to_two, None, len, NOW).doing(doing)?;
+        write(&to_two, b"x").doing(doing)?;
+        let from = bytes.len();
+        bytes.resize(from + len + 1, 0);
+        let packet = read(&two, &mut bytes[from..]).doing(doing)? == len;
+        if packet {
+            read(&two, &mut bytes[from + len..]).doing(doing)?;
+        }
+        bytes.truncate(from + len);
+        buffers.extend(bytes[from..].chunks(PAGE as usize).map(|part| (part.len() as u32, packet)));
+    }
+}
+
+fn pipe_of(capacity: i32) -> Result<(OwnedFd, OwnedFd)> {
+    let doing = || format!("making a pipe of {capacity} bytes");
+    let (read, write) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).doing(doing)?;
+    fcntl(write.as_fd(), FcntlArg::F_SETPIPE_SZ(capacity)).doing(doing)?;
+    Ok((read, write))
+}
+
+/// The flags of a description that fcntl(2) F_SETFL sets. Packet mode (O_DIRECT) is set in no other way on a pipe that is opened again
+/// (`do_dentry_open` in fs/open.c refuses it), and whoever opens a FIFO without O_NONBLOCK waits for its other end.
+pub fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
+    fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags)))
+        .doing(|| format!("setting the flags {flags:#o} of a pipe"))
+        .map(drop)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub mod tests {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::kind::object::{Anchor, Anchors, Objects, Row};
+    use crate::kind::open_file::Held;
+    use crate::sys::fd::PidFd;
+    use crate::sys::proc::Fields;
+
+    /// Everything is object 0; while looking there is none.
+    pub struct Only(pub Option<Anchor>);
+    impl Objects for Only {
+        fn id_of(&self, _: &'static dyn Row, _: &Seen<'_>) -> Result<u32> {
+            Ok(0)
+        }
+    }
+    impl Anchors for Only {
+        fn anchor(&self, id: u32) -> Result<&Anchor> {
+            self.0.as_ref().filter(|_| id == 0).ok_or_else(|| Error::damaged("no such object"))
+        }
+    }
+
+    /// A descriptor of this process as a dump sees it.
+    pub fn seen<'a>(fd: &OwnedFd, this: &'a PidFd) -> Seen<'a> {
+        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        Seen {
+            subject: "test".into(),
+            target: std::fs::read_link(&link).unwrap(),
+            stat: std::fs::metadata(&link).unwrap(),
+            flags: fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap(),
+            position: 0,
+            info: Fields::parse(""),
+            must_not_change: false,
+            held: Held::Descriptor(this, fd.as_raw_fd()),
+        }
+    }
+
+    /// This process.
+    pub fn this() -> PidFd {
+        PidFd::open(std::process::id() as i32).unwrap()
+    }
+
+    /// Everything that one read gives.
+    pub fn read_once(fd: &OwnedFd) -> Vec<u8> {
+        let mut bytes = vec![0; 100_000];
+        let len = read(fd, &mut bytes).unwrap();
+        bytes.truncate(len);
+        bytes
+    }
+
+    #[test]
+    fn buffers_come_apart_and_together() {
+        let (this, (from, to)) = (this(), pipe_of(65536).unwrap());
+        let mode = |flags| fcntl(to.as_fd(), FcntlArg::F_SETFL(flags)).unwrap();
+        let stream: Vec<u8> = (0..10_000_u32).map(|n| n as u8).collect();
+        write(&to, &stream).unwrap();
+        mode(OFlag::O_DIRECT);
+        for packet in [&b"a"[..], b"bc", &[7; 4096], b"d"] {
+            write(&to, packet).unwrap();
+        }
+        mode(OFlag::O_NONBLOCK);
+        write(&to, b"and on").unwrap();
+        let (buffers, bytes) = Buffers::peek(&seen(&from, &this)).unwrap();
+        assert_eq!(bytes.len(), 10_000 + 1 + 2 + 4096 + 1 + 6);
+        // What comes behind bytes that a page has room for goes there, packet or not.
+        let lens = [(4096, false), (4096, false), (1811, false), (4096, true), (1, true), (6, false)];
+        assert_eq!(buffers.buffers, lens);
+        assert_eq!(Buffers::peek(&seen(&to, &this)).unwrap(), (buffers, bytes), "the same through the other end");
+
+        let (buffers, bytes) = Buffers::peek(&seen(&from, &this)).unwrap();
+        let (again, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+        buffers.refill(&bytes, &end).unwrap();
+        for pipe in [&from, &again] {
+            // Only the end of a packet ends a read.
+            assert_eq!(read_once(pipe), [&stream[..], b"abc", &[7; 4096]].concat());
+            assert_eq!(read_once(pipe), b"d");
+            assert_eq!(read_once(pipe), b"and on");
+        }
+    }
+
+    #[test]
+    fn a_full_pipe_is_full_again_whatever_its_buffers_hold() {
+        let this = this();
+        for len in [1, 3000, 4096] {
+            let (from, to) = pipe_of(1 << 20).unwrap();
+            let mut packets = 0;
+            fcntl(to.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK | OFlag::O_DIRECT)).unwrap();
+            while write(&to, &vec![1; len]).is_ok() {
+                packets += 1;
+            }
+            let (buffers, bytes) = Buffers::peek(&seen(&from, &this)).unwrap();
+            assert_eq!((packets, bytes.len()), (256, 256 * len));
+            let (again, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
+            buffers.refill(&bytes, &end).unwrap();
+            assert_eq!(write(&end, b"x"), Err(Errno::EAGAIN));
+            assert_eq!(Buffers::peek(&seen(&again, &this)).unwrap(), (buffers, bytes));
+        }
+    }
+
+    #[test]
+    fn damage_is_refused() {
+        for buffers in [vec![(0, false)], vec![(5, false)], vec![(4097, true)], vec![(4, true); 17]] {
+            let buffers = Buffers { capacity: 65536, buffers };
+            let (_from, to) = pipe_of(4096).unwrap();
+            assert!(buffers.refill(&[0; 4], &to).is_err());
+        }
+        let (_from, to) = pipe_of(4096).unwrap();
+        assert!(Buffers { capacity: -1, buffers: vec![] }.refill(&[], &to).is_err());
+    }
+}

@@ -1,0 +1,136 @@
+//! Files and directories of /proc/PID, proc_pid(5): of the processes of the image and their threads (/proc/self/maps, /proc/self/fd,
+//! /proc/thread-self/stat), opened once they exist again, or of another process, which must be the same as at the dump.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Kind, Result};
+use crate::kind::object::{Anchors, Objects};
+use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_link};
+use crate::sys::fd;
+use crate::sys::pid::Pid;
+use crate::sys::proc::Stat;
+
+/// PROC_SUPER_MAGIC, statfs(2).
+const PROC: i64 = 0x9fa0;
+
+/// Table row.
+pub struct OfProcess;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    /// Whose it is.
+    pid: Pid,
+    /// When that process started: another one must be the same at the restore.
+    start: u64,
+    flags: i32,
+    position: u64,
+}
+
+impl OpenFile for OfProcess {
+    type Body = Body;
+    const KIND: &'static str = "proc";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        let whose = pid(&seen.target).is_some();
+        whose && seen.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == PROC)
+    }
+
+    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Body> {
+        // At every look-up of a name below net/ the kernel makes it anew and calls the one before deleted (pde_force_lookup in
+        // fs/proc/internal.h), so its mark says nothing.
+        let path = if is_of_network(&seen.target) { seen.name_before() } else { seen.target.clone() };
+        let name = path.display().to_string();
+        let whose = pid(&path).filter(|_| seen.is_at(&path));
+        let whose = whose.ok_or_else(|| seen.refuse(format_args!("{name}, which is gone with what it told of,")))?;
+        if objects.holds(whose) && is_of_descriptor(&path) {
+            return Err(
+                seen.refuse(format_args!("{name}, which is of one descriptor of a process that is in the image,"))
+            );
+        }
+        if !(seen.stat.is_file() || seen.stat.is_dir() || seen.flags & libc::O_PATH != 0) {
+            return Err(seen.refuse(format_args!("special file {name}")));
+        }
+        let start = Stat::read(&format!("/proc/{whose}/stat"))?.started();
+        let flags = seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+        let position = seen.position_to_seek()?;
+        Ok(Body { path: path.into_os_string().into_vec(), name, pid: whose, start, flags, position })
+    }
+
+    fn opens_last(&self) -> bool {
+        true
+    }
+
+    fn restore(&self, body: Body, anchors: &dyn Anchors) -> Result<OwnedFd> {
+        let start = || Stat::read(&format!("/proc/{}/stat", body.pid)).ok().map(|stat| stat.started());
+        if !anchors.makes(body.pid) && start() != Some(body.start) {
+            return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
+        }
+        let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
+        // The kernel's own links, which lead to nothing that it is not asked for.
+        let file = OwnedFd::from(open_link(&path, body.flags)?);
+        if body.position != 0 {
+            fd::seek(&file, body.position).on(|| path.display())?;
+        }
+        Ok(file)
+    }
+}
+
+/// The number behind /proc.
+fn pid(path: &Path) -> Option<Pid> {
+    number(path.strip_prefix("/proc").ok()?.iter().next()?)
+}
+
+/// Whether it stands below /proc/PID/net or /proc/PID/task/TID/net.
+fn is_of_network(path: &Path) -> bool {
+    let parts: Vec<_> = path.iter().skip(2).take(4).collect();
+    matches!(parts[..], [_, net, _, ..] if net == "net")
+        || matches!(parts[..], [_, task, _, net] if task == "task" && net == "net")
+}
+
+/// Whether it is /proc/PID/fdinfo/N, or the link /proc/PID/fd/N itself: there only while the process has a descriptor N, and descriptors are
+/// given to a process all at once.
+fn is_of_descriptor(path: &Path) -> bool {
+    let [table, which] = [path.parent().and_then(Path::file_name), path.file_name()];
+    table.is_some_and(|table| table == "fd" || table == "fdinfo") && which.is_some_and(|which| number(which).is_some())
+}
+
+fn number(name: &std::ffi::OsStr) -> Option<Pid> {
+    std::str::from_utf8(name.as_bytes()).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whose_it_is_stands_in_its_name() {
+        assert_eq!(pid(Path::new("/proc/12/task/13/maps")), Some(12));
+        assert_eq!(pid(Path::new("/proc/meminfo")), None);
+        assert_eq!(pid(Path::new("/processes/12")), None);
+    }
+
+    #[test]
+    fn names_that_need_another_look() {
+        for (name, of_network, of_descriptor) in [
+            ("/proc/12/net/dev (deleted)", true, false),
+            ("/proc/12/task/13/net/stat/arp_cache (deleted)", true, false),
+            ("/proc/12/net", false, false),
+            ("/proc/12/maps", false, false),
+            ("/proc/12/fdinfo/3", false, true),
+            ("/proc/12/task/13/fd/3", false, true),
+            ("/proc/12/fd", false, false),
+        ] {
+            let path = Path::new(name);
+            assert_eq!((is_of_network(path), is_of_descriptor(path)), (of_network, of_descriptor), "{name}");
+        }
+    }
+}

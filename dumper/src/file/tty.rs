@@ -1,0 +1,68 @@
+//! Terminals that the process did not make: the other end belongs to somebody outside, so they are opened again by name.
+//!
+//! Settings (termios, window size) live in the terminal, which stays; nothing of it is in the image. `O_NOCTTY` always: a
+//! controlling terminal is acquired by its session leader on purpose, never by accident.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::kind::object::{Anchors, Objects};
+use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
+
+/// Majors of the virtual consoles and serial lines, of /dev/tty and /dev/console, of the pseudo-terminal slaves.
+const MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
+const TTY: u32 = 4;
+const ALIASES: u32 = 5;
+const PTMX_MINOR: u32 = 2;
+
+/// Table row.
+pub struct Terminal;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    rdev: u64,
+    flags: i32,
+}
+
+impl OpenFile for Terminal {
+    type Body = Body;
+    const KIND: &'static str = "terminal";
+
+    fn takes(&self, seen: &Seen<'_>) -> bool {
+        let major = libc::major(seen.stat.rdev());
+        seen.stat.file_type().is_char_device() && (MAJORS.contains(&major) || major == TTY || major == ALIASES)
+    }
+
+    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+        let name = seen.target.display().to_string();
+        let rdev = seen.stat.rdev();
+        if libc::major(rdev) == ALIASES && libc::minor(rdev) == PTMX_MINOR {
+            return Err(seen.refuse(format_args!("pseudo-terminal master {name}")));
+        }
+        if libc::major(rdev) == ALIASES && libc::minor(rdev) == 0 {
+            return Err(seen.refuse(format_args!("{name}, opened under that alias of the controlling terminal,")));
+        }
+        if !seen.is_named() {
+            return Err(seen.refuse(format_args!("terminal {name} whose name is gone")));
+        }
+        // Asked of the terminal itself and not of its driver (tty_ioctl in drivers/tty/tty_io.c): only a description that was hung up
+        // (vhangup(2), the end of its session's leader) has no answer. Opened by name it would be alive again.
+        if rustix::termios::tcgetwinsize(seen.description()?) == Err(rustix::io::Errno::IO) {
+            return Err(seen.refuse(format_args!("terminal {name}, which has been hung up,")));
+        }
+        let path = seen.target.clone().into_os_string().into_vec();
+        Ok(Body { path, name, rdev, flags: seen.flags & !NOT_KEPT })
+    }
+
+    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+        open_device(body.path, body.rdev, body.flags)
+    }
+}

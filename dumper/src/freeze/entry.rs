@@ -1,0 +1,209 @@
+//! How to enter a process without having anything injected: a `syscall` instruction, a signal restorer, an unused end of the
+//! stack, a hole in the address space.
+//!
+//! What takes time is looked for while the process still runs, in its executable mappings; once it is stopped that holds if
+//! the mappings are still the same.
+
+use crate::error::{Error, Kind, Result};
+use crate::freeze::FrozenProcess;
+use crate::memory::vdso::{self, Vdso};
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::proc::{self, Fields, Mapping};
+use crate::sys::remote::batch::SCRATCH_LEN;
+use crate::sys::remote::gadget;
+use crate::sys::remote::hijack::{Entry, Failed};
+use crate::sys::remote::inject::Injected;
+use crate::sys::remote::sigframe::{self, FRAME_ROOM};
+
+/// Address space left free for whoever rebuilds a process: twice the scratch, so that there is always a half that does not touch
+/// the rebuilder's own vDSO.
+pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
+
+/// What was found while the process ran.
+pub struct Premise {
+    maps: Vec<Mapping>,
+    vdso: Vdso,
+    syscall: RemotePtr,
+    restorer: Option<RemotePtr>,
+}
+
+impl Premise {
+    /// Looks at a process that may be running.
+    pub fn find(pid: Pid) -> Result<Self> {
+        let maps = proc::maps(pid)?;
+        Self::of(pid, maps, &MemFile::open(pid)?)
+    }
+
+    fn of(pid: Pid, maps: Vec<Mapping>, mem: &MemFile) -> Result<Self> {
+        let (code, syscall, clean) = vdso::code(&maps, mem, pid)?;
+        let vdso = Vdso::look(pid, &maps, &code);
+        let restorer = if clean { restorer(&maps, mem) } else { None };
+        Ok(Self { maps, vdso, syscall, restorer })
+    }
+}
+
+/// The way into a stopped process (or a stopped thread of one).
+pub struct Door {
+    /// The process.
+    pub pid: Pid,
+    /// Its memory.
+    pub mem: MemFile,
+    /// Its mappings.
+    pub maps: Vec<Mapping>,
+    /// Its vDSO.
+    pub vdso: Vdso,
+    /// Where.
+    pub entry: Entry,
+}
+
+impl Door {
+    /// Opens the memory of the process, which must be stopped, and takes over what still holds of `premise`.
+    pub fn open(pid: Pid, premise: Option<Premise>) -> Result<Self> {
+        // Anew, since an execve in the meantime would have changed the address space.
+        let mem = MemFile::open(pid)?;
+        let maps = proc::maps(pid)?;
+        let premise = match premise.filter(|premise| premise.maps == maps) {
+            Some(premise) => premise,
+            None => Premise::of(pid, maps, &mem)?,
+        };
+        let Premise { maps, vdso, syscall, restorer } = premise;
+        let status = Fields::read(&format!("/proc/{pid}/status"))?;
+        let hole = hole(&maps).ok_or_else(|| full(pid))?;
+        let home = restorer.zip(stack_end(&maps, &mem));
+        let tgid = status.numbers("NStgid").last().copied().unwrap_or(pid as u64) as Pid;
+        let entry = Entry { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
+        Ok(Self { pid, mem, maps, vdso, entry })
+    }
+}
+
+/// Gives all doors of a tree one hole, for a process that is rebuilt as the copy of another has both their mappings for a while.
+pub fn share_hole<'d>(doors: impl IntoIterator<Item = &'d mut Door>) -> Result<RemotePtr> {
+    let mut doors: Vec<&mut Door> = doors.into_iter().collect();
+    let shared = match &doors[..] {
+        [only] => only.entry.hole,
+        _ => {
+            let mut all: Vec<Mapping> = doors.iter().flat_map(|door| door.maps.iter().cloned()).collect();
+            all.sort_by_key(|mapping| mapping.start);
+            hole(&all).ok_or_else(|| full(doors.first().map_or(0, |door| door.pid)))?
+        }
+    };
+    doors.iter_mut().for_each(|door| door.entry.hole = shared);
+    Ok(shared)
+}
+
+fn full(pid: Pid) -> Error {
+    Error::unsupported(format!("pid {pid}: its address space is full"))
+}
+
+/// The first gap that is large enough, from low addresses on: deterministic, and far from where libraries and stacks grow.
+fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
+    const DISTANCE: u64 = 256 << 10;
+    let mut end = 0x1_0000;
+    for mapping in maps {
+        if mapping.start >= end + HOLE_LEN + 2 * DISTANCE {
+            return Some(RemotePtr(end + DISTANCE));
+        }
+        end = end.max(mapping.end);
+    }
+    None
+}
+
+fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
+    // A C library's text is some 2 MiB; more is not searched, to bound the time. Piece by piece, because the restorer stands near the
+    // beginning, and the process is stopped meanwhile.
+    const MOST: u64 = 8 << 20;
+    const PIECE: usize = 64 << 10;
+    let mut piece = vec![0; PIECE];
+    let texts = maps.iter().filter(|m| m.prot & libc::PROT_EXEC != 0 && m.ino != 0 && m.prot & libc::PROT_READ != 0);
+    let c_library = |m: &&Mapping| {
+        let name = String::from_utf8_lossy(&m.name);
+        name.contains("libc") || name.contains("ld-musl")
+    };
+    let (first, then): (Vec<&Mapping>, Vec<&Mapping>) = texts.partition(c_library);
+    for text in first.into_iter().chain(then.into_iter().take(2)) {
+        let end = text.end.min(text.start + MOST);
+        // The pieces overlap: instructions may lie across the end of one.
+        for from in (text.start..end).step_by(PIECE - gadget::SIGRETURN_LEN) {
+            let code = &mut piece[..(end - from).min(PIECE as u64) as usize];
+            mem.read(RemotePtr(from), code).ok()?;
+            if let Some(at) = gadget::sigreturn(code) {
+                return Some(RemotePtr(from + at));
+            }
+        }
+    }
+    None
+}
+
+fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
+    let stack = maps.iter().find(|mapping| mapping.name == b"[stack]")?;
+    if stack.end - stack.start < 4 * FRAME_ROOM as u64 || stack.prot & libc::PROT_WRITE == 0 {
+        return None;
+    }
+    let mut bytes = vec![0; FRAME_ROOM];
+    mem.read(RemotePtr(stack.start), &mut bytes).ok()?;
+    let unused = bytes.iter().all(|byte| *byte == 0) || sigframe::is_left_behind(&bytes);
+    unused.then_some(RemotePtr(stack.start))
+}
+
+fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
+    let mut pending = status.hex("ShdPnd");
+    // What is blocked may be waited for (sigwait, signalfd): as good as caught.
+    let mut caught = status.hex("SigCgt");
+    for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
+        if let Ok(status) = Fields::read(&format!("/proc/{pid}/task/{tid}/status")) {
+            pending |= status.hex("SigPnd");
+            caught |= status.hex("SigBlk");
+        }
+    }
+    let quiet = |signal: &i32, set: u64| set >> (signal - 1) & 1 == 0;
+    let ignored_by_default = [libc::SIGWINCH, libc::SIGURG, libc::SIGCHLD];
+    // The last resort would end the process if the daemon died within the batch: only where all three are pending.
+    let others = libc::SIGRTMIN()..=64;
+    ignored_by_default
+        .into_iter()
+        .find(|signal| quiet(signal, pending | caught))
+        .or_else(|| ignored_by_default.into_iter().find(|signal| quiet(signal, pending)))
+        .or_else(|| others.into_iter().find(|signal| quiet(signal, pending)))
+        .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: every signal is pending")))
+}
+
+/// Runs `work` with the stub injected into a process; takes it out again whatever comes.
+pub fn inside<T>(
+    process: &mut FrozenProcess,
+    door: &Door,
+    work: impl FnOnce(&mut Injected<'_>, &mut FrozenProcess) -> Result<T>,
+) -> Result<T> {
+    let pid = process.pid;
+    if process.threads.is_empty() {
+        return Err(Error::new(Kind::NoProcess, format!("pid {pid}: it has ended")));
+    }
+    let leader = process.threads.remove(0);
+    let mut injected = match Injected::inject(leader, &door.mem, door.entry.clone()) {
+        Ok(injected) => injected,
+        Err(failed) => return Err(held_on(process, failed)),
+    };
+    let result = work(&mut injected, process);
+    match injected.eject() {
+        Ok(leader) => process.threads.push(leader),
+        Err(failed) => return Err(held_on(process, failed)),
+    }
+    result
+}
+
+/// A thread that could not be made use of is held as before: the whole tree may be.
+fn held_on(process: &mut FrozenProcess, failed: Failed) -> Error {
+    process.threads.extend(failed.task);
+    failed.error.on(format_args!("pid {}", process.pid))
+}
+
+/// Has the thread number `at` take the place of the one that is inside the stub, which stands in its place then; its id.
+pub fn take_turns(injected: &mut Injected<'_>, process: &mut FrozenProcess, at: usize) -> Result<Pid> {
+    let next = process.threads.remove(at);
+    let tid = next.tid();
+    match injected.exchange(next) {
+        Ok(before) => process.threads.insert(at, before),
+        Err(failed) => return Err(held_on(process, failed)),
+    }
+    Ok(tid)
+}

@@ -1,0 +1,71 @@
+//! How a snapshot child is told from a process of its tree.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
+
+use crate::freeze::children;
+use crate::sys::pid::Pid;
+use crate::sys::proc::{Fields, Stat, TICKS_PER_SECOND};
+use crate::sys::wait;
+
+/// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
+pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
+
+/// Whether `pid` is a copy-on-write snapshot child: it has our name, and nobody is told when it ends; once the process that it is the
+/// memory of has ended somebody is (kernel/exit.c, `reparent_leader`), and only its tracer tells.
+pub fn is_snapshot_child(pid: Pid) -> bool {
+    // Who ends while being looked at is nobody's process any more: to be passed over as well.
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
+    if stat.ppid() == 0 {
+        return false;
+    }
+    let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
+    // Not without the name: who has none is traced for some other reason, or about to have it, and is met again then.
+    status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
+}
+
+/// How old a child may be and still be believed to be in the making: it names itself with its first call.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Whether `pid` may be a snapshot child that has no name yet. Who lists processes while trees are being stopped had better wait a moment.
+pub fn may_be_in_the_making(pid: Pid) -> bool {
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
+    let age = Duration::from_millis(wait::boot_ticks().saturating_sub(stat.started()) * 1000 / TICKS_PER_SECOND);
+    let tracer = || Fields::read(&format!("/proc/{pid}/status")).map_or(0, |status| status.number("TracerPid"));
+    stat.exit_signal() == 0 && age < YOUNG && runs_this_program(tracer())
+}
+
+/// How long one whose daemon was killed may take to die: as long as a loaded machine takes to let it run once.
+const DYING: Duration = Duration::from_millis(500);
+
+/// Waits for those snapshot children of `pids` that are dying, their daemon having been killed: only who has ended can be reaped. To be
+/// done before anybody is stopped.
+pub fn wait_for_the_dying(pids: &[Pid]) {
+    let end = Instant::now() + DYING;
+    let is_dying = |child: &Pid| {
+        let alive = || Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
+        let tracer = || Fields::read(&format!("/proc/{child}/status")).map_or(0, |status| status.number("TracerPid"));
+        is_snapshot_child(*child) && alive() && tracer() == 0
+    };
+    for child in pids.iter().flat_map(|pid| children(*pid)) {
+        while is_dying(&child) && Instant::now() < end {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Snapshot children of `pid` that have ended and were not reaped: their daemon was killed, or could not have it done while the process was held.
+pub fn left_behind(pid: Pid) -> Vec<Pid> {
+    let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
+    children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
+}
+
+/// Whether the task `tid` (0: none) runs this same program.
+pub fn runs_this_program(tid: u64) -> bool {
+    let program = |pid: &str| {
+        let exe = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+        Some((exe.dev(), exe.ino()))
+    };
+    tid != 0 && program(&tid.to_string()).is_some_and(|exe| Some(exe) == program("self"))
+}

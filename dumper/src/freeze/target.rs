@@ -1,0 +1,112 @@
+//! Whom to stop: the tree of a process, or all that is in a cgroup.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+use crate::freeze::children;
+use crate::freeze::snapshot_child::is_snapshot_child;
+use crate::sys::cgroup;
+use crate::sys::pid::Pid;
+use crate::sys::proc::Stat;
+
+/// A set of processes: always asked anew.
+#[derive(Clone, Debug)]
+pub struct Target {
+    roots: Vec<Pid>,
+    cgroup: Option<PathBuf>,
+}
+
+impl Target {
+    /// A process and its descendants.
+    pub fn tree(root: Pid) -> Self {
+        Self { roots: vec![root], cgroup: None }
+    }
+
+    /// Several processes and their descendants, and the members of a cgroup v2 directory and of those below it, whosever children they
+    /// are. Their own children that are in another cgroup are none.
+    pub fn set(roots: Vec<Pid>, cgroup: Option<PathBuf>) -> Self {
+        Self { roots, cgroup }
+    }
+
+    /// The only root, if it is one tree.
+    pub fn root(&self) -> Option<Pid> {
+        match (&self.roots[..], &self.cgroup) {
+            ([root], None) => Some(*root),
+            _ => None,
+        }
+    }
+
+    /// Who belongs to it now: parents before children, snapshot children left out. Children that have ended belong to whoever has not
+    /// asked for that yet, in whatever cgroup they were.
+    pub fn members(&self) -> Result<Vec<Pid>> {
+        let mut found = Vec::new();
+        let mut seen = BTreeSet::new();
+        let mut add = |found: &mut Vec<Pid>, pid: Pid| {
+            if seen.insert(pid) {
+                found.push(pid);
+            }
+        };
+        let mut at = 0;
+        self.roots.iter().for_each(|root| add(&mut found, *root));
+        while let Some(&pid) = found.get(at) {
+            at += 1;
+            children(pid)
+                .into_iter()
+                .filter(|child| !is_snapshot_child(*child))
+                .for_each(|child| add(&mut found, child));
+        }
+        let Some(dir) = &self.cgroup else { return Ok(found) };
+        let inside: BTreeSet<Pid> = cgroup::pids(dir)?.into_iter().filter(|pid| !is_snapshot_child(*pid)).collect();
+        let is_root = |pid: &&Pid| !parent(**pid).is_some_and(|parent| inside.contains(&parent));
+        inside.iter().filter(is_root).for_each(|pid| add(&mut found, *pid));
+        while let Some(&pid) = found.get(at) {
+            at += 1;
+            let belongs = |child: &Pid| inside.contains(child) || !is_snapshot_child(*child) && has_ended(*child);
+            children(pid).into_iter().filter(belongs).for_each(|child| add(&mut found, child));
+        }
+        // Whose parent went away while we looked.
+        inside.iter().for_each(|pid| add(&mut found, *pid));
+        Ok(found)
+    }
+
+    /// Refuses members with a child that is none: it would be lost to its parent. Everybody must be stopped.
+    pub fn refuse_lost_children(&self, members: &BTreeSet<Pid>) -> Result<()> {
+        if self.cgroup.is_none() {
+            return Ok(());
+        }
+        for pid in members {
+            let lost = |child: &Pid| !members.contains(child) && !is_snapshot_child(*child);
+            if let Some(child) = children(*pid).into_iter().find(lost) {
+                let path = cgroup::path_of(&child.to_string()).ok().flatten().unwrap_or_default();
+                return Err(Error::unsupported(format!(
+                    "pid {pid}: its child, pid {child}, is in cgroup {}, outside of {self}, and would be lost",
+                    path.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The parent of a process; `None` if it is gone.
+pub fn parent(pid: Pid) -> Option<Pid> {
+    Stat::read(&format!("/proc/{pid}/stat")).ok().map(|stat| stat.ppid())
+}
+
+fn has_ended(pid: Pid) -> bool {
+    let threads = || crate::sys::proc::numbers(&format!("/proc/{pid}/task")).map_or(0, |tids| tids.len());
+    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.state == 'Z') && threads() == 1
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.roots[..], &self.cgroup) {
+            (_, Some(dir)) => write!(f, "cgroup {}", dir.display()),
+            ([], None) => write!(f, "nobody"),
+            ([root], None) => write!(f, "pid {root}"),
+            ([root, others @ ..], None) => write!(f, "pid {root} and {} others", others.len()),
+        }
+    }
+}

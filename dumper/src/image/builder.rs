@@ -1,0 +1,136 @@
+//! The whole image, decided before its first byte is read: records and page sets in, every offset out.
+
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+
+use crate::image::checksums::Checksums;
+use crate::image::format::{HEADER_LEN, Header};
+use crate::image::frame::{Record, Tag};
+use crate::image::layout::{Layout, RecordFrame, Segment};
+use crate::image::page_list::PageList;
+use crate::image::page_runs::PageRuns;
+use crate::image::trailer::Trailer;
+
+/// Where page contents come from. The one way back to the floors above: bytes on demand, at any time until the layout
+/// is dropped, from several threads at once, always the same.
+pub trait PageSource: Send + Sync {
+    /// Fills `buf` with memory from `address` on, of the source that the page list named. The range lies inside one run
+    /// of the list's pages, but may start and end inside a page.
+    fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()>;
+}
+
+/// Collects what an image consists of, in order.
+#[derive(Debug)]
+pub struct LayoutBuilder {
+    time_ns: i64,
+    stood: Duration,
+    segments: Vec<Segment>,
+    at: u64,
+    frames: u64,
+    chunks: usize,
+    /// The record that waits for its pages.
+    opened: Option<Tag>,
+    fault: Option<Error>,
+}
+
+impl LayoutBuilder {
+    /// An image of the instant `time_ns` (since the epoch) without any record yet.
+    pub fn new(time_ns: i64) -> LayoutBuilder {
+        let at = HEADER_LEN as u64;
+        let (stood, segments) = (Duration::ZERO, Vec::new());
+        LayoutBuilder { time_ns, stood, segments, at, frames: 0, chunks: 0, opened: None, fault: None }
+    }
+
+    /// How long the processes stood still.
+    pub fn stood(&mut self, stood: Duration) {
+        self.stood = stood;
+    }
+
+    /// The next record. Refused (EOPNOTSUPP) if it is over the format's ceilings.
+    pub fn record(&mut self, record: Record) -> Result<()> {
+        record.check()?;
+        self.close_list();
+        self.opened = record.pages.then_some(record.tag);
+        let frame = RecordFrame::new(&record, self.frames);
+        let len = frame.bytes.len() as u64;
+        self.segments.push(Segment::Record { at: self.at, frame });
+        self.at += len;
+        self.frames += 1;
+        Ok(())
+    }
+
+    /// The pages of the record just given, which must open a list; read from `source` when their bytes are asked for.
+    /// A call out of place makes [`LayoutBuilder::finish`] fail.
+    pub fn pages(&mut self, source: usize, runs: PageRuns) {
+        let Some(tag) = self.opened.take() else {
+            let fault =
+                Error::unsupported(format!("image offset {}: pages without a record that opens a list", self.at));
+            self.fault.get_or_insert(fault);
+            return;
+        };
+        if !runs.is_ordered() {
+            let fault = Error::unsupported(format!("record {tag}: the runs of pages overlap or are not page-aligned"));
+            self.fault.get_or_insert(fault);
+            return;
+        }
+        let list = PageList::new(source, runs, self.at, self.frames, self.chunks);
+        self.at = list.end();
+        self.frames += list.frames();
+        self.chunks += list.chunks() as usize;
+        self.segments.push(Segment::Pages(list));
+    }
+
+    /// Nothing more will come: from now on every offset is known.
+    pub fn finish(mut self) -> Result<Layout> {
+        self.close_list();
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        let stood_ns = u64::try_from(self.stood.as_nanos()).unwrap_or(u64::MAX);
+        let header = Header::new(self.at + Trailer::encoded_len(self.frames)?, self.time_ns, stood_ns);
+        Ok(Layout::new(header, self.segments, self.at, Checksums::new(self.chunks)))
+    }
+
+    /// A record that opens a list and brings no pages has an empty one.
+    fn close_list(&mut self) {
+        if self.opened.is_some() {
+            self.pages(0, PageRuns::new());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    fn record() -> Record {
+        Record::new(Tag(*b"TEST"), &1).unwrap()
+    }
+
+    #[test]
+    fn misuse_is_refused_at_the_end() {
+        let mut builder = LayoutBuilder::new(0);
+        builder.record(record()).unwrap();
+        builder.pages(0, PageRuns::new());
+        assert!(builder.finish().unwrap_err().to_string().contains("without a record that opens a list"));
+
+        let mut builder = LayoutBuilder::new(0);
+        builder.record(record().opens_pages()).unwrap();
+        let mut runs = PageRuns::new();
+        runs.push(0x2000, 1);
+        runs.push(0x1000, 1);
+        builder.pages(0, runs);
+        assert!(builder.finish().unwrap_err().to_string().contains("record TEST: the runs of pages overlap"));
+    }
+
+    #[test]
+    fn a_list_without_pages_is_closed() {
+        let mut builder = LayoutBuilder::new(0);
+        builder.record(record().opens_pages()).unwrap();
+        builder.record(record()).unwrap();
+        let layout = builder.finish().unwrap();
+        assert_eq!(layout.records().map(|record| record.pages.is_some()).collect::<Vec<_>>(), [true, false]);
+    }
+}

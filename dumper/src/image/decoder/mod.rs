@@ -1,0 +1,404 @@
+//! Takes images apart as their bytes arrive, in slices cut anywhere, in constant memory.
+//!
+//! Nothing is believed: lengths are held against their ceilings and against the image's total before anything is
+//! allocated, and memory for a record grows only as its bytes come. Pages go to the sink as they arrive, before the CRC
+//! behind them: a sink must be able to undo, and only [`Sink::end`] says that the image was whole.
+
+pub mod feed;
+pub mod pages;
+
+use crate::error::{Error, Kind, Result};
+
+use crate::image::crc;
+use crate::image::decoder::feed::Feed;
+use crate::image::decoder::pages::Contents;
+use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAGE_SIZE, check_magic, padded};
+use crate::image::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
+use crate::image::trailer::{Digest, Trailer};
+
+/// Who hears what is in an image. An error ends the decoding; it comes out of [`Decoder::push`].
+pub trait Sink {
+    /// An image begins.
+    fn header(&mut self, header: &Header) -> Result<()>;
+    /// A record, its CRC verified. The sink refuses a tag that it does not know unless the record is optional.
+    fn record(&mut self, record: Record) -> Result<()>;
+    /// Whole pages from `address` on, of the list that the last record opened. Their CRC is not verified yet.
+    fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
+    /// The list is complete.
+    fn end_of_pages(&mut self) -> Result<()>;
+    /// The image of `total` bytes is complete and its digest holds.
+    fn end(&mut self, total: u64) -> Result<()>;
+}
+
+/// A reader that is fed.
+#[derive(Debug, Default)]
+pub struct Decoder {
+    feed: Feed,
+    images: u64,
+    state: State,
+    image: Image,
+    failure: Option<Error>,
+}
+
+/// The image under way.
+#[derive(Debug, Default)]
+struct Image {
+    /// Offset in the input of its first byte.
+    start: u64,
+    total: u64,
+    digest: Digest,
+    /// Where in the input the frame under way begins.
+    frame_at: u64,
+    /// A list of pages is open; the last address of it.
+    list: Option<Option<u64>>,
+}
+
+#[derive(Debug, Default)]
+enum State {
+    /// Before the first image, or behind a trailer, where zeros may stand.
+    #[default]
+    Between,
+    Magic,
+    Header,
+    Frame,
+    Json(RecordHeader),
+    Blob(RecordHeader, Vec<u8>),
+    Addresses(ChunkHeader),
+    Padding(Contents),
+    Contents(Contents),
+    Footer(Contents),
+}
+
+impl Decoder {
+    /// A reader that has seen nothing.
+    pub fn new() -> Decoder {
+        Decoder::default()
+    }
+
+    /// Bytes of the input taken so far.
+    pub fn offset(&self) -> u64 {
+        self.feed.offset
+    }
+
+    /// Whether the input may end here: nothing has begun, or the last image is complete.
+    pub fn is_complete(&self) -> bool {
+        self.failure.is_none() && matches!(self.state, State::Between)
+    }
+
+    /// Where in the input the image under way ends, once its header has told that.
+    pub fn end(&self) -> Option<u64> {
+        let is_known = self.failure.is_none() && !matches!(self.state, State::Between | State::Magic | State::Header);
+        is_known.then(|| self.image.start + self.image.total)
+    }
+
+    /// The input ends here: an error if it must not.
+    pub fn finish(&self) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let (offset, start, total) = (self.feed.offset, self.image.start, self.image.total);
+        match self.state {
+            State::Between => Ok(()),
+            State::Magic if !MAGIC.starts_with(&self.feed.held) => self.check_magic(&self.feed.held),
+            State::Magic | State::Header => {
+                Err(Error::damaged(format!("offset {offset}: the image is truncated inside its header")))
+            }
+            _ => Err(Error::damaged(format!(
+                "offset {offset}: the image is truncated: {} of {total} bytes are there",
+                offset - start
+            ))),
+        }
+    }
+
+    /// The next bytes. What they complete is told to `sink` before this returns. After an error every further call
+    /// gives the same error.
+    pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
+        if let Some(failure) = &self.failure {
+            return Err(failure.clone());
+        }
+        let mut input = bytes;
+        while !input.is_empty() {
+            if let Err(error) = self.step(&mut input, sink) {
+                self.failure = Some(error.clone());
+                self.feed.held = Vec::new();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes bytes from `input` until it is empty or the state changes.
+    fn step(&mut self, input: &mut &[u8], sink: &mut dyn Sink) -> Result<()> {
+        // A state that is not complete puts itself back.
+        match std::mem::replace(&mut self.state, State::Between) {
+            State::Between => {
+                let zeros = match self.images {
+                    0 => 0,
+                    _ => input.iter().take_while(|byte| **byte == 0).count(),
+                };
+                self.feed.take(input, zeros);
+                if !input.is_empty() {
+                    self.image = Image { start: self.feed.offset, ..Image::default() };
+                    self.state = State::Magic;
+                }
+            }
+            State::Magic => {
+                if self.feed.gather(input, MAGIC.len()) {
+                    self.check_magic(&self.feed.held)?;
+                    self.state = State::Header;
+                } else {
+                    self.state = State::Magic;
+                }
+            }
+            State::Header => {
+                self.state = State::Header;
+                if let Some(bytes) = self.feed.gather_array::<HEADER_LEN>(input) {
+                    let header = Header::decode(&bytes, self.image.start)?;
+                    self.image.total = header.total;
+                    sink.header(&header).map_err(|error| self.told(error))?;
+                    self.begin_frame()?;
+                }
+            }
+            State::Frame => {
+                self.state = State::Frame;
+                if let Some(bytes) = self.feed.gather_array::<FRAME_LEN>(input) {
+                    self.frame(&bytes, sink)?;
+                }
+            }
+            State::Json(header) => {
+                if self.feed.gather(input, padded(header.json_len)) {
+                    let json = std::mem::take(&mut self.feed.held);
+                    self.state = State::Blob(header, json);
+                    if header.blob_len == 0 {
+                        self.step(&mut &[][..], sink)?;
+                    }
+                } else {
+                    self.state = State::Json(header);
+                }
+            }
+            State::Blob(header, json) => {
+                if self.feed.gather(input, padded(header.blob_len)) {
+                    let blob = std::mem::take(&mut self.feed.held);
+                    self.record(header, json, blob, sink)?;
+                } else {
+                    self.state = State::Blob(header, json);
+                }
+            }
+            State::Addresses(header) => {
+                if self.feed.gather(input, header.pages * 8) {
+                    self.addresses(header)?;
+                } else {
+                    self.state = State::Addresses(header);
+                }
+            }
+            State::Padding(contents) => self.padding(contents, input)?,
+            State::Contents(contents) => self.contents(contents, input, sink)?,
+            State::Footer(contents) => {
+                if self.feed.gather(input, FOOTER_LEN) {
+                    self.footer(contents)?;
+                } else {
+                    self.state = State::Footer(contents);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn frame(&mut self, bytes: &[u8; FRAME_LEN], sink: &mut dyn Sink) -> Result<()> {
+        let at = self.image.frame_at;
+        let header = frame::decode(bytes, self.image.digest.frames(), at)?;
+        let body_len = match &header {
+            FrameHeader::Record(record) => record.body_len() as u64,
+            FrameHeader::Chunk(ChunkHeader { pages: 0, .. }) => 0,
+            FrameHeader::Chunk(chunk) => {
+                let pages = chunk.pages as u64;
+                self.to_page_boundary(pages * 8) + pages * (8 + PAGE_SIZE) + FOOTER_LEN as u64
+            }
+        };
+        if self.position() + body_len > self.image.total {
+            return Err(Error::damaged(format!(
+                "offset {at}: a frame of {} bytes reaches beyond the image's total of {} bytes",
+                FRAME_LEN as u64 + body_len,
+                self.image.total
+            )));
+        }
+        match (header, self.image.list.is_some()) {
+            (FrameHeader::Record(record), true) => Err(Error::damaged(format!(
+                "offset {at}: record {} stands inside a list of pages that has no end",
+                record.tag
+            ))),
+            (FrameHeader::Record(record), false) => {
+                self.state = State::Json(record);
+                // A body of no bytes completes without further input.
+                if record.json_len == 0 { self.step(&mut &[][..], sink) } else { Ok(()) }
+            }
+            (FrameHeader::Chunk(_), false) => {
+                Err(Error::damaged(format!("offset {at}: a chunk of pages that no record announced")))
+            }
+            (FrameHeader::Chunk(chunk), true) if chunk.pages > 0 => {
+                self.state = State::Addresses(chunk);
+                Ok(())
+            }
+            (FrameHeader::Chunk(chunk), true) => {
+                if chunk.address_crc != crc::EMPTY {
+                    return Err(Error::damaged(format!("offset {}: the CRC of no addresses is not 0", at + 24)));
+                }
+                self.image.digest.chunk(crc::EMPTY, &chunk.crcs);
+                self.image.list = None;
+                sink.end_of_pages().map_err(|error| self.told(error))?;
+                self.begin_frame()
+            }
+        }
+    }
+
+    fn record(
+        &mut self,
+        header: RecordHeader,
+        mut json: Vec<u8>,
+        mut blob: Vec<u8>,
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
+        let body_at = self.image.frame_at + FRAME_LEN as u64;
+        if header.body_crc != crc::extend(crc::of(&json), &blob) {
+            return Err(Error::damaged(format!("offset {body_at}: the CRC of record {} does not hold", header.tag)));
+        }
+        let paddings = [&json[header.json_len..], &blob[header.blob_len..]];
+        if paddings.iter().any(|padding| padding.iter().any(|byte| *byte != 0)) {
+            return Err(Error::damaged(format!("offset {body_at}: the padding of record {} is not zero", header.tag)));
+        }
+        json.truncate(header.json_len);
+        blob.truncate(header.blob_len);
+        let (tag, optional, pages) = (header.tag, header.optional, header.pages);
+        let record = Record { tag, optional, pages, json, blob };
+        if header.is_trailer() {
+            return self.trailer(&record, sink);
+        }
+        self.image.digest.record(&header.crcs);
+        self.image.list = pages.then_some(None);
+        sink.record(record).map_err(|error| self.told(error))?;
+        self.begin_frame()
+    }
+
+    fn trailer(&mut self, record: &Record, sink: &mut dyn Sink) -> Result<()> {
+        let at = self.image.frame_at;
+        let refuse = |why: String| Err(Error::damaged(format!("offset {at}: {why}")));
+        if self.position() != self.image.total {
+            let (here, total) = (self.position(), self.image.total);
+            return refuse(format!("the trailer ends the image at {here} bytes, its header says {total}"));
+        }
+        let found: Trailer = record.body().map_err(|error| self.told(error))?;
+        let expected = self.image.digest.trailer();
+        if found.frames != expected.frames {
+            return refuse(format!("the trailer counts {} frames, there are {}", found.frames, expected.frames));
+        }
+        if found.digest != expected.digest {
+            return refuse("the digest of the whole image does not hold".to_string());
+        }
+        self.images += 1;
+        self.state = State::Between;
+        sink.end(self.image.total).map_err(|error| self.told(error))
+    }
+
+    /// A frame must begin here.
+    fn begin_frame(&mut self) -> Result<()> {
+        self.image.frame_at = self.feed.offset;
+        self.state = State::Frame;
+        if self.position() + FRAME_LEN as u64 > self.image.total {
+            return Err(Error::damaged(format!(
+                "offset {}: the image should end at {} bytes, but no trailer stands there",
+                self.feed.offset, self.image.total
+            )));
+        }
+        Ok(())
+    }
+
+    /// Bytes of the image under way.
+    fn position(&self) -> u64 {
+        self.feed.offset - self.image.start
+    }
+
+    /// Bytes from `ahead` bytes on to where pages may start.
+    fn to_page_boundary(&self, ahead: u64) -> u64 {
+        let position = self.position() + ahead;
+        position.next_multiple_of(PAGE_SIZE) - position
+    }
+
+    /// Says where, if a sink calls the image damaged; any other failure has nothing to do with the place.
+    fn told(&self, error: Error) -> Error {
+        match error.kind() {
+            Kind::Damaged => error.on(format!("offset {}", self.image.frame_at)),
+            _ => error,
+        }
+    }
+
+    fn check_magic(&self, bytes: &[u8]) -> Result<()> {
+        let start = self.image.start;
+        check_magic(bytes, start).map_err(|error| match self.images {
+            0 => error,
+            _ => Error::damaged(format!("offset {start}: neither zeros nor an image stand behind a complete image")),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+
+    /// Refuses every record.
+    struct Refusing(Kind);
+
+    impl Sink for Refusing {
+        fn header(&mut self, _: &Header) -> Result<()> {
+            Ok(())
+        }
+        fn record(&mut self, _: Record) -> Result<()> {
+            Err(Error::new(self.0, "no"))
+        }
+        fn pages(&mut self, _: u64, _: &[u8]) -> Result<()> {
+            Ok(())
+        }
+        fn end_of_pages(&mut self) -> Result<()> {
+            Ok(())
+        }
+        fn end(&mut self, _: u64) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    fn beginning() -> Vec<u8> {
+        let record = Record::new(frame::Tag(*b"TEST"), &1).unwrap();
+        [Header::new(4096, 0, 0).encode().as_slice(), &record.encode(0)].concat()
+    }
+
+    #[test]
+    fn a_refusal_of_the_sink_stays_and_damage_names_the_offset() {
+        for (kind, told) in [(Kind::Damaged, "offset 64: no"), (Kind::PidTaken, "no")] {
+            let mut decoder = Decoder::new();
+            for _ in 0..2 {
+                let error = decoder.push(&beginning(), &mut Refusing(kind)).unwrap_err();
+                assert_eq!((error.kind(), error.to_string().as_str()), (kind, told));
+            }
+            assert!(!decoder.is_complete());
+            assert_eq!(decoder.finish().unwrap_err().kind(), kind);
+        }
+    }
+
+    #[test]
+    fn nothing_is_complete_and_a_beginning_is_not() {
+        let mut decoder = Decoder::new();
+        assert!(decoder.is_complete() && decoder.finish().is_ok());
+        decoder.push(&beginning()[..70], &mut Refusing(Kind::Damaged)).unwrap();
+        assert!(!decoder.is_complete());
+        assert_eq!(decoder.offset(), 70);
+        let told = decoder.finish().unwrap_err().to_string();
+        assert_eq!(told, "offset 70: the image is truncated: 70 of 4096 bytes are there");
+    }
+
+    #[test]
+    fn a_few_bytes_of_something_else_are_not_a_truncated_image() {
+        let mut decoder = Decoder::new();
+        decoder.push(b"GIF", &mut Refusing(Kind::Damaged)).unwrap();
+        assert!(decoder.finish().unwrap_err().to_string().contains("not a ckptfs image"));
+    }
+}

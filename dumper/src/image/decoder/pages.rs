@@ -1,0 +1,175 @@
+//! The pages of a chunk on their way through the decoder: addresses, padding, contents, footer.
+
+use crate::error::{Error, Result};
+
+use crate::image::crc;
+use crate::image::decoder::{Decoder, Sink, State};
+use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};
+use crate::image::frame::ChunkHeader;
+
+/// The pages of a chunk.
+#[derive(Debug)]
+pub(super) struct Contents {
+    header: ChunkHeader,
+    addresses: Vec<u64>,
+    /// Pages that the sink has.
+    done: usize,
+    crc: u32,
+    /// Passed over: the CRC is what the footer says.
+    passed: bool,
+}
+
+/// What an input that is a file has ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ahead {
+    /// The struct under way is complete after so many bytes (never 0; where none is under way a beginning of the next).
+    Bytes(u64),
+    /// So many bytes of whole pages stand next: [`Decoder::pass`] does without them.
+    Pages(u64),
+}
+
+/// Pages that were passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Passed {
+    /// Offset in the input of the first one; the others follow it.
+    pub at: u64,
+    /// Their addresses.
+    pub addresses: Vec<u64>,
+}
+
+impl Decoder {
+    pub(super) fn addresses(&mut self, header: ChunkHeader) -> Result<()> {
+        let at = self.image.frame_at + FRAME_LEN as u64;
+        let bytes = std::mem::take(&mut self.feed.held);
+        if header.address_crc != crc::of(&bytes) {
+            return Err(Error::damaged(format!("offset {at}: the CRC of a chunk's addresses does not hold")));
+        }
+        let addresses: Vec<u64> = (0..header.pages).map(|index| u64_at(&bytes, index * 8)).collect();
+        let mut last = self.image.list.flatten();
+        for (index, address) in addresses.iter().enumerate() {
+            let wrong = match last {
+                _ if !address.is_multiple_of(PAGE_SIZE) => "is not page-aligned",
+                Some(last) if *address <= last => "does not ascend",
+                _ => {
+                    last = Some(*address);
+                    continue;
+                }
+            };
+            return Err(Error::damaged(format!("offset {}: page address {address:#x} {wrong}", at + index as u64 * 8)));
+        }
+        self.image.list = Some(last);
+        let contents = Contents { header, addresses, done: 0, crc: crc::EMPTY, passed: false };
+        self.state = match self.to_page_boundary(0) {
+            0 => State::Contents(contents),
+            _ => State::Padding(contents),
+        };
+        Ok(())
+    }
+
+    pub(super) fn padding(&mut self, contents: Contents, input: &mut &[u8]) -> Result<()> {
+        let left = self.to_page_boundary(0);
+        let len = input.len().min(left as usize);
+        if let Some(index) = input[..len].iter().position(|byte| *byte != 0) {
+            let at = self.feed.offset + index as u64;
+            return Err(Error::damaged(format!("offset {at}: the padding before a chunk's pages is not zero")));
+        }
+        self.feed.take(input, len);
+        self.state = if len as u64 == left { State::Contents(contents) } else { State::Padding(contents) };
+        Ok(())
+    }
+
+    /// Hands on whole pages, borrowed from the input; a page that is cut by the end of a slice is put together first.
+    pub(super) fn contents(&mut self, mut contents: Contents, input: &mut &[u8], sink: &mut dyn Sink) -> Result<()> {
+        let page = PAGE_SIZE as usize;
+        let whole = (input.len() / page).min(contents.addresses.len() - contents.done);
+        if self.feed.held.is_empty() && whole > 0 {
+            let bytes = self.feed.take(input, whole * page);
+            contents.hand_on(bytes, sink).map_err(|error| self.told(error))?;
+        } else if self.feed.gather(input, page) {
+            contents.hand_on(&self.feed.held, sink).map_err(|error| self.told(error))?;
+            self.feed.held.clear();
+        }
+        let complete = contents.done == contents.addresses.len();
+        self.state = if complete { State::Footer(contents) } else { State::Contents(contents) };
+        Ok(())
+    }
+
+    /// What stands next, for who can go on at any place of the input.
+    pub fn ahead(&self) -> Ahead {
+        let held = self.feed.held.len();
+        let missing = |len: usize| Ahead::Bytes(len.saturating_sub(held) as u64);
+        match &self.state {
+            State::Between | State::Magic | State::Header => missing(HEADER_LEN),
+            State::Frame => missing(FRAME_LEN),
+            State::Json(header) => missing(header.body_len()),
+            State::Blob(header, _) => missing(padded(header.blob_len)),
+            State::Addresses(header) => {
+                let missing = (header.pages * 8 - held) as u64;
+                Ahead::Bytes(missing + self.to_page_boundary(missing))
+            }
+            State::Padding(_) => Ahead::Bytes(self.to_page_boundary(0)),
+            State::Contents(contents) if held > 0 || contents.done > 0 => missing(PAGE_SIZE as usize),
+            State::Contents(contents) => Ahead::Pages(contents.addresses.len() as u64 * PAGE_SIZE),
+            State::Footer(_) => missing(FOOTER_LEN),
+        }
+    }
+
+    /// Goes on behind the pages that stand next ([`Ahead::Pages`]) without their bytes: what their CRC proves is for the caller to
+    /// find out. `None` if there are none, or if the input ends inside of them: it has `left` bytes.
+    pub fn pass(&mut self, left: u64) -> Option<Passed> {
+        let Ahead::Pages(len) = self.ahead() else { return None };
+        let at = self.feed.offset;
+        self.feed.offset += len.min(left);
+        let State::Contents(contents) = &mut self.state else { return None };
+        if left < len {
+            return None;
+        }
+        contents.done = contents.addresses.len();
+        contents.passed = true;
+        let addresses = contents.addresses.clone();
+        if let State::Contents(contents) = std::mem::replace(&mut self.state, State::Between) {
+            self.state = State::Footer(contents);
+        }
+        Some(Passed { at, addresses })
+    }
+
+    pub(super) fn footer(&mut self, mut contents: Contents) -> Result<()> {
+        let at = self.feed.offset - FOOTER_LEN as u64;
+        let crc = u32_at(&self.feed.held, 0);
+        if contents.passed {
+            contents.crc = crc;
+        }
+        if crc != contents.crc {
+            return Err(wrong_crc(at, contents.addresses.first().copied().unwrap_or_default()));
+        }
+        if u32_at(&self.feed.held, 4) as usize != contents.header.pages {
+            return Err(Error::damaged(format!("offset {}: a chunk's two counts of pages differ", at + 4)));
+        }
+        self.feed.held.clear();
+        self.image.digest.chunk(contents.crc, &contents.header.crcs);
+        self.begin_frame()
+    }
+}
+
+/// The pages from `address` on are not those that the footer at `at` speaks of.
+pub(in crate::image) fn wrong_crc(at: u64, address: u64) -> Error {
+    Error::damaged(format!("offset {at}: the CRC of the pages from {address:#x} on does not hold"))
+}
+
+impl Contents {
+    /// The next pages, in runs of consecutive addresses.
+    fn hand_on(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
+        self.crc = crc::extend(self.crc, bytes);
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let addresses = &self.addresses[self.done..self.done + rest.len() / PAGE_SIZE as usize];
+            let broken = addresses.windows(2).position(|pair| pair[1] - pair[0] != PAGE_SIZE);
+            let pages = broken.map_or(addresses.len(), |index| index + 1);
+            let (run, behind) = rest.split_at(pages * PAGE_SIZE as usize);
+            sink.pages(addresses[0], run)?;
+            self.done += pages;
+            rest = behind;
+        }
+        Ok(())
+    }
+}

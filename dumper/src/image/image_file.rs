@@ -1,0 +1,221 @@
+//! An image that lies in a file: its records, and where each of its pages stands, found in one pass that reads no page.
+//!
+//! The pass is the decoder's own, so that a file is refused for the same reasons, with the same sentences and offsets as a stream;
+//! the digest of the whole holds then as well. The pages of a chunk are held against their CRC when the first of them is asked for.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::error::{Context, Doing, Error, Result};
+
+use crate::image::builder::PageSource;
+use crate::image::crc;
+use crate::image::decoder::pages::{Ahead, Passed, wrong_crc};
+use crate::image::decoder::{Decoder, Sink};
+use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
+use crate::image::frame::Record;
+use crate::image::page_runs::PageRuns;
+use crate::image::record_set::{RecordView, Records};
+
+/// Bytes read at a time: memory grows with what is there, not with what was announced.
+const PIECE: u64 = 1 << 20;
+
+/// The image in a file.
+#[derive(Debug)]
+pub struct Index {
+    name: String,
+    file: File,
+    header: Header,
+    records: Vec<(Record, Option<usize>)>,
+    lists: Vec<List>,
+}
+
+/// One list of pages.
+#[derive(Debug, Default)]
+struct List {
+    runs: PageRuns,
+    chunks: Vec<Chunk>,
+}
+
+/// Where the pages of one chunk stand.
+#[derive(Debug)]
+struct Chunk {
+    /// Offset of the first one.
+    at: u64,
+    /// How many of the list's pages stand in chunks before.
+    before: u64,
+    /// Whether its CRC was found to hold.
+    holds: AtomicBool,
+}
+
+impl Index {
+    /// Looks through the image in `path`, called so in every error. Zero bytes may stand behind it.
+    ///
+    /// # Errors
+    /// Damage and truncation with their offsets; ESPIPE for what cannot be sought in; EOPNOTSUPP for a file of several images.
+    pub fn open(path: &Path) -> Result<Index> {
+        let name = path.display().to_string();
+        let file = File::open(path).doing(|| format!("opening {name}"))?;
+        let facts = file.metadata().doing(|| format!("stat of {name}"))?;
+        if !facts.is_file() {
+            return Err(Error::os(format!("{name} is no regular file: reading it at any offset"), libc::ESPIPE));
+        }
+        let mut found = Found::default();
+        pass(&file, facts.len(), &mut found).on(|| &name)?;
+        let header =
+            found.header.ok_or_else(|| Error::damaged(format!("{name}: offset 0: empty: there is no image")))?;
+        Ok(Index { name, file, header, records: found.records, lists: found.lists })
+    }
+
+    /// The image's header.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// Bytes of the image from `offset` on, as they stand in the file; fewer only at its end.
+    pub fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
+        let left = self.header.total.saturating_sub(offset);
+        let mut bytes = vec![0; (len as u64).min(left) as usize];
+        self.fill(offset, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn fill(&self, offset: u64, buf: &mut [u8]) -> Result<()> {
+        self.file.read_exact_at(buf, offset).doing(|| format!("{}: reading at offset {offset}", self.name))
+    }
+
+    /// Reads part of the chunk `number` of a list; all of it, where it was not looked at before.
+    fn read_chunk(&self, list: &List, number: usize, from: u64, buf: &mut [u8]) -> Result<()> {
+        let chunk = &list.chunks[number];
+        if chunk.holds.load(Ordering::Relaxed) {
+            return self.fill(chunk.at + from, buf);
+        }
+        let len = (list.behind(number) - chunk.before) * PAGE_SIZE;
+        let mut bytes = vec![0; len as usize + FOOTER_LEN];
+        self.fill(chunk.at, &mut bytes)?;
+        let (pages, footer) = bytes.split_at(len as usize);
+        if crc::of(pages) != u32_at(footer, 0) {
+            let first = list.runs.nth(chunk.before).unwrap_or_default();
+            return Err(wrong_crc(chunk.at + len, first).on(&self.name));
+        }
+        chunk.holds.store(true, Ordering::Relaxed);
+        buf.copy_from_slice(&pages[from as usize..from as usize + buf.len()]);
+        Ok(())
+    }
+}
+
+impl List {
+    /// How many pages stand in the chunks up to `number`.
+    fn behind(&self, number: usize) -> u64 {
+        self.chunks.get(number + 1).map_or(self.runs.pages(), |next| next.before)
+    }
+}
+
+impl Records for Index {
+    fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_> {
+        Box::new(self.records.iter().map(|(record, list)| RecordView {
+            tag: record.tag,
+            json: &record.json,
+            blob: &record.blob,
+            pages: list.map(|list| (list, &self.lists[list].runs)),
+        }))
+    }
+}
+
+/// Source `n` is the image's `n`th list.
+impl PageSource for Index {
+    fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
+        let missing = || Error::damaged(format!("{}: list {source} has no page at {address:#x}", self.name));
+        let list = self.lists.get(source).ok_or_else(missing)?;
+        let mut at = list.runs.index_of(address).ok_or_else(missing)? * PAGE_SIZE + address % PAGE_SIZE;
+        if list.runs.next_hole(address) - address < buf.len() as u64 {
+            return Err(missing());
+        }
+        let mut rest = buf;
+        while !rest.is_empty() {
+            let number = list.chunks.partition_point(|chunk| chunk.before * PAGE_SIZE <= at).saturating_sub(1);
+            let end = list.behind(number) * PAGE_SIZE;
+            let (piece, behind) = rest.split_at_mut((end - at).min(rest.len() as u64) as usize);
+            self.read_chunk(list, number, at - list.chunks[number].before * PAGE_SIZE, piece)?;
+            at += piece.len() as u64;
+            rest = behind;
+        }
+        Ok(())
+    }
+}
+
+/// What the decoder tells.
+#[derive(Default)]
+struct Found {
+    header: Option<Header>,
+    records: Vec<(Record, Option<usize>)>,
+    lists: Vec<List>,
+}
+
+impl Found {
+    fn passed(&mut self, passed: &Passed) {
+        let Some(list) = self.lists.last_mut() else { return };
+        list.chunks.push(Chunk { at: passed.at, before: list.runs.pages(), holds: AtomicBool::new(false) });
+        passed.addresses.iter().for_each(|address| list.runs.push(*address, 1));
+    }
+}
+
+impl Sink for Found {
+    fn header(&mut self, header: &Header) -> Result<()> {
+        if self.header.is_some() {
+            return Err(Error::unsupported(
+                "a second image stands behind the first: such a file cannot be looked into",
+            ));
+        }
+        self.header = Some(*header);
+        Ok(())
+    }
+
+    fn record(&mut self, record: Record) -> Result<()> {
+        let list = record.pages.then_some(self.lists.len());
+        self.lists.extend(list.map(|_| List::default()));
+        self.records.push((record, list));
+        Ok(())
+    }
+
+    fn pages(&mut self, _: u64, _: &[u8]) -> Result<()> {
+        Ok(())
+    }
+
+    fn end_of_pages(&mut self) -> Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, _: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// One pass over the frames of `file`, which has `len` bytes.
+fn pass(file: &File, len: u64, found: &mut Found) -> Result<()> {
+    let mut decoder = Decoder::new();
+    let mut bytes = Vec::new();
+    loop {
+        let at = decoder.offset();
+        let left = len.saturating_sub(at);
+        if left == 0 {
+            break;
+        }
+        match decoder.ahead() {
+            Ahead::Pages(_) => match decoder.pass(left) {
+                Some(passed) => found.passed(&passed),
+                None => break,
+            },
+            Ahead::Bytes(wanted) => {
+                // Behind the image there may be zeros, as many as an archiver liked.
+                let wanted = if decoder.is_complete() && at > 0 { PIECE } else { wanted };
+                bytes.resize(wanted.clamp(1, PIECE).min(left) as usize, 0);
+                file.read_exact_at(&mut bytes, at).doing(|| format!("reading at offset {at}"))?;
+                decoder.push(&bytes, found)?;
+            }
+        }
+    }
+    decoder.finish()
+}

@@ -1,0 +1,40 @@
+//! The records of an image, to be looked at: of one that is laid out here, or of one in a file.
+
+use serde::de::DeserializeOwned;
+
+use crate::error::Result;
+
+use crate::image::frame::{Record, Tag, body};
+use crate::image::page_runs::PageRuns;
+
+/// The records of one image, wherever they are.
+pub trait Records: Send + Sync {
+    /// All, in order.
+    fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_>;
+}
+
+/// One record, to be looked at.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordView<'a> {
+    /// What it is about.
+    pub tag: Tag,
+    /// Its JSON.
+    pub json: &'a [u8],
+    /// Its blob.
+    pub blob: &'a [u8],
+    /// Where its pages come from and which they are, if it opens a list.
+    pub pages: Option<(usize, &'a PageRuns)>,
+}
+
+impl RecordView<'_> {
+    /// See [`Record::body`].
+    pub fn body<T: DeserializeOwned>(&self) -> Result<T> {
+        body(self.tag, self.json)
+    }
+
+    /// The record itself; whether an old reader may skip it is not told.
+    pub fn to_record(&self) -> Record {
+        let (json, blob) = (self.json.to_vec(), self.blob.to_vec());
+        Record { tag: self.tag, optional: false, pages: self.pages.is_some(), json, blob }
+    }
+}

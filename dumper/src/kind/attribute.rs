@@ -1,0 +1,362 @@
+//! What a task *has*, as a kind: its record, how it is looked at, how it is put back, all in one file per kind.
+//!
+//! A kind implements [`Attribute`]; the table in `mod.rs` holds it as a [`Row`]. Looking happens in two steps, so that the
+//! system calls of all kinds go into one batch per thread: [`Attribute::ask`] adds calls, [`Attribute::dump`] reads what
+//! they gave. Putting back adds checked calls to the batch of its [`Phase`].
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::memory::RemotePtr;
+use crate::sys::pid::Pid;
+use crate::sys::proc::{Fields, Stat};
+use crate::sys::ptrace::{Regs, Stopped};
+use crate::sys::remote::batch::{Answers, Batch};
+use crate::sys::remote::owned::Owned;
+
+/// Whose it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Shared by all threads: one record, looked at through the leader.
+    Process,
+    /// Each thread's own.
+    Thread,
+    /// As [`Scope::Process`], until a thread unshares its root and working directory (CLONE_FS).
+    Directories,
+}
+
+/// When it is put back. The order and its reasons stand here and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// Fields of the address space, once every mapping is there (the kernel checks them against the mappings) and while we
+    /// may still change the executable.
+    AddressSpace,
+    /// Process-wide attributes, while the process is still privileged.
+    Process,
+    /// Thread attributes that need no privilege or need it still.
+    Thread,
+    /// Credentials: everything before this could be refused to the real user.
+    Credentials,
+    /// What changing credentials clears: dumpable, parent-death signal; what makes later calls fail: no_new_privs, MDWE.
+    AfterCredentials,
+    /// Timers, last of the calls: they run from here on.
+    Arm,
+    /// Registers and signal mask: after the last remote call.
+    Resume,
+}
+
+/// All phases, in order.
+pub const PHASES: [Phase; 7] = [
+    Phase::AddressSpace,
+    Phase::Process,
+    Phase::Thread,
+    Phase::Credentials,
+    Phase::AfterCredentials,
+    Phase::Arm,
+    Phase::Resume,
+];
+
+/// One stopped thread, while it is looked at.
+pub struct Look<'a> {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Pid,
+    /// It tells what belongs to the whole process.
+    pub speaks: bool,
+    /// The thread, stopped (its registers at the moment are ours; the true ones are in `regs`).
+    pub task: &'a Stopped,
+    /// Its true registers.
+    pub regs: &'a Regs,
+    /// Its true signal mask.
+    pub mask: u64,
+    /// Its extended state.
+    pub xstate: &'a [u8],
+    /// `/proc/PID/task/TID/status`.
+    pub status: &'a Fields,
+    /// `/proc/PID/task/TID/stat`.
+    pub stat: &'a Stat,
+    /// What the calls gave.
+    pub answers: &'a Answers,
+    /// What this kind has asked.
+    pub asked: &'a Asked,
+    /// Address space that nothing touches, for whoever rebuilds the process.
+    pub hole: RemotePtr,
+    /// How a timed sleep that the freeze interrupted goes on.
+    pub asleep: Option<crate::task::restart_block::Asleep>,
+    /// Names files that are not in a descriptor table.
+    pub files: &'a dyn FileIds,
+}
+
+/// Gives files that something refers to (an executable, a mapping) an id in the image's table of open files.
+pub trait FileIds {
+    /// The id of the regular file (or directory) behind a link of /proc, to be opened with `flags`; `subject` is for the error.
+    /// `must_not_change`: its contents are memory of the process.
+    fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32>;
+}
+
+/// Where a kind's answers are.
+#[derive(Debug, Default)]
+pub struct Asked {
+    /// Index of each call.
+    pub calls: Vec<usize>,
+    /// Memory that the calls write.
+    pub rooms: Vec<RemotePtr>,
+}
+
+impl Asked {
+    /// Adds a call.
+    pub fn call<const N: usize>(&mut self, batch: &mut Batch, nr: i64, args: [u64; N]) {
+        self.calls.push(batch.call(nr, args));
+    }
+
+    /// Adds a call whose argument `at` is made to point to `len` fresh bytes.
+    pub fn call_into<const N: usize>(&mut self, batch: &mut Batch, nr: i64, mut args: [u64; N], at: usize, len: usize) {
+        let room = batch.room(len);
+        args[at] = room.0;
+        self.rooms.push(room);
+        self.calls.push(batch.call(nr, args));
+    }
+}
+
+impl Look<'_> {
+    /// "pid 812" or "pid 812 task 815": the subject of an error.
+    pub fn subject(&self) -> String {
+        if self.pid == self.tid { format!("pid {}", self.pid) } else { format!("pid {} task {}", self.pid, self.tid) }
+    }
+
+    /// The raw result of the kind's own call number `n`.
+    pub fn raw(&self, n: usize) -> i64 {
+        self.asked.calls.get(n).map_or(-i64::from(libc::ENOSYS), |call| self.answers.raw(*call))
+    }
+
+    /// The result of the kind's own call number `n`; `doing` names it on failure.
+    pub fn get(&self, n: usize, doing: &str) -> Result<u64> {
+        crate::sys::errno::check(self.raw(n), || format!("{}: {doing}", self.subject()))
+    }
+
+    /// What the kind's own calls wrote into room number `n`.
+    pub fn room(&self, n: usize, len: usize) -> &[u8] {
+        self.asked.rooms.get(n).map_or(&[], |room| self.answers.bytes(*room, len))
+    }
+
+    /// The same as words.
+    pub fn room_words<const N: usize>(&self, n: usize) -> [u64; N] {
+        crate::sys::memory::words(self.room(n, N * 8))
+    }
+
+    /// The path of a file of this thread in /proc.
+    pub fn proc(&self, name: &str) -> String {
+        format!("/proc/{}/task/{}/{name}", self.pid, self.tid)
+    }
+}
+
+/// One thread of a process that is being made.
+pub struct Make<'a> {
+    /// The process.
+    pub pid: Pid,
+    /// The thread.
+    pub tid: Pid,
+    /// The thread, stopped.
+    pub owned: &'a mut Owned,
+    /// Open files of the image by id.
+    pub files: &'a dyn Files,
+    /// Where a descriptor for this process may be pushed.
+    pub channel: &'a crate::sys::remote::scm_rights::Channel,
+    /// The address space is its maker's, which has been given its fields already.
+    pub borrows_memory: bool,
+    /// A `syscall` instruction outside the scratch (the vDSO's).
+    pub syscall: RemotePtr,
+    /// The calls of this phase so far.
+    pub batch: &'a mut Checked,
+    /// What [`Phase::Resume`] decides.
+    pub resume: &'a mut Resume,
+}
+
+/// The open files of an image.
+pub trait Files {
+    /// The description with this id, open here.
+    fn fd(&self, id: u32) -> Result<std::os::fd::RawFd>;
+}
+
+/// How a thread goes on.
+#[derive(Debug, Default)]
+pub struct Resume {
+    /// Its registers.
+    pub regs: Option<Regs>,
+    /// Its signal mask.
+    pub mask: u64,
+}
+
+/// A batch in which every call must succeed; says what was being done if one does not.
+pub struct Checked {
+    batch: Batch,
+    scratch: RemotePtr,
+    expect: Vec<(Expect, String)>,
+}
+
+/// What a call may give.
+#[derive(Clone, Copy)]
+enum Expect {
+    Success,
+    Value(u64),
+    /// Success or this error.
+    Or(i32),
+}
+
+impl Checked {
+    /// An empty batch.
+    pub fn new(scratch: RemotePtr) -> Self {
+        Self { batch: Batch::new(scratch), scratch, expect: Vec::new() }
+    }
+
+    /// Places bytes that the calls read.
+    pub fn put(&mut self, bytes: &[u8]) -> RemotePtr {
+        self.batch.put(bytes)
+    }
+
+    /// Places a NUL-terminated string.
+    pub fn put_str(&mut self, text: &[u8]) -> RemotePtr {
+        self.batch.put_str(text)
+    }
+
+    /// Adds a call that must succeed.
+    pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: impl Into<String>) {
+        self.batch.call(nr, args);
+        self.expect.push((Expect::Success, doing.into()));
+    }
+
+    /// Adds a call that may also fail with `errno`, having done what it is made for.
+    pub fn call_or<const N: usize>(&mut self, nr: i64, args: [u64; N], errno: i32, doing: impl Into<String>) {
+        self.batch.call(nr, args);
+        self.expect.push((Expect::Or(errno), doing.into()));
+    }
+
+    /// Adds a call that must give `value`.
+    pub fn call_giving<const N: usize>(&mut self, nr: i64, args: [u64; N], value: u64, doing: impl Into<String>) {
+        self.batch.call(nr, args);
+        self.expect.push((Expect::Value(value), doing.into()));
+    }
+
+    /// Whether `bytes` and some calls more would be too much.
+    pub fn is_full(&self, bytes: usize) -> bool {
+        self.batch.is_full(80, bytes)
+    }
+
+    /// Makes the calls; the first that failed is the error.
+    pub fn flush(&mut self, owned: &mut Owned) -> Result<()> {
+        if self.batch.is_empty() {
+            return Ok(());
+        }
+        let batch = std::mem::replace(&mut self.batch, Batch::new(self.scratch));
+        let expect = std::mem::take(&mut self.expect);
+        let answers = owned.run(batch)?;
+        for (n, (value, doing)) in expect.iter().enumerate() {
+            if matches!(value, Expect::Or(errno) if answers.raw(n) == -i64::from(*errno)) {
+                continue;
+            }
+            let got = answers.get(n, || doing.clone())?;
+            if let Expect::Value(value) = value
+                && got != *value
+            {
+                return Err(Error::os(format_args!("{doing}: got {got:#x}, not {value:#x}"), libc::EBUSY));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Make<'_> {
+    /// Adds a checked call to the batch of this phase.
+    pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: impl Into<String>) {
+        self.batch.call(nr, args, doing);
+    }
+
+    /// Makes the calls so far, now.
+    pub fn flush(&mut self) -> Result<()> {
+        self.batch.flush(self.owned)
+    }
+}
+
+/// A kind of thing that a task has.
+pub trait Attribute: Sync {
+    /// The record's body: its field names are the format.
+    type Body: Serialize + DeserializeOwned;
+    /// The record's tag.
+    const TAG: Tag;
+    /// Whose it is.
+    const SCOPE: Scope;
+    /// When it is put back.
+    const PHASE: Phase;
+
+    /// Adds the system calls that looking needs.
+    fn ask(&self, _look: &mut Asked, _batch: &mut Batch) {}
+    /// Looks; the blob is empty for most.
+    fn dump(&self, look: &Look<'_>) -> Result<(Self::Body, Vec<u8>)>;
+    /// Puts it back.
+    fn restore(&self, body: Self::Body, blob: &[u8], make: &mut Make<'_>) -> Result<()>;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Of<T> {
+    tid: Pid,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// The thread that a task record belongs to.
+pub fn tid_of(record: &Record) -> Result<Pid> {
+    #[derive(Deserialize)]
+    struct Tid {
+        tid: Pid,
+    }
+    Ok(record.body::<Tid>()?.tid)
+}
+
+/// An [`Attribute`] in a table.
+pub trait Row: Sync {
+    /// See [`Attribute::TAG`].
+    fn tag(&self) -> Tag;
+    /// See [`Attribute::SCOPE`].
+    fn scope(&self) -> Scope;
+    /// See [`Attribute::PHASE`].
+    fn phase(&self) -> Phase;
+    /// See [`Attribute::ask`].
+    fn ask(&self, batch: &mut Batch) -> Asked;
+    /// See [`Attribute::dump`].
+    fn dump(&self, look: &Look<'_>) -> Result<Record>;
+    /// See [`Attribute::restore`].
+    fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()>;
+}
+
+impl<A: Attribute> Row for A {
+    fn tag(&self) -> Tag {
+        A::TAG
+    }
+
+    fn scope(&self) -> Scope {
+        A::SCOPE
+    }
+
+    fn phase(&self) -> Phase {
+        A::PHASE
+    }
+
+    fn ask(&self, batch: &mut Batch) -> Asked {
+        let mut asked = Asked::default();
+        Attribute::ask(self, &mut asked, batch);
+        asked
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<Record> {
+        let (body, blob) = Attribute::dump(self, look)?;
+        Ok(Record::new(A::TAG, &Of { tid: look.tid, body })?.with_blob(blob))
+    }
+
+    fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()> {
+        let Of { body, .. } = record.body::<Of<A::Body>>()?;
+        Attribute::restore(self, body, &record.blob, make)
+    }
+}

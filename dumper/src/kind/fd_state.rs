@@ -1,0 +1,90 @@
+//! What a descriptor has beyond what open(2) gives: locks, somebody to be signalled. It names processes, so it is put back late, by
+//! calls in the process itself at the descriptor's own number: the kernel remembers who calls, and through which number.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::image::frame::{Record, Tag};
+use crate::kind::attribute::Checked;
+use crate::kind::open_file::Seen;
+use crate::sys::pid::Pid;
+
+/// A descriptor whose open file is in the image.
+pub struct Placed<'a> {
+    /// Its open file.
+    pub seen: &'a Seen<'a>,
+    /// O_* of the description, all of them.
+    pub flags: i32,
+    /// Its `fdinfo`, in which a name may occur more than once.
+    pub info: &'a str,
+    /// Another descriptor has led to the same description before, here or in another process.
+    pub is_known: bool,
+    /// Another descriptor of this process has.
+    pub is_known_here: bool,
+}
+
+/// Somebody whom a record names: to be in the image as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Named {
+    /// A thread.
+    Task(Pid),
+    /// A process.
+    Process(Pid),
+    /// A process group.
+    Group(Pid),
+}
+
+/// A kind of what a descriptor can have.
+pub trait Late: Sync {
+    /// What is stored: its field names are the format.
+    type Body: Serialize + DeserializeOwned;
+    /// The record's tag.
+    const TAG: Tag;
+
+    /// Looks; changes nothing.
+    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<Self::Body>>;
+    /// Whom it names.
+    fn names(&self, _body: &Self::Body) -> Option<Named> {
+        None
+    }
+    /// Adds the calls that put it back on descriptor `fd`; `subject` is for the error.
+    fn restore(&self, body: &Self::Body, fd: i32, subject: &str, calls: &mut Checked) -> Result<()>;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Of<T> {
+    tid: Pid,
+    fd: i32,
+    #[serde(flatten)]
+    body: T,
+}
+
+/// A [`Late`] in a table.
+pub trait Row: Sync {
+    /// See [`Late::TAG`].
+    fn tag(&self) -> Tag;
+    /// See [`Late::dump`] and [`Late::names`].
+    fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>>;
+    /// See [`Late::restore`].
+    fn restore(&self, record: &Record, calls: &mut Checked) -> Result<()>;
+}
+
+impl<L: Late> Row for L {
+    fn tag(&self) -> Tag {
+        L::TAG
+    }
+
+    fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>> {
+        let found = Late::dump(self, placed)?.into_iter().map(|body| {
+            let named = self.names(&body);
+            Ok((Record::new(L::TAG, &Of { tid, fd, body })?, named))
+        });
+        found.collect()
+    }
+
+    fn restore(&self, record: &Record, calls: &mut Checked) -> Result<()> {
+        let Of { tid, fd, body } = record.body::<Of<L::Body>>()?;
+        Late::restore(self, &body, fd, &format!("pid {tid} fd {fd}"), calls)
+    }
+}

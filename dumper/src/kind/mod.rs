@@ -1,0 +1,7 @@
+//! How a kind is defined: traits only.
+
+pub mod attribute;
+pub mod external;
+pub mod fd_state;
+pub mod object;
+pub mod open_file;

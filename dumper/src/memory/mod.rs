@@ -1,0 +1,5 @@
+//! Memory: mappings, which of their pages have contents, and where the contents are read.
+
+pub mod page_set;
+pub mod vdso;
+pub mod vma;

@@ -1,0 +1,105 @@
+//! The vDSO and its data pages: code of the kernel, moved to where the process knew it.
+//!
+//! Its contents are not in the image. A kernel with another vDSO is refused (by checksum): pointers into the old one are all
+//! over the C library's memory.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::kind::attribute::Checked;
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::proc::{self, Mapping};
+use crate::sys::remote::gadget;
+
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"VDSO");
+
+/// The record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Vdso {
+    /// The process.
+    pub tid: Pid,
+    /// Name, start and end of each part, ascending.
+    pub parts: Vec<(String, u64, u64)>,
+    /// Digest of the code.
+    pub sha256: String,
+}
+
+/// The code of the vDSO among `maps`, and where a system call can be made in it (the flag: it returns cleanly).
+pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, RemotePtr, bool)> {
+    let found = maps.iter().find(|mapping| mapping.name == b"[vdso]");
+    let vdso =
+        found.ok_or_else(|| Error::unsupported(format!("pid {pid}: a process without vDSO cannot be checkpointed")))?;
+    let mut code = vec![0; (vdso.end - vdso.start) as usize];
+    mem.read(RemotePtr(vdso.start), &mut code)?;
+    let (at, clean) = gadget::syscall(&code)
+        .ok_or_else(|| Error::unsupported(format!("pid {pid}: its vDSO holds no system call instruction")))?;
+    Ok((code, RemotePtr(vdso.start + at), clean))
+}
+
+impl Vdso {
+    /// What a process has.
+    pub fn look(pid: Pid, maps: &[Mapping], code: &[u8]) -> Self {
+        use sha2::Digest;
+        let sha256 = sha2::Sha256::digest(code).iter().map(|byte| format!("{byte:02x}")).collect();
+        let parts = maps
+            .iter()
+            .filter(|mapping| mapping.is_special() && mapping.name != b"[vsyscall]")
+            .map(|mapping| (String::from_utf8_lossy(&mapping.name).into_owned(), mapping.start, mapping.end))
+            .collect();
+        Self { tid: pid, parts, sha256 }
+    }
+
+    /// The code, if it is that of this kernel: then this very process has the same.
+    pub fn code(&self) -> Option<Vec<u8>> {
+        let pid = std::process::id() as Pid;
+        let maps = proc::maps(pid).ok()?;
+        let (code, ..) = code(&maps, &MemFile::open(pid).ok()?, pid).ok()?;
+        (Self::look(pid, &maps, &code).sha256 == self.sha256).then_some(code)
+    }
+
+    /// The record.
+    pub fn record(&self) -> Result<Record> {
+        Record::new(TAG, self)
+    }
+
+    /// Adds the calls that move `here`, this process's, to where the image wants it; `aside` is room for all parts.
+    ///
+    /// In two steps because source and target may overlap, which mremap(2) refuses.
+    pub fn move_from(&self, here: &Vdso, aside: RemotePtr, calls: &mut Checked) -> Result<()> {
+        let shape = |vdso: &Vdso| -> Vec<(String, u64)> {
+            vdso.parts.iter().map(|(name, start, end)| (name.clone(), end.saturating_sub(*start))).collect()
+        };
+        if here.sha256 != self.sha256 || shape(here) != shape(self) {
+            return Err(Error::os(
+                format!("pid {}: the image comes from a kernel with another vDSO", self.tid),
+                libc::ENOSYS,
+            ));
+        }
+        let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+        let mut move_to = |from: u64, len: u64, to: u64, name: &str| {
+            let doing = format!("pid {}: moving {name} to {to:#x}", self.tid);
+            calls.call_giving(libc::SYS_mremap, [from, len, len, flags, to], to, doing);
+        };
+        let mut at = aside.0;
+        let mut parked = Vec::new();
+        for (name, start, end) in &here.parts {
+            move_to(*start, end - start, at, name);
+            parked.push(at);
+            at += end - start;
+        }
+        for ((name, start, end), from) in self.parts.iter().zip(parked) {
+            move_to(from, end - start, *start, name);
+        }
+        Ok(())
+    }
+
+    /// Where the system call instruction at `at` of `here` is after the move.
+    pub fn moved(&self, here: &Vdso, at: RemotePtr) -> RemotePtr {
+        let start =
+            |vdso: &Vdso| vdso.parts.iter().find(|(name, ..)| name == "[vdso]").map_or(0, |(_, start, _)| *start);
+        RemotePtr(at.0 - start(here) + start(self))
+    }
+}

@@ -1,0 +1,312 @@
+//! Who is there: processes with their parents, groups and sessions, and their threads. The first record of an image.
+
+use std::os::fd::AsRawFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::kind::attribute::Checked;
+use crate::pstree::fork_plan::{Made, Member, Sessions};
+use crate::sys::pid::Pid;
+use crate::sys::remote::owned::Owned;
+use crate::sys::remote::scm_rights::Channel;
+use crate::sys::wait::Kcmp;
+
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"TREE");
+
+/// The record.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Tree {
+    /// In the order of making: makers before those that they make.
+    pub processes: Vec<Process>,
+    /// The kernel that wrote it (uname -r): a vDSO fits only its own.
+    pub kernel: String,
+    /// Where the components of the extended state stand in the area that each thread has (the processor's): number, size, offset.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub xsave: Vec<(u32, u32, u32)>,
+}
+
+/// One process.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Process {
+    /// Its id.
+    pub pid: Pid,
+    /// Its parent's id; that of a root is not in the image.
+    pub ppid: Pid,
+    /// Its process group.
+    pub pgid: Pid,
+    /// Its session.
+    pub sid: Pid,
+    /// Its threads, the leader first; none if it has ended.
+    pub threads: Vec<Pid>,
+    /// How it comes to be where it is.
+    #[serde(default)]
+    pub made: Made,
+    /// What its parent is sent when it ends, clone(2).
+    #[serde(default = "sigchld")]
+    pub exit_signal: i32,
+    /// What it shares with its maker.
+    #[serde(default)]
+    pub shares: Vec<Share>,
+    /// What threads have to themselves: a descriptor table, or directories.
+    #[serde(default)]
+    pub own: Vec<(Pid, Share)>,
+    /// Its leader has ended (pthread_exit(3) in main); the others go on.
+    #[serde(default)]
+    pub leader_ended: Option<Ended>,
+    /// Some of its pages are its maker's, copy-on-write.
+    #[serde(default)]
+    pub inherits: bool,
+    /// It has ended and waits for its parent to ask.
+    #[serde(default)]
+    pub ended: Option<Ended>,
+    /// Stopped by job control with this signal.
+    pub stopped_by: Option<i32>,
+    /// Its parent has asked already, and knows that it stopped.
+    #[serde(default)]
+    pub stop_told: bool,
+    /// It was continued, and its parent has not asked for that yet.
+    #[serde(default)]
+    pub continued: bool,
+    /// The controlling terminal's device number, if it leads a session with one.
+    pub terminal: Option<u32>,
+    /// The group in the foreground of that terminal.
+    #[serde(default)]
+    pub foreground: Option<Pid>,
+}
+
+fn sigchld() -> i32 {
+    libc::SIGCHLD
+}
+
+/// What a process can share with the one that made it, beside being its thread: CLONE_* of clone(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Share {
+    /// The address space.
+    Vm,
+    /// Root, working directory, umask.
+    Fs,
+    /// The descriptor table.
+    Files,
+    /// Signal actions.
+    Sighand,
+}
+
+/// Every kind of sharing, with its flag of clone(2).
+pub const SHARES: [(Share, Kcmp, i32); 4] = [
+    (Share::Vm, Kcmp::Vm, libc::CLONE_VM),
+    (Share::Fs, Kcmp::Fs, libc::CLONE_FS),
+    (Share::Files, Kcmp::Files, libc::CLONE_FILES),
+    (Share::Sighand, Kcmp::Sighand, libc::CLONE_SIGHAND),
+];
+
+/// What is left of a process, or of a leader alone, that has ended (a zombie).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Ended {
+    /// As wait(2) will tell it.
+    pub status: i32,
+    /// Its name.
+    pub comm: Vec<u8>,
+    /// Its real user.
+    pub uid: u32,
+    /// Its real group.
+    pub gid: u32,
+}
+
+impl Process {
+    /// Somebody without a task: there only while others are made, leading session and group of that number if they are its own.
+    pub fn ghost(member: Member, pgid: Pid, made: Made) -> Self {
+        let Member { pid, ppid, sid } = member;
+        Self {
+            pid,
+            ppid,
+            pgid,
+            sid,
+            threads: Vec::new(),
+            made,
+            exit_signal: libc::SIGCHLD,
+            shares: Vec::new(),
+            own: Vec::new(),
+            leader_ended: None,
+            inherits: false,
+            ended: None,
+            stopped_by: None,
+            stop_told: true,
+            continued: false,
+            terminal: None,
+            foreground: None,
+        }
+    }
+
+    /// Whether it shares this with its maker.
+    pub fn shares(&self, what: Share) -> bool {
+        self.shares.contains(&what)
+    }
+
+    /// Whether a thread has this to itself.
+    pub fn owns(&self, tid: Pid, what: Share) -> bool {
+        self.own.contains(&(tid, what))
+    }
+
+    /// The first thread that has not ended: it is asked for all that belongs to the process.
+    pub fn speaker(&self) -> Pid {
+        let threads = if self.leader_ended.is_some() { self.threads.get(1) } else { self.threads.first() };
+        threads.copied().unwrap_or(self.pid)
+    }
+
+    /// Whether it is there only while others are made: it has no task of its own in the image.
+    pub fn is_ghost(&self) -> bool {
+        self.threads.is_empty() && self.ended.is_none()
+    }
+}
+
+/// Those whose parent is not among them.
+pub fn roots(processes: &[Process]) -> impl Iterator<Item = &Process> {
+    let is_known = |pid: Pid| processes.iter().any(|process| process.pid == pid);
+    processes.iter().filter(move |process| !is_known(process.ppid))
+}
+
+impl Tree {
+    /// The session that a process is to be in. One whose leader is not in the image belongs to whoever started the roots: those that
+    /// were in it together will be so again, in a new one led by the first of them.
+    pub fn session(&self, process: &Process) -> Pid {
+        let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
+        if is_known(process.sid) {
+            return process.sid;
+        }
+        roots(&self.processes).find(|root| root.sid == process.sid).map_or(process.sid, |root| root.pid)
+    }
+
+    /// The group that a process is to be in. Of one that is not of the image the same holds; whoever is in one without a root is in that
+    /// of the session's leader.
+    pub fn group(&self, process: &Process) -> Pid {
+        let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
+        if is_known(process.pgid) {
+            return process.pgid;
+        }
+        let same = |root: &&Process| root.pgid == process.pgid && root.sid == process.sid;
+        roots(&self.processes).find(same).map_or_else(|| self.session(process), |root| root.pid)
+    }
+
+    /// Whether a group has nobody to take care of it: no member's parent is outside the group and in its session (`will_become_orphaned_pgrp`
+    /// in kernel/exit.c). A root's parent is the restorer, in another one.
+    fn is_orphaned(&self, group: Pid) -> bool {
+        let members = self.processes.iter().filter(|it| !it.threads.is_empty() && self.group(it) == group);
+        let mut parents = members.filter_map(|it| {
+            let parent = self.processes.iter().find(|parent| parent.pid == it.ppid)?;
+            Some((self.group(parent), self.session(parent) == self.session(it)))
+        });
+        !parents.any(|(theirs, same_session)| theirs != group && same_session)
+    }
+
+    /// Goes through what a restore will do, as far as it is known by now: what it would stumble over is told at the dump.
+    ///
+    /// # Errors
+    /// Unsupported, by name.
+    pub fn rehearse(&self) -> Result<()> {
+        let mut sessions = Sessions::default();
+        for process in &self.processes {
+            let Process { pid, made, .. } = *process;
+            if made.by == 0 {
+                sessions.begin(pid);
+                continue;
+            }
+            let leads = |pid: Pid| self.processes.iter().any(|it| it.pid == pid && it.sid == pid);
+            if sessions.is_elsewhere(made) && leads(made.by) {
+                sessions.begin(made.by);
+            }
+            let impossible = |error: Error| Error::unsupported(format!("{error}: it cannot be rebuilt"));
+            sessions.born(pid, made, self.session(process)).map_err(impossible)?;
+        }
+        let stopped = |it: &&Process| !it.stop_told && it.stopped_by.is_some_and(|signal| signal != libc::SIGSTOP);
+        for process in self.processes.iter().filter(stopped) {
+            let (pid, group, signal) = (process.pid, self.group(process), process.stopped_by.unwrap_or(0));
+            if self.is_orphaned(group) {
+                return Err(Error::unsupported(format!(
+                    "pid {pid}: stopped by signal {signal}, and its parent has not asked for that yet: it cannot be checkpointed, because \
+                     its group {group} will be an orphan without whoever is outside the tree, and such a signal does not stop it"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the record and refuses what cannot be: no process, no leader, ids that are no ids or occur twice, a maker that comes later.
+    pub fn parse(record: &Record) -> Result<Self> {
+        let tree: Self = record.body()?;
+        let mut seen = std::collections::BTreeSet::new();
+        for process in &tree.processes {
+            let pid = process.pid;
+            let leader = process.threads.first();
+            if leader.is_some_and(|leader| *leader != pid) || leader.is_some() && process.ended.is_some() {
+                return Err(Error::damaged(format!("process {pid} does not begin with its leader")));
+            }
+            if process.made.by != 0 && !seen.contains(&process.made.by) {
+                return Err(Error::damaged(format!("process {pid} comes before its maker {}", process.made.by)));
+            }
+            if (process.inherits || !process.shares.is_empty()) && process.made.by == 0 {
+                return Err(Error::damaged(format!("process {pid} shares with nobody")));
+            }
+            let others = process.threads.iter().skip(1);
+            for tid in others.chain([&pid]) {
+                if *tid < 1 || !seen.insert(*tid) {
+                    return Err(Error::damaged(format!("task id {tid} is no id or occurs twice")));
+                }
+            }
+        }
+        if tree.processes.first().is_none_or(|root| root.threads.is_empty()) {
+            return Err(Error::damaged("an image without a process"));
+        }
+        Ok(tree)
+    }
+}
+
+/// Makes a terminal the controlling one of the session that `process` leads: TIOCSCTTY, ioctl_tty(2).
+///
+/// # Errors
+/// EPERM: it is another session's by now. Stealing it would harm the shell there.
+pub fn take_terminal(pid: Pid, device: u32, channel: &Channel, process: &mut Owned) -> Result<()> {
+    with_terminal(pid, device, channel, process, |number, path, calls| {
+        let doing = format!("pid {pid}: making {path} its controlling terminal");
+        calls.call(libc::SYS_ioctl, [number, libc::TIOCSCTTY, 0], doing);
+    })
+}
+
+/// Puts a process group of its session into the foreground of its controlling terminal: TIOCSPGRP, ioctl_tty(2).
+pub fn set_foreground(pid: Pid, device: u32, group: Pid, channel: &Channel, process: &mut Owned) -> Result<()> {
+    with_terminal(pid, device, channel, process, |number, path, calls| {
+        let at = calls.put(&group.to_le_bytes());
+        let doing = format!("pid {pid}: putting group {group} into the foreground of {path}");
+        calls.call(libc::SYS_ioctl, [number, libc::TIOCSPGRP, at.0], doing);
+    })
+}
+
+fn with_terminal(
+    pid: Pid,
+    device: u32,
+    channel: &Channel,
+    process: &mut Owned,
+    work: impl FnOnce(u64, &str, &mut Checked),
+) -> Result<()> {
+    let (major, minor) = (libc::major(u64::from(device)), libc::minor(u64::from(device)));
+    let path = match major {
+        136..=143 => format!("/dev/pts/{}", (major - 136) * 256 + minor),
+        4 if minor < 64 => format!("/dev/tty{minor}"),
+        4 => format!("/dev/ttyS{}", minor - 64),
+        _ => {
+            return Err(Error::unsupported(format!(
+                "pid {pid}: controlling terminal {major}:{minor} cannot be restored"
+            )));
+        }
+    };
+    let file = crate::sys::fd::open_terminal(&path)?;
+    let numbers = channel.push(process, &[file.as_raw_fd()])?;
+    let number = numbers.first().copied().unwrap_or(-1) as u64;
+    let mut calls = Checked::new(process.scratch());
+    work(number, &path, &mut calls);
+    calls.call(libc::SYS_close, [number], "closing the terminal");
+    calls.flush(process)
+}

@@ -1,0 +1,311 @@
+//! An image read by offset, as FUSE asks for it: any range, any order, several readers, and ahead of those that go from
+//! front to back.
+//!
+//! Where nobody else reads ahead, a read that continues another is sequential: from there on whole blocks are filled, two threads fill the next ones
+//! meanwhile, and a reader is given a slice of a block without a copy. Any other read goes straight to the layout and
+//! keeps nothing. Memory is bounded by a dozen blocks whatever the image's size; threads and memory come
+//! with the first sequential read, memory goes when the last byte is read, the threads go on Drop.
+//!
+//! Locks, in this order: table, workers, pool; a cell's state is locked last and never while taking another.
+
+pub mod block;
+pub mod table;
+
+#[cfg(test)]
+mod tests;
+
+use std::ops::{Deref, Range};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam::channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
+
+use crate::error::{Error, Kind, Result};
+use crate::image::builder::PageSource;
+use crate::image::layout::Layout;
+
+use crate::read_ahead::block::{BLOCK, Block, Buffer, Cell, Pool};
+use crate::read_ahead::table::{AHEAD, CELLS, Found, Table};
+
+/// Threads that read ahead.
+const WORKERS: usize = 2;
+
+/// Who reads ahead of a reader that goes from front to back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadAhead {
+    /// The stream: it is asked for one piece behind the other.
+    Ours,
+    /// The reader, who asks for several pieces at once, as the page cache does. What was filled ahead of others is used, no more.
+    Theirs,
+}
+
+/// The bytes of one image, for any number of readers at once.
+pub struct Stream {
+    shared: Arc<Shared>,
+    workers: Mutex<Option<Workers>>,
+}
+
+struct Shared {
+    layout: Arc<Layout>,
+    pages: Arc<dyn PageSource>,
+    table: Mutex<Table>,
+    pool: Arc<Pool>,
+    stopping: AtomicBool,
+}
+
+struct Workers {
+    jobs: Sender<Job>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// A block to be filled. Dropped undone it fails, so that nobody waits for it for ever.
+struct Job {
+    shared: Arc<Shared>,
+    cell: Arc<Cell>,
+    buffer: Option<Buffer>,
+}
+
+/// Bytes of an image: a slice of a block, or put together.
+pub struct Piece(Bytes);
+
+enum Bytes {
+    Shared(Arc<Block>, Range<usize>),
+    Own(Vec<u8>),
+}
+
+impl Deref for Piece {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Bytes::Shared(block, range) => &block.bytes()[range.clone()],
+            Bytes::Own(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Vec<u8>> for Piece {
+    fn from(bytes: Vec<u8>) -> Self {
+        Piece(Bytes::Own(bytes))
+    }
+}
+
+impl Stream {
+    /// A stream of `layout`, whose page contents come from `pages`.
+    pub fn new(layout: Arc<Layout>, pages: Arc<dyn PageSource>) -> Stream {
+        let (table, pool) = (Mutex::new(Table::default()), Arc::new(Pool::default()));
+        let shared = Shared { layout, pages, table, pool, stopping: AtomicBool::new(false) };
+        Stream { shared: Arc::new(shared), workers: Mutex::new(None) }
+    }
+
+    /// Bytes of the whole image.
+    pub fn image_len(&self) -> u64 {
+        self.shared.layout.len()
+    }
+
+    /// `len` bytes of the image from `offset` on; fewer only at its end, none beyond. A failure to read a page is told
+    /// to everybody who waits for it, and tried anew by the next read.
+    pub fn read(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
+        let end = offset.saturating_add(len as u64).min(self.image_len());
+        if offset >= end {
+            return Ok(Piece(Bytes::Own(Vec::new())));
+        }
+        // Who begins with a whole block at the front is about to read it all (cat, dd bs=1M); who only looks takes less.
+        let begins = offset == 0 && end >= BLOCK;
+        let sequential = ahead == ReadAhead::Ours && (self.shared.table.lock().advance(offset, end) || begins);
+        let last = (end - 1) / BLOCK;
+        if offset / BLOCK == last
+            && let Some((block, range)) = self.slice(offset, end, sequential)?
+        {
+            return Ok(Piece(Bytes::Shared(block, range)));
+        }
+        let mut bytes = vec![0; (end - offset) as usize];
+        let mut rest = &mut bytes[..];
+        let mut at = offset;
+        while at < end {
+            let upto = end.min((at / BLOCK + 1) * BLOCK);
+            let (place, behind) = rest.split_at_mut((upto - at) as usize);
+            match if offset / BLOCK == last { None } else { self.slice(at, upto, sequential)? } {
+                Some((block, range)) => place.copy_from_slice(&block.bytes()[range]),
+                None => self.shared.fill(at, place, u64::MAX)?,
+            }
+            rest = behind;
+            at = upto;
+        }
+        Ok(Piece(Bytes::Own(bytes)))
+    }
+
+    /// Nobody reads for a while: gives back what was read ahead, and the threads. The next reader has them again.
+    pub fn rest(&self) {
+        let workers = self.workers.lock().take();
+        // Not under the lock: they have jobs to end, which take others.
+        workers.into_iter().for_each(Workers::end);
+        self.shared.table.lock().forget();
+        self.shared.pool.clear();
+    }
+
+    /// The bytes `from..upto`, which lie inside one block; `None` if they are better read directly.
+    fn slice(&self, from: u64, upto: u64, sequential: bool) -> Result<Option<(Arc<Block>, Range<usize>)>> {
+        let mut table = self.shared.table.lock();
+        let cell = match table.find(from, upto) {
+            Found::Cell(cell) => cell,
+            Found::Other => return Ok(None),
+            Found::Nothing if !sequential => return Ok(None),
+            Found::Nothing => {
+                let Some(job) = self.shared.claim(&mut table, from, from) else { return Ok(None) };
+                let cell = job.cell.clone();
+                self.read_ahead(&mut table, from);
+                drop(table);
+                job.run();
+                let block = cell.wait()?;
+                self.shared.table.lock().find(from, upto);
+                return self.cut(block, from, upto);
+            }
+        };
+        if sequential {
+            self.read_ahead(&mut table, from);
+        }
+        drop(table);
+        let block = cell.wait()?;
+        self.cut(block, from, upto)
+    }
+
+    fn cut(&self, block: Arc<Block>, from: u64, upto: u64) -> Result<Option<(Arc<Block>, Range<usize>)>> {
+        if upto == self.image_len() {
+            self.shared.release();
+        }
+        let range = (from - block.start()) as usize..(upto - block.start()) as usize;
+        Ok(Some((block, range)))
+    }
+
+    /// Has the blocks behind that of `at` filled.
+    fn read_ahead(&self, table: &mut Table, at: u64) {
+        let mut workers = self.workers.lock();
+        for number in (at / BLOCK + 1..).take(AHEAD) {
+            let start = number * BLOCK;
+            if start >= self.image_len() {
+                break;
+            }
+            if table.holds(start) {
+                continue;
+            }
+            let Some(running) = workers.get_or_insert_with(Workers::start).ready() else { break };
+            let Some(job) = self.shared.claim(table, start, at) else { break };
+            // The channel has room for every cell and its workers live as long as it does, so this does not happen;
+            // if it did, a reader would do the work.
+            if let Err(refused) = running.jobs.try_send(job) {
+                let job = refused.into_inner();
+                table.remove(&job.cell);
+                job.cell.fail(given_up());
+                break;
+            }
+        }
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        self.workers.get_mut().take().into_iter().for_each(Workers::end);
+    }
+}
+
+impl Workers {
+    fn start() -> Workers {
+        let (jobs, queue) = bounded::<Job>(CELLS);
+        let mut threads = Vec::new();
+        for _ in 0..WORKERS {
+            let queue: Receiver<Job> = queue.clone();
+            let thread = std::thread::Builder::new().name("read-ahead".to_string());
+            match thread.spawn(move || queue.iter().for_each(Job::run_guarded)) {
+                Ok(thread) => threads.push(thread),
+                Err(error) => log::warn!("starting a read-ahead thread: {error}"),
+            }
+        }
+        Workers { jobs, threads }
+    }
+
+    fn end(self) {
+        drop(self.jobs);
+        for thread in self.threads {
+            drop(thread.join());
+        }
+    }
+
+    /// `None` where no thread could be started: every reader then reads for itself.
+    fn ready(&self) -> Option<&Workers> {
+        (!self.threads.is_empty()).then_some(self)
+    }
+}
+
+impl Shared {
+    /// Fills `buf` from `offset` on. Checksums that blocks with an older ticket than `ticket` are about to know are
+    /// waited for.
+    fn fill(&self, offset: u64, buf: &mut [u8], ticket: u64) -> Result<()> {
+        let filled = self.layout.fill(&*self.pages, offset, buf)?;
+        if let Some(from) = filled.depends_from() {
+            // Collected first: waiting with the table locked would stop everybody.
+            let older = self.table.lock().filling(ticket, from, offset);
+            older.iter().for_each(|cell| drop(cell.wait()));
+        }
+        self.layout.settle(&*self.pages, offset, buf, filled)
+    }
+
+    /// A cell for the block of `from`, from there on; `None` if there is no room. `reader` is where its reader stands.
+    fn claim(self: &Arc<Self>, table: &mut Table, from: u64, reader: u64) -> Option<Job> {
+        if !table.make_room(reader) {
+            return None;
+        }
+        let buffer = self.pool.take()?;
+        let cell = table.claim(from);
+        Some(Job { shared: self.clone(), cell, buffer: Some(buffer) })
+    }
+
+    /// The last byte was read: gives memory back unless others are under way.
+    fn release(&self) {
+        let mut table = self.table.lock();
+        if table.forget_if_idle() {
+            self.pool.clear();
+        }
+    }
+}
+
+impl Job {
+    /// As a worker does it: a page source that panics fails its block and not the jobs that wait in the channel.
+    fn run_guarded(self) {
+        drop(catch_unwind(AssertUnwindSafe(|| self.run())));
+    }
+
+    fn run(mut self) {
+        let Some(mut buffer) = self.buffer.take() else { return };
+        if self.shared.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        let start = self.cell.start();
+        let len = (self.cell.end().min(self.shared.layout.len()) - start) as usize;
+        match self.shared.fill(start, &mut buffer[..len], self.cell.ticket()) {
+            Ok(()) => self.cell.succeed(Block::new(start, len, buffer)),
+            Err(error) => self.fail(error),
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        self.shared.table.lock().remove(&self.cell);
+        self.cell.fail(error);
+    }
+}
+
+impl Drop for Job {
+    fn drop(&mut self) {
+        if self.cell.is_filling() {
+            self.fail(given_up());
+        }
+    }
+}
+
+fn given_up() -> Error {
+    Error::new(Kind::SnapshotLost, "reading the image ahead: given up")
+}

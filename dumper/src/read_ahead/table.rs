@@ -1,0 +1,218 @@
+//! Which blocks of a stream are there or under way, who reads where, and which block makes room for another.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::read_ahead::block::{BLOCK, Cell};
+
+/// Blocks at once: two readers, each with its own block and those ahead of it.
+pub(super) const CELLS: usize = 8;
+
+/// Blocks that are read ahead of a reader.
+pub(super) const AHEAD: usize = 3;
+
+/// Places remembered where a read ended and the next may go on.
+const READERS: usize = 8;
+
+/// Reads after which a block that was read ahead and that nobody came for may make room.
+const STALE: u64 = 512;
+
+/// The blocks of a stream.
+#[derive(Default)]
+pub(super) struct Table {
+    entries: Vec<Entry>,
+    /// Where the last reads ended, oldest first.
+    ends: VecDeque<u64>,
+    /// Counts reads.
+    clock: u64,
+    tickets: u64,
+}
+
+struct Entry {
+    cell: Arc<Cell>,
+    touched: u64,
+    /// Its last byte was read.
+    used: bool,
+}
+
+/// What the table knows of a range.
+pub(super) enum Found {
+    /// It lies in this cell.
+    Cell(Arc<Cell>),
+    /// There is a cell of its block, but it begins behind it.
+    Other,
+    /// No cell.
+    Nothing,
+}
+
+impl Table {
+    /// A read of `offset..end` begins. Whether it goes on where another ended.
+    pub(super) fn advance(&mut self, offset: u64, end: u64) -> bool {
+        self.clock += 1;
+        let before = self.ends.iter().position(|known| *known == offset);
+        match before {
+            Some(index) => drop(self.ends.remove(index)),
+            None if self.ends.len() == READERS => drop(self.ends.pop_front()),
+            None => {}
+        }
+        self.ends.push_back(end);
+        before.is_some()
+    }
+
+    /// Looks for the bytes `from..upto` of one block, which somebody is about to read.
+    pub(super) fn find(&mut self, from: u64, upto: u64) -> Found {
+        let clock = self.clock;
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_of(from)) else { return Found::Nothing };
+        if entry.cell.start() > from {
+            return Found::Other;
+        }
+        entry.touched = clock;
+        entry.used |= upto == entry.cell.end();
+        Found::Cell(entry.cell.clone())
+    }
+
+    /// Whether there is a cell of the block of `offset`.
+    pub(super) fn holds(&self, offset: u64) -> bool {
+        self.entries.iter().any(|entry| entry.is_of(offset))
+    }
+
+    /// Makes room for one cell, for a reader that stands at `reader`. Used blocks go first, then forgotten ones; what
+    /// another reader is about to read stays. False if there is no room.
+    pub(super) fn make_room(&mut self, reader: u64) -> bool {
+        if self.entries.len() < CELLS {
+            return true;
+        }
+        let ours = reader / BLOCK;
+        let goes = self.entries.iter().enumerate().filter(|(_, entry)| {
+            let number = entry.cell.start() / BLOCK;
+            let wanted = ours <= number && number <= ours + AHEAD as u64;
+            let forgotten = self.clock - entry.touched > STALE;
+            (entry.used || forgotten) && !wanted && !entry.cell.is_filling()
+        });
+        let Some((index, _)) = goes.min_by_key(|(_, entry)| (!entry.used, entry.touched)) else { return false };
+        self.entries.swap_remove(index);
+        true
+    }
+
+    /// A new cell of the block of `from`, from there on. Its ticket is higher than all before.
+    pub(super) fn claim(&mut self, from: u64) -> Arc<Cell> {
+        self.tickets += 1;
+        let cell = Arc::new(Cell::new(from, self.tickets));
+        self.entries.push(Entry { cell: cell.clone(), touched: self.clock, used: false });
+        cell
+    }
+
+    pub(super) fn remove(&mut self, cell: &Arc<Cell>) {
+        self.entries.retain(|entry| !Arc::ptr_eq(&entry.cell, cell));
+    }
+
+    /// Cells under way with a ticket below `ticket` that overlap `from..upto`.
+    pub(super) fn filling(&self, ticket: u64, from: u64, upto: u64) -> Vec<Arc<Cell>> {
+        let cells = self.entries.iter().map(|entry| &entry.cell);
+        let older = cells.filter(|cell| cell.ticket() < ticket && cell.start() < upto && cell.end() > from);
+        older.filter(|cell| cell.is_filling()).cloned().collect()
+    }
+
+    /// Forgets all blocks that are not under way.
+    pub(super) fn forget(&mut self) {
+        self.entries.retain(|entry| entry.cell.is_filling());
+    }
+
+    /// Forgets all blocks if all were used but the last, which just was. Whether it did.
+    pub(super) fn forget_if_idle(&mut self) -> bool {
+        let last = self.entries.iter().map(|entry| entry.cell.start()).max();
+        let idle = self.entries.iter().all(|entry| entry.used || Some(entry.cell.start()) == last);
+        if idle {
+            self.entries.clear();
+        }
+        idle
+    }
+}
+
+impl Entry {
+    fn is_of(&self, offset: u64) -> bool {
+        self.cell.start() / BLOCK == offset / BLOCK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+    use super::*;
+    use crate::error::Error;
+
+    /// A cell that is not under way; for the table it is all the same why.
+    fn settled(table: &mut Table, from: u64) {
+        table.claim(from).fail(Error::unsupported("test"));
+    }
+
+    #[test]
+    fn a_read_that_goes_on_is_sequential_among_several_readers() {
+        let mut table = Table::default();
+        assert!(!table.advance(0, 10));
+        assert!(!table.advance(1000, 1010));
+        assert!(table.advance(10, 20));
+        assert!(table.advance(1010, 1020));
+        assert!(!table.advance(10, 20));
+        for far in 2..2 + READERS as u64 {
+            table.advance(far << 20, far << 20);
+        }
+        assert!(!table.advance(1020, 1030));
+    }
+
+    #[test]
+    fn a_cell_serves_what_lies_behind_its_start() {
+        let mut table = Table::default();
+        table.claim(BLOCK + 100);
+        assert!(matches!(table.find(BLOCK + 100, BLOCK + 200), Found::Cell(_)));
+        assert!(matches!(table.find(BLOCK + 99, BLOCK + 200), Found::Other));
+        assert!(matches!(table.find(BLOCK - 1, BLOCK), Found::Nothing));
+        assert!(table.holds(BLOCK) && !table.holds(0) && !table.holds(2 * BLOCK));
+    }
+
+    #[test]
+    fn used_blocks_make_room_and_those_that_are_wanted_do_not() {
+        let mut table = Table::default();
+        for number in 0..CELLS as u64 {
+            assert!(table.make_room(0));
+            settled(&mut table, number * BLOCK);
+        }
+        assert!(!table.make_room(0));
+        table.find(5 * BLOCK, 6 * BLOCK);
+        table.find(BLOCK, 2 * BLOCK);
+        assert!(table.make_room(0));
+        assert!(!table.holds(5 * BLOCK) && table.holds(BLOCK));
+    }
+
+    #[test]
+    fn blocks_nobody_came_for_make_room_in_the_end() {
+        let mut table = Table::default();
+        (0..CELLS as u64).for_each(|number| settled(&mut table, number * BLOCK));
+        (0..=STALE).for_each(|read| assert!(!table.advance(read * 7, read * 7 + 1)));
+        assert!(table.make_room(100 * BLOCK));
+    }
+
+    #[test]
+    fn only_older_cells_under_way_are_waited_for() {
+        let mut table = Table::default();
+        let first = table.claim(0);
+        let second = table.claim(BLOCK);
+        let tickets = |cells: Vec<Arc<Cell>>| cells.iter().map(|cell| cell.ticket()).collect::<Vec<_>>();
+        assert_eq!(tickets(table.filling(second.ticket(), BLOCK / 2, BLOCK)), [first.ticket()]);
+        assert!(table.filling(first.ticket(), 0, 2 * BLOCK).is_empty());
+        assert!(table.filling(u64::MAX, BLOCK, BLOCK).is_empty());
+        first.fail(Error::unsupported("test"));
+        assert!(table.filling(second.ticket(), 0, BLOCK).is_empty());
+    }
+
+    #[test]
+    fn all_is_forgotten_when_nobody_is_under_way() {
+        let mut table = Table::default();
+        settled(&mut table, 0);
+        settled(&mut table, BLOCK);
+        assert!(!table.forget_if_idle());
+        table.find(0, BLOCK);
+        assert!(table.forget_if_idle());
+        assert!(!table.holds(0));
+    }
+}

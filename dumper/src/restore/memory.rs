@@ -1,0 +1,123 @@
+//! The address space of a process that is being made: mapping after mapping, ascending. Where it was forked from its maker, what came
+//! with the fork makes room for what the image says, piece by piece, and only inherited pages stay.
+
+use crate::error::{Error, Result};
+use crate::freeze::entry::HOLE_LEN;
+use crate::kind::attribute::Files;
+use crate::memory::vma::{Type, Vma};
+use crate::restore::process::{Made, TASK_SIZE};
+use crate::restore::shmat::Attached;
+
+impl Made {
+    /// Makes a mapping (its call waits in the batch until pages or the end need it).
+    pub fn map(&mut self, vma: Vma, files: &dyn Files) -> Result<()> {
+        let free_from = self.vmas.last().map_or(0, |last| last.end);
+        let hole = (self.hole.0, self.hole.0 + HOLE_LEN);
+        if vma.start < free_from || vma.start < hole.1 && hole.0 < vma.end {
+            return Err(Error::damaged(format!("mapping {:x}-{:x} overlaps", vma.start, vma.end)));
+        }
+        let fd = match vma.file {
+            None => None,
+            Some(id) if vma.kind == Type::IpcShm => {
+                self.segments.insert(id, Attached::look(files.fd(id)?)?);
+                None
+            }
+            Some(id) => Some(match self.mapped.get(&id) {
+                Some(fd) => *fd,
+                None => {
+                    let pushed = self.channel.push(&mut self.leader, &[files.fd(id)?])?;
+                    let fd = pushed.first().copied().unwrap_or(-1);
+                    self.mapped.insert(id, fd);
+                    fd
+                }
+            }),
+        };
+        let kept = self.kept(&vma)?;
+        self.clear(self.cleared, vma.start)?;
+        let mut at = vma.start;
+        for (from, upto) in kept.into_iter().chain([(vma.end, vma.end)]) {
+            if at < from {
+                self.clear(at, from)?;
+                self.make_room()?;
+                vma.map(at, from, fd, &mut self.calls);
+            }
+            if from < upto {
+                self.make_room()?;
+                vma.keep(from, upto, &mut self.calls, &mut self.leader)?;
+            }
+            at = upto;
+            self.cleared = self.cleared.max(upto);
+        }
+        self.vmas.push(vma);
+        Ok(())
+    }
+
+    /// The parts of `vma` in which the copies of its maker's mappings hold inherited pages, ascending.
+    fn kept(&self, vma: &Vma) -> Result<Vec<(u64, u64)>> {
+        let mut kept = Vec::new();
+        let mut covered = 0;
+        for copy in self.copied.iter().filter(|copy| copy.start < vma.end && vma.start < copy.end) {
+            let (from, upto) = (copy.start.max(vma.start), copy.end.min(vma.end));
+            let pages = vma.inherited_pages(from, upto);
+            if pages > 0 && vma.is_copy_of(copy) {
+                covered += pages;
+                kept.push((from, upto));
+            }
+        }
+        if covered != vma.inherited_pages(vma.start, vma.end) {
+            return Err(Error::damaged(format!(
+                "mapping {:x}-{:x}: its maker has not what it inherits",
+                vma.start, vma.end
+            )));
+        }
+        Ok(kept)
+    }
+
+    /// Unmaps what came with the fork, up to `upto`; nothing, if nothing did.
+    fn clear(&mut self, from: u64, upto: u64) -> Result<()> {
+        let from = self.cleared.min(from);
+        self.cleared = upto;
+        if self.copied.is_empty() {
+            return Ok(());
+        }
+        let mut at = from;
+        for (start, end) in self.untouchable().into_iter().chain([(upto, upto)]) {
+            let start = start.min(upto);
+            if start > at {
+                self.make_room()?;
+                let doing = format!("pid {}: clearing {at:x}-{start:x}", self.pid);
+                self.calls.call(libc::SYS_munmap, [at, start - at], doing);
+            }
+            at = at.max(end);
+        }
+        Ok(())
+    }
+
+    pub(super) fn make_room(&mut self) -> Result<()> {
+        if self.calls.is_full(0) { self.calls.flush(&mut self.leader) } else { Ok(()) }
+    }
+
+    /// Every page is in, and nobody forks from it any more: protections, advice, locks.
+    pub fn finish_memory(&mut self) -> Result<()> {
+        self.clear_rest()?;
+        for number in std::mem::take(&mut self.mapped).into_values() {
+            self.calls.call(libc::SYS_close, [number as u64], "closing a mapped file");
+            self.make_room()?;
+        }
+        self.attach()?;
+        for vma in &self.vmas {
+            vma.finish(&mut self.calls);
+            if self.calls.is_full(0) {
+                self.calls.flush(&mut self.leader)?;
+            }
+        }
+        self.calls.flush(&mut self.leader)
+    }
+
+    /// All mappings are made: nothing else that came with the fork may stay.
+    pub fn clear_rest(&mut self) -> Result<()> {
+        self.clear(self.cleared, TASK_SIZE)?;
+        self.copied.clear();
+        self.calls.flush(&mut self.leader)
+    }
+}

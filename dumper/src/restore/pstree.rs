@@ -1,0 +1,373 @@
+//! The processes that a restore makes, each by the one that must make it: parents, sessions, groups, and what is left of those that
+//! have ended. The order of making stands in the tree's record; what came out is held against it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use crate::restore::signals::{forget_signal, forget_signals, has_sigchld};
+
+use crate::dump::cow_pages;
+use crate::error::{Error, Result};
+use crate::kind::attribute::{Checked, Resume};
+use crate::memory::vdso::Vdso;
+use crate::memory::vma::Vma;
+use crate::pstree::fork_plan::{How, Sessions};
+use crate::pstree::record::{self, Ended, Process, Share, Tree};
+use crate::restore::core_flag;
+use crate::restore::process::Made;
+use crate::restore::rollback::Brood;
+use crate::sys::fd::PidFd;
+use crate::sys::memory::RemotePtr;
+use crate::sys::pid::Pid;
+use crate::sys::proc::Stat;
+use crate::sys::ptrace::Stopped;
+use crate::sys::remote::batch::Batch;
+use crate::sys::remote::owned::Owned;
+use crate::sys::remote::scm_rights::Channel;
+use crate::sys::wait;
+use crate::sysv::Actors;
+use crate::task::cgroup::Membership;
+
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// All processes of one image.
+pub struct Family {
+    /// First, because the first field is dropped first: who is killed cannot run on when its tracer lets go.
+    brood: Brood,
+    /// Those that are there.
+    pub made: BTreeMap<Pid, Made>,
+    /// Those that only have to be let go.
+    ready: Vec<Stopped>,
+    tree: Tree,
+    /// The cgroup of each.
+    memberships: BTreeMap<Pid, Membership>,
+    /// The session that each is in by now.
+    sessions: Sessions,
+    hole: RemotePtr,
+    next: usize,
+}
+
+impl Actors for Family {
+    fn act(&mut self, pid: Pid, calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
+        let Some(made) = self.made.get_mut(&pid) else { return Ok(false) };
+        let mut checked = Checked::new(made.leader.scratch());
+        calls(&mut checked);
+        checked.flush(&mut made.leader)?;
+        Ok(true)
+    }
+}
+
+impl Family {
+    /// Nobody yet. `memberships`: the cgroup of each; `hole`: address space that no process of the image uses.
+    pub fn new(tree: Tree, memberships: BTreeMap<Pid, Membership>, hole: RemotePtr) -> Self {
+        Self {
+            brood: Brood::default(),
+            made: BTreeMap::new(),
+            ready: Vec::new(),
+            tree,
+            memberships,
+            sessions: Sessions::default(),
+            hole,
+            next: 0,
+        }
+    }
+
+    /// Who is to come out.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// Makes everybody up to `pid`, in the order of the image.
+    pub fn make_until(&mut self, pid: Pid, vdsos: &BTreeMap<Pid, Vdso>) -> Result<&mut Made> {
+        while !self.made.contains_key(&pid) {
+            let process = self.tree.processes.get(self.next).cloned();
+            let process = process.ok_or_else(|| Error::damaged(format!("pid {pid} is not in the tree")))?;
+            self.next += 1;
+            self.make(&process, vdsos.get(&process.pid))?;
+        }
+        self.of(pid)
+    }
+
+    /// Makes everybody who is not there yet.
+    pub fn make_rest(&mut self, vdsos: &BTreeMap<Pid, Vdso>) -> Result<()> {
+        match self.tree.processes.last().map(|last| last.pid) {
+            Some(last) => self.make_until(last, vdsos).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// One that is there.
+    pub fn of(&mut self, pid: Pid) -> Result<&mut Made> {
+        self.made.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
+    }
+
+    /// A thread of one that is there.
+    pub fn task(&mut self, tid: Pid) -> Result<(&mut Owned, &Channel)> {
+        let of = self.tree.processes.iter().find(|process| process.threads.contains(&tid)).map(|process| process.pid);
+        self.of(of.unwrap_or(tid))?.task(tid)
+    }
+
+    fn make(&mut self, process: &Process, vdso: Option<&Vdso>) -> Result<()> {
+        let (pid, by) = (process.pid, process.made.by);
+        if vdso.is_none() && !process.threads.is_empty() {
+            return Err(Error::damaged(format!("pid {pid}: record VDSO is missing")));
+        }
+        let wanted = self.tree.session(process);
+        if by == 0 {
+            let mut made = Made::create(pid, vdso, self.hole, &mut self.brood)?;
+            if let Some(terminal) = process.terminal {
+                record::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+            }
+            self.sessions.begin(pid);
+            self.made.insert(pid, made);
+            return self.join_cgroup(pid);
+        }
+        if self.sessions.is_elsewhere(process.made) {
+            self.begin_session(by)?;
+        }
+        self.sessions.born(pid, process.made, wanted)?;
+        let copied = match cow_pages::owner_of_memory(&self.tree, pid) {
+            Some(owner) if !process.shares(Share::Vm) => self.of(owner)?.vmas.clone(),
+            _ => Vec::new(),
+        };
+        let sibling = process.made.how == How::Sibling;
+        let made = match process.made.how {
+            How::Orphan => self.fork_orphan(process, vdso, copied)?,
+            How::Child | How::Sibling => {
+                let Self { brood, made, tree, .. } = self;
+                let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
+                if process.made.thread != 0
+                    && let Some(maker_told) = tree.processes.iter().find(|it| it.pid == by)
+                {
+                    maker.make_threads(maker_told)?;
+                }
+                // What its mappings hold is to be there before it is copied.
+                maker.calls.flush(&mut maker.leader)?;
+                maker.fork(process, vdso, sibling, copied, brood)?
+            }
+        };
+        self.made.insert(pid, made);
+        self.join_cgroup(pid)
+    }
+
+    fn join_cgroup(&self, pid: Pid) -> Result<()> {
+        self.memberships.get(&pid).map_or(Ok(()), Membership::restore)
+    }
+
+    /// By a helper that ends at once, so that the next subreaper above becomes the parent.
+    fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<Made> {
+        let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
+        self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
+        let Self { brood, made, .. } = self;
+        let by = process.made.by;
+        let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
+        maker.calls.flush(&mut maker.leader)?;
+        let mut helper = maker.fork_helper(brood)?;
+        let forked = helper.fork(process, vdso, false, copied, brood)?;
+        self.end_helper(by, helper)?;
+        // Whether it is one in the end is among its attributes.
+        self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(0), "being no subreaper")?;
+        Ok(forked)
+    }
+
+    fn end_helper(&mut self, maker: Pid, helper: Made) -> Result<()> {
+        let pid = helper.pid;
+        helper.leader.exit(helper.syscall, 0)?;
+        let wait = [pid as u64, 0, libc::__WALL as u64, 0];
+        self.of(maker)?.call(libc::SYS_wait4, wait, "reaping a helper")?;
+        self.brood.forget(pid);
+        Ok(())
+    }
+
+    fn begin_session(&mut self, pid: Pid) -> Result<()> {
+        let process = self.tree.processes.iter().find(|process| process.pid == pid);
+        let Some(process) = process.filter(|process| process.sid == pid).cloned() else { return Ok(()) };
+        if self.sessions.leads(pid) {
+            return Ok(());
+        }
+        let made = self.of(pid)?;
+        made.call(libc::SYS_setsid, [], "setsid")?;
+        if let Some(terminal) = process.terminal {
+            record::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+        }
+        self.sessions.begin(pid);
+        Ok(())
+    }
+
+    /// Sessions that have not begun yet, then groups: leaders first, since a group begins with somebody of its number.
+    pub fn arrange(&mut self) -> Result<()> {
+        let processes = self.tree.processes.clone();
+        for process in &processes {
+            self.begin_session(process.pid)?;
+        }
+        // A group begins with the process of its number, even if that is in another one in the end: it leaves once all others are in.
+        let groups: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
+        for process in processes.iter().filter(|process| groups.contains(&process.pid)) {
+            if !self.sessions.leads(process.pid) {
+                self.of(process.pid)?.call(libc::SYS_setpgid, [0, 0], "leading a group")?;
+            }
+        }
+        let mut waiting: Vec<&Process> =
+            processes.iter().filter(|process| self.tree.group(process) != process.pid).collect();
+        let mut stand_ins = Vec::new();
+        while let Some(first) = waiting.first().copied() {
+            let awaited: BTreeSet<Pid> = waiting.iter().map(|process| self.tree.group(process)).collect();
+            let (mut ready, mut rest): (Vec<_>, Vec<_>) =
+                waiting.iter().copied().partition(|process| !awaited.contains(&process.pid));
+            if ready.is_empty() {
+                // Each is in the group of another's number: a child keeps the one that the first leaves.
+                let Self { brood, made, .. } = self;
+                let maker = made.get_mut(&first.pid);
+                let maker = maker.ok_or_else(|| Error::damaged(format!("pid {} is not there yet", first.pid)))?;
+                stand_ins.push((first.pid, maker.fork_helper(brood)?));
+                ready.push(first);
+                rest.retain(|process| process.pid != first.pid);
+            }
+            for process in &ready {
+                let group = self.tree.group(process);
+                self.of(process.pid)?.call(libc::SYS_setpgid, [0, group as u64], &format!("joining group {group}"))?;
+            }
+            waiting = rest;
+        }
+        for (maker, stand_in) in stand_ins {
+            self.end_helper(maker, stand_in)?;
+        }
+        let known: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
+        for process in &processes {
+            // A group that nobody is in any more cannot be in the foreground again; the leader's is.
+            if let (Some(terminal), Some(group)) =
+                (process.terminal, process.foreground.filter(|it| known.contains(it)))
+            {
+                let made = self.of(process.pid)?;
+                record::set_foreground(process.pid, terminal, group, &made.channel, &mut made.leader)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that were there for others only, and those that have ended, end.
+    pub fn bury(&mut self) -> Result<()> {
+        let processes = self.tree.processes.clone();
+        for process in processes.iter().filter(|process| process.threads.is_empty()) {
+            let Some(made) = self.made.remove(&process.pid) else { continue };
+            match &process.ended {
+                Some(ended) => end_as(made, ended)?,
+                None => {
+                    made.leader.exit(made.syscall, 0)?;
+                    self.reap(process)?;
+                }
+            }
+        }
+        for process in processes.iter().filter(|process| process.continued) {
+            self.of(process.pid)?.stop_and_continue()?;
+        }
+        // Their parents have been told, which they had not been then: what was pending is put back later.
+        for made in self.made.values_mut() {
+            forget_signals(made)?;
+        }
+        Ok(())
+    }
+
+    /// Has the parent of somebody who was never in the image ask for its end.
+    fn reap(&mut self, ghost: &Process) -> Result<()> {
+        let parent = match ghost.made.how {
+            How::Sibling => return Err(Error::damaged(format!("pid {} has no task", ghost.pid))),
+            How::Child | How::Orphan => ghost.made.by,
+        };
+        self.brood.forget(ghost.pid);
+        if parent == 0 {
+            let _ = wait::reap(ghost.pid, PATIENCE);
+            return Ok(());
+        }
+        let wait = [ghost.pid as u64, 0, libc::__WALL as u64, 0];
+        match self.made.get_mut(&parent) {
+            Some(parent) => parent.call(libc::SYS_wait4, wait, "reaping a group's leader").map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether everybody is where the image says.
+    pub fn verify(&self) -> Result<()> {
+        let known: BTreeSet<Pid> = self.tree.processes.iter().map(|process| process.pid).collect();
+        for process in self.tree.processes.iter().filter(|process| !process.is_ghost()) {
+            let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
+            let ppid = if known.contains(&process.ppid) { process.ppid } else { stat.ppid() };
+            let is = (stat.ppid(), stat.field(5) as Pid, stat.field(6) as Pid);
+            let ought = (ppid, self.tree.group(process), self.tree.session(process));
+            if is != ought {
+                return Err(Error::os(
+                    format!("pid {}: parent, group and session are {is:?} and not {ought:?}", process.pid),
+                    libc::EINVAL,
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The processes that are children of the restorer, for whoever is to reap them: a leader that has ended cannot be opened any more.
+    pub fn roots(&self) -> Result<Vec<PidFd>> {
+        // Also those that were made as siblings of another root: CLONE_PARENT.
+        let roots = record::roots(&self.tree.processes).filter(|process| self.made.contains_key(&process.pid));
+        roots.map(|root| PidFd::open(root.pid)).collect()
+    }
+
+    /// Lets everybody go at once; those that were stopped stay so, and go first, because their parents may have to ask for it.
+    pub fn let_go(mut self, mut resume: BTreeMap<Pid, Vec<Resume>>) -> Result<()> {
+        let processes = self.tree.processes.clone();
+        for process in processes.iter().rev().filter(|process| process.stopped_by.is_some()) {
+            let Some(made) = self.made.remove(&process.pid) else { continue };
+            let had_sigchld = self.made.get(&process.ppid).map(has_sigchld).transpose()?;
+            made.stop_and_release(process, resume.remove(&process.pid).unwrap_or_default())?;
+            let (Some(parent), Some(had_sigchld)) = (self.made.get_mut(&process.ppid), had_sigchld) else { continue };
+            if process.stop_told {
+                let how = (libc::WSTOPPED | libc::WNOHANG | libc::__WALL) as u64;
+                let ask = [libc::P_PID as u64, process.pid as u64, 0, how, 0];
+                parent.call(libc::SYS_waitid, ask, "asking for a stop")?;
+            }
+            if !had_sigchld {
+                forget_signal(parent, libc::SIGCHLD)?;
+            }
+        }
+        // Those that borrow an address space need the stub in it until the last of them is through.
+        let mut pids: Vec<Pid> = self.made.keys().copied().collect();
+        pids.sort_by_key(|pid| !self.made[pid].borrows_memory());
+        for pid in pids {
+            let Some(made) = self.made.remove(&pid) else { continue };
+            self.ready.extend(made.release(resume.remove(&pid).unwrap_or_default())?);
+        }
+        self.brood.set_free();
+        for task in self.ready {
+            task.detach();
+        }
+        Ok(())
+    }
+}
+
+fn end_as(mut made: Made, ended: &Ended) -> Result<()> {
+    let scratch = made.leader.scratch();
+    let mut batch = Batch::new(scratch);
+    let comm = batch.put_str(&ended.comm);
+    let (uid, gid) = (u64::from(ended.uid), u64::from(ended.gid));
+    batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
+    batch.call(libc::SYS_setresgid, [gid, gid, gid]);
+    batch.call(libc::SYS_setresuid, [uid, uid, uid]);
+    let answers = made.leader.run(batch)?;
+    for n in 0..3 {
+        answers.get(n, || format!("pid {}: becoming what is left of it", made.pid))?;
+    }
+    let (pid, syscall, status) = (made.pid, made.syscall, ended.status);
+    let got = if libc::WIFSIGNALED(status) {
+        // Dumpable or not decides whether it leaves a core file, and is decided anew by the new credentials.
+        let leaves_core = libc::WCOREDUMP(status);
+        let dumpable = [libc::PR_SET_DUMPABLE as u64, u64::from(leaves_core), 0, 0, 0];
+        made.call(libc::SYS_prctl, dumpable, "deciding about a core file")?;
+        let _cores = if leaves_core { Some(core_flag::anywhere(&mut made, ended)?) } else { None };
+        made.leader.die(syscall, libc::WTERMSIG(status))?
+    } else {
+        made.leader.exit(syscall, libc::WEXITSTATUS(status))?
+    };
+    if got != status {
+        return Err(Error::os(format!("pid {pid}: it ended with status {got:#x} and not {status:#x}"), libc::EINVAL));
+    }
+    Ok(())
+}

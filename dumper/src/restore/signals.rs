@@ -1,0 +1,44 @@
+//! Signals that the making of a family has caused: nobody is to get them.
+
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::restore::process::Made;
+use crate::restore::pstree::PATIENCE;
+use crate::sys::remote::batch::Batch;
+
+/// Whether SIGCHLD is pending.
+pub fn has_sigchld(made: &Made) -> Result<bool> {
+    let pending = made.leader.task()?.pending(true)?;
+    Ok(pending.iter().any(|info| i32::from(info[0]) == libc::SIGCHLD))
+}
+
+/// Takes one back.
+pub fn forget_signal(made: &mut Made, signal: i32) -> Result<bool> {
+    take_one(made, 1 << (signal - 1))
+}
+
+/// Takes all of them back.
+pub fn forget_signals(made: &mut Made) -> Result<()> {
+    let deadline = Instant::now() + PATIENCE;
+    while take_one(made, u64::MAX)? {
+        if Instant::now() >= deadline {
+            return Err(Error::os(format!("pid {}: somebody keeps sending it signals", made.pid), libc::EBUSY));
+        }
+    }
+    Ok(())
+}
+
+/// Takes one of `signals` out of the queue, without waiting.
+fn take_one(made: &mut Made, signals: u64) -> Result<bool> {
+    let mut batch = Batch::new(made.leader.scratch());
+    let set = batch.put(&signals.to_le_bytes());
+    let none = batch.put(&[0; 16]);
+    batch.call(libc::SYS_rt_sigtimedwait, [set.0, 0, none.0, 8]);
+    let got = made.leader.run(batch)?.raw(0);
+    match got {
+        got if got > 0 => Ok(true),
+        got if got == -i64::from(libc::EAGAIN) => Ok(false),
+        got => Err(Error::os(format!("pid {}: emptying its signal queue", made.pid), -got as i32)),
+    }
+}

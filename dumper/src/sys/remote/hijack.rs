@@ -1,0 +1,239 @@
+//! A stopped task whose registers and signal mask are borrowed, for one call at an instruction that it has already.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::ptrace::{Regs, Running, Stop, Stopped};
+use crate::sys::remote::batch::Call;
+use crate::sys::remote::sigframe;
+
+/// What the kernel sends for a fault of the instruction itself.
+const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
+
+/// How long a batch may take; every call in one is of the kind that does not sleep.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Where a process can be entered without having anything injected.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// A `syscall` instruction (in the vDSO).
+    pub syscall: RemotePtr,
+    /// The way home while nothing is mapped: a restorer and unused (all-zero) stack of [`sigframe::FRAME_ROOM`] bytes.
+    pub home: Option<(RemotePtr, RemotePtr)>,
+    /// A signal that is ignored by default, not pending and preferably not caught.
+    pub wake: i32,
+    /// The process's id in its own pid namespace.
+    pub tgid: Pid,
+    /// [`crate::sys::remote::batch::SCRATCH_LEN`] bytes of address space that nothing touches.
+    pub hole: RemotePtr,
+}
+
+/// A stopped task whose registers and signal mask are borrowed.
+#[derive(Debug)]
+pub struct Hijacked {
+    pub(super) task: Option<Stopped>,
+    pub(super) regs: Regs,
+    pub(super) mask: u64,
+}
+
+/// Why a task could not be made use of. It is held all the same, unless it is gone: whoever holds a whole tree goes on doing so.
+#[derive(Debug)]
+pub struct Failed {
+    /// The task, as it was.
+    pub task: Option<Stopped>,
+    /// Why.
+    pub error: Error,
+}
+
+impl From<Failed> for Error {
+    /// The task is let go.
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
+impl Hijacked {
+    /// Borrows `task`. All signals but `wake` are blocked meanwhile.
+    pub fn take(task: Stopped, mem: &MemFile, wake: i32) -> std::result::Result<Self, Failed> {
+        let look = || {
+            let mut regs = task.regs()?;
+            out_of_rseq(&task, mem, &mut regs)?;
+            let mask = task.sigmask()?;
+            task.set_sigmask(!(1 << (wake - 1)))?;
+            Ok((regs, mask))
+        };
+        match look() {
+            Ok((regs, mask)) => Ok(Self { task: Some(task), regs, mask }),
+            Err(error) => Err(Failed { task: Some(task), error }),
+        }
+    }
+
+    /// It could not be made use of: gives it back.
+    pub(super) fn fail(self, error: Error) -> Failed {
+        Failed { task: self.give_back().ok(), error }
+    }
+
+    /// The registers that it will have again.
+    pub fn regs(&self) -> &Regs {
+        &self.regs
+    }
+
+    /// The signal mask that it will have again.
+    pub fn mask(&self) -> u64 {
+        self.mask
+    }
+
+    /// The task.
+    pub fn task(&self) -> Result<&Stopped> {
+        self.task.as_ref().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
+    }
+
+    /// Gives registers and mask back.
+    pub fn give_back(mut self) -> Result<Stopped> {
+        let task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
+        task.set_regs(&self.regs)?;
+        task.set_sigmask(self.mask)?;
+        Ok(task)
+    }
+
+    pub(super) fn owe(&mut self, signal: i32) {
+        if let Some(task) = &mut self.task {
+            task.owe(signal);
+        }
+    }
+
+    /// Lets the task run from `regs` until `done` says so of a stop. Signals that arrive are owed, not lost.
+    pub(super) fn run(
+        &mut self,
+        regs: &Regs,
+        go: fn(Stopped) -> Result<Running>,
+        done: impl Fn(&Stopped) -> bool,
+    ) -> Result<()> {
+        let task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
+        if let Err(error) = task.set_regs(regs) {
+            self.task = Some(task);
+            return Err(error);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        let mut running = go(task)?;
+        loop {
+            let mut stopped = match running.wait(deadline) {
+                Ok(stopped) => stopped,
+                Err((Some(stuck), error)) => {
+                    // Interrupt it so that the registers can be given back.
+                    stuck.interrupt()?;
+                    self.task = Some(stuck.wait_or_release(Instant::now() + Duration::from_secs(1))?);
+                    return Err(error.on("a system call on behalf of a checkpoint hangs"));
+                }
+                Err((None, error)) => return Err(error),
+            };
+            if done(&stopped) {
+                stopped.swallow_signal();
+                self.task = Some(stopped);
+                return Ok(());
+            }
+            if let Stop::Signal(signal) = stopped.stop() {
+                if FAULTS.contains(&signal) {
+                    // Our own doing; gone on with it would fault for ever.
+                    let tid = stopped.tid();
+                    stopped.swallow_signal();
+                    self.task = Some(stopped);
+                    let doing = format!("task {tid}: signal {signal} in a system call on behalf of a checkpoint");
+                    return Err(Error::os(doing, libc::EFAULT));
+                }
+                // SIGSTOP, or a wake signal from elsewhere: the rest is blocked.
+                stopped.owe(signal);
+            }
+            running = go(stopped)?;
+        }
+    }
+
+    /// Makes one call at the `syscall` instruction `at`, with `stack` as the stack pointer while it lasts.
+    pub fn call_at(&mut self, at: RemotePtr, stack: Option<RemotePtr>, call: &Call) -> Result<i64> {
+        let mut regs = self.regs;
+        regs.rip = at.0;
+        regs.rsp = stack.map_or(regs.rsp, |stack| stack.0);
+        regs.rax = call.nr as u64;
+        regs.orig_rax = u64::MAX;
+        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
+        self.run(&regs, Stopped::cont_to_syscall, |stopped| stopped.stop() == Stop::Syscall)?;
+        // Interrupted from here on, the task stops again behind the call, in the kernel's signal handling: the only place
+        // where it restarts a call by the registers that are put back. A syscall-exit-stop is not, and clears the request.
+        let entered = self.task()?.regs()?;
+        self.task()?.interrupt()?;
+        self.run(
+            &entered,
+            |task| task.cont(0),
+            |stopped| matches!(stopped.stop(), Stop::Interrupted | Stop::Group(_)),
+        )?;
+        Ok(self.task()?.regs()?.rax.cast_signed())
+    }
+}
+
+/// Inside a restartable sequence (rseq(2)) a task must come back at its abort handler.
+///
+/// Running our code in it is what a preemption is: the kernel sees it outside the sequence and clears the descriptor without
+/// an abort. So the descriptor is read before, and abort, which a sequence must expect at any instruction, is taken for it.
+fn out_of_rseq(task: &Stopped, mem: &MemFile, regs: &mut Regs) -> Result<()> {
+    let (area, _, _) = task.rseq()?;
+    if area == 0 {
+        return Ok(());
+    }
+    // struct rseq: cpu_id_start, cpu_id, rseq_cs. An area that is not readable is not in use.
+    let Ok([descriptor]) = mem.read_words::<1>(RemotePtr(area).add(8)) else { return Ok(()) };
+    if descriptor == 0 {
+        return Ok(());
+    }
+    // struct rseq_cs: version and flags, start_ip, post_commit_offset, abort_ip.
+    let Ok([_, start, len, abort]) = mem.read_words::<4>(RemotePtr(descriptor)) else { return Ok(()) };
+    if regs.rip.wrapping_sub(start) < len {
+        regs.rip = abort;
+    }
+    Ok(())
+}
+
+impl Drop for Hijacked {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            // Nothing more can be done if the task is gone.
+            let _ = task.set_regs(&self.regs);
+            let _ = task.set_sigmask(self.mask);
+        }
+    }
+}
+
+/// The signal frame at the low end of the stack while a task is outside the stub; zeros again on Drop.
+pub(super) struct StackFrame<'m> {
+    mem: &'m MemFile,
+    pub(super) at: RemotePtr,
+    len: usize,
+}
+
+impl<'m> StackFrame<'m> {
+    pub(super) fn lay(mem: &'m MemFile, entry: &Entry, task: &Hijacked) -> Result<Option<Self>> {
+        let Some((restorer, at)) = entry.home else { return Ok(None) };
+        let xstate = task.task()?.xstate()?;
+        let bytes = sigframe::build(at, restorer.0, &task.regs, task.mask, &xstate);
+        mem.write(at, &bytes)?;
+        Ok(Some(Self { mem, at, len: bytes.len() }))
+    }
+}
+
+impl Drop for StackFrame<'_> {
+    fn drop(&mut self) {
+        // The pages stay (all zero, as they read before); a process that is gone needs no cleaning.
+        let _ = self.mem.write(self.at, &vec![0; self.len]);
+    }
+}
+
+/// One call in `task` without injecting anything: registers, mask and stack are as before when it returns.
+pub fn call_once(task: Stopped, mem: &MemFile, entry: &Entry, call: &Call) -> Result<(Stopped, i64)> {
+    let mut task = Hijacked::take(task, mem, entry.wake)?;
+    let frame = StackFrame::lay(mem, entry, &task)?;
+    let result = task.call_at(entry.syscall, frame.as_ref().map(|frame| frame.at), call);
+    let task = task.give_back();
+    drop(frame);
+    Ok((task?, result?))
+}

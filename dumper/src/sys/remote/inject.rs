@@ -1,0 +1,262 @@
+//! System calls made by another process on our behalf, in batches.
+//!
+//! [`Hijacked`] borrows the registers and signal mask of a stopped task; [`Injected`] is a hijacked task in whose process
+//! the stub is mapped. Both are guards: giving back (or dropping) restores everything.
+//!
+//! At every instant the task's registers are such that, were the tracer killed now, running on leads home: during the
+//! first call (made at an instruction of the vDSO) and the last the return address is a signal restorer with a frame at
+//! the unused low end of the stack; in between it is the stub with a frame in its own pages. Only where a program has
+//! neither a restorer nor an unused stack end are those two calls unguarded, some 50 us each.
+
+use crate::error::{Error, Kind, Result};
+use crate::sys::errno;
+use crate::sys::memory::{MemFile, RemotePtr, words};
+use crate::sys::pid::Pid;
+use crate::sys::ptrace::{Regs, Stop, Stopped};
+use crate::sys::remote::batch::{ARENA_LEN, Answers, Batch, CALLS_AT, CALLS_MAX, Call, FRAME_AT, SCRATCH_LEN};
+use crate::sys::remote::hijack::{Entry, Failed, Hijacked, StackFrame};
+use crate::sys::remote::{sigframe, stub};
+
+/// A task in whose process the stub is mapped.
+pub struct Injected<'m> {
+    task: Option<Hijacked>,
+    mem: &'m MemFile,
+    entry: Entry,
+    scratch: RemotePtr,
+}
+
+impl<'m> Injected<'m> {
+    /// Maps the stub at `entry.hole` in the process of `task`.
+    pub fn inject(task: Stopped, mem: &'m MemFile, entry: Entry) -> std::result::Result<Self, Failed> {
+        let mut task = Hijacked::take(task, mem, entry.wake)?;
+        let frame = match map(&mut task, mem, &entry) {
+            Ok(frame) => frame,
+            Err(error) => return Err(task.fail(error)),
+        };
+        let mut injected = Self { task: Some(task), mem, scratch: entry.hole, entry };
+        // From here the way home is in the scratch; only then may the frame on the stack go.
+        let entered = injected.enter_scratch();
+        drop(frame);
+        match entered {
+            Ok(()) => Ok(injected),
+            Err(error) => Err(Failed { task: injected.leave().map_or_else(|failed| failed.task, Some), error }),
+        }
+    }
+
+    fn enter_scratch(&mut self) -> Result<()> {
+        self.mem.write(self.scratch, stub::code())?;
+        let regs = self.stub_regs(0)?;
+        self.hijacked()?.task()?.set_regs(&regs)
+    }
+
+    /// The address of the scratch.
+    pub fn scratch(&self) -> RemotePtr {
+        self.scratch
+    }
+
+    fn hijacked(&mut self) -> Result<&mut Hijacked> {
+        self.task.as_mut().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
+    }
+
+    /// Lays the frame of the current task and gives the registers for entering the stub.
+    fn stub_regs(&mut self, count: usize) -> Result<Regs> {
+        let (scratch, wake, tgid) = (self.scratch, self.entry.wake, self.entry.tgid);
+        let frame_at = scratch.add(FRAME_AT);
+        let mem = self.mem;
+        let task = self.hijacked()?;
+        let xstate = task.task()?.xstate()?;
+        mem.write(frame_at, &sigframe::build(frame_at, 0, &task.regs, task.mask, &xstate))?;
+        Ok(stub_regs(&task.regs, scratch, count, wake, tgid, task.task()?.tid()))
+    }
+
+    /// Exchanges the task for another thread of the same process; the former is given back as it was.
+    pub fn exchange(&mut self, other: Stopped) -> std::result::Result<Stopped, Failed> {
+        let other = Hijacked::take(other, self.mem, self.entry.wake)?;
+        let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"));
+        before.and_then(Hijacked::give_back).map_err(|error| Failed { task: None, error })
+    }
+
+    /// The registers that the current task will have again.
+    pub fn regs(&mut self) -> Result<Regs> {
+        Ok(*self.hijacked()?.regs())
+    }
+
+    /// The signal mask that the current task will have again.
+    pub fn mask(&mut self) -> Result<u64> {
+        Ok(self.hijacked()?.mask())
+    }
+
+    /// The current task, stopped.
+    pub fn task(&mut self) -> Result<&Stopped> {
+        self.hijacked()?.task()
+    }
+
+    /// Makes the calls of `batch` in the current task.
+    pub fn run(&mut self, batch: Batch) -> Result<Answers> {
+        self.enter(batch)
+    }
+
+    /// Makes one `clone` call whose child never runs a step unless told to: it exits should its tracer die. The child does not get
+    /// the mappings `without`, all of which fork(2) would copy.
+    pub fn fork(&mut self, flags: u64, without: &[(u64, u64)]) -> Result<i64> {
+        let mut batch = Batch::new(self.scratch);
+        let advise = |batch: &mut Batch, advice: i32| {
+            for (start, end) in without {
+                batch.call(libc::SYS_madvise, [*start, end - start, advice as u64]);
+            }
+        };
+        // In one batch, which the task brings to its end even if we die meanwhile: the advice is taken back whatever comes.
+        advise(&mut batch, libc::MADV_DONTFORK);
+        let call = batch.call(libc::SYS_clone, [flags]);
+        advise(&mut batch, libc::MADV_DOFORK);
+        Ok(self.enter(batch)?.raw(call))
+    }
+
+    fn enter(&mut self, batch: Batch) -> Result<Answers> {
+        let regs = self.stub_regs(batch.calls.len())?;
+        let (scratch, wake, tgid, mem) = (self.scratch, self.entry.wake, self.entry.tgid, self.mem);
+        run_batch(self.hijacked()?, mem, scratch, &regs, wake, tgid, batch)
+    }
+
+    /// Unmaps the stub and gives the task back.
+    pub fn eject(mut self) -> std::result::Result<Stopped, Failed> {
+        self.leave()
+    }
+
+    fn leave(&mut self) -> std::result::Result<Stopped, Failed> {
+        let gone = || Failed { task: None, error: Error::new(Kind::NoProcess, "the task has ended") };
+        let mut task = self.task.take().ok_or_else(gone)?;
+        let frame = match StackFrame::lay(self.mem, &self.entry, &task) {
+            Ok(frame) => frame,
+            Err(error) => return Err(task.fail(error)),
+        };
+        let unmap = Call::new(libc::SYS_munmap, [self.scratch.0, SCRATCH_LEN]);
+        let result = task.call_at(self.entry.syscall, frame.as_ref().map(|frame| frame.at), &unmap);
+        let task = task.give_back();
+        drop(frame);
+        match (task, result.and_then(|got| errno::check(got, || "unmapping the scratch page"))) {
+            (Ok(task), Ok(_)) => Ok(task),
+            (task, result) => {
+                let error = result.err().or(task.as_ref().err().cloned());
+                Err(Failed { error: error.unwrap_or_else(|| gone().error), task: task.ok() })
+            }
+        }
+    }
+}
+
+impl Drop for Injected<'_> {
+    fn drop(&mut self) {
+        if self.task.is_some()
+            && let Err(Failed { error, .. }) = self.leave()
+        {
+            log::warn!("pid {}: taking the scratch page out again: {error}", self.entry.tgid);
+        }
+    }
+}
+
+/// Maps the scratch, and gives the frame on the stack that led home meanwhile.
+fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &Entry) -> Result<Option<StackFrame<'m>>> {
+    let frame = StackFrame::lay(mem, entry, task)?;
+    let map = |prot: i32, at: RemotePtr, len: u64| {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+        Call::new(libc::SYS_mmap, [at.0, len, prot as u64, flags as u64, u64::MAX, 0])
+    };
+    let stack = frame.as_ref().map(|frame| frame.at);
+    let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+    let mut got = task.call_at(entry.syscall, stack, &map(all, entry.hole, SCRATCH_LEN))?;
+    if matches!(errno::errno(got), Some(libc::EACCES | libc::EPERM)) {
+        // PR_SET_MDWE and its like: no page writable and executable. Code apart; it is written through /proc.
+        let code = libc::PROT_READ | libc::PROT_EXEC;
+        got = task.call_at(entry.syscall, stack, &map(code, entry.hole, FRAME_AT))?;
+        errno::check(got, || no_room("mapping a page of code", got))?;
+        let data = libc::PROT_READ | libc::PROT_WRITE;
+        let data = map(data, entry.hole.add(FRAME_AT), SCRATCH_LEN - FRAME_AT);
+        got = task.call_at(entry.syscall, stack, &data)?;
+    }
+    errno::check(got, || no_room("mapping a scratch page", got))?;
+    Ok(frame)
+}
+
+/// What was being done, and the limit of the process that is in the way, where it is one. Whoever asked names the process.
+fn no_room(doing: &str, got: i64) -> String {
+    match errno::errno(got) {
+        Some(libc::ENOMEM) => format!("{doing} (is its RLIMIT_AS used up, or RLIMIT_DATA?)"),
+        Some(libc::EAGAIN) => format!("{doing} (is its RLIMIT_MEMLOCK used up, with MCL_FUTURE?)"),
+        _ => doing.to_owned(),
+    }
+}
+
+/// Registers for entering the stub.
+pub(super) fn stub_regs(of: &Regs, scratch: RemotePtr, count: usize, wake: i32, tgid: Pid, tid: Pid) -> Regs {
+    let mut regs = *of;
+    regs.rip = scratch.0;
+    regs.rbx = scratch.add(CALLS_AT).0;
+    regs.r12 = count as u64;
+    regs.r13 = scratch.add(FRAME_AT + 8).0;
+    regs.r14 = tgid as u64;
+    regs.r15 = tid as u64;
+    regs.rbp = wake as u64;
+    regs.rax = 0;
+    regs.orig_rax = u64::MAX;
+    regs.eflags &= !0x500; // direction and trap flag
+    regs
+}
+
+pub(super) fn run_batch(
+    task: &mut Hijacked,
+    mem: &MemFile,
+    scratch: RemotePtr,
+    regs: &Regs,
+    wake: i32,
+    tgid: Pid,
+    batch: Batch,
+) -> Result<Answers> {
+    if batch.calls.len() > CALLS_MAX || batch.arena.len() > ARENA_LEN {
+        return Err(Error::os("a batch of system calls is too large", libc::E2BIG));
+    }
+    let mut array = Vec::with_capacity(batch.calls.len() * 64);
+    for call in &batch.calls {
+        array.extend_from_slice(&call.nr.to_le_bytes());
+        for arg in call.args {
+            array.extend_from_slice(&arg.to_le_bytes());
+        }
+        // A call that is never reached must not look as if it had succeeded.
+        array.extend_from_slice(&(-i64::from(libc::ENOSYS)).to_le_bytes());
+    }
+    mem.write(scratch.add(CALLS_AT), &array)?;
+    if !batch.arena.is_empty() {
+        mem.write(batch.arena_at, &batch.arena)?;
+    }
+    // The place, not the signal alone: anybody may send one, and a pending one may be put back by this very batch.
+    let end = scratch.add(stub::done()).0;
+    // Where RLIMIT_SIGPENDING leaves no room to say who sent it, it is told as SI_USER from nobody.
+    let ours = |stopped: &Stopped| {
+        stopped.signal_sender().is_ok_and(|told| told == (SI_TKILL, tgid) || told == (libc::SI_USER, 0))
+    };
+    let is_end =
+        |stopped: &Stopped| stopped.stop() == Stop::Signal(wake) && stopped.regs().is_ok_and(|regs| regs.rip == end);
+    let foreign = std::cell::Cell::new(false);
+    task.run(
+        regs,
+        |task| task.cont(0),
+        |stopped| {
+            is_end(stopped) && {
+                foreign.set(!ours(stopped));
+                true
+            }
+        },
+    )?;
+    if foreign.get() {
+        // One was pending when ours was sent, and the kernel keeps only the first.
+        task.owe(wake);
+    }
+    mem.read(scratch.add(CALLS_AT), &mut array)?;
+    let mut arena = batch.arena;
+    mem.read(batch.arena_at, &mut arena)?;
+    let results = array.chunks_exact(64).map(|call| words::<8>(call)[7].cast_signed()).collect();
+    Ok(Answers { arena_at: batch.arena_at, arena, results })
+}
+
+/// si_code of tgkill(2), include/uapi/asm-generic/siginfo.h.
+const SI_TKILL: i32 = -6;
+const MAP_FIXED_NOREPLACE: i32 = libc::MAP_FIXED_NOREPLACE;

@@ -1,0 +1,10 @@
+//! System calls made inside another process.
+
+pub mod batch;
+pub mod gadget;
+pub mod hijack;
+pub mod inject;
+pub mod owned;
+pub mod scm_rights;
+pub mod sigframe;
+pub mod stub;

@@ -1,0 +1,175 @@
+//! A process of our own making, whose calls need no way home: if anything fails it dies.
+
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::ptrace::{Regs, Stop, Stopped};
+use crate::sys::remote::batch::{Answers, Batch, Call, SCRATCH_LEN};
+use crate::sys::remote::hijack::Hijacked;
+use crate::sys::remote::inject::{run_batch, stub_regs};
+use crate::sys::remote::stub;
+use crate::sys::{errno, wait};
+
+const RSEQ_FLAG_UNREGISTER: u64 = 1;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A process of our own making, stopped and traced with EXITKILL: no way home is needed, its end is the undoing.
+pub struct Owned {
+    task: Hijacked,
+    mem: MemFile,
+    scratch: RemotePtr,
+    tgid: Pid,
+    tid: Pid,
+}
+
+/// The wake signal inside processes of our own making: one that nobody sends, because it must not be among the pending
+/// signals that are put back.
+const OWN_WAKE: i32 = libc::SIGSTKFLT;
+
+impl Owned {
+    /// A process in which the stub is mapped at `scratch` already: a copy-on-write child, or after [`Owned::inject`].
+    pub fn adopt(task: Stopped, scratch: RemotePtr, tgid: Pid, tid: Pid) -> Result<Self> {
+        let mem = MemFile::open(task.tid())?;
+        Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE)?, mem, scratch, tgid, tid })
+    }
+
+    /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is there. The inherited rseq
+    /// registration goes first: its area is about to vanish, and the kernel kills a task whose area is gone.
+    pub fn inject(task: Stopped, syscall: RemotePtr, scratch: RemotePtr, tgid: Pid) -> Result<Self> {
+        let (area, len, signature) = task.rseq()?;
+        let mut owned = Self::adopt(task, scratch, tgid, tgid)?;
+        if area != 0 {
+            let unregister = [area, u64::from(len), RSEQ_FLAG_UNREGISTER, u64::from(signature)];
+            let got = owned.task.call_at(syscall, None, &Call::new(libc::SYS_rseq, unregister))?;
+            errno::check(got, || format!("pid {tgid}: unregistering rseq"))?;
+        }
+        let prot = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        let map = Call::new(libc::SYS_mmap, [scratch.0, SCRATCH_LEN, prot as u64, flags as u64, u64::MAX, 0]);
+        let got = owned.task.call_at(syscall, None, &map)?;
+        errno::check(got, || format!("pid {tgid}: mapping a scratch page"))?;
+        owned.mem.write(scratch, stub::code())?;
+        Ok(owned)
+    }
+
+    /// Its thread id.
+    pub fn tid(&self) -> Pid {
+        self.tid
+    }
+
+    /// The address of the scratch.
+    pub fn scratch(&self) -> RemotePtr {
+        self.scratch
+    }
+
+    /// Its memory.
+    pub fn mem(&self) -> &MemFile {
+        &self.mem
+    }
+
+    /// The task, stopped.
+    pub fn task(&self) -> Result<&Stopped> {
+        self.task.task()
+    }
+
+    /// Makes the calls of `batch`.
+    pub fn run(&mut self, batch: Batch) -> Result<Answers> {
+        let mut regs = stub_regs(&self.task.regs, self.scratch, batch.calls.len(), OWN_WAKE, self.tgid, self.tid);
+        // No way home: a process that is not complete must not go on, but die.
+        regs.r13 = 0;
+        run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)
+    }
+
+    /// Makes a call that would sleep, at the `syscall` instruction `at`, interrupted from its entry on, and gives the registers
+    /// behind it: the kernel has then laid what `restart_syscall` needs, or the call had its result at once.
+    pub fn fall_asleep(&mut self, at: RemotePtr, call: &Call) -> Result<Regs> {
+        self.task.call_at(at, None, call)?;
+        self.task.task()?.regs()
+    }
+
+    /// Makes one call at the instruction `at`, without the stub: the one that takes the stub away.
+    pub fn call_at(&mut self, at: RemotePtr, call: &Call) -> Result<i64> {
+        self.task.call_at(at, None, call)
+    }
+
+    /// Ends the process by exit_group(2) at the `syscall` instruction `at`; what wait(2) tells of it. Its parent has still to ask.
+    pub fn exit(mut self, at: RemotePtr, code: i32) -> Result<i32> {
+        let regs = self.call_regs(at, libc::SYS_exit_group, code as u64);
+        let task = self.take()?;
+        task.set_regs(&regs)?;
+        task.cont(0)?.forget();
+        self.ended()
+    }
+
+    /// Ends the process by a signal whose action is the default one.
+    pub fn die(mut self, at: RemotePtr, signal: i32) -> Result<i32> {
+        let task = self.deliver(at, signal)?;
+        if let Some(task) = task {
+            task.cont(signal)?.forget();
+        }
+        self.ended()
+    }
+
+    /// Has job control stop the process by `signal`, whose action is the default one; back when this thread has stopped.
+    pub fn stop_by(&mut self, at: RemotePtr, signal: i32) -> Result<()> {
+        let task = self.deliver(at, signal)?;
+        let gone = || Error::new(Kind::NoProcess, format!("task {} has ended", self.tid));
+        let stopped = task.ok_or_else(gone)?.cont(signal)?.wait_or_release(Instant::now() + PATIENCE)?;
+        let stop = stopped.stop();
+        stopped.set_sigmask(!(1 << (OWN_WAKE - 1)))?;
+        self.task.task = Some(stopped);
+        if stop == Stop::Group(signal) {
+            return Ok(());
+        }
+        let doing = format!("pid {}: it does not stop by signal {signal}: its group is orphaned", self.tgid);
+        Err(Error::os(doing, libc::EOPNOTSUPP))
+    }
+
+    /// Brings the task to where `signal` is about to be delivered to it; `None` if nobody can see that (SIGKILL).
+    fn deliver(&mut self, at: RemotePtr, signal: i32) -> Result<Option<Stopped>> {
+        let regs = self.call_regs(at, libc::SYS_pause, 0);
+        let task = self.take()?;
+        task.set_regs(&regs)?;
+        task.set_sigmask(!(1 << (signal - 1)))?;
+        let tid = self.tid;
+        wait::kill(tid, signal)
+            .map_err(|errno| Error::os(format_args!("pid {tid}: sending signal {signal}"), errno))?;
+        if signal == libc::SIGKILL {
+            task.forget();
+            return Ok(None);
+        }
+        let stopped = task.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
+        if stopped.stop() != Stop::Signal(signal) {
+            return Err(Error::os(
+                format_args!("pid {tid}: {:?} instead of signal {signal}", stopped.stop()),
+                libc::EBUSY,
+            ));
+        }
+        Ok(Some(stopped))
+    }
+
+    /// Registers with which the task will make one call, at the `syscall` instruction `at`, as soon as it goes on.
+    pub fn call_regs(&self, at: RemotePtr, nr: i64, argument: u64) -> Regs {
+        let mut regs = self.task.regs;
+        (regs.rip, regs.rax, regs.rdi, regs.orig_rax) = (at.0, nr as u64, argument, u64::MAX);
+        regs
+    }
+
+    fn take(&mut self) -> Result<Stopped> {
+        self.task.task.take().ok_or_else(|| Error::new(Kind::NoProcess, format!("task {} has ended", self.tid)))
+    }
+
+    fn ended(&self) -> Result<i32> {
+        wait::wait_ended(self.tid, PATIENCE)
+            .map_err(|errno| Error::os(format_args!("pid {}: waiting for its end", self.tgid), errno))
+    }
+
+    /// Gives the task back with `regs` and `mask` installed.
+    pub fn release(mut self, regs: &Regs, mask: u64) -> Result<Stopped> {
+        self.task.regs = *regs;
+        self.task.mask = mask;
+        self.task.give_back()
+    }
+}

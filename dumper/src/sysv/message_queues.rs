@@ -1,0 +1,236 @@
+//! Message queues, msgget(2): the messages in their order, how much the queue may hold, who was the last to send and to receive.
+//!
+//! Messages are copied, not taken (MSG_COPY, CONFIG_CHECKPOINT_RESTORE). The last sender and receiver are numbers that only processes with
+//! them can leave behind; all are free when the image begins to be read. The times of the last operations are the restore's.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::clone::{self, Creator};
+use crate::sys::errno;
+use crate::sys::pid::Pid;
+use crate::sys::remote::batch::Call;
+use crate::sys::sysvipc::Kind;
+use crate::sys::sysvipc::msg::{self, Message};
+use crate::sysv::{Actors, Entry, Nobody, Row, State, There, Told, is_alive};
+
+/// Table row.
+pub struct Queues;
+
+const TAG: Tag = Tag(*b"MSGQ");
+/// How often others may come in between.
+const TRIES: usize = 5;
+/// Messages of one queue: the kernel looks for each from the first one on. By default there are never more.
+const MESSAGES_MOST: usize = 16384;
+/// Calls in one go.
+const AT_ONCE: usize = 500;
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Body {
+    #[serde(flatten)]
+    told: Told,
+    /// The most bytes that it may hold.
+    capacity: u64,
+    last_sender: Pid,
+    last_receiver: Pid,
+    /// Type and length of each message; the texts stand in the blob.
+    messages: Vec<(i64, usize)>,
+}
+
+/// The record of a queue.
+pub fn record(entry: &Entry, is_ours: bool) -> Result<Record> {
+    let (body, messages) = look(entry, is_ours)?;
+    Ok(Record::new(TAG, &body)?.with_blob(messages.into_iter().flat_map(|it| it.text).collect()))
+}
+
+/// # Errors
+/// EBUSY: others change it faster than it can be read; EIDRM: it is gone.
+fn look(entry: &Entry, is_ours: bool) -> Result<(Body, Vec<Message>)> {
+    let id = entry.name.id;
+    let here = || There::look().find(Kind::Msg, id).cloned();
+    for _ in 0..TRIES {
+        let gone = || Error::os(format!("message queue {id}"), libc::EIDRM);
+        let before = here().ok_or_else(gone)?;
+        let mut room = msg::room(before.size);
+        let mut messages = Vec::new();
+        let longer = |error: &Error| error.kind() == crate::error::Kind::System(libc::E2BIG);
+        let copied = loop {
+            match msg::peek(id, messages.len(), &mut room) {
+                Ok(Some(message)) => messages.push(message),
+                // Somebody has sent one that is longer than all that there was.
+                Err(error) if longer(&error) => break false,
+                end => break end?.is_none(),
+            }
+            if messages.len() > MESSAGES_MOST {
+                return Err(Error::unsupported(format!(
+                    "message queue {id}: more than {MESSAGES_MOST} messages are too many to be copied while the tree stands still"
+                )));
+            }
+        };
+        let capacity = msg::capacity(id)?;
+        let lengths = messages.iter().map(|message| (message.kind, message.text.len())).collect();
+        if copied
+            && here().as_ref() == Some(&before)
+            && let [last_sender, last_receiver] = before.users[..]
+        {
+            let told = Told::of(entry, is_ours)?;
+            return Ok((Body { told, capacity, last_sender, last_receiver, messages: lengths }, messages));
+        }
+    }
+    Err(Error::os(format!("message queue {id} is changed by others too often to be read"), libc::EBUSY))
+}
+
+impl Body {
+    fn shown(&self) -> String {
+        format!("message queue {} (key {:#x})", self.told.name.id, self.told.name.key)
+    }
+
+    fn is_as(&self, now: &Self) -> bool {
+        let told = |it: &Self| (it.capacity, it.last_sender, it.last_receiver);
+        told(self) == told(now)
+    }
+
+    /// Empties it, leaves the number of the last receiver behind, and has everything sent again, the last by the last sender.
+    fn fill(&self, messages: &[Message], actors: &mut dyn Actors) -> Result<()> {
+        let id = self.told.name.id;
+        let mut room = [0_u64; 1];
+        let take = msg::take(id, room.as_mut_ptr() as u64);
+        loop {
+            let got = clone::call_as(Creator::own(0), &[take; AT_ONCE])?;
+            if errno::errno(got) == Some(libc::ENOMSG) {
+                break;
+            }
+            errno::check(got, || format!("{}: emptying it", self.shown()))?;
+        }
+        // A message without a text counts as one byte (msg_fits_inqueue in ipc/msg.c).
+        let needed: usize = messages.iter().map(|message| message.text.len().max(1)).sum();
+        let here = Creator::own(0);
+        msg::set_owner(id, 0o600, here.uid, here.gid, self.capacity.max(needed as u64).max(1))?;
+        if self.last_receiver != 0 {
+            self.send(&[Message { kind: 1, text: Vec::new() }], self.last_sender, actors)?;
+            let doing = format!("{}: receiving by pid {}", self.shown(), self.last_receiver);
+            let inside = actors.act(self.last_receiver, &mut |calls| {
+                let at = calls.put(&[0; 8]);
+                let take = msg::take(id, at.0);
+                calls.call(take.nr, take.args, doing.clone());
+            })?;
+            if !inside {
+                errno::check(clone::call_as(Creator::own(self.last_receiver), &[take])?, || doing)?;
+            }
+        }
+        let Some((last, others)) = messages.split_last() else { return Ok(()) };
+        self.send(others, 0, actors)?;
+        self.send(std::slice::from_ref(last), self.last_sender, actors)
+    }
+
+    fn send(&self, messages: &[Message], sender: Pid, actors: &mut dyn Actors) -> Result<()> {
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let id = self.told.name.id;
+        let doing = format!("{}: sending {} messages", self.shown(), messages.len());
+        let laid: Vec<(Vec<u8>, usize)> = messages.iter().map(|it| (msg::laid_out(it), it.text.len())).collect();
+        let inside = actors.act(sender, &mut |calls| {
+            for (bytes, len) in &laid {
+                let at = calls.put(bytes);
+                let send = msg::send(id, at.0, *len);
+                calls.call(send.nr, send.args, doing.clone());
+            }
+        })?;
+        if !inside {
+            let send = |(bytes, len): &(Vec<u8>, usize)| msg::send(id, bytes.as_ptr() as u64, *len);
+            let calls: Vec<Call> = laid.iter().map(send).collect();
+            errno::check(clone::call_as(Creator::own(sender), &calls)?, || doing)?;
+        }
+        Ok(())
+    }
+
+    fn messages(&self, blob: &[u8]) -> Result<Vec<Message>> {
+        let mut messages = Vec::new();
+        let mut rest = blob;
+        for (kind, len) in &self.messages {
+            let damaged = || Error::damaged(format!("{}: its messages do not add up", self.shown()));
+            let (text, behind) = rest.split_at_checked(*len).ok_or_else(damaged)?;
+            messages.push(Message { kind: *kind, text: text.to_vec() });
+            rest = behind;
+        }
+        Ok(messages)
+    }
+}
+
+impl Row for Queues {
+    fn tag(&self) -> Tag {
+        TAG
+    }
+
+    fn make(&self, record: &Record) -> Result<State> {
+        let body: Body = record.body()?;
+        let messages = body.messages(&record.blob)?;
+        if let Some(there) = body.told.find(Kind::Msg, None)? {
+            let is_others = !body.told.is_ours || there.users.iter().any(|pid| is_alive(*pid));
+            return Ok(if is_others { State::Others(body.shown()) } else { State::Found });
+        }
+        let name = &body.told.name;
+        let made = msg::make_queue(name.id, name.key, Creator { pid: 0, uid: name.cuid, gid: name.cgid })?;
+        body.fill(&messages, &mut Nobody)?;
+        Ok(State::Made(made))
+    }
+
+    fn finish(&self, record: &Record, state: &State, actors: &mut dyn Actors) -> Result<()> {
+        let body: Body = record.body()?;
+        if let State::Found = state {
+            let there = body.told.find(Kind::Msg, None)?;
+            let now = there.map(|there| look(&there, true)).transpose()?;
+            let messages = body.messages(&record.blob)?;
+            // If nothing has happened, to empty and fill it would leave a receiver behind.
+            if now.is_none_or(|(now, texts)| !body.is_as(&now) || texts != messages) {
+                body.fill(&messages, actors)?;
+            }
+        }
+        let name = &body.told.name;
+        match state {
+            State::Others(_) => Ok(()),
+            _ => msg::set_owner(name.id, name.mode, name.uid, name.gid, body.capacity),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_queue_comes_back_with_its_messages() {
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC).unwrap();
+        let name = serde_json::json!({
+            "id": 0x1fff_0002, "key": 78, "mode": 0o640, "uid": 1, "gid": 2, "cuid": 3, "cgid": 4, "boot": crate::sys::sysvipc::boot().unwrap(),
+            "is_ours": true, "capacity": 20, "last_sender": 4_000_003, "last_receiver": 4_000_004,
+            "messages": [[5, 3], [i64::MAX, 0], [1, 4]],
+        });
+        let record = Record::new(TAG, &name).unwrap().with_blob(b"onefour".to_vec());
+        let check = || {
+            let state = Queues.make(&record).unwrap();
+            assert!(!matches!(state, State::Others(_)));
+            Queues.finish(&record, &state, &mut Nobody).unwrap();
+            let there = There::look().find(Kind::Msg, 0x1fff_0002).unwrap().clone();
+            let again = super::record(&there, true).unwrap();
+            assert_eq!((again.json, again.blob), (record_of(&record).json, record.blob.clone()));
+        };
+        msg::make_queue(0x1fff_0002, 78, Creator { pid: 0, uid: 3, gid: 4 }).unwrap().keep();
+        check();
+        // Changed by somebody who has ended.
+        let mut room = [0_u64; 1];
+        let take = msg::take(0x1fff_0002, room.as_mut_ptr() as u64);
+        errno::check(clone::call_as(Creator::own(0), &[take]).unwrap(), || "").unwrap();
+        check();
+        let cut = record_of(&record).with_blob(b"onefou".to_vec());
+        assert!(Queues.make(&cut).unwrap_err().to_string().contains("do not add up"));
+    }
+
+    /// As this module writes it.
+    fn record_of(record: &Record) -> Record {
+        Record::new(TAG, &record.body::<Body>().unwrap()).unwrap()
+    }
+}

@@ -1,0 +1,250 @@
+//! Operations on semaphores that the kernel undoes when a process ends (semop(2), SEM_UNDO): a number for each semaphore, which is shown
+//! to nobody. But no operation may bring it out of its range (ERANGE), and several in one call are made in turn and all taken back
+//! when a later one cannot be (`perform_atomic_semop_slow` in ipc/sem.c), before anybody has seen them: so where the range ends is
+//! asked by calls of the process itself that end with one that can never be made.
+//!
+//! To ask gives a process that has a list a (zeroed) entry in it. Every process that has had threads has a list (CLONE_SYSVSEM), a child
+//! of fork has none; whoever has none is not asked, nor is anybody about a set on which nobody has ever operated.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::sys::pid::Pid;
+use crate::sys::remote::batch::Batch;
+use crate::sys::remote::inject::Injected;
+use crate::sys::sysvipc::Kind;
+use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO};
+use crate::sys::wait::{self, Kcmp};
+use crate::sysv::{Entry, There};
+
+/// What is added to one semaphore when a process ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adjustment {
+    /// The process.
+    pub pid: Pid,
+    /// The set.
+    #[serde(skip)]
+    pub set: i32,
+    /// The semaphore.
+    pub n: u16,
+    /// -32768..32767.
+    pub add: i32,
+}
+
+/// The range of an adjustment, SEMAEM of include/uapi/linux/sem.h, upper end not included.
+const RANGE: std::ops::Range<i32> = -32768..32768;
+/// How much one operation adds: from 0, which is where each series begins, no value goes out of its range.
+const STEP: i32 = 16384;
+/// Calls of one batch.
+const AT_ONCE: usize = 500;
+/// How often others may come in between.
+const TRIES: usize = 5;
+
+/// Operations that add up to `sum` with SEM_UNDO, all of which are taken back without it: the semaphore, which is at 0, stays there.
+pub fn series(n: u16, sum: i32) -> Vec<Op> {
+    let op = |add: i32, flags: i16| Op { n, add: add as i16, flags: flags | NOWAIT };
+    let mut ops = Vec::new();
+    let mut left = sum;
+    while left != 0 {
+        let add = left.clamp(-STEP, STEP);
+        ops.extend(if add > 0 { [op(add, UNDO), op(-add, 0)] } else { [op(-add, 0), op(add, UNDO)] });
+        left -= add;
+    }
+    ops
+}
+
+/// A semaphore whose adjustment is looked for.
+struct Sought {
+    set: i32,
+    n: u16,
+    value: u16,
+    /// It is in here.
+    range: std::ops::Range<i32>,
+}
+
+/// What is asked of one.
+#[derive(Clone, Copy)]
+enum Question {
+    /// Whether the adjustment is below.
+    Below(i32),
+    /// Whether it is at least so much.
+    AtLeast(i32),
+}
+
+impl Question {
+    /// Operations which lead out of the range if the answer is yes, and are taken back in any case.
+    fn ops(self, sought: &Sought) -> Vec<Op> {
+        let sum = match self {
+            Self::Below(bound) => bound - RANGE.start,
+            Self::AtLeast(bound) => bound - RANGE.end,
+        };
+        let op = |add: i32| Op { n: sought.n, add: add as i16, flags: NOWAIT };
+        // Zero it is then, or the answer is none: from another value the way could lead out of the range of values.
+        let mut ops = vec![op(-i32::from(sought.value)), op(0)];
+        ops.extend(series(sought.n, sum));
+        // No value is so large.
+        ops.push(op(RANGE.start));
+        ops
+    }
+}
+
+/// Adjustments of the thread that is inside the stub, a thread of `pid`.
+///
+/// # Errors
+/// EBUSY: others change a set faster than the question is answered; [`crate::error::Kind::Unsupported`]: the process may no longer operate on a set
+/// which it has used.
+pub fn of_thread(there: &There, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
+    let tid = injected.task()?.tid();
+    let sets: Vec<&Entry> = there.0.iter().filter(|entry| entry.kind == Kind::Sem && entry.is_used).collect();
+    if sets.is_empty() || !wait::has_undo_list(tid)? {
+        return Ok(Vec::new());
+    }
+    let mut found = Vec::new();
+    for entry in sets {
+        match of_set(entry, injected, pid) {
+            Err(error) if crate::sysv::is_gone(&error) => {}
+            adjustments => found.extend(adjustments?),
+        }
+    }
+    Ok(found)
+}
+
+fn of_set(entry: &Entry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
+    let set = entry.name.id;
+    for _ in 0..TRIES {
+        let values = sem::values(set, entry.size)?;
+        let sought = |(n, value): (usize, &u16)| Sought { set, n: n as u16, value: *value, range: RANGE };
+        let mut all: Vec<Sought> = values.iter().enumerate().map(sought).collect();
+        // Most are 0.
+        let Some(is_zero) = both(&all, injected, pid, 0)? else {
+            return refuse_if_used(entry, &values, pid);
+        };
+        let mut zero = is_zero.into_iter();
+        all.retain(|_| zero.next() == Some(false));
+        while let Some(widest) = all.iter().map(|sought| sought.range.len()).max().filter(|widest| *widest > 1) {
+            log::debug!("pid {pid}: set {set}: {} adjustments within {widest}", all.len());
+            let middle = |sought: &Sought| sought.range.start.midpoint(sought.range.end);
+            let asked: Vec<_> = all.iter().map(|sought| (sought, Question::Below(middle(sought)))).collect();
+            let Some(below) = ask(&asked, injected, pid)? else { return refuse_if_used(entry, &values, pid) };
+            for (sought, below) in all.iter_mut().zip(below) {
+                let middle = middle(sought);
+                sought.range = if below { sought.range.start..middle } else { middle..sought.range.end };
+            }
+        }
+        let mut holds = true;
+        for sought in &all {
+            let sure = both(std::slice::from_ref(sought), injected, pid, sought.range.start)?;
+            holds &= sure.is_some_and(|sure| sure == [true]);
+        }
+        if holds {
+            let told = |it: &Sought| Adjustment { pid, set, n: it.n, add: it.range.start };
+            return Ok(all.iter().map(told).filter(|it| it.add != 0).collect());
+        }
+        // A semaphore that is less than it was blocks the first operation: an answer that was none.
+    }
+    Err(Error::os(
+        format!("pid {pid}: semaphore set {set} is changed by others too often to be looked at"),
+        libc::EBUSY,
+    ))
+}
+
+/// Whether the adjustment of each is exactly `value`: two answers that nobody else can bring about.
+fn both(all: &[Sought], injected: &mut Injected<'_>, pid: Pid, value: i32) -> Result<Option<Vec<bool>>> {
+    let asked = |sought| [(sought, Question::Below(value + 1)), (sought, Question::AtLeast(value))];
+    let answers = ask(&all.iter().flat_map(asked).collect::<Vec<_>>(), injected, pid)?;
+    Ok(answers.map(|answers| answers.chunks(2).map(|pair| pair == [true, true]).collect()))
+}
+
+/// The answers; `None` if the process may not operate on the set.
+fn ask(asked: &[(&Sought, Question)], injected: &mut Injected<'_>, pid: Pid) -> Result<Option<Vec<bool>>> {
+    let mut answers = Vec::new();
+    for asked in asked.chunks(AT_ONCE) {
+        let mut batch = Batch::new(injected.scratch());
+        for (sought, question) in asked {
+            let ops = question.ops(sought);
+            let at = batch.put(&Op::bytes(&ops));
+            let call = sem::operate(sought.set, at.0, ops.len());
+            batch.call(call.nr, call.args);
+        }
+        let got = injected.run(batch)?;
+        for (at, (sought, _)) in asked.iter().enumerate() {
+            match -(got.raw(at) as i32) {
+                libc::ERANGE => answers.push(true),
+                libc::EAGAIN => answers.push(false),
+                libc::EACCES => return Ok(None),
+                errno => {
+                    let doing = format!("pid {pid}: asking what is to be undone on semaphore set {}", sought.set);
+                    return Err(Error::os(doing, errno));
+                }
+            }
+        }
+    }
+    Ok(Some(answers))
+}
+
+/// A set that a process may not change is one that it has not changed, as far as anybody can see.
+fn refuse_if_used(entry: &Entry, values: &[u16], pid: Pid) -> Result<Vec<Adjustment>> {
+    let set = entry.name.id;
+    for n in 0..values.len() {
+        if sem::last_user(set, n as u16)? == pid {
+            return Err(Error::unsupported(format!(
+                "pid {pid}: semaphore set {set}, which it has used and may not change any more, cannot be checkpointed (SEM_UNDO)"
+            )));
+        }
+    }
+    Ok(Vec::new())
+}
+
+/// A thread that has a list to itself (unshare(2), CLONE_SYSVSEM) would not be given one by a restore.
+pub fn refuse_own(there: &There, injected: &mut Injected<'_>, pid: Pid, speaker: Pid) -> Result<()> {
+    let tid = injected.task()?.tid();
+    if there.0.is_empty() || wait::kcmp(tid, speaker, Kcmp::SemaphoreUndo, 0, 0)? {
+        return Ok(());
+    }
+    match of_thread(there, injected, pid)?.first() {
+        None => Ok(()),
+        Some(found) => Err(Error::unsupported(format!(
+            "pid {pid} task {tid}: operations to be undone (SEM_UNDO) of one thread alone, on semaphore set {}, cannot be checkpointed",
+            found.set
+        ))),
+    }
+}
+
+/// Processes that have one list between them (CLONE_SYSVSEM without CLONE_THREAD) would each undo it after a restore.
+pub fn refuse_shared(adjustments: &[Adjustment]) -> Result<()> {
+    let mut pids: Vec<Pid> = adjustments.iter().map(|it| it.pid).collect();
+    pids.dedup();
+    for (at, one) in pids.iter().enumerate() {
+        for other in &pids[at + 1..] {
+            if wait::kcmp(*one, *other, Kcmp::SemaphoreUndo, 0, 0)? {
+                return Err(Error::unsupported(format!(
+                    "pid {one}: operations on semaphores to be undone (SEM_UNDO) that it shares with pid {other} cannot be checkpointed"
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_series_adds_up_and_ends_where_it_began() {
+        for sum in [1, -1, 16384, 16385, 32768, -32768, 65536, -65536] {
+            let ops = series(3, sum);
+            let total = |wanted: i16| -> i32 {
+                ops.iter().filter(|op| op.flags & UNDO == wanted).map(|op| i32::from(op.add)).sum()
+            };
+            assert_eq!((total(UNDO), total(0)), (sum, -sum));
+            let mut value = 0;
+            for op in &ops {
+                value += i32::from(op.add);
+                assert!((0..=STEP).contains(&value));
+            }
+            assert_eq!(value, 0);
+        }
+        assert!(series(0, 0).is_empty());
+    }
+}

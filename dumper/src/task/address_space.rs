@@ -1,0 +1,172 @@
+//! The address space as a whole: where code, data, heap, stack, arguments and environment lie, auxv, the executable, vDSO.
+//!
+//! PR_SET_MM_MAP (prctl(2)) puts all of it back in one call, after every mapping is there.
+
+use std::os::fd::RawFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::frame::{Record, Tag};
+use crate::image::record_set::RecordView;
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::sys::memory::RemotePtr;
+use crate::sys::proc;
+use crate::sys::remote::batch::Batch;
+
+const PR_SET_MM: u64 = 35;
+const PR_SET_MM_MAP: u64 = 14;
+/// include/uapi/linux/membarrier.h.
+const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
+
+/// Table row.
+pub struct AddressSpace;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    start_code: u64,
+    end_code: u64,
+    start_data: u64,
+    end_data: u64,
+    start_brk: u64,
+    brk: u64,
+    start_stack: u64,
+    arg_start: u64,
+    arg_end: u64,
+    env_start: u64,
+    env_end: u64,
+    /// Words.
+    auxv: Vec<u64>,
+    /// Id of the executable's open file.
+    exe: u32,
+    /// personality(2).
+    personality: u32,
+    /// The MEMBARRIER_CMD_REGISTER_* commands that were given, membarrier(2).
+    #[serde(default)]
+    membarrier: u32,
+    /// Address space that no mapping touches.
+    hole: RemotePtr,
+}
+
+/// The tag, for who needs the hole before anything is put back.
+pub const TAG: Tag = Tag(*b"MMAP");
+
+/// The address space that no mapping touches, of a record.
+pub fn hole(record: &Record) -> Result<RemotePtr> {
+    #[derive(Deserialize)]
+    struct Hole {
+        hole: RemotePtr,
+    }
+    Ok(record.body::<Hole>()?.hole)
+}
+
+/// What is told of a program to a debugger.
+pub struct Program {
+    /// The auxiliary vector, getauxval(3), words.
+    pub auxv: Vec<u64>,
+    /// Where its arguments stand, one behind the other with a NUL each.
+    pub arguments: std::ops::Range<u64>,
+}
+
+/// The program, of a record.
+pub fn program(record: &RecordView<'_>) -> Result<Program> {
+    let Body { auxv, arg_start, arg_end, .. } = record.body()?;
+    Ok(Program { auxv, arguments: arg_start..arg_end })
+}
+
+impl Attribute for AddressSpace {
+    type Body = Body;
+    const TAG: Tag = TAG;
+    const SCOPE: Scope = Scope::Process;
+    const PHASE: Phase = Phase::AddressSpace;
+
+    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
+        asked.call(batch, libc::SYS_brk, [0]);
+        asked.call(batch, libc::SYS_personality, [0xffff_ffff]);
+        // Reading the LDT (function 0): its size is 0 unless a program has made one.
+        asked.call_into(batch, libc::SYS_modify_ldt, [0, 0, 64], 1, 64);
+        asked.call(batch, libc::SYS_membarrier, [MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0]);
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        if look.get(2, "reading the LDT")? as i32 != 0 {
+            return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", look.pid)));
+        }
+        let auxv = proc::read(&look.proc("auxv"))?;
+        let auxv = auxv.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|i| word[i]))).collect();
+        let exe =
+            look.files.id_of(&look.proc("exe"), libc::O_RDONLY, true, &format!("pid {}: executable", look.pid))?;
+        let field = |number| look.stat.field(number);
+        let body = Body {
+            start_code: field(26),
+            end_code: field(27),
+            start_data: field(45),
+            end_data: field(46),
+            start_brk: field(47),
+            brk: look.get(0, "brk")?,
+            start_stack: field(28),
+            arg_start: field(48),
+            arg_end: field(49),
+            env_start: field(50),
+            env_end: field(51),
+            auxv,
+            exe,
+            personality: look.get(1, "personality")? as u32,
+            // A kernel that cannot tell (before 6.3) gives EINVAL.
+            membarrier: u32::try_from(look.raw(3)).unwrap_or(0),
+            hole: look.hole,
+        };
+        Ok((body, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let pid = make.pid;
+        let doing = format!("pid {pid}: personality");
+        make.call(libc::SYS_personality, [u64::from(body.personality)], doing);
+        if make.borrows_memory {
+            return Ok(());
+        }
+        let exe: RawFd = make.files.fd(body.exe)?;
+        let name = std::fs::read_link(format!("/proc/self/fd/{exe}")).unwrap_or_default();
+        let exe = *make
+            .channel
+            .push(make.owned, &[exe])?
+            .first()
+            .ok_or_else(|| Error::os(format_args!("pid {pid}: executable"), libc::EBADF))?;
+        let auxv: Vec<u8> = body.auxv.iter().flat_map(|word| word.to_le_bytes()).collect();
+        let auxv_at = make.batch.put(&auxv);
+        // struct prctl_mm_map, include/uapi/linux/prctl.h.
+        let mut map = Vec::new();
+        for word in [
+            body.start_code,
+            body.end_code,
+            body.start_data,
+            body.end_data,
+            body.start_brk,
+            body.brk,
+            body.start_stack,
+            body.arg_start,
+            body.arg_end,
+            body.env_start,
+            body.env_end,
+            auxv_at.0,
+        ] {
+            map.extend_from_slice(&word.to_le_bytes());
+        }
+        map.extend_from_slice(&(auxv.len() as u32).to_le_bytes());
+        map.extend_from_slice(&exe.to_le_bytes());
+        let at = make.batch.put(&map);
+        let doing = format!("pid {pid}: setting the fields of the address space and the executable {}", name.display());
+        make.call(libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at.0, map.len() as u64, 0], doing);
+        make.call(libc::SYS_close, [exe as u64], format!("pid {pid}: closing the executable"));
+        for command in (0..32).map(|bit| 1_u64 << bit).filter(|bit| u64::from(body.membarrier) & bit != 0) {
+            make.call(
+                libc::SYS_membarrier,
+                [command, 0, 0],
+                format!("pid {pid}: membarrier registration {command:#x}"),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,117 @@
+//! Working directory, root directory and umask: one per process until a thread unshares CLONE_FS.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Context, Error, Result};
+use crate::image::frame::Tag;
+use crate::kind::attribute::{Attribute, Look, Make, Phase, Scope};
+use crate::sys::{fd, proc};
+
+/// Table row.
+pub struct Paths;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    cwd: Directory,
+    root: Vec<u8>,
+    umask: u32,
+}
+
+/// A directory.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Directory {
+    /// By its name, as the daemon sees it.
+    Named(Vec<u8>),
+    /// A removed one: by the id of its open file.
+    Removed(u32),
+}
+
+impl Attribute for Paths {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"PATH");
+    const SCOPE: Scope = Scope::Directories;
+    const PHASE: Phase = Phase::Process;
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        let body = Body {
+            cwd: match directory(look, "cwd")? {
+                Some(path) => Directory::Named(path),
+                None => {
+                    let flags = libc::O_PATH | libc::O_DIRECTORY;
+                    let subject = format!("pid {}: working directory", look.pid);
+                    Directory::Removed(look.files.id_of(&look.proc("cwd"), flags, false, &subject)?)
+                }
+            },
+            root: directory(look, "root")?.ok_or_else(|| {
+                Error::unsupported(format!("pid {}: a removed root directory cannot be checkpointed", look.pid))
+            })?,
+            umask: look.status.octal("Umask") as u32,
+        };
+        Ok((body, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let pid = make.pid;
+        // Both are looked up here, where no symbolic link is followed: whoever has put one into a name since must not lead the process
+        // elsewhere. The working directory comes last: it may lie outside the root.
+        let named = |what: &str, path: &[u8]| {
+            fd::open_name(Path::new(OsStr::from_bytes(path)), libc::O_PATH | libc::O_DIRECTORY)
+                .on(|| format!("pid {pid}: {what} directory"))
+        };
+        let root = (body.root != b"/").then(|| named("root", &body.root)).transpose()?;
+        let opened;
+        let cwd = match &body.cwd {
+            Directory::Named(path) => {
+                opened = named("working", path)?;
+                opened.as_raw_fd()
+            }
+            Directory::Removed(id) => make.files.fd(*id)?,
+        };
+        let fds: Vec<RawFd> = root.iter().map(AsRawFd::as_raw_fd).chain([cwd]).collect();
+        let numbers = make.channel.push(make.owned, &fds)?;
+        let at = make.batch.put_str(b".");
+        for (n, number) in numbers.iter().enumerate() {
+            let is_root = n + 1 < numbers.len();
+            let doing = format!("pid {pid}: {} directory", if is_root { "root" } else { "working" });
+            make.call(libc::SYS_fchdir, [*number as u64], doing.as_str());
+            if is_root {
+                make.call(libc::SYS_chroot, [at.0], doing.as_str());
+            }
+            make.call(libc::SYS_close, [*number as u64], doing);
+        }
+        make.call(libc::SYS_umask, [u64::from(body.umask)], format!("pid {pid}: umask"));
+        Ok(())
+    }
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}
+
+/// A directory of the process by the name that leads to it; `None` if it was removed.
+fn directory(look: &Look<'_>, link: &str) -> Result<Option<Vec<u8>>> {
+    let link = look.proc(link);
+    let path: PathBuf = proc::read_link(&link)?;
+    let same = match (std::fs::metadata(&link), std::fs::metadata(&path)) {
+        (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
+        _ => false,
+    };
+    let name = path.as_os_str().as_bytes();
+    match same && path.is_absolute() {
+        true => Ok(Some(path.into_os_string().into_vec())),
+        false if path.is_absolute() && name.ends_with(b" (deleted)") => Ok(None),
+        false => Err(Error::unsupported(format!(
+            "pid {}: {link} leads to a hidden directory {}, which cannot be checkpointed",
+            look.pid,
+            shown(name)
+        ))),
+    }
+}

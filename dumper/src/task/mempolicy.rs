@@ -1,0 +1,71 @@
+//! Where a thread's memory comes to lie: its NUMA policy, set_mempolicy(2). Those of ranges (mbind(2)) cannot be asked of all memory at once.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::image::frame::Tag;
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::sys::remote::batch::Batch;
+
+/// Nodes that are asked for; more than any kernel is built with (CONFIG_NODES_SHIFT).
+const NODES: usize = 1024;
+const WORDS: usize = NODES / 64;
+/// The kernel takes one bit less than it is told.
+const MAXNODE: u64 = NODES as u64 + 1;
+
+/// Table row.
+pub struct Numa;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    /// MPOL_*, with its flags; `None` on a kernel without NUMA.
+    mode: Option<i32>,
+    /// Node numbers.
+    nodes: Vec<u32>,
+}
+
+impl Attribute for Numa {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"NUMA");
+    const SCOPE: Scope = Scope::Thread;
+    const PHASE: Phase = Phase::Thread;
+
+    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
+        asked.call_into(batch, libc::SYS_get_mempolicy, [0, 0, 0, 0, 0], 0, 8);
+        asked.call_into(batch, libc::SYS_get_mempolicy, [0, 0, MAXNODE, 0, 0], 1, NODES / 8);
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        if look.raw(0) == -i64::from(libc::ENOSYS) {
+            return Ok((Body { mode: None, nodes: Vec::new() }, Vec::new()));
+        }
+        look.get(0, "get_mempolicy")?;
+        look.get(1, "get_mempolicy")?;
+        let [mode] = look.room_words(0);
+        let mask: [u64; WORDS] = look.room_words(1);
+        let nodes = (0..NODES as u32).filter(|node| mask[*node as usize / 64] >> (node % 64) & 1 == 1).collect();
+        Ok((Body { mode: Some(mode as u32 as i32), nodes }, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let Some(mode) = body.mode else { return Ok(()) };
+        let doing = format!("pid {} task {}: NUMA policy {mode:#x} of nodes {:?}", make.pid, make.tid, body.nodes);
+        let mut mask = [0_u64; WORDS];
+        for node in &body.nodes {
+            let word = mask.get_mut(*node as usize / 64).ok_or_else(|| Error::damaged(format!("NUMA node {node}")))?;
+            *word |= 1 << (node % 64);
+        }
+        let (at, len) = match body.nodes.is_empty() {
+            true => (0, 0),
+            false => (make.batch.put(&mask.map(u64::to_le_bytes).concat()).0, MAXNODE),
+        };
+        // Also the default: the daemon may have been started under another policy. A kernel without any has no other.
+        let mode_word = u64::from(mode.cast_unsigned());
+        match mode {
+            libc::MPOL_DEFAULT => make.batch.call_or(libc::SYS_set_mempolicy, [0, 0, 0], libc::ENOSYS, doing),
+            _ => make.call(libc::SYS_set_mempolicy, [mode_word, at, len], doing),
+        }
+        Ok(())
+    }
+}

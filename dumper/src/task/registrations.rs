@@ -1,0 +1,97 @@
+//! What the kernel and the C library know a thread by: name, id address, robust list, rseq, alternate signal stack.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::image::frame::Tag;
+use crate::image::record_set::RecordView;
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::sys::remote::batch::Batch;
+use crate::sys::{proc, wait};
+
+const PR_GET_TID_ADDRESS: u64 = 40;
+const SS_ONSTACK: u64 = 1;
+const SS_AUTODISARM: u64 = 1 << 31;
+
+/// Table row.
+pub struct Identity;
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    /// Up to 15 bytes.
+    comm: Vec<u8>,
+    /// set_tid_address(2), cleared and woken when the thread ends.
+    clear_child_tid: u64,
+    /// (head, length), set_robust_list(2).
+    robust_list: (u64, u64),
+    /// (area, length, signature), rseq(2); an area of 0: none.
+    rseq: (u64, u32, u32),
+    /// (address, flags, size), sigaltstack(2).
+    altstack: (u64, u64, u64),
+}
+
+/// The record's tag.
+pub const TAG: Tag = Tag(*b"IDEN");
+
+/// The name, of a record.
+pub fn name(record: &RecordView<'_>) -> Result<Vec<u8>> {
+    Ok(record.body::<Body>()?.comm)
+}
+
+impl Attribute for Identity {
+    type Body = Body;
+    const TAG: Tag = TAG;
+    const SCOPE: Scope = Scope::Thread;
+    const PHASE: Phase = Phase::Thread;
+
+    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
+        asked.call_into(batch, libc::SYS_prctl, [PR_GET_TID_ADDRESS, 0, 0, 0, 0], 1, 8);
+        asked.call_into(batch, libc::SYS_sigaltstack, [0, 0], 1, 24);
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        look.get(0, "PR_GET_TID_ADDRESS")?;
+        look.get(1, "sigaltstack")?;
+        let [clear_child_tid] = look.room_words(0);
+        let [sp, flags, size] = look.room_words::<3>(1);
+        let mut comm = proc::read(&look.proc("comm"))?;
+        comm.pop();
+        let body = Body {
+            comm,
+            clear_child_tid,
+            robust_list: wait::robust_list(look.tid)?,
+            rseq: look.task.rseq()?,
+            altstack: (sp, flags & 0xffff_ffff, size),
+        };
+        Ok((body, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        let subject = format!("pid {} task {}", make.pid, make.tid);
+        let comm = make.batch.put_str(&body.comm);
+        make.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0], format!("{subject}: name"));
+        make.batch.call_giving(
+            libc::SYS_set_tid_address,
+            [body.clear_child_tid],
+            make.tid as u64,
+            format!("{subject}: set_tid_address"),
+        );
+        let (head, len) = body.robust_list;
+        if head != 0 {
+            make.call(libc::SYS_set_robust_list, [head, len], format!("{subject}: set_robust_list"));
+        }
+        let (sp, flags, size) = body.altstack;
+        // Being on it now is a fact of the stack pointer, not a flag to set.
+        let flags = if flags == libc::SS_DISABLE as u64 { flags } else { flags & SS_AUTODISARM & !SS_ONSTACK };
+        let at = make.batch.put(&[sp, flags, size].map(u64::to_le_bytes).concat());
+        make.call(libc::SYS_sigaltstack, [at.0, 0], format!("{subject}: sigaltstack"));
+        let (area, len, signature) = body.rseq;
+        if area != 0 {
+            // The kernel takes back only the very length that was registered.
+            let args = [area, u64::from(len), 0, u64::from(signature)];
+            make.call(libc::SYS_rseq, args, format!("{subject}: rseq"));
+        }
+        Ok(())
+    }
+}

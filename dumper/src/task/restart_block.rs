@@ -1,0 +1,169 @@
+//! What is left of a relative timeout that the freeze interrupted: nanosleep, clock_nanosleep, poll, futex wait.
+//!
+//! The kernel keeps the deadline in the task's restart block and shows it to nobody. It does show every armed timer in
+//! /proc/timer_list, without an owner: a timer that was there before the tree was stopped and is gone after was one of
+//! the tree's. Of those the latest that the thread's own timeout allows is taken, so that no sleep is ever cut short: with one
+//! sleeper that is exact, with several one may sleep longer than it had left, never longer than it had asked for.
+//! Absolute timeouts need none of this: such a call is simply made again.
+
+use std::collections::BTreeMap;
+
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::ptrace::Regs;
+use crate::sys::{proc, wait};
+
+const FUTEX_WAIT: u64 = 0;
+const FUTEX_CMD: u64 = 0x7f;
+/// Slack of a timer beyond its deadline, and the time between a call's entry and the arming of its timer, ns.
+const MARGIN: u64 = 5_000_000;
+
+/// How a thread that was interrupted with -ERESTART_RESTARTBLOCK goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asleep {
+    /// The same call again, with its own arguments.
+    Again(i64),
+    /// The call with so many ns instead of its timeout.
+    Left(i64, u64),
+}
+
+/// What was seen of sleeping threads before they were stopped.
+#[derive(Debug, Default)]
+pub struct Timers {
+    /// Deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
+    deadlines: Vec<u64>,
+    /// When the tree stood still (CLOCK_MONOTONIC, ns): what is left is told from then on, however late it is looked at.
+    at: u64,
+    /// The calls of threads that were stopped before and sleep on in restart_syscall, which hides the number.
+    restarted: BTreeMap<Pid, Restarted>,
+}
+
+/// Where in the kernel a thread sleeps on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Restarted {
+    Nanosleep,
+    Poll,
+    Futex,
+}
+
+impl Timers {
+    /// Reads /proc/timer_list if a thread of these processes is in a call with a relative timeout.
+    pub fn before(pids: &[Pid]) -> Self {
+        let mut seen = Self::default();
+        let mut sleeps = false;
+        for pid in pids {
+            for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
+                let call = proc::read_text(&format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
+                let mut words = call.split(' ');
+                let nr = words.next().and_then(|nr| nr.parse::<i64>().ok());
+                let timed_futex = words.nth(3).is_some_and(|timeout| timeout != "0x0");
+                match nr {
+                    Some(libc::SYS_nanosleep | libc::SYS_clock_nanosleep | libc::SYS_poll) => sleeps = true,
+                    Some(libc::SYS_futex) => sleeps |= timed_futex,
+                    Some(libc::SYS_restart_syscall) => {
+                        sleeps = true;
+                        let place = proc::read_text(&format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
+                        seen.restarted.extend(restarted(&place).map(|what| (tid, what)));
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if sleeps {
+            seen.deadlines = armed();
+        }
+        seen
+    }
+
+    /// Those that are gone by now, with the tree stopped.
+    pub fn gone(self) -> Self {
+        let still = if self.deadlines.is_empty() { Vec::new() } else { armed() };
+        let at = wait::clock_ns(libc::CLOCK_MONOTONIC);
+        let gone = |deadline: &u64| *deadline > at && !still.contains(deadline);
+        Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), at, restarted: self.restarted }
+    }
+
+    /// How a thread with these registers goes on; `None` if nobody can tell.
+    pub fn of(&self, tid: Pid, regs: &Regs, mem: &MemFile) -> Option<Asleep> {
+        let nr = match regs.orig_rax.cast_signed() {
+            libc::SYS_restart_syscall => self.called_before(tid, regs)?,
+            nr => nr,
+        };
+        let span = |at: u64| {
+            let [seconds, nanoseconds] = mem.read_words::<2>(RemotePtr(at)).ok()?;
+            seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
+        };
+        let asked = match nr {
+            libc::SYS_nanosleep => span(regs.rdi)?,
+            libc::SYS_clock_nanosleep => span(regs.rdx)?,
+            libc::SYS_poll => match u64::try_from(regs.rdx as i32) {
+                Ok(milliseconds) => milliseconds * 1_000_000,
+                Err(_) => return Some(Asleep::Again(nr)),
+            },
+            libc::SYS_futex if regs.rsi & FUTEX_CMD == FUTEX_WAIT => span(regs.r10)?,
+            libc::SYS_futex => return Some(Asleep::Again(nr)),
+            _ => return None,
+        };
+        let latest = self.at.saturating_add(asked).saturating_add(MARGIN);
+        let deadline = self.deadlines.iter().copied().filter(|deadline| *deadline <= latest).max();
+        Some(Asleep::Left(nr, deadline.map_or(asked, |deadline| deadline.saturating_sub(self.at).max(1))))
+    }
+
+    /// The call that a thread in restart_syscall made first; its arguments are still in the registers.
+    fn called_before(&self, tid: Pid, regs: &Regs) -> Option<i64> {
+        Some(match self.restarted.get(&tid)? {
+            Restarted::Futex => libc::SYS_futex,
+            Restarted::Poll => libc::SYS_poll,
+            // The first argument tells a clock from a pointer.
+            Restarted::Nanosleep if regs.rdi < 0x1000 || regs.rdi.cast_signed() < 0 => libc::SYS_clock_nanosleep,
+            Restarted::Nanosleep => libc::SYS_nanosleep,
+        })
+    }
+}
+
+fn armed() -> Vec<u64> {
+    parse(&proc::read_text("/proc/timer_list").unwrap_or_default())
+}
+
+/// From /proc/PID/wchan. The restart function of nanosleep jumps into the scheduler without a frame of its own, so that the
+/// place shows as the system call entry.
+fn restarted(place: &str) -> Option<Restarted> {
+    match place {
+        place if place.contains("futex") => Some(Restarted::Futex),
+        place if place.contains("poll") => Some(Restarted::Poll),
+        place if place.contains("nanosleep") || place.contains("do_syscall") => Some(Restarted::Nanosleep),
+        _ => None,
+    }
+}
+
+/// Soft deadlines of the `hrtimer_wakeup` timers. Clock 0 is CLOCK_MONOTONIC; other bases are told by their offset to it.
+fn parse(text: &str) -> Vec<u64> {
+    let mut found = Vec::new();
+    let (mut wakes, mut offset) = (false, 0_i64);
+    for line in text.lines() {
+        let line = line.trim();
+        if let Some(value) = line.strip_prefix(".offset:") {
+            offset = value.trim().trim_end_matches("nsecs").trim().parse().unwrap_or(0);
+        } else if line.starts_with('#') && line.contains(">, ") {
+            wakes = line.contains("hrtimer_wakeup");
+        } else if let Some(times) = line.strip_prefix("# expires at ")
+            && std::mem::take(&mut wakes)
+            && let Some(soft) = times.split('-').next().and_then(|soft| soft.parse::<i64>().ok())
+        {
+            found.extend(u64::try_from(soft - offset));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn only_timers_that_wake_a_task_count() {
+        let text = " clock 0:\n  .offset:     0 nsecs\nactive timers:\n #0: <00>, tick_nohz_handler, S:01\n \
+                    # expires at 100-100 nsecs [in 1 to 1 nsecs]\n #1: <00>, hrtimer_wakeup, S:01\n \
+                    # expires at 200-250 nsecs [in 1 to 1 nsecs]\n clock 1:\n  .offset:     1000 nsecs\n \
+                    #0: <00>, hrtimer_wakeup, S:01\n # expires at 1300-1350 nsecs [in 1 to 1 nsecs]\n";
+        assert_eq!(super::parse(text), [200, 300]);
+    }
+}

@@ -1,0 +1,54 @@
+//! Resource limits, getrlimit(2): soft and hard of all sixteen.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::image::frame::Tag;
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::sys::remote::batch::Batch;
+
+/// RLIM_NLIMITS, include/uapi/asm-generic/resource.h.
+const LIMITS: u64 = 16;
+
+/// Table row.
+pub struct Limits;
+
+/// The record: (soft, hard) by RLIMIT_ number.
+#[derive(Serialize, Deserialize)]
+pub struct Body {
+    limits: Vec<(u64, u64)>,
+}
+
+impl Attribute for Limits {
+    type Body = Body;
+    const TAG: Tag = Tag(*b"RLIM");
+    const SCOPE: Scope = Scope::Process;
+    // Behind the descriptors and mappings that a lower limit would forbid, before credentials that could not raise it.
+    const PHASE: Phase = Phase::Thread;
+
+    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
+        for resource in 0..LIMITS {
+            // From inside: prlimit on a process of another uid would need CAP_SYS_RESOURCE.
+            asked.call_into(batch, libc::SYS_prlimit64, [0, resource, 0, 0], 3, 16);
+        }
+    }
+
+    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+        let mut limits = Vec::new();
+        for resource in 0..LIMITS as usize {
+            look.get(resource, "getrlimit")?;
+            let [soft, hard] = look.room_words(resource);
+            limits.push((soft, hard));
+        }
+        Ok((Body { limits }, Vec::new()))
+    }
+
+    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+        for (resource, (soft, hard)) in body.limits.into_iter().enumerate() {
+            let at = make.batch.put(&[soft.to_le_bytes(), hard.to_le_bytes()].concat());
+            let doing = format!("pid {}: limit {resource} to {soft}, {hard}", make.pid);
+            make.call(libc::SYS_prlimit64, [0, resource as u64, at.0, 0], doing);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! `ckptfs core`: one process of a stored image as an ELF core file.
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use ckptfs_dumper::{Core, Doing, Error, Instant as _, Kind, Pid, Result, StoredImage};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use crate::cli::progress::Bar;
+
+/// Bytes written at a time.
+const PIECE: usize = 1 << 20;
+
+/// Writes the core of `pid`, or of the image's root, to standard output.
+pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
+    let stored = StoredImage::open(image)?;
+    let pids = stored.processes()?;
+    let pid = match (pid, pids.first()) {
+        (Some(pid), _) if !pids.contains(&pid) => {
+            let listed: Vec<String> = pids.iter().map(Pid::to_string).collect();
+            let told = format!("{}: pid {pid} is not in it: there are {}", image.display(), listed.join(" "));
+            return Err(Error::new(Kind::NoProcess, told));
+        }
+        (Some(pid), _) | (None, Some(&pid)) => pid,
+        (None, None) => return Err(Error::damaged(format!("{}: there is no process in it", image.display()))),
+    };
+    let core = stored.core(pid)?;
+    let out = std::io::stdout().as_fd().try_clone_to_owned().doing(|| "duplicating standard output")?;
+    copy(&core, &mut File::from(out), &Bar::new(&image.display().to_string(), Some(core.len())))
+}
+
+/// Writes all of `core`, from where `out` stands on. Holes are left out where `out` is a file that ends there.
+fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
+    let doing = || "writing standard output";
+    let start = end_of_file(out)?;
+    let mut bytes = vec![0; PIECE];
+    let mut at = 0;
+    while at < core.len() {
+        let data = match start {
+            Some(_) => core.seek(at, true)?.unwrap_or(core.len()),
+            None => at,
+        };
+        if data > at {
+            out.seek_relative((data - at).cast_signed()).doing(doing)?;
+        }
+        let end = match start {
+            Some(_) => core.seek(data, false)?.unwrap_or(data),
+            None => core.len(),
+        };
+        at = data;
+        while at < end {
+            let wanted = (end - at).min(PIECE as u64) as usize;
+            let got = core.read_at(at, &mut bytes[..wanted])?;
+            if got == 0 {
+                return Err(Error::damaged(format!("the core file has only {at} of {} bytes", core.len())));
+            }
+            out.write_all(&bytes[..got]).doing(doing)?;
+            at += got as u64;
+            bar.reach(at);
+        }
+    }
+    match start {
+        Some(start) => out.set_len(start + core.len()).doing(doing),
+        None => Ok(()),
+    }
+}
+
+/// Where `out` stands, if it is a regular file that ends there, and not written behind its end only.
+fn end_of_file(out: &mut File) -> Result<Option<u64>> {
+    let facts = out.metadata().doing(|| "stat of standard output")?;
+    let flags = fcntl(&*out, FcntlArg::F_GETFL).doing(|| "flags of standard output")?;
+    if !facts.is_file() || flags & OFlag::O_APPEND.bits() != 0 {
+        return Ok(None);
+    }
+    let at = out.stream_position().doing(|| "standard output's offset")?;
+    Ok((at >= facts.len()).then_some(at))
+}

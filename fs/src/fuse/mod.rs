@@ -1,0 +1,400 @@
+//! fuser's calls -> the tree -> replies. Nothing is decided here but the errno.
+
+pub mod page_cache;
+pub mod probe;
+pub mod reply;
+pub mod workers;
+
+use std::ffi::OsStr;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use ckptfs_dumper::{Kind, Pid, ReadAhead};
+use fuser::{
+    BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
+    KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
+    ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
+    WriteFlags,
+};
+
+use crate::fuse::page_cache::Kernel;
+use crate::fuse::reply::{BLOCK_SIZE, code, done, entered, kind, opened, told, written};
+use crate::fuse::workers::Jobs;
+use crate::node::Steady;
+use crate::process::caller::Caller;
+use crate::tree::Tree;
+use crate::tree::open_files::Access;
+
+/// Largest read and write of one request.
+const MAX_REQUEST: u32 = 1 << 20;
+
+/// How many requests the kernel may have under way that nobody waits for (releases, read-ahead).
+const MAX_BACKGROUND: u16 = 64;
+
+/// The errno that a caller sees. The only place where that is decided.
+pub fn errno(kind: Kind) -> i32 {
+    match kind {
+        Kind::Unsupported => libc::EOPNOTSUPP,
+        Kind::Busy => libc::EBUSY,
+        Kind::Deadlock => libc::EDEADLK,
+        Kind::NoProcess => libc::ESRCH,
+        Kind::Damaged => libc::EINVAL,
+        Kind::PidTaken => libc::EEXIST,
+        Kind::NotFound => libc::ENOENT,
+        Kind::SnapshotLost => libc::EIO,
+        Kind::System(errno) => errno,
+    }
+}
+
+/// Its name, for texts: "EBUSY".
+pub fn errno_name(kind: Kind) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno(kind)))
+}
+
+/// The file system that fuser serves.
+pub struct Fuse {
+    tree: Arc<Tree>,
+    jobs: Arc<Jobs>,
+    kernel: Arc<Kernel>,
+}
+
+impl Fuse {
+    /// Serves `tree`; what takes its time runs as one of `jobs`, so that nobody else waits for it. Before the first request `kernel` is
+    /// connected.
+    pub fn new(tree: Arc<Tree>, jobs: Arc<Jobs>, kernel: Arc<Kernel>) -> Fuse {
+        Fuse { tree, jobs, kernel }
+    }
+}
+
+fn caller(req: &Request) -> Caller {
+    Caller { thread: req.pid() as Pid, uid: req.uid() }
+}
+
+impl Filesystem for Fuse {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        // What the kernel lacks or bounds otherwise, we do without: the nearest value is the answer in the error.
+        let _ = config.set_max_write(MAX_REQUEST);
+        let _ = config.set_max_background(MAX_BACKGROUND);
+        let wanted = InitFlags::FUSE_ATOMIC_O_TRUNC
+            | InitFlags::FUSE_PARALLEL_DIROPS
+            | InitFlags::FUSE_DIRECT_IO_ALLOW_MMAP
+            | InitFlags::FUSE_AUTO_INVAL_DATA;
+        let _ = config.add_capabilities(wanted & config.capabilities());
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        if let Some(ino) = self.kernel.asked_by_number(parent, name, req.pid() as Pid) {
+            let tree = Arc::clone(&self.tree);
+            self.jobs.run(move || entered(reply, tree.look_again(ino)));
+        } else if self.tree.lookup_blocks(parent.0, name) {
+            let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
+            self.jobs.run(move || entered(reply, tree.lookup(parent.0, &name)));
+        } else {
+            entered(reply, self.tree.lookup(parent.0, name));
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.tree.forget(ino.0, nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        if self.tree.attr_blocks(ino.0) {
+            let tree = Arc::clone(&self.tree);
+            self.jobs.run(move || told(reply, tree.attr(ino.0)));
+        } else {
+            told(reply, self.tree.attr(ino.0));
+        }
+    }
+
+    fn setattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        _atime: Option<TimeOrNow>,
+        _mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        match size {
+            Some(size) if mode.is_none() && uid.is_none() && gid.is_none() => {
+                told(reply, self.tree.truncate(ino.0, size))
+            }
+            _ => reply.error(Errno::EPERM),
+        }
+    }
+
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        let mode = flags.acc_mode();
+        let access = Access {
+            write: mode != OpenAccMode::O_RDONLY,
+            read: mode != OpenAccMode::O_WRONLY,
+            append: flags.0 & libc::O_APPEND != 0,
+            truncate: flags.0 & libc::O_TRUNC != 0,
+            caller: caller(req),
+        };
+        let steady = self.tree.steady(ino.0);
+        if self.tree.open_blocks(ino.0) {
+            let (tree, kernel) = (Arc::clone(&self.tree), Arc::clone(&self.kernel));
+            self.jobs.run(move || {
+                let handle = tree.open(ino.0, access);
+                // A kernel that does not know the size is to ask for each piece.
+                let is_known = steady != Steady::WhileOpen || handle.is_err() || kernel.learn_attributes(ino);
+                opened(reply, handle, if is_known { steady } else { Steady::Never });
+            });
+        } else {
+            opened(reply, self.tree.open(ino.0, access), steady);
+        }
+    }
+
+    fn read(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        size: u32,
+        flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        // What goes through the page cache is asked for ahead by the kernel, and in several requests at once.
+        let ahead = if flags.0 & libc::O_DIRECT != 0 { ReadAhead::Ours } else { ReadAhead::Theirs };
+        match self.tree.read(fh.0, offset, size as usize, ahead) {
+            Ok(bytes) => reply.data(&bytes),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        _write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        if self.tree.write_blocks(fh.0) {
+            let (tree, data) = (Arc::clone(&self.tree), data.to_vec());
+            self.jobs.run(move || written(reply, tree.write(fh.0, offset, &data), data.len()));
+        } else {
+            written(reply, self.tree.write(fh.0, offset, data), data.len());
+        }
+    }
+
+    fn lseek(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        let data = match whence {
+            libc::SEEK_DATA => true,
+            libc::SEEK_HOLE => false,
+            _ => return reply.error(Errno::EINVAL),
+        };
+        let Ok(offset) = u64::try_from(offset) else { return reply.error(Errno::ENXIO) };
+        match self.tree.seek(fh.0, offset, data) {
+            Ok(offset) => reply.offset(i64::try_from(offset).unwrap_or(i64::MAX)),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
+        done(reply, self.tree.flush(fh.0));
+    }
+
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        if self.tree.release_blocks(fh.0) {
+            let tree = Arc::clone(&self.tree);
+            self.jobs.run(move || {
+                // No contents of it are kept.
+                drop(tree.release(fh.0));
+                reply.ok();
+            });
+            return;
+        }
+        if let Some(closing) = self.tree.release(fh.0) {
+            self.kernel.forget_attributes(ino);
+            let kernel = Arc::clone(&self.kernel);
+            self.jobs.run(move || {
+                kernel.forget_contents(ino);
+                drop(closing);
+            });
+        }
+        reply.ok();
+    }
+
+    fn fsync(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _datasync: bool, reply: ReplyEmpty) {
+        reply.ok();
+    }
+
+    fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let access = Access { write: false, read: true, append: false, truncate: false, caller: caller(req) };
+        match self.tree.open(ino.0, access) {
+            Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
+            Err(error) => reply.error(code(&error)),
+        }
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let entries = match self.tree.read_directory(ino.0, fh.0, offset == 0) {
+            Ok(entries) => entries,
+            Err(error) => return reply.error(code(&error)),
+        };
+        // An entry's offset is where to go on behind it. "." and ".." come first; nobody asks for the number of "..".
+        let dots = [(ino.0, true, OsStr::new(".")), (ino.0, true, OsStr::new(".."))];
+        let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_os_str()));
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        for (at, (number, directory, name)) in dots.into_iter().chain(rest).enumerate().skip(from) {
+            if reply.add(INodeNo(number), at as u64 + 1, kind(directory), name) {
+                break;
+            }
+        }
+        reply.ok();
+    }
+
+    fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {
+        self.tree.release(fh.0);
+        reply.ok();
+    }
+
+    fn statfs(&self, _req: &Request, _ino: INodeNo, reply: ReplyStatfs) {
+        reply.statfs(0, 0, 0, 0, 0, BLOCK_SIZE, 255, BLOCK_SIZE);
+    }
+
+    // A pinned snapshot is a directory that is made, removed and renamed by hand; all the rest of the tree's shape is the processes'. Said
+    // here one by one, because fuser's own answer (ENOSYS) is logged as a thing forgotten.
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, _rdev: u32, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
+        let (tree, name, reader) = (Arc::clone(&self.tree), name.to_owned(), req.pid() as Pid);
+        self.jobs.run(move || entered(reply, tree.make_directory(parent.0, &name, reader)));
+    }
+
+    fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
+        self.jobs.run(move || done(reply, tree.remove_directory(parent.0, &name)));
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _target: &Path, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        newparent: INodeNo,
+        newname: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        // Nothing is ever replaced: RENAME_NOREPLACE says what holds anyway.
+        if flags.difference(RenameFlags::RENAME_NOREPLACE).is_empty() {
+            done(reply, self.tree.rename(parent.0, name, newparent.0, newname));
+        } else {
+            reply.error(Errno::EINVAL);
+        }
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _newparent: INodeNo, _newname: &OsStr, reply: ReplyEntry) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn create(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, _flags: i32, reply: ReplyCreate) {
+        reply.error(Errno::EPERM);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _fh_in: FileHandle,
+        _offset_in: u64,
+        _ino_out: INodeNo,
+        _fh_out: FileHandle,
+        _offset_out: u64,
+        _len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // As with getxattr: from then on the kernel copies by itself.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn ioctl(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        // Whoever opens a file as text asks whether it is a terminal.
+        reply.error(Errno::ENOTTY);
+    }
+
+    fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _size: u32, reply: ReplyXattr) {
+        // The kernel takes ENOSYS for "never": it asks once and then says EOPNOTSUPP by itself.
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn listxattr(&self, _: &Request, _: INodeNo, _size: u32, reply: ReplyXattr) {
+        reply.error(Errno::ENOSYS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_the_errnos_that_the_manual_promises() {
+        let table = [
+            (Kind::Unsupported, "EOPNOTSUPP"),
+            (Kind::Busy, "EBUSY"),
+            (Kind::Deadlock, "EDEADLK"),
+            (Kind::NoProcess, "ESRCH"),
+            (Kind::Damaged, "EINVAL"),
+            (Kind::PidTaken, "EEXIST"),
+            (Kind::NotFound, "ENOENT"),
+            (Kind::SnapshotLost, "EIO"),
+            (Kind::System(libc::ENOMEM), "ENOMEM"),
+        ];
+        for (kind, name) in table {
+            assert_eq!(errno_name(kind), name);
+        }
+    }
+}

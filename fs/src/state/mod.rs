@@ -1,0 +1,10 @@
+//! What the daemon keeps.
+
+pub mod freezer;
+pub mod open_once;
+pub mod pins;
+pub mod restores;
+pub mod snapshots;
+pub mod status;
+pub mod tracers;
+pub mod view;

@@ -1,0 +1,280 @@
+//! The pinned snapshots, by the directory that lists them and their name there.
+//!
+//! One that is removed stays for whoever has a file of it open, as an unlinked file does.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::{OsStr, OsString};
+use std::path::PathBuf;
+use std::sync::{Arc, Weak};
+use std::time::SystemTime;
+
+use ckptfs_dumper::{Error, Kind, Pid, Result};
+use parking_lot::Mutex;
+
+use crate::node::PinId;
+use crate::process::ProcId;
+use crate::state::view::View;
+
+/// Longest name, bytes (NAME_MAX, limits.h).
+const NAME_MOST: usize = 255;
+
+/// How many snapshots may be pinned, and how much memory they may hold when another one is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `-o pinned-max`
+    pub count: usize,
+    /// `-o pinned-memory`, bytes.
+    pub memory: Option<u64>,
+}
+
+/// All pinned snapshots.
+pub struct Pins {
+    limits: Limits,
+    /// A leaf lock: snapshots are taken and dropped outside of it.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    last: u64,
+    /// `None`: it is being taken.
+    names: BTreeMap<(Pid, OsString), Option<PinId>>,
+    views: HashMap<PinId, Kept>,
+    /// When a directory last changed.
+    changed: HashMap<Pid, SystemTime>,
+}
+
+enum Kept {
+    Named(Arc<View>),
+    /// Removed, and perhaps open.
+    Removed(Weak<View>),
+}
+
+/// One of them, for `status`.
+pub struct Pinned {
+    /// Which.
+    pub pin: PinId,
+    /// Below the mountpoint.
+    pub path: PathBuf,
+    /// It.
+    pub view: Arc<View>,
+}
+
+/// The path below the mountpoint of `name` in the directory of `pid`.
+pub fn path_of(pid: Pid, name: &OsStr) -> PathBuf {
+    let folder = if pid == ProcId::CONTAINER.pid { PathBuf::new() } else { PathBuf::from(pid.to_string()) };
+    folder.join("snapshots").join(name)
+}
+
+impl Pins {
+    /// None yet.
+    pub fn new(limits: Limits) -> Pins {
+        Pins { limits, state: Mutex::default() }
+    }
+
+    /// One without a name, for as long as the mount stands: what the whole of it shows.
+    pub fn show(&self, of: ProcId, view: View) -> PinId {
+        let pin = PinId { number: 0, of };
+        self.state.lock().views.insert(pin, Kept::Named(Arc::new(view)));
+        pin
+    }
+
+    /// The right to pin a snapshot as `name`.
+    ///
+    /// # Errors
+    /// EEXIST, ENAMETOOLONG, ENOSPC.
+    pub fn reserve(&self, pid: Pid, name: &OsStr) -> Result<Reservation<'_>> {
+        let subject = path_of(pid, name);
+        let refuse = |errno, why: &str| Err(Error::new(Kind::System(errno), format!("{}: {why}", subject.display())));
+        if name.len() > NAME_MOST {
+            return refuse(libc::ENAMETOOLONG, "the name is longer than 255 bytes");
+        }
+        // Before the lock, and for nothing where the name is taken.
+        let memory = self.limits.memory.map(|most| (self.memory(), most));
+        let mut state = self.state.lock();
+        let place = (pid, name.to_owned());
+        if state.names.contains_key(&place) {
+            return refuse(libc::EEXIST, "there is such a snapshot already");
+        }
+        if state.names.len() >= self.limits.count {
+            let why =
+                format!("{} snapshots are pinned already (-o pinned-max={})", state.names.len(), self.limits.count);
+            return refuse(libc::ENOSPC, &why);
+        }
+        if let Some((bytes, most)) = memory.filter(|(bytes, most)| bytes >= most) {
+            let why = format!("pinned snapshots hold {bytes} bytes of memory already (-o pinned-memory={most})");
+            return refuse(libc::ENOSPC, &why);
+        }
+        state.names.insert(place.clone(), None);
+        Ok(Reservation { pins: self, place })
+    }
+
+    /// Memory of all, also of those that are removed and still open.
+    fn memory(&self) -> u64 {
+        let views: Vec<Arc<View>> = self.state.lock().views.values().filter_map(Kept::get).collect();
+        views.iter().map(|view| view.memory()).sum()
+    }
+
+    /// What the directory of `pid` lists.
+    pub fn names(&self, pid: Pid) -> Vec<(OsString, PinId)> {
+        let state = self.state.lock();
+        let here = state.names.range((pid, OsString::new())..).take_while(|((owner, _), _)| *owner == pid);
+        here.filter_map(|((_, name), pin)| Some((name.clone(), (*pin)?))).collect()
+    }
+
+    /// The one of that name.
+    pub fn find(&self, pid: Pid, name: &OsStr) -> Option<PinId> {
+        self.state.lock().names.get(&(pid, name.to_owned())).copied().flatten()
+    }
+
+    /// Whether it is there.
+    pub fn holds(&self, pin: PinId) -> bool {
+        matches!(self.state.lock().views.get(&pin), Some(Kept::Named(_)))
+    }
+
+    /// It, if it is there.
+    pub fn view(&self, pin: PinId) -> Option<Arc<View>> {
+        match self.state.lock().views.get(&pin) {
+            Some(Kept::Named(view)) => Some(Arc::clone(view)),
+            _ => None,
+        }
+    }
+
+    /// It, if it is there or somebody has a file of it open.
+    pub fn peek(&self, pin: PinId) -> Option<Arc<View>> {
+        self.state.lock().views.get(&pin).and_then(Kept::get)
+    }
+
+    /// The youngest in the directory of `pid`.
+    pub fn last_of(&self, pid: Pid) -> Option<PinId> {
+        self.names(pid).into_iter().map(|(_, pin)| pin).max()
+    }
+
+    /// The youngest of each directory but the container's, ascending.
+    pub fn last_of_each(&self) -> Vec<PinId> {
+        let mut last: BTreeMap<Pid, PinId> = BTreeMap::new();
+        for ((pid, _), pin) in &self.state.lock().names {
+            if let (Some(pin), true) = (*pin, *pid != ProcId::CONTAINER.pid) {
+                last.entry(*pid).and_modify(|known| *known = pin.max(*known)).or_insert(pin);
+            }
+        }
+        last.into_values().collect()
+    }
+
+    /// When the directory of `pid` last changed, if it did.
+    pub fn changed(&self, pid: Pid) -> Option<SystemTime> {
+        self.state.lock().changed.get(&pid).copied()
+    }
+
+    /// Drops what is known of directories that are none any more.
+    pub fn prune(&self, is_there: impl Fn(Pid) -> bool) {
+        let State { names, changed, .. } = &mut *self.state.lock();
+        changed.retain(|pid, _| is_there(*pid) || names.keys().any(|(owner, _)| owner == pid));
+    }
+
+    /// Takes the name away and gives what it named; whoever has a file of it open keeps it.
+    pub fn remove(&self, pid: Pid, name: &OsStr) -> Option<(PinId, Arc<View>)> {
+        let mut state = self.state.lock();
+        let place = (pid, name.to_owned());
+        let pin = state.names.get(&place).copied().flatten()?;
+        state.names.remove(&place);
+        state.changed.insert(pid, SystemTime::now());
+        Some((pin, state.let_go(pin)?))
+    }
+
+    /// Another name in the same directory.
+    ///
+    /// # Errors
+    /// ENOENT; EEXIST: a snapshot is never replaced; ENAMETOOLONG.
+    pub fn rename(&self, pid: Pid, name: &OsStr, new: &OsStr) -> Result<()> {
+        let refuse = |errno, name| Err(Error::new(Kind::System(errno), path_of(pid, name).display().to_string()));
+        let mut state = self.state.lock();
+        let (from, to) = ((pid, name.to_owned()), (pid, new.to_owned()));
+        let Some(pin) = state.names.get(&from).copied().flatten() else { return refuse(libc::ENOENT, name) };
+        if from == to {
+            return Ok(());
+        }
+        if state.names.contains_key(&to) {
+            return refuse(libc::EEXIST, new);
+        }
+        if new.len() > NAME_MOST {
+            return refuse(libc::ENAMETOOLONG, new);
+        }
+        state.names.remove(&from);
+        state.names.insert(to, Some(pin));
+        state.changed.insert(pid, SystemTime::now());
+        Ok(())
+    }
+
+    /// All that have a name.
+    pub fn all(&self) -> Vec<Pinned> {
+        let state = self.state.lock();
+        let told = state.names.iter().filter_map(|((pid, name), pin)| {
+            let pin = (*pin)?;
+            Some(Pinned { pin, path: path_of(*pid, name), view: state.views.get(&pin)?.get()? })
+        });
+        told.collect()
+    }
+
+    /// Forgets all of them; gives their paths. A view must not be dropped inside the lock.
+    pub fn clear(&self) -> Vec<PathBuf> {
+        let all = self.all();
+        *self.state.lock() = State::default();
+        all.into_iter().map(|pinned| pinned.path).collect()
+    }
+}
+
+impl State {
+    fn let_go(&mut self, pin: PinId) -> Option<Arc<View>> {
+        self.views.retain(|_, kept| match kept {
+            Kept::Named(_) => true,
+            Kept::Removed(view) => view.strong_count() > 0,
+        });
+        let kept = self.views.get_mut(&pin)?;
+        let view = kept.get()?;
+        *kept = Kept::Removed(Arc::downgrade(&view));
+        Some(view)
+    }
+}
+
+impl Kept {
+    fn get(&self) -> Option<Arc<View>> {
+        match self {
+            Kept::Named(view) => Some(Arc::clone(view)),
+            Kept::Removed(view) => view.upgrade(),
+        }
+    }
+}
+
+/// A name that is nobody else's. On Drop it is free again, if nothing was pinned.
+pub struct Reservation<'a> {
+    pins: &'a Pins,
+    place: (Pid, OsString),
+}
+
+impl Reservation<'_> {
+    /// Below the mountpoint.
+    pub fn path(&self) -> PathBuf {
+        path_of(self.place.0, &self.place.1)
+    }
+
+    /// Pins `view`, of `of`, under the name.
+    pub fn pin(self, of: ProcId, view: View) -> PinId {
+        let mut state = self.pins.state.lock();
+        state.last += 1;
+        let pin = PinId { number: state.last, of };
+        state.views.insert(pin, Kept::Named(Arc::new(view)));
+        state.names.insert(self.place.clone(), Some(pin));
+        state.changed.insert(self.place.0, SystemTime::now());
+        pin
+    }
+}
+
+impl Drop for Reservation<'_> {
+    fn drop(&mut self) {
+        let mut state = self.pins.state.lock();
+        if state.names.get(&self.place) == Some(&None) {
+            state.names.remove(&self.place);
+        }
+    }
+}

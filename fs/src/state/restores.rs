@@ -1,0 +1,211 @@
+//! `restore`: what is written lives again; what was restored is read back.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use ckptfs_dumper::{ChangedFiles, Error, Kind, Pid, Restored, Restorer, Result};
+use parking_lot::{Condvar, Mutex};
+use serde::Serialize;
+
+use crate::fuse::errno_name;
+use crate::process::container::Container;
+use crate::state::status::{Status, milliseconds, seconds};
+
+/// How many attempts are read back.
+const REMEMBERED: usize = 1000;
+
+/// How long an open waits for sessions that ended too early to be cleared away. See [`Journal::wait_for_endings`].
+const GRACE: Duration = Duration::from_millis(100);
+
+/// One attempt that ended, as a line of JSON.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Line<'a> {
+    Restored {
+        time: f64,
+        root: Pid,
+        pids: &'a [Pid],
+        bytes: u64,
+        elapsed_ms: f64,
+        #[serde(skip_serializing_if = "<[String]>::is_empty")]
+        warnings: &'a [String],
+    },
+    Failed {
+        time: f64,
+        bytes: u64,
+        elapsed_ms: f64,
+        error: String,
+        errno: String,
+    },
+}
+
+/// The attempts of a mount.
+pub struct Journal {
+    container: Arc<Container>,
+    status: Arc<Status>,
+    changed_files: ChangedFiles,
+    /// The lines, oldest first. A leaf lock.
+    lines: Mutex<VecDeque<String>>,
+    /// How many sessions were closed in the middle of an image and are not dropped yet. A leaf lock.
+    ending: Mutex<usize>,
+    ended: Condvar,
+}
+
+impl Journal {
+    /// No attempt yet. What is restored joins `container`.
+    pub fn new(container: Arc<Container>, status: Arc<Status>, changed_files: ChangedFiles) -> Arc<Journal> {
+        let (lines, ending, ended) = Default::default();
+        Arc::new(Journal { container, status, changed_files, lines, ending, ended })
+    }
+
+    /// Gives sessions that were closed in the middle of an image the time to kill what they made.
+    ///
+    /// The kernel tells a close(2) at once, but the release of the file behind the closer's back: the next attempt
+    /// would find its pids taken by the one that just failed. Where no release comes, a duplicate of the descriptor is
+    /// open somewhere, and that restore is simply not over.
+    pub fn wait_for_endings(&self) {
+        let deadline = Instant::now() + GRACE;
+        let mut ending = self.ending.lock();
+        while *ending > 0 && !self.ended.wait_until(&mut ending, deadline).timed_out() {}
+    }
+
+    /// What `restore` reads as: one line per attempt that ended, newest last.
+    pub fn text(&self) -> String {
+        self.lines.lock().iter().map(|line| format!("{line}\n")).collect()
+    }
+
+    fn restored(&self, restored: &Restored) {
+        let pids = &restored.pids;
+        log::info!("restored pid {} ({} processes, {} bytes)", restored.root, pids.len(), restored.bytes);
+        self.container.adopt(pids);
+        self.status.restored();
+        self.append(&Line::Restored {
+            time: seconds(SystemTime::now()),
+            root: restored.root,
+            pids,
+            bytes: restored.bytes,
+            elapsed_ms: milliseconds(restored.elapsed),
+            warnings: &restored.warnings,
+        });
+    }
+
+    fn failed(&self, bytes: u64, since: Instant, error: &Error) {
+        self.status.restore_failed(error);
+        self.append(&Line::Failed {
+            time: seconds(SystemTime::now()),
+            bytes,
+            elapsed_ms: milliseconds(since.elapsed()),
+            error: error.to_string(),
+            errno: errno_name(error.kind()),
+        });
+    }
+
+    fn append(&self, line: &Line) {
+        let line = serde_json::to_string(line).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
+        let mut lines = self.lines.lock();
+        if lines.len() == REMEMBERED {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+}
+
+/// One open of `restore` for writing. Dropped before the end of an image, what it made is killed.
+pub struct Session {
+    journal: Arc<Journal>,
+    /// O_APPEND: the kernel counts offsets from a size that other writers moved; they say nothing.
+    append: bool,
+    position: u64,
+    flushed_at: u64,
+    /// Counted among [`Journal::ending`].
+    ending: bool,
+    begun: Option<Begun>,
+}
+
+struct Begun {
+    restorer: Restorer,
+    since: Instant,
+    /// How many of the restorer's images stand in the journal.
+    told: usize,
+    /// Why nothing more can be written here.
+    failure: Option<Error>,
+}
+
+impl Session {
+    /// Nothing happens before the first byte.
+    pub fn new(journal: Arc<Journal>, append: bool) -> Session {
+        Session { journal, append, position: 0, flushed_at: 0, ending: false, begun: None }
+    }
+
+    /// The next bytes. They must follow those before: an image is restored as it comes.
+    pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        if !self.append && offset != self.position {
+            let at = self.position;
+            let sentence = format!("restore: bytes for offset {offset} came where those for {at} are due");
+            return Err(Error::new(Kind::System(libc::ESPIPE), sentence));
+        }
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.set_ending(false);
+        let begun = match &mut self.begun {
+            Some(begun) => begun,
+            None => {
+                let restorer = Restorer::new(self.journal.changed_files)?;
+                self.begun.insert(Begun { restorer, since: Instant::now(), told: 0, failure: None })
+            }
+        };
+        self.position += bytes.len() as u64;
+        if let Some(error) = &begun.failure {
+            return Err(error.clone());
+        }
+        let written = begun.restorer.write(bytes);
+        for restored in begun.restorer.restored().iter().skip(begun.told) {
+            self.journal.restored(restored);
+        }
+        begun.told = begun.restorer.restored().len();
+        if let Err(error) = &written {
+            self.journal.failed(self.position, begun.since, error);
+            begun.failure = Some(error.clone());
+        }
+        written?;
+        self.journal.status.count_written(bytes.len());
+        Ok(())
+    }
+
+    /// A descriptor was closed: tells whether what came since the last time was whole. The session goes on, because a
+    /// duplicate of the descriptor may still be written to.
+    pub fn flush(&mut self) -> Result<()> {
+        let outcome = self.begun.as_mut().map_or(Ok(()), |begun| begun.restorer.finish());
+        self.set_ending(outcome.is_err());
+        let Some(begun) = self.begun.as_ref().filter(|_| self.flushed_at != self.position) else {
+            return Ok(());
+        };
+        self.flushed_at = self.position;
+        if begun.failure.is_none()
+            && let Err(error) = &outcome
+        {
+            self.journal.failed(self.position, begun.since, error);
+        }
+        outcome
+    }
+
+    fn set_ending(&mut self, ending: bool) {
+        if self.ending != ending {
+            self.ending = ending;
+            let mut count = self.journal.ending.lock();
+            *count = if ending { *count + 1 } else { count.saturating_sub(1) };
+            drop(count);
+            self.journal.ended.notify_all();
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // First the restorer, which kills what is not whole; then those who wait for that.
+        self.begun = None;
+        self.set_ending(false);
+    }
+}

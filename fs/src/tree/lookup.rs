@@ -1,0 +1,199 @@
+//! What stands where: looking up, listing, pinning.
+
+use std::collections::HashSet;
+use std::ffi::{OsStr, OsString};
+
+use ckptfs_dumper::{Pid, Result};
+
+use crate::node::{File, Node, Of, PinId, Role};
+use crate::process::{self, ProcId, Range};
+use crate::tree::stat::Attr;
+use crate::tree::{Entry, Tree, no_entry, refused};
+
+impl Tree {
+    /// The entries of directory `ino`, without `.` and `..`.
+    pub fn list(&self, ino: u64) -> Result<Vec<Entry>> {
+        let node = self.node(ino)?;
+        if !self.is_there(node) {
+            return Err(no_entry(format_args!("inode {ino}")));
+        }
+        let fixed = self.fixed_children(node).into_iter();
+        let mut children: Vec<(OsString, Node)> = fixed.map(|(name, node)| (name.into(), node)).collect();
+        match node {
+            Node::Root => match self.stored {
+                Some(pin) => children.extend(self.processes_of(pin)),
+                None => children.extend(self.processes()?),
+            },
+            // All that is left of a process that has ended.
+            Node::Folder(Of::Live(id)) if !id.is_alive() => {
+                children.retain(|(_, child)| matches!(child, Node::Snapshots(_)));
+            }
+            Node::Folder(Of::Pinned(pin)) => {
+                let others = self.others_of(pin).into_iter();
+                children.extend(others.map(|pid| (name_of(pid), Node::Folder(Of::Within(pin, pid)))));
+            }
+            Node::Snapshots(pid) => {
+                let pinned = self.snapshots.pins().names(pid).into_iter();
+                children.extend(pinned.map(|(name, pin)| (name, Node::Folder(Of::Pinned(pin)))));
+            }
+            Node::Vmas(of) => {
+                let ranges = self.ranges(of).ok_or_else(|| no_entry(of.pid()))?;
+                if of.pin().is_none() {
+                    let known: HashSet<Range> = ranges.iter().copied().collect();
+                    self.inodes.prune(|node| match node {
+                        Node::Vma(owner, range) => owner != of || known.contains(&range),
+                        _ => true,
+                    });
+                }
+                children.extend(ranges.into_iter().map(|range| (range.to_string().into(), Node::Vma(of, range))));
+            }
+            _ => {}
+        }
+        let entry = |(name, node): (OsString, Node)| Entry {
+            ino: self.inodes.number(node),
+            directory: node.role() == Role::Directory,
+            name,
+        };
+        Ok(children.into_iter().map(entry).collect())
+    }
+
+    /// The members, and those that have ended and left pinned snapshots, by pid.
+    fn processes(&self) -> Result<Vec<(OsString, Node)>> {
+        let mut ids = self.container.members()?;
+        let pins = self.snapshots.pins();
+        let left = pins.last_of_each().into_iter().map(|pin| pin.of);
+        let left: Vec<ProcId> = left.filter(|id| ids.binary_search_by_key(&id.pid, |id| id.pid).is_err()).collect();
+        ids.extend(left);
+        ids.sort_unstable();
+        let numbers: HashSet<Pid> = ids.iter().map(|id| id.pid).collect();
+        let pinned: HashSet<PinId> = pins.all().into_iter().map(|pinned| pinned.pin).collect();
+        self.inodes.prune(|node| match node {
+            Node::Snapshots(pid) => pid == ProcId::CONTAINER.pid || numbers.contains(&pid),
+            node => match node.of() {
+                None | Some(Of::CONTAINER) => true,
+                Some(Of::Live(id)) => ids.binary_search(&id).is_ok(),
+                Some(Of::Pinned(pin) | Of::Within(pin, _)) => pinned.contains(&pin),
+            },
+        });
+        pins.prune(|pid| numbers.contains(&pid));
+        self.freezer.forget_dead();
+        Ok(ids.into_iter().map(|id| (name_of(id.pid), Node::Folder(Of::Live(id)))).collect())
+    }
+
+    /// What stands in a directory whatever happens; the root of an image's mount has nothing that acts.
+    fn fixed_children(&self, node: Node) -> Vec<(&'static str, Node)> {
+        match (node, self.stored) {
+            (Node::Root, Some(pin)) => {
+                vec![("image", Node::File(Of::Pinned(pin), File::Image)), ("status", Node::Status)]
+            }
+            _ => node.fixed_children(),
+        }
+    }
+
+    /// A folder for each process of an image that all of the mount shows; that of the root of all others has the image.
+    fn processes_of(&self, pin: PinId) -> Vec<(OsString, Node)> {
+        let view = self.snapshots.pins().view(pin);
+        let of = |pid: Pid| if pid == pin.of.pid { Of::Pinned(pin) } else { Of::Within(pin, pid) };
+        view.iter().flat_map(|view| view.processes()).map(|pid| (name_of(pid), Node::Folder(of(pid)))).collect()
+    }
+
+    /// The processes of a pinned snapshot whose files do not stand in its own folder.
+    fn others_of(&self, pin: PinId) -> Vec<Pid> {
+        if self.stored == Some(pin) {
+            return Vec::new();
+        }
+        let view = self.snapshots.pins().view(pin);
+        view.iter().flat_map(|view| view.processes()).filter(|pid| *pid != pin.of.pid).collect()
+    }
+
+    /// Whether it would be found by its path now.
+    pub(super) fn is_there(&self, node: Node) -> bool {
+        let pins = self.snapshots.pins();
+        let has_pins = |pid| pins.last_of(pid).is_some();
+        match (node, node.of()) {
+            (Node::Snapshots(pid), _) => {
+                pid == ProcId::CONTAINER.pid || has_pins(pid) || self.container.find(pid).is_some()
+            }
+            (_, None | Some(Of::CONTAINER)) => true,
+            (Node::Folder(_), Some(Of::Live(id))) => id.is_alive() || has_pins(id.pid),
+            (_, Some(Of::Live(id))) => id.is_alive(),
+            (_, Some(Of::Pinned(pin) | Of::Within(pin, _))) => pins.holds(pin),
+        }
+    }
+
+    pub(super) fn child(&self, parent: Node, name: &OsStr) -> Option<Node> {
+        if let Some((_, node)) = self.fixed_children(parent).into_iter().find(|(known, _)| name == *known) {
+            return self.is_there(node).then_some(node);
+        }
+        let number = || {
+            let name = name.to_str()?;
+            name.parse::<Pid>().ok().filter(|pid| pid.to_string() == name)
+        };
+        match parent {
+            Node::Root if self.stored.is_some() => {
+                let all = self.stored.map(|pin| self.processes_of(pin)).unwrap_or_default();
+                all.into_iter().find(|(known, _)| known == name).map(|(_, node)| node)
+            }
+            Node::Root => {
+                let pid = number().filter(|pid| *pid > 0)?;
+                let left = || self.snapshots.pins().last_of(pid).map(|pin| pin.of);
+                self.container.find(pid).or_else(left).map(|id| Node::Folder(Of::Live(id)))
+            }
+            Node::Folder(Of::Pinned(pin)) => {
+                let pid = number()?;
+                self.others_of(pin).contains(&pid).then_some(Node::Folder(Of::Within(pin, pid)))
+            }
+            Node::Snapshots(pid) => self.snapshots.pins().find(pid, name).map(|pin| Node::Folder(Of::Pinned(pin))),
+            Node::Vmas(of) => {
+                let node = Node::Vma(of, Range::parse(name.to_str()?)?);
+                // To read all mappings for each of them would make `ls -l` quadratic: what was listed is there until the
+                // next listing. An open looks again.
+                let listed = self.inodes.knows(node) && self.is_there(node);
+                (listed || self.ranges(of)?.iter().any(|&range| Node::Vma(of, range) == node)).then_some(node)
+            }
+            _ => None,
+        }
+    }
+
+    /// What `vmas/` lists: the mappings of the instant that is pinned or open, or those of now.
+    fn ranges(&self, of: Of) -> Option<Vec<Range>> {
+        match (self.snapshots.peek(of).and_then(|view| view.vmas(of.pid()).ok()), of) {
+            (Some(vmas), _) => Some(vmas.iter().map(|vma| Range { start: vma.start, end: vma.end }).collect()),
+            (None, Of::Live(id)) => process::mappings(id.pid),
+            (None, _) => None,
+        }
+    }
+
+    /// mkdir(2): a snapshot now, pinned as `name`; the kernel holds its number once more. Blocks until the process goes on again.
+    pub fn make_directory(&self, parent: u64, name: &OsStr, reader: Pid) -> Result<Attr> {
+        let Node::Snapshots(pid) = self.node(parent)? else { return Err(refused(libc::EPERM, NOT_HERE)) };
+        let id = if pid == ProcId::CONTAINER.pid { Some(ProcId::CONTAINER) } else { self.container.find(pid) };
+        let pin = self.snapshots.pin(pid, id, name, process::process_of_thread(reader))?;
+        let node = Node::Folder(Of::Pinned(pin));
+        let attr = self.attr_of(node)?;
+        self.inodes.look_up(node);
+        Ok(attr)
+    }
+
+    /// rmdir(2): forgets a pinned snapshot.
+    pub fn remove_directory(&self, parent: u64, name: &OsStr) -> Result<()> {
+        let Node::Snapshots(pid) = self.node(parent)? else { return Err(refused(libc::EPERM, NOT_HERE)) };
+        let pin = self.snapshots.unpin(pid, name)?;
+        self.inodes.prune(|node| node.of().and_then(Of::pin) != Some(pin));
+        Ok(())
+    }
+
+    /// Another name for a pinned snapshot, which replaces nothing.
+    pub fn rename(&self, parent: u64, name: &OsStr, new_parent: u64, new: &OsStr) -> Result<()> {
+        match (self.node(parent)?, self.node(new_parent)?) {
+            (Node::Snapshots(pid), Node::Snapshots(to)) if pid == to => self.snapshots.pins().rename(pid, name, new),
+            _ => Err(refused(libc::EPERM, "a pinned snapshot can be renamed in its own directory only")),
+        }
+    }
+}
+
+const NOT_HERE: &str = "directories are made and removed in snapshots/ only";
+
+fn name_of(pid: Pid) -> OsString {
+    pid.to_string().into()
+}

@@ -1,0 +1,176 @@
+//! The mount as a tree of nodes: what fuse.rs asks, answered without a word of FUSE.
+//!
+//! Order of locks: every lock of this crate is a leaf, taken and given back without another one inside and without a
+//! call into the engine, but for two: a restore session's, which is held while bytes are restored, and inside which the
+//! journal's, the container's and the status's are taken; and the table of tracers, under which a tracer is started.
+
+pub mod handle;
+pub mod inodes;
+pub mod lookup;
+pub mod open_files;
+pub mod open_nodes;
+pub mod stat;
+
+pub use crate::tree::stat::Attr;
+
+use std::ffi::{OsStr, OsString};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ckptfs_dumper::{Error, Kind, Options, Result};
+use parking_lot::{Mutex, RwLock};
+
+use crate::node::{File, Node, PinId};
+use crate::process::container::{Container, Target};
+use crate::process::{Clock, ProcId};
+use crate::state::freezer::Freezer;
+use crate::state::pins::Limits;
+use crate::state::restores::Journal;
+use crate::state::snapshots::Snapshots;
+use crate::state::status::Status;
+use crate::state::tracers::Tracers;
+use crate::state::view::View;
+use crate::tree::inodes::Inodes;
+use crate::tree::open_files::Handles;
+use crate::tree::open_nodes::OpenNodes;
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Inode number.
+    pub ino: u64,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Its name.
+    pub name: OsString,
+}
+
+/// The mount.
+pub struct Tree {
+    container: Arc<Container>,
+    clock: Clock,
+    mounted: SystemTime,
+    owner: (u32, u32),
+    patience: Duration,
+    inodes: Inodes,
+    snapshots: Snapshots,
+    /// The image that all of the mount shows, if it is none of live processes.
+    stored: Option<PinId>,
+    freezer: Arc<Freezer>,
+    journal: Arc<Journal>,
+    status: Arc<Status>,
+    /// A leaf lock.
+    handles: RwLock<Handles>,
+    /// Open handles on `status`, and the length of the text of the last one. A leaf lock.
+    status_open: Mutex<(usize, u64)>,
+    open_nodes: Arc<OpenNodes>,
+}
+
+impl Tree {
+    /// The tree of `container`, dumped and restored with `options`; snapshots are pinned within `limits`.
+    pub fn new(container: Container, options: Options, limits: Limits, mountpoint: String) -> Result<Tree> {
+        let container = Arc::new(container);
+        let status = Arc::new(Status::new(container.target().to_string(), mountpoint));
+        let tracers = Tracers::new(options.clone());
+        let freezer = Arc::new(Freezer::new(Arc::clone(&tracers)));
+        let stored = match container.target() {
+            Target::Image(file) => Some(View::stored(file)?),
+            _ => None,
+        };
+        let (whom, by, told) = (Arc::clone(&container), Arc::clone(&freezer), Arc::clone(&status));
+        let snapshots = Snapshots::new(whom, by, tracers, told, limits);
+        let show = |view: View| -> Result<PinId> {
+            let of = view.root()?.map_or(ProcId::CONTAINER, |pid| ProcId { pid, start: 0 });
+            Ok(snapshots.pins().show(of, view))
+        };
+        let stored = stored.map(show).transpose()?;
+        Ok(Tree {
+            clock: Clock::new()?,
+            mounted: SystemTime::now(),
+            owner: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
+            patience: options.freeze_timeout,
+            inodes: Inodes::new(),
+            snapshots,
+            stored,
+            freezer,
+            journal: Journal::new(Arc::clone(&container), Arc::clone(&status), options.changed_files),
+            container,
+            status,
+            handles: RwLock::default(),
+            status_open: Mutex::default(),
+            open_nodes: Arc::default(),
+        })
+    }
+
+    /// The entry `name` of directory `parent`; the kernel holds its number once more.
+    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Attr> {
+        let child = self.child(self.node(parent)?, name).ok_or_else(|| no_entry(name.display()))?;
+        let attr = self.attr_of(child)?;
+        self.inodes.look_up(child);
+        Ok(attr)
+    }
+
+    /// Whether to look up `name` may take its time.
+    pub fn lookup_blocks(&self, parent: u64, name: &OsStr) -> bool {
+        let fixed = self.inodes.node(parent).into_iter().flat_map(Node::fixed_children);
+        fixed.filter(|(known, _)| name == *known).any(|(_, node)| self.asks_files(node))
+    }
+
+    /// Whether stat(2) of `ino` may take its time.
+    pub fn attr_blocks(&self, ino: u64) -> bool {
+        self.inodes.node(ino).is_some_and(|node| self.asks_files(node))
+    }
+
+    /// The size of a core is known only when it is made.
+    fn asks_files(&self, node: Node) -> bool {
+        match node {
+            Node::File(of, File::Core) => self.snapshots.peek(of).is_some_and(|view| view.core_is_to_be_made(of.pid())),
+            _ => false,
+        }
+    }
+
+    /// A node by its number; the kernel holds it once more.
+    pub fn look_again(&self, ino: u64) -> Result<Attr> {
+        let node = self.node(ino)?;
+        let attr = self.attr_of(node)?;
+        self.inodes.look_up(node);
+        Ok(attr)
+    }
+
+    /// The kernel forgets `count` lookups of `ino`.
+    pub fn forget(&self, ino: u64, count: u64) {
+        if let Some(node) = self.inodes.forget(ino, count).filter(|node| !self.is_there(*node)) {
+            self.inodes.drop_row(node);
+        }
+    }
+
+    /// What stat(2) tells of `ino`.
+    pub fn attr(&self, ino: u64) -> Result<Attr> {
+        self.attr_of(self.node(ino)?)
+    }
+
+    /// The mount is over: everybody goes on, and nothing stays pinned.
+    pub fn close(&self) {
+        self.freezer.let_go();
+        let pinned = self.snapshots.pins().clear();
+        if !pinned.is_empty() {
+            let paths: Vec<String> = pinned.iter().map(|path| path.display().to_string()).collect();
+            log::warn!("unmounting has freed what was pinned: {}", paths.join(", "));
+        }
+    }
+
+    fn node(&self, ino: u64) -> Result<Node> {
+        self.inodes.node(ino).ok_or_else(|| no_entry(format_args!("inode {ino}")))
+    }
+}
+
+fn no_entry(what: impl std::fmt::Display) -> Error {
+    Error::new(Kind::NotFound, format!("{what}: no such entry"))
+}
+
+fn refused(errno: i32, sentence: &str) -> Error {
+    Error::new(Kind::System(errno), sentence)
+}
+
+#[cfg(test)]
+mod tests;

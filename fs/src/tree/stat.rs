@@ -1,0 +1,157 @@
+//! What stat(2) tells.
+
+use std::time::SystemTime;
+
+use ckptfs_dumper::{Pid, Result};
+
+use crate::node::{File, Node, Of, Role, Steady};
+use crate::process::{self, ProcId};
+use crate::state::view::View;
+use crate::tree::{Tree, no_entry};
+
+/// What stat(2) tells of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// Inode number.
+    pub ino: u64,
+    /// Exact while a handle is open; an upper bound, never 0, before.
+    pub size: u64,
+    /// Units of 512 bytes.
+    pub blocks: u64,
+    /// The instant of the snapshot, or the start of the process, or of the mount.
+    pub time: SystemTime,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// How long all this stays so; never, while what is steady only when it is open is not.
+    pub steady: Steady,
+}
+
+impl Tree {
+    pub(super) fn attr_of(&self, node: Node) -> Result<Attr> {
+        let role = node.role();
+        let base = Attr {
+            ino: self.inodes.number(node),
+            size: 0,
+            blocks: 0,
+            time: self.mounted,
+            directory: role == Role::Directory,
+            mode: node.mode(),
+            uid: self.owner.0,
+            gid: self.owner.1,
+            steady: match node.steady() {
+                // Until an instant is found for it, below.
+                Steady::WhileOpen => Steady::Never,
+                steady => steady,
+            },
+        };
+        let Some(of) = node.of() else {
+            return match node {
+                Node::Snapshots(pid) => self.attr_of_snapshots(pid, base),
+                Node::Status => {
+                    let size = self.status_size();
+                    Ok(Attr { size, blocks: size.div_ceil(512), ..base })
+                }
+                _ => Ok(base),
+            };
+        };
+        let told = role == Role::Snapshot || of.pin().is_some();
+        let open = self.open_nodes.of(node);
+        let view = if told { self.snapshots.peek(open.unwrap_or_else(|| self.snapshots.taken_as(of))) } else { None };
+        let steady = if open.is_some() && view.is_some() { node.steady() } else { base.steady };
+        // A snapshot outlives its process: what is open can still be asked for.
+        let ((uid, gid), time) = match (&view, of) {
+            (Some(view), _) => (owner_in(view, node, of), view.taken()),
+            (None, Of::CONTAINER) => (self.owner, self.mounted),
+            (None, Of::Live(id)) => (self.owner_of(node, id).ok_or_else(|| no_entry(id.pid))?, self.clock.start_of(id)),
+            (None, _) => return Err(no_entry(format_args!("pid {}: a pinned snapshot", of.pid()))),
+        };
+        let (size, blocks) = match role {
+            Role::Snapshot => self.extent(node, of, view.as_deref())?.ok_or_else(|| no_entry(of.pid()))?,
+            Role::Directory | Role::Text | Role::Control => (0, 0),
+        };
+        Ok(Attr { size, blocks, time, uid, gid, steady, ..base })
+    }
+
+    /// Its owner's, who may pin snapshots there; that of the youngest of them, once the process has ended. The time of the last change, as
+    /// for other directories.
+    fn attr_of_snapshots(&self, pid: Pid, base: Attr) -> Result<Attr> {
+        let pins = self.snapshots.pins();
+        let changed = pins.changed(pid);
+        if pid == ProcId::CONTAINER.pid {
+            return Ok(Attr { time: changed.unwrap_or(base.time), ..base });
+        }
+        let id = self.container.find(pid).or_else(|| Some(pins.last_of(pid)?.of)).ok_or_else(|| no_entry(pid))?;
+        let (uid, gid) = self.owner_of(Node::Snapshots(pid), id).ok_or_else(|| no_entry(pid))?;
+        Ok(Attr { time: changed.unwrap_or_else(|| self.clock.start_of(id)), uid, gid, ..base })
+    }
+
+    /// Whose a live process's node is, if it is there.
+    pub(super) fn owner_of(&self, node: Node, id: ProcId) -> Option<(u32, u32)> {
+        if let Some(owner) = process::owner(id.pid).filter(|_| id.is_alive()) {
+            let all = || process::owner_of_tree(id.pid).unwrap_or(self.owner);
+            return Some(if node.is_of_all() && owner.0 != self.owner.0 { all() } else { owner });
+        }
+        let pins = self.snapshots.pins();
+        match node {
+            Node::Folder(_) | Node::Snapshots(_) => {
+                let view = pins.view(pins.last_of(id.pid)?)?;
+                Some(owner_in(&view, node, Of::Live(id)))
+            }
+            _ => self.snapshots.peek_refusal(id).map(|_| self.owner),
+        }
+    }
+
+    /// Size and blocks of a file of a snapshot: exact if `view` is open, else an upper bound; `None` if the process is gone.
+    fn extent(&self, node: Node, of: Of, view: Option<&View>) -> Result<Option<(u64, u64)>> {
+        let pid = of.pid();
+        let refusal = || if let Of::Live(id) = of { self.snapshots.peek_refusal(id) } else { None };
+        let size = match (node, view) {
+            (Node::Vma(_, range), view) => {
+                let stored = match view {
+                    Some(view) => view.vma(pid, range)?.map(|vma| vma.stored.div_ceil(512)),
+                    None => None,
+                };
+                let guess = || process::memory_in_use(pid).unwrap_or(0).min(range.len()).div_ceil(512).max(1);
+                return Ok(Some((range.len(), stored.unwrap_or_else(guess))));
+            }
+            (Node::File(_, File::Info), view) => match (refusal(), view) {
+                (Some(text), _) => Some(text.len() as u64),
+                (None, Some(view)) => Some(view.info_len(pid)?),
+                (None, None) => process::info_bound(pid),
+            },
+            (Node::File(_, File::Core), Some(view)) => {
+                let (len, stored) = view.core_extent(pid)?;
+                return Ok(Some((len, stored.div_ceil(512))));
+            }
+            (Node::File(_, File::Core), None) => process::core_bound(pid),
+            (Node::File(_, File::Maps), Some(view)) => Some(view.maps_len(pid)?),
+            (Node::File(_, File::Maps), None) => process::maps_bound(pid),
+            (_, Some(view)) => Some(view.image_len()),
+            (_, None) if of == Of::CONTAINER => Some(self.container_bound()?),
+            (_, None) => process::image_bound(pid),
+        };
+        Ok(size.map(|size| (size, size.div_ceil(512))))
+    }
+
+    /// How large the image of all members may become, which may be none.
+    fn container_bound(&self) -> Result<u64> {
+        let bounds = self.container.members()?.into_iter().filter_map(|id| process::image_bound(id.pid));
+        Ok(bounds.sum::<u64>().max(1))
+    }
+
+    fn status_size(&self) -> u64 {
+        let (handles, len) = *self.status_open.lock();
+        if handles > 0 { len } else { self.status_text().len() as u64 }
+    }
+}
+
+/// Whose `node`, a file of `of`, is in an instant.
+pub(super) fn owner_in(view: &View, node: Node, of: Of) -> (u32, u32) {
+    if node.is_of_all() { view.owner_of_all(of.pid()) } else { view.owner(of.pid()) }
+}
