@@ -15,10 +15,11 @@ use crate::kind::external::{self, External, Key};
 use crate::kind::fd_state::{Named, Placed};
 use crate::kind::object::{self, Contents, Objects};
 use crate::kind::open_file::{Held, NOT_KEPT, Seen};
+use crate::sys::clock;
 use crate::sys::fd::PidFd;
+use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields};
-use crate::sys::wait::{self, Kcmp};
 
 /// The tag of a descriptor table.
 pub const TABLE: Tag = Tag(*b"FDTB");
@@ -88,7 +89,7 @@ struct Inner {
 impl Collector {
     /// For the processes with these ids, which are all of the tree, and stopped.
     pub fn of(tree: Vec<Pid>) -> Self {
-        Self { tree, instant: wait::boot_ticks(), inner: Default::default() }
+        Self { tree, instant: clock::boot_ticks(), inner: Default::default() }
     }
 
     /// Looks who outside of the tree holds a part of what is in the image. That takes as long as there are descriptors in the whole
@@ -189,7 +190,7 @@ impl Collector {
     /// The description, if another descriptor has led to it.
     fn known(&self, visible: &Visible, speaker: Pid, number: i32) -> Result<Option<u32>> {
         for &(other_speaker, other, id) in self.inner.borrow().known.get(visible).map_or(&[][..], Vec::as_slice) {
-            if wait::kcmp(other_speaker, speaker, Kcmp::File, other as u64, number as u64)? {
+            if kcmp::kcmp(other_speaker, speaker, Kcmp::File, other as u64, number as u64)? {
                 return Ok(Some(id));
             }
         }

@@ -13,10 +13,10 @@ use crate::freeze::{Frozen, FrozenProcess};
 use crate::pstree::fork_plan::{self, How, Member};
 use crate::pstree::record::{Ended, Process, SHARES, Share, Tree};
 use crate::sys::cpuid;
+use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::Stopped;
-use crate::sys::wait::{self, Kcmp};
 
 /// Looks at all processes of a frozen tree and puts them in the order of the image.
 ///
@@ -151,11 +151,11 @@ fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
     let mut own: Vec<(Pid, Share)> = Vec::new();
     for tid in process.threads.iter().copied().filter(|tid| *tid != speaker && *tid != process.pid) {
         for (share, what, _) in SHARES.iter().filter(|(share, ..)| matches!(share, Share::Files | Share::Fs)) {
-            if wait::kcmp(speaker, tid, *what, 0, 0)? {
+            if kcmp::kcmp(speaker, tid, *what, 0, 0)? {
                 continue;
             }
             for (other, _) in own.iter().filter(|(_, theirs)| theirs == share) {
-                if wait::kcmp(*other, tid, *what, 0, 0)? {
+                if kcmp::kcmp(*other, tid, *what, 0, 0)? {
                     let told = format!(
                         "pid {}: threads {other} and {tid} share descriptors or directories apart",
                         process.pid
@@ -183,7 +183,7 @@ fn name(share: Share) -> &'static str {
 fn refuse_sharing_parent(root: &Process) -> Result<()> {
     for (share, what, _) in SHARES.iter().filter(|_| root.ppid > 0) {
         // Gone meanwhile, or not to be looked at: then it is not the one that shares.
-        if wait::kcmp(root.speaker(), root.ppid, *what, 0, 0).unwrap_or(false) {
+        if kcmp::kcmp(root.speaker(), root.ppid, *what, 0, 0).unwrap_or(false) {
             return Err(shared_outside(root.pid, *share, root.ppid));
         }
     }
@@ -203,12 +203,12 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
             // Who has ended meanwhile has an order no more: then everybody is asked.
             let mut is_ordered = true;
             let found = ours.binary_search_by(|tid| {
-                wait::kcmp_order(*tid, *other, what, 0, 0).unwrap_or_else(|_| {
+                kcmp::kcmp_order(*tid, *other, what, 0, 0).unwrap_or_else(|_| {
                     is_ordered = false;
                     Ordering::Less
                 })
             });
-            let is_same = |tid: &Pid| wait::kcmp(*tid, *other, what, 0, 0).unwrap_or(false);
+            let is_same = |tid: &Pid| kcmp::kcmp(*tid, *other, what, 0, 0).unwrap_or(false);
             let found = if is_ordered { found.ok() } else { ours.iter().position(is_same) };
             if let Some(tid) = found.and_then(|at| ours.get(at))
                 && [*tid, *other].into_iter().all(has_something)
@@ -232,7 +232,7 @@ fn in_order(tids: impl Iterator<Item = Pid>, what: Kcmp, failed: &mut dyn FnMut(
         while has_something(tid) {
             let mut is_known = true;
             let at = sorted.partition_point(|other| {
-                wait::kcmp_order(*other, tid, what, 0, 0).map(Ordering::is_lt).unwrap_or_else(|error| {
+                kcmp::kcmp_order(*other, tid, what, 0, 0).map(Ordering::is_lt).unwrap_or_else(|error| {
                     is_known = false;
                     failed(error);
                     false
@@ -276,7 +276,7 @@ fn sharing(processes: &mut [Process]) -> Result<()> {
     for (tid, share) in apart {
         for (_, what, _) in SHARES.iter().filter(|(other, ..)| *other == share) {
             for other in &alive {
-                if wait::kcmp(tid, *other, *what, 0, 0)? {
+                if kcmp::kcmp(tid, *other, *what, 0, 0)? {
                     let told = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
                     return Err(Error::unsupported(told));
                 }
@@ -296,7 +296,7 @@ fn sharing(processes: &mut [Process]) -> Result<()> {
         for pid in sorted {
             match groups.last_mut() {
                 Some(group)
-                    if group.first().is_some_and(|first| wait::kcmp(*first, pid, what, 0, 0).unwrap_or(false)) =>
+                    if group.first().is_some_and(|first| kcmp::kcmp(*first, pid, what, 0, 0).unwrap_or(false)) =>
                 {
                     group.insert(pid);
                 }

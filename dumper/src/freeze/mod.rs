@@ -19,7 +19,7 @@ use crate::freeze::target::{Target, parent};
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Stat};
 use crate::sys::ptrace::{self, Running, Stop, Stopped};
-use crate::sys::wait;
+use crate::sys::{kcmp, wait};
 
 /// A stopped process.
 #[derive(Debug)]
@@ -322,7 +322,7 @@ fn vfork_child(tid: Pid) -> Option<Pid> {
     let process = Fields::read(&format!("/proc/{tid}/status")).ok()?.number("Tgid") as Pid;
     // With CLONE_PARENT the child is a sibling.
     let mut children = children(process).into_iter().chain(children(stat.ppid()));
-    let borrows = |child: &Pid| *child != process && wait::kcmp(tid, *child, wait::Kcmp::Vm, 0, 0).unwrap_or(false);
+    let borrows = |child: &Pid| *child != process && kcmp::kcmp(tid, *child, kcmp::Kcmp::Vm, 0, 0).unwrap_or(false);
     if CALLS.contains(&call) { children.find(borrows) } else { None }
 }
 

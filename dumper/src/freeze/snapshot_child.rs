@@ -5,9 +5,9 @@ use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 use crate::freeze::children;
+use crate::sys::clock;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{Fields, Stat, TICKS_PER_SECOND};
-use crate::sys::wait;
 
 /// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
 pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
@@ -31,7 +31,7 @@ const YOUNG: Duration = Duration::from_secs(2);
 /// Whether `pid` may be a snapshot child that has no name yet. Who lists processes while trees are being stopped had better wait a moment.
 pub fn may_be_in_the_making(pid: Pid) -> bool {
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
-    let age = Duration::from_millis(wait::boot_ticks().saturating_sub(stat.started()) * 1000 / TICKS_PER_SECOND);
+    let age = Duration::from_millis(clock::boot_ticks().saturating_sub(stat.started()) * 1000 / TICKS_PER_SECOND);
     let tracer = || Fields::read(&format!("/proc/{pid}/status")).map_or(0, |status| status.number("TracerPid"));
     stat.exit_signal() == 0 && age < YOUNG && runs_this_program(tracer())
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::snapshot_child::runs_this_program;
+use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, Fields, Stat};
-use crate::sys::wait::{self, Kcmp};
 
 /// A pipe or FIFO, as `st_dev` and `st_ino` number it.
 pub type Key = (u64, u64);
@@ -61,7 +61,7 @@ pub fn held_by(pid: Pid, keys: &[Key]) -> Vec<Holder> {
 fn tables(pid: Pid) -> Vec<String> {
     let mut dirs = vec![format!("/proc/{pid}")];
     for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
-        if tid != pid && !wait::kcmp(pid, tid, Kcmp::Files, 0, 0).unwrap_or(false) {
+        if tid != pid && !kcmp::kcmp(pid, tid, Kcmp::Files, 0, 0).unwrap_or(false) {
             dirs.push(format!("/proc/{pid}/task/{tid}"));
         }
     }
@@ -150,6 +150,7 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+    use crate::sys::clock;
 
     #[test]
     fn a_holder_is_found_by_what_it_holds_and_told_from_the_tree() {
@@ -159,7 +160,7 @@ mod tests {
         let fifo = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path).unwrap();
         let stat = fifo.metadata().unwrap();
         let keys = [(stat.dev(), stat.ino() + 1), (stat.dev(), stat.ino())];
-        let before = wait::boot_ticks();
+        let before = clock::boot_ticks();
         std::thread::sleep(std::time::Duration::from_millis(30));
         let mut child = Command::new("sleep").arg("100").stdin(fifo).stdout(Stdio::piped()).spawn().unwrap();
         let (pid, us) = (child.id() as Pid, std::process::id() as Pid);
@@ -168,9 +169,9 @@ mod tests {
         assert_eq!((held[0].key, held[0].modes()), (keys[1], (true, false)));
         assert_eq!(held[0].link, format!("/proc/{pid}/fd/0"));
         assert!(held_by(us, &keys).is_empty());
-        assert!(is_outside(pid, &[], wait::boot_ticks() + 1));
+        assert!(is_outside(pid, &[], clock::boot_ticks() + 1));
         assert!(!is_outside(pid, &[], before), "born since");
-        assert!(!is_outside(pid, &[us], wait::boot_ticks() + 1), "a child of the tree");
+        assert!(!is_outside(pid, &[us], clock::boot_ticks() + 1), "a child of the tree");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(held_by(pid, &keys).is_empty());

@@ -8,10 +8,10 @@ use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::Checked;
 use crate::pstree::fork_plan::{Made, Member, Sessions};
+use crate::sys::kcmp::Kcmp;
 use crate::sys::pid::Pid;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
-use crate::sys::wait::Kcmp;
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"TREE");

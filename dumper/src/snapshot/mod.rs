@@ -16,9 +16,8 @@ use crate::dump::{cow_pages, pstree};
 use crate::error::Result;
 use crate::file::lock;
 use crate::freeze::entry::{self, Door, Premise};
-use crate::freeze::snapshot_child;
 use crate::freeze::target::Target;
-use crate::freeze::{self, Frozen, cgroup};
+use crate::freeze::{self, Frozen, cgroup, snapshot_child};
 use crate::image::builder::LayoutBuilder;
 use crate::image::frame::Record;
 use crate::kind::fd_state::Named;
@@ -30,7 +29,7 @@ use crate::snapshot::tracer::{Lease, Options, Purpose};
 use crate::sys::memory::MemFile;
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Stopped;
-use crate::sys::{proc, wait};
+use crate::sys::{clock, proc};
 use crate::sysv;
 use crate::task::restart_block::Timers;
 
@@ -195,7 +194,7 @@ fn see(
 ) -> Result<Seen> {
     process::refuse_what_is_not_supported(frozen)?;
     let mut tree = pstree::look(frozen)?;
-    let (taken, stopped_at) = (SystemTime::now(), wait::boot_ticks());
+    let (taken, stopped_at) = (SystemTime::now(), clock::boot_ticks());
     let mut doors = BTreeMap::new();
     let mut locked = BTreeMap::new();
     for process in frozen.processes.iter().filter(|process| !process.is_zombie) {

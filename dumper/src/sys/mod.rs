@@ -3,10 +3,13 @@
 //! Each file wraps one interface and knows no kernel object of ours: what a call means for a checkpoint is decided above.
 
 pub mod cgroup;
+pub mod clock;
 pub mod clone;
 pub mod cpuid;
 pub mod errno;
 pub mod fd;
+pub mod futex;
+pub mod kcmp;
 pub mod memory;
 pub mod pagemap;
 pub mod pid;
@@ -14,6 +17,7 @@ pub mod pid_in_use;
 pub mod proc;
 pub mod ptrace;
 pub mod remote;
+pub mod sched;
 pub mod sysvipc;
 pub mod thaw_watchdog;
 pub mod wait;

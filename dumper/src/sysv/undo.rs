@@ -9,12 +9,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
 use crate::sys::sysvipc::Kind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO};
-use crate::sys::wait::{self, Kcmp};
 use crate::sysv::{Entry, There};
 
 /// What is added to one semaphore when a process ends.
@@ -96,7 +96,7 @@ impl Question {
 pub fn of_thread(there: &There, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
     let tid = injected.task()?.tid();
     let sets: Vec<&Entry> = there.0.iter().filter(|entry| entry.kind == Kind::Sem && entry.is_used).collect();
-    if sets.is_empty() || !wait::has_undo_list(tid)? {
+    if sets.is_empty() || !kcmp::has_undo_list(tid)? {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
@@ -198,7 +198,7 @@ fn refuse_if_used(entry: &Entry, values: &[u16], pid: Pid) -> Result<Vec<Adjustm
 /// A thread that has a list to itself (unshare(2), CLONE_SYSVSEM) would not be given one by a restore.
 pub fn refuse_own(there: &There, injected: &mut Injected<'_>, pid: Pid, speaker: Pid) -> Result<()> {
     let tid = injected.task()?.tid();
-    if there.0.is_empty() || wait::kcmp(tid, speaker, Kcmp::SemaphoreUndo, 0, 0)? {
+    if there.0.is_empty() || kcmp::kcmp(tid, speaker, Kcmp::SemaphoreUndo, 0, 0)? {
         return Ok(());
     }
     match of_thread(there, injected, pid)?.first() {
@@ -216,7 +216,7 @@ pub fn refuse_shared(adjustments: &[Adjustment]) -> Result<()> {
     pids.dedup();
     for (at, one) in pids.iter().enumerate() {
         for other in &pids[at + 1..] {
-            if wait::kcmp(*one, *other, Kcmp::SemaphoreUndo, 0, 0)? {
+            if kcmp::kcmp(*one, *other, Kcmp::SemaphoreUndo, 0, 0)? {
                 return Err(Error::unsupported(format!(
                     "pid {one}: operations on semaphores to be undone (SEM_UNDO) that it shares with pid {other} cannot be checkpointed"
                 )));

@@ -7,7 +7,7 @@ use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
 use crate::sys::remote::batch::Batch;
-use crate::sys::{proc, wait};
+use crate::sys::{futex, proc};
 
 const PR_GET_TID_ADDRESS: u64 = 40;
 const SS_ONSTACK: u64 = 1;
@@ -60,7 +60,7 @@ impl Attribute for Identity {
         let body = Body {
             comm,
             clear_child_tid,
-            robust_list: wait::robust_list(look.tid)?,
+            robust_list: futex::robust_list(look.tid)?,
             rseq: look.task.rseq()?,
             altstack: (sp, flags & 0xffff_ffff, size),
         };

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Regs;
-use crate::sys::{proc, wait};
+use crate::sys::{clock, proc};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_CMD: u64 = 0x7f;
@@ -78,7 +78,7 @@ impl Timers {
     /// Those that are gone by now, with the tree stopped.
     pub fn gone(self) -> Self {
         let still = if self.deadlines.is_empty() { Vec::new() } else { armed() };
-        let at = wait::clock_ns(libc::CLOCK_MONOTONIC);
+        let at = clock::clock_ns(libc::CLOCK_MONOTONIC);
         let gone = |deadline: &u64| *deadline > at && !still.contains(deadline);
         Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), at, restarted: self.restarted }
     }

@@ -6,7 +6,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Phase, Scope};
-use crate::sys::wait::{self, SchedAttr};
+use crate::sys::sched::{self, SchedAttr};
 
 /// SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps: what sched_setattr(2) takes back as
 /// it was read.
@@ -47,8 +47,8 @@ impl Attribute for Scheduling {
     const PHASE: Phase = Phase::Thread;
 
     fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
-        let attr = wait::sched_attr(look.tid)?;
-        let mask = wait::affinity(look.tid)?;
+        let attr = sched::sched_attr(look.tid)?;
+        let mask = sched::affinity(look.tid)?;
         let cpus = (0..mask.len() as u32 * 8).filter(|cpu| mask[*cpu as usize / 8] >> (cpu % 8) & 1 == 1).collect();
         let body = Body {
             policy: attr.policy,
@@ -60,7 +60,7 @@ impl Attribute for Scheduling {
             period_ns: attr.period,
             util_min: attr.util_min,
             util_max: attr.util_max,
-            ioprio: wait::ioprio(look.tid)?,
+            ioprio: sched::ioprio(look.tid)?,
             cpus,
         };
         Ok((body, Vec::new()))
@@ -74,7 +74,7 @@ impl Attribute for Scheduling {
             let byte = mask.get_mut(cpu as usize / 8).ok_or_else(|| Error::damaged(format!("CPU number {cpu}")))?;
             *byte |= 1 << (cpu % 8);
         }
-        wait::set_affinity(tid, &mask).on(subject)?;
+        sched::set_affinity(tid, &mask).on(subject)?;
         let mut flags = body.flags & KEPT_FLAGS;
         let fair = body.policy == libc::SCHED_OTHER as u32 || body.policy == libc::SCHED_BATCH as u32;
         // A clamp that was never set reads as 0..1024; naming it needs CONFIG_UCLAMP_TASK.
@@ -94,18 +94,18 @@ impl Attribute for Scheduling {
             size: 0,
         };
         // An unchanged ordinary thread is left alone: a request of the default slice would be kept as a custom one.
-        let now = wait::sched_attr(tid)?;
+        let now = sched::sched_attr(tid)?;
         if !fair
             || (now.policy, now.nice, now.runtime) != (attr.policy, attr.nice, attr.runtime)
             || now.flags != attr.flags
         {
-            wait::set_sched_attr(tid, &attr).on(subject)?;
+            sched::set_sched_attr(tid, &attr).on(subject)?;
         }
         if body.policy == libc::SCHED_IDLE as u32 {
-            wait::set_nice(tid, body.nice).on(subject)?;
+            sched::set_nice(tid, body.nice).on(subject)?;
         }
-        if wait::ioprio(tid)? != body.ioprio {
-            wait::set_ioprio(tid, body.ioprio).on(subject)?;
+        if sched::ioprio(tid)? != body.ioprio {
+            sched::set_ioprio(tid, body.ioprio).on(subject)?;
         }
         Ok(())
     }

@@ -1,0 +1,46 @@
+//! kcmp(2): which tasks share a kernel object.
+
+use crate::error::{Error, Result};
+use crate::sys::pid::Pid;
+use std::cmp::Ordering;
+
+/// What kcmp(2) can compare.
+#[derive(Clone, Copy, Debug)]
+pub enum Kcmp {
+    /// Two descriptors: the same open file description?
+    File = 0,
+    /// The address spaces.
+    Vm = 1,
+    /// The descriptor tables.
+    Files = 2,
+    /// Root, cwd and umask.
+    Fs = 3,
+    /// The signal actions.
+    Sighand = 4,
+    /// Lists of semaphore operations to undo.
+    SemaphoreUndo = 6,
+}
+
+/// Whether a task has a list of semaphore operations to undo, be it empty: compared with this thread, which gives up its own. (A thread
+/// that starts another one has a list again.)
+pub fn has_undo_list(tid: Pid) -> Result<bool> {
+    use nix::sched::{CloneFlags, unshare};
+    unshare(CloneFlags::CLONE_SYSVSEM).map_err(|errno| Error::os("unshare(CLONE_SYSVSEM)", errno as i32))?;
+    Ok(!kcmp(tid, nix::unistd::gettid().as_raw(), Kcmp::SemaphoreUndo, 0, 0)?)
+}
+
+/// kcmp(2): whether both are the same kernel object.
+pub fn kcmp(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<bool> {
+    Ok(kcmp_order(a, b, what, in_a, in_b)? == Ordering::Equal)
+}
+
+/// kcmp(2): an order of kernel objects that stands still while they live; it says nothing else.
+pub fn kcmp_order(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<Ordering> {
+    // SAFETY: no memory is passed.
+    match unsafe { libc::syscall(libc::SYS_kcmp, a, b, what as i32, in_a, in_b) } {
+        -1 => Err(Error::last_os(format_args!("kcmp {what:?} of {a} and {b}"))),
+        0 => Ok(Ordering::Equal),
+        1 => Ok(Ordering::Less),
+        _ => Ok(Ordering::Greater),
+    }
+}

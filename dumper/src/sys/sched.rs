@@ -1,0 +1,86 @@
+//! Scheduling attributes of a thread: sched_setattr(2), sched_setaffinity(2), ioprio_set(2).
+
+use crate::error::{Error, Result};
+use crate::sys::pid::Pid;
+
+/// struct sched_attr, include/uapi/linux/sched/types.h, as of size 56.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SchedAttr {
+    /// Of this struct.
+    pub size: u32,
+    /// SCHED_*.
+    pub policy: u32,
+    /// SCHED_FLAG_*.
+    pub flags: u64,
+    /// -20..19.
+    pub nice: i32,
+    /// Real-time priority.
+    pub priority: u32,
+    /// ns, SCHED_DEADLINE (and a custom slice of fair tasks).
+    pub runtime: u64,
+    /// ns.
+    pub deadline: u64,
+    /// ns.
+    pub period: u64,
+    /// Utilization clamps.
+    pub util_min: u32,
+    /// Utilization clamps.
+    pub util_max: u32,
+}
+
+/// sched_getattr(2).
+pub fn sched_attr(tid: Pid) -> Result<SchedAttr> {
+    let mut attr = SchedAttr::default();
+    // SAFETY: the struct is live and its size is passed.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut attr, size_of::<SchedAttr>(), 0) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_getattr"))) } else { Ok(attr) }
+}
+
+/// sched_setattr(2).
+pub fn set_sched_attr(tid: Pid, attr: &SchedAttr) -> Result<()> {
+    let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
+    // SAFETY: the struct is live and says its size.
+    let got = unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const attr, 0) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_setattr"))) } else { Ok(()) }
+}
+
+/// setpriority(2) of one thread: the only way to a nice value under SCHED_IDLE.
+pub fn set_nice(tid: Pid, nice: i32) -> Result<()> {
+    // SAFETY: no memory is passed. 0 is PRIO_PROCESS (which means a thread).
+    let got = unsafe { libc::syscall(libc::SYS_setpriority, 0, tid, nice) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: setpriority"))) } else { Ok(()) }
+}
+
+/// sched_getaffinity(2): the mask as the kernel gives it.
+pub fn affinity(tid: Pid) -> Result<Vec<u8>> {
+    let mut mask = vec![0_u8; 1024];
+    // SAFETY: the buffer is live and its length is passed.
+    let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, tid, mask.len(), mask.as_mut_ptr()) };
+    if got == -1 {
+        return Err(Error::last_os(format_args!("task {tid}: sched_getaffinity")));
+    }
+    mask.truncate(got as usize);
+    Ok(mask)
+}
+
+/// sched_setaffinity(2).
+pub fn set_affinity(tid: Pid, mask: &[u8]) -> Result<()> {
+    // SAFETY: the buffer is live and its length is passed.
+    let got = unsafe { libc::syscall(libc::SYS_sched_setaffinity, tid, mask.len(), mask.as_ptr()) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_setaffinity"))) } else { Ok(()) }
+}
+
+/// ioprio_get(2) of one thread.
+pub fn ioprio(tid: Pid) -> Result<i32> {
+    // SAFETY: no memory is passed. 1 is IOPRIO_WHO_PROCESS (which means a thread).
+    let got = unsafe { libc::syscall(libc::SYS_ioprio_get, 1, tid) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_get"))) } else { Ok(got as i32) }
+}
+
+/// ioprio_set(2) of one thread.
+pub fn set_ioprio(tid: Pid, value: i32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    let got = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, tid, value) };
+    if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_set"))) } else { Ok(()) }
+}
