@@ -16,9 +16,9 @@ use crate::kind::fd_state::{Named, Placed};
 use crate::kind::object::{self, Contents, Objects};
 use crate::kind::open_file::{Held, NOT_KEPT, Seen};
 use crate::sys::clock;
-use crate::sys::fd::PidFd;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
+use crate::sys::pidfd::PidFd;
 use crate::sys::proc::{self, Fields};
 
 /// The tag of a descriptor table.

@@ -110,8 +110,8 @@ impl Late for SignalIo {
 mod tests {
     use super::*;
     use crate::kind::open_file::{Held, Seen};
-    use crate::sys::fd::PidFd;
     use crate::sys::memory::RemotePtr;
+    use crate::sys::pidfd::PidFd;
     use crate::sys::proc::Fields;
 
     fn dump(path: &str, flags: i32, is_known: bool) -> Vec<Body> {

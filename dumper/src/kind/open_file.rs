@@ -18,7 +18,8 @@ use crate::error::{Context, Doing, Error, Kind, Result};
 use crate::file::lock;
 use crate::image::frame::{Record, Tag};
 use crate::kind::object::{Anchors, Objects};
-use crate::sys::fd::{self, PidFd};
+use crate::sys::open;
+use crate::sys::pidfd::PidFd;
 use crate::sys::proc::Fields;
 
 /// The tag of an open file's record.
@@ -245,14 +246,14 @@ pub fn id_and_kind(record: &Record) -> Result<(u32, String)> {
     Ok((head.id, head.kind))
 }
 
-/// Opens `path`, a name of the image, with the flags of a description, as [`fd::open_name`] does.
+/// Opens `path`, a name of the image, with the flags of a description, as [`open::open_name`] does.
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
     // openat2(2) takes no flag that would mean nothing.
     let flags = match flags & libc::O_PATH {
         0 => (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY,
         _ => flags & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW),
     };
-    fd::open_name(path, flags).map(File::from)
+    open::open_name(path, flags).map(File::from)
 }
 
 /// Opens what a link of /proc leads to.
@@ -261,7 +262,7 @@ pub fn open_link(path: &Path, flags: i32) -> Result<File> {
     let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
     nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty())
         .map(File::from)
-        .map_err(|errno| fd::not_opened(path, errno as i32))
+        .map_err(|errno| open::not_opened(path, errno as i32))
 }
 
 /// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.

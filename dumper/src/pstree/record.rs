@@ -302,7 +302,7 @@ fn with_terminal(
             )));
         }
     };
-    let file = crate::sys::fd::open_terminal(&path)?;
+    let file = crate::sys::open::open_terminal(&path)?;
     let numbers = channel.push(process, &[file.as_raw_fd()])?;
     let number = numbers.first().copied().unwrap_or(-1) as u64;
     let mut calls = Checked::new(process.scratch());

@@ -27,8 +27,8 @@ use crate::image::decoder::{Decoder, Sink};
 use crate::image::format::Header;
 use crate::image::frame::Record;
 use crate::restore::image::Making;
-use crate::sys::fd::{self, PidFd};
 use crate::sys::pid::Pid;
+use crate::sys::pidfd::{self, PidFd};
 
 /// One image that lives again.
 #[derive(Clone, Debug)]
@@ -183,7 +183,7 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: Change
     drop(builder);
     // Nothing is left of what did not come to its end.
     drop(outbox);
-    fd::reap(roots);
+    pidfd::reap(roots);
 }
 
 /// Turns the decoder's events into a process.

@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use crate::error::Result;
-use crate::sys::fd::PidFd;
 use crate::sys::pid::Pid;
+use crate::sys::pidfd::PidFd;
 use crate::sys::{proc, wait};
 
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::kind::attribute::{Attribute, Look, Make, Phase, Scope};
-use crate::sys::{fd, proc};
+use crate::sys::{open, proc};
 
 /// Table row.
 pub struct Paths;
@@ -63,7 +63,7 @@ impl Attribute for Paths {
         // Both are looked up here, where no symbolic link is followed: whoever has put one into a name since must not lead the process
         // elsewhere. The working directory comes last: it may lie outside the root.
         let named = |what: &str, path: &[u8]| {
-            fd::open_name(Path::new(OsStr::from_bytes(path)), libc::O_PATH | libc::O_DIRECTORY)
+            open::open_name(Path::new(OsStr::from_bytes(path)), libc::O_PATH | libc::O_DIRECTORY)
                 .on(|| format!("pid {pid}: {what} directory"))
         };
         let root = (body.root != b"/").then(|| named("root", &body.root)).transpose()?;

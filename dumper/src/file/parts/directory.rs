@@ -14,7 +14,7 @@ use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use crate::error::{Doing, Error, Result};
-use crate::sys::fd::open_name;
+use crate::sys::open::open_name;
 
 /// A directory that is there.
 pub struct Place {

@@ -143,7 +143,7 @@ pub mod tests {
     use super::*;
     use crate::kind::object::{Anchor, Anchors, Objects, Row};
     use crate::kind::open_file::Held;
-    use crate::sys::fd::PidFd;
+    use crate::sys::pidfd::PidFd;
     use crate::sys::proc::Fields;
 
     /// Everything is object 0; while looking there is none.

@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use crate::error::{Doing, Error, Result};
-use crate::sys::fd::PidFd;
 use crate::sys::pid::Pid;
+use crate::sys::pidfd::PidFd;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::owned::Owned;
 
