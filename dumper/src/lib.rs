@@ -35,7 +35,10 @@ mod task;
 
 /// What /proc tells of a process by whatever name: programs and files are named by bytes, and those of a name need not be UTF-8.
 pub mod proc {
-    pub use crate::sys::proc::{Fields, Mapping, Stat, TICKS_PER_SECOND, maps, numbers};
+    pub use crate::sys::proc::maps::{Mapping, maps};
+    pub use crate::sys::proc::numbers;
+    pub use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};
+    pub use crate::sys::proc::status::Fields;
 }
 
 pub use crate::checkpoint::Instant;

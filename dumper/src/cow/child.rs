@@ -13,13 +13,14 @@ use crate::freeze::snapshot_child;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
-use crate::sys::proc::{self, Fields, Stat};
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::remote::batch::{Batch, Call};
 use crate::sys::remote::hijack;
 use crate::sys::remote::inject::Injected;
 use crate::sys::remote::owned::Owned;
-use crate::sys::{errno, wait};
+use crate::sys::{errno, proc, wait};
 
 const PATIENCE: Duration = Duration::from_secs(5);
 

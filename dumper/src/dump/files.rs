@@ -15,11 +15,11 @@ use crate::kind::external::{self, External, Key};
 use crate::kind::fd_state::{Named, Placed};
 use crate::kind::object::{self, Contents, Objects};
 use crate::kind::open_file::{Held, NOT_KEPT, Seen};
-use crate::sys::clock;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
-use crate::sys::proc::{self, Fields};
+use crate::sys::proc::status::Fields;
+use crate::sys::{clock, proc};
 
 /// The tag of a descriptor table.
 pub const TABLE: Tag = Tag(*b"FDTB");

@@ -18,7 +18,9 @@ use crate::pstree::record::{self, Share, Tree};
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Fields, Mapping, Stat};
+use crate::sys::proc::maps::{self, Mapping};
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
@@ -278,7 +280,7 @@ pub fn attachments(looked: &mut LookedProcess) -> Result<Vec<(u64, u64)>> {
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let flags = proc::vm_flags(looked.pid)?;
+    let flags = maps::vm_flags(looked.pid)?;
     for vma in &mut found {
         vma.take_flags(&flags)?;
     }
@@ -294,7 +296,7 @@ pub fn keep_what_fork_drops(
     child: Pid,
     budget: &mut u64,
 ) -> Result<BTreeMap<u64, Kept>> {
-    let childs: BTreeMap<u64, u64> = proc::maps(child)?.into_iter().map(|m| (m.start, m.end)).collect();
+    let childs: BTreeMap<u64, u64> = maps::maps(child)?.into_iter().map(|m| (m.start, m.end)).collect();
     let (ours, theirs) = (Pagemap::open(door.pid)?, Pagemap::open(child)?);
     let mut kept = BTreeMap::new();
     let mut flags = None;
@@ -311,7 +313,7 @@ pub fn keep_what_fork_drops(
         // Its flags can be asked of the process only while it is stopped; rare enough to pay for smaps here.
         let flags = match &mut flags {
             Some(flags) => flags,
-            none => none.insert(proc::vm_flags(door.pid)?),
+            none => none.insert(maps::vm_flags(door.pid)?),
         };
         vma.take_flags(flags)?;
         let runs = page_set::page_set(&ours, vma)?;
@@ -340,7 +342,7 @@ pub fn complete<'k>(
         return Ok(Vec::new());
     }
     let pagemap = Pagemap::open(source)?;
-    let read_flags = || proc::vm_flags(source);
+    let read_flags = || maps::vm_flags(source);
     let large = mappings.iter().map(|(_, vma)| vma.len()).sum::<u64>() > SIDE_BY_SIDE;
     let (flags, sets) = std::thread::scope(|scope| {
         let flags = large.then(|| scope.spawn(read_flags));
@@ -372,7 +374,7 @@ pub fn complete<'k>(
 /// VmFlags of the stopped process itself, where memory is locked: a child of fork does not inherit that.
 pub fn locked_flags(pid: Pid) -> Result<Option<Flags>> {
     let locked = Fields::read(&format!("/proc/{pid}/status"))?.number("VmLck") != 0;
-    locked.then(|| proc::vm_flags(pid)).transpose()
+    locked.then(|| maps::vm_flags(pid)).transpose()
 }
 
 /// Whether `reader` or this process belongs to what would be frozen.

@@ -12,11 +12,12 @@ use crate::freeze::snapshot_child::is_snapshot_child;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::pstree::fork_plan::{self, How, Member};
 use crate::pstree::record::{Ended, Process, SHARES, Share, Tree};
-use crate::sys::cpuid;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Fields, Stat};
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::Stopped;
+use crate::sys::{cpuid, proc};
 
 /// Looks at all processes of a frozen tree and puts them in the order of the image.
 ///

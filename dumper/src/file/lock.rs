@@ -13,7 +13,8 @@ use crate::kind::attribute::Checked;
 use crate::kind::fd_state::{Late, Placed};
 use crate::kind::open_file::Seen;
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Mapping};
+use crate::sys::proc;
+use crate::sys::proc::maps::Mapping;
 
 const F_SETLEASE: u64 = 1024;
 
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
     use crate::kind::open_file::Held;
     use crate::sys::memory::RemotePtr;
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     #[test]
     fn lines_of_every_kind() {

@@ -118,7 +118,7 @@ mod tests {
     use crate::image::builder::PageSource;
     use crate::kind::open_file::Held;
     use crate::memory::page_set::{Source, Sources};
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     #[test]
     fn contents_name_and_seals_come_back() {

@@ -96,7 +96,7 @@ mod tests {
     use super::*;
     use crate::kind::object::Anchor;
     use crate::kind::open_file::Held;
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     struct None;
     impl Objects for None {

@@ -12,7 +12,7 @@ use crate::kind::object::{Anchors, Objects};
 use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_link};
 use crate::sys::fd;
 use crate::sys::pid::Pid;
-use crate::sys::proc::Stat;
+use crate::sys::proc::stat::Stat;
 
 /// PROC_SUPER_MAGIC, statfs(2).
 const PROC: i64 = 0x9fa0;

@@ -16,7 +16,8 @@ use crate::file::parts::version::Version;
 use crate::image::record_set::RecordView;
 use crate::kind::object::{Anchors, Objects};
 use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
-use crate::sys::{fd, proc};
+use crate::sys::fd;
+use crate::sys::proc::mountinfo;
 
 /// Table row.
 pub struct Regular;
@@ -94,7 +95,7 @@ pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8
     let version = body.version?;
     let is_it = |now: &Metadata| now.is_file() && now.ino() == ino && version.is_same(now);
     // An image may name anything: to ask a mount of our own kind might be to wait for ourselves.
-    if proc::is_in_mount_of(OWN_KIND, &path).ok()? {
+    if mountinfo::is_in_mount_of(OWN_KIND, &path).ok()? {
         return None;
     }
     let before = open_path(&path, libc::O_PATH).ok()?.metadata().ok().filter(is_it)?;
@@ -144,7 +145,7 @@ mod tests {
 
     use super::*;
     use crate::kind::open_file::Held;
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     struct None;
     impl Objects for None {

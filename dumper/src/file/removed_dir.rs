@@ -137,7 +137,7 @@ mod tests {
 
     use super::*;
     use crate::kind::open_file::Held;
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     fn again(dir: &std::fs::File) -> PathBuf {
         let link = format!("/proc/self/fd/{}", dir.as_raw_fd());

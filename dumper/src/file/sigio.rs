@@ -112,7 +112,7 @@ mod tests {
     use crate::kind::open_file::{Held, Seen};
     use crate::sys::memory::RemotePtr;
     use crate::sys::pidfd::PidFd;
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     fn dump(path: &str, flags: i32, is_known: bool) -> Vec<Body> {
         use std::os::fd::AsRawFd;

@@ -181,7 +181,7 @@ mod tests {
     use crate::image::builder::PageSource;
     use crate::kind::open_file::Held;
     use crate::memory::page_set::{Source, Sources};
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     fn link(fd: i32) -> String {
         format!("/proc/self/fd/{fd}")

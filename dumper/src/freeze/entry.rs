@@ -9,7 +9,9 @@ use crate::freeze::FrozenProcess;
 use crate::memory::vdso::{self, Vdso};
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Fields, Mapping};
+use crate::sys::proc;
+use crate::sys::proc::maps::{self, Mapping};
+use crate::sys::proc::status::Fields;
 use crate::sys::remote::batch::SCRATCH_LEN;
 use crate::sys::remote::gadget;
 use crate::sys::remote::hijack::{Entry, Failed};
@@ -31,7 +33,7 @@ pub struct Premise {
 impl Premise {
     /// Looks at a process that may be running.
     pub fn find(pid: Pid) -> Result<Self> {
-        let maps = proc::maps(pid)?;
+        let maps = maps::maps(pid)?;
         Self::of(pid, maps, &MemFile::open(pid)?)
     }
 
@@ -62,7 +64,7 @@ impl Door {
     pub fn open(pid: Pid, premise: Option<Premise>) -> Result<Self> {
         // Anew, since an execve in the meantime would have changed the address space.
         let mem = MemFile::open(pid)?;
-        let maps = proc::maps(pid)?;
+        let maps = maps::maps(pid)?;
         let premise = match premise.filter(|premise| premise.maps == maps) {
             Some(premise) => premise,
             None => Premise::of(pid, maps, &mem)?,

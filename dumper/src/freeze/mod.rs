@@ -17,9 +17,10 @@ use crate::freeze::cgroup::{CgroupFreezer, Turn};
 use crate::freeze::snapshot_child::runs_this_program;
 use crate::freeze::target::{Target, parent};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Fields, Stat};
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stop, Stopped};
-use crate::sys::{kcmp, wait};
+use crate::sys::{kcmp, proc, wait};
 
 /// A stopped process.
 #[derive(Debug)]

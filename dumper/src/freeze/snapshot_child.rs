@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use crate::freeze::children;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
-use crate::sys::proc::{Fields, Stat, TICKS_PER_SECOND};
+use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};
+use crate::sys::proc::status::Fields;
 
 /// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
 pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";

@@ -9,7 +9,7 @@ use crate::freeze::children;
 use crate::freeze::snapshot_child::is_snapshot_child;
 use crate::sys::cgroup;
 use crate::sys::pid::Pid;
-use crate::sys::proc::Stat;
+use crate::sys::proc::stat::Stat;
 
 /// A set of processes: always asked anew.
 #[derive(Clone, Debug)]

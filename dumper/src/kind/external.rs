@@ -10,7 +10,9 @@ use crate::error::{Error, Kind, Result};
 use crate::freeze::snapshot_child::runs_this_program;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Fields, Stat};
+use crate::sys::proc;
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
 
 /// A pipe or FIFO, as `st_dev` and `st_ino` number it.
 pub type Key = (u64, u64);

@@ -20,7 +20,7 @@ use crate::image::frame::{Record, Tag};
 use crate::kind::object::{Anchors, Objects};
 use crate::sys::open;
 use crate::sys::pidfd::PidFd;
-use crate::sys::proc::Fields;
+use crate::sys::proc::status::Fields;
 
 /// The tag of an open file's record.
 pub const TAG: Tag = Tag(*b"FILE");

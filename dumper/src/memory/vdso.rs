@@ -10,7 +10,7 @@ use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::Checked;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Mapping};
+use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::remote::gadget;
 
 /// The record's tag.
@@ -55,7 +55,7 @@ impl Vdso {
     /// The code, if it is that of this kernel: then this very process has the same.
     pub fn code(&self) -> Option<Vec<u8>> {
         let pid = std::process::id() as Pid;
-        let maps = proc::maps(pid).ok()?;
+        let maps = maps::maps(pid).ok()?;
         let (code, ..) = code(&maps, &MemFile::open(pid).ok()?, pid).ok()?;
         (Self::look(pid, &maps, &code).sha256 == self.sha256).then_some(code)
     }

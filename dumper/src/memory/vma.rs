@@ -16,7 +16,8 @@ use crate::image::page_runs::PageRuns;
 use crate::kind::attribute::{Checked, FileIds};
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Mapping};
+use crate::sys::proc;
+use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::remote::owned::Owned;
 use crate::sys::sysvipc;
 
@@ -139,7 +140,7 @@ impl FlagsOnDemand {
         let flags = match self.1.get() {
             Some(flags) => flags,
             None => {
-                let flags = proc::vm_flags(self.0)?;
+                let flags = maps::vm_flags(self.0)?;
                 self.1.get_or_init(|| flags)
             }
         };
@@ -441,7 +442,7 @@ mod tests {
     fn a_name_is_bytes_and_readable() {
         let look = |name: &[u8]| {
             let line = [b"7000-8000 r--p 00000000 fe:01 42 ", name].concat();
-            let vma = Vma::look(1, &proc::parse_mapping(&line).unwrap(), &NoFiles, &FlagsOnDemand::of(1)).unwrap();
+            let vma = Vma::look(1, &maps::parse_mapping(&line).unwrap(), &NoFiles, &FlagsOnDemand::of(1)).unwrap();
             let record = vma.record(None).unwrap();
             let body: serde_json::Value = record.body().unwrap();
             (

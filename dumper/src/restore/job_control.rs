@@ -7,8 +7,9 @@ use crate::kind::attribute::Resume;
 use crate::pstree::record::{Ended, Process};
 use crate::restore::process::{Made, PATIENCE};
 use crate::sys::pid::Pid;
+use crate::sys::proc::stat;
 use crate::sys::remote::batch::Batch;
-use crate::sys::{proc, wait};
+use crate::sys::wait;
 
 impl Made {
     /// Has it stop and go on again, before it has more than one thread; its parent can ask for that.
@@ -81,7 +82,7 @@ impl Made {
 /// Waits until a thread is in this state.
 fn await_state(pid: Pid, tid: Pid, state: char) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
-    while proc::Stat::read(&format!("/proc/{pid}/task/{tid}/stat"))?.state != state {
+    while stat::Stat::read(&format!("/proc/{pid}/task/{tid}/stat"))?.state != state {
         if Instant::now() >= deadline {
             return Err(Error::new(Kind::Busy, format!("pid {pid} task {tid}: it does not get to state {state}")));
         }

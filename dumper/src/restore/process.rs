@@ -14,11 +14,12 @@ use crate::restore::shmat;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::pid_in_use::Wanted;
+use crate::sys::proc::maps;
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::remote::batch::{Batch, Call, SCRATCH_LEN};
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
-use crate::sys::{clone, errno, proc, wait};
+use crate::sys::{clone, errno, wait};
 
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Where user space ends on x86-64 with four levels of page tables.
@@ -77,7 +78,7 @@ impl Made {
         clone::spawn(pid)?;
         brood.add(pid)?;
         let stopped = seize(pid)?.wait_or_release(Instant::now() + PATIENCE)?;
-        let maps = proc::maps(pid)?;
+        let maps = maps::maps(pid)?;
         let mem = MemFile::open(pid)?;
         let (code, syscall, _) = vdso::code(&maps, &mem, pid)?;
         let here = Vdso::look(pid, &maps, &code);

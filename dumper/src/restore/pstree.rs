@@ -19,7 +19,7 @@ use crate::restore::rollback::Brood;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
-use crate::sys::proc::Stat;
+use crate::sys::proc::stat::Stat;
 use crate::sys::ptrace::Stopped;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::owned::Owned;

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::memory::vma::{Type, Vma};
 use crate::restore::process::Made;
 use crate::sys::memory::PAGE;
-use crate::sys::proc::Fields;
+use crate::sys::proc::status::Fields;
 
 /// What is attached.
 #[derive(Clone, Copy)]

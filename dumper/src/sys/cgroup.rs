@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, Mount};
+use crate::sys::proc;
+use crate::sys::proc::mountinfo::{self, Mount};
 
 /// The path of a task in the hierarchy, `/proc/PID[/task/TID]/cgroup`; `None` where there is no version 2.
 pub fn path_of(task: &str) -> Result<Option<PathBuf>> {
@@ -21,7 +22,7 @@ fn parse_path(text: &[u8]) -> Option<&[u8]> {
 
 /// The directory of a path in the hierarchy; `None` where no mount shows it. It need not exist.
 pub fn directory(path: &Path) -> Result<Option<PathBuf>> {
-    Ok(shown_by(&proc::mounts()?, path))
+    Ok(shown_by(&mountinfo::mounts()?, path))
 }
 
 /// In the first of all mounts of the hierarchy that holds `path`.
@@ -113,7 +114,7 @@ mod tests {
         let mounts = b"30 20 0:26 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n\
                       31 20 0:27 /a /mnt/a\\040part rw,nosuid shared:9 - cgroup2 cgroup2 rw\n\
                       32 20 0:27 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let of = |path| shown_by(&proc::parse_mounts(mounts), Path::new(path));
+        let of = |path| shown_by(&mountinfo::parse_mounts(mounts), Path::new(path));
         assert_eq!(of("/a/b"), Some("/mnt/a part/b".into()));
         assert_eq!(of("/ab"), Some("/sys/fs/cgroup/unified/ab".into()));
         assert_eq!(shown_by(&[], Path::new("/a")), None);

@@ -1,6 +1,6 @@
 //! Clocks: clock_gettime(2).
 
-use crate::sys::proc::TICKS_PER_SECOND;
+use crate::sys::proc::stat::TICKS_PER_SECOND;
 
 /// Ticks since boot, in the unit of a process's start time.
 pub fn boot_ticks() -> u64 {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{Fields, Stat};
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
 
 /// How long one that is dying is waited for.
 const DYING: Duration = Duration::from_secs(10);

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::Checked;
 use crate::sys::pid::Pid;
-use crate::sys::proc;
+use crate::sys::proc::{self, stat, status};
 use crate::sys::ptrace::Regs;
 use crate::sys::sysvipc::{self, Kind};
 use crate::sysv::undo::Adjustment;
@@ -139,12 +139,12 @@ impl Own {
     fn of(pids: &BTreeSet<Pid>) -> Self {
         let boot = proc::read_text("/proc/stat").unwrap_or_default();
         let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(u64::MAX);
-        let stats = pids.iter().filter_map(|pid| proc::Stat::read(&format!("/proc/{pid}/stat")).ok());
+        let stats = pids.iter().filter_map(|pid| stat::Stat::read(&format!("/proc/{pid}/stat")).ok());
         // Ticks of 1/100 s (USER_HZ); the second in which it began counts.
         let since =
-            stats.map(|stat| boot.saturating_add(stat.started() / proc::TICKS_PER_SECOND)).min().unwrap_or(u64::MAX);
+            stats.map(|stat| boot.saturating_add(stat.started() / stat::TICKS_PER_SECOND)).min().unwrap_or(u64::MAX);
         let uid = |pid: &Pid| {
-            let status = proc::Fields::read(&format!("/proc/{pid}/status")).ok()?;
+            let status = status::Fields::read(&format!("/proc/{pid}/status")).ok()?;
             status.numbers("Uid").get(1).copied()
         };
         Self { uids: pids.iter().filter_map(uid).collect(), since }

@@ -93,7 +93,7 @@ impl Attribute for Credentials {
         if fsuid != euid {
             make.batch.call_giving(libc::SYS_setfsuid, [fsuid], euid, say("setfsuid"));
         }
-        let ours = crate::sys::proc::Fields::read("/proc/self/status")?;
+        let ours = crate::sys::proc::status::Fields::read("/proc/self/status")?;
         let (our_bounding, our_permitted) = (ours.hex("CapBnd"), ours.hex("CapPrm"));
         let missing = (body.permitted & !our_permitted) | (body.bounding & !our_bounding);
         if missing != 0 {

@@ -144,7 +144,7 @@ pub mod tests {
     use crate::kind::object::{Anchor, Anchors, Objects, Row};
     use crate::kind::open_file::Held;
     use crate::sys::pidfd::PidFd;
-    use crate::sys::proc::Fields;
+    use crate::sys::proc::status::Fields;
 
     /// Everything is object 0; while looking there is none.
     pub struct Only(pub Option<Anchor>);

@@ -1,0 +1,120 @@
+//! /proc/PID/maps and smaps.
+
+use crate::error::{Error, Result};
+use crate::sys::pid::Pid;
+use crate::sys::proc::{read, unescape};
+use std::collections::BTreeMap;
+
+/// One line of `/proc/PID/maps`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First address.
+    pub start: u64,
+    /// First address behind.
+    pub end: u64,
+    /// PROT_* bits.
+    pub prot: i32,
+    /// MAP_SHARED.
+    pub shared: bool,
+    /// Offset in the file, bytes.
+    pub offset: u64,
+    /// Device, as `st_dev` numbers it.
+    pub dev: u64,
+    /// Inode, 0 if anonymous.
+    pub ino: u64,
+    /// Path or `[name]`; escapes undone.
+    pub name: Vec<u8>,
+}
+
+impl Mapping {
+    /// Whether the kernel makes it by itself, anew for every process: no image holds it.
+    pub fn is_special(&self) -> bool {
+        matches!(&self.name[..], b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
+    }
+}
+
+/// Parses `/proc/PID/maps` or the head lines of `smaps`.
+pub fn parse_mapping(line: &[u8]) -> Option<Mapping> {
+    let mut rest = line;
+    let mut word = || {
+        let at = rest.iter().position(|b| *b == b' ').unwrap_or(rest.len());
+        let (word, tail) = rest.split_at(at);
+        rest = &tail[tail.iter().position(|b| *b != b' ').unwrap_or(tail.len())..];
+        std::str::from_utf8(word).ok()
+    };
+    let (start, end) = word()?.split_once('-')?;
+    let perms = word()?.as_bytes();
+    let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+    let (start, end) = (hex(start)?, hex(end)?);
+    let offset = hex(word()?)?;
+    let (major, minor) = word()?.split_once(':')?;
+    let dev = libc::makedev(hex(major)? as u32, hex(minor)? as u32);
+    let ino = word()?.parse().ok()?;
+    if perms.len() != 4 {
+        return None;
+    }
+    let bit = |at: usize, letter: u8, value: i32| if perms[at] == letter { value } else { 0 };
+    Some(Mapping {
+        start,
+        end,
+        prot: bit(0, b'r', libc::PROT_READ) | bit(1, b'w', libc::PROT_WRITE) | bit(2, b'x', libc::PROT_EXEC),
+        shared: perms[3] == b's',
+        offset,
+        dev,
+        ino,
+        name: unescape(rest, MAPS_ESCAPED),
+    })
+}
+
+/// What a path of `maps` is written without (`seq_path` in fs/proc/task_mmu.c). A backslash is not among it: a file that is named `a\012b`
+/// looks there like one with a newline.
+pub const MAPS_ESCAPED: &[u8] = b"\n";
+
+/// All mappings of a process, ascending.
+pub fn maps(pid: Pid) -> Result<Vec<Mapping>> {
+    let path = format!("/proc/{pid}/maps");
+    let text = read(&path)?;
+    let mut found = Vec::new();
+    for line in text.split(|b| *b == b'\n').filter(|line| !line.is_empty()) {
+        let mapping = parse_mapping(line)
+            .ok_or_else(|| Error::os(format_args!("parsing {path}: {}", String::from_utf8_lossy(line)), libc::EIO))?;
+        found.push(mapping);
+    }
+    Ok(found)
+}
+
+/// `VmFlags` (two-letter codes) and `ProtectionKey` of every mapping, by its start, from `/proc/PID/smaps`.
+pub fn vm_flags(pid: Pid) -> Result<BTreeMap<u64, (Vec<String>, u64)>> {
+    let text = read(&format!("/proc/{pid}/smaps"))?;
+    let mut found = BTreeMap::new();
+    let (mut start, mut key) = (0, 0);
+    for line in text.split(|b| *b == b'\n') {
+        if let Some(flags) = line.strip_prefix(b"VmFlags:") {
+            let flags = String::from_utf8_lossy(flags);
+            found.insert(start, (flags.split_ascii_whitespace().map(str::to_owned).collect(), key));
+        } else if let Some(value) = line.strip_prefix(b"ProtectionKey:") {
+            key = String::from_utf8_lossy(value).trim().parse().unwrap_or(0);
+        } else if let Some(mapping) = parse_mapping(line) {
+            (start, key) = (mapping.start, 0);
+        }
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mapping_with_spaces_and_newline() {
+        let line = b"7f00-8000 rw-s 00001000 fe:01 42                         /tmp/a b\\012c (deleted)";
+        let mapping = parse_mapping(line).unwrap();
+        assert_eq!(mapping.name, b"/tmp/a b\nc (deleted)");
+        assert_eq!((mapping.start, mapping.end, mapping.ino, mapping.offset), (0x7f00, 0x8000, 42, 4096));
+        assert!(mapping.shared);
+        assert_eq!(mapping.prot, libc::PROT_READ | libc::PROT_WRITE);
+        assert_eq!(mapping.dev, libc::makedev(0xfe, 1));
+        assert!(parse_mapping(b"Size:   4 kB").is_none());
+    }
+}

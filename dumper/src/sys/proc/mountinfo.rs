@@ -1,0 +1,60 @@
+//! /proc/PID/mountinfo.
+
+use crate::error::Result;
+use crate::sys::proc::{read, unescape};
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+/// Whether `path`, which is absolute and holds no links, is in a mount of this type, `/proc/self/mountinfo`. Asks no filesystem.
+pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {
+    Ok(mounts()?.iter().any(|mount| mount.kind == kind.as_bytes() && path.starts_with(&mount.mountpoint)))
+}
+
+/// One line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    /// The directory of the filesystem that is seen there.
+    pub root: PathBuf,
+    /// Where.
+    pub mountpoint: PathBuf,
+    /// The filesystem's type.
+    pub kind: Vec<u8>,
+}
+
+/// What is mounted for this process.
+pub fn mounts() -> Result<Vec<Mount>> {
+    Ok(parse_mounts(&read("/proc/self/mountinfo")?))
+}
+
+/// Parses `/proc/PID/mountinfo`; paths are any bytes.
+pub fn parse_mounts(text: &[u8]) -> Vec<Mount> {
+    let path = |word: &[u8]| PathBuf::from(OsString::from_vec(unescape(word, MOUNTINFO_ESCAPED)));
+    let parse = |line: &[u8]| {
+        let mut words = line.split(|byte| *byte == b' ').skip(3);
+        let (root, mountpoint) = (path(words.next()?), path(words.next()?));
+        // Optional fields of any number, up to a dash.
+        let kind = words.skip_while(|word| *word != b"-").nth(1)?.to_vec();
+        Some(Mount { root, mountpoint, kind })
+    };
+    text.split(|byte| *byte == b'\n').filter_map(parse).collect()
+}
+
+/// The same of mountinfo (`show_mountinfo` in fs/proc_namespace.c).
+pub const MOUNTINFO_ESCAPED: &[u8] = b" \t\n\\";
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mountpoints_of_a_type() {
+        let text = b"36 35 0:40 / /a\\040\xff\\134 rw shared:1 - fuse.ckptfs ckptfs rw\n37 35 0:41 /r\\012 /c rw - ext4 /dev/x rw\n";
+        let mount = |root: &[u8], mountpoint: &[u8], kind: &[u8]| {
+            let [root, mountpoint] = [root, mountpoint].map(|path| OsString::from_vec(path.to_vec()).into());
+            Mount { root, mountpoint, kind: kind.to_vec() }
+        };
+        assert_eq!(parse_mounts(text), [mount(b"/", b"/a \xff\\", b"fuse.ckptfs"), mount(b"/r\n", b"/c", b"ext4")]);
+    }
+}
