@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::cgroup::{CgroupFreezer, Turn};
-use crate::freeze::snapshot_child::runs_this_program;
-use crate::freeze::target::{Target, parent};
+use crate::freeze::target::Target;
 use crate::sys::pid::Pid;
+use crate::sys::proc::process::{children, parent, runs_this_program};
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stop, Stopped};
@@ -88,16 +88,6 @@ impl Frozen {
             self.processes.insert(0, root);
         }
     }
-}
-
-/// All children of a process: the kernel keeps them by the thread that made them.
-pub fn children(pid: Pid) -> Vec<Pid> {
-    let mut found = Vec::new();
-    for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
-        let children = proc::read_text(&format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
-        found.extend(children.split_ascii_whitespace().filter_map(|word| word.parse::<Pid>().ok()));
-    }
-    found
 }
 
 /// Freezes all of `target` within `timeout`.

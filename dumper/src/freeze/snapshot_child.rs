@@ -1,12 +1,10 @@
 //! How a snapshot child is told from a process of its tree.
 
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
-use crate::freeze::children;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
+use crate::sys::proc::process::{children, runs_this_program};
 use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};
 use crate::sys::proc::status::Fields;
 
@@ -60,13 +58,4 @@ pub fn wait_for_the_dying(pids: &[Pid]) {
 pub fn left_behind(pid: Pid) -> Vec<Pid> {
     let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
     children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
-}
-
-/// Whether the task `tid` (0: none) runs this same program.
-pub fn runs_this_program(tid: u64) -> bool {
-    let program = |pid: &str| {
-        let exe = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
-        Some((exe.dev(), exe.ino()))
-    };
-    tid != 0 && program(&tid.to_string()).is_some_and(|exe| Some(exe) == program("self"))
 }

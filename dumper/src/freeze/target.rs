@@ -5,11 +5,10 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
-use crate::freeze::children;
 use crate::freeze::snapshot_child::is_snapshot_child;
 use crate::sys::cgroup;
 use crate::sys::pid::Pid;
-use crate::sys::proc::stat::Stat;
+use crate::sys::proc::process::{children, has_ended, parent};
 
 /// A set of processes: always asked anew.
 #[derive(Clone, Debug)]
@@ -88,16 +87,6 @@ impl Target {
         }
         Ok(())
     }
-}
-
-/// The parent of a process; `None` if it is gone.
-pub fn parent(pid: Pid) -> Option<Pid> {
-    Stat::read(&format!("/proc/{pid}/stat")).ok().map(|stat| stat.ppid())
-}
-
-fn has_ended(pid: Pid) -> bool {
-    let threads = || crate::sys::proc::numbers(&format!("/proc/{pid}/task")).map_or(0, |tids| tids.len());
-    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.state == 'Z') && threads() == 1
 }
 
 impl fmt::Display for Target {

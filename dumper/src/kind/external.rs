@@ -7,10 +7,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::freeze::snapshot_child::runs_this_program;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
+use crate::sys::proc::process::runs_this_program;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 

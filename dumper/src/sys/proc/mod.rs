@@ -2,6 +2,7 @@
 
 pub mod maps;
 pub mod mountinfo;
+pub mod process;
 pub mod stat;
 pub mod status;
 
