@@ -14,7 +14,7 @@ use crate::kind::attribute::FileIds;
 use crate::kind::external::{self, External, Key};
 use crate::kind::fd_state::{Named, Placed};
 use crate::kind::object::{self, Contents, Objects};
-use crate::kind::open_file::{Held, NOT_KEPT, Seen};
+use crate::kind::observed::{Held, NOT_KEPT, Seen};
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::file::parts::contents;
 use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::kind::open_file::{OpenFile, Seen};
+use crate::kind::observed::Seen;
+use crate::kind::open_file::OpenFile;
 use crate::sys::memory;
 
 const NAME: &[u8] = b"/dev/zero (deleted)";

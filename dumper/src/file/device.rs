@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::kind::object::{Anchors, Objects};
-use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
+use crate::kind::observed::{NOT_KEPT, Seen, open_device};
+use crate::kind::open_file::OpenFile;
 
 /// null, zero, full, random, urandom: Documentation/admin-guide/devices.txt, major 1.
 const STATELESS: [u32; 5] = [3, 5, 7, 8, 9];

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
 use crate::kind::object::{Anchors, Objects};
-use crate::kind::open_file::{OpenFile, Seen};
+use crate::kind::observed::Seen;
+use crate::kind::open_file::OpenFile;
 
 const NAME: &[u8] = b"anon_inode:[eventfd]";
 
@@ -69,7 +70,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
     use crate::sys::proc::status::Fields;
 
     struct None;

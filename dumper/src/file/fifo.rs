@@ -22,7 +22,8 @@ use crate::file::parts::directory::{self, Place};
 use crate::file::parts::pipe_buffer::{Buffers, set_flags};
 use crate::kind::external::External;
 use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_path};
+use crate::kind::observed::{NOT_KEPT, Seen, open_path};
+use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 
 const GONE: &[u8] = b" (deleted)";

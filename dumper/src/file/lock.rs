@@ -11,15 +11,12 @@ use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::kind::attribute::Checked;
 use crate::kind::fd_state::{Late, Placed};
-use crate::kind::open_file::Seen;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
+use crate::sys::proc::locks::{LOCKS, Line, is_lease, parse};
 use crate::sys::proc::maps::Mapping;
 
 const F_SETLEASE: u64 = 1024;
-
-/// All locks of the machine, proc_locks(5).
-const LOCKS: &str = "/proc/locks";
 
 /// Table row.
 pub struct Lock;
@@ -49,36 +46,6 @@ pub struct Body {
     end: i64,
     /// The file, for the sentence.
     name: String,
-}
-
-/// A line of `fdinfo` or /proc/locks.
-#[derive(Debug, PartialEq, Eq)]
-struct Line<'a> {
-    what: &'a str,
-    state: &'a str,
-    write: bool,
-    pid: Pid,
-    dev: u64,
-    ino: u64,
-    start: i64,
-    end: i64,
-}
-
-/// `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`; `None` for a waiter (`1: -> ...`) and what is no such line.
-fn parse(line: &str) -> Option<Line<'_>> {
-    let mut words = line.split_ascii_whitespace().skip(1);
-    let (what, state, mode) = (words.next()?, words.next()?, words.next()?);
-    let pid = words.next()?.parse().ok()?;
-    let mut of = words.next()?.split(':');
-    let hex = |word: Option<&str>| u32::from_str_radix(word?, 16).ok();
-    let dev = libc::makedev(hex(of.next())?, hex(of.next())?);
-    let ino = of.next()?.parse().ok()?;
-    let start = words.next()?.parse().ok()?;
-    let end = match words.next()? {
-        "EOF" => i64::MAX,
-        end => end.parse().ok()?,
-    };
-    Some(Line { what, state, write: mode == "WRITE", pid, dev, ino, start, end })
 }
 
 impl Late for Lock {
@@ -142,13 +109,6 @@ impl Late for Lock {
     }
 }
 
-/// Makes looks at the machine's locks quick for the next milliseconds. The first one waits for a grace period of RCU, 6 to 20 ms
-/// (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c), which is not to be waited for while a process stands still.
-pub fn prepare() {
-    // What cannot be read now is told of when it is needed.
-    let _ = proc::read_text(LOCKS);
-}
-
 /// Which mappings are of files with a lock of a description. A mapping is a reference to the description that it was made through: a copy
 /// of it in somebody else's address space would keep the lock when the process itself has let go.
 ///
@@ -191,25 +151,6 @@ pub fn of_mappings(pid: Pid, speaker: Pid, mappings: &[Mapping]) -> Result<Vec<(
     Ok(locked.map(|m| (m.start, m.end)).collect())
 }
 
-/// Refuses a file that opening would disturb: whoever opens it breaks its lease.
-pub fn refuse_leased(seen: &Seen<'_>) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    match is_leased(seen.stat.dev(), seen.stat.ino())? {
-        true => Err(seen.refuse(format_args!("lease of {}", seen.target.display()))),
-        false => Ok(()),
-    }
-}
-
-/// Whether somebody has a lease of this file, and would have to give it back if it were opened.
-pub fn is_leased(dev: u64, ino: u64) -> Result<bool> {
-    let locks = proc::read_text(LOCKS)?;
-    Ok(locks.lines().filter_map(parse).any(|line| is_lease(&line) && (line.dev, line.ino) == (dev, ino)))
-}
-
-fn is_lease(line: &Line<'_>) -> bool {
-    matches!(line.what, "LEASE" | "DELEG")
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
@@ -218,22 +159,10 @@ mod tests {
     use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
     use super::*;
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
+    use crate::kind::observed::Seen;
     use crate::sys::memory::RemotePtr;
     use crate::sys::proc::status::Fields;
-
-    #[test]
-    fn lines_of_every_kind() {
-        let line = parse("1: POSIX  ADVISORY  WRITE 812 fe:01:42 9223372036854775807 EOF").unwrap();
-        assert_eq!((line.what, line.write, line.pid, line.start, line.end), ("POSIX", true, 812, i64::MAX, i64::MAX));
-        assert_eq!((line.dev, line.ino), (libc::makedev(0xfe, 1), 42));
-        let line = parse("2: OFDLCK ADVISORY  READ -1 00:2b:7 10 19").unwrap();
-        assert_eq!((line.what, line.write, line.pid, line.start, line.end), ("OFDLCK", false, -1, 10, 19));
-        let line = parse("3: LEASE  BREAKING  READ 1 00:2b:7 0 EOF").unwrap();
-        assert!(is_lease(&line) && line.state == "BREAKING");
-        assert!(parse("3: -> FLOCK  ADVISORY  WRITE 812 fe:01:42 0 EOF").is_none());
-        assert!(parse("").is_none());
-    }
 
     fn dump(file: &impl AsRawFd, is_known: bool) -> Result<Vec<Body>> {
         let number = file.as_raw_fd();

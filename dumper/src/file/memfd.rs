@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error, Result};
 use crate::file::parts::contents;
 use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::kind::open_file::{HUGETLBFS, OpenFile, Seen};
+use crate::kind::observed::{HUGETLBFS, Seen};
+use crate::kind::open_file::OpenFile;
 
 const PREFIX: &[u8] = b"/memfd:";
 const SUFFIX: &[u8] = b" (deleted)";
@@ -116,7 +117,7 @@ mod tests {
 
     use super::*;
     use crate::image::builder::PageSource;
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
     use crate::memory::page_set::{Source, Sources};
     use crate::sys::proc::status::Fields;
 

@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::kind::object::{Anchors, Objects};
-use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_link, open_path};
+use crate::kind::observed::{NOT_KEPT, Seen, open_link, open_path};
+use crate::kind::open_file::OpenFile;
 
 /// Table row.
 pub struct PathOnly;
@@ -95,7 +96,7 @@ fn what(kind: FileType, rdev: u64) -> Option<What> {
 mod tests {
     use super::*;
     use crate::kind::object::Anchor;
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
     use crate::sys::proc::status::Fields;
 
     struct None;

@@ -16,7 +16,8 @@ use crate::error::{Doing, Result};
 use crate::file::parts::pipe_buffer::{Buffers, set_flags};
 use crate::kind::external::External;
 use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen};
+use crate::kind::observed::{NOT_KEPT, Seen};
+use crate::kind::open_file::OpenFile;
 
 /// O_LARGEFILE as x86-64 numbers it; the C library says 0.
 const O_LARGEFILE: i32 = 0o100_000;

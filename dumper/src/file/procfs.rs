@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::kind::object::{Anchors, Objects};
-use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_link};
+use crate::kind::observed::{NOT_KEPT, Seen, open_link};
+use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;

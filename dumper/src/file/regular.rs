@@ -11,13 +11,13 @@ use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::file::lock;
 use crate::file::parts::version::Version;
 use crate::image::record_set::RecordView;
 use crate::kind::object::{Anchors, Objects};
-use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, TMPFILE, open_path};
+use crate::kind::observed::{NOT_KEPT, Seen, TMPFILE, open_path};
+use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
-use crate::sys::proc::mountinfo;
+use crate::sys::proc::{locks, mountinfo};
 
 /// Table row.
 pub struct Regular;
@@ -99,7 +99,7 @@ pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8
         return None;
     }
     let before = open_path(&path, libc::O_PATH).ok()?.metadata().ok().filter(is_it)?;
-    if lock::is_leased(before.dev(), before.ino()).ok()? {
+    if locks::is_leased(before.dev(), before.ino()).ok()? {
         return None;
     }
     let file = open_path(&path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOATIME);
@@ -144,7 +144,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
     use crate::sys::proc::status::Fields;
 
     struct None;

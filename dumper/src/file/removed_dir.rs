@@ -18,7 +18,8 @@ use crate::file::parts::directory::{self, Place};
 use crate::file::parts::times::Times;
 use crate::file::parts::xattrs::{self, Xattr};
 use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::kind::open_file::{OpenFile, Seen};
+use crate::kind::observed::Seen;
+use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 
 /// Table row: the object.
@@ -136,7 +137,7 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
     use crate::sys::proc::status::Fields;
 
     fn again(dir: &std::fs::File) -> PathBuf {

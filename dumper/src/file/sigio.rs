@@ -109,7 +109,7 @@ impl Late for SignalIo {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kind::open_file::{Held, Seen};
+    use crate::kind::observed::{Held, Seen};
     use crate::sys::memory::RemotePtr;
     use crate::sys::pidfd::PidFd;
     use crate::sys::proc::status::Fields;

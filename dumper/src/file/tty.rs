@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::kind::object::{Anchors, Objects};
-use crate::kind::open_file::{NOT_KEPT, OpenFile, Seen, open_device};
+use crate::kind::observed::{NOT_KEPT, Seen, open_device};
+use crate::kind::open_file::OpenFile;
 
 /// Majors of the virtual consoles and serial lines, of /dev/tty and /dev/console, of the pseudo-terminal slaves.
 const MAJORS: std::ops::RangeInclusive<u32> = 136..=143;

@@ -20,7 +20,8 @@ use crate::file::parts::times::Times;
 use crate::file::parts::xattrs::{self, Xattr};
 use crate::file::parts::{contents, overlay};
 use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::kind::open_file::{HUGETLBFS, NOT_KEPT, OpenFile, SETTABLE, Seen, TMPFILE, TMPFS};
+use crate::kind::observed::{HUGETLBFS, NOT_KEPT, SETTABLE, Seen, TMPFILE, TMPFS};
+use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 
 /// Table row: the object.
@@ -179,7 +180,7 @@ mod tests {
 
     use super::*;
     use crate::image::builder::PageSource;
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
     use crate::memory::page_set::{Source, Sources};
     use crate::sys::proc::status::Fields;
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::Checked;
-use crate::kind::open_file::Seen;
+use crate::kind::observed::Seen;
 use crate::sys::pid::Pid;
 
 /// A descriptor whose open file is in the image.

@@ -4,4 +4,5 @@ pub mod attribute;
 pub mod external;
 pub mod fd_state;
 pub mod object;
+pub mod observed;
 pub mod open_file;

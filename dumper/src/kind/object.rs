@@ -16,7 +16,7 @@ use crate::file::parts::version::ChangedFiles;
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::kind::external::External;
-use crate::kind::open_file::{NOT_KEPT, Seen};
+use crate::kind::observed::{NOT_KEPT, Seen};
 use crate::sys::pid::Pid;
 use crate::sys::{fd, sysvipc};
 

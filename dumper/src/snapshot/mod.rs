@@ -14,7 +14,6 @@ use crate::dump::files::{Collected, Collector};
 use crate::dump::process::{self, Looked, LookedProcess};
 use crate::dump::{cow_pages, pstree};
 use crate::error::Result;
-use crate::file::lock;
 use crate::freeze::entry::{self, Door, Premise};
 use crate::freeze::target::Target;
 use crate::freeze::{self, Frozen, cgroup, snapshot_child};
@@ -26,10 +25,11 @@ use crate::memory::vma;
 use crate::pstree::record::{self, Share};
 use crate::read_ahead::{Piece, ReadAhead, Stream};
 use crate::snapshot::tracer::{Lease, Options, Purpose};
+use crate::sys::clock;
 use crate::sys::memory::MemFile;
 use crate::sys::pid::Pid;
+use crate::sys::proc::{self, locks};
 use crate::sys::ptrace::Stopped;
-use crate::sys::{clock, proc};
 use crate::sysv;
 use crate::task::restart_block::Timers;
 
@@ -93,7 +93,7 @@ pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Tak
     // A process that cannot be looked at now is told of once it is stopped.
     let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
     let timers = Timers::before(&pids);
-    lock::prepare();
+    locks::prepare();
     let mut frozen = freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref())?;
     let timers = timers.gone();
     let mut forks = Forks::default();

@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::kind::open_file::Seen;
+use crate::kind::observed::Seen;
 use crate::sys::fd;
 
 /// OVERLAYFS_SUPER_MAGIC, statfs(2).

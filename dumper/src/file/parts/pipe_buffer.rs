@@ -11,7 +11,7 @@ use nix::unistd::{pipe2, read, write};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Result};
-use crate::kind::open_file::Seen;
+use crate::kind::observed::Seen;
 use crate::sys::fd;
 use crate::sys::memory::PAGE;
 
@@ -142,7 +142,7 @@ pub mod tests {
 
     use super::*;
     use crate::kind::object::{Anchor, Anchors, Objects, Row};
-    use crate::kind::open_file::Held;
+    use crate::kind::observed::Held;
     use crate::sys::pidfd::PidFd;
     use crate::sys::proc::status::Fields;
 

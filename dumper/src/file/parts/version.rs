@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::kind::object::Anchors;
-use crate::kind::open_file::{Held, RAMFS, Seen, TMPFS};
+use crate::kind::observed::{Held, RAMFS, Seen, TMPFS};
 
 /// The choice that a mount makes for its restores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

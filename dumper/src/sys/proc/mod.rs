@@ -1,5 +1,6 @@
 //! /proc, proc(5): parsers take text and do no I/O; readers name the path in every error.
 
+pub mod locks;
 pub mod maps;
 pub mod mountinfo;
 pub mod process;
