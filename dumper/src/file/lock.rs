@@ -159,8 +159,7 @@ mod tests {
     use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
     use super::*;
-    use crate::kind::observed::Held;
-    use crate::kind::observed::Seen;
+    use crate::kind::observed::{Held, Seen};
     use crate::sys::memory::RemotePtr;
     use crate::sys::proc::status::Fields;
 

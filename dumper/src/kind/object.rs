@@ -12,11 +12,11 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
-use crate::file::parts::version::ChangedFiles;
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::kind::external::External;
 use crate::kind::observed::{NOT_KEPT, Seen};
+use crate::options::ChangedFiles;
 use crate::sys::pid::Pid;
 use crate::sys::{fd, sysvipc};
 

@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use crate::dump::files::{TABLE, Table};
 use crate::error::{Error, Result};
-use crate::file::parts::version::ChangedFiles;
 use crate::freeze::entry::HOLE_LEN;
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
@@ -16,6 +15,7 @@ use crate::kind::object::{self, Anchor, Anchors};
 use crate::kind::open_file;
 use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::{self, Vma};
+use crate::options::ChangedFiles;
 use crate::pstree::record::{self, Process, Share, Tree};
 use crate::restore::Restored;
 use crate::restore::process::{Made, TASK_SIZE};

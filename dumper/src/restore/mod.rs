@@ -22,10 +22,10 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::error::{Error, Kind, Result};
-use crate::file::parts::version::ChangedFiles;
 use crate::image::decoder::{Decoder, Sink};
 use crate::image::format::Header;
 use crate::image::frame::Record;
+use crate::options::ChangedFiles;
 use crate::restore::image::Making;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::{self, PidFd};

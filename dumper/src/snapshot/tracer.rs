@@ -16,37 +16,12 @@ use crate::cow::child;
 use crate::cow::children::{Children, Held};
 use crate::dump::process;
 use crate::error::{Error, Kind, Result};
-use crate::file::parts::version::ChangedFiles;
 use crate::freeze;
-use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::target::Target;
+use crate::options::{Options, Purpose};
 use crate::snapshot::{self, Snapshot};
 use crate::sys::pid::Pid;
 use crate::task::restart_block::Timers;
-
-/// What a mount decides once for all its dumps and restores.
-#[derive(Clone, Debug, Default)]
-pub struct Options {
-    /// How long a tree may take to stop before everybody is thawed again (EBUSY).
-    pub freeze_timeout: Duration,
-    /// Freezes the cgroup first, where the container is one.
-    pub cgroup: Option<CgroupFreezer>,
-    /// What to do where a process outside of the tree holds an end of its pipes: find the same pipe again at the restore, or refuse.
-    pub keep_external_pipes: bool,
-    /// Whether semaphores and message queues that nobody alive has used are in the image, where they are of the tree's users and time.
-    pub owned_sysv_ipc: bool,
-    /// What a restore makes of files that have changed.
-    pub changed_files: ChangedFiles,
-}
-
-/// What a snapshot is to cost whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// It is read and gone: where no copy-on-write child can be made, the tree stays stopped until then.
-    Reading,
-    /// It is kept, whatever becomes of the tree: of children only, or not at all.
-    Keeping,
-}
 
 /// Tells a session that a snapshot is gone: which of its own.
 pub struct Lease(u64, Sender<Release>);

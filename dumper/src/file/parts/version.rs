@@ -12,17 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::kind::object::Anchors;
 use crate::kind::observed::{Held, RAMFS, Seen, TMPFS};
-
-/// The choice that a mount makes for its restores.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ChangedFiles {
-    /// A file that has become shorter than where the process stood in it, or than what it had mapped of it, is told of; another
-    /// change is none of ours: logs grow.
-    #[default]
-    Warn,
-    /// Any other size or time of last change refuses the restore (ESTALE).
-    Refuse,
-}
+use crate::options::ChangedFiles;
 
 /// What is remembered of a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
