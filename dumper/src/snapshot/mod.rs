@@ -1,5 +1,7 @@
 //! The instant: a copy-on-write child and its page set, told as an image whose every offset is known.
 
+pub mod lease;
+pub mod session;
 pub mod tracer;
 
 use std::collections::BTreeMap;
@@ -25,7 +27,7 @@ use crate::memory::vma;
 use crate::options::{Options, Purpose};
 use crate::pstree::record::{self, Share};
 use crate::read_ahead::{Piece, ReadAhead, Stream};
-use crate::snapshot::tracer::Lease;
+use crate::snapshot::lease::Lease;
 use crate::sys::clock;
 use crate::sys::memory::MemFile;
 use crate::sys::pid::Pid;

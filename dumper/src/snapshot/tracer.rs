@@ -4,47 +4,18 @@
 //! freezes, looks, forks, thaws, and then sleeps until the snapshot is dropped, when it reaps the child. If a task cannot be
 //! stopped the thread ends, and the kernel detaches whatever it held.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crossbeam::channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam::channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
-use crate::cow::child;
-use crate::cow::children::{Children, Held};
 use crate::dump::process;
-use crate::error::{Error, Kind, Result};
-use crate::freeze;
+use crate::error::Result;
 use crate::freeze::target::Target;
 use crate::options::{Options, Purpose};
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::Snapshot;
+use crate::snapshot::session::{Command, answer, ended, hold, session, spawn};
 use crate::sys::pid::Pid;
-use crate::task::restart_block::Timers;
-
-/// Tells a session that a snapshot is gone: which of its own.
-pub struct Lease(u64, Sender<Release>);
-
-/// A snapshot is gone; to be answered when nothing is left of it.
-struct Release(u64, Sender<()>);
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        let (done, wait) = bounded(1);
-        // Waits, so that after the last close there is no child left to be seen.
-        if self.1.send(Release(self.0, done)).is_ok() {
-            let _ = wait.recv_timeout(Duration::from_secs(5));
-        }
-    }
-}
-
-enum Command {
-    Snapshot(Purpose, Sender<Result<Snapshot>>),
-    Thaw(Sender<Result<()>>),
-    /// Only to see whether the session lives.
-    Look,
-}
 
 /// The freezing and snapshots of one tree or container. Cheap to clone; a tree held by [`Tracer::freeze`] goes on when the last clone is gone.
 #[derive(Clone)]
@@ -138,186 +109,5 @@ impl Tracer {
             }
             _ => Arc::clone(&self.options),
         }
-    }
-}
-
-/// A session's first word. If that is a failure its thread is about to end; only then is a task that could not be stopped no longer
-/// traced, so that is waited for.
-fn answer<T>(target: &Target, wait: &Receiver<Result<T>>, thread: Option<JoinHandle<()>>) -> Result<T> {
-    let answer = wait.recv().map_err(|_| ended(target)).flatten();
-    if let (Err(_), Some(thread)) = (&answer, thread) {
-        // A thread that has panicked has let go as well.
-        let _ = thread.join();
-    }
-    answer
-}
-
-/// The thread that should have answered has ended.
-fn ended(target: &Target) -> Error {
-    Error::new(Kind::NoProcess, format!("{target}: its tracer thread has ended"))
-}
-
-fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
-    let root = target.root().map_or_else(|| "all".to_owned(), |root| root.to_string());
-    std::thread::Builder::new()
-        .name(format!("tracer-{root}"))
-        .spawn(work)
-        .map_err(|error| Error::io(format_args!("{target}: starting a tracer thread"), &error))
-}
-
-/// The life of one snapshot of a running tree.
-fn session(target: &Target, options: &Options, purpose: Purpose, answer: &Sender<Result<Snapshot>>) {
-    match snapshot::take(target, options, purpose) {
-        Err(error) => {
-            let _ = answer.send(Err(error));
-        }
-        Ok((instant, mut source)) => {
-            let (release, inbox) = unbounded();
-            let _ = answer.send(Ok(Snapshot::new(instant, Lease(0, release))));
-            let released = match &mut source {
-                Held::Children(_) => inbox.recv().ok(),
-                Held::Tree(frozen, _) => loop {
-                    match inbox.recv_timeout(ROUNDS) {
-                        Err(error) if error.is_timeout() => {
-                            frozen.bury_the_dead();
-                        }
-                        released => break released.ok(),
-                    }
-                },
-            };
-            source.let_go();
-            if let Some(Release(_, done)) = released {
-                let _ = done.send(());
-            }
-        }
-    }
-}
-
-/// How often a tracer thread looks whether somebody has killed what it holds stopped.
-const ROUNDS: Duration = Duration::from_millis(20);
-
-/// The life of a tree held by `freeze`, and of the snapshots of it that are kept.
-fn hold(target: &Target, options: &Options, commands: Receiver<Command>, ready: &Sender<Result<()>>) {
-    let timers = Timers::before(&target.members().unwrap_or_default());
-    let mut frozen = match freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref()) {
-        Ok(frozen) => frozen,
-        Err(error) => {
-            let _ = ready.send(Err(error));
-            return;
-        }
-    };
-    let timers = timers.gone();
-    frozen.turn = None;
-    let _ = ready.send(Ok(()));
-    let (release, released) = unbounded();
-    let mut taken = Taken::default();
-    let thawed = loop {
-        crossbeam::select! {
-            default(ROUNDS) => {
-                if frozen.bury_the_dead() && taken.readers.is_empty() {
-                    break None;
-                }
-            }
-            recv(released) -> release => {
-                if let Ok(Release(number, done)) = release {
-                    taken.release(number);
-                    let _ = done.send(());
-                }
-            }
-            recv(commands) -> command => match command {
-                Ok(Command::Snapshot(purpose, answer)) => {
-                    let before = frozen.threads();
-                    let made = taken.take(purpose, |purpose| match purpose {
-                        Purpose::Reading => {
-                            (snapshot::take_of_held(target, &mut frozen, &timers, options), Children::default())
-                        }
-                        Purpose::Keeping => snapshot::keep_of_held(target, &mut frozen, &timers, options),
-                    });
-                    let made = made.map(|(number, instant)| Snapshot::new(instant, Lease(number, release.clone())));
-                    let failed = made.is_err();
-                    let _ = answer.send(made);
-                    if failed && taken.readers.is_empty() && frozen.threads() != before {
-                        log::warn!("{target}: a thread could not be held any longer; the tree goes on");
-                        break None;
-                    }
-                }
-                Ok(Command::Thaw(answer)) if !taken.readers.is_empty() => {
-                    let busy = format!("{target}: an image of the stopped tree is being read");
-                    let _ = answer.send(Err(Error::new(Kind::Busy, busy)));
-                }
-                Ok(Command::Thaw(answer)) => break Some(answer),
-                Ok(Command::Look) => {}
-                // The last handle is gone. Images that are still being read need the tree stopped: wait for them.
-                Err(_) => {
-                    while !taken.readers.is_empty() {
-                        if let Ok(Release(number, done)) = released.recv() {
-                            taken.release(number);
-                            let _ = done.send(());
-                        }
-                    }
-                    break None;
-                }
-            },
-        }
-    };
-    let pids: Vec<Pid> = frozen.processes.iter().map(|process| process.pid).collect();
-    drop(frozen);
-    taken.reap();
-    // Children of snapshots of before, which were closed meanwhile.
-    for pid in pids {
-        if let Err(error) = child::reap_ended(pid) {
-            log::debug!("pid {pid}: reaping snapshot children: {error}");
-        }
-    }
-    if let Some(answer) = thawed {
-        let _ = answer.send(Ok(()));
-    }
-    // From here on nobody is held: who asks is to hear that.
-    drop((commands, release));
-    while let (false, Ok(Release(number, done))) = (taken.kept.is_empty(), released.recv()) {
-        // Answered when nothing is left of it.
-        taken.release(number);
-        taken.reap();
-        let _ = done.send(());
-    }
-}
-
-/// The snapshots of a tree that is held.
-#[derive(Default)]
-struct Taken {
-    next: u64,
-    /// Those that are read from the stopped tree itself.
-    readers: BTreeSet<u64>,
-    /// The children of those that are kept.
-    kept: BTreeMap<u64, Children>,
-    /// Killed, and reaped when their parents go on.
-    ended: Vec<Children>,
-}
-
-impl Taken {
-    fn take<T>(&mut self, purpose: Purpose, make: impl FnOnce(Purpose) -> (Result<T>, Children)) -> Result<(u64, T)> {
-        let (made, mut children) = make(purpose);
-        self.next += 1;
-        match (&made, purpose) {
-            (Ok(_), Purpose::Reading) => drop(self.readers.insert(self.next)),
-            (Ok(_), Purpose::Keeping) => drop(self.kept.insert(self.next, children)),
-            (Err(_), _) => {
-                children.kill();
-                self.ended.push(children);
-            }
-        }
-        Ok((self.next, made?))
-    }
-
-    fn release(&mut self, number: u64) {
-        self.readers.remove(&number);
-        if let Some(mut children) = self.kept.remove(&number) {
-            children.kill();
-            self.ended.push(children);
-        }
-    }
-
-    fn reap(&mut self) {
-        self.ended.drain(..).for_each(Children::end);
     }
 }
