@@ -2,36 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::cow::child::{self, Child};
-use crate::dump::process::{self, LookedProcess};
-use crate::error::{Error, Result};
-use crate::freeze::Frozen;
-use crate::freeze::entry::Door;
-use crate::memory::page_set::Kept;
+use crate::cow::child::Child;
 use crate::sys::cgroup;
 use crate::sys::pid::Pid;
-use crate::sys::remote::inject::Injected;
-
-/// What a snapshot is read from.
-pub enum Held {
-    /// Copy-on-write children; the tree goes on.
-    Children(Children),
-    /// The stopped tree itself, and children that are of no use.
-    Tree(Frozen, Children),
-}
-
-impl Held {
-    /// Everybody goes on, and no child is left.
-    pub fn let_go(self) {
-        match self {
-            Held::Children(children) => children.end(),
-            Held::Tree(frozen, children) => {
-                drop(frozen);
-                children.end();
-            }
-        }
-    }
-}
 
 /// Copy-on-write children.
 #[derive(Default)]
@@ -84,34 +57,5 @@ impl Children {
     pub fn end(mut self) {
         self.kill();
         self.0.into_iter().for_each(Child::end);
-    }
-}
-
-/// What is made while the tree is stopped.
-pub struct Forks {
-    /// One of each that has memory of its own.
-    pub children: Children,
-    /// What a child cannot have, by process and start of the mapping.
-    pub kept: BTreeMap<(Pid, u64), Kept>,
-    /// Why there cannot be a child of each.
-    pub failure: Option<Error>,
-    budget: u64,
-}
-
-impl Default for Forks {
-    fn default() -> Self {
-        Self { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: process::KEPT_MOST }
-    }
-}
-
-impl Forks {
-    /// Forks a process, and copies what its child does not get.
-    pub fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut LookedProcess, door: &Door) -> Result<()> {
-        let child = child::fork(injected, seen.pid, &process::attachments(seen)?)?;
-        let pid = child.pid();
-        self.children.push(child).unmap(&seen.locked)?;
-        let kept = process::keep_what_fork_drops(seen, door, pid, &mut self.budget)?;
-        self.kept.extend(kept.into_iter().map(|(start, kept)| ((seen.pid, start), kept)));
-        Ok(())
     }
 }

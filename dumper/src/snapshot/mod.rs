@@ -2,6 +2,7 @@
 
 pub mod lease;
 pub mod session;
+pub mod source;
 pub mod tracer;
 
 use std::collections::BTreeMap;
@@ -11,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use crate::checkpoint::Instant;
 use crate::checkpoint::view::View;
 use crate::cow::child;
-use crate::cow::children::{Children, Forks, Held};
+use crate::cow::children::Children;
 use crate::dump::files::{Collected, Collector};
 use crate::dump::process::{self, Looked, LookedProcess};
 use crate::dump::{cow_pages, pstree};
@@ -28,6 +29,7 @@ use crate::options::{Options, Purpose};
 use crate::pstree::record::{self, Share};
 use crate::read_ahead::{Piece, ReadAhead, Stream};
 use crate::snapshot::lease::Lease;
+use crate::snapshot::source::{Forks, Held};
 use crate::sys::clock;
 use crate::sys::memory::MemFile;
 use crate::sys::pid::Pid;

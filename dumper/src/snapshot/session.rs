@@ -1,12 +1,13 @@
 //! The tracer thread of one snapshot, or of a tree that is held: the life of each, and the commands that it takes.
 
 use crate::cow::child;
-use crate::cow::children::{Children, Held};
+use crate::cow::children::Children;
 use crate::error::{Error, Kind, Result};
 use crate::freeze;
 use crate::freeze::target::Target;
 use crate::options::{Options, Purpose};
 use crate::snapshot::lease::{Lease, Release};
+use crate::snapshot::source::Held;
 use crate::snapshot::{self, Snapshot};
 use crate::sys::pid::Pid;
 use crate::task::restart_block::Timers;
