@@ -7,14 +7,13 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::dump::cow_pages;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::builder::PageSource;
 use crate::image::page_runs::{PageRuns, Run};
 use crate::image::record_set::{RecordView, Records};
 use crate::kind::{object, open_file};
 use crate::memory::vma::{self, Type, Vma};
-use crate::pstree::record::{Share, Tree};
+use crate::pstree::record::{self, Share, Tree};
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 
@@ -71,7 +70,7 @@ impl Memory {
     pub fn of(of_whom: &str, tree: &Tree, records: &dyn Records) -> Result<Self> {
         let mut spaces = BTreeMap::new();
         for process in tree.processes.iter().filter(|process| !process.threads.is_empty()) {
-            let maker = cow_pages::owner_of_memory(tree, process.pid);
+            let maker = record::owner_of_memory(tree, process.pid);
             let lender = maker.filter(|_| process.shares(Share::Vm));
             let maker = maker.filter(|_| process.inherits);
             spaces.insert(process.pid, Space { areas: Vec::new(), maker, lender });

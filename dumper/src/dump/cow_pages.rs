@@ -10,7 +10,7 @@ use crate::dump::process::{Looked, LookedProcess};
 use crate::error::Result;
 use crate::image::page_runs::PageRuns;
 use crate::memory::vma::Vma;
-use crate::pstree::record::{Share, Tree};
+use crate::pstree::record::owner_of_memory;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::pid::Pid;
@@ -40,16 +40,6 @@ pub fn find(
         found.push(inherited);
     }
     Ok(found)
-}
-
-/// Whose memory a process is a copy of when it is made: its maker's, or that of who made a maker without memory of its own.
-pub fn owner_of_memory(tree: &Tree, pid: Pid) -> Option<Pid> {
-    let process = |pid: Pid| tree.processes.iter().find(|process| process.pid == pid);
-    let mut maker = process(process(pid)?.made.by)?;
-    while maker.is_ghost() || maker.shares(Share::Vm) {
-        maker = process(maker.made.by)?;
-    }
-    Some(maker.pid)
 }
 
 fn compare(

@@ -310,3 +310,13 @@ fn with_terminal(
     calls.call(libc::SYS_close, [number], "closing the terminal");
     calls.flush(process)
 }
+
+/// Whose memory a process is a copy of when it is made: its maker's, or that of who made a maker without memory of its own.
+pub fn owner_of_memory(tree: &Tree, pid: Pid) -> Option<Pid> {
+    let process = |pid: Pid| tree.processes.iter().find(|process| process.pid == pid);
+    let mut maker = process(process(pid)?.made.by)?;
+    while maker.is_ghost() || maker.shares(Share::Vm) {
+        maker = process(maker.made.by)?;
+    }
+    Some(maker.pid)
+}

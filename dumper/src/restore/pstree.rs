@@ -4,9 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::restore::signals::{forget_signal, forget_signals, has_sigchld};
-
-use crate::dump::cow_pages;
 use crate::error::{Error, Result};
 use crate::kind::attribute::{Checked, Resume};
 use crate::memory::vdso::Vdso;
@@ -16,6 +13,7 @@ use crate::pstree::record::{self, Ended, Process, Share, Tree};
 use crate::restore::core_flag;
 use crate::restore::process::Made;
 use crate::restore::rollback::Brood;
+use crate::restore::signals::{forget_signal, forget_signals, has_sigchld};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
@@ -126,7 +124,7 @@ impl Family {
             self.begin_session(by)?;
         }
         self.sessions.born(pid, process.made, wanted)?;
-        let copied = match cow_pages::owner_of_memory(&self.tree, pid) {
+        let copied = match record::owner_of_memory(&self.tree, pid) {
             Some(owner) if !process.shares(Share::Vm) => self.of(owner)?.vmas.clone(),
             _ => Vec::new(),
         };

@@ -1,6 +1,6 @@
 //! What a snapshot is read from: copy-on-write children, or the stopped tree itself.
 
-use crate::cow::child::{self};
+use crate::cow::child;
 use crate::cow::children::Children;
 use crate::dump::process::{self, LookedProcess};
 use crate::error::{Error, Result};
