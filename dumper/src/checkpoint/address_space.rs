@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::image::builder::PageSource;
 use crate::image::page_runs::{PageRuns, Run};
+use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordView, Records};
 use crate::kind::{object, open_file};
 use crate::memory::vma::{self, Type, Vma};

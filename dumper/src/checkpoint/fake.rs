@@ -7,9 +7,10 @@ use serde_json::{Value, json};
 
 use crate::checkpoint::view::View;
 use crate::error::Result;
-use crate::image::builder::{LayoutBuilder, PageSource};
+use crate::image::builder::LayoutBuilder;
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
+use crate::image::page_source::PageSource;
 use crate::sys::pid::Pid;
 
 /// Bytes that depend on the source and the address.

@@ -179,7 +179,7 @@ mod tests {
     use std::os::unix::fs::FileExt;
 
     use super::*;
-    use crate::image::builder::PageSource;
+    use crate::image::page_source::PageSource;
     use crate::kind::observed::Held;
     use crate::memory::page_set::{Source, Sources};
     use crate::sys::proc::status::Fields;

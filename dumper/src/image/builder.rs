@@ -12,14 +12,6 @@ use crate::image::page_list::PageList;
 use crate::image::page_runs::PageRuns;
 use crate::image::trailer::Trailer;
 
-/// Where page contents come from. The one way back to the floors above: bytes on demand, at any time until the layout
-/// is dropped, from several threads at once, always the same.
-pub trait PageSource: Send + Sync {
-    /// Fills `buf` with memory from `address` on, of the source that the page list named. The range lies inside one run
-    /// of the list's pages, but may start and end inside a page.
-    fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()>;
-}
-
 /// Collects what an image consists of, in order.
 #[derive(Debug)]
 pub struct LayoutBuilder {

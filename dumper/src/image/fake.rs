@@ -8,11 +8,12 @@ use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
 
-use crate::image::builder::{LayoutBuilder, PageSource};
+use crate::image::builder::LayoutBuilder;
 use crate::image::format::PAGE_SIZE;
 use crate::image::frame::{Record, Tag};
 use crate::image::layout::Layout;
 use crate::image::page_runs::PageRuns;
+use crate::image::page_source::PageSource;
 
 /// The address of the first page of every list.
 const BASE: u64 = 0x7f00_0000_0000;

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Context, Doing, Error, Result};
 
-use crate::image::builder::PageSource;
 use crate::image::crc;
 use crate::image::decoder::pages::{Ahead, Passed, wrong_crc};
 use crate::image::decoder::{Decoder, Sink};
 use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
 use crate::image::frame::Record;
 use crate::image::page_runs::PageRuns;
+use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordView, Records};
 
 /// Bytes read at a time: memory grows with what is there, not with what was announced.

@@ -4,12 +4,12 @@ use std::sync::OnceLock;
 
 use crate::error::Result;
 
-use crate::image::builder::PageSource;
 use crate::image::checksums::Checksums;
 use crate::image::crc;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_list::PageList;
+use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordView, Records};
 use crate::image::trailer::Digest;
 use crate::image::window::Window;

@@ -3,10 +3,10 @@
 
 use crate::error::Result;
 
-use crate::image::builder::PageSource;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, MAX_PAGES, PAGE_SIZE};
 use crate::image::frame::encode_chunk;
 use crate::image::page_runs::PageRuns;
+use crate::image::page_source::PageSource;
 
 const FULL: u64 = MAX_PAGES as u64 * PAGE_SIZE;
 

@@ -4,8 +4,8 @@ use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
 use crate::error::{Error, Kind, Result};
-use crate::image::builder::PageSource;
 use crate::image::page_runs::PageRuns;
+use crate::image::page_source::PageSource;
 use crate::memory::vma::Vma;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pagemap::{Pagemap, Want, category};

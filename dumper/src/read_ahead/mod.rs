@@ -24,8 +24,8 @@ use crossbeam::channel::{Receiver, Sender, bounded};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
-use crate::image::builder::PageSource;
 use crate::image::layout::Layout;
+use crate::image::page_source::PageSource;
 
 use crate::read_ahead::block::{BLOCK, Block, Buffer, Cell, Pool};
 use crate::read_ahead::table::{AHEAD, CELLS, Found, Table};
