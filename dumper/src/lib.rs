@@ -53,7 +53,8 @@ pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making}
 pub use crate::freeze::target::Target;
 pub use crate::options::{ChangedFiles, Options, Purpose};
 pub use crate::read_ahead::{Piece, ReadAhead};
-pub use crate::restore::{Restored, Restorer};
+pub use crate::restore::Restorer;
+pub use crate::restore::outcome::Restored;
 pub use crate::snapshot::Snapshot;
 pub use crate::snapshot::tracer::Tracer;
 pub use crate::sys::pid::Pid;

@@ -17,7 +17,7 @@ use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::{self, Vma};
 use crate::options::ChangedFiles;
 use crate::pstree::record::{self, Process, Share, Tree};
-use crate::restore::Restored;
+use crate::restore::outcome::Restored;
 use crate::restore::process::{Made, TASK_SIZE};
 use crate::restore::pstree::Family;
 use crate::sys::memory::RemotePtr;

@@ -5,8 +5,7 @@ use crate::error::{Error, Result};
 use crate::freeze::entry::HOLE_LEN;
 use crate::kind::attribute::Files;
 use crate::memory::vma::{Type, Vma};
-use crate::restore::process::{Made, TASK_SIZE};
-use crate::restore::shmat::Attached;
+use crate::restore::process::{Attached, Made, TASK_SIZE};
 
 impl Made {
     /// Makes a mapping (its call waits in the batch until pages or the end need it).

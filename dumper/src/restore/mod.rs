@@ -11,6 +11,7 @@ pub mod descriptors;
 pub mod image;
 pub mod job_control;
 pub mod memory;
+pub mod outcome;
 pub mod process;
 pub mod pstree;
 pub mod rollback;
@@ -27,23 +28,8 @@ use crate::image::format::Header;
 use crate::image::frame::Record;
 use crate::options::ChangedFiles;
 use crate::restore::image::Making;
-use crate::sys::pid::Pid;
+use crate::restore::outcome::Restored;
 use crate::sys::pidfd::{self, PidFd};
-
-/// One image that lives again.
-#[derive(Clone, Debug)]
-pub struct Restored {
-    /// The first root.
-    pub root: Pid,
-    /// Every process.
-    pub pids: Vec<Pid>,
-    /// Length of the image.
-    pub bytes: u64,
-    /// From its first byte to its last.
-    pub elapsed: Duration,
-    /// What whoever restored it should know: files that have become too short meanwhile.
-    pub warnings: Vec<String>,
-}
 
 /// How many writes may be under way: each is up to 1 MiB of the daemon's memory.
 const AHEAD: usize = 4;

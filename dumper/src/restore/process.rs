@@ -1,6 +1,8 @@
 //! One process that a restore makes: created or forked under its old id, given its mappings, descriptors and threads, and let go.
 
 use std::collections::BTreeMap;
+use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -10,11 +12,11 @@ use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, SHARES, Share};
 use crate::restore::rollback::Brood;
-use crate::restore::shmat;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::pid_in_use::Wanted;
 use crate::sys::proc::maps;
+use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::remote::batch::{Batch, Call, SCRATCH_LEN};
 use crate::sys::remote::owned::Owned;
@@ -54,7 +56,7 @@ pub struct Made {
     /// Numbers of mapped files in the process.
     pub mapped: BTreeMap<u32, i32>,
     /// Attached segments, by open file.
-    pub segments: BTreeMap<u32, shmat::Attached>,
+    pub segments: BTreeMap<u32, Attached>,
     /// The address space is its maker's.
     borrows_memory: bool,
 }
@@ -356,4 +358,22 @@ fn clone3(batch: &mut Batch, flags: i32, exit_signal: i32, pid: Option<Pid>) {
     let args = [flags as u64, 0, 0, 0, exit_signal as u64, 0, 0, 0, at, count, 0];
     let args = batch.put(&args.map(u64::to_le_bytes).concat());
     batch.call(libc::SYS_clone3, [args.0, 88]);
+}
+
+/// What is attached.
+#[derive(Clone, Copy)]
+pub struct Attached {
+    pub id: u64,
+    pub size: u64,
+    pub read_only: bool,
+}
+
+impl Attached {
+    /// By a descriptor of the segment's pages: the inode number is the id, the mode that of the attachment.
+    pub fn look(fd: RawFd) -> Result<Self> {
+        let flags = Fields::read(&format!("/proc/self/fdinfo/{fd}"))?.octal("flags") as i32;
+        let stat = std::fs::metadata(format!("/proc/self/fd/{fd}"));
+        let stat = stat.map_err(|error| Error::io("stat of shared memory", &error))?;
+        Ok(Self { id: stat.ino(), size: stat.size(), read_only: flags & libc::O_ACCMODE == libc::O_RDONLY })
+    }
 }

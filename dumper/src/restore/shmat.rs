@@ -2,32 +2,11 @@
 //! whole, even where only parts of that are left.
 
 use std::collections::BTreeMap;
-use std::os::fd::RawFd;
-use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Error, Result};
 use crate::memory::vma::{Type, Vma};
-use crate::restore::process::Made;
+use crate::restore::process::{Attached, Made};
 use crate::sys::memory::PAGE;
-use crate::sys::proc::status::Fields;
-
-/// What is attached.
-#[derive(Clone, Copy)]
-pub struct Attached {
-    id: u64,
-    size: u64,
-    read_only: bool,
-}
-
-impl Attached {
-    /// By a descriptor of the segment's pages: the inode number is the id, the mode that of the attachment.
-    pub fn look(fd: RawFd) -> Result<Self> {
-        let flags = Fields::read(&format!("/proc/self/fdinfo/{fd}"))?.octal("flags") as i32;
-        let stat = std::fs::metadata(format!("/proc/self/fd/{fd}"));
-        let stat = stat.map_err(|error| Error::io("stat of shared memory", &error))?;
-        Ok(Self { id: stat.ino(), size: stat.size(), read_only: flags & libc::O_ACCMODE == libc::O_RDONLY })
-    }
-}
 
 impl Made {
     /// Attaches what the image says. The parts of one attachment belong together for shmdt(2), by their common beginning (ksys_shmdt in
