@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::image::page_source::PageSource;
     use crate::kind::observed::Held;
-    use crate::memory::page_set::{Source, Sources};
+    use crate::memory::source::{Source, Sources};
     use crate::sys::proc::status::Fields;
 
     #[test]

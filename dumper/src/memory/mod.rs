@@ -1,5 +1,6 @@
 //! Memory: mappings, which of their pages have contents, and where the contents are read.
 
 pub mod page_set;
+pub mod source;
 pub mod vdso;
 pub mod vma;

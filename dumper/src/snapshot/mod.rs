@@ -23,7 +23,7 @@ use crate::freeze::{self, Frozen, cgroup, snapshot_child};
 use crate::image::builder::LayoutBuilder;
 use crate::image::frame::Record;
 use crate::kind::fd_state::Named;
-use crate::memory::page_set::{Kept, Source, Sources};
+use crate::memory::source::{Kept, Source, Sources};
 use crate::memory::vma;
 use crate::options::{Options, Purpose};
 use crate::pstree::record::{self, Share};

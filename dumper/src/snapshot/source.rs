@@ -6,7 +6,7 @@ use crate::dump::process::{self, LookedProcess};
 use crate::error::{Error, Result};
 use crate::freeze::Frozen;
 use crate::freeze::entry::Door;
-use crate::memory::page_set::Kept;
+use crate::memory::source::Kept;
 use crate::sys::pid::Pid;
 use crate::sys::remote::inject::Injected;
 use std::collections::BTreeMap;

@@ -1,0 +1,132 @@
+//! Where the contents of pages are read: a living process, a file, or a copy in this daemon.
+
+use crate::error::{Error, Kind, Result};
+use crate::image::page_runs::PageRuns;
+use crate::image::page_source::PageSource;
+use crate::sys::memory::{MemFile, RemotePtr};
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
+/// Contents that a copy-on-write child cannot have (MADV_DONTFORK, MADV_WIPEONFORK), copied while the process was stopped.
+#[derive(Debug)]
+pub struct Kept {
+    runs: PageRuns,
+    /// Page after page in the order of `runs`.
+    bytes: Vec<u8>,
+}
+
+impl Kept {
+    /// Copies the own pages of a mapping.
+    pub fn copy(mem: &MemFile, runs: PageRuns) -> Result<Self> {
+        let mut bytes = Vec::new();
+        for run in runs.runs() {
+            let at = bytes.len();
+            bytes.resize(at + (run.pages * crate::sys::memory::PAGE) as usize, 0);
+            mem.read(RemotePtr(run.address), &mut bytes[at..])?;
+        }
+        Ok(Self { runs, bytes })
+    }
+
+    /// Its page set.
+    pub fn runs(&self) -> &PageRuns {
+        &self.runs
+    }
+
+    fn read(&self, address: u64, buf: &mut [u8]) -> Option<()> {
+        let mut at = 0;
+        for run in self.runs.runs() {
+            if (run.address..run.end()).contains(&address) {
+                let from = at + (address - run.address) as usize;
+                buf.copy_from_slice(self.bytes.get(from..from + buf.len())?);
+                return Some(());
+            }
+            at += (run.pages * crate::sys::memory::PAGE) as usize;
+        }
+        None
+    }
+}
+
+/// Where the pages of a snapshot come from: source 0.. of the layout.
+#[derive(Debug)]
+pub enum Source {
+    /// The memory of a copy-on-write child, or of the stopped process itself, and the rseq areas in it, ascending.
+    Memory(MemFile, Vec<u64>),
+    /// Kept here.
+    Kept(Kept),
+    /// The contents of an object that descriptions share, by offset.
+    File(File),
+}
+
+/// All sources of a snapshot.
+#[derive(Debug)]
+pub struct Sources(pub Vec<Source>);
+
+impl Sources {
+    /// Bytes of memory that hold copies: those kept here, and those in files of memory (memfd_create(2)).
+    pub fn memory(&self) -> u64 {
+        let bytes = |source: &Source| match source {
+            Source::Memory(..) => 0,
+            Source::Kept(kept) => kept.bytes.len() as u64,
+            Source::File(file) if is_in_memory(file) => file.metadata().map_or(0, |facts| facts.blocks() * 512),
+            Source::File(_) => 0,
+        };
+        self.0.iter().map(bytes).sum()
+    }
+}
+
+pub fn is_in_memory(file: &File) -> bool {
+    nix::sys::statfs::fstatfs(file).is_ok_and(|facts| facts.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
+}
+
+impl PageSource for Sources {
+    fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
+        match self.0.get(source) {
+            Some(Source::Memory(mem, rseq)) => {
+                mem.read(RemotePtr(address), buf)?;
+                let near = rseq.partition_point(|area| area + RSEQ_LEN <= address);
+                let end = address + buf.len() as u64;
+                rseq[near..].iter().take_while(|area| **area < end).for_each(|area| forget_cpu(*area, address, buf));
+                Ok(())
+            }
+            Some(Source::File(file)) => read_file(file, address, buf),
+            Some(Source::Kept(kept)) => kept.read(address, buf).ok_or(()).map_err(|()| lost(address)),
+            None => Err(lost(address)),
+        }
+    }
+}
+
+/// Bytes of struct rseq that the kernel writes (include/uapi/linux/rseq.h).
+pub const RSEQ_LEN: u64 = 28;
+
+/// Zeros what says on which CPU a thread ran last: cpu_id_start and cpu_id, node_id and mm_cid. The kernel writes them whenever it
+/// pleases and anew at the restore; without them two images of an unchanged process are equal.
+pub fn forget_cpu(area: u64, address: u64, buf: &mut [u8]) {
+    for field in [0..8, 20..RSEQ_LEN] {
+        for at in field {
+            let byte = (area + at).checked_sub(address).and_then(|at| buf.get_mut(at as usize));
+            if let Some(byte) = byte {
+                *byte = 0;
+            }
+        }
+    }
+}
+
+/// Behind the end of the file, in its last page, there are zeros.
+pub fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<()> {
+    let mut done = 0;
+    while done < buf.len() {
+        let got = file.read_at(&mut buf[done..], offset + done as u64);
+        match got.map_err(|error| Error::io(format_args!("reading the contents of an object at {offset}"), &error))? {
+            0 => {
+                buf[done..].fill(0);
+                break;
+            }
+            n => done += n,
+        }
+    }
+    Ok(())
+}
+
+pub fn lost(address: u64) -> Error {
+    Error::new(Kind::SnapshotLost, format!("no page at {address:#x} was kept"))
+}
