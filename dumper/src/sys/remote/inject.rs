@@ -10,11 +10,11 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::errno;
-use crate::sys::memory::{MemFile, RemotePtr, words};
-use crate::sys::pid::Pid;
-use crate::sys::ptrace::{Regs, Stop, Stopped};
-use crate::sys::remote::batch::{ARENA_LEN, Answers, Batch, CALLS_AT, CALLS_MAX, Call, FRAME_AT, SCRATCH_LEN};
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::ptrace::{Regs, Stopped};
+use crate::sys::remote::batch::{Answers, Batch, Call, FRAME_AT, SCRATCH_LEN};
 use crate::sys::remote::hijack::{Entry, Failed, Hijacked, StackFrame};
+use crate::sys::remote::run::{run_batch, stub_regs};
 use crate::sys::remote::{sigframe, stub};
 
 /// A task in whose process the stub is mapped.
@@ -185,78 +185,4 @@ fn no_room(doing: &str, got: i64) -> String {
         _ => doing.to_owned(),
     }
 }
-
-/// Registers for entering the stub.
-pub(super) fn stub_regs(of: &Regs, scratch: RemotePtr, count: usize, wake: i32, tgid: Pid, tid: Pid) -> Regs {
-    let mut regs = *of;
-    regs.rip = scratch.0;
-    regs.rbx = scratch.add(CALLS_AT).0;
-    regs.r12 = count as u64;
-    regs.r13 = scratch.add(FRAME_AT + 8).0;
-    regs.r14 = tgid as u64;
-    regs.r15 = tid as u64;
-    regs.rbp = wake as u64;
-    regs.rax = 0;
-    regs.orig_rax = u64::MAX;
-    regs.eflags &= !0x500; // direction and trap flag
-    regs
-}
-
-pub(super) fn run_batch(
-    task: &mut Hijacked,
-    mem: &MemFile,
-    scratch: RemotePtr,
-    regs: &Regs,
-    wake: i32,
-    tgid: Pid,
-    batch: Batch,
-) -> Result<Answers> {
-    if batch.calls.len() > CALLS_MAX || batch.arena.len() > ARENA_LEN {
-        return Err(Error::os("a batch of system calls is too large", libc::E2BIG));
-    }
-    let mut array = Vec::with_capacity(batch.calls.len() * 64);
-    for call in &batch.calls {
-        array.extend_from_slice(&call.nr.to_le_bytes());
-        for arg in call.args {
-            array.extend_from_slice(&arg.to_le_bytes());
-        }
-        // A call that is never reached must not look as if it had succeeded.
-        array.extend_from_slice(&(-i64::from(libc::ENOSYS)).to_le_bytes());
-    }
-    mem.write(scratch.add(CALLS_AT), &array)?;
-    if !batch.arena.is_empty() {
-        mem.write(batch.arena_at, &batch.arena)?;
-    }
-    // The place, not the signal alone: anybody may send one, and a pending one may be put back by this very batch.
-    let end = scratch.add(stub::done()).0;
-    // Where RLIMIT_SIGPENDING leaves no room to say who sent it, it is told as SI_USER from nobody.
-    let ours = |stopped: &Stopped| {
-        stopped.signal_sender().is_ok_and(|told| told == (SI_TKILL, tgid) || told == (libc::SI_USER, 0))
-    };
-    let is_end =
-        |stopped: &Stopped| stopped.stop() == Stop::Signal(wake) && stopped.regs().is_ok_and(|regs| regs.rip == end);
-    let foreign = std::cell::Cell::new(false);
-    task.run(
-        regs,
-        |task| task.cont(0),
-        |stopped| {
-            is_end(stopped) && {
-                foreign.set(!ours(stopped));
-                true
-            }
-        },
-    )?;
-    if foreign.get() {
-        // One was pending when ours was sent, and the kernel keeps only the first.
-        task.owe(wake);
-    }
-    mem.read(scratch.add(CALLS_AT), &mut array)?;
-    let mut arena = batch.arena;
-    mem.read(batch.arena_at, &mut arena)?;
-    let results = array.chunks_exact(64).map(|call| words::<8>(call)[7].cast_signed()).collect();
-    Ok(Answers { arena_at: batch.arena_at, arena, results })
-}
-
-/// si_code of tgkill(2), include/uapi/asm-generic/siginfo.h.
-const SI_TKILL: i32 = -6;
 const MAP_FIXED_NOREPLACE: i32 = libc::MAP_FIXED_NOREPLACE;

@@ -5,6 +5,7 @@ pub mod gadget;
 pub mod hijack;
 pub mod inject;
 pub mod owned;
+pub mod run;
 pub mod scm_rights;
 pub mod sigframe;
 pub mod stub;

@@ -8,7 +8,7 @@ use crate::sys::pid::Pid;
 use crate::sys::ptrace::{Regs, Stop, Stopped};
 use crate::sys::remote::batch::{Answers, Batch, Call, SCRATCH_LEN};
 use crate::sys::remote::hijack::Hijacked;
-use crate::sys::remote::inject::{run_batch, stub_regs};
+use crate::sys::remote::run::{run_batch, stub_regs};
 use crate::sys::remote::stub;
 use crate::sys::{errno, wait};
 
