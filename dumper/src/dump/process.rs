@@ -26,7 +26,7 @@ use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
 use crate::sys::sysvipc;
-use crate::sysv;
+use crate::sysv::table;
 use crate::sysv::undo::{self, Adjustment};
 use crate::task;
 use crate::task::cgroup::Membership;
@@ -128,7 +128,7 @@ pub struct Looking<'a> {
     /// What threads were asleep.
     pub timers: &'a Timers,
     /// Semaphore sets and message queues.
-    pub sysv: &'a sysv::There,
+    pub sysv: &'a table::There,
     /// Address space that no process of the tree uses.
     pub hole: RemotePtr,
 }
@@ -242,7 +242,7 @@ impl LookHere<'_> {
         // The process-wide stat: start_stack and its like are the same for all threads.
         let stat = Stat::read(&format!("{dir}/stat"))?;
         let (regs, mask): (Regs, u64) = (injected.regs()?, injected.mask()?);
-        self.waits.extend(sysv::waits_for(&regs));
+        self.waits.extend(table::waits_for(&regs));
         let answers = injected.run(batch)?;
         let task = injected.task()?;
         let xstate = task.xstate()?;

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use crate::dump::files::{TABLE, Table};
 use crate::error::{Error, Result};
+use crate::file;
 use crate::freeze::entry::HOLE_LEN;
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::{Checked, Files, Make, PHASES, Phase, Resume, Scope, tid_of};
@@ -24,9 +25,9 @@ use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::sysvipc;
+use crate::sysv::{self, kind};
 use crate::task::cgroup::{self, Membership};
 use crate::task::{self, address_space};
-use crate::{file, sysv};
 
 /// An image being restored.
 pub struct Making {
@@ -39,7 +40,7 @@ pub struct Making {
     objects: Shared,
     files: OpenFiles,
     /// Semaphores and message queues.
-    sysv: Vec<sysv::Restored>,
+    sysv: Vec<kind::Restored>,
     /// What descriptors have beyond their open files.
     late: Vec<Record>,
     /// Open files that are opened when the image has come to its end.
@@ -200,7 +201,7 @@ impl Making {
                 self.filling = Filling::Mapping(pid);
             }
             tag if sysv::KINDS.iter().any(|kind| kind.tag() == tag) => {
-                if let Some(object) = sysv::Restored::make(&record).transpose()? {
+                if let Some(object) = kind::Restored::make(&record).transpose()? {
                     object.warning().into_iter().for_each(|sentence| self.objects.warn(sentence));
                     self.sysv.push(object);
                 }

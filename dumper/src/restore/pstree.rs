@@ -23,7 +23,7 @@ use crate::sys::remote::batch::Batch;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sys::wait;
-use crate::sysv::Actors;
+use crate::sysv::kind::Actors;
 use crate::task::cgroup::Membership;
 
 pub const PATIENCE: Duration = Duration::from_secs(10);

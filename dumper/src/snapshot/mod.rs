@@ -35,7 +35,7 @@ use crate::sys::memory::MemFile;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, locks};
 use crate::sys::ptrace::Stopped;
-use crate::sysv;
+use crate::sysv::table;
 use crate::task::restart_block::Timers;
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
@@ -211,7 +211,7 @@ fn see(
         locked.extend(process::locked_flags(speaker)?.map(|flags| (pid, flags)));
     }
     let hole = entry::share_hole(doors.values_mut())?;
-    let sysv = sysv::There::look();
+    let sysv = table::There::look();
     let files = Collector::of(frozen.processes.iter().map(|process| process.pid).collect());
     let (mut processes, mut tables) = (Vec::new(), Vec::new());
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
@@ -241,7 +241,7 @@ fn see(
         }
     }
     tree.rehearse()?;
-    let users = sysv::Users {
+    let users = table::Users {
         pids: tree.processes.iter().map(|process| process.pid).collect(),
         waits: processes.iter().flat_map(|process: &LookedProcess| process.waits.iter().copied()).collect(),
         wants_owned: options.owned_sysv_ipc,

@@ -13,7 +13,9 @@ use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
 use crate::sys::sysvipc::Kind;
 use crate::sys::sysvipc::msg::{self, Message};
-use crate::sysv::{Actors, Entry, Nobody, Row, State, There, Told, is_alive};
+use crate::sysv::Told;
+use crate::sysv::kind::{Actors, Nobody, Row, State};
+use crate::sysv::table::{Entry, There, is_alive};
 
 /// Table row.
 pub struct Queues;

@@ -16,8 +16,10 @@ use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
 use crate::sys::sysvipc::Kind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
+use crate::sysv::Told;
+use crate::sysv::kind::{Actors, Row, State};
+use crate::sysv::table::{Entry, is_alive};
 use crate::sysv::undo::{Adjustment, series};
-use crate::sysv::{Actors, Entry, Row, State, Told, is_alive};
 
 /// Table row.
 pub struct Sets;
@@ -202,7 +204,8 @@ impl Row for Sets {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::sysv::{Nobody, There};
+    use crate::sysv::kind::Nobody;
+    use crate::sysv::table::There;
 
     fn look(id: i32) -> String {
         let entry = There::look().find(Kind::Sem, id).unwrap().clone();

@@ -15,7 +15,7 @@ use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
 use crate::sys::sysvipc::Kind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO};
-use crate::sysv::{Entry, There};
+use crate::sysv::table::{Entry, There};
 
 /// What is added to one semaphore when a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +102,7 @@ pub fn of_thread(there: &There, injected: &mut Injected<'_>, pid: Pid) -> Result
     let mut found = Vec::new();
     for entry in sets {
         match of_set(entry, injected, pid) {
-            Err(error) if crate::sysv::is_gone(&error) => {}
+            Err(error) if crate::sysv::table::is_gone(&error) => {}
             adjustments => found.extend(adjustments?),
         }
     }
