@@ -9,12 +9,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::Checked;
 use crate::kind::fd_state::{Late, Placed};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::locks::{LOCKS, Line, is_lease, parse};
 use crate::sys::proc::maps::Mapping;
+use crate::sys::remote::checked::Checked;
 
 const F_SETLEASE: u64 = 1024;
 

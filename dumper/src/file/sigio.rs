@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::Checked;
 use crate::kind::fd_state::{Late, Named, Placed};
 use crate::sys::fd;
 use crate::sys::pid::Pid;
+use crate::sys::remote::checked::Checked;
 
 const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;

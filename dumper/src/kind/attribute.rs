@@ -7,14 +7,17 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::frame::{Record, Tag};
+use crate::kind::phase::Phase;
+use crate::kind::refs::{FileIds, Files};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::batch::{Answers, Batch};
+use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 
 /// Whose it is.
@@ -27,37 +30,6 @@ pub enum Scope {
     /// As [`Scope::Process`], until a thread unshares its root and working directory (CLONE_FS).
     Directories,
 }
-
-/// When it is put back. The order and its reasons stand here and nowhere else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Phase {
-    /// Fields of the address space, once every mapping is there (the kernel checks them against the mappings) and while we
-    /// may still change the executable.
-    AddressSpace,
-    /// Process-wide attributes, while the process is still privileged.
-    Process,
-    /// Thread attributes that need no privilege or need it still.
-    Thread,
-    /// Credentials: everything before this could be refused to the real user.
-    Credentials,
-    /// What changing credentials clears: dumpable, parent-death signal; what makes later calls fail: no_new_privs, MDWE.
-    AfterCredentials,
-    /// Timers, last of the calls: they run from here on.
-    Arm,
-    /// Registers and signal mask: after the last remote call.
-    Resume,
-}
-
-/// All phases, in order.
-pub const PHASES: [Phase; 7] = [
-    Phase::AddressSpace,
-    Phase::Process,
-    Phase::Thread,
-    Phase::Credentials,
-    Phase::AfterCredentials,
-    Phase::Arm,
-    Phase::Resume,
-];
 
 /// One stopped thread, while it is looked at.
 pub struct Look<'a> {
@@ -89,13 +61,6 @@ pub struct Look<'a> {
     pub asleep: Option<crate::task::restart_block::Asleep>,
     /// Names files that are not in a descriptor table.
     pub files: &'a dyn FileIds,
-}
-
-/// Gives files that something refers to (an executable, a mapping) an id in the image's table of open files.
-pub trait FileIds {
-    /// The id of the regular file (or directory) behind a link of /proc, to be opened with `flags`; `subject` is for the error.
-    /// `must_not_change`: its contents are memory of the process.
-    fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32>;
 }
 
 /// Where a kind's answers are.
@@ -176,12 +141,6 @@ pub struct Make<'a> {
     pub resume: &'a mut Resume,
 }
 
-/// The open files of an image.
-pub trait Files {
-    /// The description with this id, open here.
-    fn fd(&self, id: u32) -> Result<std::os::fd::RawFd>;
-}
-
 /// How a thread goes on.
 #[derive(Debug, Default)]
 pub struct Resume {
@@ -189,84 +148,6 @@ pub struct Resume {
     pub regs: Option<Regs>,
     /// Its signal mask.
     pub mask: u64,
-}
-
-/// A batch in which every call must succeed; says what was being done if one does not.
-pub struct Checked {
-    batch: Batch,
-    scratch: RemotePtr,
-    expect: Vec<(Expect, String)>,
-}
-
-/// What a call may give.
-#[derive(Clone, Copy)]
-enum Expect {
-    Success,
-    Value(u64),
-    /// Success or this error.
-    Or(i32),
-}
-
-impl Checked {
-    /// An empty batch.
-    pub fn new(scratch: RemotePtr) -> Self {
-        Self { batch: Batch::new(scratch), scratch, expect: Vec::new() }
-    }
-
-    /// Places bytes that the calls read.
-    pub fn put(&mut self, bytes: &[u8]) -> RemotePtr {
-        self.batch.put(bytes)
-    }
-
-    /// Places a NUL-terminated string.
-    pub fn put_str(&mut self, text: &[u8]) -> RemotePtr {
-        self.batch.put_str(text)
-    }
-
-    /// Adds a call that must succeed.
-    pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: impl Into<String>) {
-        self.batch.call(nr, args);
-        self.expect.push((Expect::Success, doing.into()));
-    }
-
-    /// Adds a call that may also fail with `errno`, having done what it is made for.
-    pub fn call_or<const N: usize>(&mut self, nr: i64, args: [u64; N], errno: i32, doing: impl Into<String>) {
-        self.batch.call(nr, args);
-        self.expect.push((Expect::Or(errno), doing.into()));
-    }
-
-    /// Adds a call that must give `value`.
-    pub fn call_giving<const N: usize>(&mut self, nr: i64, args: [u64; N], value: u64, doing: impl Into<String>) {
-        self.batch.call(nr, args);
-        self.expect.push((Expect::Value(value), doing.into()));
-    }
-
-    /// Whether `bytes` and some calls more would be too much.
-    pub fn is_full(&self, bytes: usize) -> bool {
-        self.batch.is_full(80, bytes)
-    }
-
-    /// Makes the calls; the first that failed is the error.
-    pub fn flush(&mut self, owned: &mut Owned) -> Result<()> {
-        if self.batch.is_empty() {
-            return Ok(());
-        }
-        let batch = std::mem::replace(&mut self.batch, Batch::new(self.scratch));
-        let expect = std::mem::take(&mut self.expect);
-        let answers = owned.run(batch)?;
-        for (n, (value, doing)) in expect.iter().enumerate() {
-            if matches!(value, Expect::Or(errno) if answers.raw(n) == -i64::from(*errno)) {
-                continue;
-            }
-            let got = answers.get(n, || doing.clone())?;
-            if let Expect::Value(value) = value
-                && got != *value
-            {
-                return Err(Error::os(format_args!("{doing}: got {got:#x}, not {value:#x}"), libc::EBUSY));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Make<'_> {
@@ -360,4 +241,13 @@ impl<A: Attribute> Row for A {
         let Of { body, .. } = record.body::<Of<A::Body>>()?;
         Attribute::restore(self, body, &record.blob, make)
     }
+}
+
+/// How a thread that was interrupted with -ERESTART_RESTARTBLOCK goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asleep {
+    /// The same call again, with its own arguments.
+    Again(i64),
+    /// The call with so many ns instead of its timeout.
+    Left(i64, u64),
 }

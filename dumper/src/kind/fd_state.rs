@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
-use crate::kind::attribute::Checked;
 use crate::kind::observed::Seen;
 use crate::sys::pid::Pid;
+use crate::sys::remote::checked::Checked;
 
 /// A descriptor whose open file is in the image.
 pub struct Placed<'a> {

@@ -6,3 +6,5 @@ pub mod fd_state;
 pub mod object;
 pub mod observed;
 pub mod open_file;
+pub mod phase;
+pub mod refs;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
-use crate::kind::attribute::Checked;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps::{self, Mapping};
+use crate::sys::remote::checked::Checked;
 use crate::sys::remote::gadget;
 
 /// The record's tag.

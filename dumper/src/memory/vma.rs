@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
-use crate::kind::attribute::{Checked, FileIds};
+use crate::kind::refs::FileIds;
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::maps::{self, Mapping};
+use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::sysvipc;
 

@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
-use crate::kind::attribute::Checked;
 use crate::pstree::fork_plan::{Made, Member, Sessions};
 use crate::sys::kcmp::Kcmp;
 use crate::sys::pid::Pid;
+use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 

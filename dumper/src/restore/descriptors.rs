@@ -5,9 +5,10 @@ use std::os::fd::RawFd;
 
 use crate::dump::files::Table;
 use crate::error::{Error, Result};
-use crate::kind::attribute::{Checked, Files};
+use crate::kind::refs::Files;
 use crate::restore::process::Made;
 use crate::sys::pid::Pid;
+use crate::sys::remote::checked::Checked;
 
 impl Made {
     /// Gives the process (or the thread that has a table of its own) its descriptors, each at its number.

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result};
 use crate::freeze::entry::HOLE_LEN;
-use crate::kind::attribute::Files;
+use crate::kind::refs::Files;
 use crate::memory::vma::{Type, Vma};
 use crate::restore::process::{Attached, Made, TASK_SIZE};
 

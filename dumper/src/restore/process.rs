@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::kind::attribute::{Checked, Resume};
+use crate::kind::attribute::Resume;
 use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, SHARES, Share};
@@ -19,6 +19,7 @@ use crate::sys::proc::maps;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::remote::batch::{Batch, Call, SCRATCH_LEN};
+use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sys::{clone, errno, wait};

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-use crate::kind::attribute::{Checked, Resume};
+use crate::kind::attribute::Resume;
 use crate::memory::vdso::Vdso;
 use crate::memory::vma::Vma;
 use crate::pstree::fork_plan::{How, Sessions};
@@ -20,6 +20,7 @@ use crate::sys::pidfd::PidFd;
 use crate::sys::proc::stat::Stat;
 use crate::sys::ptrace::Stopped;
 use crate::sys::remote::batch::Batch;
+use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sys::wait;

@@ -2,9 +2,9 @@
 
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
-use crate::kind::attribute::Checked;
 use crate::sys::pid::Pid;
-use crate::sys::sysvipc::{self};
+use crate::sys::remote::checked::Checked;
+use crate::sys::sysvipc;
 use crate::sysv::KINDS;
 
 /// One at the restore.

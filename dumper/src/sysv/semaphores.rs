@@ -9,11 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
-use crate::kind::attribute::Checked;
 use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
+use crate::sys::remote::checked::Checked;
 use crate::sys::sysvipc::Kind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
 use crate::sysv::Told;

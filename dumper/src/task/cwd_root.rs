@@ -10,7 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Attribute, Look, Make, Phase, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::phase::Phase;
 use crate::sys::{open, proc};
 
 /// Table row.

@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Phase, Scope};
+use crate::kind::attribute::{Asleep, Attribute, Look, Make, Scope};
+use crate::kind::phase::Phase;
 use crate::sys::errno::restart;
 use crate::sys::ptrace::Regs;
 use crate::sys::remote::batch::Call;
-use crate::task::restart_block::Asleep;
 
 /// Table row.
 pub struct Registers;

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::phase::Phase;
 use crate::sys::remote::batch::Batch;
 use crate::sys::{futex, proc};
 

@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+pub use crate::kind::attribute::Asleep;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Regs;
@@ -17,15 +18,6 @@ const FUTEX_WAIT: u64 = 0;
 const FUTEX_CMD: u64 = 0x7f;
 /// Slack of a timer beyond its deadline, and the time between a call's entry and the arming of its timer, ns.
 const MARGIN: u64 = 5_000_000;
-
-/// How a thread that was interrupted with -ERESTART_RESTARTBLOCK goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asleep {
-    /// The same call again, with its own arguments.
-    Again(i64),
-    /// The call with so many ns instead of its timeout.
-    Left(i64, u64),
-}
 
 /// What was seen of sleeping threads before they were stopped.
 #[derive(Debug, Default)]

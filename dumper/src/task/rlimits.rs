@@ -4,7 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Phase, Scope};
+use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::phase::Phase;
 use crate::sys::remote::batch::Batch;
 
 /// RLIM_NLIMITS, include/uapi/asm-generic/resource.h.

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Phase, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::phase::Phase;
 use crate::sys::sched::{self, SchedAttr};
 
 /// SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps: what sched_setattr(2) takes back as

@@ -1,6 +1,7 @@
 //! System calls made inside another process.
 
 pub mod batch;
+pub mod checked;
 pub mod gadget;
 pub mod hijack;
 pub mod inject;
