@@ -2,3 +2,4 @@
 
 pub mod fork_plan;
 pub mod record;
+pub mod terminal;

@@ -10,6 +10,7 @@ use crate::memory::vdso::Vdso;
 use crate::memory::vma::Vma;
 use crate::pstree::fork_plan::{How, Sessions};
 use crate::pstree::record::{self, Ended, Process, Share, Tree};
+use crate::pstree::terminal;
 use crate::restore::core_flag;
 use crate::restore::process::Made;
 use crate::restore::rollback::Brood;
@@ -115,7 +116,7 @@ impl Family {
         if by == 0 {
             let mut made = Made::create(pid, vdso, self.hole, &mut self.brood)?;
             if let Some(terminal) = process.terminal {
-                record::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+                terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
             }
             self.sessions.begin(pid);
             self.made.insert(pid, made);
@@ -187,7 +188,7 @@ impl Family {
         let made = self.of(pid)?;
         made.call(libc::SYS_setsid, [], "setsid")?;
         if let Some(terminal) = process.terminal {
-            record::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+            terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
         }
         self.sessions.begin(pid);
         Ok(())
@@ -238,7 +239,7 @@ impl Family {
                 (process.terminal, process.foreground.filter(|it| known.contains(it)))
             {
                 let made = self.of(process.pid)?;
-                record::set_foreground(process.pid, terminal, group, &made.channel, &mut made.leader)?;
+                terminal::set_foreground(process.pid, terminal, group, &made.channel, &mut made.leader)?;
             }
         }
         Ok(())
