@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::FrozenProcess;
-use crate::memory::vdso::{self, Vdso};
+use crate::memory::vdso::Vdso;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -38,7 +38,7 @@ impl Premise {
     }
 
     fn of(pid: Pid, maps: Vec<Mapping>, mem: &MemFile) -> Result<Self> {
-        let (code, syscall, clean) = vdso::code(&maps, mem, pid)?;
+        let (code, syscall, clean) = gadget::code(&maps, mem, pid)?;
         let vdso = Vdso::look(pid, &maps, &code);
         let restorer = if clean { restorer(&maps, mem) } else { None };
         Ok(Self { maps, vdso, syscall, restorer })

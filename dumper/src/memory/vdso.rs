@@ -11,7 +11,7 @@ use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::remote::checked::Checked;
-use crate::sys::remote::gadget;
+use crate::sys::remote::gadget::code;
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"VDSO");
@@ -25,18 +25,6 @@ pub struct Vdso {
     pub parts: Vec<(String, u64, u64)>,
     /// Digest of the code.
     pub sha256: String,
-}
-
-/// The code of the vDSO among `maps`, and where a system call can be made in it (the flag: it returns cleanly).
-pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, RemotePtr, bool)> {
-    let found = maps.iter().find(|mapping| mapping.name == b"[vdso]");
-    let vdso =
-        found.ok_or_else(|| Error::unsupported(format!("pid {pid}: a process without vDSO cannot be checkpointed")))?;
-    let mut code = vec![0; (vdso.end - vdso.start) as usize];
-    mem.read(RemotePtr(vdso.start), &mut code)?;
-    let (at, clean) = gadget::syscall(&code)
-        .ok_or_else(|| Error::unsupported(format!("pid {pid}: its vDSO holds no system call instruction")))?;
-    Ok((code, RemotePtr(vdso.start + at), clean))
 }
 
 impl Vdso {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::kind::attribute::Resume;
-use crate::memory::vdso::{self, Vdso};
+use crate::memory::vdso::Vdso;
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, SHARES, Share};
 use crate::restore::rollback::Brood;
@@ -20,6 +20,7 @@ use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
 use crate::sys::remote::batch::{Batch, Call, SCRATCH_LEN};
 use crate::sys::remote::checked::Checked;
+use crate::sys::remote::gadget;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sys::{clone, errno, wait};
@@ -83,7 +84,7 @@ impl Made {
         let stopped = seize(pid)?.wait_or_release(Instant::now() + PATIENCE)?;
         let maps = maps::maps(pid)?;
         let mem = MemFile::open(pid)?;
-        let (code, syscall, _) = vdso::code(&maps, &mem, pid)?;
+        let (code, syscall, _) = gadget::code(&maps, &mem, pid)?;
         let here = Vdso::look(pid, &maps, &code);
         // One half for the stub, the other to park the vDSO; the half that the vDSO is in now, if any, is for neither at first.
         let half =

@@ -2,6 +2,11 @@
 
 use memchr::memmem;
 
+use crate::error::{Error, Result};
+use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
+use crate::sys::proc::maps::Mapping;
+
 /// Offset of a `syscall` after which the code only clears registers and returns, so that the return address decides what
 /// comes next; every vDSO has one behind its fallbacks. Second best: any `syscall`.
 pub fn syscall(code: &[u8]) -> Option<(u64, bool)> {
@@ -36,6 +41,18 @@ pub fn sigreturn(code: &[u8]) -> Option<u64> {
     memmem::find(code, &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05])
         .or_else(|| memmem::find(code, &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]))
         .map(|at| at as u64)
+}
+
+/// The code of the vDSO among `maps`, and where a system call can be made in it (the flag: it returns cleanly).
+pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, RemotePtr, bool)> {
+    let found = maps.iter().find(|mapping| mapping.name == b"[vdso]");
+    let vdso =
+        found.ok_or_else(|| Error::unsupported(format!("pid {pid}: a process without vDSO cannot be checkpointed")))?;
+    let mut code = vec![0; (vdso.end - vdso.start) as usize];
+    mem.read(RemotePtr(vdso.start), &mut code)?;
+    let (at, clean) = syscall(&code)
+        .ok_or_else(|| Error::unsupported(format!("pid {pid}: its vDSO holds no system call instruction")))?;
+    Ok((code, RemotePtr(vdso.start + at), clean))
 }
 
 #[cfg(test)]
