@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::dump::process::{Looked, LookedProcess};
+use crate::dump::{Looked, LookedProcess};
 use crate::error::Result;
 use crate::image::page_runs::PageRuns;
 use crate::memory::vma::Vma;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::freeze::snapshot_child::is_snapshot_child;
 use crate::sys::cgroup;
 use crate::sys::pid::Pid;
@@ -97,5 +97,20 @@ impl fmt::Display for Target {
             ([root], None) => write!(f, "pid {root}"),
             ([root, others @ ..], None) => write!(f, "pid {root} and {} others", others.len()),
         }
+    }
+}
+
+/// Whether `reader` or this process belongs to what would be frozen.
+pub fn refuse_reader(target: &Target, members: &[Pid], reader: Option<Pid>) -> Result<()> {
+    let daemon = Some(std::process::id() as Pid);
+    let found = [("reader", reader), ("daemon", daemon)]
+        .into_iter()
+        .find_map(|(who, pid)| pid.filter(|pid| members.contains(pid)).map(|pid| (who, pid)));
+    match found {
+        Some((who, pid)) => Err(Error::new(
+            Kind::Deadlock,
+            format!("{target}: the {who} (pid {pid}) belongs to it and would freeze itself"),
+        )),
+        None => Ok(()),
     }
 }

@@ -36,8 +36,8 @@
 //! The header is not in the digest: two images of an unchanged process differ in the header's times and CRC alone.
 
 use crate::error::{Error, Result};
-
 use crate::image::crc;
+use std::time::SystemTime;
 
 /// What a reader of this build understands, and what it writes.
 /// - 1: the first format; bytes 40..60 of the header are zero.
@@ -207,6 +207,11 @@ pub(super) fn check_magic(bytes: &[u8], offset: u64) -> Result<()> {
         Some((_, how)) => format!("offset {offset}: the image was transferred in text mode ({how}): copy it as binary"),
         None => format!("offset {offset}: not a ckptfs image (wrong magic)"),
     }))
+}
+
+/// Nanoseconds since the epoch.
+pub fn epoch_ns(time: SystemTime) -> i64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_nanos() as i64)
 }
 
 #[cfg(test)]

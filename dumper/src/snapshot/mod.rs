@@ -14,13 +14,13 @@ use crate::checkpoint::view::View;
 use crate::cow::child;
 use crate::cow::children::Children;
 use crate::dump::files::{Collected, Collector};
-use crate::dump::process::{self, Looked, LookedProcess};
-use crate::dump::{cow_pages, pstree};
+use crate::dump::{Looked, LookedProcess, cow_pages, memory, process, pstree, unsupported};
 use crate::error::Result;
 use crate::freeze::entry::{self, Door, Premise};
 use crate::freeze::target::Target;
 use crate::freeze::{self, Frozen, cgroup, snapshot_child};
 use crate::image::builder::LayoutBuilder;
+use crate::image::format;
 use crate::image::frame::Record;
 use crate::kind::fd_state::Named;
 use crate::memory::source::{Kept, Source, Sources};
@@ -197,7 +197,7 @@ fn see(
     mut forks: Option<&mut Forks>,
     options: &Options,
 ) -> Result<Seen> {
-    process::refuse_what_is_not_supported(frozen)?;
+    unsupported::refuse_what_is_not_supported(frozen)?;
     let mut tree = pstree::look(frozen)?;
     let (taken, stopped_at) = (SystemTime::now(), clock::boot_ticks());
     let mut doors = BTreeMap::new();
@@ -208,7 +208,7 @@ fn see(
         let mut door = Door::open(speaker, premises.remove(&pid))?;
         door.vdso.tid = pid;
         doors.insert(pid, door);
-        locked.extend(process::locked_flags(speaker)?.map(|flags| (pid, flags)));
+        locked.extend(memory::locked_flags(speaker)?.map(|flags| (pid, flags)));
     }
     let hole = entry::share_hole(doors.values_mut())?;
     let sysv = table::There::look();
@@ -274,10 +274,10 @@ fn tell(
     let mut memory = Vec::new();
     for process in &mut looked.processes {
         let kept = |start: u64| kept.get(&(process.pid, start)).map(Kept::runs);
-        memory.push(process::complete(&mut process.mappings, source(process.pid), kept, locked.get(&process.pid))?);
+        memory.push(memory::complete(&mut process.mappings, source(process.pid), kept, locked.get(&process.pid))?);
     }
     let inherited = cow_pages::find(&mut looked, &mut memory, source)?;
-    let mut builder = LayoutBuilder::new(process::epoch_ns(looked.taken));
+    let mut builder = LayoutBuilder::new(format::epoch_ns(looked.taken));
     builder.stood(stopped);
     builder.record(Record::new(record::TAG, &looked.tree)?)?;
     let (mut sources, mut places) = (Vec::new(), BTreeMap::new());

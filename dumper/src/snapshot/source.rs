@@ -2,7 +2,7 @@
 
 use crate::cow::child;
 use crate::cow::children::Children;
-use crate::dump::process::{self, LookedProcess};
+use crate::dump::{LookedProcess, memory};
 use crate::error::{Error, Result};
 use crate::freeze::Frozen;
 use crate::freeze::entry::Door;
@@ -45,17 +45,17 @@ pub struct Forks {
 
 impl Default for Forks {
     fn default() -> Self {
-        Self { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: process::KEPT_MOST }
+        Self { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: memory::KEPT_MOST }
     }
 }
 
 impl Forks {
     /// Forks a process, and copies what its child does not get.
     pub fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut LookedProcess, door: &Door) -> Result<()> {
-        let child = child::fork(injected, seen.pid, &process::attachments(seen)?)?;
+        let child = child::fork(injected, seen.pid, &memory::attachments(seen)?)?;
         let pid = child.pid();
         self.children.push(child).unmap(&seen.locked)?;
-        let kept = process::keep_what_fork_drops(seen, door, pid, &mut self.budget)?;
+        let kept = memory::keep_what_fork_drops(seen, door, pid, &mut self.budget)?;
         self.kept.extend(kept.into_iter().map(|(start, kept)| ((seen.pid, start), kept)));
         Ok(())
     }

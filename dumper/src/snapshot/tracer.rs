@@ -9,9 +9,8 @@ use std::sync::Arc;
 use crossbeam::channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
-use crate::dump::process;
 use crate::error::Result;
-use crate::freeze::target::Target;
+use crate::freeze::target::{self, Target};
 use crate::options::{Options, Purpose};
 use crate::snapshot::Snapshot;
 use crate::snapshot::session::{Command, answer, ended, hold, session, spawn};
@@ -48,7 +47,7 @@ impl Tracer {
     /// # Errors
     /// [`Kind::Deadlock`] if it belongs to the tree: it would wait for itself.
     pub fn freeze(&self, asker: Option<Pid>) -> Result<()> {
-        process::refuse_reader(&self.target, &self.target.members()?, asker)?;
+        target::refuse_reader(&self.target, &self.target.members()?, asker)?;
         let mut held = self.held.lock();
         if held.as_ref().is_none_or(|session| session.send(Command::Look).is_err()) {
             let (target, options) = (Arc::clone(&self.target), self.options_for(None));
@@ -85,7 +84,7 @@ impl Tracer {
     /// (fork(2)). The tree then goes on as if nothing had been asked.
     pub fn snapshot(&self, reader: Option<Pid>, purpose: Purpose) -> Result<Snapshot> {
         let target = &self.target;
-        process::refuse_reader(target, &target.members()?, reader)?;
+        target::refuse_reader(target, &target.members()?, reader)?;
         let (reply, wait) = bounded(1);
         let held = self.held.lock().clone();
         let thread = match held {

@@ -1,0 +1,46 @@
+//! What cannot be checkpointed, and why.
+
+use crate::error::{Error, Result};
+use crate::freeze::{Frozen, FrozenProcess};
+use crate::sys::proc::status::Fields;
+use crate::sys::ptrace::Stopped;
+use crate::task::namespaces::Namespaces;
+
+/// Refuses trees that cannot be restored yet, by name.
+pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
+    let namespaces = Namespaces::own();
+    for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
+        refuse_one(process, &namespaces)?;
+    }
+    Ok(())
+}
+
+pub fn refuse_one(process: &FrozenProcess, namespaces: &Namespaces) -> Result<()> {
+    let root = process.pid;
+    namespaces.refuse_others(root, process.threads.iter().map(Stopped::tid))?;
+    let speaker = process.threads.first().map_or(root, Stopped::tid);
+    // A confined process would come back with the daemon's own label: with more rights than it had.
+    let label = |pid: &str| std::fs::read(format!("/proc/{pid}/attr/current")).ok();
+    let (its, ours) = (label(&speaker.to_string()), label("self"));
+    if its != ours {
+        let shown = its.unwrap_or_default();
+        let shown = String::from_utf8_lossy(&shown);
+        return Err(Error::unsupported(format!(
+            "pid {root}: security label {} is not the daemon's and cannot be checkpointed yet",
+            shown.trim_end_matches(['\n', '\0'])
+        )));
+    }
+    // Known before the first call is made inside: a filter would meet that call, and may kill.
+    for thread in &process.threads {
+        let tid = thread.tid();
+        if Fields::read(&format!("/proc/{root}/task/{tid}/status"))?.number("Seccomp") != 0 {
+            return Err(Error::unsupported(format!("pid {root} task {tid}: seccomp cannot be checkpointed yet")));
+        }
+        if thread.syscall_user_dispatch()? {
+            return Err(Error::unsupported(format!(
+                "pid {root} task {tid}: syscall user dispatch cannot be checkpointed"
+            )));
+        }
+    }
+    Ok(())
+}
