@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value, json};
 
-use crate::dump::files;
 use crate::error::{Error, Result};
+use crate::file::fd_table;
 use crate::image::frame::Tag;
 use crate::image::record_set::Records;
 use crate::kind::{object, open_file};
@@ -60,7 +60,7 @@ fn files_of(tag: Tag, body: &Value) -> Vec<u64> {
     let of_table =
         |table: &Value| table["fds"].as_array().into_iter().flatten().filter_map(|fd| fd[1].as_u64()).collect();
     match tag {
-        files::TABLE => of_table(body),
+        fd_table::TABLE => of_table(body),
         vma::TAG => body["file"].as_u64().into_iter().collect(),
         address_space::TAG => body["exe"].as_u64().into_iter().collect(),
         // A working directory that was removed is an open file.

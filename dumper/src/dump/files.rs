@@ -5,11 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
-use serde::{Deserialize, Serialize};
-
 use crate::error::{Context, Error, Result};
+use crate::file::fd_table::{TABLE, Table, Visible};
 use crate::file::{KINDS, LATE};
-use crate::image::frame::{Record, Tag};
+use crate::image::frame::Record;
 use crate::kind::external::{self, External, Key};
 use crate::kind::fd_state::{Named, Placed};
 use crate::kind::object::{self, Contents, Objects};
@@ -20,26 +19,6 @@ use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc::status::Fields;
 use crate::sys::{clock, proc};
-
-/// The tag of a descriptor table.
-pub const TABLE: Tag = Tag(*b"FDTB");
-
-/// A process's descriptors.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Table {
-    /// The process.
-    pub tid: Pid,
-    /// Number, id of the open file, close-on-exec.
-    pub fds: Vec<(i32, u32, bool)>,
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Visible {
-    dev: u64,
-    ino: u64,
-    position: u64,
-    flags: i32,
-}
 
 /// The open files of a tree.
 pub struct Collected {

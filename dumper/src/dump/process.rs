@@ -13,8 +13,7 @@ use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
-use crate::sysv::table;
-use crate::sysv::undo::{self};
+use crate::sysv::{table, undo};
 use crate::task::cgroup::Membership;
 use crate::task::restart_block::Timers;
 

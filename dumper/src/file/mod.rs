@@ -3,6 +3,7 @@
 pub mod anon_shm;
 pub mod device;
 pub mod eventfd;
+pub mod fd_table;
 pub mod fifo;
 pub mod lock;
 pub mod memfd;

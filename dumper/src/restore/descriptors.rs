@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 
-use crate::dump::files::Table;
 use crate::error::{Error, Result};
+use crate::file::fd_table::Table;
 use crate::kind::refs::Files;
 use crate::restore::process::Made;
 use crate::sys::pid::Pid;

@@ -6,9 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
 
-use crate::dump::files::{TABLE, Table};
 use crate::error::{Error, Result};
 use crate::file;
+use crate::file::fd_table::{TABLE, Table};
 use crate::freeze::entry::HOLE_LEN;
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::{Make, Resume, Scope, tid_of};
