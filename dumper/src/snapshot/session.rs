@@ -8,7 +8,7 @@ use crate::freeze::target::Target;
 use crate::options::{Options, Purpose};
 use crate::snapshot::lease::{Lease, Release};
 use crate::snapshot::source::Held;
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{Snapshot, take};
 use crate::sys::pid::Pid;
 use crate::task::restart_block::Timers;
 use crossbeam::channel::{Receiver, Sender, unbounded};
@@ -49,7 +49,7 @@ pub fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<Jo
 
 /// The life of one snapshot of a running tree.
 pub fn session(target: &Target, options: &Options, purpose: Purpose, answer: &Sender<Result<Snapshot>>) {
-    match snapshot::take(target, options, purpose) {
+    match take::take(target, options, purpose) {
         Err(error) => {
             let _ = answer.send(Err(error));
         }
@@ -111,9 +111,9 @@ pub fn hold(target: &Target, options: &Options, commands: Receiver<Command>, rea
                     let before = frozen.threads();
                     let made = taken.take(purpose, |purpose| match purpose {
                         Purpose::Reading => {
-                            (snapshot::take_of_held(target, &mut frozen, &timers, options), Children::default())
+                            (take::take_of_held(target, &mut frozen, &timers, options), Children::default())
                         }
-                        Purpose::Keeping => snapshot::keep_of_held(target, &mut frozen, &timers, options),
+                        Purpose::Keeping => take::keep_of_held(target, &mut frozen, &timers, options),
                     });
                     let made = made.map(|(number, instant)| Snapshot::new(instant, Lease(number, release.clone())));
                     let failed = made.is_err();

@@ -1,0 +1,130 @@
+//! Takes a snapshot: freeze, collect, fork, thaw.
+
+use crate::cow::children::Children;
+use crate::error::Result;
+use crate::freeze::entry::Premise;
+use crate::freeze::target::Target;
+use crate::freeze::{self, Frozen, cgroup, snapshot_child};
+use crate::memory::source::Kept;
+use crate::options::{Options, Purpose};
+use crate::snapshot::Taken;
+use crate::snapshot::collect::{Seen, see};
+use crate::snapshot::layout::tell;
+use crate::snapshot::source::{Forks, Held};
+use crate::sys::pid::Pid;
+use crate::sys::proc::locks;
+use crate::task::restart_block::Timers;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Freezes, looks, forks, thaws.
+pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Taken, Held)> {
+    let pids = target.members()?;
+    snapshot_child::wait_for_the_dying(&pids);
+    // A process that cannot be looked at now is told of once it is stopped.
+    let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
+    let timers = Timers::before(&pids);
+    locks::prepare();
+    let mut frozen = freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref())?;
+    let timers = timers.gone();
+    let mut forks = Forks::default();
+    let seen = see(&mut frozen, premises, &timers, Some(&mut forks), options);
+    let stopped = frozen.since.elapsed();
+    let (seen, failure) = match (seen, forks.failure.take()) {
+        (Ok(_), Some(error)) | (Err(error), _) if purpose == Purpose::Keeping => (Err(error), None),
+        told => told,
+    };
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(error) => {
+            drop(frozen);
+            forks.children.end();
+            return Err(error);
+        }
+    };
+    let mut held = match failure {
+        None => {
+            drop(frozen);
+            Held::Children(forks.children)
+        }
+        Some(error) => {
+            log::info!("{target}: no copy-on-write child ({error}); it stays stopped while it is read");
+            forks.kept.clear();
+            frozen.turn = None;
+            Held::Tree(frozen, forks.children)
+        }
+    };
+    let told = match &mut held {
+        Held::Children(children) => tell_of_children(target, seen, children, forks.kept, stopped, options),
+        Held::Tree(..) => tell_of_stopped(target, seen, stopped, options),
+    };
+    match told {
+        Ok(taken) => {
+            if let (Held::Children(children), Purpose::Keeping) = (&mut held, purpose) {
+                children.stand_aside();
+            }
+            Ok((taken, held))
+        }
+        Err(error) => {
+            held.let_go();
+            Err(error)
+        }
+    }
+}
+
+/// What the children of a tree tell, which may go on meanwhile.
+pub fn tell_of_children(
+    target: &Target,
+    seen: Seen,
+    children: &mut Children,
+    kept: BTreeMap<(Pid, u64), Kept>,
+    stopped: Duration,
+    options: &Options,
+) -> Result<Taken> {
+    seen.settle(options)?;
+    let shared: BTreeMap<Pid, Vec<(u64, u64)>> =
+        seen.looked.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect();
+    let mut taken = tell(target, seen, children.pids(), kept, stopped)?;
+    taken.children = children.pids().into_values().collect();
+    children.close_files(&shared);
+    Ok(taken)
+}
+
+/// What a stopped tree tells.
+pub fn tell_of_stopped(target: &Target, seen: Seen, stopped: Duration, options: &Options) -> Result<Taken> {
+    seen.settle(options)?;
+    let speakers = seen.looked.speakers();
+    tell(target, seen, speakers, BTreeMap::new(), stopped)
+}
+
+/// A snapshot of what is stopped anyway: read from the processes themselves.
+pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Taken> {
+    let seen = see_held(frozen, timers, None, options)?;
+    let stopped = frozen.since.elapsed();
+    tell_of_stopped(target, seen, stopped, options)
+}
+
+/// A snapshot of what is stopped anyway, that is kept when it goes on. Whatever came of it, the children are to be ended, and cannot be
+/// reaped before the tree goes on.
+pub fn keep_of_held(
+    target: &Target,
+    frozen: &mut Frozen,
+    timers: &Timers,
+    options: &Options,
+) -> (Result<Taken>, Children) {
+    let mut forks = Forks::default();
+    let seen = see_held(frozen, timers, Some(&mut forks), options);
+    let stopped = frozen.since.elapsed();
+    let Forks { mut children, kept, failure, .. } = forks;
+    let told = match (seen, failure) {
+        (Ok(_), Some(error)) | (Err(error), _) => Err(error),
+        (Ok(seen), None) => tell_of_children(target, seen, &mut children, kept, stopped, options),
+    };
+    children.stand_aside();
+    (told, children)
+}
+
+pub fn see_held(frozen: &mut Frozen, timers: &Timers, forks: Option<&mut Forks>, options: &Options) -> Result<Seen> {
+    cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
+    see(frozen, BTreeMap::new(), timers, forks, options)
+}
