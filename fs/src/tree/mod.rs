@@ -4,6 +4,7 @@
 //! call into the engine, but for two: a restore session's, which is held while bytes are restored, and inside which the
 //! journal's, the container's and the status's are taken; and the table of tracers, under which a tracer is started.
 
+pub mod control_files;
 pub mod handle;
 pub mod inodes;
 pub mod lookup;
