@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod cli;
+mod errno;
 mod fuse;
 mod mount;
 mod node;

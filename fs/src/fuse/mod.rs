@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use ckptfs_dumper::{Kind, Pid, ReadAhead};
+use ckptfs_dumper::{Pid, ReadAhead};
 use fuser::{
     BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags,
     KernelConfig, LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
@@ -32,26 +32,6 @@ const MAX_REQUEST: u32 = 1 << 20;
 
 /// How many requests the kernel may have under way that nobody waits for (releases, read-ahead).
 const MAX_BACKGROUND: u16 = 64;
-
-/// The errno that a caller sees. The only place where that is decided.
-pub fn errno(kind: Kind) -> i32 {
-    match kind {
-        Kind::Unsupported => libc::EOPNOTSUPP,
-        Kind::Busy => libc::EBUSY,
-        Kind::Deadlock => libc::EDEADLK,
-        Kind::NoProcess => libc::ESRCH,
-        Kind::Damaged => libc::EINVAL,
-        Kind::PidTaken => libc::EEXIST,
-        Kind::NotFound => libc::ENOENT,
-        Kind::SnapshotLost => libc::EIO,
-        Kind::System(errno) => errno,
-    }
-}
-
-/// Its name, for texts: "EBUSY".
-pub fn errno_name(kind: Kind) -> String {
-    format!("{:?}", nix::errno::Errno::from_raw(errno(kind)))
-}
 
 /// The file system that fuser serves.
 pub struct Fuse {
@@ -373,28 +353,5 @@ impl Filesystem for Fuse {
 
     fn listxattr(&self, _: &Request, _: INodeNo, _size: u32, reply: ReplyXattr) {
         reply.error(Errno::ENOSYS);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn kinds_have_the_errnos_that_the_manual_promises() {
-        let table = [
-            (Kind::Unsupported, "EOPNOTSUPP"),
-            (Kind::Busy, "EBUSY"),
-            (Kind::Deadlock, "EDEADLK"),
-            (Kind::NoProcess, "ESRCH"),
-            (Kind::Damaged, "EINVAL"),
-            (Kind::PidTaken, "EEXIST"),
-            (Kind::NotFound, "ENOENT"),
-            (Kind::SnapshotLost, "EIO"),
-            (Kind::System(libc::ENOMEM), "ENOMEM"),
-        ];
-        for (kind, name) in table {
-            assert_eq!(errno_name(kind), name);
-        }
     }
 }

@@ -8,12 +8,12 @@ use fuser::{
     ReplyOpen, ReplyWrite,
 };
 
-use crate::fuse::errno;
+use crate::errno::errno;
 use crate::node::Steady;
 use crate::tree::stat::Attr;
 
 /// `st_blksize`: the unit in which cat(1) and cp(1) read.
-pub(super) const BLOCK_SIZE: u32 = 1 << 20;
+pub const BLOCK_SIZE: u32 = 1 << 20;
 
 /// Nothing is cached: processes come and go.
 const NO_TIME: Duration = Duration::ZERO;
@@ -50,17 +50,17 @@ fn entry_valid(attr: &Attr) -> Duration {
 }
 
 /// Directory or file.
-pub(super) fn kind(directory: bool) -> FileType {
+pub fn kind(directory: bool) -> FileType {
     if directory { FileType::Directory } else { FileType::RegularFile }
 }
 
 /// The errno of an error.
-pub(super) fn code(error: &ckptfs_dumper::Error) -> Errno {
+pub fn code(error: &ckptfs_dumper::Error) -> Errno {
     Errno::from_i32(errno(error.kind()))
 }
 
 /// Answers an open.
-pub(super) fn opened(reply: ReplyOpen, result: Result<u64>, steady: Steady) {
+pub fn opened(reply: ReplyOpen, result: Result<u64>, steady: Steady) {
     let flags = match steady {
         Steady::Never => FopenFlags::FOPEN_DIRECT_IO,
         // What the kernel has of earlier instants it throws away at the open.
@@ -74,7 +74,7 @@ pub(super) fn opened(reply: ReplyOpen, result: Result<u64>, steady: Steady) {
 }
 
 /// Answers what gives an entry.
-pub(super) fn entered(reply: ReplyEntry, result: Result<Attr>) {
+pub fn entered(reply: ReplyEntry, result: Result<Attr>) {
     match result {
         Ok(attr) => reply.entry_with_ttls(&valid(&attr), &entry_valid(&attr), &file_attr(&attr), Generation(0)),
         Err(error) => reply.error(code(&error)),
@@ -82,7 +82,7 @@ pub(super) fn entered(reply: ReplyEntry, result: Result<Attr>) {
 }
 
 /// Answers what gives the facts of a node.
-pub(super) fn told(reply: ReplyAttr, result: Result<Attr>) {
+pub fn told(reply: ReplyAttr, result: Result<Attr>) {
     match result {
         Ok(attr) => reply.attr(&valid(&attr), &file_attr(&attr)),
         Err(error) => reply.error(code(&error)),
@@ -90,7 +90,7 @@ pub(super) fn told(reply: ReplyAttr, result: Result<Attr>) {
 }
 
 /// Answers a write of `len` bytes.
-pub(super) fn written(reply: ReplyWrite, result: Result<()>, len: usize) {
+pub fn written(reply: ReplyWrite, result: Result<()>, len: usize) {
     match result {
         // A request is MAX_REQUEST at most.
         Ok(()) => reply.written(len as u32),
@@ -99,7 +99,7 @@ pub(super) fn written(reply: ReplyWrite, result: Result<()>, len: usize) {
 }
 
 /// Answers what gives nothing.
-pub(super) fn done(reply: ReplyEmpty, result: Result<()>) {
+pub fn done(reply: ReplyEmpty, result: Result<()>) {
     match result {
         Ok(()) => reply.ok(),
         Err(error) => reply.error(code(&error)),

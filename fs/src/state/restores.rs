@@ -8,7 +8,7 @@ use ckptfs_dumper::{ChangedFiles, Error, Kind, Pid, Restored, Restorer, Result};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
-use crate::fuse::errno_name;
+use crate::errno::errno_name;
 use crate::process::container::Container;
 use crate::state::status::{Status, milliseconds, seconds};
 

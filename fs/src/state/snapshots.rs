@@ -9,7 +9,7 @@ use ckptfs_dumper::{Context, Error, Kind, Pid, Purpose, Result};
 
 use serde::Serialize;
 
-use crate::fuse::errno_name;
+use crate::errno::errno_name;
 use crate::node::{Of, PinId};
 use crate::process::ProcId;
 use crate::process::container::{Container, Target};

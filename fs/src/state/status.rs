@@ -8,7 +8,7 @@ use ckptfs_dumper::{Error, Pid};
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::fuse::errno_name;
+use crate::errno::errno_name;
 use crate::process::ProcId;
 use crate::state::open_once::Held;
 use crate::state::pins::Pinned;

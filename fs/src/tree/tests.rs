@@ -52,7 +52,7 @@ fn read_all(tree: &Tree, handle: u64) -> Vec<u8> {
 }
 
 fn errno(error: &Error) -> i32 {
-    crate::fuse::errno(error.kind())
+    crate::errno::errno(error.kind())
 }
 
 #[test]

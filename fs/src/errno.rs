@@ -1,0 +1,46 @@
+//! Which errno a failure has: the one match.
+
+use ckptfs_dumper::Kind;
+
+/// The errno that a caller sees. The only place where that is decided.
+pub fn errno(kind: Kind) -> i32 {
+    match kind {
+        Kind::Unsupported => libc::EOPNOTSUPP,
+        Kind::Busy => libc::EBUSY,
+        Kind::Deadlock => libc::EDEADLK,
+        Kind::NoProcess => libc::ESRCH,
+        Kind::Damaged => libc::EINVAL,
+        Kind::PidTaken => libc::EEXIST,
+        Kind::NotFound => libc::ENOENT,
+        Kind::SnapshotLost => libc::EIO,
+        Kind::System(errno) => errno,
+    }
+}
+
+/// Its name, for texts: "EBUSY".
+pub fn errno_name(kind: Kind) -> String {
+    format!("{:?}", nix::errno::Errno::from_raw(errno(kind)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_have_the_errnos_that_the_manual_promises() {
+        let table = [
+            (Kind::Unsupported, "EOPNOTSUPP"),
+            (Kind::Busy, "EBUSY"),
+            (Kind::Deadlock, "EDEADLK"),
+            (Kind::NoProcess, "ESRCH"),
+            (Kind::Damaged, "EINVAL"),
+            (Kind::PidTaken, "EEXIST"),
+            (Kind::NotFound, "ENOENT"),
+            (Kind::SnapshotLost, "EIO"),
+            (Kind::System(libc::ENOMEM), "ENOMEM"),
+        ];
+        for (kind, name) in table {
+            assert_eq!(errno_name(kind), name);
+        }
+    }
+}
