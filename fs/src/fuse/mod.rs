@@ -25,7 +25,7 @@ use crate::fuse::workers::Jobs;
 use crate::node::Steady;
 use crate::process::caller::Caller;
 use crate::tree::Tree;
-use crate::tree::open_files::Access;
+use crate::tree::entry::Access;
 
 /// Largest read and write of one request.
 const MAX_REQUEST: u32 = 1 << 20;

@@ -10,7 +10,7 @@ use fuser::{
 
 use crate::errno::errno;
 use crate::node::Steady;
-use crate::tree::stat::Attr;
+use crate::tree::entry::Attr;
 
 /// `st_blksize`: the unit in which cat(1) and cp(1) read.
 pub const BLOCK_SIZE: u32 = 1 << 20;

@@ -1,5 +1,6 @@
 //! An open file: one snapshot, read at any offset; a text; an open restore.
 
+use std::collections::HashMap;
 use std::ops::{Deref, Range as Span};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +13,7 @@ use crate::process::ProcId;
 use crate::process::caller::Caller;
 use crate::state::restores::Session;
 use crate::state::view::View;
-use crate::tree::Entry;
+use crate::tree::entry::Entry;
 
 /// What a program has open.
 pub enum Handle {
@@ -198,6 +199,12 @@ impl Part {
             Part::Image | Part::Text(_) => Ok(Some(if data { offset } else { len })),
         }
     }
+}
+
+#[derive(Default)]
+pub struct Handles {
+    pub next: u64,
+    pub open: HashMap<u64, Arc<Handle>>,
 }
 
 #[cfg(test)]

@@ -7,8 +7,8 @@ use ckptfs_dumper::{Pid, Result};
 
 use crate::node::{File, Node, Of, PinId, Role};
 use crate::process::{self, ProcId, Range};
-use crate::tree::stat::Attr;
-use crate::tree::{Entry, Tree, no_entry, refused};
+use crate::tree::Tree;
+use crate::tree::entry::{Attr, Entry, no_entry, refused};
 
 impl Tree {
     /// The entries of directory `ino`, without `.` and `..`.

@@ -5,6 +5,7 @@
 //! journal's, the container's and the status's are taken; and the table of tracers, under which a tracer is started.
 
 pub mod control_files;
+pub mod entry;
 pub mod handle;
 pub mod inodes;
 pub mod lookup;
@@ -12,13 +13,13 @@ pub mod open_files;
 pub mod open_nodes;
 pub mod stat;
 
-pub use crate::tree::stat::Attr;
+use crate::tree::entry::Attr;
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Error, Kind, Options, Result};
+use ckptfs_dumper::{Options, Result};
 use parking_lot::{Mutex, RwLock};
 
 use crate::node::{File, Node, PinId};
@@ -31,20 +32,10 @@ use crate::state::snapshots::Snapshots;
 use crate::state::status::Status;
 use crate::state::tracers::Tracers;
 use crate::state::view::View;
+use crate::tree::entry::no_entry;
+use crate::tree::handle::Handles;
 use crate::tree::inodes::Inodes;
-use crate::tree::open_files::Handles;
 use crate::tree::open_nodes::OpenNodes;
-
-/// One entry of a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    /// Inode number.
-    pub ino: u64,
-    /// Whether it is a directory.
-    pub directory: bool,
-    /// Its name.
-    pub name: OsString,
-}
 
 /// The mount.
 pub struct Tree {
@@ -163,14 +154,6 @@ impl Tree {
     fn node(&self, ino: u64) -> Result<Node> {
         self.inodes.node(ino).ok_or_else(|| no_entry(format_args!("inode {ino}")))
     }
-}
-
-fn no_entry(what: impl std::fmt::Display) -> Error {
-    Error::new(Kind::NotFound, format!("{what}: no such entry"))
-}
-
-fn refused(errno: i32, sentence: &str) -> Error {
-    Error::new(Kind::System(errno), sentence)
 }
 
 #[cfg(test)]

@@ -1,6 +1,5 @@
 //! Open files: open, read, write, seek, flush, release.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use ckptfs_dumper::{Error, Kind, Pid, ReadAhead, Result};
@@ -13,32 +12,12 @@ use crate::state::kill::kill_tree;
 use crate::state::restores::Session;
 use crate::state::snapshots::Info;
 use crate::state::view::View;
+use crate::tree::Tree;
 use crate::tree::control_files::switch;
+use crate::tree::entry::{Access, Attr, Entry, no_entry, refused};
 use crate::tree::handle::{Bytes, Directory, Flushed, Handle, Kept, Part, Walk, part_of};
 use crate::tree::open_nodes::Closing;
-use crate::tree::stat::{Attr, owner_in};
-use crate::tree::{Entry, Tree, no_entry, refused};
-
-/// How a file is opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Access {
-    /// O_WRONLY or O_RDWR.
-    pub write: bool,
-    /// O_RDONLY or O_RDWR.
-    pub read: bool,
-    /// O_APPEND.
-    pub append: bool,
-    /// O_TRUNC.
-    pub truncate: bool,
-    /// By whom.
-    pub caller: Caller,
-}
-
-#[derive(Default)]
-pub(super) struct Handles {
-    next: u64,
-    open: HashMap<u64, Arc<Handle>>,
-}
+use crate::tree::stat::owner_in;
 
 impl Tree {
     /// Whether an open may take its time: a process has to stop first, or an earlier restore to end.

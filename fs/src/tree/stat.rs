@@ -1,36 +1,12 @@
 //! What stat(2) tells.
 
-use std::time::SystemTime;
-
 use ckptfs_dumper::{Pid, Result};
 
 use crate::node::{File, Node, Of, Role, Steady};
 use crate::process::{self, ProcId};
 use crate::state::view::View;
-use crate::tree::{Tree, no_entry};
-
-/// What stat(2) tells of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Attr {
-    /// Inode number.
-    pub ino: u64,
-    /// Exact while a handle is open; an upper bound, never 0, before.
-    pub size: u64,
-    /// Units of 512 bytes.
-    pub blocks: u64,
-    /// The instant of the snapshot, or the start of the process, or of the mount.
-    pub time: SystemTime,
-    /// Whether it is a directory.
-    pub directory: bool,
-    /// Permission bits.
-    pub mode: u16,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-    /// How long all this stays so; never, while what is steady only when it is open is not.
-    pub steady: Steady,
-}
+use crate::tree::Tree;
+use crate::tree::entry::{Attr, no_entry};
 
 impl Tree {
     pub(super) fn attr_of(&self, node: Node) -> Result<Attr> {

@@ -3,6 +3,7 @@
 
 pub mod pinned;
 
+use ckptfs_dumper::{Error, Kind};
 use std::collections::HashSet;
 
 use crate::node::Steady;
@@ -10,8 +11,8 @@ use crate::process::Range;
 use crate::process::caller::Caller;
 use crate::process::container::Target;
 use crate::testing::{Sleeper, options};
+use crate::tree::entry::Access;
 use crate::tree::inodes::ROOT;
-use crate::tree::open_files::Access;
 use crate::tree::*;
 use ckptfs_dumper::ReadAhead;
 

@@ -1,0 +1,64 @@
+//! A node of the tree as a caller sees it.
+
+use crate::node::Steady;
+use crate::process::caller::Caller;
+use ckptfs_dumper::{Error, Kind};
+use std::ffi::OsString;
+use std::time::SystemTime;
+
+/// One entry of a directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Inode number.
+    pub ino: u64,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Its name.
+    pub name: OsString,
+}
+
+pub fn no_entry(what: impl std::fmt::Display) -> Error {
+    Error::new(Kind::NotFound, format!("{what}: no such entry"))
+}
+
+pub fn refused(errno: i32, sentence: &str) -> Error {
+    Error::new(Kind::System(errno), sentence)
+}
+
+/// What stat(2) tells of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attr {
+    /// Inode number.
+    pub ino: u64,
+    /// Exact while a handle is open; an upper bound, never 0, before.
+    pub size: u64,
+    /// Units of 512 bytes.
+    pub blocks: u64,
+    /// The instant of the snapshot, or the start of the process, or of the mount.
+    pub time: SystemTime,
+    /// Whether it is a directory.
+    pub directory: bool,
+    /// Permission bits.
+    pub mode: u16,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// How long all this stays so; never, while what is steady only when it is open is not.
+    pub steady: Steady,
+}
+
+/// How a file is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// O_WRONLY or O_RDWR.
+    pub write: bool,
+    /// O_RDONLY or O_RDWR.
+    pub read: bool,
+    /// O_APPEND.
+    pub append: bool,
+    /// O_TRUNC.
+    pub truncate: bool,
+    /// By whom.
+    pub caller: Caller,
+}
