@@ -26,7 +26,7 @@ use crate::cli::arguments::{Cli, Command, MountArgs};
 use crate::cli::inspect::{self, Form};
 use crate::cli::mount_helper::{self, Asked};
 use crate::cli::options::MountOptions;
-use crate::cli::progress::Input;
+use crate::cli::progress::{Input, complain};
 use crate::cli::{core, daemon, logging, restore};
 use crate::mount::{Hangup, Plan};
 use crate::process::container::Target;
@@ -160,10 +160,4 @@ fn with_output<T>(act: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let flushed = out.flush().doing(|| "writing standard output");
     let done = done?;
     flushed.map(|()| done)
-}
-
-/// One line on standard error.
-fn complain(what: &dyn std::fmt::Display) {
-    // Where standard error is closed there is nobody to tell.
-    let _ = writeln!(std::io::stderr(), "ckptfs: {what}");
 }

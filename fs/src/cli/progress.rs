@@ -122,3 +122,9 @@ impl Write for Beside<'_> {
         self.put(self.held.len())
     }
 }
+
+/// One line on standard error.
+pub fn complain(what: &dyn std::fmt::Display) {
+    // Where standard error is closed there is nobody to tell.
+    let _ = writeln!(std::io::stderr(), "ckptfs: {what}");
+}

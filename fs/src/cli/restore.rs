@@ -5,8 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use ckptfs_dumper::{ChangedFiles, Context, Doing, Error, Restorer, Result};
 
-use crate::cli::progress::{Beside, Input};
-use crate::complain;
+use crate::cli::progress::{Beside, Input, complain};
 
 /// Feeds all of an input to a restorer; what it makes lives on when this process has ended.
 pub fn revive(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write) -> Result<()> {

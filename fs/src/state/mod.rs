@@ -1,6 +1,7 @@
 //! What the daemon keeps.
 
 pub mod freezer;
+pub mod json_time;
 pub mod kill;
 pub mod open_once;
 pub mod pins;

@@ -10,7 +10,8 @@ use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::process::container::Container;
-use crate::state::status::{Status, milliseconds, seconds};
+use crate::state::json_time::{milliseconds, seconds};
+use crate::state::status::Status;
 
 /// How many attempts are read back.
 const REMEMBERED: usize = 1000;

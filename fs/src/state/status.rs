@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use ckptfs_dumper::{Error, Pid};
 use parking_lot::Mutex;
@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::process::ProcId;
+use crate::state::json_time::{milliseconds, seconds};
 use crate::state::open_once::Held;
 use crate::state::pins::Pinned;
 use crate::state::view::View;
@@ -218,21 +219,11 @@ fn remember<T>(list: &mut VecDeque<T>, item: T) {
     list.push_back(item);
 }
 
-/// A time as every JSON text of the mount tells it: seconds of the epoch, to the millisecond (`date -d @TIME`).
-pub fn seconds(time: SystemTime) -> f64 {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    since.as_millis() as f64 / 1000.0
-}
-
-/// A duration in milliseconds, to the microsecond.
-pub fn milliseconds(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1000.0
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::time::Duration;
 
     #[test]
     fn errors_are_listed_newest_last_and_bounded() {
