@@ -5,7 +5,7 @@
 //! | floor | rooms |
 //! |---|---|
 //! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`stream`] |
-//! | an instant | [`Instant`]: of live processes or of a file ([`StoredImage`]); [`view`], `info` and [`core`] (it is looked at) |
+//! | an instant | [`Checkpoint`]: of live processes or of a file ([`StoredImage`]); [`view`], `info` and [`core`] (it is looked at) |
 //! | order of looking | `dump` (one process), `kin` (who is who), `heritage` (which pages are common) |
 //! | order of putting back | `making` (records as they come), `family` (who makes whom), `made` (one process), `task::attribute::Phase`; `brood` undoes it |
 //! | objects | `task` (what a task has), `file` (what a descriptor can be), `sysv` (what belongs to nobody), `pages` (memory in bulk) |
@@ -42,7 +42,7 @@ pub mod proc {
     pub use crate::sys::proc::status::Fields;
 }
 
-pub use crate::checkpoint::Instant;
+pub use crate::checkpoint::Checkpoint;
 pub use crate::checkpoint::elf_core::Core;
 pub use crate::checkpoint::elf_core::segments::HOLE_MOST;
 pub use crate::checkpoint::stored::StoredImage;
@@ -51,7 +51,7 @@ pub use crate::error::{Context, Doing, Error, Kind, Result};
 pub use crate::freeze::cgroup::CgroupFreezer;
 pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making};
 pub use crate::freeze::target::Target;
-pub use crate::options::{ChangedFiles, Options, Purpose};
+pub use crate::options::{ChangedFiles, Options, SnapshotUse};
 pub use crate::read_ahead::{Piece, ReadAhead};
 pub use crate::restore::Restorer;
 pub use crate::restore::outcome::Restored;

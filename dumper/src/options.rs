@@ -31,9 +31,9 @@ pub struct Options {
 
 /// What a snapshot is to cost whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub enum SnapshotUse {
     /// It is read and gone: where no copy-on-write child can be made, the tree stays stopped until then.
-    Reading,
+    Stream,
     /// It is kept, whatever becomes of the tree: of children only, or not at all.
-    Keeping,
+    Pin,
 }

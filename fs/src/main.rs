@@ -29,7 +29,7 @@ use crate::cli::options::MountOptions;
 use crate::cli::progress::{Input, complain};
 use crate::cli::{core, daemon, logging, restore};
 use crate::mount::{Hangup, Plan};
-use crate::process::container::Target;
+use crate::process::container::MountTarget;
 
 /// Exit status for wrong usage, as clap has it.
 const USAGE: u8 = 2;
@@ -125,12 +125,12 @@ fn mount(args: MountArgs, is_daemon: bool, command_line: &[OsString]) -> Result<
         *log = std::path::absolute(&*log).doing(|| format!("-o log={}", log.display()))?;
     }
     let target = match (&args.cgroup, &args.image, args.tree) {
-        (Some(dir), ..) => Target::cgroup(dir)?,
-        (_, Some(file), _) => Target::image(file)?,
-        (.., Some(pid)) => Target::tree(pid)?,
-        (None, None, None) => Target::All,
+        (Some(dir), ..) => MountTarget::cgroup(dir)?,
+        (_, Some(file), _) => MountTarget::image(file)?,
+        (.., Some(pid)) => MountTarget::tree(pid)?,
+        (None, None, None) => MountTarget::All,
     };
-    if let Target::Image(_) = target {
+    if let MountTarget::Image(_) = target {
         options.flags.insert(MsFlags::MS_RDONLY);
     }
     let plan = Plan { mountpoint: mount::mountpoint(&args.mountpoint)?, target, options };

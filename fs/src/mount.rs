@@ -17,9 +17,9 @@ use signal_hook::iterator::Signals;
 use crate::cli::logging::LogFile;
 use crate::cli::options::MountOptions;
 use crate::fuse::Fuse;
-use crate::fuse::page_cache::Kernel;
-use crate::fuse::workers::Jobs;
-use crate::process::container::{Container, Target};
+use crate::fuse::page_cache::PageCache;
+use crate::fuse::workers::Workers;
+use crate::process::container::{Container, MountTarget};
 use crate::tree::Tree;
 
 const DEVICE: &str = "/dev/fuse";
@@ -39,7 +39,7 @@ pub struct Plan {
     /// Where; absolute.
     pub mountpoint: PathBuf,
     /// Whom it shows.
-    pub target: Target,
+    pub target: MountTarget,
     /// How.
     pub options: MountOptions,
 }
@@ -60,7 +60,7 @@ pub fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) ->
         log::warn!("{error}");
     }
     let tree = Arc::new(tree(plan)?);
-    let jobs = Arc::new(Jobs::default());
+    let jobs = Arc::new(Workers::default());
     let (device, mounted) = Mounted::new(plan)?;
     let mounted = Arc::new(mounted);
 
@@ -69,7 +69,7 @@ pub fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) ->
     config.clone_fd = true;
     config.acl = if plan.options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let failed = || format!("mounting {}: starting the session", plan.mountpoint.display());
-    let kernel = Arc::new(Kernel::new(plan.mountpoint.clone())?);
+    let kernel = Arc::new(PageCache::new(plan.mountpoint.clone())?);
     let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&jobs), Arc::clone(&kernel));
     let session = Session::from_fd(fuse, device, config.acl, config).doing(failed)?;
     kernel.connect(session.notifier());
@@ -122,8 +122,8 @@ fn descriptors() -> Result<()> {
 
 fn tree(plan: &Plan) -> Result<Tree> {
     let cgroup = match &plan.target {
-        Target::Cgroup(dir) => CgroupFreezer::new(dir)?,
-        Target::All | Target::Tree(_) | Target::Image(_) => None,
+        MountTarget::Cgroup(dir) => CgroupFreezer::new(dir)?,
+        MountTarget::All | MountTarget::Tree(_) | MountTarget::Image(_) => None,
     };
     let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
     let options = Options { freeze_timeout, cgroup, keep_external_pipes, owned_sysv_ipc, changed_files };

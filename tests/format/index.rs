@@ -4,16 +4,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ckptfs_dumper::image::{Index, PageSource, Records};
+use ckptfs_dumper::image::{ImageFile, PageSource, RecordSet};
 
 use crate::events::{Event, decode};
 use crate::sample::{LISTS, byte_at, image, records};
 
 /// The index of a file of these bytes, or the sentence.
-fn index(bytes: &[u8]) -> Result<Index, String> {
+fn index(bytes: &[u8]) -> Result<ImageFile, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    Index::open(file.path()).map_err(|error| without_name(error, file.path()))
+    ImageFile::open(file.path()).map_err(|error| without_name(error, file.path()))
 }
 
 fn without_name(error: impl ToString, path: &Path) -> String {
@@ -27,7 +27,7 @@ fn refusal(bytes: &[u8]) -> Option<String> {
 }
 
 /// Every page of the index, by list and address.
-fn pages(index: &Index) -> Result<BTreeMap<(usize, u64), Vec<u8>>, String> {
+fn pages(index: &ImageFile) -> Result<BTreeMap<(usize, u64), Vec<u8>>, String> {
     let mut found = BTreeMap::new();
     for (list, runs) in index.records().filter_map(|record| record.pages) {
         for page in (0..runs.pages()).filter_map(|n| runs.nth(n)) {

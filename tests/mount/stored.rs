@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::Duration;
 
-use ckptfs_dumper::{Instant, Options, Pid, Purpose, ReadAhead, Snapshot, StoredImage, Target, Tracer};
+use ckptfs_dumper::{Checkpoint, Options, Pid, ReadAhead, Snapshot, SnapshotUse, StoredImage, Target, Tracer};
 use ckptfs_tests::{Spec, Victim};
 
 fn tracer(victim: &Victim) -> Tracer {
@@ -23,7 +23,7 @@ fn store(snapshot: &Snapshot, path: &Path) {
 }
 
 /// Pieces of data: the rest is holes.
-fn data(instant: &dyn Instant, pid: Pid, start: u64) -> Vec<(u64, u64)> {
+fn data(instant: &dyn Checkpoint, pid: Pid, start: u64) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     let mut at = 0;
     while let Some(data) = instant.seek_vma(pid, start, at, true).unwrap() {
@@ -33,7 +33,7 @@ fn data(instant: &dyn Instant, pid: Pid, start: u64) -> Vec<(u64, u64)> {
     found
 }
 
-fn same(live: &dyn Instant, stored: &dyn Instant) {
+fn same(live: &dyn Checkpoint, stored: &dyn Checkpoint) {
     assert_eq!(live.image_len(), stored.image_len());
     assert_eq!((live.taken(), live.stopped()), (stored.taken(), stored.stopped()));
     assert!(live.stopped().is_some());
@@ -49,7 +49,7 @@ fn same(live: &dyn Instant, stored: &dyn Instant) {
             // Over the ends of the data as well.
             for (from, upto) in pieces {
                 let (from, len) = (from.saturating_sub(100), (upto - from) as usize + 200);
-                let read = |instant: &dyn Instant| {
+                let read = |instant: &dyn Checkpoint| {
                     let mut bytes = vec![0xee; len];
                     let got = instant.read_vma(pid, vma.start, from, &mut bytes).unwrap();
                     bytes.truncate(got);
@@ -76,13 +76,13 @@ fn run(name: &str) {
     let tracer = tracer(&victim);
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("snap");
-    let snapshot = tracer.snapshot(None, Purpose::Reading).unwrap();
+    let snapshot = tracer.snapshot(None, SnapshotUse::Stream).unwrap();
     store(&snapshot, &path);
     same(&snapshot, &StoredImage::open(&path).unwrap());
     drop(snapshot);
     // What is stored is what the process has: it stands still now, so that it can be looked at from outside.
     tracer.freeze(None).unwrap();
-    let snapshot = tracer.snapshot(None, Purpose::Reading).unwrap();
+    let snapshot = tracer.snapshot(None, SnapshotUse::Stream).unwrap();
     store(&snapshot, &path);
     let stored = StoredImage::open(&path).unwrap();
     same(&snapshot, &stored);
@@ -94,7 +94,7 @@ fn run(name: &str) {
 }
 
 /// Every stored page is that of the process, but for the numbers of CPUs in the threads' rseq areas.
-fn true_to_life(stored: &dyn Instant, pid: Pid) {
+fn true_to_life(stored: &dyn Checkpoint, pid: Pid) {
     // Its first thread may have ended.
     let tasks = || fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let readable = |mem: &File| mem.read_at(&mut [0], stored.vmas(pid).unwrap()[0].start).is_ok();
@@ -147,7 +147,7 @@ fn a_page_that_is_damaged_is_never_given() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("snap");
     let pid = victim.pid();
-    store(&tracer(&victim).snapshot(None, Purpose::Reading).unwrap(), &path);
+    store(&tracer(&victim).snapshot(None, SnapshotUse::Stream).unwrap(), &path);
     let mut bytes = fs::read(&path).unwrap();
     let vmas = StoredImage::open(&path).unwrap().vmas(pid).unwrap();
     // Chunks start at a multiple of 4096; the last one is of the last mapping with pages.

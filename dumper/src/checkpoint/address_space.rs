@@ -10,7 +10,7 @@ use serde::Deserialize;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::page_runs::{PageRuns, Run};
 use crate::image::page_source::PageSource;
-use crate::image::record_set::{RecordView, Records};
+use crate::image::record_set::{RecordSet, RecordView};
 use crate::kind::{object, open_file};
 use crate::memory::vma::{self, Type, Vma};
 use crate::pstree::record::{self, Share, Tree};
@@ -18,14 +18,14 @@ use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 
 /// All address spaces.
-pub struct Memory {
+pub struct AddressSpaces {
     of_whom: String,
-    spaces: BTreeMap<Pid, Space>,
+    spaces: BTreeMap<Pid, ProcessSpace>,
 }
 
 /// That of one process.
 #[derive(Default)]
-struct Space {
+struct ProcessSpace {
     areas: Vec<Area>,
     /// Whose pages it has inherited.
     maker: Option<Pid>,
@@ -59,28 +59,28 @@ enum Home {
 }
 
 /// What stands at an address, and up to which one.
-enum Piece {
+enum MemoryPiece {
     /// In a source, at an address of its own.
     Stored(usize, u64, u64),
     Hole(u64),
 }
 
-impl Memory {
+impl AddressSpaces {
     /// Reads `records` of the processes in `tree`; `of_whom` stands in errors.
-    pub fn of(of_whom: &str, tree: &Tree, records: &dyn Records) -> Result<Self> {
+    pub fn of(of_whom: &str, tree: &Tree, records: &dyn RecordSet) -> Result<Self> {
         let mut spaces = BTreeMap::new();
         for process in tree.processes.iter().filter(|process| !process.threads.is_empty()) {
             let maker = record::owner_of_memory(tree, process.pid);
             let lender = maker.filter(|_| process.shares(Share::Vm));
             let maker = maker.filter(|_| process.inherits);
-            spaces.insert(process.pid, Space { areas: Vec::new(), maker, lender });
+            spaces.insert(process.pid, ProcessSpace { areas: Vec::new(), maker, lender });
         }
         let contents = contents(records).on(|| of_whom)?;
         for record in records.records().filter(|record| record.tag == vma::TAG) {
             let area = Area::of(&record, &contents).on(|| of_whom)?;
             let pid = area.vma.tid;
             let strange = || Error::damaged(format!("{of_whom}: a mapping of pid {pid}, which is not there"));
-            let space: &mut Space = spaces.get_mut(&pid).ok_or_else(strange)?;
+            let space: &mut ProcessSpace = spaces.get_mut(&pid).ok_or_else(strange)?;
             if space.areas.last().is_some_and(|last| last.vma.end > area.vma.start) {
                 let Vma { start, end, .. } = area.vma;
                 return Err(Error::damaged(format!("{of_whom}: mapping {start:x}-{end:x} of pid {pid} overlaps")));
@@ -97,7 +97,7 @@ impl Memory {
                 let (mut at, end) = (*at, at + pages * PAGE);
                 while at < end {
                     at = match self.piece(*pid, at)? {
-                        Piece::Stored(_, _, upto) | Piece::Hole(upto) => upto,
+                        MemoryPiece::Stored(_, _, upto) | MemoryPiece::Hole(upto) => upto,
                     };
                 }
             }
@@ -105,7 +105,7 @@ impl Memory {
         Ok(())
     }
 
-    fn space(&self, pid: Pid) -> Result<(&Space, Pid)> {
+    fn space(&self, pid: Pid) -> Result<(&ProcessSpace, Pid)> {
         let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the image of {}", self.of_whom));
         let space = self.spaces.get(&pid).ok_or_else(gone)?;
         match space.lender {
@@ -142,11 +142,11 @@ impl Memory {
         let mut at = address;
         while !rest.is_empty() {
             let piece = self.piece(pid, at)?;
-            let (Piece::Stored(.., upto) | Piece::Hole(upto)) = piece;
+            let (MemoryPiece::Stored(.., upto) | MemoryPiece::Hole(upto)) = piece;
             let (part, behind) = rest.split_at_mut((upto - at).min(rest.len() as u64) as usize);
             match piece {
-                Piece::Stored(source, there, _) => pages.read(source, there, part)?,
-                Piece::Hole(_) => part.fill(0),
+                MemoryPiece::Stored(source, there, _) => pages.read(source, there, part)?,
+                MemoryPiece::Hole(_) => part.fill(0),
             }
             at += part.len() as u64;
             rest = behind;
@@ -155,7 +155,7 @@ impl Memory {
     }
 
     /// What stands at `address`. Pages of a maker's maker are looked for as far up as need be: makers come first, so that ends.
-    fn piece(&self, pid: Pid, address: u64) -> Result<Piece> {
+    fn piece(&self, pid: Pid, address: u64) -> Result<MemoryPiece> {
         let (mut space, mut whose) = self.space(pid)?;
         let mut end = u64::MAX;
         let lost = |whose: Pid| {
@@ -181,10 +181,10 @@ impl Memory {
             }
             match found {
                 Some(Home::Source(source, shift)) => {
-                    return Ok(Piece::Stored(source, address.wrapping_sub(shift), end));
+                    return Ok(MemoryPiece::Stored(source, address.wrapping_sub(shift), end));
                 }
                 None if inherited => return Err(lost(whose)),
-                None => return Ok(Piece::Hole(end)),
+                None => return Ok(MemoryPiece::Hole(end)),
                 Some(Home::Maker) => {
                     whose = space.maker.ok_or_else(|| lost(whose))?;
                     (space, whose) = self.space(whose)?;
@@ -196,7 +196,7 @@ impl Memory {
 }
 
 /// The contents of each open file, by its id: of files without a name, shared memory.
-fn contents(records: &dyn Records) -> Result<BTreeMap<u32, (usize, &PageRuns)>> {
+fn contents(records: &dyn RecordSet) -> Result<BTreeMap<u32, (usize, &PageRuns)>> {
     #[derive(Deserialize)]
     struct Ids {
         id: u32,

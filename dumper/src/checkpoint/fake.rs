@@ -30,12 +30,12 @@ impl PageSource for MadeUp {
 }
 
 /// The image under way.
-pub(crate) struct Fake {
+pub(crate) struct FakeCheckpoint {
     builder: LayoutBuilder,
     sources: usize,
 }
 
-impl Fake {
+impl FakeCheckpoint {
     /// Processes with one thread each: pid, and who made it (0: nobody); others than the first have pages from their makers.
     pub(crate) fn of(processes: &[(Pid, Pid)]) -> Self {
         let process = |(pid, by): &(Pid, Pid)| {

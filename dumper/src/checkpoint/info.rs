@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 use crate::error::{Error, Result};
 use crate::file::fd_table;
 use crate::image::frame::Tag;
-use crate::image::record_set::Records;
+use crate::image::record_set::RecordSet;
 use crate::kind::{object, open_file};
 use crate::memory::vma;
 use crate::pstree::record;
@@ -15,7 +15,7 @@ use crate::sys::pid::Pid;
 use crate::task::address_space;
 
 /// Those of `records` that belong to process `pid`, by tag. The tree itself is told whole.
-pub fn records(records: &dyn Records, pid: Pid) -> Result<Map<String, Value>> {
+pub fn records(records: &dyn RecordSet, pid: Pid) -> Result<Map<String, Value>> {
     let mut bodies = Vec::new();
     for record in records.records() {
         let body: Value = serde_json::from_slice(record.json)

@@ -18,7 +18,7 @@ use crate::read_ahead::{Piece, ReadAhead};
 use crate::sys::pid::Pid;
 
 /// An image and what it tells by process. A source has its own way to the bytes; what they say is told by the [`View`] alone.
-pub trait Instant: Send + Sync {
+pub trait Checkpoint: Send + Sync {
     /// What is in it.
     fn view(&self) -> &Arc<View>;
 

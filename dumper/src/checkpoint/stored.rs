@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::checkpoint::Instant;
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::view::View;
 use crate::error::{Context, Result};
-use crate::image::image_file::Index;
+use crate::image::image_file::ImageFile;
 use crate::read_ahead::{Piece, ReadAhead};
 
 /// An image in a file. Its frames were looked through when it was opened; the contents of a page are held against their CRC when they are
-/// read ([`crate::error::Kind::Damaged`] if they do not hold), but for [`Instant::read_image`], which gives the file's bytes as they are.
+/// read ([`crate::error::Kind::Damaged`] if they do not hold), but for [`Checkpoint::read_image`], which gives the file's bytes as they are.
 pub struct StoredImage {
-    index: Arc<Index>,
+    index: Arc<ImageFile>,
     view: Arc<View>,
 }
 
@@ -20,9 +20,9 @@ impl StoredImage {
     /// Opens the image in `path`.
     ///
     /// # Errors
-    /// As [`Index::open`] has them, and [`crate::error::Kind::Damaged`] for records that cannot be.
+    /// As [`ImageFile::open`] has them, and [`crate::error::Kind::Damaged`] for records that cannot be.
     pub fn open(path: &Path) -> Result<Self> {
-        let index = Arc::new(Index::open(path)?);
+        let index = Arc::new(ImageFile::open(path)?);
         let name = path.display().to_string();
         let view = View::new(name.clone(), *index.header(), Arc::clone(&index) as _, Arc::clone(&index) as _);
         view.memory()?.check().on(|| name)?;
@@ -30,7 +30,7 @@ impl StoredImage {
     }
 }
 
-impl Instant for StoredImage {
+impl Checkpoint for StoredImage {
     fn view(&self) -> &Arc<View> {
         &self.view
     }

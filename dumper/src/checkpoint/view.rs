@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::json;
 
-use crate::checkpoint::address_space::{Area, Memory};
+use crate::checkpoint::address_space::{AddressSpaces, Area};
 use crate::checkpoint::info;
 use crate::error::{Context, Error, Result};
 use crate::image::format::Header;
 use crate::image::page_source::PageSource;
-use crate::image::record_set::Records;
+use crate::image::record_set::RecordSet;
 use crate::pstree::record::{self, Tree};
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
@@ -33,16 +33,16 @@ pub struct VmaView {
 pub struct View {
     of_whom: String,
     header: Header,
-    records: Arc<dyn Records>,
+    records: Arc<dyn RecordSet>,
     pages: Arc<dyn PageSource>,
     /// These are made when they are first asked for: who reads the image alone needs none of it.
     tree: OnceLock<Result<Tree>>,
-    memory: OnceLock<Result<Memory>>,
+    memory: OnceLock<Result<AddressSpaces>>,
 }
 
 impl View {
     /// `of_whom` stands in errors; `pages`: the sources that the page lists of `records` name.
-    pub fn new(of_whom: String, header: Header, records: Arc<dyn Records>, pages: Arc<dyn PageSource>) -> Self {
+    pub fn new(of_whom: String, header: Header, records: Arc<dyn RecordSet>, pages: Arc<dyn PageSource>) -> Self {
         let (tree, memory) = (OnceLock::new(), OnceLock::new());
         Self { of_whom, header, records, pages, tree, memory }
     }
@@ -53,11 +53,11 @@ impl View {
     }
 
     /// The image's records.
-    pub fn records(&self) -> &dyn Records {
+    pub fn records(&self) -> &dyn RecordSet {
         &*self.records
     }
 
-    /// See [`crate::checkpoint::Instant::taken`].
+    /// See [`crate::checkpoint::Checkpoint::taken`].
     pub fn taken(&self) -> SystemTime {
         let since = Duration::from_nanos(self.header.time_ns.unsigned_abs());
         let epoch = SystemTime::UNIX_EPOCH;
@@ -65,14 +65,14 @@ impl View {
         taken.unwrap_or(epoch)
     }
 
-    /// See [`crate::checkpoint::Instant::stopped`].
+    /// See [`crate::checkpoint::Checkpoint::stopped`].
     pub fn stopped(&self) -> Option<Duration> {
         (self.header.stood_ns != 0).then(|| Duration::from_nanos(self.header.stood_ns))
     }
 
     /// The address spaces.
-    pub fn memory(&self) -> Result<&Memory> {
-        let made = self.memory.get_or_init(|| Memory::of(&self.of_whom, self.tree()?, &*self.records));
+    pub fn memory(&self) -> Result<&AddressSpaces> {
+        let made = self.memory.get_or_init(|| AddressSpaces::of(&self.of_whom, self.tree()?, &*self.records));
         made.as_ref().map_err(Clone::clone)
     }
 
@@ -86,19 +86,19 @@ impl View {
         made.as_ref().map_err(Clone::clone)
     }
 
-    /// See [`crate::checkpoint::Instant::processes`].
+    /// See [`crate::checkpoint::Checkpoint::processes`].
     pub fn processes(&self) -> Result<Vec<Pid>> {
         let processes = &self.tree()?.processes;
         Ok(processes.iter().filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
     }
 
-    /// See [`crate::checkpoint::Instant::roots`].
+    /// See [`crate::checkpoint::Checkpoint::roots`].
     pub fn roots(&self) -> Result<Vec<Pid>> {
         let processes = &self.tree()?.processes;
         Ok(record::roots(processes).filter(|process| !process.threads.is_empty()).map(|process| process.pid).collect())
     }
 
-    /// See [`crate::checkpoint::Instant::info_json`].
+    /// See [`crate::checkpoint::Checkpoint::info_json`].
     pub fn info_json(&self, pid: Pid) -> Result<String> {
         let areas = self.memory()?.of_process(pid)?;
         let info = json!({
@@ -112,7 +112,7 @@ impl View {
         Ok(format!("{info:#}\n"))
     }
 
-    /// See [`crate::checkpoint::Instant::maps`].
+    /// See [`crate::checkpoint::Checkpoint::maps`].
     pub fn maps(&self, pid: Pid) -> Result<Vec<u8>> {
         let mut text = Vec::new();
         for Area { vma, runs, .. } in self.memory()?.of_process(pid)? {
@@ -139,13 +139,13 @@ impl View {
         Ok(text)
     }
 
-    /// See [`crate::checkpoint::Instant::vmas`].
+    /// See [`crate::checkpoint::Checkpoint::vmas`].
     pub fn vmas(&self, pid: Pid) -> Result<Vec<VmaView>> {
         let view = |area: &Area| VmaView { start: area.vma.start, end: area.vma.end, stored: area.runs.pages() * PAGE };
         Ok(self.memory()?.of_process(pid)?.iter().map(view).collect())
     }
 
-    /// See [`crate::checkpoint::Instant::read_vma`].
+    /// See [`crate::checkpoint::Checkpoint::read_vma`].
     pub fn read(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let memory = self.memory()?;
         let len = memory.area(pid, start)?.vma.len();
@@ -159,7 +159,7 @@ impl View {
         self.memory()?.read(&*self.pages, pid, address, buf)
     }
 
-    /// See [`crate::checkpoint::Instant::seek_vma`].
+    /// See [`crate::checkpoint::Checkpoint::seek_vma`].
     pub fn seek(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
         let Area { vma, runs, .. } = self.memory()?.area(pid, start)?;
         let len = vma.len();

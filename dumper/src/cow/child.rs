@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::freeze::entry::Door;
+use crate::freeze::entry::Entry;
 use crate::freeze::snapshot_child;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
@@ -191,7 +191,7 @@ fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
     }
     // Only now is the zombie handed on to its parent: before, a wait of the parent's own could have met it.
     let _ = wait::wait_ended(pid, PATIENCE);
-    let door = Door::open(tid, None)?;
+    let door = Entry::open(tid, None)?;
     let wait = Call::new(libc::SYS_wait4, [pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
     let result;
     (stopped, result) = hijack::call_once(stopped, &door.mem, &door.entry, &wait)?;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::dump::{Looked, LookedProcess};
+use crate::dump::{CollectedProcess, CollectedTree};
 use crate::error::Result;
 use crate::image::page_runs::PageRuns;
 use crate::memory::vma::Vma;
@@ -20,7 +20,7 @@ const AT_ONCE: u64 = 8192;
 
 /// For each process the pages that mappings, by start, have inherited; these are taken out of the sets in `memory`.
 pub fn find(
-    looked: &mut Looked,
+    looked: &mut CollectedTree,
     memory: &mut [Vec<PageRuns>],
     source: impl Fn(Pid) -> Pid,
 ) -> Result<Vec<BTreeMap<u64, PageRuns>>> {
@@ -43,8 +43,8 @@ pub fn find(
 }
 
 fn compare(
-    process: &mut LookedProcess,
-    maker: &LookedProcess,
+    process: &mut CollectedProcess,
+    maker: &CollectedProcess,
     sets: &mut [PageRuns],
     source: impl Fn(Pid) -> Pid,
 ) -> Result<BTreeMap<u64, PageRuns>> {

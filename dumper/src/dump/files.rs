@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
 use crate::error::{Context, Error, Result};
-use crate::file::fd_table::{TABLE, Table, Visible};
+use crate::file::fd_table::{FdTable, TABLE, Visible};
 use crate::file::{KINDS, LATE};
 use crate::image::frame::Record;
 use crate::kind::external::{self, External, Key};
 use crate::kind::fd_state::{Named, Placed};
-use crate::kind::object::{self, Contents, Objects};
-use crate::kind::observed::{Held, NOT_KEPT, Seen};
+use crate::kind::object::{self, DumpContext, ObjectContents};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, Via};
 use crate::kind::refs::FileIds;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
@@ -21,9 +21,9 @@ use crate::sys::proc::status::Fields;
 use crate::sys::{clock, proc};
 
 /// The open files of a tree.
-pub struct Collected {
+pub struct CollectedFiles {
     /// What descriptions share, with contents, in the order of the ids.
-    pub objects: Vec<(Record, Option<Contents>)>,
+    pub objects: Vec<(Record, Option<ObjectContents>)>,
     /// The descriptions, in the order of their ids.
     pub files: Vec<Record>,
     /// What descriptors have beyond: it refers to the tables.
@@ -31,17 +31,17 @@ pub struct Collected {
 }
 
 /// Collects the open files of a tree, each description once.
-pub struct Collector {
+pub struct FileCollector {
     tree: Vec<Pid>,
     /// When it was looked at, in ticks since boot.
     instant: u64,
-    inner: std::cell::RefCell<Inner>,
+    inner: std::cell::RefCell<CollectedState>,
 }
 
 /// An object of which others may hold an end.
-struct Reaching {
+struct ReachesOutside {
     id: u32,
-    kind: &'static dyn object::Row,
+    kind: &'static dyn object::DynObject,
     key: Key,
     /// Of the descriptor that led to it.
     subject: String,
@@ -50,14 +50,14 @@ struct Reaching {
 }
 
 #[derive(Default)]
-struct Inner {
-    objects: Vec<(Record, Option<Contents>)>,
+struct CollectedState {
+    objects: Vec<(Record, Option<ObjectContents>)>,
     /// By device and inode.
     shared: BTreeMap<(u64, u64), u32>,
     records: Vec<Record>,
     known: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
     referred: BTreeMap<(u64, u64, i32, bool), u32>,
-    reaching: Vec<Reaching>,
+    reaching: Vec<ReachesOutside>,
     /// Which descriptions each process has.
     held: BTreeSet<(Pid, u32)>,
     late: Vec<Record>,
@@ -65,7 +65,7 @@ struct Inner {
     named: Vec<(Named, Error)>,
 }
 
-impl Collector {
+impl FileCollector {
     /// For the processes with these ids, which are all of the tree, and stopped.
     pub fn of(tree: Vec<Pid>) -> Self {
         Self { tree, instant: clock::boot_ticks(), inner: Default::default() }
@@ -78,7 +78,7 @@ impl Collector {
     /// [`crate::error::Kind::Unsupported`] names the first; with `keep` such an object's record says that it is to be found again.
     pub fn settle(&self, keep: bool) -> Result<()> {
         let mut inner = self.inner.borrow_mut();
-        let Inner { objects, reaching, .. } = &mut *inner;
+        let CollectedState { objects, reaching, .. } = &mut *inner;
         let mut keys: Vec<Key> = reaching.iter().map(|reaching| reaching.key).collect();
         // Most trees hold none: then nobody is looked at.
         let others = if keys.is_empty() { Vec::new() } else { proc::numbers("/proc")? };
@@ -104,16 +104,16 @@ impl Collector {
     ///
     /// # Errors
     /// Somebody is to be signalled who is not in the tree, says `is_known`.
-    pub fn into_records(self, is_known: impl Fn(Named) -> bool) -> Result<Collected> {
-        let Inner { objects, records, late, named, .. } = self.inner.into_inner();
+    pub fn into_records(self, is_known: impl Fn(Named) -> bool) -> Result<CollectedFiles> {
+        let CollectedState { objects, records, late, named, .. } = self.inner.into_inner();
         if let Some((_, refused)) = named.into_iter().find(|(who, _)| !is_known(*who)) {
             return Err(refused);
         }
-        Ok(Collected { objects, files: records, late })
+        Ok(CollectedFiles { objects, files: records, late })
     }
 
     /// Adds a description that is not known yet.
-    fn add(&self, seen: &Seen<'_>) -> Result<u32> {
+    fn add(&self, seen: &ObservedFile<'_>) -> Result<u32> {
         let kind = KINDS.iter().find(|kind| kind.takes(seen)).ok_or_else(|| seen.refuse(describe(seen)))?;
         let id = self.inner.borrow().records.len() as u32;
         let record = kind.dump(id, seen, self)?;
@@ -129,7 +129,7 @@ impl Collector {
             let (id, cloexec) = self.descriptor(pid, speaker, &pidfd, number)?;
             fds.push((number, id, cloexec));
         }
-        Record::new(TABLE, &Table { tid: pid, fds })
+        Record::new(TABLE, &FdTable { tid: pid, fds })
     }
 
     /// One descriptor of the table that is told as `pid`'s; the kernel is asked about `speaker`, since who has ended has none.
@@ -142,7 +142,7 @@ impl Collector {
         let flags = all_flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = info.number("pos");
         let link = format!("/proc/{speaker}/fd/{number}");
-        let mut seen = look(subject, &link, flags, position, info, false, Held::Descriptor(pidfd, number))?;
+        let mut seen = look(subject, &link, flags, position, info, false, Via::Descriptor(pidfd, number))?;
         if !(seen.stat.is_file() || seen.stat.is_dir()) {
             // Only F_SETFL makes it act, and only where it was not set before; files proper do not know it, and keep it as it is.
             seen.flags &= !libc::O_ASYNC;
@@ -177,9 +177,9 @@ impl Collector {
     }
 }
 
-impl FileIds for Collector {
+impl FileIds for FileCollector {
     fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32> {
-        let held = Held::Link(link);
+        let held = Via::Link(link);
         let seen = look(subject.to_owned(), link, flags, 0, Fields::parse(""), must_not_change, held)?;
         if !(seen.stat.is_file() || seen.stat.is_dir() || KINDS.iter().any(|kind| kind.is_mappable(&seen))) {
             return Err(seen.refuse(format_args!("mapping of {}", seen.target.display())));
@@ -194,8 +194,8 @@ impl FileIds for Collector {
     }
 }
 
-impl Objects for Collector {
-    fn id_of(&self, kind: &'static dyn object::Row, seen: &Seen<'_>) -> Result<u32> {
+impl DumpContext for FileCollector {
+    fn id_of(&self, kind: &'static dyn object::DynObject, seen: &ObservedFile<'_>) -> Result<u32> {
         let key = (seen.stat.dev(), seen.stat.ino());
         if let Some(id) = self.inner.borrow().shared.get(&key) {
             return Ok(*id);
@@ -206,7 +206,7 @@ impl Objects for Collector {
         inner.objects.push(object);
         if kind.reaches_out() {
             let (subject, shown) = (seen.subject.clone(), seen.target.display().to_string());
-            inner.reaching.push(Reaching { id, kind, key, subject, shown, flags: seen.flags });
+            inner.reaching.push(ReachesOutside { id, kind, key, subject, shown, flags: seen.flags });
         }
         inner.shared.insert(key, id);
         Ok(id)
@@ -217,7 +217,7 @@ impl Objects for Collector {
     }
 }
 
-impl Reaching {
+impl ReachesOutside {
     fn held_outside(&self, holder: &external::Holder) -> Error {
         let mode = self.flags & libc::O_ACCMODE;
         let same = holder.modes() == (mode != libc::O_WRONLY, mode != libc::O_RDONLY);
@@ -239,15 +239,15 @@ fn look<'a>(
     position: u64,
     info: Fields,
     must_not_change: bool,
-    held: Held<'a>,
-) -> Result<Seen<'a>> {
+    held: Via<'a>,
+) -> Result<ObservedFile<'a>> {
     let target = proc::read_link(link).on(|| subject.clone())?;
     let stat = std::fs::metadata(link).map_err(|error| Error::io(format_args!("{subject}: stat"), &error))?;
-    Ok(Seen { subject, target, stat, flags, position, info, must_not_change, held })
+    Ok(ObservedFile { subject, target, stat, flags, position, info, must_not_change, held })
 }
 
 /// What something is, for the sentence that refuses it.
-fn describe(seen: &Seen<'_>) -> String {
+fn describe(seen: &ObservedFile<'_>) -> String {
     let target = seen.target.display().to_string();
     for (prefix, what) in [
         ("socket:", "a socket"),

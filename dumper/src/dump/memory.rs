@@ -1,8 +1,8 @@
 //! Memory: flags and pages of every mapping, and what a copy-on-write child lacks.
 
-use crate::dump::LookedProcess;
+use crate::dump::CollectedProcess;
 use crate::error::{Error, Kind, Result};
-use crate::freeze::entry::Door;
+use crate::freeze::entry::Entry;
 use crate::image::page_runs::PageRuns;
 use crate::memory::page_set;
 use crate::memory::source::Kept;
@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 
 /// Attachments of System V shared memory that fork(2) would copy. The kernel counts and times each (shm_open and shm_close in ipc/shm.c),
 /// and remembers who was the last: a copy of the process must not have them.
-pub fn attachments(looked: &mut LookedProcess) -> Result<Vec<(u64, u64)>> {
+pub fn attachments(looked: &mut CollectedProcess) -> Result<Vec<(u64, u64)>> {
     let mut found: Vec<&mut Vma> = Vec::new();
     found.extend(looked.mappings.iter_mut().map(|(_, vma)| vma).filter(|vma| vma.kind == vma::Type::IpcShm));
     if found.is_empty() {
@@ -33,8 +33,8 @@ pub fn attachments(looked: &mut LookedProcess) -> Result<Vec<(u64, u64)>> {
 ///
 /// `budget`: bytes that may be kept in the daemon, for the whole tree.
 pub fn keep_what_fork_drops(
-    looked: &mut LookedProcess,
-    door: &Door,
+    looked: &mut CollectedProcess,
+    door: &Entry,
     child: Pid,
     budget: &mut u64,
 ) -> Result<BTreeMap<u64, Kept>> {

@@ -19,11 +19,11 @@ pub mod thread;
 pub mod unsupported;
 
 /// All that is known of a stopped tree, but for the contents of its memory.
-pub struct Looked {
+pub struct CollectedTree {
     /// Who is there, in the order of the image.
     pub tree: Tree,
     /// Those that have a task, in the same order.
-    pub processes: Vec<LookedProcess>,
+    pub processes: Vec<CollectedProcess>,
     /// Descriptor tables.
     pub tables: Vec<Record>,
     /// Semaphores and message queues that it uses.
@@ -32,7 +32,7 @@ pub struct Looked {
     pub taken: SystemTime,
 }
 
-impl Looked {
+impl CollectedTree {
     /// For each process the thread that is asked for what belongs to all of them.
     pub fn speakers(&self) -> BTreeMap<Pid, Pid> {
         self.tree.processes.iter().map(|process| (process.pid, process.speaker())).collect()
@@ -40,7 +40,7 @@ impl Looked {
 }
 
 /// One process.
-pub struct LookedProcess {
+pub struct CollectedProcess {
     /// Its id.
     pub pid: Pid,
     /// Records of its tasks, in the order of the image.
@@ -52,12 +52,12 @@ pub struct LookedProcess {
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
     /// Semaphore sets and message queues that its threads wait for.
-    pub waits: Vec<(sysvipc::Kind, i32)>,
+    pub waits: Vec<(sysvipc::IpcKind, i32)>,
     /// Semaphore operations that its end undoes.
     pub adjustments: Vec<Adjustment>,
 }
 
-impl LookedProcess {
+impl CollectedProcess {
     /// Mappings whose contents are not the process's own, and that a copy of it may have until they are known.
     pub fn shared_mappings(&self) -> Vec<(u64, u64)> {
         let shared = self.mappings.iter().filter(|(mapping, vma)| mapping.shared && !vma.holds_pages());

@@ -1,12 +1,12 @@
 //! Kernel -> records: the order of looking at a stopped tree.
 
-use crate::dump::LookedProcess;
-use crate::dump::files::Collector;
-use crate::dump::thread::LookHere;
+use crate::dump::CollectedProcess;
+use crate::dump::files::FileCollector;
+use crate::dump::thread::ThreadCollector;
 use crate::error::Result;
 use crate::file::lock;
 use crate::freeze::FrozenProcess;
-use crate::freeze::entry::{self, Door};
+use crate::freeze::entry::{self, Entry};
 use crate::memory::vma::{FlagsOnDemand, Vma};
 use crate::pstree::record::{self, Share, Tree};
 use crate::sys::memory::RemotePtr;
@@ -15,30 +15,30 @@ use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
 use crate::sysv::{table, undo};
 use crate::task::cgroup::Membership;
-use crate::task::restart_block::Timers;
+use crate::task::restart_block::SleepTimers;
 
 /// What looking at one process of a frozen tree needs.
-pub struct Looking<'a> {
+pub struct ProcessCollector<'a> {
     /// The tree; what its parents know of stopped children is written into it.
     pub tree: &'a mut Tree,
     /// All open files of the tree.
-    pub files: &'a Collector,
+    pub files: &'a FileCollector,
     /// What threads were asleep.
-    pub timers: &'a Timers,
+    pub timers: &'a SleepTimers,
     /// Semaphore sets and message queues.
-    pub sysv: &'a table::There,
+    pub sysv: &'a table::IpcTables,
     /// Address space that no process of the tree uses.
     pub hole: RemotePtr,
 }
 
-impl Looking<'_> {
+impl ProcessCollector<'_> {
     /// Looks at one process through its injected stub. The records of a thread come in the order of the table.
     pub fn process(
         &mut self,
         process: &mut FrozenProcess,
-        door: &Door,
+        door: &Entry,
         injected: &mut Injected<'_>,
-    ) -> Result<LookedProcess> {
+    ) -> Result<CollectedProcess> {
         let pid = process.pid;
         let told = self.tree.processes.iter().find(|it| it.pid == pid);
         let shares_memory = told.is_some_and(|told| told.shares(Share::Vm));
@@ -55,7 +55,7 @@ impl Looking<'_> {
         }
         self.ask_for_stops(pid, injected)?;
         // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
-        let mut here = LookHere {
+        let mut here = ThreadCollector {
             pid,
             speaker,
             own_directories,
@@ -80,10 +80,10 @@ impl Looking<'_> {
             vma.tid = pid;
             mappings.push((mapping.clone(), vma));
         }
-        let LookHere { mut rseq, waits, .. } = here;
+        let ThreadCollector { mut rseq, waits, .. } = here;
         rseq.sort_unstable();
         let locked = lock::of_mappings(pid, speaker, &door.maps)?;
-        Ok(LookedProcess { pid, records, mappings, locked, rseq, waits, adjustments })
+        Ok(CollectedProcess { pid, records, mappings, locked, rseq, waits, adjustments })
     }
 
     /// What a process has not asked yet about its children's stopping and going on: waitid(2) with WNOWAIT leaves it to be asked.

@@ -67,7 +67,7 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     for step in &steps {
         // Until somebody is found who has a task.
         let pid = step.member.pid;
-        let made = fork_plan::Made { thread: maker_thread(pid, step.made), ..step.made };
+        let made = fork_plan::Maker { thread: maker_thread(pid, step.made), ..step.made };
         let mut process = Process::ghost(step.member, step.member.sid, made);
         if let Some(found) = at.remove(&pid) {
             let stat = &stats[&pid];
@@ -104,7 +104,7 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
 }
 
 /// The thread whose child it is, if that is not the leader: children are listed by thread.
-fn maker_thread(pid: Pid, made: fork_plan::Made) -> Pid {
+fn maker_thread(pid: Pid, made: fork_plan::Maker) -> Pid {
     if made.how != How::Child || made.by == 0 {
         return 0;
     }
@@ -350,7 +350,7 @@ fn ghosts_of_groups(
         dead.entry(process.pgid).or_insert((process.pid, process.sid));
     }
     for (pgid, (member, sid)) in dead {
-        let made = fork_plan::Made { by: member, how: How::Child, session: home(sid), thread: 0 };
+        let made = fork_plan::Maker { by: member, how: How::Child, session: home(sid), thread: 0 };
         processes.push(Process::ghost(Member { pid: pgid, ppid: member, sid }, pgid, made));
     }
     Ok(())

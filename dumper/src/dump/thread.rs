@@ -1,10 +1,10 @@
 //! One thread: the records of all attributes, asked for in one batch.
 
-use crate::dump::files::Collector;
+use crate::dump::files::FileCollector;
 use crate::error::Result;
-use crate::freeze::entry::Door;
+use crate::freeze::entry::Entry;
 use crate::image::frame::Record;
-use crate::kind::attribute::{Asked, Look, Row, Scope};
+use crate::kind::attribute::{Asked, DynAttribute, Look, Scope};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -15,23 +15,23 @@ use crate::sys::remote::inject::Injected;
 use crate::sys::sysvipc;
 use crate::sysv::table;
 use crate::task;
-use crate::task::restart_block::Timers;
+use crate::task::restart_block::SleepTimers;
 
-pub struct LookHere<'a> {
+pub struct ThreadCollector<'a> {
     pub pid: Pid,
     /// The thread that tells what belongs to the process.
     pub speaker: Pid,
     /// Threads with a root and working directory of their own.
     pub own_directories: Vec<Pid>,
-    pub door: &'a Door,
-    pub files: &'a Collector,
-    pub timers: &'a Timers,
+    pub door: &'a Entry,
+    pub files: &'a FileCollector,
+    pub timers: &'a SleepTimers,
     pub hole: RemotePtr,
     pub rseq: Vec<u64>,
-    pub waits: Vec<(sysvipc::Kind, i32)>,
+    pub waits: Vec<(sysvipc::IpcKind, i32)>,
 }
 
-impl LookHere<'_> {
+impl ThreadCollector<'_> {
     /// All records of the thread that is inside the stub.
     pub fn thread(&mut self, injected: &mut Injected<'_>, tid: Pid) -> Result<Vec<Record>> {
         let speaks = tid == self.speaker;
@@ -40,7 +40,7 @@ impl LookHere<'_> {
             Scope::Thread => true,
             Scope::Directories => speaks || self.own_directories.contains(&tid),
         };
-        let kinds: Vec<&dyn Row> = task::KINDS.iter().copied().filter(|kind| has_it(kind.scope())).collect();
+        let kinds: Vec<&dyn DynAttribute> = task::KINDS.iter().copied().filter(|kind| has_it(kind.scope())).collect();
         let mut batch = Batch::new(injected.scratch());
         let asked: Vec<Asked> = kinds.iter().map(|kind| kind.ask(&mut batch)).collect();
         let dir = format!("/proc/{}/task/{tid}", self.pid);

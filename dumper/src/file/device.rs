@@ -7,8 +7,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::kind::object::{Anchors, Objects};
-use crate::kind::observed::{NOT_KEPT, Seen, open_device};
+use crate::kind::object::{DumpContext, RestoreContext};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, open_device};
 use crate::kind::open_file::OpenFile;
 
 /// null, zero, full, random, urandom: Documentation/admin-guide/devices.txt, major 1.
@@ -21,7 +21,7 @@ pub struct Device;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct DeviceBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
@@ -30,29 +30,29 @@ pub struct Body {
 }
 
 impl OpenFile for Device {
-    type Body = Body;
+    type Body = DeviceBody;
     const KIND: &'static str = "device";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         let rdev = seen.stat.rdev();
         seen.stat.file_type().is_char_device() && libc::major(rdev) == 1 && STATELESS.contains(&libc::minor(rdev))
     }
 
-    fn is_mappable(&self, seen: &Seen<'_>) -> bool {
+    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool {
         // A private mapping of /dev/zero is anonymous memory that keeps the name.
         OpenFile::takes(self, seen) && libc::minor(seen.stat.rdev()) == ZERO
     }
 
-    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+    fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<DeviceBody> {
         let name = seen.target.display().to_string();
         if !seen.is_named() {
             return Err(seen.refuse(format_args!("device {name} whose name is gone")));
         }
         let path = seen.target.clone().into_os_string().into_vec();
-        Ok(Body { path, name, rdev: seen.stat.rdev(), flags: seen.flags & !NOT_KEPT })
+        Ok(DeviceBody { path, name, rdev: seen.stat.rdev(), flags: seen.flags & !NOT_KEPT })
     }
 
-    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: DeviceBody, _anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         open_device(body.path, body.rdev, body.flags)
     }
 }

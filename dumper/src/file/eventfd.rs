@@ -10,8 +10,8 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
-use crate::kind::object::{Anchors, Objects};
-use crate::kind::observed::Seen;
+use crate::kind::object::{DumpContext, RestoreContext};
+use crate::kind::observed::ObservedFile;
 use crate::kind::open_file::OpenFile;
 
 const NAME: &[u8] = b"anon_inode:[eventfd]";
@@ -21,7 +21,7 @@ pub struct Eventfd;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct EventfdBody {
     count: u64,
     /// EFD_SEMAPHORE: a read takes one.
     semaphore: bool,
@@ -29,14 +29,14 @@ pub struct Body {
 }
 
 impl OpenFile for Eventfd {
-    type Body = Body;
+    type Body = EventfdBody;
     const KIND: &'static str = "eventfd";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         seen.target.as_os_str().as_bytes() == NAME
     }
 
-    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+    fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<EventfdBody> {
         let count = u64::from_str_radix(seen.info.text("eventfd-count"), 16)
             .map_err(|_| Error::os(format_args!("{}: no eventfd-count in its fdinfo", seen.subject), libc::EIO))?;
         if !seen.info.has("eventfd-semaphore") {
@@ -47,10 +47,10 @@ impl OpenFile for Eventfd {
             // eventfd(2): only the kernel itself can bring it there; write(2) cannot.
             return Err(seen.refuse("an eventfd that has overflowed"));
         }
-        Ok(Body { count, semaphore: seen.info.number("eventfd-semaphore") != 0, flags: seen.flags })
+        Ok(EventfdBody { count, semaphore: seen.info.number("eventfd-semaphore") != 0, flags: seen.flags })
     }
 
-    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: EventfdBody, _anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let doing = || format!("making an eventfd with count {}", body.count);
         let semaphore = if body.semaphore { EfdFlags::EFD_SEMAPHORE } else { EfdFlags::empty() };
         // Not to block, whatever an image says: the flags proper come after.
@@ -70,26 +70,26 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::observed::Held;
+    use crate::kind::observed::Via;
     use crate::sys::proc::status::Fields;
 
     struct None;
-    impl Objects for None {
-        fn id_of(&self, _: &dyn crate::kind::object::Row, seen: &Seen<'_>) -> Result<u32> {
+    impl DumpContext for None {
+        fn id_of(&self, _: &dyn crate::kind::object::DynObject, seen: &ObservedFile<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }
-    impl Anchors for None {
-        fn anchor(&self, id: u32) -> Result<&crate::kind::object::Anchor> {
+    impl RestoreContext for None {
+        fn anchor(&self, id: u32) -> Result<&crate::kind::object::RestoredObject> {
             Err(Error::damaged(format!("object {id}")))
         }
     }
 
-    fn seen(fd: &impl AsRawFd) -> Seen<'static> {
+    fn seen(fd: &impl AsRawFd) -> ObservedFile<'static> {
         let number = fd.as_raw_fd();
         let link = format!("/proc/self/fd/{number}");
         let info = Fields::read(&format!("/proc/self/fdinfo/{number}")).unwrap();
-        Seen {
+        ObservedFile {
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: std::fs::metadata(&link).unwrap(),
@@ -97,7 +97,7 @@ mod tests {
             position: 0,
             info,
             must_not_change: false,
-            held: Held::Link(""),
+            held: Via::Link(""),
         }
     }
 

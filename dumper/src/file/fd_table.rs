@@ -9,7 +9,7 @@ pub const TABLE: Tag = Tag(*b"FDTB");
 
 /// A process's descriptors.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Table {
+pub struct FdTable {
     /// The process.
     pub tid: Pid,
     /// Number, id of the open file, close-on-exec.

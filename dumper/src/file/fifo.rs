@@ -18,11 +18,11 @@ use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Kind, Result};
-use crate::file::parts::directory::{self, Place};
-use crate::file::parts::pipe_buffer::{Buffers, set_flags};
+use crate::file::parts::directory::{self, ParentDir};
+use crate::file::parts::pipe_buffer::{PipeBuffers, set_flags};
 use crate::kind::external::External;
-use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::kind::observed::{NOT_KEPT, Seen, open_path};
+use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, open_path};
 use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 
@@ -33,7 +33,7 @@ pub struct Fifo;
 
 /// Its record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct FifoBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
@@ -43,17 +43,17 @@ pub struct Body {
     uid: u32,
     gid: u32,
     #[serde(flatten)]
-    buffers: Buffers,
+    buffers: PipeBuffers,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     external: Option<External>,
 }
 
 impl Object for Fifo {
-    type Body = Body;
+    type Body = FifoBody;
     const KIND: &'static str = "fifo";
     const REACHES_OUT: bool = true;
 
-    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<FifoBody>> {
         let unlinked = seen.stat.nlink() == 0;
         if !unlinked && !seen.is_named() {
             let shown = seen.target.display();
@@ -61,8 +61,8 @@ impl Object for Fifo {
         }
         let path = seen.target.as_os_str().as_bytes();
         let path = if unlinked { path.strip_suffix(GONE).unwrap_or(path) } else { path };
-        let (buffers, blob) = Buffers::peek(seen)?;
-        let body = Body {
+        let (buffers, blob) = PipeBuffers::peek(seen)?;
+        let body = FifoBody {
             path: path.to_vec(),
             name: String::from_utf8_lossy(path).into_owned(),
             unlinked,
@@ -75,21 +75,21 @@ impl Object for Fifo {
         Ok(Dumped { body, blob, contents: None })
     }
 
-    fn external(&self, body: Body, external: External) -> Body {
-        Body { external: Some(external), buffers: body.buffers.without_contents(), ..body }
+    fn external(&self, body: FifoBody, external: External) -> FifoBody {
+        FifoBody { external: Some(external), buffers: body.buffers.without_contents(), ..body }
     }
 
-    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
+    fn make(&self, body: &FifoBody, _blob: &[u8]) -> Result<RestoredObject> {
         if let Some(external) = &body.external {
             let fd = external.find(&format!("FIFO {}", body.name))?;
-            return Ok(Anchor { fd, other: None, len: 0, made: None });
+            return Ok(RestoredObject { fd, other: None, len: 0, made: None });
         }
         let path = PathBuf::from(OsString::from_vec(body.path.clone()));
         let fd = if body.unlinked { made(&path)? } else { found(&path)? };
-        Ok(Anchor { fd, other: None, len: 0, made: None })
+        Ok(RestoredObject { fd, other: None, len: 0, made: None })
     }
 
-    fn appear(&self, body: &Body, blob: &[u8], anchor: &mut Anchor) -> Result<()> {
+    fn appear(&self, body: &FifoBody, blob: &[u8], anchor: &mut RestoredObject) -> Result<()> {
         if body.external.is_some() {
             return Ok(());
         }
@@ -120,7 +120,7 @@ fn found(path: &Path) -> Result<OwnedFd> {
 
 /// A FIFO that has lost its name: it is shown under the old one again, where that is free.
 fn made(path: &Path) -> Result<OwnedFd> {
-    let (place, name) = Place::of(path)?;
+    let (place, name) = ParentDir::of(path)?;
     let (fd, name) = place.make_fifo(name)?;
     place.unlink(&name)?;
     directory::is_gone(&fd, path)?;
@@ -128,26 +128,26 @@ fn made(path: &Path) -> Result<OwnedFd> {
 }
 
 /// Table row: a description of it.
-pub struct End;
+pub struct FifoEnd;
 
 /// Its record.
 #[derive(Serialize, Deserialize)]
-pub struct EndBody {
+pub struct FifoEndBody {
     object: u32,
     flags: i32,
     /// Of a reader: its writers are gone (POLLHUP), as opposed to none having come yet.
     hung_up: bool,
 }
 
-impl OpenFile for End {
-    type Body = EndBody;
+impl OpenFile for FifoEnd {
+    type Body = FifoEndBody;
     const KIND: &'static str = "fifo";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         seen.stat.file_type().is_fifo() && seen.target.as_os_str().as_bytes().starts_with(b"/")
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<EndBody> {
+    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<FifoEndBody> {
         let shown = seen.target.display();
         if seen.flags & libc::O_PATH != 0 {
             return Err(seen.refuse(format_args!("O_PATH descriptor of FIFO {shown}")));
@@ -156,14 +156,14 @@ impl OpenFile for End {
         let mut polled = [PollFd::new(held.as_fd(), PollFlags::POLLIN)];
         poll(&mut polled, PollTimeout::ZERO).doing(|| format!("{}: poll", seen.subject))?;
         let hung_up = polled[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP));
-        Ok(EndBody { object: objects.id_of(&Fifo, seen)?, flags: seen.flags & !NOT_KEPT, hung_up })
+        Ok(FifoEndBody { object: objects.id_of(&Fifo, seen)?, flags: seen.flags & !NOT_KEPT, hung_up })
     }
 
     fn opens_last(&self) -> bool {
         true
     }
 
-    fn restore(&self, body: EndBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: FifoEndBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let anchor = anchors.anchor(body.object)?;
         let reads_only = body.flags & libc::O_ACCMODE == libc::O_RDONLY;
         // A writer without a reader is refused (ENXIO); a reader that sees a writer come and go has been hung up on (`fifo_open` in
@@ -200,13 +200,13 @@ mod tests {
     fn cycled(fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>> {
         let this = this();
         let Dumped { body, blob, .. } = Object::dump(&Fifo, &seen(&fds[0], &this))?;
-        let ends: Vec<EndBody> =
-            fds.iter().map(|fd| OpenFile::dump(&End, &seen(fd, &this), &Only(None)).unwrap()).collect();
+        let ends: Vec<FifoEndBody> =
+            fds.iter().map(|fd| OpenFile::dump(&FifoEnd, &seen(fd, &this), &Only(None)).unwrap()).collect();
         drop(fds);
         let mut anchor = Object::make(&Fifo, &body, &blob)?;
         Object::appear(&Fifo, &body, &blob, &mut anchor)?;
         let anchors = Only(Some(anchor));
-        ends.into_iter().map(|end| OpenFile::restore(&End, end, &anchors)).collect()
+        ends.into_iter().map(|end| OpenFile::restore(&FifoEnd, end, &anchors)).collect()
     }
 
     #[test]

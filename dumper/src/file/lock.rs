@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::fd_state::{Late, Placed};
+use crate::kind::fd_state::{FdState, Placed};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::locks::{LOCKS, Line, is_lease, parse};
@@ -24,7 +24,7 @@ pub struct Lock;
 /// What sort of lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum What {
+enum LockKind {
     /// Of the description, all of the file.
     Flock,
     /// Of the process: it goes with any close of the file there.
@@ -37,8 +37,8 @@ enum What {
 
 /// The record: one lock.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Body {
-    what: What,
+pub struct LockBody {
+    what: LockKind,
     write: bool,
     /// First byte.
     start: i64,
@@ -48,38 +48,38 @@ pub struct Body {
     name: String,
 }
 
-impl Late for Lock {
-    type Body = Body;
+impl FdState for Lock {
+    type Body = LockBody;
     const TAG: Tag = Tag(*b"LOCK");
 
-    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<Body>> {
+    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<LockBody>> {
         let mut found = Vec::new();
         for text in placed.info.lines().filter_map(|line| line.strip_prefix("lock:")) {
             let name = placed.seen.target.display();
             let line = parse(text).ok_or_else(|| placed.seen.refuse(format_args!("file lock{text} on {name}")))?;
             let what = match (line.what, line.state) {
-                ("FLOCK", _) => What::Flock,
-                ("POSIX", _) => What::Posix,
-                ("OFDLCK", _) => What::Ofd,
-                ("LEASE", "ACTIVE") => What::Lease,
+                ("FLOCK", _) => LockKind::Flock,
+                ("POSIX", _) => LockKind::Posix,
+                ("OFDLCK", _) => LockKind::Ofd,
+                ("LEASE", "ACTIVE") => LockKind::Lease,
                 // The holder has been told, and has not given it back yet; somebody else waits for it.
                 ("LEASE", _) => return Err(placed.seen.refuse(format_args!("lease of {name} that is being broken"))),
                 _ => return Err(placed.seen.refuse(format_args!("file lock{text} on {name}"))),
             };
-            if what == What::Lease && !placed.seen.stat.is_file() {
+            if what == LockKind::Lease && !placed.seen.stat.is_file() {
                 return Err(placed.seen.refuse(format_args!("lease of {name}")));
             }
-            let known = if what == What::Posix { placed.is_known_here } else { placed.is_known };
+            let known = if what == LockKind::Posix { placed.is_known_here } else { placed.is_known };
             if !known {
                 let (write, start, end) = (line.write, line.start, line.end);
-                found.push(Body { what, write, start, end, name: name.to_string() });
+                found.push(LockBody { what, write, start, end, name: name.to_string() });
             }
         }
         Ok(found)
     }
 
-    fn restore(&self, body: &Body, fd: i32, subject: &str, calls: &mut Checked) -> Result<()> {
-        let Body { what, write, start, end, name } = body;
+    fn restore(&self, body: &LockBody, fd: i32, subject: &str, calls: &mut Checked) -> Result<()> {
+        let LockBody { what, write, start, end, name } = body;
         if *start < 0 || end < start {
             return Err(Error::damaged(format!("{subject}: a lock of bytes {start} to {end}")));
         }
@@ -89,19 +89,19 @@ impl Late for Lock {
         let range = format!("{taking}, bytes {start} to {upto}");
         let fd = fd as u64;
         match what {
-            What::Flock => {
+            LockKind::Flock => {
                 let how = libc::LOCK_NB | if *write { libc::LOCK_EX } else { libc::LOCK_SH };
                 calls.call(libc::SYS_flock, [fd, how as u64], format!("{taking} (flock)"));
             }
-            What::Posix | What::Ofd => {
+            LockKind::Posix | LockKind::Ofd => {
                 let len = if *end == i64::MAX { 0 } else { end - start + 1 };
                 // struct flock, include/uapi/asm-generic/fcntl.h: type, whence, start, length, pid.
                 let words = [mode as u64, *start as u64, len as u64, 0];
                 let lock = calls.put(&words.map(u64::to_le_bytes).concat());
-                let how = if *what == What::Ofd { libc::F_OFD_SETLK } else { libc::F_SETLK };
+                let how = if *what == LockKind::Ofd { libc::F_OFD_SETLK } else { libc::F_SETLK };
                 calls.call(libc::SYS_fcntl, [fd, how as u64, lock.0], range);
             }
-            What::Lease => {
+            LockKind::Lease => {
                 calls.call(libc::SYS_fcntl, [fd, F_SETLEASE, mode as u64], format!("{taking} (lease)"));
             }
         }
@@ -159,15 +159,15 @@ mod tests {
     use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
     use super::*;
-    use crate::kind::observed::{Held, Seen};
+    use crate::kind::observed::{ObservedFile, Via};
     use crate::sys::memory::RemotePtr;
     use crate::sys::proc::status::Fields;
 
-    fn dump(file: &impl AsRawFd, is_known: bool) -> Result<Vec<Body>> {
+    fn dump(file: &impl AsRawFd, is_known: bool) -> Result<Vec<LockBody>> {
         let number = file.as_raw_fd();
         let link = format!("/proc/self/fd/{number}");
         let info = proc::read_text(&format!("/proc/self/fdinfo/{number}")).unwrap();
-        let seen = Seen {
+        let seen = ObservedFile {
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: std::fs::metadata(&link).unwrap(),
@@ -175,10 +175,10 @@ mod tests {
             position: 0,
             info: Fields::parse(&info),
             must_not_change: false,
-            held: Held::Link(""),
+            held: Via::Link(""),
         };
         let placed = Placed { seen: &seen, flags: libc::O_RDWR, info: &info, is_known, is_known_here: is_known };
-        Late::dump(&Lock, &placed)
+        FdState::dump(&Lock, &placed)
     }
 
     #[test]
@@ -199,7 +199,11 @@ mod tests {
         let told: Vec<_> = found.iter().map(|body| (body.what, body.write, body.start, body.end)).collect();
         assert_eq!(
             told,
-            [(What::Flock, false, 0, i64::MAX), (What::Posix, true, 5, 5), (What::Ofd, false, i64::MAX - 1, i64::MAX)]
+            [
+                (LockKind::Flock, false, 0, i64::MAX),
+                (LockKind::Posix, true, 5, 5),
+                (LockKind::Ofd, false, i64::MAX - 1, i64::MAX)
+            ]
         );
         assert_eq!(dump(&*file, true).unwrap(), []);
     }
@@ -208,8 +212,8 @@ mod tests {
     fn impossible_ranges_are_damage() {
         let mut calls = Checked::new(RemotePtr(0x10000));
         for (start, end) in [(-1, 5), (6, 5)] {
-            let body = Body { what: What::Posix, write: true, start, end, name: "x".into() };
-            assert!(Late::restore(&Lock, &body, 3, "pid 1 fd 3", &mut calls).is_err());
+            let body = LockBody { what: LockKind::Posix, write: true, start, end, name: "x".into() };
+            assert!(FdState::restore(&Lock, &body, 3, "pid 1 fd 3", &mut calls).is_err());
         }
     }
 }

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
 use crate::file::parts::contents;
-use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::kind::observed::{HUGETLBFS, Seen};
+use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
+use crate::kind::observed::{HUGETLBFS, ObservedFile};
 use crate::kind::open_file::OpenFile;
 
 const PREFIX: &[u8] = b"/memfd:";
@@ -23,7 +23,7 @@ pub struct Memfd;
 
 /// Its record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct MemfdBody {
     name: Vec<u8>,
     /// Readable twin of `name`.
     shown: String,
@@ -35,10 +35,10 @@ pub struct Body {
 }
 
 impl Object for Memfd {
-    type Body = Body;
+    type Body = MemfdBody;
     const KIND: &'static str = "memfd";
 
-    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<MemfdBody>> {
         let file = seen.anew(libc::O_RDONLY | libc::O_NOATIME)?;
         if nix::sys::statfs::fstatfs(&file).doing(|| &seen.subject)?.filesystem_type().0 == HUGETLBFS {
             return Err(seen.refuse("a memfd of huge pages"));
@@ -48,7 +48,7 @@ impl Object for Memfd {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
         let name = name.strip_suffix(SUFFIX).unwrap_or(name).to_vec();
         let size = seen.stat.size();
-        let body = Body {
+        let body = MemfdBody {
             shown: String::from_utf8_lossy(&name).into_owned(),
             name,
             size,
@@ -60,17 +60,17 @@ impl Object for Memfd {
         Ok(Dumped { body, blob: Vec::new(), contents: contents::copy(&file, size, &seen.subject)? })
     }
 
-    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
+    fn make(&self, body: &MemfdBody, _blob: &[u8]) -> Result<RestoredObject> {
         let doing = || format!("making memfd {:?}", body.shown);
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING | MFdFlags::from_bits_retain(libc::MFD_EXEC);
         let fd = nix::sys::memfd::memfd_create(body.name.as_slice(), flags).doing(doing)?;
         let size = i64::try_from(body.size)
             .map_err(|_| Error::damaged(format!("memfd {:?} of {} bytes", body.shown, body.size)))?;
         nix::unistd::ftruncate(&fd, size).doing(doing)?;
-        Ok(Anchor { fd, other: None, len: body.size, made: None })
+        Ok(RestoredObject { fd, other: None, len: body.size, made: None })
     }
 
-    fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {
+    fn finish(&self, body: &MemfdBody, anchor: &RestoredObject) -> Result<()> {
         let doing = || format!("finishing memfd {:?}", body.shown);
         let mode = nix::sys::stat::Mode::from_bits_truncate(body.mode);
         nix::sys::stat::fchmod(&anchor.fd, mode).doing(doing)?;
@@ -82,27 +82,27 @@ impl Object for Memfd {
 }
 
 /// Table row: a description of it.
-pub struct Description;
+pub struct MemfdDescription;
 
-impl OpenFile for Description {
+impl OpenFile for MemfdDescription {
     type Body = Reference;
     const KIND: &'static str = "memfd";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         let name = seen.target.as_os_str().as_bytes();
         seen.stat.is_file() && seen.stat.nlink() == 0 && name.starts_with(PREFIX) && name.ends_with(SUFFIX)
     }
 
-    fn is_mappable(&self, seen: &Seen<'_>) -> bool {
+    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool {
         OpenFile::takes(self, seen)
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Reference> {
+    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Reference> {
         let object = objects.id_of(&Memfd, seen)?;
         Ok(Reference::new(object, seen))
     }
 
-    fn restore(&self, body: Reference, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: Reference, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         anchors.anchor(body.object)?.open(body.flags, body.position)
     }
 }
@@ -117,8 +117,8 @@ mod tests {
 
     use super::*;
     use crate::image::page_source::PageSource;
-    use crate::kind::observed::Held;
-    use crate::memory::source::{Source, Sources};
+    use crate::kind::observed::Via;
+    use crate::memory::source::{MemorySource, MemorySources};
     use crate::sys::proc::status::Fields;
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
         file.write_all_at(b"there", (1 << 20) - 5).unwrap();
         fcntl(file.as_fd(), FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let seen = Seen {
+        let seen = ObservedFile {
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: file.metadata().unwrap(),
@@ -137,9 +137,9 @@ mod tests {
             position: (1 << 20) - 5,
             info: Fields::parse(""),
             must_not_change: false,
-            held: Held::Link(&link),
+            held: Via::Link(&link),
         };
-        assert!(OpenFile::takes(&Description, &seen));
+        assert!(OpenFile::takes(&MemfdDescription, &seen));
         let Dumped { body, contents, .. } = Object::dump(&Memfd, &seen).unwrap();
         let contents = contents.unwrap();
         assert_eq!(contents.runs.pages(), 1, "the hole stays one");
@@ -147,7 +147,7 @@ mod tests {
         let anchor = Object::make(&Memfd, &body, &[]).unwrap();
         let at = contents.runs.runs().next().unwrap().address;
         let mut page = [0; 4096];
-        Sources(vec![Source::File(contents.file.into())]).read(0, at, &mut page).unwrap();
+        MemorySources(vec![MemorySource::File(contents.file.into())]).read(0, at, &mut page).unwrap();
         anchor.fill(at, &page).unwrap();
         Object::finish(&Memfd, &body, &anchor).unwrap();
         assert_eq!(fcntl(anchor.fd.as_fd(), FcntlArg::F_GET_SEALS).unwrap(), SealFlag::F_SEAL_GROW.bits());

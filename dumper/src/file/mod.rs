@@ -18,39 +18,39 @@ pub mod sysv_shm;
 pub mod tty;
 pub mod unlinked;
 
-use crate::kind::open_file::Row;
+use crate::kind::open_file::DynOpenFile;
 use crate::kind::{fd_state, object};
 
 /// Every kind; the first that takes a file has it. Files of a process stand first, because what leads to them is made late; what is
 /// only a place in the tree before what can be read; files without a name before those with one, terminals before the other
 /// character devices.
-pub const KINDS: &[&dyn Row] = &[
-    &procfs::OfProcess,
-    &o_path::PathOnly,
-    &memfd::Description,
-    &anon_shm::Mapped,
-    &sysv_shm::Mapped,
-    &unlinked::Description,
-    &removed_dir::Description,
-    &pipe::End,
-    &fifo::End,
+pub const KINDS: &[&dyn DynOpenFile] = &[
+    &procfs::Procfs,
+    &o_path::OPath,
+    &memfd::MemfdDescription,
+    &anon_shm::AnonShmDescription,
+    &sysv_shm::SysvShmDescription,
+    &unlinked::UnlinkedDescription,
+    &removed_dir::RemovedDirDescription,
+    &pipe::PipeEnd,
+    &fifo::FifoEnd,
     &eventfd::Eventfd,
     &regular::Regular,
-    &tty::Terminal,
+    &tty::Tty,
     &device::Device,
 ];
 
 /// Every kind of object that descriptions share.
-pub const OBJECTS: &[&dyn object::Row] = &[
+pub const OBJECTS: &[&dyn object::DynObject] = &[
     &memfd::Memfd,
-    &anon_shm::SharedMemory,
-    &sysv_shm::Shared,
+    &anon_shm::AnonShm,
+    &sysv_shm::SysvShm,
     &pipe::Pipe,
     &fifo::Fifo,
     &unlinked::Unlinked,
-    &removed_dir::Removed,
+    &removed_dir::RemovedDir,
 ];
 
 /// Every kind of what a descriptor can have, in the order of putting back: to take a lease makes the taker the one to be signalled,
 /// unless there is one, and who it was is set right after.
-pub const LATE: &[&dyn fd_state::Row] = &[&lock::Lock, &sigio::SignalIo];
+pub const LATE: &[&dyn fd_state::DynFdState] = &[&lock::Lock, &sigio::Sigio];

@@ -9,17 +9,17 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
-use crate::kind::object::{Anchors, Objects};
-use crate::kind::observed::{NOT_KEPT, Seen, open_link, open_path};
+use crate::kind::object::{DumpContext, RestoreContext};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, open_link, open_path};
 use crate::kind::open_file::OpenFile;
 
 /// Table row.
-pub struct PathOnly;
+pub struct OPath;
 
 /// What stands there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum What {
+pub enum OPathTarget {
     /// A regular file.
     File,
     /// A directory.
@@ -38,32 +38,32 @@ pub enum What {
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct OPathBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
-    what: What,
+    what: OPathTarget,
     flags: i32,
 }
 
-impl OpenFile for PathOnly {
-    type Body = Body;
+impl OpenFile for OPath {
+    type Body = OPathBody;
     const KIND: &'static str = "path";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         seen.flags & libc::O_PATH != 0 && (seen.is_named() || !(seen.stat.is_file() || seen.stat.is_dir()))
     }
 
-    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+    fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<OPathBody> {
         let name = seen.target.display().to_string();
         let what = what(seen.stat.file_type(), seen.stat.rdev());
         let what = what.filter(|_| seen.is_named());
         let what = what.ok_or_else(|| seen.refuse(format_args!("O_PATH descriptor of {name}, whose name is gone,")))?;
         let path = seen.target.clone().into_os_string().into_vec();
-        Ok(Body { path, name, what, flags: seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) })
+        Ok(OPathBody { path, name, what, flags: seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) })
     }
 
-    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: OPathBody, _anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW)?;
         let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
@@ -78,15 +78,15 @@ impl OpenFile for PathOnly {
     }
 }
 
-fn what(kind: FileType, rdev: u64) -> Option<What> {
+fn what(kind: FileType, rdev: u64) -> Option<OPathTarget> {
     match () {
-        () if kind.is_file() => Some(What::File),
-        () if kind.is_dir() => Some(What::Directory),
-        () if kind.is_symlink() => Some(What::Symlink),
-        () if kind.is_fifo() => Some(What::Fifo),
-        () if kind.is_socket() => Some(What::Socket),
-        () if kind.is_char_device() => Some(What::CharDevice(rdev)),
-        () if kind.is_block_device() => Some(What::BlockDevice(rdev)),
+        () if kind.is_file() => Some(OPathTarget::File),
+        () if kind.is_dir() => Some(OPathTarget::Directory),
+        () if kind.is_symlink() => Some(OPathTarget::Symlink),
+        () if kind.is_fifo() => Some(OPathTarget::Fifo),
+        () if kind.is_socket() => Some(OPathTarget::Socket),
+        () if kind.is_char_device() => Some(OPathTarget::CharDevice(rdev)),
+        () if kind.is_block_device() => Some(OPathTarget::BlockDevice(rdev)),
         () => None,
     }
 }
@@ -95,18 +95,18 @@ fn what(kind: FileType, rdev: u64) -> Option<What> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kind::object::Anchor;
-    use crate::kind::observed::Held;
+    use crate::kind::object::RestoredObject;
+    use crate::kind::observed::Via;
     use crate::sys::proc::status::Fields;
 
     struct None;
-    impl Objects for None {
-        fn id_of(&self, _: &dyn crate::kind::object::Row, seen: &Seen<'_>) -> Result<u32> {
+    impl DumpContext for None {
+        fn id_of(&self, _: &dyn crate::kind::object::DynObject, seen: &ObservedFile<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }
-    impl Anchors for None {
-        fn anchor(&self, id: u32) -> Result<&Anchor> {
+    impl RestoreContext for None {
+        fn anchor(&self, id: u32) -> Result<&RestoredObject> {
             Err(Error::damaged(format!("object {id}")))
         }
     }
@@ -117,7 +117,7 @@ mod tests {
         let path = dir.path().join("link");
         std::os::unix::fs::symlink("nowhere", &path).unwrap();
         let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW).unwrap();
-        let seen = Seen {
+        let seen = ObservedFile {
             subject: "test".into(),
             target: path.clone(),
             stat: file.metadata().unwrap(),
@@ -125,15 +125,15 @@ mod tests {
             position: 0,
             info: Fields::parse(""),
             must_not_change: false,
-            held: Held::Link(""),
+            held: Via::Link(""),
         };
-        assert!(PathOnly.takes(&seen));
-        let fd = PathOnly.restore(PathOnly.dump(&seen, &None).unwrap(), &None).unwrap();
+        assert!(OPath.takes(&seen));
+        let fd = OPath.restore(OPath.dump(&seen, &None).unwrap(), &None).unwrap();
         let flags = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL).unwrap();
         assert!(std::fs::File::from(fd).metadata().unwrap().is_symlink() && flags & libc::O_NOFOLLOW == 0);
-        let body = PathOnly.dump(&seen, &None).unwrap();
+        let body = OPath.dump(&seen, &None).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "").unwrap();
-        assert_eq!(PathOnly.restore(body, &None).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(OPath.restore(body, &None).unwrap_err().kind(), Kind::NotFound);
     }
 }

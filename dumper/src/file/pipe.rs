@@ -13,10 +13,10 @@ use nix::unistd::{fchown, pipe2};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Result};
-use crate::file::parts::pipe_buffer::{Buffers, set_flags};
+use crate::file::parts::pipe_buffer::{PipeBuffers, set_flags};
 use crate::kind::external::External;
-use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects};
-use crate::kind::observed::{NOT_KEPT, Seen};
+use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
+use crate::kind::observed::{NOT_KEPT, ObservedFile};
 use crate::kind::open_file::OpenFile;
 
 /// O_LARGEFILE as x86-64 numbers it; the C library says 0.
@@ -27,26 +27,26 @@ pub struct Pipe;
 
 /// Its record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct PipeBody {
     /// "pipe:[1234]" at the dump.
     shown: String,
     mode: u32,
     uid: u32,
     gid: u32,
     #[serde(flatten)]
-    buffers: Buffers,
+    buffers: PipeBuffers,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     external: Option<External>,
 }
 
 impl Object for Pipe {
-    type Body = Body;
+    type Body = PipeBody;
     const KIND: &'static str = "pipe";
     const REACHES_OUT: bool = true;
 
-    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
-        let (buffers, blob) = Buffers::peek(seen)?;
-        let body = Body {
+    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<PipeBody>> {
+        let (buffers, blob) = PipeBuffers::peek(seen)?;
+        let body = PipeBody {
             shown: seen.target.display().to_string(),
             mode: seen.stat.mode() & 0o7777,
             uid: seen.stat.uid(),
@@ -57,13 +57,13 @@ impl Object for Pipe {
         Ok(Dumped { body, blob, contents: None })
     }
 
-    fn external(&self, body: Body, external: External) -> Body {
-        Body { external: Some(external), buffers: body.buffers.without_contents(), ..body }
+    fn external(&self, body: PipeBody, external: External) -> PipeBody {
+        PipeBody { external: Some(external), buffers: body.buffers.without_contents(), ..body }
     }
 
-    fn make(&self, body: &Body, blob: &[u8]) -> Result<Anchor> {
+    fn make(&self, body: &PipeBody, blob: &[u8]) -> Result<RestoredObject> {
         if let Some(external) = &body.external {
-            return Ok(Anchor { fd: external.find(&body.shown)?, other: None, len: 0, made: None });
+            return Ok(RestoredObject { fd: external.find(&body.shown)?, other: None, len: 0, made: None });
         }
         let doing = || format!("making {} again", body.shown);
         let (fd, other) = pipe2(OFlag::O_CLOEXEC).doing(doing)?;
@@ -71,36 +71,36 @@ impl Object for Pipe {
         fchown(&fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
         fchmod(fd.as_fd(), Mode::from_bits_truncate(body.mode)).doing(doing)?;
         body.buffers.refill(blob, &other)?;
-        Ok(Anchor { fd, other: Some(other), len: 0, made: None })
+        Ok(RestoredObject { fd, other: Some(other), len: 0, made: None })
     }
 }
 
 /// Table row: a description of an end (or, opened for both, of both).
-pub struct End;
+pub struct PipeEnd;
 
 /// Its record.
 #[derive(Serialize, Deserialize)]
-pub struct EndBody {
+pub struct PipeEndBody {
     object: u32,
     flags: i32,
 }
 
-impl OpenFile for End {
-    type Body = EndBody;
+impl OpenFile for PipeEnd {
+    type Body = PipeEndBody;
     const KIND: &'static str = "pipe";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         seen.stat.file_type().is_fifo() && seen.target.as_os_str().as_bytes().starts_with(b"pipe:[")
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<EndBody> {
+    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<PipeEndBody> {
         if seen.flags & libc::O_PATH != 0 {
             return Err(seen.refuse(format_args!("O_PATH descriptor of {}", seen.target.display())));
         }
-        Ok(EndBody { object: objects.id_of(&Pipe, seen)?, flags: seen.flags & !NOT_KEPT })
+        Ok(PipeEndBody { object: objects.id_of(&Pipe, seen)?, flags: seen.flags & !NOT_KEPT })
     }
 
-    fn restore(&self, body: EndBody, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: PipeEndBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let anchor = anchors.anchor(body.object)?;
         let mode = body.flags & libc::O_ACCMODE;
         let first = match (&anchor.other, mode) {
@@ -137,14 +137,15 @@ mod tests {
         write(&to, b"two").unwrap();
         let own = |fd: &OwnedFd| fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap();
         let (reader, writer) = (seen(&from, &this), seen(&to, &this));
-        assert!(OpenFile::takes(&End, &reader) && OpenFile::takes(&End, &writer));
+        assert!(OpenFile::takes(&PipeEnd, &reader) && OpenFile::takes(&PipeEnd, &writer));
         let dumped = Object::dump(&Pipe, &writer).unwrap();
         let anchor = Object::make(&Pipe, &dumped.body, &dumped.blob).unwrap();
         let anchors = Only(Some(anchor));
-        let again = |seen| OpenFile::restore(&End, OpenFile::dump(&End, seen, &Only(None)).unwrap(), &anchors).unwrap();
+        let again =
+            |seen| OpenFile::restore(&PipeEnd, OpenFile::dump(&PipeEnd, seen, &Only(None)).unwrap(), &anchors).unwrap();
         let (read_end, write_end) = (again(&reader), again(&writer));
         assert_eq!((own(&read_end), own(&write_end)), (own(&from), own(&to)));
-        let another = Seen { flags: O_LARGEFILE | libc::O_RDWR, ..seen(&from, &this) };
+        let another = ObservedFile { flags: O_LARGEFILE | libc::O_RDWR, ..seen(&from, &this) };
         let both = again(&another);
         drop(anchors);
         assert_eq!(fcntl(both.as_fd(), FcntlArg::F_GETPIPE_SZ).unwrap(), 1 << 20);
@@ -165,8 +166,8 @@ mod tests {
         let external = External::of((writer.stat.dev(), writer.stat.ino())).unwrap();
         let body = Object::external(&Pipe, body, external);
         let anchors = Only(Some(Object::make(&Pipe, &body, &[]).unwrap()));
-        let end = OpenFile::dump(&End, &writer, &Only(None)).unwrap();
-        let end = OpenFile::restore(&End, end, &anchors).unwrap();
+        let end = OpenFile::dump(&PipeEnd, &writer, &Only(None)).unwrap();
+        let end = OpenFile::restore(&PipeEnd, end, &anchors).unwrap();
         write(&end, b" and ours").unwrap();
         assert_eq!(read_once(&from), b"theirs and ours");
         assert_eq!(read(&from, &mut [0; 1]), Err(Errno::EAGAIN));

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::kind::object::{Anchors, Objects};
-use crate::kind::observed::{NOT_KEPT, Seen, open_link};
+use crate::kind::object::{DumpContext, RestoreContext};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, open_link};
 use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 use crate::sys::pid::Pid;
@@ -19,11 +19,11 @@ use crate::sys::proc::stat::Stat;
 const PROC: i64 = 0x9fa0;
 
 /// Table row.
-pub struct OfProcess;
+pub struct Procfs;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct ProcfsBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
@@ -35,16 +35,16 @@ pub struct Body {
     position: u64,
 }
 
-impl OpenFile for OfProcess {
-    type Body = Body;
+impl OpenFile for Procfs {
+    type Body = ProcfsBody;
     const KIND: &'static str = "proc";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         let whose = pid(&seen.target).is_some();
         whose && seen.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == PROC)
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Body> {
+    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<ProcfsBody> {
         // At every look-up of a name below net/ the kernel makes it anew and calls the one before deleted (pde_force_lookup in
         // fs/proc/internal.h), so its mark says nothing.
         let path = if is_of_network(&seen.target) { seen.name_before() } else { seen.target.clone() };
@@ -62,14 +62,14 @@ impl OpenFile for OfProcess {
         let start = Stat::read(&format!("/proc/{whose}/stat"))?.started();
         let flags = seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = seen.position_to_seek()?;
-        Ok(Body { path: path.into_os_string().into_vec(), name, pid: whose, start, flags, position })
+        Ok(ProcfsBody { path: path.into_os_string().into_vec(), name, pid: whose, start, flags, position })
     }
 
     fn opens_last(&self) -> bool {
         true
     }
 
-    fn restore(&self, body: Body, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: ProcfsBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let start = || Stat::read(&format!("/proc/{}/stat", body.pid)).ok().map(|stat| stat.started());
         if !anchors.makes(body.pid) && start() != Some(body.start) {
             return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));

@@ -11,10 +11,10 @@ use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
-use crate::file::parts::version::Version;
+use crate::file::parts::version::FileVersion;
 use crate::image::record_set::RecordView;
-use crate::kind::object::{Anchors, Objects};
-use crate::kind::observed::{NOT_KEPT, Seen, TMPFILE, open_path};
+use crate::kind::object::{DumpContext, RestoreContext};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, TMPFILE, open_path};
 use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 use crate::sys::proc::{locks, mountinfo};
@@ -24,7 +24,7 @@ pub struct Regular;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct RegularBody {
     path: Vec<u8>,
     /// Readable twin of `path` for people and jq.
     name: String,
@@ -32,31 +32,31 @@ pub struct Body {
     flags: i32,
     position: u64,
     /// What it was like, where that says something.
-    version: Option<Version>,
+    version: Option<FileVersion>,
 }
 
 impl OpenFile for Regular {
-    type Body = Body;
+    type Body = RegularBody;
     const KIND: &'static str = "regular";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         seen.stat.is_file() || seen.stat.is_dir()
     }
 
-    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+    fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<RegularBody> {
         let path = if seen.is_named() { seen.target.clone() } else { other_name(seen)? };
         let shown = path.display();
-        Ok(Body {
+        Ok(RegularBody {
             name: shown.to_string(),
             path: path.into_os_string().into_vec(),
             directory: seen.stat.is_dir(),
             flags: flags(seen),
             position: seen.position_to_seek()?,
-            version: Version::of(seen)?,
+            version: FileVersion::of(seen)?,
         })
     }
 
-    fn restore(&self, body: Body, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: RegularBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let subject = || path.display().to_string();
         // Looked at before it is opened: opening what stands there now could block (a FIFO) or act (a device).
@@ -90,7 +90,7 @@ const OWN_KIND: &str = "fuse.ckptfs";
 /// The first `len` bytes of the file that a record names, which had the inode number `ino`; `None` if it is not there as it was, or
 /// cannot be read without anybody's taking notice.
 pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8>> {
-    let body: Body = record.body().ok()?;
+    let body: RegularBody = record.body().ok()?;
     let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
     let version = body.version?;
     let is_it = |now: &Metadata| now.is_file() && now.ino() == ino && version.is_same(now);
@@ -118,13 +118,13 @@ fn wake(directory: &OwnedFd) {
 }
 
 /// The flags to open it with. That it once was made with O_TMPFILE is all that the flag says of a file that has a name.
-fn flags(seen: &Seen<'_>) -> i32 {
+fn flags(seen: &ObservedFile<'_>) -> i32 {
     let made_nameless = if seen.flags & TMPFILE == 0 { 0 } else { libc::O_TMPFILE };
     seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) & !made_nameless
 }
 
 /// Another name of a file whose own is gone: a hard link in the same directory.
-fn other_name(seen: &Seen<'_>) -> Result<PathBuf> {
+fn other_name(seen: &ObservedFile<'_>) -> Result<PathBuf> {
     let shown = seen.target.display();
     if !seen.is_unlinked() {
         return Err(seen.refuse(format_args!(
@@ -144,25 +144,25 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::observed::Held;
+    use crate::kind::observed::Via;
     use crate::sys::proc::status::Fields;
 
     struct None;
-    impl Objects for None {
-        fn id_of(&self, _: &dyn crate::kind::object::Row, seen: &Seen<'_>) -> Result<u32> {
+    impl DumpContext for None {
+        fn id_of(&self, _: &dyn crate::kind::object::DynObject, seen: &ObservedFile<'_>) -> Result<u32> {
             Err(seen.refuse("an object"))
         }
     }
-    impl Anchors for None {
-        fn anchor(&self, id: u32) -> Result<&crate::kind::object::Anchor> {
+    impl RestoreContext for None {
+        fn anchor(&self, id: u32) -> Result<&crate::kind::object::RestoredObject> {
             Err(Error::damaged(format!("object {id}")))
         }
     }
 
-    fn seen(file: &std::fs::File, must_not_change: bool) -> Seen<'static> {
+    fn seen(file: &std::fs::File, must_not_change: bool) -> ObservedFile<'static> {
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        Seen {
-            held: Held::Link(String::leak(link.clone())),
+        ObservedFile {
+            held: Via::Link(String::leak(link.clone())),
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: file.metadata().unwrap(),

@@ -14,59 +14,59 @@ use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Result};
-use crate::file::parts::directory::{self, Place};
-use crate::file::parts::times::Times;
+use crate::file::parts::directory::{self, ParentDir};
+use crate::file::parts::times::FileTimes;
 use crate::file::parts::xattrs::{self, Xattr};
-use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::kind::observed::Seen;
+use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
+use crate::kind::observed::ObservedFile;
 use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 
 /// Table row: the object.
-pub struct Removed;
+pub struct RemovedDir;
 
 /// Its record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct RemovedDirBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
     mode: u32,
     uid: u32,
     gid: u32,
-    times: Times,
+    times: FileTimes,
     xattrs: Vec<Xattr>,
 }
 
-impl Object for Removed {
-    type Body = Body;
+impl Object for RemovedDir {
+    type Body = RemovedDirBody;
     const KIND: &'static str = "removed";
 
-    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<RemovedDirBody>> {
         let path = seen.name_before();
         let dir = seen.anew(libc::O_RDONLY | libc::O_DIRECTORY)?;
-        let body = Body {
+        let body = RemovedDirBody {
             name: path.display().to_string(),
             path: path.into_os_string().into_vec(),
             mode: seen.stat.mode() & 0o7777,
             uid: seen.stat.uid(),
             gid: seen.stat.gid(),
-            times: Times::of(&seen.stat),
+            times: FileTimes::of(&seen.stat),
             xattrs: xattrs::of(&dir).on(|| &seen.subject)?,
         };
         Ok(Dumped { body, blob: Vec::new(), contents: None })
     }
 
-    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
+    fn make(&self, body: &RemovedDirBody, _blob: &[u8]) -> Result<RestoredObject> {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&body.path));
-        let mut made = Made(Vec::new());
+        let mut made = TemporaryDirs(Vec::new());
         let fd = made.make(&path)?;
         drop(made);
         directory::is_gone(&fd, &path)?;
-        Ok(Anchor { fd, other: None, len: 0, made: None })
+        Ok(RestoredObject { fd, other: None, len: 0, made: None })
     }
 
-    fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {
+    fn finish(&self, body: &RemovedDirBody, anchor: &RestoredObject) -> Result<()> {
         let doing = || format!("finishing removed directory {}", body.name);
         fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
         fchmod(&anchor.fd, Mode::from_bits_truncate(body.mode)).doing(doing)?;
@@ -76,12 +76,12 @@ impl Object for Removed {
 }
 
 /// Directories that exist for a moment, each in the one before: removed on Drop.
-struct Made(Vec<(Place, OsString)>);
+struct TemporaryDirs(Vec<(ParentDir, OsString)>);
 
-impl Made {
+impl TemporaryDirs {
     /// Makes `path`, or something beside it if there is such a thing already, and what is missing above.
     fn make(&mut self, path: &Path) -> Result<OwnedFd> {
-        let (mut place, missing) = Place::nearest(path)?;
+        let (mut place, missing) = ParentDir::nearest(path)?;
         for name in missing {
             let inner = place.make_directory(name)?;
             self.0.push((std::mem::replace(&mut place, inner), name.to_owned()));
@@ -92,7 +92,7 @@ impl Made {
     }
 }
 
-impl Drop for Made {
+impl Drop for TemporaryDirs {
     fn drop(&mut self) {
         for (place, name) in self.0.iter().rev() {
             if let Err(error) = place.remove(name) {
@@ -103,23 +103,23 @@ impl Drop for Made {
 }
 
 /// Table row: a description of it.
-pub struct Description;
+pub struct RemovedDirDescription;
 
-impl OpenFile for Description {
+impl OpenFile for RemovedDirDescription {
     type Body = Reference;
     const KIND: &'static str = "removed";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         // A process that has ended takes its directories of /proc with it, but those are no mere names.
         seen.stat.is_dir() && seen.is_unlinked() && !seen.target.starts_with("/proc")
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Reference> {
-        let object = objects.id_of(&Removed, seen)?;
+    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Reference> {
+        let object = objects.id_of(&RemovedDir, seen)?;
         Ok(Reference::new(object, seen))
     }
 
-    fn restore(&self, body: Reference, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: Reference, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let fd = anchors.anchor(body.object)?.open(body.flags, 0)?;
         // Nothing is read at any offset, and ext4 takes those of a directory with an index in one that has any block only.
         if body.position != 0
@@ -137,12 +137,12 @@ mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::observed::Held;
+    use crate::kind::observed::Via;
     use crate::sys::proc::status::Fields;
 
     fn again(dir: &std::fs::File) -> PathBuf {
         let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
-        let seen = Seen {
+        let seen = ObservedFile {
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: dir.metadata().unwrap(),
@@ -150,12 +150,12 @@ mod tests {
             position: 0,
             info: Fields::parse(""),
             must_not_change: false,
-            held: Held::Link(&link),
+            held: Via::Link(&link),
         };
-        assert!(OpenFile::takes(&Description, &seen));
-        let Dumped { body, .. } = Object::dump(&Removed, &seen).unwrap();
-        let anchor = Object::make(&Removed, &body, &[]).unwrap();
-        Object::finish(&Removed, &body, &anchor).unwrap();
+        assert!(OpenFile::takes(&RemovedDirDescription, &seen));
+        let Dumped { body, .. } = Object::dump(&RemovedDir, &seen).unwrap();
+        let anchor = Object::make(&RemovedDir, &body, &[]).unwrap();
+        Object::finish(&RemovedDir, &body, &anchor).unwrap();
         let after = std::fs::File::from(anchor.open(libc::O_DIRECTORY, 0).unwrap());
         assert_eq!(after.metadata().unwrap().mode(), dir.metadata().unwrap().mode());
         std::fs::read_link(format!("/proc/self/fd/{}", after.as_raw_fd())).unwrap()

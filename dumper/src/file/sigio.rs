@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
 use crate::image::frame::Tag;
-use crate::kind::fd_state::{Late, Named, Placed};
+use crate::kind::fd_state::{FdState, Named, Placed};
 use crate::sys::fd;
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
@@ -19,11 +19,11 @@ const F_OWNER_TID: i32 = 0;
 const F_OWNER_PID: i32 = 1;
 
 /// Table row.
-pub struct SignalIo;
+pub struct Sigio;
 
 /// The record.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Body {
+pub struct SigioBody {
     /// F_OWNER_*.
     kind: i32,
     /// Thread, process or group; 0: nobody, or somebody who is gone.
@@ -37,11 +37,11 @@ pub struct Body {
     flags: Option<i32>,
 }
 
-impl Late for SignalIo {
-    type Body = Body;
+impl FdState for Sigio {
+    type Body = SigioBody;
     const TAG: Tag = Tag(*b"SGIO");
 
-    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<Body>> {
+    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<SigioBody>> {
         let seen = placed.seen;
         if placed.is_known || placed.flags & libc::O_PATH != 0 {
             return Ok(Vec::new());
@@ -53,14 +53,14 @@ impl Late for SignalIo {
         }
         let is_async = placed.flags & libc::O_ASYNC != 0 && seen.flags & libc::O_ASYNC == 0;
         let flags = is_async.then_some(seen.flags | libc::O_ASYNC);
-        let body = Body { kind, owner, signal, uid, euid, flags };
-        let none = Body { kind: 0, owner: 0, signal: 0, uid, euid, flags: None };
+        let body = SigioBody { kind, owner, signal, uid, euid, flags };
+        let none = SigioBody { kind: 0, owner: 0, signal: 0, uid, euid, flags: None };
         // A lease has made its taker the owner, if there was none: that there is none now has to be said.
         let is_any = body != none || placed.flags & libc::O_ASYNC != 0;
         Ok(is_any.then_some(body).into_iter().collect())
     }
 
-    fn names(&self, body: &Body) -> Option<Named> {
+    fn names(&self, body: &SigioBody) -> Option<Named> {
         match (body.owner, body.kind) {
             (0, _) => None,
             (tid, F_OWNER_TID) => Some(Named::Task(tid)),
@@ -69,7 +69,7 @@ impl Late for SignalIo {
         }
     }
 
-    fn restore(&self, body: &Body, fd: i32, subject: &str, calls: &mut Checked) -> Result<()> {
+    fn restore(&self, body: &SigioBody, fd: i32, subject: &str, calls: &mut Checked) -> Result<()> {
         let owner = (body.owner as u32 as u64) << 32 | u64::from(body.kind as u32);
         let owner = calls.put(&owner.to_le_bytes());
         let fd = fd as u64;
@@ -109,16 +109,16 @@ impl Late for SignalIo {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kind::observed::{Held, Seen};
+    use crate::kind::observed::{ObservedFile, Via};
     use crate::sys::memory::RemotePtr;
     use crate::sys::pidfd::PidFd;
     use crate::sys::proc::status::Fields;
 
-    fn dump(path: &str, flags: i32, is_known: bool) -> Vec<Body> {
+    fn dump(path: &str, flags: i32, is_known: bool) -> Vec<SigioBody> {
         use std::os::fd::AsRawFd;
         let file = std::fs::File::open(path).unwrap();
         let pidfd = PidFd::open(std::process::id() as Pid).unwrap();
-        let seen = Seen {
+        let seen = ObservedFile {
             subject: "test".into(),
             target: path.into(),
             stat: file.metadata().unwrap(),
@@ -126,31 +126,31 @@ mod tests {
             position: 0,
             info: Fields::parse(""),
             must_not_change: false,
-            held: Held::Descriptor(&pidfd, file.as_raw_fd()),
+            held: Via::Descriptor(&pidfd, file.as_raw_fd()),
         };
         let placed = Placed { seen: &seen, flags, info: "", is_known, is_known_here: is_known };
-        Late::dump(&SignalIo, &placed).unwrap()
+        FdState::dump(&Sigio, &placed).unwrap()
     }
 
     #[test]
     fn only_what_differs_from_a_new_description_is_told() {
         assert_eq!(dump("/dev/null", libc::O_RDONLY, false), []);
         let flags = libc::O_ASYNC | libc::O_NONBLOCK;
-        let body = Body { kind: 0, owner: 0, signal: 0, uid: 0, euid: 0, flags: Some(flags) };
+        let body = SigioBody { kind: 0, owner: 0, signal: 0, uid: 0, euid: 0, flags: Some(flags) };
         assert_eq!(dump("/dev/null", flags, false), [body]);
         assert_eq!(dump("/dev/null", flags, true), [], "told once");
     }
 
     #[test]
     fn whoever_is_named_must_be_there() {
-        let body = |kind, owner| Body { kind, owner, signal: 0, uid: 0, euid: 0, flags: None };
-        assert_eq!(SignalIo.names(&body(0, 5)), Some(Named::Task(5)));
-        assert_eq!(SignalIo.names(&body(1, 5)), Some(Named::Process(5)));
-        assert_eq!(SignalIo.names(&body(2, 5)), Some(Named::Group(5)));
-        assert_eq!(SignalIo.names(&body(1, 0)), None);
+        let body = |kind, owner| SigioBody { kind, owner, signal: 0, uid: 0, euid: 0, flags: None };
+        assert_eq!(Sigio.names(&body(0, 5)), Some(Named::Task(5)));
+        assert_eq!(Sigio.names(&body(1, 5)), Some(Named::Process(5)));
+        assert_eq!(Sigio.names(&body(2, 5)), Some(Named::Group(5)));
+        assert_eq!(Sigio.names(&body(1, 0)), None);
         let record = serde_json::to_string(&body(2, 5)).unwrap();
-        assert_eq!(serde_json::from_str::<Body>(&record).unwrap(), body(2, 5));
+        assert_eq!(serde_json::from_str::<SigioBody>(&record).unwrap(), body(2, 5));
         let mut calls = Checked::new(RemotePtr(0x10000));
-        SignalIo.restore(&body(1, 5), 3, "pid 5 fd 3", &mut calls).unwrap();
+        Sigio.restore(&body(1, 5), 3, "pid 5 fd 3", &mut calls).unwrap();
     }
 }

@@ -10,8 +10,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
-use crate::kind::object::{Anchors, Objects};
-use crate::kind::observed::{NOT_KEPT, Seen, open_device};
+use crate::kind::object::{DumpContext, RestoreContext};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, open_device};
 use crate::kind::open_file::OpenFile;
 
 /// Majors of the virtual consoles and serial lines, of /dev/tty and /dev/console, of the pseudo-terminal slaves.
@@ -21,11 +21,11 @@ const ALIASES: u32 = 5;
 const PTMX_MINOR: u32 = 2;
 
 /// Table row.
-pub struct Terminal;
+pub struct Tty;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct TtyBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
@@ -33,16 +33,16 @@ pub struct Body {
     flags: i32,
 }
 
-impl OpenFile for Terminal {
-    type Body = Body;
+impl OpenFile for Tty {
+    type Body = TtyBody;
     const KIND: &'static str = "terminal";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         let major = libc::major(seen.stat.rdev());
         seen.stat.file_type().is_char_device() && (MAJORS.contains(&major) || major == TTY || major == ALIASES)
     }
 
-    fn dump(&self, seen: &Seen<'_>, _objects: &dyn Objects) -> Result<Body> {
+    fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<TtyBody> {
         let name = seen.target.display().to_string();
         let rdev = seen.stat.rdev();
         if libc::major(rdev) == ALIASES && libc::minor(rdev) == PTMX_MINOR {
@@ -60,10 +60,10 @@ impl OpenFile for Terminal {
             return Err(seen.refuse(format_args!("terminal {name}, which has been hung up,")));
         }
         let path = seen.target.clone().into_os_string().into_vec();
-        Ok(Body { path, name, rdev, flags: seen.flags & !NOT_KEPT })
+        Ok(TtyBody { path, name, rdev, flags: seen.flags & !NOT_KEPT })
     }
 
-    fn restore(&self, body: Body, _anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: TtyBody, _anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         open_device(body.path, body.rdev, body.flags)
     }
 }

@@ -15,12 +15,12 @@ use nix::unistd::{fchown, ftruncate};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Result};
-use crate::file::parts::directory::{self, Place};
-use crate::file::parts::times::Times;
+use crate::file::parts::directory::{self, ParentDir};
+use crate::file::parts::times::FileTimes;
 use crate::file::parts::xattrs::{self, Xattr};
 use crate::file::parts::{contents, overlay};
-use crate::kind::object::{Anchor, Anchors, Dumped, Object, Objects, Reference};
-use crate::kind::observed::{HUGETLBFS, NOT_KEPT, SETTABLE, Seen, TMPFILE, TMPFS};
+use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
+use crate::kind::observed::{HUGETLBFS, NOT_KEPT, ObservedFile, SETTABLE, TMPFILE, TMPFS};
 use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 
@@ -29,7 +29,7 @@ pub struct Unlinked;
 
 /// Its record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct UnlinkedBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
@@ -37,17 +37,17 @@ pub struct Body {
     mode: u32,
     uid: u32,
     gid: u32,
-    times: Times,
+    times: FileTimes,
     /// Never had a name: O_TMPFILE and the flags that it was made with, as far as they are known.
     made_with: Option<i32>,
     xattrs: Vec<Xattr>,
 }
 
 impl Object for Unlinked {
-    type Body = Body;
+    type Body = UnlinkedBody;
     const KIND: &'static str = "unlinked";
 
-    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Body>> {
+    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<UnlinkedBody>> {
         let filesystem = seen.filesystem()?.filesystem_type().0;
         if filesystem == HUGETLBFS {
             return Err(seen.refuse("a file of huge pages"));
@@ -64,21 +64,21 @@ impl Object for Unlinked {
         // A copy in tmpfs is in memory either way, and there it would take the room of the process.
         let beside = if filesystem == TMPFS { None } else { directory_beside(&path, seen.stat.dev()) };
         let contents = contents::copy_beside(&file, size, beside, &seen.subject)?;
-        let body = Body {
+        let body = UnlinkedBody {
             name: path.display().to_string(),
             path: path.into_os_string().into_vec(),
             size,
             mode: seen.stat.mode() & 0o7777,
             uid: seen.stat.uid(),
             gid: seen.stat.gid(),
-            times: Times::of(&seen.stat),
+            times: FileTimes::of(&seen.stat),
             made_with,
             xattrs: xattrs::of(&file).on(|| &seen.subject)?,
         };
         Ok(Dumped { body, blob: Vec::new(), contents })
     }
 
-    fn make(&self, body: &Body, _blob: &[u8]) -> Result<Anchor> {
+    fn make(&self, body: &UnlinkedBody, _blob: &[u8]) -> Result<RestoredObject> {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&body.path));
         let named = if body.made_with.is_some() { None } else { under_its_name(&path)? };
         let fd = match named {
@@ -88,10 +88,10 @@ impl Object for Unlinked {
         let doing = || format!("giving unlinked file {} its {} bytes", body.name, body.size);
         let size = i64::try_from(body.size).map_err(|_| Error::damaged(doing()))?;
         ftruncate(&fd, size).doing(doing)?;
-        Ok(Anchor { fd, other: None, len: body.size, made: None })
+        Ok(RestoredObject { fd, other: None, len: body.size, made: None })
     }
 
-    fn finish(&self, body: &Body, anchor: &Anchor) -> Result<()> {
+    fn finish(&self, body: &UnlinkedBody, anchor: &RestoredObject) -> Result<()> {
         let doing = || format!("finishing unlinked file {}", body.name);
         // Before the mode: a change of owner takes set-user-ID away.
         fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
@@ -109,7 +109,7 @@ fn directory_beside(path: &Path, dev: u64) -> Option<&Path> {
 
 /// Made under `path` and unlinked; `None` if that is not possible.
 fn under_its_name(path: &Path) -> Result<Option<OwnedFd>> {
-    let Ok((place, name)) = Place::of(path) else { return Ok(None) };
+    let Ok((place, name)) = ParentDir::of(path) else { return Ok(None) };
     let Ok(fd) = place.make_file(name) else { return Ok(None) };
     place.unlink(name)?;
     directory::is_gone(&fd, path)?;
@@ -118,9 +118,9 @@ fn under_its_name(path: &Path) -> Result<Option<OwnedFd>> {
 
 /// Made by O_TMPFILE as near to `path` as can be.
 fn without_a_name(path: &Path, flags: i32) -> Result<OwnedFd> {
-    let near = Place::nearest(path).map(|(place, _)| place);
+    let near = ParentDir::nearest(path).map(|(place, _)| place);
     let mut failed = Error::os(format_args!("no place for unlinked file {}", path.display()), libc::ENOENT);
-    for place in [near, Place::at(Path::new("/tmp"))].into_iter().flatten() {
+    for place in [near, ParentDir::at(Path::new("/tmp"))].into_iter().flatten() {
         match place.make_nameless(flags) {
             Ok(fd) => return Ok(fd),
             Err(errno) => {
@@ -133,23 +133,23 @@ fn without_a_name(path: &Path, flags: i32) -> Result<OwnedFd> {
 }
 
 /// Table row: a description of it, or what a mapping refers to.
-pub struct Description;
+pub struct UnlinkedDescription;
 
-impl OpenFile for Description {
+impl OpenFile for UnlinkedDescription {
     type Body = Reference;
     const KIND: &'static str = "unlinked";
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         let is_gone = || seen.stat.nlink() == 0 || overlay::is_hidden_below(seen);
         seen.stat.is_file() && seen.is_unlinked() && is_gone()
     }
 
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Reference> {
+    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Reference> {
         let object = objects.id_of(&Unlinked, seen)?;
         Ok(Reference::new(object, seen))
     }
 
-    fn restore(&self, body: Reference, anchors: &dyn Anchors) -> Result<OwnedFd> {
+    fn restore(&self, body: Reference, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let anchor = anchors.anchor(body.object)?;
         if body.flags & TMPFILE == 0 {
             return anchor.open(body.flags, body.position);
@@ -180,17 +180,17 @@ mod tests {
 
     use super::*;
     use crate::image::page_source::PageSource;
-    use crate::kind::observed::Held;
-    use crate::memory::source::{Source, Sources};
+    use crate::kind::observed::Via;
+    use crate::memory::source::{MemorySource, MemorySources};
     use crate::sys::proc::status::Fields;
 
     fn link(fd: i32) -> String {
         format!("/proc/self/fd/{fd}")
     }
 
-    fn again(file: &File, flags: i32) -> (Body, Anchor) {
+    fn again(file: &File, flags: i32) -> (UnlinkedBody, RestoredObject) {
         let link = link(file.as_raw_fd());
-        let seen = Seen {
+        let seen = ObservedFile {
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: file.metadata().unwrap(),
@@ -198,16 +198,16 @@ mod tests {
             position: 0,
             info: Fields::parse(""),
             must_not_change: false,
-            held: Held::Link(&link),
+            held: Via::Link(&link),
         };
-        assert!(OpenFile::takes(&Description, &seen));
+        assert!(OpenFile::takes(&UnlinkedDescription, &seen));
         let Dumped { body, contents, .. } = Object::dump(&Unlinked, &seen).unwrap();
         let anchor = Object::make(&Unlinked, &body, &[]).unwrap();
         if let Some(contents) = contents {
             let runs: Vec<_> = contents.runs.runs().collect();
             assert_eq!(runs.len(), 1, "the hole stays one");
             let mut page = [0; 4096];
-            Sources(vec![Source::File(contents.file.into())]).read(0, runs[0].address, &mut page).unwrap();
+            MemorySources(vec![MemorySource::File(contents.file.into())]).read(0, runs[0].address, &mut page).unwrap();
             anchor.fill(runs[0].address, &page).unwrap();
         }
         Object::finish(&Unlinked, &body, &anchor).unwrap();

@@ -14,27 +14,27 @@ use nix::fcntl::{Flock, FlockArg};
 use crate::error::{Error, Kind, Result};
 use crate::sys::cgroup;
 use crate::sys::pid::Pid;
-use crate::sys::thaw_watchdog::Watcher;
+use crate::sys::thaw_watchdog::ThawWatchdog;
 
 /// How long another daemon may have a cgroup frozen before that is taken for somebody's wish.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// The right and the means to freeze one cgroup. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct CgroupFreezer(Arc<Inner>);
+pub struct CgroupFreezer(Arc<FreezerState>);
 
 #[derive(Debug)]
-struct Inner {
+struct FreezerState {
     dir: PathBuf,
-    watcher: Watcher,
+    watcher: ThawWatchdog,
 }
 
 /// A turn; over on Drop.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "held for its Drop")] Flock<File>);
+pub struct FreezeTurn(#[expect(dead_code, reason = "held for its Drop")] Flock<File>);
 
 /// A cgroup that stands still; goes on on Drop.
-pub struct Still<'a>(&'a Inner);
+pub struct CgroupFrozen<'a>(&'a FreezerState);
 
 impl CgroupFreezer {
     /// Of the cgroup at `dir`; `None` if it cannot be frozen: the top one has no `cgroup.freeze`.
@@ -43,7 +43,7 @@ impl CgroupFreezer {
         if !file.exists() {
             return Ok(None);
         }
-        Ok(Some(Self(Arc::new(Inner { dir: dir.to_owned(), watcher: Watcher::start(&file)? }))))
+        Ok(Some(Self(Arc::new(FreezerState { dir: dir.to_owned(), watcher: ThawWatchdog::start(&file)? }))))
     }
 
     /// Whether it would freeze this process, or `reader`, which waits for us and would not freeze before we are done.
@@ -52,13 +52,13 @@ impl CgroupFreezer {
     }
 
     /// Waits for a turn.
-    pub fn turn(&self, deadline: Instant) -> Result<Turn> {
+    pub fn turn(&self, deadline: Instant) -> Result<FreezeTurn> {
         let dir = &self.0.dir;
         let doing = || format!("opening {}", dir.display());
         loop {
             let file = File::open(dir).map_err(|error| Error::io(doing(), &error))?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Turn(lock)),
+                Ok(lock) => return Ok(FreezeTurn(lock)),
                 Err((_, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -76,10 +76,10 @@ impl CgroupFreezer {
     ///
     /// # Errors
     /// [`Kind::Busy`]: it does not freeze in time (a task that sleeps uninterruptibly), and goes on.
-    pub fn stand_still(&self, deadline: Instant) -> Result<Still<'_>> {
-        let Inner { dir, watcher } = &*self.0;
+    pub fn stand_still(&self, deadline: Instant) -> Result<CgroupFrozen<'_>> {
+        let FreezerState { dir, watcher } = &*self.0;
         watcher.arm(true)?;
-        let still = Still(&self.0);
+        let still = CgroupFrozen(&self.0);
         let file = dir.join("cgroup.freeze");
         fs::write(&file, "1").map_err(|error| Error::io(format_args!("writing {}", file.display()), &error))?;
         let events = dir.join("cgroup.events");
@@ -97,7 +97,7 @@ impl CgroupFreezer {
     }
 }
 
-impl Drop for Still<'_> {
+impl Drop for CgroupFrozen<'_> {
     fn drop(&mut self) {
         let file = self.0.dir.join("cgroup.freeze");
         // One that cannot be thawed by us stays the watcher's to thaw; one that is gone needs it no more.

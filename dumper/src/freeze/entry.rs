@@ -14,7 +14,7 @@ use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::proc::status::Fields;
 use crate::sys::remote::batch::SCRATCH_LEN;
 use crate::sys::remote::gadget;
-use crate::sys::remote::hijack::{Entry, Failed};
+use crate::sys::remote::hijack::{EntryPoint, Failed};
 use crate::sys::remote::inject::Injected;
 use crate::sys::remote::sigframe::{self, FRAME_ROOM};
 
@@ -23,14 +23,14 @@ use crate::sys::remote::sigframe::{self, FRAME_ROOM};
 pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
 
 /// What was found while the process ran.
-pub struct Premise {
+pub struct Prelook {
     maps: Vec<Mapping>,
     vdso: Vdso,
     syscall: RemotePtr,
     restorer: Option<RemotePtr>,
 }
 
-impl Premise {
+impl Prelook {
     /// Looks at a process that may be running.
     pub fn find(pid: Pid) -> Result<Self> {
         let maps = maps::maps(pid)?;
@@ -46,7 +46,7 @@ impl Premise {
 }
 
 /// The way into a stopped process (or a stopped thread of one).
-pub struct Door {
+pub struct Entry {
     /// The process.
     pub pid: Pid,
     /// Its memory.
@@ -56,32 +56,32 @@ pub struct Door {
     /// Its vDSO.
     pub vdso: Vdso,
     /// Where.
-    pub entry: Entry,
+    pub entry: EntryPoint,
 }
 
-impl Door {
+impl Entry {
     /// Opens the memory of the process, which must be stopped, and takes over what still holds of `premise`.
-    pub fn open(pid: Pid, premise: Option<Premise>) -> Result<Self> {
+    pub fn open(pid: Pid, premise: Option<Prelook>) -> Result<Self> {
         // Anew, since an execve in the meantime would have changed the address space.
         let mem = MemFile::open(pid)?;
         let maps = maps::maps(pid)?;
         let premise = match premise.filter(|premise| premise.maps == maps) {
             Some(premise) => premise,
-            None => Premise::of(pid, maps, &mem)?,
+            None => Prelook::of(pid, maps, &mem)?,
         };
-        let Premise { maps, vdso, syscall, restorer } = premise;
+        let Prelook { maps, vdso, syscall, restorer } = premise;
         let status = Fields::read(&format!("/proc/{pid}/status"))?;
         let hole = hole(&maps).ok_or_else(|| full(pid))?;
         let home = restorer.zip(stack_end(&maps, &mem));
         let tgid = status.numbers("NStgid").last().copied().unwrap_or(pid as u64) as Pid;
-        let entry = Entry { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
+        let entry = EntryPoint { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
         Ok(Self { pid, mem, maps, vdso, entry })
     }
 }
 
 /// Gives all doors of a tree one hole, for a process that is rebuilt as the copy of another has both their mappings for a while.
-pub fn share_hole<'d>(doors: impl IntoIterator<Item = &'d mut Door>) -> Result<RemotePtr> {
-    let mut doors: Vec<&mut Door> = doors.into_iter().collect();
+pub fn share_hole<'d>(doors: impl IntoIterator<Item = &'d mut Entry>) -> Result<RemotePtr> {
+    let mut doors: Vec<&mut Entry> = doors.into_iter().collect();
     let shared = match &doors[..] {
         [only] => only.entry.hole,
         _ => {
@@ -173,7 +173,7 @@ fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
 /// Runs `work` with the stub injected into a process; takes it out again whatever comes.
 pub fn inside<T>(
     process: &mut FrozenProcess,
-    door: &Door,
+    door: &Entry,
     work: impl FnOnce(&mut Injected<'_>, &mut FrozenProcess) -> Result<T>,
 ) -> Result<T> {
     let pid = process.pid;

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
-use crate::freeze::cgroup::{CgroupFreezer, Turn};
+use crate::freeze::cgroup::{CgroupFreezer, FreezeTurn};
 use crate::freeze::target::Target;
 use crate::freeze::vfork::{behind_vfork, vfork_child};
 use crate::sys::pid::Pid;
@@ -47,7 +47,7 @@ pub struct Frozen {
     /// When the first task was asked to stop.
     pub since: Instant,
     /// Who shares a cgroup is not frozen with it by somebody else, until this is given up. Dropped last.
-    pub turn: Option<Turn>,
+    pub turn: Option<FreezeTurn>,
 }
 
 impl Drop for Frozen {

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::image::checksums::Checksums;
 use crate::image::format::{HEADER_LEN, Header};
 use crate::image::frame::{Record, Tag};
-use crate::image::layout::{Layout, RecordFrame, Segment};
+use crate::image::layout::{Layout, LayoutSegment, RecordFrame};
 use crate::image::page_list::PageList;
 use crate::image::page_runs::PageRuns;
 use crate::image::trailer::Trailer;
@@ -17,7 +17,7 @@ use crate::image::trailer::Trailer;
 pub struct LayoutBuilder {
     time_ns: i64,
     stood: Duration,
-    segments: Vec<Segment>,
+    segments: Vec<LayoutSegment>,
     at: u64,
     frames: u64,
     chunks: usize,
@@ -46,7 +46,7 @@ impl LayoutBuilder {
         self.opened = record.pages.then_some(record.tag);
         let frame = RecordFrame::new(&record, self.frames);
         let len = frame.bytes.len() as u64;
-        self.segments.push(Segment::Record { at: self.at, frame });
+        self.segments.push(LayoutSegment::Record { at: self.at, frame });
         self.at += len;
         self.frames += 1;
         Ok(())
@@ -70,7 +70,7 @@ impl LayoutBuilder {
         self.at = list.end();
         self.frames += list.frames();
         self.chunks += list.chunks() as usize;
-        self.segments.push(Segment::Pages(list));
+        self.segments.push(LayoutSegment::Pages(list));
     }
 
     /// Nothing more will come: from now on every offset is known.

@@ -19,12 +19,12 @@ const MAX_PARTS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Checksums {
     whole: Box<[AtomicU64]>,
-    parts: Mutex<Vec<Part>>,
+    parts: Mutex<Vec<ChecksumPart>>,
 }
 
 /// The CRC of the bytes `from..upto` of a chunk's contents.
 #[derive(Clone, Copy, Debug)]
-struct Part {
+struct ChecksumPart {
     chunk: usize,
     from: u64,
     upto: u64,
@@ -54,9 +54,9 @@ impl Checksums {
             Some(before) if before.upto >= upto => before,
             Some(before) => {
                 let fresh = &bytes[(before.upto - from) as usize..];
-                Part { upto, crc: crc::extend(before.crc, fresh), ..before }
+                ChecksumPart { upto, crc: crc::extend(before.crc, fresh), ..before }
             }
-            None => Part { chunk, from, upto, crc: crc::of(bytes) },
+            None => ChecksumPart { chunk, from, upto, crc: crc::of(bytes) },
         };
         self.put(part, len);
     }
@@ -70,7 +70,7 @@ impl Checksums {
     }
 
     /// Takes out the part that begins first among those wanted.
-    fn take(&self, which: impl Fn(&Part) -> bool) -> Option<Part> {
+    fn take(&self, which: impl Fn(&ChecksumPart) -> bool) -> Option<ChecksumPart> {
         let mut parts = self.parts.lock();
         let wanted = parts.iter().enumerate().filter(|(_, part)| which(part));
         let index = wanted.min_by_key(|(_, part)| part.from)?.0;
@@ -79,8 +79,8 @@ impl Checksums {
 
     /// Keeps `part`, joined with its neighbours. That there is none left is seen under the lock under which it is kept:
     /// two threads that bring neighbours at once must not miss each other.
-    fn put(&self, mut part: Part, len: u64) {
-        let touches = |a: &Part, b: &Part| a.chunk == b.chunk && (a.upto == b.from || b.upto == a.from);
+    fn put(&self, mut part: ChecksumPart, len: u64) {
+        let touches = |a: &ChecksumPart, b: &ChecksumPart| a.chunk == b.chunk && (a.upto == b.from || b.upto == a.from);
         loop {
             let mut parts = self.parts.lock();
             if let Some(index) = parts.iter().position(|other| touches(other, &part)) {
@@ -94,7 +94,7 @@ impl Checksums {
                 self.whole[part.chunk].store(KNOWN | u64::from(part.crc), Ordering::Relaxed);
             }
             let done = self.get(part.chunk).is_some();
-            let covered = |other: &Part| part.from <= other.from && other.upto <= part.upto;
+            let covered = |other: &ChecksumPart| part.from <= other.from && other.upto <= part.upto;
             // What the new part covers is of no use; forgetting only means reading again.
             parts.retain(|other| other.chunk != part.chunk || !(done || covered(other)));
             if !done {
@@ -108,10 +108,10 @@ impl Checksums {
     }
 }
 
-impl Part {
+impl ChecksumPart {
     /// Both as one; `next` must begin where this one ends.
-    fn followed_by(&self, next: &Part) -> Part {
-        Part { upto: next.upto, crc: crc::join(self.crc, next.crc, next.upto - next.from), ..*self }
+    fn followed_by(&self, next: &ChecksumPart) -> ChecksumPart {
+        ChecksumPart { upto: next.upto, crc: crc::join(self.crc, next.crc, next.upto - next.from), ..*self }
     }
 }
 

@@ -20,12 +20,12 @@ const BASE: u64 = 0x7f00_0000_0000;
 
 /// A source whose every byte depends on its source, address and place.
 #[derive(Default)]
-pub(crate) struct Fake {
+pub(crate) struct FakePages {
     read: Mutex<HashMap<(usize, u64), u64>>,
     failing: AtomicBool,
 }
 
-impl Fake {
+impl FakePages {
     /// Lets every read fail from now on, or none.
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
@@ -42,7 +42,7 @@ impl Fake {
     }
 }
 
-impl PageSource for Fake {
+impl PageSource for FakePages {
     fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
         if self.failing.load(Ordering::SeqCst) {
             return Err(Error::new(Kind::SnapshotLost, "lost"));

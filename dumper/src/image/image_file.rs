@@ -17,14 +17,14 @@ use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
 use crate::image::frame::Record;
 use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
-use crate::image::record_set::{RecordView, Records};
+use crate::image::record_set::{RecordSet, RecordView};
 
 /// Bytes read at a time: memory grows with what is there, not with what was announced.
 const PIECE: u64 = 1 << 20;
 
 /// The image in a file.
 #[derive(Debug)]
-pub struct Index {
+pub struct ImageFile {
     name: String,
     file: File,
     header: Header,
@@ -50,23 +50,23 @@ struct Chunk {
     holds: AtomicBool,
 }
 
-impl Index {
+impl ImageFile {
     /// Looks through the image in `path`, called so in every error. Zero bytes may stand behind it.
     ///
     /// # Errors
     /// Damage and truncation with their offsets; ESPIPE for what cannot be sought in; EOPNOTSUPP for a file of several images.
-    pub fn open(path: &Path) -> Result<Index> {
+    pub fn open(path: &Path) -> Result<ImageFile> {
         let name = path.display().to_string();
         let file = File::open(path).doing(|| format!("opening {name}"))?;
         let facts = file.metadata().doing(|| format!("stat of {name}"))?;
         if !facts.is_file() {
             return Err(Error::os(format!("{name} is no regular file: reading it at any offset"), libc::ESPIPE));
         }
-        let mut found = Found::default();
+        let mut found = FoundRecords::default();
         pass(&file, facts.len(), &mut found).on(|| &name)?;
         let header =
             found.header.ok_or_else(|| Error::damaged(format!("{name}: offset 0: empty: there is no image")))?;
-        Ok(Index { name, file, header, records: found.records, lists: found.lists })
+        Ok(ImageFile { name, file, header, records: found.records, lists: found.lists })
     }
 
     /// The image's header.
@@ -113,7 +113,7 @@ impl List {
     }
 }
 
-impl Records for Index {
+impl RecordSet for ImageFile {
     fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_> {
         Box::new(self.records.iter().map(|(record, list)| RecordView {
             tag: record.tag,
@@ -125,7 +125,7 @@ impl Records for Index {
 }
 
 /// Source `n` is the image's `n`th list.
-impl PageSource for Index {
+impl PageSource for ImageFile {
     fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
         let missing = || Error::damaged(format!("{}: list {source} has no page at {address:#x}", self.name));
         let list = self.lists.get(source).ok_or_else(missing)?;
@@ -148,13 +148,13 @@ impl PageSource for Index {
 
 /// What the decoder tells.
 #[derive(Default)]
-struct Found {
+struct FoundRecords {
     header: Option<Header>,
     records: Vec<(Record, Option<usize>)>,
     lists: Vec<List>,
 }
 
-impl Found {
+impl FoundRecords {
     fn passed(&mut self, passed: &Passed) {
         let Some(list) = self.lists.last_mut() else { return };
         list.chunks.push(Chunk { at: passed.at, before: list.runs.pages(), holds: AtomicBool::new(false) });
@@ -162,7 +162,7 @@ impl Found {
     }
 }
 
-impl Sink for Found {
+impl Sink for FoundRecords {
     fn header(&mut self, header: &Header) -> Result<()> {
         if self.header.is_some() {
             return Err(Error::unsupported(
@@ -194,7 +194,7 @@ impl Sink for Found {
 }
 
 /// One pass over the frames of `file`, which has `len` bytes.
-fn pass(file: &File, len: u64, found: &mut Found) -> Result<()> {
+fn pass(file: &File, len: u64, found: &mut FoundRecords) -> Result<()> {
     let mut decoder = Decoder::new();
     let mut bytes = Vec::new();
     loop {

@@ -10,7 +10,7 @@ use crate::image::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_list::PageList;
 use crate::image::page_source::PageSource;
-use crate::image::record_set::{RecordView, Records};
+use crate::image::record_set::{RecordSet, RecordView};
 use crate::image::trailer::Digest;
 use crate::image::window::Window;
 
@@ -21,7 +21,7 @@ const SCRATCH: u64 = 256 << 10;
 #[derive(Debug)]
 pub struct Layout {
     header: Header,
-    segments: Vec<Segment>,
+    segments: Vec<LayoutSegment>,
     trailer_at: u64,
     checksums: Checksums,
     trailer: OnceLock<Vec<u8>>,
@@ -29,7 +29,7 @@ pub struct Layout {
 
 /// What lies between header and trailer, ascending.
 #[derive(Debug)]
-pub(super) enum Segment {
+pub(super) enum LayoutSegment {
     Record { at: u64, frame: RecordFrame },
     Pages(PageList),
 }
@@ -59,7 +59,7 @@ impl RecordFrame {
     }
 }
 
-impl Records for Layout {
+impl RecordSet for Layout {
     fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_> {
         Box::new(Layout::records(self))
     }
@@ -71,7 +71,7 @@ impl Records for Layout {
 pub struct Filled {
     /// Bytes of the buffer that lie inside the image.
     pub len: usize,
-    late: Vec<Late>,
+    late: Vec<LateProof>,
 }
 
 impl Filled {
@@ -83,7 +83,7 @@ impl Filled {
 
 /// A footer, or the trailer, whose CRC is not known yet.
 #[derive(Clone, Copy, Debug)]
-struct Late {
+struct LateProof {
     what: Proof,
     at: u64,
     depends_from: u64,
@@ -96,7 +96,7 @@ enum Proof {
 }
 
 impl Layout {
-    pub(super) fn new(header: Header, segments: Vec<Segment>, trailer_at: u64, checksums: Checksums) -> Layout {
+    pub(super) fn new(header: Header, segments: Vec<LayoutSegment>, trailer_at: u64, checksums: Checksums) -> Layout {
         Layout { header, segments, trailer_at, checksums, trailer: OnceLock::new() }
     }
 
@@ -118,13 +118,13 @@ impl Layout {
     /// The records, in order.
     pub fn records(&self) -> impl Iterator<Item = RecordView<'_>> {
         self.segments.iter().enumerate().filter_map(|(index, segment)| match segment {
-            Segment::Pages(_) => None,
-            Segment::Record { frame, .. } => Some(RecordView {
+            LayoutSegment::Pages(_) => None,
+            LayoutSegment::Record { frame, .. } => Some(RecordView {
                 tag: frame.tag,
                 json: frame.json(),
                 blob: frame.blob(),
                 pages: match self.segments.get(index + 1) {
-                    Some(Segment::Pages(list)) => Some((list.source, &list.runs)),
+                    Some(LayoutSegment::Pages(list)) => Some((list.source, &list.runs)),
                     _ => None,
                 },
             }),
@@ -154,14 +154,14 @@ impl Layout {
                 break;
             }
             match segment {
-                Segment::Record { at, frame } => window.put(*at, &frame.bytes),
-                Segment::Pages(list) => self.fill_list(pages, index, list, &mut window, &mut late)?,
+                LayoutSegment::Record { at, frame } => window.put(*at, &frame.bytes),
+                LayoutSegment::Pages(list) => self.fill_list(pages, index, list, &mut window, &mut late)?,
             }
         }
         if window.end() > self.trailer_at {
             match self.trailer.get() {
                 Some(trailer) => window.put(self.trailer_at, trailer),
-                None => late.push(Late { what: Proof::Trailer, at: self.trailer_at, depends_from: 0 }),
+                None => late.push(LateProof { what: Proof::Trailer, at: self.trailer_at, depends_from: 0 }),
             }
         }
         Ok(Filled { len, late })
@@ -175,7 +175,7 @@ impl Layout {
             match late.what {
                 Proof::Trailer => window.put(late.at, self.trailer(pages)?),
                 Proof::Footer { segment, k } => {
-                    if let Segment::Pages(list) = &self.segments[segment] {
+                    if let LayoutSegment::Pages(list) = &self.segments[segment] {
                         window.put(late.at, &list.footer(k, self.content_crc(pages, list, k)?));
                     }
                 }
@@ -190,7 +190,7 @@ impl Layout {
         segment: usize,
         list: &PageList,
         window: &mut Window<'_>,
-        late: &mut Vec<Late>,
+        late: &mut Vec<LateProof>,
     ) -> Result<()> {
         let mut k = list.chunk_of(window.at().max(list.head_at(0)));
         while k < list.chunks() && list.head_at(k) < window.end() {
@@ -208,7 +208,7 @@ impl Layout {
             if window.part(at, FOOTER_LEN as u64).is_some() {
                 match self.checksums.get(chunk) {
                     Some(crc) => window.put(at, &list.footer(k, crc)),
-                    None => late.push(Late { what: Proof::Footer { segment, k }, at, depends_from: content_at }),
+                    None => late.push(LateProof { what: Proof::Footer { segment, k }, at, depends_from: content_at }),
                 }
             }
             k += 1;
@@ -258,8 +258,8 @@ impl Layout {
         let mut digest = Digest::default();
         for segment in &self.segments {
             match segment {
-                Segment::Record { frame, .. } => digest.record(&frame.bytes[24..FRAME_LEN]),
-                Segment::Pages(list) => {
+                LayoutSegment::Record { frame, .. } => digest.record(&frame.bytes[24..FRAME_LEN]),
+                LayoutSegment::Pages(list) => {
                     for k in 0..list.chunks() {
                         digest.chunk(self.content_crc(pages, list, k)?, &list.head(k)[24..FRAME_LEN]);
                     }
@@ -272,18 +272,18 @@ impl Layout {
     }
 }
 
-impl Segment {
+impl LayoutSegment {
     fn at(&self) -> u64 {
         match self {
-            Segment::Record { at, .. } => *at,
-            Segment::Pages(list) => list.head_at(0),
+            LayoutSegment::Record { at, .. } => *at,
+            LayoutSegment::Pages(list) => list.head_at(0),
         }
     }
 
     fn end(&self) -> u64 {
         match self {
-            Segment::Record { at, frame } => at + frame.bytes.len() as u64,
-            Segment::Pages(list) => list.end(),
+            LayoutSegment::Record { at, frame } => at + frame.bytes.len() as u64,
+            LayoutSegment::Pages(list) => list.end(),
         }
     }
 }
@@ -292,9 +292,9 @@ impl Segment {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
-    use crate::image::fake::{Fake, layout};
+    use crate::image::fake::{FakePages, layout};
 
-    fn read(layout: &Layout, fake: &Fake, offset: u64, len: usize) -> Vec<u8> {
+    fn read(layout: &Layout, fake: &FakePages, offset: u64, len: usize) -> Vec<u8> {
         let mut buf = vec![0xee; len];
         let got = layout.read_at(fake, offset, &mut buf).unwrap();
         assert_eq!(got as u64, layout.len().saturating_sub(offset).min(len as u64));
@@ -305,14 +305,14 @@ mod tests {
     /// Layouts that share nothing but the pages, so that one reading's checksums do not help another.
     fn whole() -> Vec<u8> {
         let layout = layout(&[3, 700, 0, 256, 1]);
-        read(&layout, &Fake::default(), 0, layout.len() as usize)
+        read(&layout, &FakePages::default(), 0, layout.len() as usize)
     }
 
     #[test]
     fn any_cut_gives_the_same_bytes_and_reads_each_page_once() {
         let whole = whole();
         for step in [1 << 20, 10_240, 4096, 65_537, 1_000_003] {
-            let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), Fake::default());
+            let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), FakePages::default());
             let read: Vec<u8> =
                 (0..layout.len()).step_by(step).flat_map(|at| self::read(&layout, &fake, at, step)).collect();
             assert!(read == whole, "steps of {step}");
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn any_order_gives_the_same_bytes() {
         let whole = whole();
-        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), Fake::default());
+        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), FakePages::default());
         let places: Vec<u64> = (0..layout.len()).step_by(99_991).collect();
         for at in places.into_iter().rev() {
             let piece = read(&layout, &fake, at, 99_991);
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn the_trailer_alone_reads_every_page_once_and_the_rest_is_known_then() {
         let whole = whole();
-        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), Fake::default());
+        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), FakePages::default());
         let tail = layout.len() - 100;
         assert!(read(&layout, &fake, tail, 4096) == whole[tail as usize..]);
         fake.assert_each_page_once(960);
@@ -345,8 +345,8 @@ mod tests {
     #[test]
     fn a_footer_alone_reads_its_chunk() {
         let whole = whole();
-        let (layout, fake) = (layout(&[700]), Fake::default());
-        let Some(Segment::Pages(list)) = layout.segments.get(1) else { panic!("no list") };
+        let (layout, fake) = (layout(&[700]), FakePages::default());
+        let Some(LayoutSegment::Pages(list)) = layout.segments.get(1) else { panic!("no list") };
         let at = list.footer_at(2);
         let mut expected = vec![0; 8];
         layout.read_at(&fake, at, &mut expected).unwrap();
@@ -367,19 +367,19 @@ mod tests {
     #[test]
     fn beyond_the_end_is_nothing() {
         let layout = layout(&[1]);
-        assert!(read(&layout, &Fake::default(), layout.len(), 10).is_empty());
-        assert!(read(&layout, &Fake::default(), u64::MAX, 10).is_empty());
+        assert!(read(&layout, &FakePages::default(), layout.len(), 10).is_empty());
+        assert!(read(&layout, &FakePages::default(), u64::MAX, 10).is_empty());
         assert!(!layout.is_empty());
     }
 
     #[test]
     fn a_page_that_cannot_be_read_is_an_error_and_can_be_tried_again() {
-        let (layout, fake) = (layout(&[3, 700]), Fake::default());
+        let (layout, fake) = (layout(&[3, 700]), FakePages::default());
         fake.fail(true);
         let mut buf = vec![0; layout.len() as usize];
         assert_eq!(layout.read_at(&fake, 0, &mut buf).unwrap_err().to_string(), "lost");
         fake.fail(false);
         let whole = read(&layout, &fake, 0, buf.len());
-        assert!(whole == read(&self::layout(&[3, 700]), &Fake::default(), 0, buf.len()));
+        assert!(whole == read(&self::layout(&[3, 700]), &FakePages::default(), 0, buf.len()));
     }
 }

@@ -8,7 +8,7 @@ use crate::image::frame::{Record, Tag, body};
 use crate::image::page_runs::PageRuns;
 
 /// The records of one image, wherever they are.
-pub trait Records: Send + Sync {
+pub trait RecordSet: Send + Sync {
     /// All, in order.
     fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_>;
 }

@@ -1,6 +1,6 @@
 //! What a task *has*, as a kind: its record, how it is looked at, how it is put back, all in one file per kind.
 //!
-//! A kind implements [`Attribute`]; the table in `mod.rs` holds it as a [`Row`]. Looking happens in two steps, so that the
+//! A kind implements [`Attribute`]; the table in `mod.rs` holds it as a [`DynAttribute`]. Looking happens in two steps, so that the
 //! system calls of all kinds go into one batch per thread: [`Attribute::ask`] adds calls, [`Attribute::dump`] reads what
 //! they gave. Putting back adds checked calls to the batch of its [`Phase`].
 
@@ -182,7 +182,7 @@ pub trait Attribute: Sync {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Of<T> {
+struct TaggedAttribute<T> {
     tid: Pid,
     #[serde(flatten)]
     body: T,
@@ -198,7 +198,7 @@ pub fn tid_of(record: &Record) -> Result<Pid> {
 }
 
 /// An [`Attribute`] in a table.
-pub trait Row: Sync {
+pub trait DynAttribute: Sync {
     /// See [`Attribute::TAG`].
     fn tag(&self) -> Tag;
     /// See [`Attribute::SCOPE`].
@@ -213,7 +213,7 @@ pub trait Row: Sync {
     fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()>;
 }
 
-impl<A: Attribute> Row for A {
+impl<A: Attribute> DynAttribute for A {
     fn tag(&self) -> Tag {
         A::TAG
     }
@@ -234,11 +234,11 @@ impl<A: Attribute> Row for A {
 
     fn dump(&self, look: &Look<'_>) -> Result<Record> {
         let (body, blob) = Attribute::dump(self, look)?;
-        Ok(Record::new(A::TAG, &Of { tid: look.tid, body })?.with_blob(blob))
+        Ok(Record::new(A::TAG, &TaggedAttribute { tid: look.tid, body })?.with_blob(blob))
     }
 
     fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()> {
-        let Of { body, .. } = record.body::<Of<A::Body>>()?;
+        let TaggedAttribute { body, .. } = record.body::<TaggedAttribute<A::Body>>()?;
         Attribute::restore(self, body, &record.blob, make)
     }
 }

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
-use crate::kind::observed::Seen;
+use crate::kind::observed::ObservedFile;
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
 /// A descriptor whose open file is in the image.
 pub struct Placed<'a> {
     /// Its open file.
-    pub seen: &'a Seen<'a>,
+    pub seen: &'a ObservedFile<'a>,
     /// O_* of the description, all of them.
     pub flags: i32,
     /// Its `fdinfo`, in which a name may occur more than once.
@@ -36,7 +36,7 @@ pub enum Named {
 }
 
 /// A kind of what a descriptor can have.
-pub trait Late: Sync {
+pub trait FdState: Sync {
     /// What is stored: its field names are the format.
     type Body: Serialize + DeserializeOwned;
     /// The record's tag.
@@ -53,38 +53,38 @@ pub trait Late: Sync {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Of<T> {
+struct TaggedFdState<T> {
     tid: Pid,
     fd: i32,
     #[serde(flatten)]
     body: T,
 }
 
-/// A [`Late`] in a table.
-pub trait Row: Sync {
-    /// See [`Late::TAG`].
+/// A [`FdState`] in a table.
+pub trait DynFdState: Sync {
+    /// See [`FdState::TAG`].
     fn tag(&self) -> Tag;
-    /// See [`Late::dump`] and [`Late::names`].
+    /// See [`FdState::dump`] and [`FdState::names`].
     fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>>;
-    /// See [`Late::restore`].
+    /// See [`FdState::restore`].
     fn restore(&self, record: &Record, calls: &mut Checked) -> Result<()>;
 }
 
-impl<L: Late> Row for L {
+impl<L: FdState> DynFdState for L {
     fn tag(&self) -> Tag {
         L::TAG
     }
 
     fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>> {
-        let found = Late::dump(self, placed)?.into_iter().map(|body| {
+        let found = FdState::dump(self, placed)?.into_iter().map(|body| {
             let named = self.names(&body);
-            Ok((Record::new(L::TAG, &Of { tid, fd, body })?, named))
+            Ok((Record::new(L::TAG, &TaggedFdState { tid, fd, body })?, named))
         });
         found.collect()
     }
 
     fn restore(&self, record: &Record, calls: &mut Checked) -> Result<()> {
-        let Of { tid, fd, body } = record.body::<Of<L::Body>>()?;
-        Late::restore(self, &body, fd, &format!("pid {tid} fd {fd}"), calls)
+        let TaggedFdState { tid, fd, body } = record.body::<TaggedFdState<L::Body>>()?;
+        FdState::restore(self, &body, fd, &format!("pid {tid} fd {fd}"), calls)
     }
 }

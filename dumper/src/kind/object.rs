@@ -15,7 +15,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::kind::external::External;
-use crate::kind::observed::{NOT_KEPT, Seen};
+use crate::kind::observed::{NOT_KEPT, ObservedFile};
 use crate::options::ChangedFiles;
 use crate::sys::pid::Pid;
 use crate::sys::{fd, sysvipc};
@@ -30,12 +30,12 @@ pub struct Dumped<T> {
     /// Small contents.
     pub blob: Vec<u8>,
     /// Contents in bulk.
-    pub contents: Option<Contents>,
+    pub contents: Option<ObjectContents>,
 }
 
 /// Contents in bulk, as they were at the instant.
 #[derive(Debug)]
-pub struct Contents {
+pub struct ObjectContents {
     /// Which pages there are, by offset in the object.
     pub runs: PageRuns,
     /// Where they are read from, at the same offsets. Nobody else may write to it.
@@ -43,7 +43,7 @@ pub struct Contents {
 }
 
 /// An object that is being restored.
-pub struct Anchor {
+pub struct RestoredObject {
     /// Holds it. Open for reading and writing, where that is one thing.
     pub fd: OwnedFd,
     /// Its other end, where it has two.
@@ -51,10 +51,10 @@ pub struct Anchor {
     /// Its length, bytes: what the last page of the contents holds beyond is not written.
     pub len: u64,
     /// What would outlive a restore that fails.
-    pub made: Option<sysvipc::Made>,
+    pub made: Option<sysvipc::CreatedIpc>,
 }
 
-impl Anchor {
+impl RestoredObject {
     /// A description of the object with these flags and this offset.
     pub fn open(&self, flags: i32, position: u64) -> Result<OwnedFd> {
         let mode = flags & libc::O_ACCMODE;
@@ -95,7 +95,7 @@ pub struct Reference {
 
 impl Reference {
     /// Of the description that was `seen`.
-    pub fn new(object: u32, seen: &Seen<'_>) -> Self {
+    pub fn new(object: u32, seen: &ObservedFile<'_>) -> Self {
         Self { object, flags: seen.flags & !NOT_KEPT, position: seen.position }
     }
 }
@@ -110,26 +110,26 @@ pub trait Object: Sync {
     const REACHES_OUT: bool = false;
 
     /// Looks, through any of the descriptions; changes nothing.
-    fn dump(&self, seen: &Seen<'_>) -> Result<Dumped<Self::Body>>;
+    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<Self::Body>>;
     /// Makes it again. Contents in bulk follow.
-    fn make(&self, body: &Self::Body, blob: &[u8]) -> Result<Anchor>;
+    fn make(&self, body: &Self::Body, blob: &[u8]) -> Result<RestoredObject>;
     /// What is stored of one that reaches out and that a process outside of the tree holds: it is found again, not made.
     fn external(&self, body: Self::Body, _external: External) -> Self::Body {
         body
     }
     /// What others would notice of it: done when the image has been read to its end and is whole, before its descriptions are opened
     /// (which then have to be [`OpenFile::opens_last`](crate::kind::open_file::OpenFile::opens_last)).
-    fn appear(&self, _body: &Self::Body, _blob: &[u8], _anchor: &mut Anchor) -> Result<()> {
+    fn appear(&self, _body: &Self::Body, _blob: &[u8], _anchor: &mut RestoredObject) -> Result<()> {
         Ok(())
     }
     /// The last touch, when its contents are in, all descriptions are open and all mappings made.
-    fn finish(&self, _body: &Self::Body, _anchor: &Anchor) -> Result<()> {
+    fn finish(&self, _body: &Self::Body, _anchor: &RestoredObject) -> Result<()> {
         Ok(())
     }
 }
 
 #[derive(Serialize, Deserialize)]
-struct Of<T> {
+struct TaggedObject<T> {
     id: u32,
     kind: String,
     #[serde(flatten)]
@@ -137,24 +137,24 @@ struct Of<T> {
 }
 
 /// An [`Object`] in a table.
-pub trait Row: Sync {
+pub trait DynObject: Sync {
     /// See [`Object::KIND`].
     fn kind(&self) -> &'static str;
     /// See [`Object::REACHES_OUT`].
     fn reaches_out(&self) -> bool;
     /// See [`Object::dump`].
-    fn dump(&self, id: u32, seen: &Seen<'_>) -> Result<(Record, Option<Contents>)>;
+    fn dump(&self, id: u32, seen: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)>;
     /// See [`Object::external`].
     fn external(&self, record: &Record, external: External) -> Result<Record>;
     /// See [`Object::make`].
-    fn make(&self, record: &Record) -> Result<Anchor>;
+    fn make(&self, record: &Record) -> Result<RestoredObject>;
     /// See [`Object::appear`].
-    fn appear(&self, record: &Record, anchor: &mut Anchor) -> Result<()>;
+    fn appear(&self, record: &Record, anchor: &mut RestoredObject) -> Result<()>;
     /// See [`Object::finish`].
-    fn finish(&self, record: &Record, anchor: &Anchor) -> Result<()>;
+    fn finish(&self, record: &Record, anchor: &RestoredObject) -> Result<()>;
 }
 
-impl<O: Object> Row for O {
+impl<O: Object> DynObject for O {
     fn kind(&self) -> &'static str {
         O::KIND
     }
@@ -163,34 +163,34 @@ impl<O: Object> Row for O {
         O::REACHES_OUT
     }
 
-    fn dump(&self, id: u32, seen: &Seen<'_>) -> Result<(Record, Option<Contents>)> {
+    fn dump(&self, id: u32, seen: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)> {
         let Dumped { body, blob, contents } = Object::dump(self, seen)?;
-        let record = Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })?.with_blob(blob);
+        let record = Record::new(TAG, &TaggedObject { id, kind: O::KIND.to_owned(), body })?.with_blob(blob);
         Ok((if contents.is_some() { record.opens_pages() } else { record }, contents))
     }
 
     fn external(&self, record: &Record, external: External) -> Result<Record> {
-        let Of { id, kind, body } = record.body::<Of<O::Body>>()?;
-        Record::new(TAG, &Of { id, kind, body: Object::external(self, body, external) })
+        let TaggedObject { id, kind, body } = record.body::<TaggedObject<O::Body>>()?;
+        Record::new(TAG, &TaggedObject { id, kind, body: Object::external(self, body, external) })
     }
 
-    fn make(&self, record: &Record) -> Result<Anchor> {
-        Object::make(self, &record.body::<Of<O::Body>>()?.body, &record.blob)
+    fn make(&self, record: &Record) -> Result<RestoredObject> {
+        Object::make(self, &record.body::<TaggedObject<O::Body>>()?.body, &record.blob)
     }
 
-    fn appear(&self, record: &Record, anchor: &mut Anchor) -> Result<()> {
-        Object::appear(self, &record.body::<Of<O::Body>>()?.body, &record.blob, anchor)
+    fn appear(&self, record: &Record, anchor: &mut RestoredObject) -> Result<()> {
+        Object::appear(self, &record.body::<TaggedObject<O::Body>>()?.body, &record.blob, anchor)
     }
 
-    fn finish(&self, record: &Record, anchor: &Anchor) -> Result<()> {
-        Object::finish(self, &record.body::<Of<O::Body>>()?.body, anchor)
+    fn finish(&self, record: &Record, anchor: &RestoredObject) -> Result<()> {
+        Object::finish(self, &record.body::<TaggedObject<O::Body>>()?.body, anchor)
     }
 }
 
 /// While looking: gives every object one id, however many descriptions lead to it.
-pub trait Objects {
+pub trait DumpContext {
     /// The id of the object of `kind` behind `seen`; it is looked at the first time.
-    fn id_of(&self, kind: &'static dyn Row, seen: &Seen<'_>) -> Result<u32>;
+    fn id_of(&self, kind: &'static dyn DynObject, seen: &ObservedFile<'_>) -> Result<u32>;
     /// Whether this process is of the tree that is looked at.
     fn holds(&self, _pid: Pid) -> bool {
         false
@@ -198,9 +198,9 @@ pub trait Objects {
 }
 
 /// While restoring: the objects of the image, and what else a kind may ask of the restore.
-pub trait Anchors {
+pub trait RestoreContext {
     /// The object with this id.
-    fn anchor(&self, id: u32) -> Result<&Anchor>;
+    fn anchor(&self, id: u32) -> Result<&RestoredObject>;
     /// Whether it makes a task with this id.
     fn makes(&self, _pid: Pid) -> bool {
         false

@@ -17,7 +17,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// An open file as it is seen from outside.
-pub struct Seen<'a> {
+pub struct ObservedFile<'a> {
     /// "pid 812 fd 7": for every sentence.
     pub subject: String,
     /// What the link says.
@@ -34,32 +34,32 @@ pub struct Seen<'a> {
     /// changed until the restore.
     pub must_not_change: bool,
     /// Where it is held.
-    pub held: Held<'a>,
+    pub held: Via<'a>,
 }
 
 /// Where an open file is held.
 #[derive(Clone, Copy)]
-pub enum Held<'a> {
+pub enum Via<'a> {
     /// In a descriptor table.
     Descriptor(&'a PidFd, i32),
     /// By a mapping, an executable: behind this link of /proc.
     Link(&'a str),
 }
 
-impl Seen<'_> {
+impl ObservedFile<'_> {
     /// The very description, for a descriptor; for what is only mapped a new one for reading.
     pub fn description(&self) -> Result<OwnedFd> {
         match self.held {
-            Held::Descriptor(pidfd, number) => pidfd.pull(number),
-            Held::Link(link) => self.reopen(link, libc::O_RDONLY),
+            Via::Descriptor(pidfd, number) => pidfd.pull(number),
+            Via::Link(link) => self.reopen(link, libc::O_RDONLY),
         }
     }
 
     /// A new description of the same file with other flags.
     pub fn anew(&self, flags: i32) -> Result<OwnedFd> {
         match self.held {
-            Held::Descriptor(pidfd, number) => self.reopen(&format!("/proc/{}/fd/{number}", pidfd.pid()), flags),
-            Held::Link(link) => self.reopen(link, flags),
+            Via::Descriptor(pidfd, number) => self.reopen(&format!("/proc/{}/fd/{number}", pidfd.pid()), flags),
+            Via::Link(link) => self.reopen(link, flags),
         }
     }
 
@@ -72,8 +72,8 @@ impl Seen<'_> {
     /// The link of /proc that leads to it.
     pub fn link(&self) -> String {
         match self.held {
-            Held::Descriptor(pidfd, number) => format!("/proc/{}/fd/{number}", pidfd.pid()),
-            Held::Link(link) => link.to_owned(),
+            Via::Descriptor(pidfd, number) => format!("/proc/{}/fd/{number}", pidfd.pid()),
+            Via::Link(link) => link.to_owned(),
         }
     }
 
@@ -190,7 +190,7 @@ pub fn open_device(path: Vec<u8>, rdev: u64, flags: i32) -> Result<OwnedFd> {
 }
 
 /// Refuses a file that opening would disturb: whoever opens it breaks its lease.
-pub fn refuse_leased(seen: &Seen<'_>) -> Result<()> {
+pub fn refuse_leased(seen: &ObservedFile<'_>) -> Result<()> {
     use std::os::unix::fs::MetadataExt;
     match is_leased(seen.stat.dev(), seen.stat.ino())? {
         true => Err(seen.refuse(format_args!("lease of {}", seen.target.display()))),

@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
-use crate::kind::object::{Anchors, Objects};
-use crate::kind::observed::Seen;
+use crate::kind::object::{DumpContext, RestoreContext};
+use crate::kind::observed::ObservedFile;
 
 /// The tag of an open file's record.
 pub const TAG: Tag = Tag(*b"FILE");
@@ -21,24 +21,24 @@ pub trait OpenFile: Sync {
     const KIND: &'static str;
 
     /// Whether this kind has it.
-    fn takes(&self, seen: &Seen<'_>) -> bool;
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool;
     /// Whether this kind has it and its private mapping is the process's own memory from the start.
-    fn is_mappable(&self, _seen: &Seen<'_>) -> bool {
+    fn is_mappable(&self, _seen: &ObservedFile<'_>) -> bool {
         false
     }
     /// Looks; refuses what it cannot put back.
-    fn dump(&self, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Self::Body>;
+    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Self::Body>;
     /// Whether it can be opened only when the image has come to its end: the processes are there again, and what others may notice
     /// of an object is done.
     fn opens_last(&self) -> bool {
         false
     }
     /// Opens it again, as the same description.
-    fn restore(&self, body: Self::Body, anchors: &dyn Anchors) -> Result<OwnedFd>;
+    fn restore(&self, body: Self::Body, anchors: &dyn RestoreContext) -> Result<OwnedFd>;
 }
 
 #[derive(Serialize, Deserialize)]
-struct Of<T> {
+struct TaggedOpenFile<T> {
     id: u32,
     kind: String,
     #[serde(flatten)]
@@ -46,45 +46,45 @@ struct Of<T> {
 }
 
 /// An [`OpenFile`] in a table.
-pub trait Row: Sync {
+pub trait DynOpenFile: Sync {
     /// See [`OpenFile::KIND`].
     fn kind(&self) -> &'static str;
     /// See [`OpenFile::takes`].
-    fn takes(&self, seen: &Seen<'_>) -> bool;
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool;
     /// See [`OpenFile::is_mappable`].
-    fn is_mappable(&self, seen: &Seen<'_>) -> bool;
+    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool;
     /// See [`OpenFile::dump`].
-    fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record>;
+    fn dump(&self, id: u32, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Record>;
     /// See [`OpenFile::opens_last`].
     fn opens_last(&self) -> bool;
     /// See [`OpenFile::restore`].
-    fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd>;
+    fn restore(&self, record: &Record, anchors: &dyn RestoreContext) -> Result<OwnedFd>;
 }
 
-impl<O: OpenFile> Row for O {
+impl<O: OpenFile> DynOpenFile for O {
     fn kind(&self) -> &'static str {
         O::KIND
     }
 
-    fn takes(&self, seen: &Seen<'_>) -> bool {
+    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
         OpenFile::takes(self, seen)
     }
 
-    fn is_mappable(&self, seen: &Seen<'_>) -> bool {
+    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool {
         OpenFile::is_mappable(self, seen)
     }
 
-    fn dump(&self, id: u32, seen: &Seen<'_>, objects: &dyn Objects) -> Result<Record> {
+    fn dump(&self, id: u32, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Record> {
         let body = OpenFile::dump(self, seen, objects)?;
-        Record::new(TAG, &Of { id, kind: O::KIND.to_owned(), body })
+        Record::new(TAG, &TaggedOpenFile { id, kind: O::KIND.to_owned(), body })
     }
 
     fn opens_last(&self) -> bool {
         OpenFile::opens_last(self)
     }
 
-    fn restore(&self, record: &Record, anchors: &dyn Anchors) -> Result<OwnedFd> {
-        OpenFile::restore(self, record.body::<Of<O::Body>>()?.body, anchors)
+    fn restore(&self, record: &Record, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
+        OpenFile::restore(self, record.body::<TaggedOpenFile<O::Body>>()?.body, anchors)
     }
 }
 

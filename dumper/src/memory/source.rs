@@ -48,7 +48,7 @@ impl Kept {
 
 /// Where the pages of a snapshot come from: source 0.. of the layout.
 #[derive(Debug)]
-pub enum Source {
+pub enum MemorySource {
     /// The memory of a copy-on-write child, or of the stopped process itself, and the rseq areas in it, ascending.
     Memory(MemFile, Vec<u64>),
     /// Kept here.
@@ -59,16 +59,16 @@ pub enum Source {
 
 /// All sources of a snapshot.
 #[derive(Debug)]
-pub struct Sources(pub Vec<Source>);
+pub struct MemorySources(pub Vec<MemorySource>);
 
-impl Sources {
+impl MemorySources {
     /// Bytes of memory that hold copies: those kept here, and those in files of memory (memfd_create(2)).
     pub fn memory(&self) -> u64 {
-        let bytes = |source: &Source| match source {
-            Source::Memory(..) => 0,
-            Source::Kept(kept) => kept.bytes.len() as u64,
-            Source::File(file) if is_in_memory(file) => file.metadata().map_or(0, |facts| facts.blocks() * 512),
-            Source::File(_) => 0,
+        let bytes = |source: &MemorySource| match source {
+            MemorySource::Memory(..) => 0,
+            MemorySource::Kept(kept) => kept.bytes.len() as u64,
+            MemorySource::File(file) if is_in_memory(file) => file.metadata().map_or(0, |facts| facts.blocks() * 512),
+            MemorySource::File(_) => 0,
         };
         self.0.iter().map(bytes).sum()
     }
@@ -78,18 +78,18 @@ pub fn is_in_memory(file: &File) -> bool {
     nix::sys::statfs::fstatfs(file).is_ok_and(|facts| facts.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
 }
 
-impl PageSource for Sources {
+impl PageSource for MemorySources {
     fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
         match self.0.get(source) {
-            Some(Source::Memory(mem, rseq)) => {
+            Some(MemorySource::Memory(mem, rseq)) => {
                 mem.read(RemotePtr(address), buf)?;
                 let near = rseq.partition_point(|area| area + RSEQ_LEN <= address);
                 let end = address + buf.len() as u64;
                 rseq[near..].iter().take_while(|area| **area < end).for_each(|area| forget_cpu(*area, address, buf));
                 Ok(())
             }
-            Some(Source::File(file)) => read_file(file, address, buf),
-            Some(Source::Kept(kept)) => kept.read(address, buf).ok_or(()).map_err(|()| lost(address)),
+            Some(MemorySource::File(file)) => read_file(file, address, buf),
+            Some(MemorySource::Kept(kept)) => kept.read(address, buf).ok_or(()).map_err(|()| lost(address)),
             None => Err(lost(address)),
         }
     }

@@ -13,7 +13,7 @@ use crate::sys::pid::Pid;
 
 /// How a process is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Made {
+pub struct Maker {
     /// By this process of the image; 0: by the restorer.
     pub by: Pid,
     /// In this way.
@@ -55,7 +55,7 @@ pub struct Step {
     /// Who is made; not among the members if it is there only while others are made (the dead leader of a session).
     pub member: Member,
     /// How.
-    pub made: Made,
+    pub made: Maker,
 }
 
 /// The session that each is in, while everybody is made in the order of an image.
@@ -74,7 +74,7 @@ impl Sessions {
     }
 
     /// Whether a maker has left the session that it is to make somebody in, or leaves it now.
-    pub fn is_elsewhere(&self, made: Made) -> bool {
+    pub fn is_elsewhere(&self, made: Maker) -> bool {
         self.0.get(&made.by) != Some(&made.session)
     }
 
@@ -82,8 +82,8 @@ impl Sessions {
     ///
     /// # Errors
     /// Damaged: it cannot.
-    pub fn born(&mut self, pid: Pid, made: Made, wanted: Pid) -> Result<()> {
-        let Made { by, session, .. } = made;
+    pub fn born(&mut self, pid: Pid, made: Maker, wanted: Pid) -> Result<()> {
+        let Maker { by, session, .. } = made;
         if self.is_elsewhere(made) || wanted != pid && session != wanted {
             let there = self.0.get(&by).copied().unwrap_or(0);
             return Err(Error::damaged(format!("pid {pid}: its maker {by} is in session {there}, not in {wanted}")));
@@ -100,11 +100,11 @@ struct Plan<'a> {
     born_in: BTreeMap<Pid, Pid>,
     steps: Vec<Step>,
     /// Who is made so far.
-    there: BTreeMap<Pid, There>,
+    there: BTreeMap<Pid, Existing>,
 }
 
 #[derive(Clone, Copy)]
-struct There {
+struct Existing {
     /// 0: the restorer.
     parent: Pid,
     session: Pid,
@@ -200,7 +200,7 @@ impl Plan<'_> {
             return;
         }
         let target = self.target(member);
-        let made = |by: Pid, how: How, session: Pid| Made { by, how, session, thread: 0 };
+        let made = |by: Pid, how: How, session: Pid| Maker { by, how, session, thread: 0 };
         let Some(sid) = target.filter(|target| session != Some(*target)) else {
             return self.step(member, made(parent, How::Child, session.unwrap_or(pid)));
         };
@@ -230,17 +230,17 @@ impl Plan<'_> {
         false
     }
 
-    fn step(&mut self, member: Member, made: Made) {
+    fn step(&mut self, member: Member, made: Maker) {
         let Member { pid, sid, .. } = member;
         self.steps.push(Step { member, made });
-        self.there.insert(pid, There { parent: self.parent(member), session: sid });
+        self.there.insert(pid, Existing { parent: self.parent(member), session: sid });
         if sid == pid && made.session != sid {
             // Those of its children that stayed in the session which it left: before it leaves.
             let born_in = made.session;
             let staying = |child: &&Member| child.ppid == pid && self.target(**child) == Some(born_in);
             let children: Vec<Member> = self.members.iter().filter(staying).copied().collect();
             for child in children {
-                self.step(child, Made { by: pid, how: How::Child, session: born_in, thread: 0 });
+                self.step(child, Maker { by: pid, how: How::Child, session: born_in, thread: 0 });
             }
         }
     }

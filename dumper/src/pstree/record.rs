@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
-use crate::pstree::fork_plan::{Made, Member, Sessions};
+use crate::pstree::fork_plan::{Maker, Member, Sessions};
 use crate::sys::kcmp::Kcmp;
 use crate::sys::pid::Pid;
 
@@ -38,7 +38,7 @@ pub struct Process {
     pub threads: Vec<Pid>,
     /// How it comes to be where it is.
     #[serde(default)]
-    pub made: Made,
+    pub made: Maker,
     /// What its parent is sent when it ends, clone(2).
     #[serde(default = "sigchld")]
     pub exit_signal: i32,
@@ -113,7 +113,7 @@ pub struct Ended {
 
 impl Process {
     /// Somebody without a task: there only while others are made, leading session and group of that number if they are its own.
-    pub fn ghost(member: Member, pgid: Pid, made: Made) -> Self {
+    pub fn ghost(member: Member, pgid: Pid, made: Maker) -> Self {
         let Member { pid, ppid, sid } = member;
         Self {
             pid,

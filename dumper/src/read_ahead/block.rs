@@ -111,11 +111,11 @@ impl Block {
 pub(super) struct Cell {
     start: u64,
     ticket: u64,
-    state: Mutex<State>,
+    state: Mutex<BlockState>,
     changed: Condvar,
 }
 
-enum State {
+enum BlockState {
     Filling,
     Ready(Arc<Block>),
     Failed(Error),
@@ -123,7 +123,7 @@ enum State {
 
 impl Cell {
     pub(super) fn new(start: u64, ticket: u64) -> Cell {
-        Cell { start, ticket, state: Mutex::new(State::Filling), changed: Condvar::new() }
+        Cell { start, ticket, state: Mutex::new(BlockState::Filling), changed: Condvar::new() }
     }
 
     /// Offset of the first byte.
@@ -142,15 +142,15 @@ impl Cell {
     }
 
     pub(super) fn is_filling(&self) -> bool {
-        matches!(*self.state.lock(), State::Filling)
+        matches!(*self.state.lock(), BlockState::Filling)
     }
 
     pub(super) fn succeed(&self, block: Block) {
-        self.settle(State::Ready(Arc::new(block)));
+        self.settle(BlockState::Ready(Arc::new(block)));
     }
 
     pub(super) fn fail(&self, error: Error) {
-        self.settle(State::Failed(error));
+        self.settle(BlockState::Failed(error));
     }
 
     /// The block, when it is there.
@@ -158,14 +158,14 @@ impl Cell {
         let mut state = self.state.lock();
         loop {
             match &*state {
-                State::Ready(block) => return Ok(block.clone()),
-                State::Failed(error) => return Err(error.clone()),
-                State::Filling => self.changed.wait(&mut state),
+                BlockState::Ready(block) => return Ok(block.clone()),
+                BlockState::Failed(error) => return Err(error.clone()),
+                BlockState::Filling => self.changed.wait(&mut state),
             }
         }
     }
 
-    fn settle(&self, state: State) {
+    fn settle(&self, state: BlockState) {
         *self.state.lock() = state;
         self.changed.notify_all();
     }

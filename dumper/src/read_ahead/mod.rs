@@ -28,7 +28,7 @@ use crate::image::layout::Layout;
 use crate::image::page_source::PageSource;
 
 use crate::read_ahead::block::{BLOCK, Block, Buffer, Cell, Pool};
-use crate::read_ahead::table::{AHEAD, CELLS, Found, Table};
+use crate::read_ahead::table::{AHEAD, BlockTable, CELLS, FoundBlock};
 
 /// Threads that read ahead.
 const WORKERS: usize = 2;
@@ -43,15 +43,15 @@ pub enum ReadAhead {
 }
 
 /// The bytes of one image, for any number of readers at once.
-pub struct Stream {
-    shared: Arc<Shared>,
+pub struct ImageReader {
+    shared: Arc<SharedState>,
     workers: Mutex<Option<Workers>>,
 }
 
-struct Shared {
+struct SharedState {
     layout: Arc<Layout>,
     pages: Arc<dyn PageSource>,
-    table: Mutex<Table>,
+    table: Mutex<BlockTable>,
     pool: Arc<Pool>,
     stopping: AtomicBool,
 }
@@ -63,7 +63,7 @@ struct Workers {
 
 /// A block to be filled. Dropped undone it fails, so that nobody waits for it for ever.
 struct Job {
-    shared: Arc<Shared>,
+    shared: Arc<SharedState>,
     cell: Arc<Cell>,
     buffer: Option<Buffer>,
 }
@@ -93,12 +93,12 @@ impl From<Vec<u8>> for Piece {
     }
 }
 
-impl Stream {
+impl ImageReader {
     /// A stream of `layout`, whose page contents come from `pages`.
-    pub fn new(layout: Arc<Layout>, pages: Arc<dyn PageSource>) -> Stream {
-        let (table, pool) = (Mutex::new(Table::default()), Arc::new(Pool::default()));
-        let shared = Shared { layout, pages, table, pool, stopping: AtomicBool::new(false) };
-        Stream { shared: Arc::new(shared), workers: Mutex::new(None) }
+    pub fn new(layout: Arc<Layout>, pages: Arc<dyn PageSource>) -> ImageReader {
+        let (table, pool) = (Mutex::new(BlockTable::default()), Arc::new(Pool::default()));
+        let shared = SharedState { layout, pages, table, pool, stopping: AtomicBool::new(false) };
+        ImageReader { shared: Arc::new(shared), workers: Mutex::new(None) }
     }
 
     /// Bytes of the whole image.
@@ -151,10 +151,10 @@ impl Stream {
     fn slice(&self, from: u64, upto: u64, sequential: bool) -> Result<Option<(Arc<Block>, Range<usize>)>> {
         let mut table = self.shared.table.lock();
         let cell = match table.find(from, upto) {
-            Found::Cell(cell) => cell,
-            Found::Other => return Ok(None),
-            Found::Nothing if !sequential => return Ok(None),
-            Found::Nothing => {
+            FoundBlock::Cell(cell) => cell,
+            FoundBlock::Other => return Ok(None),
+            FoundBlock::Nothing if !sequential => return Ok(None),
+            FoundBlock::Nothing => {
                 let Some(job) = self.shared.claim(&mut table, from, from) else { return Ok(None) };
                 let cell = job.cell.clone();
                 self.read_ahead(&mut table, from);
@@ -182,7 +182,7 @@ impl Stream {
     }
 
     /// Has the blocks behind that of `at` filled.
-    fn read_ahead(&self, table: &mut Table, at: u64) {
+    fn read_ahead(&self, table: &mut BlockTable, at: u64) {
         let mut workers = self.workers.lock();
         for number in (at / BLOCK + 1..).take(AHEAD) {
             let start = number * BLOCK;
@@ -206,7 +206,7 @@ impl Stream {
     }
 }
 
-impl Drop for Stream {
+impl Drop for ImageReader {
     fn drop(&mut self) {
         self.shared.stopping.store(true, Ordering::Relaxed);
         self.workers.get_mut().take().into_iter().for_each(Workers::end);
@@ -241,7 +241,7 @@ impl Workers {
     }
 }
 
-impl Shared {
+impl SharedState {
     /// Fills `buf` from `offset` on. Checksums that blocks with an older ticket than `ticket` are about to know are
     /// waited for.
     fn fill(&self, offset: u64, buf: &mut [u8], ticket: u64) -> Result<()> {
@@ -255,7 +255,7 @@ impl Shared {
     }
 
     /// A cell for the block of `from`, from there on; `None` if there is no room. `reader` is where its reader stands.
-    fn claim(self: &Arc<Self>, table: &mut Table, from: u64, reader: u64) -> Option<Job> {
+    fn claim(self: &Arc<Self>, table: &mut BlockTable, from: u64, reader: u64) -> Option<Job> {
         if !table.make_room(reader) {
             return None;
         }

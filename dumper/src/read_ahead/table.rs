@@ -19,8 +19,8 @@ const STALE: u64 = 512;
 
 /// The blocks of a stream.
 #[derive(Default)]
-pub(super) struct Table {
-    entries: Vec<Entry>,
+pub(super) struct BlockTable {
+    entries: Vec<BlockEntry>,
     /// Where the last reads ended, oldest first.
     ends: VecDeque<u64>,
     /// Counts reads.
@@ -28,7 +28,7 @@ pub(super) struct Table {
     tickets: u64,
 }
 
-struct Entry {
+struct BlockEntry {
     cell: Arc<Cell>,
     touched: u64,
     /// Its last byte was read.
@@ -36,7 +36,7 @@ struct Entry {
 }
 
 /// What the table knows of a range.
-pub(super) enum Found {
+pub(super) enum FoundBlock {
     /// It lies in this cell.
     Cell(Arc<Cell>),
     /// There is a cell of its block, but it begins behind it.
@@ -45,7 +45,7 @@ pub(super) enum Found {
     Nothing,
 }
 
-impl Table {
+impl BlockTable {
     /// A read of `offset..end` begins. Whether it goes on where another ended.
     pub(super) fn advance(&mut self, offset: u64, end: u64) -> bool {
         self.clock += 1;
@@ -60,15 +60,15 @@ impl Table {
     }
 
     /// Looks for the bytes `from..upto` of one block, which somebody is about to read.
-    pub(super) fn find(&mut self, from: u64, upto: u64) -> Found {
+    pub(super) fn find(&mut self, from: u64, upto: u64) -> FoundBlock {
         let clock = self.clock;
-        let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_of(from)) else { return Found::Nothing };
+        let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_of(from)) else { return FoundBlock::Nothing };
         if entry.cell.start() > from {
-            return Found::Other;
+            return FoundBlock::Other;
         }
         entry.touched = clock;
         entry.used |= upto == entry.cell.end();
-        Found::Cell(entry.cell.clone())
+        FoundBlock::Cell(entry.cell.clone())
     }
 
     /// Whether there is a cell of the block of `offset`.
@@ -98,7 +98,7 @@ impl Table {
     pub(super) fn claim(&mut self, from: u64) -> Arc<Cell> {
         self.tickets += 1;
         let cell = Arc::new(Cell::new(from, self.tickets));
-        self.entries.push(Entry { cell: cell.clone(), touched: self.clock, used: false });
+        self.entries.push(BlockEntry { cell: cell.clone(), touched: self.clock, used: false });
         cell
     }
 
@@ -129,7 +129,7 @@ impl Table {
     }
 }
 
-impl Entry {
+impl BlockEntry {
     fn is_of(&self, offset: u64) -> bool {
         self.cell.start() / BLOCK == offset / BLOCK
     }
@@ -142,13 +142,13 @@ mod tests {
     use crate::error::Error;
 
     /// A cell that is not under way; for the table it is all the same why.
-    fn settled(table: &mut Table, from: u64) {
+    fn settled(table: &mut BlockTable, from: u64) {
         table.claim(from).fail(Error::unsupported("test"));
     }
 
     #[test]
     fn a_read_that_goes_on_is_sequential_among_several_readers() {
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         assert!(!table.advance(0, 10));
         assert!(!table.advance(1000, 1010));
         assert!(table.advance(10, 20));
@@ -162,17 +162,17 @@ mod tests {
 
     #[test]
     fn a_cell_serves_what_lies_behind_its_start() {
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         table.claim(BLOCK + 100);
-        assert!(matches!(table.find(BLOCK + 100, BLOCK + 200), Found::Cell(_)));
-        assert!(matches!(table.find(BLOCK + 99, BLOCK + 200), Found::Other));
-        assert!(matches!(table.find(BLOCK - 1, BLOCK), Found::Nothing));
+        assert!(matches!(table.find(BLOCK + 100, BLOCK + 200), FoundBlock::Cell(_)));
+        assert!(matches!(table.find(BLOCK + 99, BLOCK + 200), FoundBlock::Other));
+        assert!(matches!(table.find(BLOCK - 1, BLOCK), FoundBlock::Nothing));
         assert!(table.holds(BLOCK) && !table.holds(0) && !table.holds(2 * BLOCK));
     }
 
     #[test]
     fn used_blocks_make_room_and_those_that_are_wanted_do_not() {
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         for number in 0..CELLS as u64 {
             assert!(table.make_room(0));
             settled(&mut table, number * BLOCK);
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn blocks_nobody_came_for_make_room_in_the_end() {
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         (0..CELLS as u64).for_each(|number| settled(&mut table, number * BLOCK));
         (0..=STALE).for_each(|read| assert!(!table.advance(read * 7, read * 7 + 1)));
         assert!(table.make_room(100 * BLOCK));
@@ -194,7 +194,7 @@ mod tests {
 
     #[test]
     fn only_older_cells_under_way_are_waited_for() {
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         let first = table.claim(0);
         let second = table.claim(BLOCK);
         let tickets = |cells: Vec<Arc<Cell>>| cells.iter().map(|cell| cell.ticket()).collect::<Vec<_>>();
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn all_is_forgotten_when_nobody_is_under_way() {
-        let mut table = Table::default();
+        let mut table = BlockTable::default();
         settled(&mut table, 0);
         settled(&mut table, BLOCK);
         assert!(!table.forget_if_idle());

@@ -1,24 +1,24 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use crate::image::fake::{Fake, layout};
+use crate::image::fake::{FakePages, layout};
 use crate::read_ahead::block::BUFFERS;
 use crate::read_ahead::*;
 
 const LISTS: [u64; 5] = [300, 1, 0, 4000, 77];
 const PAGES: usize = 4378;
 
-fn stream() -> (Stream, Arc<Fake>) {
-    let fake = Arc::new(Fake::default());
-    (Stream::new(Arc::new(layout(&LISTS)), fake.clone()), fake)
+fn stream() -> (ImageReader, Arc<FakePages>) {
+    let fake = Arc::new(FakePages::default());
+    (ImageReader::new(Arc::new(layout(&LISTS)), fake.clone()), fake)
 }
 
 fn whole() -> Vec<u8> {
     let layout = layout(&LISTS);
     let mut bytes = vec![0; layout.len() as usize];
-    layout.read_at(&Fake::default(), 0, &mut bytes).unwrap();
+    layout.read_at(&FakePages::default(), 0, &mut bytes).unwrap();
     bytes
 }
 
-fn pass(stream: &Stream, from: u64, step: usize, whole: &[u8]) {
+fn pass(stream: &ImageReader, from: u64, step: usize, whole: &[u8]) {
     for at in (from..whole.len() as u64).step_by(step) {
         let piece = stream.read(at, step, ReadAhead::Ours).unwrap();
         let expected = &whole[at as usize..whole.len().min(at as usize + step)];
@@ -26,7 +26,7 @@ fn pass(stream: &Stream, from: u64, step: usize, whole: &[u8]) {
     }
 }
 
-fn has_workers(stream: &Stream) -> bool {
+fn has_workers(stream: &ImageReader) -> bool {
     stream.workers.lock().is_some()
 }
 
@@ -154,7 +154,7 @@ fn a_failure_is_told_and_tried_again() {
 }
 
 /// Panics where a worker reads; a reader reads as well as ever.
-struct Trap(Fake);
+struct Trap(FakePages);
 
 impl PageSource for Trap {
     fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
@@ -166,10 +166,10 @@ impl PageSource for Trap {
 #[test]
 fn nobody_waits_for_a_worker_that_panicked() {
     let layout = Arc::new(layout(&[1000]));
-    let stream = Stream::new(layout.clone(), Arc::new(Trap(Fake::default())));
+    let stream = ImageReader::new(layout.clone(), Arc::new(Trap(FakePages::default())));
     let mut expected = vec![0; 1 << 20];
     for at in (0..layout.len()).step_by(1 << 20) {
-        let len = layout.read_at(&Fake::default(), at, &mut expected).unwrap();
+        let len = layout.read_at(&FakePages::default(), at, &mut expected).unwrap();
         // The worker's failure is told once; then the reader reads for itself.
         let piece =
             stream.read(at, 1 << 20, ReadAhead::Ours).or_else(|_| stream.read(at, 1 << 20, ReadAhead::Ours)).unwrap();
@@ -187,7 +187,7 @@ impl PageSource for Bomb {
 
 #[test]
 fn a_panic_in_a_readers_own_thread_leaves_no_cell_behind() {
-    let stream = Stream::new(Arc::new(layout(&[10])), Arc::new(Bomb));
+    let stream = ImageReader::new(Arc::new(layout(&[10])), Arc::new(Bomb));
     stream.shared.table.lock().advance(0, 4096);
     assert!(catch_unwind(AssertUnwindSafe(|| stream.read(4096, 10, ReadAhead::Ours).map(|_| ()))).is_err());
     assert!(!stream.shared.table.lock().holds(4096));

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::error::{Doing, Error, Result};
 use crate::pstree::record::Ended;
-use crate::restore::process::Made;
+use crate::restore::process::NewProcess;
 use crate::sys::proc;
 use crate::sys::remote::batch::Batch;
 
@@ -15,7 +15,7 @@ use crate::sys::remote::batch::Batch;
 ///
 /// # Errors
 /// EOPNOTSUPP: /proc/sys/kernel/core_pattern (core(5)) sends core files to a program, a socket or a place of its own.
-pub fn anywhere(made: &mut Made, ended: &Ended) -> Result<TempDir> {
+pub fn anywhere(made: &mut NewProcess, ended: &Ended) -> Result<TempDir> {
     let pid = made.pid;
     let pattern = proc::read_text("/proc/sys/kernel/core_pattern")?;
     if pattern.trim().is_empty() || pattern.starts_with(['|', '@']) || pattern.contains('/') {
@@ -33,7 +33,7 @@ pub fn anywhere(made: &mut Made, ended: &Ended) -> Result<TempDir> {
     Ok(dir)
 }
 
-fn enter(made: &mut Made, dir: &Path) -> Result<()> {
+fn enter(made: &mut NewProcess, dir: &Path) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let mut batch = Batch::new(made.leader.scratch());
     let path = batch.put_str(dir.as_os_str().as_bytes());

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
 
 use crate::error::{Error, Result};
-use crate::file::fd_table::Table;
+use crate::file::fd_table::FdTable;
 use crate::kind::refs::Files;
-use crate::restore::process::Made;
+use crate::restore::process::NewProcess;
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
-impl Made {
+impl NewProcess {
     /// Gives the process (or the thread that has a table of its own) its descriptors, each at its number.
-    pub fn place(&mut self, table: &Table, files: &dyn Files) -> Result<()> {
+    pub fn place(&mut self, table: &FdTable, files: &dyn Files) -> Result<()> {
         let pid = table.tid;
         let (owned, channel) = self.task(pid)?;
         let calls = &mut Checked::new(owned.scratch());

@@ -8,11 +8,11 @@ use std::time::Instant;
 
 use crate::error::{Error, Result};
 use crate::file;
-use crate::file::fd_table::{TABLE, Table};
+use crate::file::fd_table::{FdTable, TABLE};
 use crate::freeze::entry::HOLE_LEN;
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::{Make, Resume, Scope, tid_of};
-use crate::kind::object::{self, Anchor, Anchors};
+use crate::kind::object::{self, RestoreContext, RestoredObject};
 use crate::kind::open_file;
 use crate::kind::phase::{PHASES, Phase};
 use crate::kind::refs::Files;
@@ -21,8 +21,8 @@ use crate::memory::vma::{self, Vma};
 use crate::options::ChangedFiles;
 use crate::pstree::record::{self, Process, Share, Tree};
 use crate::restore::outcome::Restored;
-use crate::restore::process::{Made, TASK_SIZE};
-use crate::restore::pstree::Family;
+use crate::restore::process::{NewProcess, TASK_SIZE};
+use crate::restore::pstree::NewTree;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
@@ -33,37 +33,37 @@ use crate::task::cgroup::{self, Membership};
 use crate::task::{self, address_space};
 
 /// An image being restored.
-pub struct Making {
+pub struct ImageRestore {
     begun: Instant,
     tree: Option<Tree>,
     vdsos: BTreeMap<Pid, Vdso>,
     memberships: BTreeMap<Pid, Membership>,
-    tables: BTreeMap<Pid, Table>,
+    tables: BTreeMap<Pid, FdTable>,
     attributes: BTreeMap<(Pid, Tag), Record>,
-    objects: Shared,
+    objects: RestoredFiles,
     files: OpenFiles,
     /// Semaphores and message queues.
-    sysv: Vec<kind::Restored>,
+    sysv: Vec<kind::RestoredIpc>,
     /// What descriptors have beyond their open files.
     late: Vec<Record>,
     /// Open files that are opened when the image has come to its end.
-    opened_last: Vec<(u32, &'static dyn open_file::Row, Record)>,
+    opened_last: Vec<(u32, &'static dyn open_file::DynOpenFile, Record)>,
     filling: Filling,
-    family: Option<Family>,
+    family: Option<NewTree>,
 }
 
 /// The objects that open files share, by id, and what else is known of the restore.
 #[derive(Default)]
-struct Shared {
-    by_id: BTreeMap<u32, (Anchor, &'static dyn object::Row, Record)>,
+struct RestoredFiles {
+    by_id: BTreeMap<u32, (RestoredObject, &'static dyn object::DynObject, Record)>,
     /// Every thread of the tree.
     tasks: BTreeSet<Pid>,
     changed_files: ChangedFiles,
     warnings: RefCell<Vec<String>>,
 }
 
-impl Anchors for Shared {
-    fn anchor(&self, id: u32) -> Result<&Anchor> {
+impl RestoreContext for RestoredFiles {
+    fn anchor(&self, id: u32) -> Result<&RestoredObject> {
         let object = self.by_id.get(&id).map(|(anchor, ..)| anchor);
         object.ok_or_else(|| Error::damaged(format!("object {id} is not in the image")))
     }
@@ -106,7 +106,7 @@ impl Files for OpenFiles {
     }
 }
 
-impl Making {
+impl ImageRestore {
     /// Nothing is made before the first record that needs a process.
     pub fn new(begun: Instant, changed_files: ChangedFiles) -> Self {
         Self {
@@ -116,7 +116,7 @@ impl Making {
             memberships: BTreeMap::new(),
             tables: BTreeMap::new(),
             attributes: BTreeMap::new(),
-            objects: Shared { changed_files, ..Shared::default() },
+            objects: RestoredFiles { changed_files, ..RestoredFiles::default() },
             files: OpenFiles::default(),
             sysv: Vec::new(),
             late: Vec::new(),
@@ -178,7 +178,7 @@ impl Making {
                 }
             }
             TABLE => {
-                let table: Table = record.body()?;
+                let table: FdTable = record.body()?;
                 let tid = table.tid;
                 if !self.objects.tasks.contains(&tid) || self.tables.insert(tid, table).is_some() {
                     return Err(Error::damaged(format!("record {TABLE} of task {tid} is not wanted")));
@@ -204,7 +204,7 @@ impl Making {
                 self.filling = Filling::Mapping(pid);
             }
             tag if sysv::KINDS.iter().any(|kind| kind.tag() == tag) => {
-                if let Some(object) = kind::Restored::make(&record).transpose()? {
+                if let Some(object) = kind::RestoredIpc::make(&record).transpose()? {
                     object.warning().into_iter().for_each(|sentence| self.objects.warn(sentence));
                     self.sysv.push(object);
                 }
@@ -249,14 +249,14 @@ impl Making {
         if !hole.0.is_multiple_of(4096) || hole.0 < 0x1_0000 || hole.0 > TASK_SIZE - HOLE_LEN {
             return Err(Error::damaged(format!("pid {root}: no room at {hole}")));
         }
-        self.family = Some(Family::new(tree, std::mem::take(&mut self.memberships), hole));
+        self.family = Some(NewTree::new(tree, std::mem::take(&mut self.memberships), hole));
         Ok(())
     }
 
     /// The trailer is verified: dresses the processes and lets them go. Their roots are to be reaped by this thread.
     pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
         self.begin()?;
-        let Making {
+        let ImageRestore {
             begun,
             attributes,
             mut files,
@@ -325,7 +325,7 @@ impl Making {
         drop(files);
         let roots = family.roots()?;
         family.let_go(resume)?;
-        made.into_iter().for_each(sysvipc::Made::keep);
+        made.into_iter().for_each(sysvipc::CreatedIpc::keep);
         let pids: Vec<Pid> =
             processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
         let root = pids.first().copied().unwrap_or(0);
@@ -335,7 +335,7 @@ impl Making {
 }
 
 /// Puts back what descriptors have beyond their open files, kind by kind.
-fn put_back_late(family: &mut Family, late: &[Record]) -> Result<()> {
+fn put_back_late(family: &mut NewTree, late: &[Record]) -> Result<()> {
     for kind in file::LATE {
         for record in late.iter().filter(|record| record.tag == kind.tag()) {
             let tid = tid_of(record)?;
@@ -350,7 +350,7 @@ fn put_back_late(family: &mut Family, late: &[Record]) -> Result<()> {
 
 /// One phase of one process; how its threads go on, in the last.
 fn dress(
-    made: &mut Made,
+    made: &mut NewProcess,
     process: &Process,
     phase: Phase,
     attributes: &BTreeMap<(Pid, Tag), Record>,

@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 use crate::error::{Error, Kind, Result};
 use crate::kind::attribute::Resume;
 use crate::pstree::record::{Ended, Process};
-use crate::restore::process::{Made, PATIENCE};
+use crate::restore::process::{NewProcess, PATIENCE};
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat;
 use crate::sys::remote::batch::Batch;
 use crate::sys::wait;
 
-impl Made {
+impl NewProcess {
     /// Has it stop and go on again, before it has more than one thread; its parent can ask for that.
     pub fn stop_and_continue(&mut self) -> Result<()> {
         self.leader.stop_by(self.syscall, libc::SIGSTOP)?;

@@ -5,9 +5,9 @@ use crate::error::{Error, Result};
 use crate::freeze::entry::HOLE_LEN;
 use crate::kind::refs::Files;
 use crate::memory::vma::{Type, Vma};
-use crate::restore::process::{Attached, Made, TASK_SIZE};
+use crate::restore::process::{Attached, NewProcess, TASK_SIZE};
 
-impl Made {
+impl NewProcess {
     /// Makes a mapping (its call waits in the batch until pages or the end need it).
     pub fn map(&mut self, vma: Vma, files: &dyn Files) -> Result<()> {
         let free_from = self.vmas.last().map_or(0, |last| last.end);

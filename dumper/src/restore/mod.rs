@@ -27,7 +27,7 @@ use crate::image::decoder::{Decoder, Sink};
 use crate::image::format::Header;
 use crate::image::frame::Record;
 use crate::options::ChangedFiles;
-use crate::restore::image::Making;
+use crate::restore::image::ImageRestore;
 use crate::restore::outcome::Restored;
 use crate::sys::pidfd::{self, PidFd};
 
@@ -150,7 +150,7 @@ fn thread_has_ended() -> Error {
 
 fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: ChangedFiles) {
     let mut decoder = Decoder::new();
-    let mut builder = Builder { changed_files, making: None, restored: Vec::new(), roots: Vec::new() };
+    let mut builder = ImageSink { changed_files, making: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {
         let result = decoder.push(&bytes, &mut builder);
@@ -173,23 +173,23 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: Change
 }
 
 /// Turns the decoder's events into a process.
-struct Builder {
+struct ImageSink {
     changed_files: ChangedFiles,
-    making: Option<Making>,
+    making: Option<ImageRestore>,
     restored: Vec<Restored>,
     /// Children of this thread.
     roots: Vec<PidFd>,
 }
 
-impl Builder {
-    fn making(&mut self) -> Result<&mut Making> {
+impl ImageSink {
+    fn making(&mut self) -> Result<&mut ImageRestore> {
         self.making.as_mut().ok_or_else(|| Error::damaged("a record outside an image"))
     }
 }
 
-impl Sink for Builder {
+impl Sink for ImageSink {
     fn header(&mut self, _header: &Header) -> Result<()> {
-        self.making = Some(Making::new(Instant::now(), self.changed_files));
+        self.making = Some(ImageRestore::new(Instant::now(), self.changed_files));
         Ok(())
     }
 

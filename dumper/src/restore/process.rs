@@ -11,10 +11,10 @@ use crate::kind::attribute::Resume;
 use crate::memory::vdso::Vdso;
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, SHARES, Share};
-use crate::restore::rollback::Brood;
+use crate::restore::rollback::KillOnDrop;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
-use crate::sys::pid_in_use::Wanted;
+use crate::sys::pid_in_use::WantedPid;
 use crate::sys::proc::maps;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
@@ -30,7 +30,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub const TASK_SIZE: u64 = (1 << 47) - 4096;
 
 /// The process, once it exists. Dropped before it is let go it goes on untraced: whoever holds it must have killed it before.
-pub struct Made {
+pub struct NewProcess {
     /// Its id.
     pub pid: Pid,
     /// Its first thread.
@@ -76,9 +76,9 @@ fn seize(pid: Pid) -> Result<Running> {
     }
 }
 
-impl Made {
+impl NewProcess {
     /// A process of our own, a child of the calling thread, with the vDSO in its place and nothing else but the stub; it leads a session.
-    pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, brood: &mut Brood) -> Result<Self> {
+    pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, brood: &mut KillOnDrop) -> Result<Self> {
         clone::spawn(pid)?;
         brood.add(pid)?;
         let stopped = seize(pid)?.wait_or_release(Instant::now() + PATIENCE)?;
@@ -94,7 +94,7 @@ impl Made {
             _ => return Err(Error::os(format_args!("pid {pid}: the vDSO lies in the way at {hole}"), libc::EAGAIN)),
         };
         let leader = Owned::inject(stopped, syscall, scratch, pid)?;
-        Self::dress(pid, leader, Empty { here, syscall, hole, aside }, vdso, |calls| {
+        Self::dress(pid, leader, EmptyProcess { here, syscall, hole, aside }, vdso, |calls| {
             calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
             // Those of this daemon are nobody's business; it and those that it forks may have to die of a signal.
             let default = calls.put(&[0; 32]);
@@ -109,7 +109,7 @@ impl Made {
     fn dress(
         pid: Pid,
         leader: Owned,
-        empty: Empty,
+        empty: EmptyProcess,
         vdso: Option<&Vdso>,
         and: impl FnOnce(&mut Checked),
     ) -> Result<Self> {
@@ -133,7 +133,7 @@ impl Made {
         Ok(Self::new(pid, leader, channel, calls, &empty, vdso))
     }
 
-    fn new(pid: Pid, leader: Owned, channel: Rc<Channel>, calls: Checked, empty: &Empty, vdso: &Vdso) -> Self {
+    fn new(pid: Pid, leader: Owned, channel: Rc<Channel>, calls: Checked, empty: &EmptyProcess, vdso: &Vdso) -> Self {
         Self {
             pid,
             syscall: vdso.moved(&empty.here, empty.syscall),
@@ -155,8 +155,8 @@ impl Made {
     }
 
     /// What a child of it begins with.
-    fn empty(&self) -> Empty {
-        Empty { here: self.vdso.clone(), syscall: self.syscall, hole: self.hole, aside: self.aside }
+    fn empty(&self) -> EmptyProcess {
+        EmptyProcess { here: self.vdso.clone(), syscall: self.syscall, hole: self.hole, aside: self.aside }
     }
 
     /// Forks this process as `process`, with CLONE_PARENT if `sibling`. `copied`: the mappings that come with it.
@@ -166,7 +166,7 @@ impl Made {
         vdso: Option<&Vdso>,
         sibling: bool,
         copied: Vec<Vma>,
-        brood: &mut Brood,
+        brood: &mut KillOnDrop,
     ) -> Result<Self> {
         let pid = process.pid;
         let flags =
@@ -211,7 +211,7 @@ impl Made {
         exit_signal: i32,
         sibling: bool,
         thread: Pid,
-        brood: &mut Brood,
+        brood: &mut KillOnDrop,
     ) -> Result<Owned> {
         let scratch = self.leader.scratch();
         let maker = match self.threads.iter_mut().find(|owned| owned.tid() == thread) {
@@ -220,7 +220,7 @@ impl Made {
             None => return Err(Error::damaged(format!("pid {}: no thread {thread}", self.pid))),
         };
         let (flags, exit_signal) = if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
-        let wanted = pid.map(Wanted::new);
+        let wanted = pid.map(WantedPid::new);
         let answers = loop {
             let mut batch = Batch::new(scratch);
             clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
@@ -280,7 +280,7 @@ impl Made {
     }
 
     /// A child with nothing of its own, to make another and end.
-    pub fn fork_helper(&mut self, brood: &mut Brood) -> Result<Self> {
+    pub fn fork_helper(&mut self, brood: &mut KillOnDrop) -> Result<Self> {
         let leader = self.clone_as(None, 0, libc::SIGCHLD, false, 0, brood)?;
         let pid = leader.task()?.tid();
         let calls = Checked::new(leader.scratch());
@@ -338,7 +338,7 @@ impl Made {
 }
 
 /// Where an empty process is.
-struct Empty {
+struct EmptyProcess {
     here: Vdso,
     syscall: RemotePtr,
     hole: RemotePtr,

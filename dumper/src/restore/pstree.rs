@@ -12,8 +12,8 @@ use crate::pstree::fork_plan::{How, Sessions};
 use crate::pstree::record::{self, Ended, Process, Share, Tree};
 use crate::pstree::terminal;
 use crate::restore::core_flag;
-use crate::restore::process::Made;
-use crate::restore::rollback::Brood;
+use crate::restore::process::NewProcess;
+use crate::restore::rollback::KillOnDrop;
 use crate::restore::signals::{forget_signal, forget_signals, has_sigchld};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
@@ -31,11 +31,11 @@ use crate::task::cgroup::Membership;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// All processes of one image.
-pub struct Family {
+pub struct NewTree {
     /// First, because the first field is dropped first: who is killed cannot run on when its tracer lets go.
-    brood: Brood,
+    brood: KillOnDrop,
     /// Those that are there.
-    pub made: BTreeMap<Pid, Made>,
+    pub made: BTreeMap<Pid, NewProcess>,
     /// Those that only have to be let go.
     ready: Vec<Stopped>,
     tree: Tree,
@@ -47,7 +47,7 @@ pub struct Family {
     next: usize,
 }
 
-impl Actors for Family {
+impl Actors for NewTree {
     fn act(&mut self, pid: Pid, calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
         let Some(made) = self.made.get_mut(&pid) else { return Ok(false) };
         let mut checked = Checked::new(made.leader.scratch());
@@ -57,11 +57,11 @@ impl Actors for Family {
     }
 }
 
-impl Family {
+impl NewTree {
     /// Nobody yet. `memberships`: the cgroup of each; `hole`: address space that no process of the image uses.
     pub fn new(tree: Tree, memberships: BTreeMap<Pid, Membership>, hole: RemotePtr) -> Self {
         Self {
-            brood: Brood::default(),
+            brood: KillOnDrop::default(),
             made: BTreeMap::new(),
             ready: Vec::new(),
             tree,
@@ -78,7 +78,7 @@ impl Family {
     }
 
     /// Makes everybody up to `pid`, in the order of the image.
-    pub fn make_until(&mut self, pid: Pid, vdsos: &BTreeMap<Pid, Vdso>) -> Result<&mut Made> {
+    pub fn make_until(&mut self, pid: Pid, vdsos: &BTreeMap<Pid, Vdso>) -> Result<&mut NewProcess> {
         while !self.made.contains_key(&pid) {
             let process = self.tree.processes.get(self.next).cloned();
             let process = process.ok_or_else(|| Error::damaged(format!("pid {pid} is not in the tree")))?;
@@ -97,7 +97,7 @@ impl Family {
     }
 
     /// One that is there.
-    pub fn of(&mut self, pid: Pid) -> Result<&mut Made> {
+    pub fn of(&mut self, pid: Pid) -> Result<&mut NewProcess> {
         self.made.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
     }
 
@@ -114,7 +114,7 @@ impl Family {
         }
         let wanted = self.tree.session(process);
         if by == 0 {
-            let mut made = Made::create(pid, vdso, self.hole, &mut self.brood)?;
+            let mut made = NewProcess::create(pid, vdso, self.hole, &mut self.brood)?;
             if let Some(terminal) = process.terminal {
                 terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
             }
@@ -155,7 +155,7 @@ impl Family {
     }
 
     /// By a helper that ends at once, so that the next subreaper above becomes the parent.
-    fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<Made> {
+    fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<NewProcess> {
         let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
         self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
         let Self { brood, made, .. } = self;
@@ -170,7 +170,7 @@ impl Family {
         Ok(forked)
     }
 
-    fn end_helper(&mut self, maker: Pid, helper: Made) -> Result<()> {
+    fn end_helper(&mut self, maker: Pid, helper: NewProcess) -> Result<()> {
         let pid = helper.pid;
         helper.leader.exit(helper.syscall, 0)?;
         let wait = [pid as u64, 0, libc::__WALL as u64, 0];
@@ -343,7 +343,7 @@ impl Family {
     }
 }
 
-fn end_as(mut made: Made, ended: &Ended) -> Result<()> {
+fn end_as(mut made: NewProcess, ended: &Ended) -> Result<()> {
     let scratch = made.leader.scratch();
     let mut batch = Batch::new(scratch);
     let comm = batch.put_str(&ended.comm);

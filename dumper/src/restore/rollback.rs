@@ -13,9 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The processes made so far. To be dropped before whatever traces them.
 #[derive(Default)]
-pub struct Brood(Vec<PidFd>);
+pub struct KillOnDrop(Vec<PidFd>);
 
-impl Brood {
+impl KillOnDrop {
     /// One more. It was just made by this thread, as its child or traced from birth: nobody else can have asked for its end.
     pub fn add(&mut self, pid: Pid) -> Result<()> {
         let opened = PidFd::open(pid);
@@ -38,7 +38,7 @@ impl Brood {
     }
 }
 
-impl Drop for Brood {
+impl Drop for KillOnDrop {
     fn drop(&mut self) {
         if self.0.is_empty() {
             return;
@@ -80,7 +80,7 @@ mod tests {
     /// Needs root, as whoever chooses a pid does.
     #[test]
     fn a_number_that_is_somebody_elses_by_now_is_left_alone() {
-        let mut brood = Brood::default();
+        let mut brood = KillOnDrop::default();
         let mut first = Command::new("sleep").arg("100").spawn().unwrap();
         let pid = first.id() as Pid;
         brood.add(pid).unwrap();

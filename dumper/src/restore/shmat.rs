@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::memory::vma::{Type, Vma};
-use crate::restore::process::{Attached, Made};
+use crate::restore::process::{Attached, NewProcess};
 use crate::sys::memory::PAGE;
 
-impl Made {
+impl NewProcess {
     /// Attaches what the image says. The parts of one attachment belong together for shmdt(2), by their common beginning (ksys_shmdt in
     /// ipc/shm.c): so each is made by one call, anywhere, and its parts are moved to the places that were kept for them.
     pub fn attach(&mut self) -> Result<()> {

@@ -3,23 +3,23 @@
 use std::time::Instant;
 
 use crate::error::{Error, Result};
-use crate::restore::process::Made;
+use crate::restore::process::NewProcess;
 use crate::restore::pstree::PATIENCE;
 use crate::sys::remote::batch::Batch;
 
 /// Whether SIGCHLD is pending.
-pub fn has_sigchld(made: &Made) -> Result<bool> {
+pub fn has_sigchld(made: &NewProcess) -> Result<bool> {
     let pending = made.leader.task()?.pending(true)?;
     Ok(pending.iter().any(|info| i32::from(info[0]) == libc::SIGCHLD))
 }
 
 /// Takes one back.
-pub fn forget_signal(made: &mut Made, signal: i32) -> Result<bool> {
+pub fn forget_signal(made: &mut NewProcess, signal: i32) -> Result<bool> {
     take_one(made, 1 << (signal - 1))
 }
 
 /// Takes all of them back.
-pub fn forget_signals(made: &mut Made) -> Result<()> {
+pub fn forget_signals(made: &mut NewProcess) -> Result<()> {
     let deadline = Instant::now() + PATIENCE;
     while take_one(made, u64::MAX)? {
         if Instant::now() >= deadline {
@@ -30,7 +30,7 @@ pub fn forget_signals(made: &mut Made) -> Result<()> {
 }
 
 /// Takes one of `signals` out of the queue, without waiting.
-fn take_one(made: &mut Made, signals: u64) -> Result<bool> {
+fn take_one(made: &mut NewProcess, signals: u64) -> Result<bool> {
     let mut batch = Batch::new(made.leader.scratch());
     let set = batch.put(&signals.to_le_bytes());
     let none = batch.put(&[0; 16]);

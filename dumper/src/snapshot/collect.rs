@@ -1,10 +1,10 @@
 //! Collects every record of a stopped tree.
 
 use crate::cow::child;
-use crate::dump::files::Collector;
-use crate::dump::{Looked, LookedProcess, memory, process, pstree, unsupported};
+use crate::dump::files::FileCollector;
+use crate::dump::{CollectedProcess, CollectedTree, memory, process, pstree, unsupported};
 use crate::error::Result;
-use crate::freeze::entry::{self, Door, Premise};
+use crate::freeze::entry::{self, Entry, Prelook};
 use crate::freeze::{Frozen, snapshot_child};
 use crate::memory::vma;
 use crate::options::Options;
@@ -14,21 +14,21 @@ use crate::sys::clock;
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Stopped;
 use crate::sysv::table;
-use crate::task::restart_block::Timers;
+use crate::task::restart_block::SleepTimers;
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 /// What was seen of a stopped tree.
-pub struct Seen {
-    pub looked: Looked,
-    pub files: Collector,
+pub struct Collected {
+    pub looked: CollectedTree,
+    pub files: FileCollector,
     /// Flags of mappings of processes that have memory locked: a child of fork does not inherit that.
     pub locked: BTreeMap<Pid, vma::Flags>,
     /// In ticks of the clock since boot.
     stopped_at: u64,
 }
 
-impl Seen {
+impl Collected {
     /// What others have a part in. That takes its time, and the tree may go on.
     pub fn settle(&self, options: &Options) -> Result<()> {
         pstree::refuse_sharing_outside(&self.looked.tree, self.stopped_at)?;
@@ -39,11 +39,11 @@ impl Seen {
 /// Looks at everybody in a stopped tree, and forks everybody, if it is to go on.
 pub fn see(
     frozen: &mut Frozen,
-    mut premises: BTreeMap<Pid, Premise>,
-    timers: &Timers,
+    mut premises: BTreeMap<Pid, Prelook>,
+    timers: &SleepTimers,
     mut forks: Option<&mut Forks>,
     options: &Options,
-) -> Result<Seen> {
+) -> Result<Collected> {
     unsupported::refuse_what_is_not_supported(frozen)?;
     let mut tree = pstree::look(frozen)?;
     let (taken, stopped_at) = (SystemTime::now(), clock::boot_ticks());
@@ -52,21 +52,21 @@ pub fn see(
     for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
         let pid = process.pid;
         let speaker = process.threads.first().map_or(pid, Stopped::tid);
-        let mut door = Door::open(speaker, premises.remove(&pid))?;
+        let mut door = Entry::open(speaker, premises.remove(&pid))?;
         door.vdso.tid = pid;
         doors.insert(pid, door);
         locked.extend(memory::locked_flags(speaker)?.map(|flags| (pid, flags)));
     }
     let hole = entry::share_hole(doors.values_mut())?;
-    let sysv = table::There::look();
-    let files = Collector::of(frozen.processes.iter().map(|process| process.pid).collect());
+    let sysv = table::IpcTables::look();
+    let files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect());
     let (mut processes, mut tables) = (Vec::new(), Vec::new());
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
         let pid = process.pid;
         let door = &doors[&pid];
         let shares = |what: Share| tree.processes.iter().any(|it| it.pid == pid && it.shares(what));
         let (has_memory, has_files) = (!shares(Share::Vm), !shares(Share::Files));
-        let mut looking = process::Looking { tree: &mut tree, files: &files, timers, sysv: &sysv, hole };
+        let mut looking = process::ProcessCollector { tree: &mut tree, files: &files, timers, sysv: &sysv, hole };
         let looked = entry::inside(process, door, |injected, process| {
             let mut looked = looking.process(process, door, injected)?;
             child::reap_left_behind(injected, &snapshot_child::left_behind(pid))?;
@@ -88,12 +88,12 @@ pub fn see(
         }
     }
     tree.rehearse()?;
-    let users = table::Users {
+    let users = table::IpcUsers {
         pids: tree.processes.iter().map(|process| process.pid).collect(),
-        waits: processes.iter().flat_map(|process: &LookedProcess| process.waits.iter().copied()).collect(),
+        waits: processes.iter().flat_map(|process: &CollectedProcess| process.waits.iter().copied()).collect(),
         wants_owned: options.owned_sysv_ipc,
         adjustments: processes.iter().flat_map(|process| process.adjustments.iter().copied()).collect(),
     };
     let sysv = sysv.records(&users)?;
-    Ok(Seen { looked: Looked { tree, processes, tables, sysv, taken }, files, locked, stopped_at })
+    Ok(Collected { looked: CollectedTree { tree, processes, tables, sysv, taken }, files, locked, stopped_at })
 }

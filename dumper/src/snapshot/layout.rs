@@ -1,7 +1,7 @@
 //! Records to a layout: the order of an image.
 
 use crate::checkpoint::view::View;
-use crate::dump::files::Collected;
+use crate::dump::files::CollectedFiles;
 use crate::dump::{cow_pages, memory};
 use crate::error::Result;
 use crate::freeze::target::Target;
@@ -9,11 +9,11 @@ use crate::image::builder::LayoutBuilder;
 use crate::image::format;
 use crate::image::frame::Record;
 use crate::kind::fd_state::Named;
-use crate::memory::source::{Kept, Source, Sources};
+use crate::memory::source::{Kept, MemorySource, MemorySources};
 use crate::pstree::record::{self};
-use crate::read_ahead::Stream;
-use crate::snapshot::Taken;
-use crate::snapshot::collect::Seen;
+use crate::read_ahead::ImageReader;
+use crate::snapshot::SnapshotData;
+use crate::snapshot::collect::Collected;
 use crate::sys::memory::MemFile;
 use crate::sys::pid::Pid;
 use std::collections::BTreeMap;
@@ -33,12 +33,12 @@ pub fn is_known(tree: &record::Tree, who: Named) -> bool {
 /// Page sets, records -> a layout in which every offset is known. `copies`: whose memory is read for a process.
 pub fn tell(
     target: &Target,
-    seen: Seen,
+    seen: Collected,
     copies: BTreeMap<Pid, Pid>,
     kept: BTreeMap<(Pid, u64), Kept>,
     stopped: Duration,
-) -> Result<Taken> {
-    let Seen { mut looked, files, locked, .. } = seen;
+) -> Result<SnapshotData> {
+    let Collected { mut looked, files, locked, .. } = seen;
     let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
     let mut memory = Vec::new();
     for process in &mut looked.processes {
@@ -58,22 +58,22 @@ pub fn tell(
         // Who has another's memory has none that would be read.
         if !process.mappings.is_empty() {
             own.insert(process.pid, sources.len());
-            sources.push(Source::Memory(MemFile::open(source(process.pid))?, std::mem::take(&mut process.rseq)));
+            sources.push(MemorySource::Memory(MemFile::open(source(process.pid))?, std::mem::take(&mut process.rseq)));
         }
     }
     for (key, kept) in kept {
         places.insert(key, sources.len());
-        sources.push(Source::Kept(kept));
+        sources.push(MemorySource::Kept(kept));
     }
     for record in std::mem::take(&mut looked.sysv) {
         builder.record(record)?;
     }
-    let Collected { objects, files, late } = files.into_records(|who| is_known(&looked.tree, who))?;
+    let CollectedFiles { objects, files, late } = files.into_records(|who| is_known(&looked.tree, who))?;
     for (record, contents) in objects {
         builder.record(record)?;
         if let Some(contents) = contents {
             builder.pages(sources.len(), contents.runs);
-            sources.push(Source::File(contents.file.into()));
+            sources.push(MemorySource::File(contents.file.into()));
         }
     }
     for record in files.into_iter().chain(looked.tables).chain(late) {
@@ -89,8 +89,8 @@ pub fn tell(
         }
     }
     let layout = Arc::new(builder.finish()?);
-    let sources = Arc::new(Sources(sources));
+    let sources = Arc::new(MemorySources(sources));
     let view = View::new(target.to_string(), *layout.header(), Arc::clone(&layout) as _, Arc::clone(&sources) as _);
-    let stream = Stream::new(layout, Arc::clone(&sources) as _);
-    Ok(Taken { stream, view: Arc::new(view), sources, copies, children: Vec::new() })
+    let stream = ImageReader::new(layout, Arc::clone(&sources) as _);
+    Ok(SnapshotData { stream, view: Arc::new(view), sources, copies, children: Vec::new() })
 }

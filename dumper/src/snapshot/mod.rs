@@ -11,27 +11,27 @@ pub mod tracer;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::checkpoint::Instant;
+use crate::checkpoint::Checkpoint;
 use crate::checkpoint::view::View;
 use crate::error::Result;
-use crate::memory::source::Sources;
-use crate::read_ahead::{Piece, ReadAhead, Stream};
+use crate::memory::source::MemorySources;
+use crate::read_ahead::{ImageReader, Piece, ReadAhead};
 use crate::snapshot::lease::Lease;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self};
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
-    taken: Taken,
+    taken: SnapshotData,
     /// Held for its Drop: the session then lets go of what this snapshot is read from.
     _lease: Lease,
 }
 
 /// What a snapshot tells.
-pub struct Taken {
-    stream: Stream,
+pub struct SnapshotData {
+    stream: ImageReader,
     view: Arc<View>,
-    sources: Arc<Sources>,
+    sources: Arc<MemorySources>,
     /// Whose memory is read, by process.
     copies: BTreeMap<Pid, Pid>,
     /// Those of them that were made for it.
@@ -40,7 +40,7 @@ pub struct Taken {
 
 impl Snapshot {
     /// An instant, and the lease whose end lets go of what it is read from.
-    pub fn new(taken: Taken, lease: Lease) -> Self {
+    pub fn new(taken: SnapshotData, lease: Lease) -> Self {
         Self { taken, _lease: lease }
     }
 
@@ -63,7 +63,7 @@ impl Snapshot {
     }
 }
 
-impl Instant for Snapshot {
+impl Checkpoint for Snapshot {
     fn view(&self) -> &Arc<View> {
         &self.taken.view
     }

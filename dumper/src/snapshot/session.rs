@@ -5,19 +5,19 @@ use crate::cow::children::Children;
 use crate::error::{Error, Kind, Result};
 use crate::freeze;
 use crate::freeze::target::Target;
-use crate::options::{Options, Purpose};
+use crate::options::{Options, SnapshotUse};
 use crate::snapshot::lease::{Lease, Release};
-use crate::snapshot::source::Held;
+use crate::snapshot::source::SnapshotSource;
 use crate::snapshot::{Snapshot, take};
 use crate::sys::pid::Pid;
-use crate::task::restart_block::Timers;
+use crate::task::restart_block::SleepTimers;
 use crossbeam::channel::{Receiver, Sender, unbounded};
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub enum Command {
-    Snapshot(Purpose, Sender<Result<Snapshot>>),
+    Snapshot(SnapshotUse, Sender<Result<Snapshot>>),
     Thaw(Sender<Result<()>>),
     /// Only to see whether the session lives.
     Look,
@@ -48,7 +48,7 @@ pub fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<Jo
 }
 
 /// The life of one snapshot of a running tree.
-pub fn session(target: &Target, options: &Options, purpose: Purpose, answer: &Sender<Result<Snapshot>>) {
+pub fn session(target: &Target, options: &Options, purpose: SnapshotUse, answer: &Sender<Result<Snapshot>>) {
     match take::take(target, options, purpose) {
         Err(error) => {
             let _ = answer.send(Err(error));
@@ -57,8 +57,8 @@ pub fn session(target: &Target, options: &Options, purpose: Purpose, answer: &Se
             let (release, inbox) = unbounded();
             let _ = answer.send(Ok(Snapshot::new(instant, Lease(0, release))));
             let released = match &mut source {
-                Held::Children(_) => inbox.recv().ok(),
-                Held::Tree(frozen, _) => loop {
+                SnapshotSource::Children(_) => inbox.recv().ok(),
+                SnapshotSource::Tree(frozen, _) => loop {
                     match inbox.recv_timeout(ROUNDS) {
                         Err(error) if error.is_timeout() => {
                             frozen.bury_the_dead();
@@ -80,7 +80,7 @@ pub const ROUNDS: Duration = Duration::from_millis(20);
 
 /// The life of a tree held by `freeze`, and of the snapshots of it that are kept.
 pub fn hold(target: &Target, options: &Options, commands: Receiver<Command>, ready: &Sender<Result<()>>) {
-    let timers = Timers::before(&target.members().unwrap_or_default());
+    let timers = SleepTimers::before(&target.members().unwrap_or_default());
     let mut frozen = match freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref()) {
         Ok(frozen) => frozen,
         Err(error) => {
@@ -92,7 +92,7 @@ pub fn hold(target: &Target, options: &Options, commands: Receiver<Command>, rea
     frozen.turn = None;
     let _ = ready.send(Ok(()));
     let (release, released) = unbounded();
-    let mut taken = Taken::default();
+    let mut taken = HeldSnapshots::default();
     let thawed = loop {
         crossbeam::select! {
             default(ROUNDS) => {
@@ -110,10 +110,10 @@ pub fn hold(target: &Target, options: &Options, commands: Receiver<Command>, rea
                 Ok(Command::Snapshot(purpose, answer)) => {
                     let before = frozen.threads();
                     let made = taken.take(purpose, |purpose| match purpose {
-                        Purpose::Reading => {
+                        SnapshotUse::Stream => {
                             (take::take_of_held(target, &mut frozen, &timers, options), Children::default())
                         }
-                        Purpose::Keeping => take::keep_of_held(target, &mut frozen, &timers, options),
+                        SnapshotUse::Pin => take::keep_of_held(target, &mut frozen, &timers, options),
                     });
                     let made = made.map(|(number, instant)| Snapshot::new(instant, Lease(number, release.clone())));
                     let failed = made.is_err();
@@ -166,7 +166,7 @@ pub fn hold(target: &Target, options: &Options, commands: Receiver<Command>, rea
 
 /// The snapshots of a tree that is held.
 #[derive(Default)]
-pub struct Taken {
+pub struct HeldSnapshots {
     next: u64,
     /// Those that are read from the stopped tree itself.
     readers: BTreeSet<u64>,
@@ -176,13 +176,17 @@ pub struct Taken {
     ended: Vec<Children>,
 }
 
-impl Taken {
-    fn take<T>(&mut self, purpose: Purpose, make: impl FnOnce(Purpose) -> (Result<T>, Children)) -> Result<(u64, T)> {
+impl HeldSnapshots {
+    fn take<T>(
+        &mut self,
+        purpose: SnapshotUse,
+        make: impl FnOnce(SnapshotUse) -> (Result<T>, Children),
+    ) -> Result<(u64, T)> {
         let (made, mut children) = make(purpose);
         self.next += 1;
         match (&made, purpose) {
-            (Ok(_), Purpose::Reading) => drop(self.readers.insert(self.next)),
-            (Ok(_), Purpose::Keeping) => drop(self.kept.insert(self.next, children)),
+            (Ok(_), SnapshotUse::Stream) => drop(self.readers.insert(self.next)),
+            (Ok(_), SnapshotUse::Pin) => drop(self.kept.insert(self.next, children)),
             (Err(_), _) => {
                 children.kill();
                 self.ended.push(children);

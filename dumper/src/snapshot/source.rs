@@ -2,29 +2,29 @@
 
 use crate::cow::child;
 use crate::cow::children::Children;
-use crate::dump::{LookedProcess, memory};
+use crate::dump::{CollectedProcess, memory};
 use crate::error::{Error, Result};
 use crate::freeze::Frozen;
-use crate::freeze::entry::Door;
+use crate::freeze::entry::Entry;
 use crate::memory::source::Kept;
 use crate::sys::pid::Pid;
 use crate::sys::remote::inject::Injected;
 use std::collections::BTreeMap;
 
 /// What a snapshot is read from.
-pub enum Held {
+pub enum SnapshotSource {
     /// Copy-on-write children; the tree goes on.
     Children(Children),
     /// The stopped tree itself, and children that are of no use.
     Tree(Frozen, Children),
 }
 
-impl Held {
+impl SnapshotSource {
     /// Everybody goes on, and no child is left.
     pub fn let_go(self) {
         match self {
-            Held::Children(children) => children.end(),
-            Held::Tree(frozen, children) => {
+            SnapshotSource::Children(children) => children.end(),
+            SnapshotSource::Tree(frozen, children) => {
                 drop(frozen);
                 children.end();
             }
@@ -51,7 +51,7 @@ impl Default for Forks {
 
 impl Forks {
     /// Forks a process, and copies what its child does not get.
-    pub fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut LookedProcess, door: &Door) -> Result<()> {
+    pub fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut CollectedProcess, door: &Entry) -> Result<()> {
         let child = child::fork(injected, seen.pid, &memory::attachments(seen)?)?;
         let pid = child.pid();
         self.children.push(child).unmap(&seen.locked)?;

@@ -2,28 +2,28 @@
 
 use crate::cow::children::Children;
 use crate::error::Result;
-use crate::freeze::entry::Premise;
+use crate::freeze::entry::Prelook;
 use crate::freeze::target::Target;
 use crate::freeze::{self, Frozen, cgroup, snapshot_child};
 use crate::memory::source::Kept;
-use crate::options::{Options, Purpose};
-use crate::snapshot::Taken;
-use crate::snapshot::collect::{Seen, see};
+use crate::options::{Options, SnapshotUse};
+use crate::snapshot::SnapshotData;
+use crate::snapshot::collect::{Collected, see};
 use crate::snapshot::layout::tell;
-use crate::snapshot::source::{Forks, Held};
+use crate::snapshot::source::{Forks, SnapshotSource};
 use crate::sys::pid::Pid;
 use crate::sys::proc::locks;
-use crate::task::restart_block::Timers;
+use crate::task::restart_block::SleepTimers;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 /// Freezes, looks, forks, thaws.
-pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Taken, Held)> {
+pub fn take(target: &Target, options: &Options, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {
     let pids = target.members()?;
     snapshot_child::wait_for_the_dying(&pids);
     // A process that cannot be looked at now is told of once it is stopped.
-    let premises = pids.iter().filter_map(|pid| Some((*pid, Premise::find(*pid).ok()?))).collect();
-    let timers = Timers::before(&pids);
+    let premises = pids.iter().filter_map(|pid| Some((*pid, Prelook::find(*pid).ok()?))).collect();
+    let timers = SleepTimers::before(&pids);
     locks::prepare();
     let mut frozen = freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref())?;
     let timers = timers.gone();
@@ -31,7 +31,7 @@ pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Tak
     let seen = see(&mut frozen, premises, &timers, Some(&mut forks), options);
     let stopped = frozen.since.elapsed();
     let (seen, failure) = match (seen, forks.failure.take()) {
-        (Ok(_), Some(error)) | (Err(error), _) if purpose == Purpose::Keeping => (Err(error), None),
+        (Ok(_), Some(error)) | (Err(error), _) if purpose == SnapshotUse::Pin => (Err(error), None),
         told => told,
     };
     let seen = match seen {
@@ -45,22 +45,22 @@ pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Tak
     let mut held = match failure {
         None => {
             drop(frozen);
-            Held::Children(forks.children)
+            SnapshotSource::Children(forks.children)
         }
         Some(error) => {
             log::info!("{target}: no copy-on-write child ({error}); it stays stopped while it is read");
             forks.kept.clear();
             frozen.turn = None;
-            Held::Tree(frozen, forks.children)
+            SnapshotSource::Tree(frozen, forks.children)
         }
     };
     let told = match &mut held {
-        Held::Children(children) => tell_of_children(target, seen, children, forks.kept, stopped, options),
-        Held::Tree(..) => tell_of_stopped(target, seen, stopped, options),
+        SnapshotSource::Children(children) => tell_of_children(target, seen, children, forks.kept, stopped, options),
+        SnapshotSource::Tree(..) => tell_of_stopped(target, seen, stopped, options),
     };
     match told {
         Ok(taken) => {
-            if let (Held::Children(children), Purpose::Keeping) = (&mut held, purpose) {
+            if let (SnapshotSource::Children(children), SnapshotUse::Pin) = (&mut held, purpose) {
                 children.stand_aside();
             }
             Ok((taken, held))
@@ -75,12 +75,12 @@ pub fn take(target: &Target, options: &Options, purpose: Purpose) -> Result<(Tak
 /// What the children of a tree tell, which may go on meanwhile.
 pub fn tell_of_children(
     target: &Target,
-    seen: Seen,
+    seen: Collected,
     children: &mut Children,
     kept: BTreeMap<(Pid, u64), Kept>,
     stopped: Duration,
     options: &Options,
-) -> Result<Taken> {
+) -> Result<SnapshotData> {
     seen.settle(options)?;
     let shared: BTreeMap<Pid, Vec<(u64, u64)>> =
         seen.looked.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect();
@@ -91,14 +91,19 @@ pub fn tell_of_children(
 }
 
 /// What a stopped tree tells.
-pub fn tell_of_stopped(target: &Target, seen: Seen, stopped: Duration, options: &Options) -> Result<Taken> {
+pub fn tell_of_stopped(target: &Target, seen: Collected, stopped: Duration, options: &Options) -> Result<SnapshotData> {
     seen.settle(options)?;
     let speakers = seen.looked.speakers();
     tell(target, seen, speakers, BTreeMap::new(), stopped)
 }
 
 /// A snapshot of what is stopped anyway: read from the processes themselves.
-pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, options: &Options) -> Result<Taken> {
+pub fn take_of_held(
+    target: &Target,
+    frozen: &mut Frozen,
+    timers: &SleepTimers,
+    options: &Options,
+) -> Result<SnapshotData> {
     let seen = see_held(frozen, timers, None, options)?;
     let stopped = frozen.since.elapsed();
     tell_of_stopped(target, seen, stopped, options)
@@ -109,9 +114,9 @@ pub fn take_of_held(target: &Target, frozen: &mut Frozen, timers: &Timers, optio
 pub fn keep_of_held(
     target: &Target,
     frozen: &mut Frozen,
-    timers: &Timers,
+    timers: &SleepTimers,
     options: &Options,
-) -> (Result<Taken>, Children) {
+) -> (Result<SnapshotData>, Children) {
     let mut forks = Forks::default();
     let seen = see_held(frozen, timers, Some(&mut forks), options);
     let stopped = frozen.since.elapsed();
@@ -124,7 +129,12 @@ pub fn keep_of_held(
     (told, children)
 }
 
-pub fn see_held(frozen: &mut Frozen, timers: &Timers, forks: Option<&mut Forks>, options: &Options) -> Result<Seen> {
+pub fn see_held(
+    frozen: &mut Frozen,
+    timers: &SleepTimers,
+    forks: Option<&mut Forks>,
+    options: &Options,
+) -> Result<Collected> {
     cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
     see(frozen, BTreeMap::new(), timers, forks, options)
 }

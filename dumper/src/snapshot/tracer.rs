@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::error::Result;
 use crate::freeze::target::{self, Target};
-use crate::options::{Options, Purpose};
+use crate::options::{Options, SnapshotUse};
 use crate::snapshot::Snapshot;
 use crate::snapshot::session::{Command, answer, ended, hold, session, spawn};
 use crate::sys::pid::Pid;
@@ -82,7 +82,7 @@ impl Tracer {
     /// [`Kind::Deadlock`] if the reader belongs to the tree; [`Kind::Unsupported`] names what cannot be checkpointed;
     /// [`Kind::Busy`] if the tree does not stop; EAGAIN or ENOMEM if one that is to be kept can have no copy-on-write children
     /// (fork(2)). The tree then goes on as if nothing had been asked.
-    pub fn snapshot(&self, reader: Option<Pid>, purpose: Purpose) -> Result<Snapshot> {
+    pub fn snapshot(&self, reader: Option<Pid>, purpose: SnapshotUse) -> Result<Snapshot> {
         let target = &self.target;
         target::refuse_reader(target, &target.members()?, reader)?;
         let (reply, wait) = bounded(1);

@@ -9,7 +9,7 @@ use nix::fcntl::OFlag;
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::pid::Pid;
-use crate::sys::pid_in_use::Wanted;
+use crate::sys::pid_in_use::WantedPid;
 use crate::sys::remote::batch::Call;
 use crate::sys::wait;
 
@@ -26,7 +26,7 @@ pub fn spawn(pid: Pid) -> Result<()> {
 }
 
 fn patiently<T>(pid: Pid, fork: impl Fn() -> Result<T>) -> Result<T> {
-    let wanted = Wanted::new(pid);
+    let wanted = WantedPid::new(pid);
     loop {
         match fork() {
             Err(error) if error.kind() == Kind::PidTaken => wanted.wait()?,

@@ -20,15 +20,15 @@ const LINGERING: Duration = Duration::from_secs(2);
 const KILLED: u64 = 1 << (libc::SIGKILL - 1);
 
 /// A number that is wanted.
-pub struct Wanted {
+pub struct WantedPid {
     pid: Pid,
     since: Instant,
 }
 
-impl Wanted {
+impl WantedPid {
     /// From now on.
-    pub fn new(pid: Pid) -> Wanted {
-        Wanted { pid, since: Instant::now() }
+    pub fn new(pid: Pid) -> WantedPid {
+        WantedPid { pid, since: Instant::now() }
     }
 
     /// It is taken: sleeps a moment if that may change by itself.

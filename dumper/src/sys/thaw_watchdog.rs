@@ -17,13 +17,13 @@ const NAME: &CStr = c"ckptfs-thaw";
 
 /// Writes "0" to a file when whoever started it ends while the watcher is armed. Dropped, it ends.
 #[derive(Debug)]
-pub struct Watcher {
+pub struct ThawWatchdog {
     /// The other end is read by the watcher alone: its end is ours.
     pipe: Option<File>,
     pid: Pid,
 }
 
-impl Watcher {
+impl ThawWatchdog {
     /// Starts it, not armed. The earlier in the life of a program the better: it is a copy of its memory.
     pub fn start(file: &Path) -> Result<Self> {
         let doing = || format!("starting the watcher of {}", file.display());
@@ -43,7 +43,7 @@ impl Watcher {
     }
 }
 
-impl Drop for Watcher {
+impl Drop for ThawWatchdog {
     fn drop(&mut self) {
         self.pipe = None;
         // It reads the end of the pipe and is gone; whoever was quicker to reap it has done the same.
@@ -87,7 +87,7 @@ mod tests {
         let text = || std::fs::read_to_string(file.path()).unwrap();
         for (steps, left) in [(&[][..], "1"), (&[true, false], "1"), (&[true, false, true], "0")] {
             std::fs::write(file.path(), "1").unwrap();
-            let watcher = Watcher::start(file.path()).unwrap();
+            let watcher = ThawWatchdog::start(file.path()).unwrap();
             steps.iter().for_each(|armed| watcher.arm(*armed).unwrap());
             drop(watcher);
             assert_eq!(text(), left, "{steps:?}");

@@ -8,24 +8,24 @@ use crate::sys::sysvipc;
 use crate::sysv::KINDS;
 
 /// One at the restore.
-pub struct Restored {
-    row: &'static dyn Row,
+pub struct RestoredIpc {
+    row: &'static dyn DynSysv,
     record: Record,
-    state: State,
+    state: IpcState,
 }
 
 /// How one came to be there.
 #[derive(Debug)]
-pub enum State {
+pub enum IpcState {
     /// It was not there: it goes again if the restore fails.
-    Made(sysvipc::Made),
+    Made(sysvipc::CreatedIpc),
     /// It was there, and is not given back yet what it had.
     Found,
     /// It was there and is others' too: it keeps what it has. Its name.
     Others(String),
 }
 
-impl Restored {
+impl RestoredIpc {
     /// Reads the record and makes the object, with all that it holds; `None` if the record is of another kind.
     pub fn make(record: &Record) -> Option<Result<Self>> {
         let row = *KINDS.iter().find(|row| row.tag() == record.tag)?;
@@ -35,17 +35,17 @@ impl Restored {
     /// What whoever restores should know.
     pub fn warning(&self) -> Option<String> {
         match &self.state {
-            State::Others(name) => {
+            IpcState::Others(name) => {
                 Some(format!("{name} is used by others, or by nobody who is known: it stays as it is"))
             }
-            State::Made(_) | State::Found => None,
+            IpcState::Made(_) | IpcState::Found => None,
         }
     }
 
     /// What processes have to do with it, when they are there and may do everything; then its permissions.
-    pub fn finish(self, actors: &mut dyn Actors) -> Result<Option<sysvipc::Made>> {
+    pub fn finish(self, actors: &mut dyn Actors) -> Result<Option<sysvipc::CreatedIpc>> {
         self.row.finish(&self.record, &self.state, actors)?;
-        Ok(if let State::Made(made) = self.state { Some(made) } else { None })
+        Ok(if let IpcState::Made(made) = self.state { Some(made) } else { None })
     }
 }
 
@@ -56,19 +56,19 @@ pub trait Actors {
 }
 
 /// A kind in the table.
-pub trait Row: Sync {
+pub trait DynSysv: Sync {
     /// Its tag.
     fn tag(&self) -> Tag;
     /// Makes it with all that it holds, or finds it, and leaves it as it is.
-    fn make(&self, record: &Record) -> Result<State>;
-    /// See [`Restored::finish`].
-    fn finish(&self, record: &Record, state: &State, actors: &mut dyn Actors) -> Result<()>;
+    fn make(&self, record: &Record) -> Result<IpcState>;
+    /// See [`RestoredIpc::finish`].
+    fn finish(&self, record: &Record, state: &IpcState, actors: &mut dyn Actors) -> Result<()>;
 }
 
 /// Nobody is there yet: every number is free, and calls are made by short-lived processes.
-pub struct Nobody;
+pub struct NoActors;
 
-impl Actors for Nobody {
+impl Actors for NoActors {
     fn act(&mut self, _pid: Pid, _calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
         Ok(false)
     }

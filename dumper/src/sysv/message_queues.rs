@@ -11,14 +11,14 @@ use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::Kind;
+use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::msg::{self, Message};
-use crate::sysv::Told;
-use crate::sysv::kind::{Actors, Nobody, Row, State};
-use crate::sysv::table::{Entry, There, is_alive};
+use crate::sysv::IpcHead;
+use crate::sysv::kind::{Actors, DynSysv, IpcState, NoActors};
+use crate::sysv::table::{IpcEntry, IpcTables, is_alive};
 
 /// Table row.
-pub struct Queues;
+pub struct MessageQueues;
 
 const TAG: Tag = Tag(*b"MSGQ");
 /// How often others may come in between.
@@ -29,9 +29,9 @@ const MESSAGES_MOST: usize = 16384;
 const AT_ONCE: usize = 500;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Body {
+struct MessageQueueBody {
     #[serde(flatten)]
-    told: Told,
+    told: IpcHead,
     /// The most bytes that it may hold.
     capacity: u64,
     last_sender: Pid,
@@ -41,16 +41,16 @@ struct Body {
 }
 
 /// The record of a queue.
-pub fn record(entry: &Entry, is_ours: bool) -> Result<Record> {
+pub fn record(entry: &IpcEntry, is_ours: bool) -> Result<Record> {
     let (body, messages) = look(entry, is_ours)?;
     Ok(Record::new(TAG, &body)?.with_blob(messages.into_iter().flat_map(|it| it.text).collect()))
 }
 
 /// # Errors
 /// EBUSY: others change it faster than it can be read; EIDRM: it is gone.
-fn look(entry: &Entry, is_ours: bool) -> Result<(Body, Vec<Message>)> {
+fn look(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Message>)> {
     let id = entry.name.id;
-    let here = || There::look().find(Kind::Msg, id).cloned();
+    let here = || IpcTables::look().find(IpcKind::Msg, id).cloned();
     for _ in 0..TRIES {
         let gone = || Error::os(format!("message queue {id}"), libc::EIDRM);
         let before = here().ok_or_else(gone)?;
@@ -76,14 +76,14 @@ fn look(entry: &Entry, is_ours: bool) -> Result<(Body, Vec<Message>)> {
             && here().as_ref() == Some(&before)
             && let [last_sender, last_receiver] = before.users[..]
         {
-            let told = Told::of(entry, is_ours)?;
-            return Ok((Body { told, capacity, last_sender, last_receiver, messages: lengths }, messages));
+            let told = IpcHead::of(entry, is_ours)?;
+            return Ok((MessageQueueBody { told, capacity, last_sender, last_receiver, messages: lengths }, messages));
         }
     }
     Err(Error::os(format!("message queue {id} is changed by others too often to be read"), libc::EBUSY))
 }
 
-impl Body {
+impl MessageQueueBody {
     fn shown(&self) -> String {
         format!("message queue {} (key {:#x})", self.told.name.id, self.told.name.key)
     }
@@ -161,28 +161,28 @@ impl Body {
     }
 }
 
-impl Row for Queues {
+impl DynSysv for MessageQueues {
     fn tag(&self) -> Tag {
         TAG
     }
 
-    fn make(&self, record: &Record) -> Result<State> {
-        let body: Body = record.body()?;
+    fn make(&self, record: &Record) -> Result<IpcState> {
+        let body: MessageQueueBody = record.body()?;
         let messages = body.messages(&record.blob)?;
-        if let Some(there) = body.told.find(Kind::Msg, None)? {
+        if let Some(there) = body.told.find(IpcKind::Msg, None)? {
             let is_others = !body.told.is_ours || there.users.iter().any(|pid| is_alive(*pid));
-            return Ok(if is_others { State::Others(body.shown()) } else { State::Found });
+            return Ok(if is_others { IpcState::Others(body.shown()) } else { IpcState::Found });
         }
         let name = &body.told.name;
         let made = msg::make_queue(name.id, name.key, Creator { pid: 0, uid: name.cuid, gid: name.cgid })?;
-        body.fill(&messages, &mut Nobody)?;
-        Ok(State::Made(made))
+        body.fill(&messages, &mut NoActors)?;
+        Ok(IpcState::Made(made))
     }
 
-    fn finish(&self, record: &Record, state: &State, actors: &mut dyn Actors) -> Result<()> {
-        let body: Body = record.body()?;
-        if let State::Found = state {
-            let there = body.told.find(Kind::Msg, None)?;
+    fn finish(&self, record: &Record, state: &IpcState, actors: &mut dyn Actors) -> Result<()> {
+        let body: MessageQueueBody = record.body()?;
+        if let IpcState::Found = state {
+            let there = body.told.find(IpcKind::Msg, None)?;
             let now = there.map(|there| look(&there, true)).transpose()?;
             let messages = body.messages(&record.blob)?;
             // If nothing has happened, to empty and fill it would leave a receiver behind.
@@ -192,7 +192,7 @@ impl Row for Queues {
         }
         let name = &body.told.name;
         match state {
-            State::Others(_) => Ok(()),
+            IpcState::Others(_) => Ok(()),
             _ => msg::set_owner(name.id, name.mode, name.uid, name.gid, body.capacity),
         }
     }
@@ -213,10 +213,10 @@ mod tests {
         });
         let record = Record::new(TAG, &name).unwrap().with_blob(b"onefour".to_vec());
         let check = || {
-            let state = Queues.make(&record).unwrap();
-            assert!(!matches!(state, State::Others(_)));
-            Queues.finish(&record, &state, &mut Nobody).unwrap();
-            let there = There::look().find(Kind::Msg, 0x1fff_0002).unwrap().clone();
+            let state = MessageQueues.make(&record).unwrap();
+            assert!(!matches!(state, IpcState::Others(_)));
+            MessageQueues.finish(&record, &state, &mut NoActors).unwrap();
+            let there = IpcTables::look().find(IpcKind::Msg, 0x1fff_0002).unwrap().clone();
             let again = super::record(&there, true).unwrap();
             assert_eq!((again.json, again.blob), (record_of(&record).json, record.blob.clone()));
         };
@@ -228,11 +228,11 @@ mod tests {
         errno::check(clone::call_as(Creator::own(0), &[take]).unwrap(), || "").unwrap();
         check();
         let cut = record_of(&record).with_blob(b"onefou".to_vec());
-        assert!(Queues.make(&cut).unwrap_err().to_string().contains("do not add up"));
+        assert!(MessageQueues.make(&cut).unwrap_err().to_string().contains("do not add up"));
     }
 
     /// As this module writes it.
     fn record_of(record: &Record) -> Record {
-        Record::new(TAG, &record.body::<Body>().unwrap()).unwrap()
+        Record::new(TAG, &record.body::<MessageQueueBody>().unwrap()).unwrap()
     }
 }

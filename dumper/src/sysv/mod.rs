@@ -19,26 +19,26 @@ pub mod undo;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::sys::sysvipc::{self, Kind};
-use crate::sysv::kind::Row;
-use crate::sysv::table::{Entry, Name, There};
+use crate::sys::sysvipc::{self, IpcKind};
+use crate::sysv::kind::DynSysv;
+use crate::sysv::table::{IpcEntry, IpcName, IpcTables};
 
 /// Every kind.
-pub const KINDS: &[&dyn Row] = &[&semaphores::Sets, &message_queues::Queues];
+pub const KINDS: &[&dyn DynSysv] = &[&semaphores::SemaphoreSets, &message_queues::MessageQueues];
 
 /// What an image tells of any of them.
 #[derive(Debug, Serialize, Deserialize)]
-struct Told {
+struct IpcHead {
     #[serde(flatten)]
-    name: Name,
+    name: IpcName,
     /// The boot in which its id is its own.
     boot: String,
     /// The tree is known to use it.
     is_ours: bool,
 }
 
-impl Told {
-    fn of(entry: &Entry, is_ours: bool) -> Result<Self> {
+impl IpcHead {
+    fn of(entry: &IpcEntry, is_ours: bool) -> Result<Self> {
         Ok(Self { name: entry.name.clone(), boot: sysvipc::boot()?, is_ours })
     }
 
@@ -46,14 +46,14 @@ impl Told {
     ///
     /// # Errors
     /// EEXIST: another one has its id or its key.
-    fn find(&self, kind: Kind, size: Option<usize>) -> Result<Option<Entry>> {
-        let Name { id, key, cuid, cgid, .. } = self.name;
+    fn find(&self, kind: IpcKind, size: Option<usize>) -> Result<Option<IpcEntry>> {
+        let IpcName { id, key, cuid, cgid, .. } = self.name;
         let in_the_way = |id: i32, letter: &str| {
             let told = format!("{kind} {} (key {key:#x}): {kind} {id} is in the way (ipcrm -{letter})", self.name.id);
             Error::os(told, libc::EEXIST)
         };
-        let letter = if kind == Kind::Sem { "s" } else { "q" };
-        if let Some(there) = There::look().find(kind, id) {
+        let letter = if kind == IpcKind::Sem { "s" } else { "q" };
+        if let Some(there) = IpcTables::look().find(kind, id) {
             let same = (there.name.key, there.name.cuid, there.name.cgid) == (key, cuid, cgid);
             if !same || size.is_some_and(|size| size != there.size) || sysvipc::boot()? != self.boot {
                 return Err(in_the_way(id, letter));

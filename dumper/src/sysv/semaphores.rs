@@ -14,24 +14,24 @@ use crate::sys::errno;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
 use crate::sys::remote::checked::Checked;
-use crate::sys::sysvipc::Kind;
+use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
-use crate::sysv::Told;
-use crate::sysv::kind::{Actors, Row, State};
-use crate::sysv::table::{Entry, is_alive};
+use crate::sysv::IpcHead;
+use crate::sysv::kind::{Actors, DynSysv, IpcState};
+use crate::sysv::table::{IpcEntry, is_alive};
 use crate::sysv::undo::{Adjustment, series};
 
 /// Table row.
-pub struct Sets;
+pub struct SemaphoreSets;
 
 const TAG: Tag = Tag(*b"SEMS");
 /// semop(2), SEMOPM: operations of one call.
 const OPS_MOST: usize = 500;
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Body {
+struct SemaphoreSetBody {
     #[serde(flatten)]
-    told: Told,
+    told: IpcHead,
     values: Vec<u16>,
     /// Whose operation was the last on each, 0 if nobody's.
     pids: Vec<Pid>,
@@ -39,15 +39,15 @@ struct Body {
 }
 
 /// Whose operations were the last on the semaphores of a set.
-pub fn users(entry: &Entry) -> Result<Vec<Pid>> {
+pub fn users(entry: &IpcEntry) -> Result<Vec<Pid>> {
     (0..entry.size).map(|n| sem::last_user(entry.name.id, n as u16)).collect()
 }
 
 /// The record of a set.
-pub fn record(entry: &Entry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record> {
+pub fn record(entry: &IpcEntry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record> {
     let of_it = |it: &&Adjustment| it.set == entry.name.id;
-    let body = Body {
-        told: Told::of(entry, is_ours)?,
+    let body = SemaphoreSetBody {
+        told: IpcHead::of(entry, is_ours)?,
         values: sem::values(entry.name.id, entry.size)?,
         pids: users(entry)?,
         undo: adjustments.iter().filter(of_it).copied().collect(),
@@ -55,12 +55,12 @@ pub fn record(entry: &Entry, is_ours: bool, adjustments: &[Adjustment]) -> Resul
     Record::new(TAG, &body)
 }
 
-impl Body {
+impl SemaphoreSetBody {
     fn shown(&self) -> String {
         format!("semaphore set {} (key {:#x})", self.told.name.id, self.told.name.key)
     }
 
-    fn is_others(&self, there: &Entry) -> Result<bool> {
+    fn is_others(&self, there: &IpcEntry) -> Result<bool> {
         if !self.told.is_ours {
             return Ok(true);
         }
@@ -164,32 +164,32 @@ fn operate(id: i32, ops: &[Op], calls: &mut Checked, doing: &str) {
     calls.call(call.nr, call.args, doing);
 }
 
-impl Row for Sets {
+impl DynSysv for SemaphoreSets {
     fn tag(&self) -> Tag {
         TAG
     }
 
-    fn make(&self, record: &Record) -> Result<State> {
-        let body: Body = record.body()?;
+    fn make(&self, record: &Record) -> Result<IpcState> {
+        let body: SemaphoreSetBody = record.body()?;
         if body.values.is_empty() || body.pids.len() != body.values.len() {
             return Err(Error::damaged(format!("{}: it does not add up", body.shown())));
         }
-        if let Some(there) = body.told.find(Kind::Sem, Some(body.values.len()))? {
-            return Ok(if body.is_others(&there)? { State::Others(body.shown()) } else { State::Found });
+        if let Some(there) = body.told.find(IpcKind::Sem, Some(body.values.len()))? {
+            return Ok(if body.is_others(&there)? { IpcState::Others(body.shown()) } else { IpcState::Found });
         }
         let name = &body.told.name;
         let creator = Creator { pid: 0, uid: name.cuid, gid: name.cgid };
         let made = sem::make_set(name.id, name.key, body.values.len(), creator)?;
         body.put_values()?;
-        Ok(State::Made(made))
+        Ok(IpcState::Made(made))
     }
 
-    fn finish(&self, record: &Record, state: &State, actors: &mut dyn Actors) -> Result<()> {
-        let body: Body = record.body()?;
-        if let State::Found = state {
+    fn finish(&self, record: &Record, state: &IpcState, actors: &mut dyn Actors) -> Result<()> {
+        let body: SemaphoreSetBody = record.body()?;
+        if let IpcState::Found = state {
             body.change_values(actors)?;
         }
-        let others = matches!(state, State::Others(_));
+        let others = matches!(state, IpcState::Others(_));
         body.owe(others, actors)?;
         if others {
             return Ok(());
@@ -204,11 +204,11 @@ impl Row for Sets {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::sysv::kind::Nobody;
-    use crate::sysv::table::There;
+    use crate::sysv::kind::NoActors;
+    use crate::sysv::table::IpcTables;
 
     fn look(id: i32) -> String {
-        let entry = There::look().find(Kind::Sem, id).unwrap().clone();
+        let entry = IpcTables::look().find(IpcKind::Sem, id).unwrap().clone();
         format!("{:?} {:?} {:?}", entry.name, sem::values(id, entry.size).unwrap(), users(&entry).unwrap())
     }
 
@@ -220,22 +220,22 @@ mod tests {
         sem::set_owner(id, 0o640, 1, 2).unwrap();
         errno::check(clone::call_as(Creator::own(dead), &[sem::set_value(id, 1, 32767)]).unwrap(), || "").unwrap();
         let before = look(id);
-        let entry = There::look().find(Kind::Sem, id).unwrap().clone();
+        let entry = IpcTables::look().find(IpcKind::Sem, id).unwrap().clone();
         let record = super::record(&entry, true, &[]).unwrap();
         let again = || {
-            let state = Sets.make(&record).unwrap();
-            Sets.finish(&record, &state, &mut Nobody).unwrap();
+            let state = SemaphoreSets.make(&record).unwrap();
+            SemaphoreSets.finish(&record, &state, &mut NoActors).unwrap();
             assert_eq!(look(id), before);
             state
         };
         // It is there still, and changed.
         errno::check(clone::call_as(Creator::own(dead + 1), &[sem::set_value(id, 1, 5)]).unwrap(), || "").unwrap();
-        assert!(matches!(again(), State::Found));
+        assert!(matches!(again(), IpcState::Found));
         // It is gone, and one that was made for a restore that failed goes again.
-        Kind::Sem.remove(id).unwrap();
+        IpcKind::Sem.remove(id).unwrap();
         drop(again());
-        assert!(There::look().find(Kind::Sem, id).is_none());
-        let State::Made(made) = again() else { unreachable!() };
+        assert!(IpcTables::look().find(IpcKind::Sem, id).is_none());
+        let IpcState::Made(made) = again() else { unreachable!() };
         made.keep();
         // Another one.
         let other_boot = Record::new(
@@ -246,6 +246,6 @@ mod tests {
             }),
         )
         .unwrap();
-        assert_eq!(Sets.make(&other_boot).unwrap_err().kind(), crate::error::Kind::System(libc::EEXIST));
+        assert_eq!(SemaphoreSets.make(&other_boot).unwrap_err().kind(), crate::error::Kind::System(libc::EEXIST));
     }
 }

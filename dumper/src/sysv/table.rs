@@ -5,7 +5,7 @@ use crate::image::frame::Record;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, stat, status};
 use crate::sys::ptrace::Regs;
-use crate::sys::sysvipc::Kind;
+use crate::sys::sysvipc::IpcKind;
 use crate::sysv::undo::{self, Adjustment};
 use crate::sysv::{message_queues, semaphores};
 use serde::{Deserialize, Serialize};
@@ -13,13 +13,13 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 /// All that there are in the namespace, when a tree stands still.
-pub struct There(pub Vec<Entry>);
+pub struct IpcTables(pub Vec<IpcEntry>);
 
 /// One of them: a line of /proc/sysvipc/sem or msg.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
-    pub kind: Kind,
-    pub name: Name,
+pub struct IpcEntry {
+    pub kind: IpcKind,
+    pub name: IpcName,
     /// Semaphores of a set; bytes in a queue.
     pub size: usize,
     /// The queue's last sender and last receiver.
@@ -32,7 +32,7 @@ pub struct Entry {
 
 /// By what it is known, and whose it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Name {
+pub struct IpcName {
     pub id: i32,
     pub key: i32,
     pub mode: u32,
@@ -43,25 +43,25 @@ pub struct Name {
 }
 
 /// Who is in the tree.
-pub struct Users {
+pub struct IpcUsers {
     /// Every process.
     pub pids: BTreeSet<Pid>,
     /// What threads wait for.
-    pub waits: Vec<(Kind, i32)>,
+    pub waits: Vec<(IpcKind, i32)>,
     /// Also what may be the tree's own is wanted.
     pub wants_owned: bool,
     /// What is to be undone.
     pub adjustments: Vec<Adjustment>,
 }
 
-impl There {
+impl IpcTables {
     /// Reads the tables. A kernel without System V has none.
     pub fn look() -> Self {
         let table = |name: &str| proc::read_text(&format!("/proc/sysvipc/{name}")).unwrap_or_default();
-        Self(parse(Kind::Sem, &table("sem")).chain(parse(Kind::Msg, &table("msg"))).collect())
+        Self(parse(IpcKind::Sem, &table("sem")).chain(parse(IpcKind::Msg, &table("msg"))).collect())
     }
 
-    pub fn find(&self, kind: Kind, id: i32) -> Option<&Entry> {
+    pub fn find(&self, kind: IpcKind, id: i32) -> Option<&IpcEntry> {
         self.0.iter().find(|entry| entry.kind == kind && entry.name.id == id)
     }
 
@@ -70,13 +70,13 @@ impl There {
     /// # Errors
     /// EBUSY: others change one faster than it can be read.
     /// [`crate::error::Kind::Unsupported`]: two processes have one list of what is to be undone.
-    pub fn records(&self, users: &Users) -> Result<Vec<Record>> {
+    pub fn records(&self, users: &IpcUsers) -> Result<Vec<Record>> {
         undo::refuse_shared(&users.adjustments)?;
         let mut records = Vec::new();
         let mut own = None;
         for entry in &self.0 {
             let mut last = entry.users.clone();
-            if entry.kind == Kind::Sem {
+            if entry.kind == IpcKind::Sem {
                 last = match semaphores::users(entry) {
                     // Gone since, or not the daemon's to look at.
                     Err(error) if is_gone(&error) || error.kind() == crate::error::Kind::System(libc::EACCES) => {
@@ -86,17 +86,17 @@ impl There {
                 };
             }
             let waits = users.waits.contains(&(entry.kind, entry.name.id));
-            let undoes = entry.kind == Kind::Sem && users.adjustments.iter().any(|it| it.set == entry.name.id);
+            let undoes = entry.kind == IpcKind::Sem && users.adjustments.iter().any(|it| it.set == entry.name.id);
             let is_ours = waits || undoes || last.iter().any(|pid| users.pids.contains(pid));
             let is_somebodys = last.iter().any(|pid| is_alive(*pid));
-            let mut may_be_ours = || own.get_or_insert_with(|| Own::of(&users.pids)).may_have_made(entry);
+            let mut may_be_ours = || own.get_or_insert_with(|| OwnedByTree::of(&users.pids)).may_have_made(entry);
             if !is_ours && (is_somebodys || !users.wants_owned || !may_be_ours()) {
                 continue;
             }
             let record = match entry.kind {
-                Kind::Sem => semaphores::record(entry, is_ours, &users.adjustments),
-                Kind::Msg => message_queues::record(entry, is_ours),
-                Kind::Shm => continue,
+                IpcKind::Sem => semaphores::record(entry, is_ours, &users.adjustments),
+                IpcKind::Msg => message_queues::record(entry, is_ours),
+                IpcKind::Shm => continue,
             };
             match record {
                 Err(error) if is_gone(&error) => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
@@ -110,13 +110,13 @@ impl There {
 }
 
 /// Whose objects are taken for the tree's if nobody alive has used them.
-pub struct Own {
+pub struct OwnedByTree {
     uids: BTreeSet<u64>,
     /// When the first of the tree began, seconds since the epoch.
     since: u64,
 }
 
-impl Own {
+impl OwnedByTree {
     fn of(pids: &BTreeSet<Pid>) -> Self {
         let boot = proc::read_text("/proc/stat").unwrap_or_default();
         let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(u64::MAX);
@@ -131,7 +131,7 @@ impl Own {
         Self { uids: pids.iter().filter_map(uid).collect(), since }
     }
 
-    fn may_have_made(&self, entry: &Entry) -> bool {
+    fn may_have_made(&self, entry: &IpcEntry) -> bool {
         self.uids.contains(&entry.name.cuid.into()) && entry.changed >= self.since
     }
 }
@@ -146,25 +146,25 @@ pub fn is_alive(pid: Pid) -> bool {
 }
 
 /// What a thread with these registers waits for, or has just used.
-pub fn waits_for(regs: &Regs) -> Option<(Kind, i32)> {
+pub fn waits_for(regs: &Regs) -> Option<(IpcKind, i32)> {
     let kind = match regs.orig_rax.cast_signed() {
-        libc::SYS_semop | libc::SYS_semtimedop => Kind::Sem,
-        libc::SYS_msgsnd | libc::SYS_msgrcv => Kind::Msg,
+        libc::SYS_semop | libc::SYS_semtimedop => IpcKind::Sem,
+        libc::SYS_msgsnd | libc::SYS_msgrcv => IpcKind::Msg,
         _ => return None,
     };
     Some((kind, regs.rdi as i32))
 }
 
-pub fn parse(kind: Kind, text: &str) -> impl Iterator<Item = Entry> {
+pub fn parse(kind: IpcKind, text: &str) -> impl Iterator<Item = IpcEntry> {
     text.lines().skip(1).filter_map(move |line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let number = |at: usize| words.get(at)?.parse::<i64>().ok();
         // Where the owner stands, and the times: of operations, of the change.
-        let (owner, times) = if kind == Kind::Sem { (4, 8..9) } else { (7, 11..13) };
-        let users = if kind == Kind::Sem { None } else { Some([number(5)? as Pid, number(6)? as Pid]) };
-        Some(Entry {
+        let (owner, times) = if kind == IpcKind::Sem { (4, 8..9) } else { (7, 11..13) };
+        let users = if kind == IpcKind::Sem { None } else { Some([number(5)? as Pid, number(6)? as Pid]) };
+        Some(IpcEntry {
             kind,
-            name: Name {
+            name: IpcName {
                 id: number(1)? as i32,
                 key: number(0)? as i32,
                 mode: u32::from_str_radix(words.get(2)?, 8).ok()? & 0o777,
@@ -190,15 +190,16 @@ mod tests {
     fn lines_of_the_tables() {
         let text = "       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n\
                     -559038737      32769   600          3     1     2     3     4          0 1790000000\n";
-        let found: Vec<Entry> = parse(Kind::Sem, text).collect();
-        let name = Name { id: 32769, key: -559_038_737, mode: 0o600, uid: 1, gid: 2, cuid: 3, cgid: 4 };
-        let entry = Entry { kind: Kind::Sem, name, size: 3, users: vec![], is_used: false, changed: 1_790_000_000 };
+        let found: Vec<IpcEntry> = parse(IpcKind::Sem, text).collect();
+        let name = IpcName { id: 32769, key: -559_038_737, mode: 0o600, uid: 1, gid: 2, cuid: 3, cgid: 4 };
+        let entry =
+            IpcEntry { kind: IpcKind::Sem, name, size: 3, users: vec![], is_used: false, changed: 1_790_000_000 };
         assert_eq!(found, [entry]);
         let text = "       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n\
                     7          5   644          12          1   77     0     1     2     3     4          9 0 1790000000\n";
-        let entry = parse(Kind::Msg, text).next().unwrap();
+        let entry = parse(IpcKind::Msg, text).next().unwrap();
         assert_eq!((entry.size, entry.users, entry.is_used, entry.changed), (12, vec![77, 0], true, 1_790_000_000));
         assert_eq!((entry.name.mode, entry.name.cgid), (0o644, 4));
-        assert_eq!(parse(Kind::Msg, "").count(), 0);
+        assert_eq!(parse(IpcKind::Msg, "").count(), 0);
     }
 }

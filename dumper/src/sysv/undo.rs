@@ -13,9 +13,9 @@ use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
-use crate::sys::sysvipc::Kind;
+use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO};
-use crate::sysv::table::{Entry, There};
+use crate::sysv::table::{IpcEntry, IpcTables};
 
 /// What is added to one semaphore when a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,9 +93,9 @@ impl Question {
 /// # Errors
 /// EBUSY: others change a set faster than the question is answered; [`crate::error::Kind::Unsupported`]: the process may no longer operate on a set
 /// which it has used.
-pub fn of_thread(there: &There, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
+pub fn of_thread(there: &IpcTables, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
     let tid = injected.task()?.tid();
-    let sets: Vec<&Entry> = there.0.iter().filter(|entry| entry.kind == Kind::Sem && entry.is_used).collect();
+    let sets: Vec<&IpcEntry> = there.0.iter().filter(|entry| entry.kind == IpcKind::Sem && entry.is_used).collect();
     if sets.is_empty() || !kcmp::has_undo_list(tid)? {
         return Ok(Vec::new());
     }
@@ -109,7 +109,7 @@ pub fn of_thread(there: &There, injected: &mut Injected<'_>, pid: Pid) -> Result
     Ok(found)
 }
 
-fn of_set(entry: &Entry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
+fn of_set(entry: &IpcEntry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
     let set = entry.name.id;
     for _ in 0..TRIES {
         let values = sem::values(set, entry.size)?;
@@ -183,7 +183,7 @@ fn ask(asked: &[(&Sought, Question)], injected: &mut Injected<'_>, pid: Pid) -> 
 }
 
 /// A set that a process may not change is one that it has not changed, as far as anybody can see.
-fn refuse_if_used(entry: &Entry, values: &[u16], pid: Pid) -> Result<Vec<Adjustment>> {
+fn refuse_if_used(entry: &IpcEntry, values: &[u16], pid: Pid) -> Result<Vec<Adjustment>> {
     let set = entry.name.id;
     for n in 0..values.len() {
         if sem::last_user(set, n as u16)? == pid {
@@ -196,7 +196,7 @@ fn refuse_if_used(entry: &Entry, values: &[u16], pid: Pid) -> Result<Vec<Adjustm
 }
 
 /// A thread that has a list to itself (unshare(2), CLONE_SYSVSEM) would not be given one by a restore.
-pub fn refuse_own(there: &There, injected: &mut Injected<'_>, pid: Pid, speaker: Pid) -> Result<()> {
+pub fn refuse_own(there: &IpcTables, injected: &mut Injected<'_>, pid: Pid, speaker: Pid) -> Result<()> {
     let tid = injected.task()?.tid();
     if there.0.is_empty() || kcmp::kcmp(tid, speaker, Kcmp::SemaphoreUndo, 0, 0)? {
         return Ok(());

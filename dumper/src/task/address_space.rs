@@ -25,7 +25,7 @@ pub struct AddressSpace;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct AddressSpaceBody {
     start_code: u64,
     end_code: u64,
     start_data: u64,
@@ -72,12 +72,12 @@ pub struct Program {
 
 /// The program, of a record.
 pub fn program(record: &RecordView<'_>) -> Result<Program> {
-    let Body { auxv, arg_start, arg_end, .. } = record.body()?;
+    let AddressSpaceBody { auxv, arg_start, arg_end, .. } = record.body()?;
     Ok(Program { auxv, arguments: arg_start..arg_end })
 }
 
 impl Attribute for AddressSpace {
-    type Body = Body;
+    type Body = AddressSpaceBody;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::AddressSpace;
@@ -90,7 +90,7 @@ impl Attribute for AddressSpace {
         asked.call(batch, libc::SYS_membarrier, [MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0]);
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(AddressSpaceBody, Vec<u8>)> {
         if look.get(2, "reading the LDT")? as i32 != 0 {
             return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", look.pid)));
         }
@@ -99,7 +99,7 @@ impl Attribute for AddressSpace {
         let exe =
             look.files.id_of(&look.proc("exe"), libc::O_RDONLY, true, &format!("pid {}: executable", look.pid))?;
         let field = |number| look.stat.field(number);
-        let body = Body {
+        let body = AddressSpaceBody {
             start_code: field(26),
             end_code: field(27),
             start_data: field(45),
@@ -121,7 +121,7 @@ impl Attribute for AddressSpace {
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: AddressSpaceBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let pid = make.pid;
         let doing = format!("pid {pid}: personality");
         make.call(libc::SYS_personality, [u64::from(body.personality)], doing);

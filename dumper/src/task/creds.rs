@@ -18,7 +18,7 @@ pub struct Credentials;
 
 /// The record. Ids in the order real, effective, saved, filesystem; capabilities as bit sets.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct CredentialsBody {
     uids: [u32; 4],
     gids: [u32; 4],
     groups: Vec<u32>,
@@ -36,12 +36,12 @@ pub const TAG: Tag = Tag(*b"CRED");
 
 /// The real user and group, of a record.
 pub fn real_ids(record: &RecordView<'_>) -> Result<(u32, u32)> {
-    let Body { uids: [uid, ..], gids: [gid, ..], .. } = record.body()?;
+    let CredentialsBody { uids: [uid, ..], gids: [gid, ..], .. } = record.body()?;
     Ok((uid, gid))
 }
 
 impl Attribute for Credentials {
-    type Body = Body;
+    type Body = CredentialsBody;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Credentials;
@@ -50,7 +50,7 @@ impl Attribute for Credentials {
         asked.call(batch, libc::SYS_prctl, [libc::PR_GET_SECUREBITS as u64, 0, 0, 0, 0]);
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(CredentialsBody, Vec<u8>)> {
         let status = look.status;
         if status.number("Seccomp") != 0 {
             return Err(Error::unsupported(format!("{}: seccomp cannot be checkpointed yet", look.subject())));
@@ -59,7 +59,7 @@ impl Attribute for Credentials {
             let ids: Vec<u32> = status.numbers(name).into_iter().map(|id| id as u32).collect();
             ids.try_into().map_err(|_| Error::os(format_args!("{}: reading {name}", look.subject()), libc::EIO))
         };
-        let body = Body {
+        let body = CredentialsBody {
             uids: four("Uid")?,
             gids: four("Gid")?,
             groups: status.numbers("Groups").into_iter().map(|id| id as u32).collect(),
@@ -74,7 +74,7 @@ impl Attribute for Credentials {
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: CredentialsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let subject = format!("pid {} task {}", make.pid, make.tid);
         let groups: Vec<u8> = body.groups.iter().flat_map(|id| id.to_le_bytes()).collect();
         let groups_at = make.batch.put(&groups);

@@ -15,11 +15,11 @@ use crate::kind::phase::Phase;
 use crate::sys::{open, proc};
 
 /// Table row.
-pub struct Paths;
+pub struct CwdRoot;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct CwdRootBody {
     cwd: Directory,
     root: Vec<u8>,
     umask: u32,
@@ -35,14 +35,14 @@ enum Directory {
     Removed(u32),
 }
 
-impl Attribute for Paths {
-    type Body = Body;
+impl Attribute for CwdRoot {
+    type Body = CwdRootBody;
     const TAG: Tag = Tag(*b"PATH");
     const SCOPE: Scope = Scope::Directories;
     const PHASE: Phase = Phase::Process;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
-        let body = Body {
+    fn dump(&self, look: &Look<'_>) -> Result<(CwdRootBody, Vec<u8>)> {
+        let body = CwdRootBody {
             cwd: match directory(look, "cwd")? {
                 Some(path) => Directory::Named(path),
                 None => {
@@ -59,7 +59,7 @@ impl Attribute for Paths {
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: CwdRootBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let pid = make.pid;
         // Both are looked up here, where no symbolic link is followed: whoever has put one into a name since must not lead the process
         // elsewhere. The working directory comes last: it may lie outside the root.

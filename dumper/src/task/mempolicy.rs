@@ -15,19 +15,19 @@ const WORDS: usize = NODES / 64;
 const MAXNODE: u64 = NODES as u64 + 1;
 
 /// Table row.
-pub struct Numa;
+pub struct Mempolicy;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct MempolicyBody {
     /// MPOL_*, with its flags; `None` on a kernel without NUMA.
     mode: Option<i32>,
     /// Node numbers.
     nodes: Vec<u32>,
 }
 
-impl Attribute for Numa {
-    type Body = Body;
+impl Attribute for Mempolicy {
+    type Body = MempolicyBody;
     const TAG: Tag = Tag(*b"NUMA");
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
@@ -37,19 +37,19 @@ impl Attribute for Numa {
         asked.call_into(batch, libc::SYS_get_mempolicy, [0, 0, MAXNODE, 0, 0], 1, NODES / 8);
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(MempolicyBody, Vec<u8>)> {
         if look.raw(0) == -i64::from(libc::ENOSYS) {
-            return Ok((Body { mode: None, nodes: Vec::new() }, Vec::new()));
+            return Ok((MempolicyBody { mode: None, nodes: Vec::new() }, Vec::new()));
         }
         look.get(0, "get_mempolicy")?;
         look.get(1, "get_mempolicy")?;
         let [mode] = look.room_words(0);
         let mask: [u64; WORDS] = look.room_words(1);
         let nodes = (0..NODES as u32).filter(|node| mask[*node as usize / 64] >> (node % 64) & 1 == 1).collect();
-        Ok((Body { mode: Some(mode as u32 as i32), nodes }, Vec::new()))
+        Ok((MempolicyBody { mode: Some(mode as u32 as i32), nodes }, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: MempolicyBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let Some(mode) = body.mode else { return Ok(()) };
         let doing = format!("pid {} task {}: NUMA policy {mode:#x} of nodes {:?}", make.pid, make.tid, body.nodes);
         let mut mask = [0_u64; WORDS];

@@ -15,23 +15,23 @@ pub mod sched;
 pub mod signals;
 pub mod timers;
 
-use crate::kind::attribute::Row;
+use crate::kind::attribute::DynAttribute;
 
 /// Every kind. Within a phase they are put back in this order:
 /// address space before the limits that could forbid it; limits before credentials; `prctls` after `creds` in
 /// the phases that they share, because credentials clear dumpable and the parent-death signal.
-pub const KINDS: &[&dyn Row] = &[
+pub const KINDS: &[&dyn DynAttribute] = &[
     &address_space::AddressSpace,
-    &cwd_root::Paths,
-    &signals::Actions,
+    &cwd_root::CwdRoot,
+    &signals::SignalActions,
     &sched::Scheduling,
-    &mempolicy::Numa,
-    &registrations::Identity,
-    &signals::Queues,
-    &rlimits::Limits,
+    &mempolicy::Mempolicy,
+    &registrations::Registrations,
+    &signals::SignalQueues,
+    &rlimits::Rlimits,
     &creds::Credentials,
-    &prctl::Early,
-    &prctl::Late,
-    &timers::Timers,
+    &prctl::EarlyPrctls,
+    &prctl::LatePrctls,
+    &timers::PosixTimers,
     &registers::Registers,
 ];

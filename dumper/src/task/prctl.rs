@@ -54,17 +54,17 @@ const LATE: &[Setting] = &[
 
 /// The record: values by the setter's name, and files of /proc by name.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct PrctlBody {
     settings: std::collections::BTreeMap<String, i64>,
     #[serde(default)]
     files: std::collections::BTreeMap<String, String>,
 }
 
 /// Table row: settings put back before credentials.
-pub struct Early;
+pub struct EarlyPrctls;
 
 /// Table row: settings put back after credentials.
-pub struct Late;
+pub struct LatePrctls;
 
 fn ask(settings: &[Setting], asked: &mut Asked, batch: &mut Batch) {
     for setting in settings {
@@ -75,8 +75,8 @@ fn ask(settings: &[Setting], asked: &mut Asked, batch: &mut Batch) {
     }
 }
 
-fn dump(settings: &[Setting], look: &Look<'_>) -> Result<Body> {
-    let mut body = Body { settings: Default::default(), files: Default::default() };
+fn dump(settings: &[Setting], look: &Look<'_>) -> Result<PrctlBody> {
+    let mut body = PrctlBody { settings: Default::default(), files: Default::default() };
     let mut rooms = 0;
     for (n, setting) in settings.iter().enumerate() {
         let room = rooms;
@@ -93,7 +93,7 @@ fn dump(settings: &[Setting], look: &Look<'_>) -> Result<Body> {
     Ok(body)
 }
 
-fn restore(settings: &[Setting], body: &Body, make: &mut Make<'_>) -> Result<()> {
+fn restore(settings: &[Setting], body: &PrctlBody, make: &mut Make<'_>) -> Result<()> {
     for (name, value) in &body.settings {
         let setting = settings
             .iter()
@@ -123,12 +123,12 @@ pub const TAG: Tag = Tag(*b"PRCT");
 
 /// Which mappings a core file is to hold: the bits of /proc/PID/coredump_filter (core(5)), of a record; `None` if it does not tell.
 pub fn coredump_filter(record: &RecordView<'_>) -> Result<Option<u64>> {
-    let body: Body = record.body()?;
+    let body: PrctlBody = record.body()?;
     Ok(body.files.get("coredump_filter").and_then(|value| u64::from_str_radix(value, 16).ok()))
 }
 
-impl Attribute for Early {
-    type Body = Body;
+impl Attribute for EarlyPrctls {
+    type Body = PrctlBody;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
@@ -137,7 +137,7 @@ impl Attribute for Early {
         ask(EARLY, asked, batch);
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(PrctlBody, Vec<u8>)> {
         if look.task.syscall_user_dispatch()? {
             return Err(Error::unsupported(format!(
                 "{}: syscall user dispatch cannot be checkpointed",
@@ -154,7 +154,7 @@ impl Attribute for Early {
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: PrctlBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         restore(EARLY, &body, make)?;
         for name in FILES {
             let Some(value) = body.files.get(name) else { continue };
@@ -171,8 +171,8 @@ impl Attribute for Early {
     }
 }
 
-impl Attribute for Late {
-    type Body = Body;
+impl Attribute for LatePrctls {
+    type Body = PrctlBody;
     const TAG: Tag = Tag(*b"PRCL");
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::AfterCredentials;
@@ -181,11 +181,11 @@ impl Attribute for Late {
         ask(LATE, asked, batch);
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(PrctlBody, Vec<u8>)> {
         Ok((dump(LATE, look)?, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: PrctlBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         restore(LATE, &body, make)
     }
 }

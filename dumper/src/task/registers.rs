@@ -25,7 +25,7 @@ const XCR0_AT: usize = 464;
 
 /// The record; the blob is the XSAVE area.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct RegistersBody {
     general: General,
     /// Blocked signals, bit n-1 is signal n.
     blocked: u64,
@@ -53,7 +53,7 @@ pub struct Shown {
 
 /// The registers of a record as PTRACE_GETREGS showed them: inside an interrupted call `rax` is -ERESTARTSYS or its like.
 pub fn shown(record: &RecordView<'_>) -> Result<Shown> {
-    let Body { mut general, blocked, shown, xcr0, .. } = record.body()?;
+    let RegistersBody { mut general, blocked, shown, xcr0, .. } = record.body()?;
     if let Some((rax, orig_rax)) = shown {
         (general.rax, general.orig_rax) = (rax, orig_rax);
     }
@@ -75,12 +75,12 @@ macro_rules! general {
 general!(r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs);
 
 impl Attribute for Registers {
-    type Body = Body;
+    type Body = RegistersBody;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Resume;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(RegistersBody, Vec<u8>)> {
         let mut regs = *look.regs;
         let mut asleep = None;
         if regs.orig_rax.cast_signed() >= 0 && regs.rax.cast_signed() == restart::BLOCK {
@@ -104,11 +104,11 @@ impl Attribute for Registers {
         let shown = ((regs.rax, regs.orig_rax) != before).then_some(before);
         let area = look.xstate;
         let xcr0 = xcr0(area).ok_or_else(|| Error::unsupported(format!("{}: a CPU without XSAVE", look.subject())))?;
-        let body = Body { general: General::of(&regs), blocked: look.mask, xcr0, asleep, shown };
+        let body = RegistersBody { general: General::of(&regs), blocked: look.mask, xcr0, asleep, shown };
         Ok((body, area.to_vec()))
     }
 
-    fn restore(&self, body: Body, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: RegistersBody, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let subject = format!("pid {} task {}", make.pid, make.tid);
         if blob.len() < XSAVE_MIN || xcr0(blob) != Some(body.xcr0) {
             return Err(Error::damaged(format!("{subject}: extended state of {} bytes", blob.len())));

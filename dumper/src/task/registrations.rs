@@ -15,11 +15,11 @@ const SS_ONSTACK: u64 = 1;
 const SS_AUTODISARM: u64 = 1 << 31;
 
 /// Table row.
-pub struct Identity;
+pub struct Registrations;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct RegistrationsBody {
     /// Up to 15 bytes.
     comm: Vec<u8>,
     /// set_tid_address(2), cleared and woken when the thread ends.
@@ -37,11 +37,11 @@ pub const TAG: Tag = Tag(*b"IDEN");
 
 /// The name, of a record.
 pub fn name(record: &RecordView<'_>) -> Result<Vec<u8>> {
-    Ok(record.body::<Body>()?.comm)
+    Ok(record.body::<RegistrationsBody>()?.comm)
 }
 
-impl Attribute for Identity {
-    type Body = Body;
+impl Attribute for Registrations {
+    type Body = RegistrationsBody;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
@@ -51,14 +51,14 @@ impl Attribute for Identity {
         asked.call_into(batch, libc::SYS_sigaltstack, [0, 0], 1, 24);
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(RegistrationsBody, Vec<u8>)> {
         look.get(0, "PR_GET_TID_ADDRESS")?;
         look.get(1, "sigaltstack")?;
         let [clear_child_tid] = look.room_words(0);
         let [sp, flags, size] = look.room_words::<3>(1);
         let mut comm = proc::read(&look.proc("comm"))?;
         comm.pop();
-        let body = Body {
+        let body = RegistrationsBody {
             comm,
             clear_child_tid,
             robust_list: futex::robust_list(look.tid)?,
@@ -68,7 +68,7 @@ impl Attribute for Identity {
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: RegistrationsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let subject = format!("pid {} task {}", make.pid, make.tid);
         let comm = make.batch.put_str(&body.comm);
         make.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0], format!("{subject}: name"));

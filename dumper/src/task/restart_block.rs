@@ -21,7 +21,7 @@ const MARGIN: u64 = 5_000_000;
 
 /// What was seen of sleeping threads before they were stopped.
 #[derive(Debug, Default)]
-pub struct Timers {
+pub struct SleepTimers {
     /// Deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
     deadlines: Vec<u64>,
     /// When the tree stood still (CLOCK_MONOTONIC, ns): what is left is told from then on, however late it is looked at.
@@ -38,7 +38,7 @@ enum Restarted {
     Futex,
 }
 
-impl Timers {
+impl SleepTimers {
     /// Reads /proc/timer_list if a thread of these processes is in a call with a relative timeout.
     pub fn before(pids: &[Pid]) -> Self {
         let mut seen = Self::default();

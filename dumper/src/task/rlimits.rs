@@ -12,16 +12,16 @@ use crate::sys::remote::batch::Batch;
 const LIMITS: u64 = 16;
 
 /// Table row.
-pub struct Limits;
+pub struct Rlimits;
 
 /// The record: (soft, hard) by RLIMIT_ number.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct RlimitsBody {
     limits: Vec<(u64, u64)>,
 }
 
-impl Attribute for Limits {
-    type Body = Body;
+impl Attribute for Rlimits {
+    type Body = RlimitsBody;
     const TAG: Tag = Tag(*b"RLIM");
     const SCOPE: Scope = Scope::Process;
     // Behind the descriptors and mappings that a lower limit would forbid, before credentials that could not raise it.
@@ -34,17 +34,17 @@ impl Attribute for Limits {
         }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(RlimitsBody, Vec<u8>)> {
         let mut limits = Vec::new();
         for resource in 0..LIMITS as usize {
             look.get(resource, "getrlimit")?;
             let [soft, hard] = look.room_words(resource);
             limits.push((soft, hard));
         }
-        Ok((Body { limits }, Vec::new()))
+        Ok((RlimitsBody { limits }, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: RlimitsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         for (resource, (soft, hard)) in body.limits.into_iter().enumerate() {
             let at = make.batch.put(&[soft.to_le_bytes(), hard.to_le_bytes()].concat());
             let doing = format!("pid {}: limit {resource} to {soft}, {hard}", make.pid);

@@ -18,7 +18,7 @@ pub struct Scheduling;
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct SchedulingBody {
     policy: u32,
     flags: u64,
     nice: i32,
@@ -38,20 +38,20 @@ pub const TAG: Tag = Tag(*b"SCHD");
 
 /// The nice value, of a record.
 pub fn nice(record: &RecordView<'_>) -> Result<i32> {
-    Ok(record.body::<Body>()?.nice)
+    Ok(record.body::<SchedulingBody>()?.nice)
 }
 
 impl Attribute for Scheduling {
-    type Body = Body;
+    type Body = SchedulingBody;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(SchedulingBody, Vec<u8>)> {
         let attr = sched::sched_attr(look.tid)?;
         let mask = sched::affinity(look.tid)?;
         let cpus = (0..mask.len() as u32 * 8).filter(|cpu| mask[*cpu as usize / 8] >> (cpu % 8) & 1 == 1).collect();
-        let body = Body {
+        let body = SchedulingBody {
             policy: attr.policy,
             flags: attr.flags,
             nice: attr.nice,
@@ -67,7 +67,7 @@ impl Attribute for Scheduling {
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: SchedulingBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let tid = make.tid;
         let subject = || format!("pid {}: scheduling", make.pid);
         let mut mask = vec![0_u8; 1024];

@@ -17,7 +17,7 @@ const SIGNALS: usize = 64;
 const INFO_LEN: usize = 128;
 
 /// Table row: dispositions.
-pub struct Actions;
+pub struct SignalActions;
 
 /// One disposition, struct kernel_sigaction.
 #[derive(Serialize, Deserialize)]
@@ -30,7 +30,7 @@ struct Action {
 
 /// The record: by signal number from 1 on.
 #[derive(Serialize, Deserialize)]
-pub struct ActionsBody {
+pub struct SignalActionsBody {
     actions: Vec<Action>,
 }
 
@@ -39,8 +39,8 @@ fn settable(signal: usize) -> bool {
     signal != libc::SIGKILL as usize && signal != libc::SIGSTOP as usize
 }
 
-impl Attribute for Actions {
-    type Body = ActionsBody;
+impl Attribute for SignalActions {
+    type Body = SignalActionsBody;
     const TAG: Tag = Tag(*b"SIGA");
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Process;
@@ -51,17 +51,17 @@ impl Attribute for Actions {
         }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(ActionsBody, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(SignalActionsBody, Vec<u8>)> {
         let mut actions = Vec::with_capacity(SIGNALS);
         for signal in 0..SIGNALS {
             look.get(signal, "rt_sigaction")?;
             let [handler, flags, restorer, mask] = look.room_words(signal);
             actions.push(Action { handler, flags, restorer, mask });
         }
-        Ok((ActionsBody { actions }, Vec::new()))
+        Ok((SignalActionsBody { actions }, Vec::new()))
     }
 
-    fn restore(&self, body: ActionsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: SignalActionsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         if body.actions.len() != SIGNALS {
             return Err(Error::damaged(format!("pid {}: {} signal actions", make.pid, body.actions.len())));
         }
@@ -80,22 +80,22 @@ impl Attribute for Actions {
 }
 
 /// Table row: pending signals.
-pub struct Queues;
+pub struct SignalQueues;
 
 /// The record: how many of the blob's siginfos are the thread's own; the rest are the process's (told with the leader).
 #[derive(Serialize, Deserialize)]
-pub struct QueuesBody {
+pub struct SignalQueuesBody {
     private: usize,
     shared: usize,
 }
 
-impl Attribute for Queues {
-    type Body = QueuesBody;
+impl Attribute for SignalQueues {
+    type Body = SignalQueuesBody;
     const TAG: Tag = QUEUES;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Arm;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(QueuesBody, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(SignalQueuesBody, Vec<u8>)> {
         let private = look.task.pending(false)?;
         let shared = if look.speaks { look.task.pending(true)? } else { Vec::new() };
         // A set bit without an entry in the queue (out of RLIMIT_SIGPENDING): the kernel then delivers SI_USER from nobody.
@@ -115,10 +115,10 @@ impl Attribute for Queues {
                 counts[which] += 1;
             }
         }
-        Ok((QueuesBody { private: counts[0], shared: counts[1] }, all.concat()))
+        Ok((SignalQueuesBody { private: counts[0], shared: counts[1] }, all.concat()))
     }
 
-    fn restore(&self, body: QueuesBody, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: SignalQueuesBody, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         if body.private.saturating_add(body.shared).checked_mul(INFO_LEN) != Some(blob.len()) {
             return Err(Error::damaged(format!("pid {}: pending signals of {} bytes", make.pid, blob.len())));
         }
@@ -152,7 +152,7 @@ pub const QUEUES: Tag = Tag(*b"SIGQ");
 
 /// The signals that are pending for the thread itself (bit n-1: signal n), of a record.
 pub fn pending(record: &RecordView<'_>) -> Result<u64> {
-    let body: QueuesBody = record.body()?;
+    let body: SignalQueuesBody = record.body()?;
     let infos = record.blob.as_chunks::<INFO_LEN>().0.iter().take(body.private);
     Ok(infos.fold(0, |set, info| set | bit(info)))
 }

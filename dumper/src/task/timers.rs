@@ -15,7 +15,7 @@ const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
 const SIGEV_THREAD_ID: u32 = 4;
 
 /// Table row.
-pub struct Timers;
+pub struct PosixTimers;
 
 /// A POSIX timer.
 #[derive(Serialize, Deserialize)]
@@ -34,7 +34,7 @@ struct PosixTimer {
 
 /// The record.
 #[derive(Serialize, Deserialize)]
-pub struct Body {
+pub struct PosixTimersBody {
     /// ITIMER_REAL, VIRTUAL, PROF: interval and what is left, in seconds and microseconds.
     interval: [[u64; 4]; 3],
     posix: Vec<PosixTimer>,
@@ -43,8 +43,8 @@ pub struct Body {
 /// The dump knows the ids only after /proc is read, so timer_gettime is asked for the lowest ids that a process can have.
 const MOST_TIMERS: u32 = 32;
 
-impl Attribute for Timers {
-    type Body = Body;
+impl Attribute for PosixTimers {
+    type Body = PosixTimersBody;
     const TAG: Tag = Tag(*b"TIMR");
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Arm;
@@ -58,7 +58,7 @@ impl Attribute for Timers {
         }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(Body, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>) -> Result<(PosixTimersBody, Vec<u8>)> {
         let mut interval = [[0; 4]; 3];
         for (which, timer) in interval.iter_mut().enumerate() {
             look.get(which, "getitimer")?;
@@ -77,10 +77,10 @@ impl Attribute for Timers {
             look.get(n, "timer_gettime")?;
             timer.spec = look.room_words(n);
         }
-        Ok((Body { interval, posix }, Vec::new()))
+        Ok((PosixTimersBody { interval, posix }, Vec::new()))
     }
 
-    fn restore(&self, body: Body, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: PosixTimersBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
         let pid = make.pid;
         if !body.posix.is_empty() {
             let switch = |on: u64| [PR_TIMER_CREATE_RESTORE_IDS, on, 0, 0, 0];

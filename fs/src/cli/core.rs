@@ -5,7 +5,7 @@ use std::io::{Seek, Write};
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use ckptfs_dumper::{Core, Doing, Error, Instant as _, Kind, Pid, Result, StoredImage};
+use ckptfs_dumper::{Checkpoint as _, Core, Doing, Error, Kind, Pid, Result, StoredImage};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::cli::progress::Bar;

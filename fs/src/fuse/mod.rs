@@ -19,9 +19,9 @@ use fuser::{
     WriteFlags,
 };
 
-use crate::fuse::page_cache::Kernel;
+use crate::fuse::page_cache::PageCache;
 use crate::fuse::reply::{BLOCK_SIZE, code, done, entered, kind, opened, told, written};
-use crate::fuse::workers::Jobs;
+use crate::fuse::workers::Workers;
 use crate::node::Steady;
 use crate::process::caller::Caller;
 use crate::tree::Tree;
@@ -36,14 +36,14 @@ const MAX_BACKGROUND: u16 = 64;
 /// The file system that fuser serves.
 pub struct Fuse {
     tree: Arc<Tree>,
-    jobs: Arc<Jobs>,
-    kernel: Arc<Kernel>,
+    jobs: Arc<Workers>,
+    kernel: Arc<PageCache>,
 }
 
 impl Fuse {
     /// Serves `tree`; what takes its time runs as one of `jobs`, so that nobody else waits for it. Before the first request `kernel` is
     /// connected.
-    pub fn new(tree: Arc<Tree>, jobs: Arc<Jobs>, kernel: Arc<Kernel>) -> Fuse {
+    pub fn new(tree: Arc<Tree>, jobs: Arc<Workers>, kernel: Arc<PageCache>) -> Fuse {
         Fuse { tree, jobs, kernel }
     }
 }

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ckptfs_dumper::{Pid, Result};
 use fuser::{INodeNo, Notifier};
 
-use crate::fuse::probe::Asker;
+use crate::fuse::probe::Probe;
 
 use crate::process;
 
@@ -24,18 +24,18 @@ use crate::process;
 const BY_NUMBER: &str = ".inode-";
 
 /// The other end of `/dev/fuse`.
-pub struct Kernel {
+pub struct PageCache {
     mountpoint: PathBuf,
-    asker: Asker,
+    asker: Probe,
     /// Whether it was said that the mount is not found where it was made.
     is_told: AtomicBool,
     notifier: OnceLock<Notifier>,
 }
 
-impl Kernel {
+impl PageCache {
     /// The one that has the mount on `mountpoint`.
-    pub fn new(mountpoint: PathBuf) -> Result<Kernel> {
-        Ok(Kernel { mountpoint, asker: Asker::start()?, is_told: AtomicBool::new(false), notifier: OnceLock::new() })
+    pub fn new(mountpoint: PathBuf) -> Result<PageCache> {
+        Ok(PageCache { mountpoint, asker: Probe::start()?, is_told: AtomicBool::new(false), notifier: OnceLock::new() })
     }
 
     /// From now on it can be told something.

@@ -23,11 +23,11 @@ struct Question {
 }
 
 /// The way to the thread. It ends when this is dropped.
-pub struct Asker(Sender<Question>);
+pub struct Probe(Sender<Question>);
 
-impl Asker {
+impl Probe {
     /// Starts it.
-    pub fn start() -> Result<Asker> {
+    pub fn start() -> Result<Probe> {
         let (questions, asked) = channel::<Question>();
         let (ready, is_ready) = channel();
         let look = move || {
@@ -43,7 +43,7 @@ impl Asker {
         let doing = || "starting a thread";
         std::thread::Builder::new().name("asker".into()).spawn(look).doing(doing)?;
         is_ready.recv().map_err(|_| Error::os(doing(), libc::EIO))??;
-        Ok(Asker(questions))
+        Ok(Probe(questions))
     }
 
     /// The number of the inode that `path` leads to, if it leads to one in time.
@@ -70,7 +70,7 @@ mod tests {
     #[test]
     fn it_answers_and_holds_nothing() {
         let held = std::fs::File::open("/dev/null").unwrap();
-        let asker = Asker::start().unwrap();
+        let asker = Probe::start().unwrap();
         assert_eq!(asker.inode("/".into()), Some(std::fs::metadata("/").unwrap().ino()));
         assert_eq!(asker.inode("/there/is/nothing".into()), None);
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();

@@ -10,13 +10,13 @@ use parking_lot::{Condvar, Mutex};
 /// A dump may need an answer of this very mount (a descriptor of the process that points here), so no number of
 /// answering threads would be enough if dumps ran on them.
 #[derive(Default)]
-pub struct Jobs {
+pub struct Workers {
     /// A leaf lock.
     running: Mutex<usize>,
     ended: Condvar,
 }
 
-impl Jobs {
+impl Workers {
     /// Runs `job` on a thread of its own. Where none can be had it is dropped: its reply then answers EIO by itself.
     pub fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
         let ticket = Ticket::new(self);
@@ -36,10 +36,10 @@ impl Jobs {
     }
 }
 
-struct Ticket(Arc<Jobs>);
+struct Ticket(Arc<Workers>);
 
 impl Ticket {
-    fn new(jobs: &Arc<Jobs>) -> Ticket {
+    fn new(jobs: &Arc<Workers>) -> Ticket {
         *jobs.running.lock() += 1;
         Ticket(Arc::clone(jobs))
     }
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn waits_for_those_that_run() {
-        let jobs = Arc::new(Jobs::default());
+        let jobs = Arc::new(Workers::default());
         assert!(jobs.wait(Duration::ZERO));
         let (go, may_go) = std::sync::mpsc::channel::<()>();
         jobs.run(move || may_go.recv().unwrap());

@@ -13,7 +13,7 @@ use crate::process::{ProcId, Process, process_of_thread};
 
 /// What the mount was told to show.
 #[derive(Clone, Debug)]
-pub enum Target {
+pub enum MountTarget {
     /// Every process of the daemon's pid namespace.
     All,
     /// A process and its descendants.
@@ -24,27 +24,27 @@ pub enum Target {
     Image(PathBuf),
 }
 
-impl Target {
+impl MountTarget {
     /// The tree of `pid`, which must be alive.
-    pub fn tree(pid: Pid) -> Result<Target> {
+    pub fn tree(pid: Pid) -> Result<MountTarget> {
         match Process::read(pid) {
             // Under /proc a thread looks like a process, but nobody's parent is a thread.
             Some(_) if let Some(leader) = process_of_thread(pid).filter(|leader| *leader != pid) => {
                 let sentence = format!("--tree {pid}: a thread of process {leader}, and no process");
                 Err(Error::new(Kind::NoProcess, sentence))
             }
-            Some(process) if !process.ended => Ok(Target::Tree(process.id)),
+            Some(process) if !process.ended => Ok(MountTarget::Tree(process.id)),
             _ => Err(Error::new(Kind::NoProcess, format!("--tree {pid}: no such process"))),
         }
     }
 
     /// The image in `file`.
-    pub fn image(file: &Path) -> Result<Target> {
-        file.canonicalize().doing(|| format!("--image {}", file.display())).map(Target::Image)
+    pub fn image(file: &Path) -> Result<MountTarget> {
+        file.canonicalize().doing(|| format!("--image {}", file.display())).map(MountTarget::Image)
     }
 
     /// The cgroup at `dir`, which must be one.
-    pub fn cgroup(dir: &Path) -> Result<Target> {
+    pub fn cgroup(dir: &Path) -> Result<MountTarget> {
         let doing = || format!("--cgroup {}", dir.display());
         let dir = dir.canonicalize().doing(doing)?;
         let filesystem = statfs(&dir).doing(doing)?.filesystem_type();
@@ -53,17 +53,17 @@ impl Target {
             return Err(Error::os(format!("{}: not a cgroup", doing()), libc::EINVAL));
         }
         std::fs::metadata(dir.join("cgroup.procs")).doing(|| format!("{}: not a cgroup: cgroup.procs", doing()))?;
-        Ok(Target::Cgroup(dir))
+        Ok(MountTarget::Cgroup(dir))
     }
 }
 
-impl fmt::Display for Target {
+impl fmt::Display for MountTarget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Target::All => write!(f, "all"),
-            Target::Tree(root) => write!(f, "tree {}", root.pid),
-            Target::Cgroup(dir) => write!(f, "cgroup {}", dir.display()),
-            Target::Image(file) => write!(f, "image {}", file.display()),
+            MountTarget::All => write!(f, "all"),
+            MountTarget::Tree(root) => write!(f, "tree {}", root.pid),
+            MountTarget::Cgroup(dir) => write!(f, "cgroup {}", dir.display()),
+            MountTarget::Image(file) => write!(f, "image {}", file.display()),
         }
     }
 }
@@ -76,7 +76,7 @@ const UNSETTLED: Duration = Duration::from_millis(50);
 
 /// The processes of a mount: always asked anew, so that no entry is stale.
 pub struct Container {
-    target: Target,
+    target: MountTarget,
     daemon: Pid,
     hidden: Hidden,
     /// What this mount restored. It belongs to a tree or cgroup although its parent is the daemon. A leaf lock.
@@ -85,12 +85,12 @@ pub struct Container {
 
 impl Container {
     /// The processes of `target`, without this process and without those that are `hidden`.
-    pub fn new(target: Target, hidden: Hidden) -> Container {
+    pub fn new(target: MountTarget, hidden: Hidden) -> Container {
         Container { target, daemon: std::process::id() as Pid, hidden, restored: Mutex::default() }
     }
 
     /// What it was told to show.
-    pub fn target(&self) -> &Target {
+    pub fn target(&self) -> &MountTarget {
         &self.target
     }
 
@@ -98,10 +98,10 @@ impl Container {
     pub fn members(&self) -> Result<Vec<ProcId>> {
         let everybody = Process::all()?;
         let mut members: Vec<ProcId> = match &self.target {
-            Target::Image(_) => Vec::new(),
-            Target::All => everybody.iter().map(|process| process.id).collect(),
-            Target::Tree(root) => below(&everybody, self.roots(Some(*root))).into_iter().collect(),
-            Target::Cgroup(dir) => {
+            MountTarget::Image(_) => Vec::new(),
+            MountTarget::All => everybody.iter().map(|process| process.id).collect(),
+            MountTarget::Tree(root) => below(&everybody, self.roots(Some(*root))).into_iter().collect(),
+            MountTarget::Cgroup(dir) => {
                 let mut ids = below(&everybody, self.roots(None));
                 let pids: HashSet<Pid> = cgroup_pids(dir).into_iter().collect();
                 ids.extend(everybody.iter().map(|process| process.id).filter(|id| pids.contains(&id.pid)));
@@ -124,10 +124,10 @@ impl Container {
     pub fn find(&self, pid: Pid) -> Option<ProcId> {
         let process = Process::read(pid).filter(|process| self.is_visible(process))?;
         let belongs = match &self.target {
-            Target::Image(_) => false,
-            Target::All => true,
-            Target::Tree(root) => is_below(process, &self.roots(Some(*root))),
-            Target::Cgroup(dir) => is_below(process, &self.roots(None)) || cgroup_pids(dir).contains(&pid),
+            MountTarget::Image(_) => false,
+            MountTarget::All => true,
+            MountTarget::Tree(root) => is_below(process, &self.roots(Some(*root))),
+            MountTarget::Cgroup(dir) => is_below(process, &self.roots(None)) || cgroup_pids(dir).contains(&pid),
         };
         belongs.then_some(process.id)
     }
@@ -144,7 +144,7 @@ impl Container {
     /// The whole container as the engine is to stop it, and whose tracer does: the tree's, if it is no more than that.
     pub fn whole(&self) -> Result<(ProcId, ckptfs_dumper::Target)> {
         let pids = match &self.target {
-            Target::All => {
+            MountTarget::All => {
                 let sentence = format!(
                     "the container is the whole pid namespace, to which the daemon (pid {}) and the reader belong, and would freeze them: \
                      mount with --cgroup or --tree",
@@ -152,10 +152,10 @@ impl Container {
                 );
                 return Err(Error::new(Kind::Deadlock, sentence));
             }
-            Target::Tree(_) | Target::Image(_) => HashSet::new(),
-            Target::Cgroup(dir) => cgroup_pids(dir).into_iter().collect(),
+            MountTarget::Tree(_) | MountTarget::Image(_) => HashSet::new(),
+            MountTarget::Cgroup(dir) => cgroup_pids(dir).into_iter().collect(),
         };
-        if let (Target::Tree(root), true) = (&self.target, self.restored.lock().is_empty()) {
+        if let (MountTarget::Tree(root), true) = (&self.target, self.restored.lock().is_empty()) {
             // Nobody else has to be looked at.
             let is_there =
                 Process::read(root.pid).is_some_and(|process| process.id == *root && self.is_visible(&process));
@@ -163,8 +163,8 @@ impl Container {
         }
         let everybody = Process::all()?;
         let root = match &self.target {
-            Target::Tree(root) => Some(*root),
-            Target::All | Target::Cgroup(_) | Target::Image(_) => None,
+            MountTarget::Tree(root) => Some(*root),
+            MountTarget::All | MountTarget::Cgroup(_) | MountTarget::Image(_) => None,
         };
         // Those that descend from another are among its descendants already.
         let all = below(&everybody, self.roots(root));
@@ -177,7 +177,7 @@ impl Container {
         roots.sort_unstable();
         let pids = |roots: &[ProcId]| roots.iter().map(|id| id.pid).collect();
         match (&self.target, &roots[..]) {
-            (Target::Cgroup(dir), roots) => {
+            (MountTarget::Cgroup(dir), roots) => {
                 Ok((ProcId::CONTAINER, ckptfs_dumper::Target::set(pids(roots), Some(dir.clone()))))
             }
             (_, []) => Err(self.nobody()),
@@ -263,14 +263,14 @@ mod tests {
     use super::*;
     use crate::testing::Sleeper;
 
-    fn container(target: Target) -> Container {
+    fn container(target: MountTarget) -> Container {
         Container::new(target, Box::new(|_| false))
     }
 
     #[test]
     fn a_tree_is_the_process_and_its_descendants_and_nobody_else() {
         let (parent, stranger) = (Sleeper::with_child(), Sleeper::new());
-        let tree = container(Target::tree(parent.pid()).unwrap());
+        let tree = container(MountTarget::tree(parent.pid()).unwrap());
         let pids: Vec<Pid> = tree.members().unwrap().iter().map(|id| id.pid).collect();
         assert_eq!(pids.len(), 2, "{pids:?}");
         assert!(pids.contains(&parent.pid()));
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn the_dead_and_zombies_are_gone_and_a_restored_process_comes_back() {
         let mut victim = Sleeper::new();
-        let tree = container(Target::tree(victim.pid()).unwrap());
+        let tree = container(MountTarget::tree(victim.pid()).unwrap());
         assert!(tree.find(victim.pid()).is_some());
         victim.kill_unreaped();
         assert_eq!(tree.find(victim.pid()), None, "a zombie is nobody");
@@ -301,21 +301,21 @@ mod tests {
     fn all_means_everybody_but_the_daemon_the_kernel_and_the_hidden() {
         let (seen, unseen) = (Sleeper::new(), Sleeper::new());
         let hidden = unseen.pid();
-        let all = Container::new(Target::All, Box::new(move |pid| pid == hidden));
+        let all = Container::new(MountTarget::All, Box::new(move |pid| pid == hidden));
         let pids: Vec<Pid> = all.members().unwrap().iter().map(|id| id.pid).collect();
         assert!(pids.contains(&seen.pid()) && pids.is_sorted());
         assert!(!pids.contains(&hidden) && !pids.contains(&(std::process::id() as Pid)));
         assert!(all.find(seen.pid()).is_some() && all.find(hidden).is_none());
-        let tree = Container::new(Target::tree(hidden).unwrap(), Box::new(move |pid| pid == hidden));
+        let tree = Container::new(MountTarget::tree(hidden).unwrap(), Box::new(move |pid| pid == hidden));
         assert!(tree.members().unwrap().is_empty(), "hidden wins over the tree");
     }
 
     #[test]
     fn targets_that_are_not_there_are_refused_by_name() {
         let gone = Sleeper::new().into_dead();
-        assert_eq!(Target::tree(gone).unwrap_err().to_string(), format!("--tree {gone}: no such process"));
+        assert_eq!(MountTarget::tree(gone).unwrap_err().to_string(), format!("--tree {gone}: no such process"));
         let folder = tempfile::tempdir().unwrap();
-        let text = Target::cgroup(folder.path()).unwrap_err().to_string();
+        let text = MountTarget::cgroup(folder.path()).unwrap_err().to_string();
         assert!(text.contains("not a cgroup") && text.contains(folder.path().to_str().unwrap()), "{text}");
     }
 
@@ -327,7 +327,7 @@ mod tests {
         std::fs::create_dir(folder.path().join("sub")).unwrap();
         std::fs::write(folder.path().join("cgroup.procs"), format!("0\n{}\n", upper.pid())).unwrap();
         std::fs::write(folder.path().join("sub/cgroup.procs"), format!("{}\n", lower.pid())).unwrap();
-        let group = container(Target::Cgroup(folder.path().to_owned()));
+        let group = container(MountTarget::Cgroup(folder.path().to_owned()));
         let mut pids: Vec<Pid> = group.members().unwrap().iter().map(|id| id.pid).collect();
         pids.sort_unstable();
         let mut wanted = [upper.pid(), lower.pid()];

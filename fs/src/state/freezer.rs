@@ -14,12 +14,12 @@ use crate::state::tracers::{Lease, Tracers};
 pub struct Freezer {
     tracers: Arc<Tracers>,
     /// A leaf lock: trees are stopped and let go outside of it.
-    state: Mutex<State>,
+    state: Mutex<FreezerState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct FreezerState {
     /// And since when.
     held: HashMap<ProcId, (Lease, Instant)>,
     /// Trees that are being stopped or let go: the next write to their `freeze` waits.
@@ -98,22 +98,22 @@ impl Freezer {
         }
     }
 
-    fn turn(&self, id: ProcId) -> Turn<'_> {
+    fn turn(&self, id: ProcId) -> FreezerTurn<'_> {
         let mut state = self.state.lock();
         while !state.busy.insert(id) {
             self.changed.wait(&mut state);
         }
-        Turn { freezer: self, id }
+        FreezerTurn { freezer: self, id }
     }
 }
 
 /// The right to stop or let go one tree.
-struct Turn<'a> {
+struct FreezerTurn<'a> {
     freezer: &'a Freezer,
     id: ProcId,
 }
 
-impl Drop for Turn<'_> {
+impl Drop for FreezerTurn<'_> {
     fn drop(&mut self) {
         self.freezer.state.lock().busy.remove(&self.id);
         self.freezer.changed.notify_all();

@@ -109,14 +109,14 @@ pub fn signal(handle: &OwnedFd, id: ProcId, signal: Signal) -> Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::process::container::Target;
+    use crate::process::container::MountTarget;
     use crate::state::tracers::Tracers;
     use crate::testing::{Sleeper, options};
 
     #[test]
     fn a_tree_is_killed_whole_and_its_parent_told() {
         let mut victim = Sleeper::with_child();
-        let container = Container::new(Target::tree(victim.pid()).unwrap(), Box::new(|_| false));
+        let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
         let freezer = Freezer::new(Tracers::new(options()));
         let tree = container.members().unwrap();
         assert_eq!(tree.len(), 2);
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn nobody_is_killed_and_nobody_left_stopped_where_one_may_not_be() {
         let victim = Sleeper::with_child();
-        let container = Container::new(Target::tree(victim.pid()).unwrap(), Box::new(|_| false));
+        let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
         let freezer = Freezer::new(Tracers::new(options()));
         let tree = container.members().unwrap();
         let root = container.find(victim.pid()).unwrap();
@@ -161,7 +161,7 @@ mod tests {
         while !is_sleep() || !child_ended() {
             std::thread::yield_now();
         }
-        let container = Container::new(Target::tree(pid).unwrap(), Box::new(|_| false));
+        let container = Container::new(MountTarget::tree(pid).unwrap(), Box::new(|_| false));
         let root = container.find(pid).unwrap();
         let freezer = Freezer::new(Tracers::new(options()));
         kill_tree(&container, &freezer, root, Duration::from_secs(60), &|_| Ok(())).unwrap();

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 use ckptfs_dumper::{Error, Kind, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// How long an open waits for the last close of its predecessors to be told. See [`Shared::closing`].
+/// How long an open waits for the last close of its predecessors to be told. See [`OpenOnce::closing`].
 const GRACE: Duration = Duration::from_millis(100);
 
 /// One value per key, for as long as somebody holds it open.
-pub struct Shared<K, V> {
+pub struct OpenOnce<K, V> {
     /// A leaf lock: values are made and dropped outside of it.
     slots: Mutex<HashMap<K, Slot<V>>>,
     changed: Condvar,
@@ -43,20 +43,20 @@ pub struct Held<K, V> {
     pub handles: usize,
 }
 
-impl<K: Eq + Hash + Copy, V> Shared<K, V> {
+impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
     /// Nothing is open.
     pub fn new() -> Self {
         Self { slots: Mutex::default(), changed: Condvar::new(), grace: GRACE }
     }
 
     /// The value of `key`: the one that is open, or the one that `make` makes. One `make` runs for a key at a time; who
-    /// waited for it gets its value or its failure. Every success must be followed by one [`Shared::close`].
+    /// waited for it gets its value or its failure. Every success must be followed by one [`OpenOnce::close`].
     pub fn open(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
         let mut slots = self.slots.lock();
         if let Some(value) = self.join_locked(&mut slots, key)? {
             return Ok(value);
         }
-        let turn = Turn { shared: self, key, flight: Arc::default() };
+        let turn = OpenTurn { shared: self, key, flight: Arc::default() };
         slots.insert(key, Slot::Busy(Arc::clone(&turn.flight)));
         drop(slots);
         match make() {
@@ -69,7 +69,7 @@ impl<K: Eq + Hash + Copy, V> Shared<K, V> {
         }
     }
 
-    /// As [`Shared::open`], but where nothing is open it stays so.
+    /// As [`OpenOnce::open`], but where nothing is open it stays so.
     pub fn join(&self, key: K) -> Result<Option<Arc<V>>> {
         self.join_locked(&mut self.slots.lock(), key)
     }
@@ -129,7 +129,7 @@ impl<K: Eq + Hash + Copy, V> Shared<K, V> {
         }
     }
 
-    /// One of the opens of `key` is over; `flushed` as last told to [`Shared::closing`]. The last one drops the value,
+    /// One of the opens of `key` is over; `flushed` as last told to [`OpenOnce::closing`]. The last one drops the value,
     /// unless the caller still holds it; opens meanwhile wait until it is gone.
     pub fn close(&self, key: K, flushed: bool) {
         let mut slots = self.slots.lock();
@@ -140,7 +140,7 @@ impl<K: Eq + Hash + Copy, V> Shared<K, V> {
             *closing = closing.saturating_sub(1);
         }
         if *handles == 0 {
-            let turn = Turn { shared: self, key, flight: Arc::default() };
+            let turn = OpenTurn { shared: self, key, flight: Arc::default() };
             let last = std::mem::replace(slot, Slot::Busy(Arc::clone(&turn.flight)));
             drop(slots);
             drop(last);
@@ -171,13 +171,13 @@ impl<K: Eq + Hash + Copy, V> Shared<K, V> {
 }
 
 /// The right to make or drop one key's value. However it ends, nobody waits for it any longer.
-struct Turn<'a, K: Eq + Hash + Copy, V> {
-    shared: &'a Shared<K, V>,
+struct OpenTurn<'a, K: Eq + Hash + Copy, V> {
+    shared: &'a OpenOnce<K, V>,
     key: K,
     flight: Arc<Flight>,
 }
 
-impl<K: Eq + Hash + Copy, V> Turn<'_, K, V> {
+impl<K: Eq + Hash + Copy, V> OpenTurn<'_, K, V> {
     fn finish_with(self, value: V) -> Arc<V> {
         let value = Arc::new(value);
         let open = Slot::Open { value: Arc::clone(&value), handles: 1, closing: 0 };
@@ -186,7 +186,7 @@ impl<K: Eq + Hash + Copy, V> Turn<'_, K, V> {
     }
 }
 
-impl<K: Eq + Hash + Copy, V> Drop for Turn<'_, K, V> {
+impl<K: Eq + Hash + Copy, V> Drop for OpenTurn<'_, K, V> {
     fn drop(&mut self) {
         if std::thread::panicking() {
             let _ = self.flight.set(Error::new(Kind::SnapshotLost, "the dump ended without an answer"));
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn shared_while_open_and_made_anew_after_the_last_close() {
-        let shared = Shared::new();
+        let shared = OpenOnce::new();
         let made = AtomicUsize::new(0);
         let open = || shared.open('a', || Ok(made.fetch_add(1, Ordering::SeqCst))).unwrap();
         assert_eq!((*open(), *open()), (0, 0));
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_failure_answers_all_who_waited_and_nobody_after_them() {
-        let shared = &Shared::<u8, u8>::new();
+        let shared = &OpenOnce::<u8, u8>::new();
         let (started, has_started) = channel();
         let (go, may_go) = channel::<()>();
         std::thread::scope(|scope| {
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn settled_is_what_was_flushed_and_released() {
-        let shared = Shared { grace: Duration::from_secs(600), ..Shared::new() };
+        let shared = OpenOnce { grace: Duration::from_secs(600), ..OpenOnce::new() };
         shared.settle(1);
         drop(shared.open(1, || Ok(())).unwrap());
         shared.settle(1);
@@ -269,7 +269,7 @@ mod tests {
             shared.close(1, true);
         });
         assert!(shared.peek(1).is_none());
-        let hasty = Shared { grace: Duration::ZERO, ..Shared::new() };
+        let hasty = OpenOnce { grace: Duration::ZERO, ..OpenOnce::new() };
         drop(hasty.open(1, || Ok(())).unwrap());
         hasty.closing(1, true);
         hasty.settle(1);
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn an_open_behind_a_flush_waits_for_the_release() {
-        let shared = Shared { grace: Duration::from_secs(600), ..Shared::new() };
+        let shared = OpenOnce { grace: Duration::from_secs(600), ..OpenOnce::new() };
         let first = shared.open(1, || Ok("first")).unwrap();
         shared.closing(1, true);
         std::thread::scope(|scope| {
@@ -291,7 +291,7 @@ mod tests {
 
     #[test]
     fn an_open_behind_a_flush_shares_if_no_release_comes() {
-        let shared = Shared { grace: Duration::from_millis(1), ..Shared::new() };
+        let shared = OpenOnce { grace: Duration::from_millis(1), ..OpenOnce::new() };
         let _first = shared.open(1, || Ok("first")).unwrap();
         shared.closing(1, true);
         assert_eq!(*shared.open(1, || Ok("second")).unwrap(), "first");
@@ -311,7 +311,7 @@ mod tests {
             }
         }
         let dropped = Arc::new(AtomicUsize::new(0));
-        let shared = Shared::new();
+        let shared = OpenOnce::new();
         let (go, may_go) = channel();
         let (_, nothing) = channel();
         drop(shared.open(1, || Ok(Slow(Arc::clone(&dropped), Mutex::new(may_go)))).unwrap());

@@ -13,7 +13,7 @@ use parking_lot::Mutex;
 
 use crate::node::PinId;
 use crate::process::ProcId;
-use crate::state::view::View;
+use crate::state::view::SnapshotView;
 
 /// Longest name, bytes (NAME_MAX, limits.h).
 const NAME_MOST: usize = 255;
@@ -31,23 +31,23 @@ pub struct Limits {
 pub struct Pins {
     limits: Limits,
     /// A leaf lock: snapshots are taken and dropped outside of it.
-    state: Mutex<State>,
+    state: Mutex<PinState>,
 }
 
 #[derive(Default)]
-struct State {
+struct PinState {
     last: u64,
     /// `None`: it is being taken.
     names: BTreeMap<(Pid, OsString), Option<PinId>>,
-    views: HashMap<PinId, Kept>,
+    views: HashMap<PinId, PinnedUse>,
     /// When a directory last changed.
     changed: HashMap<Pid, SystemTime>,
 }
 
-enum Kept {
-    Named(Arc<View>),
+enum PinnedUse {
+    Named(Arc<SnapshotView>),
     /// Removed, and perhaps open.
-    Removed(Weak<View>),
+    Removed(Weak<SnapshotView>),
 }
 
 /// One of them, for `status`.
@@ -57,7 +57,7 @@ pub struct Pinned {
     /// Below the mountpoint.
     pub path: PathBuf,
     /// It.
-    pub view: Arc<View>,
+    pub view: Arc<SnapshotView>,
 }
 
 /// The path below the mountpoint of `name` in the directory of `pid`.
@@ -73,9 +73,9 @@ impl Pins {
     }
 
     /// One without a name, for as long as the mount stands: what the whole of it shows.
-    pub fn show(&self, of: ProcId, view: View) -> PinId {
+    pub fn show(&self, of: ProcId, view: SnapshotView) -> PinId {
         let pin = PinId { number: 0, of };
-        self.state.lock().views.insert(pin, Kept::Named(Arc::new(view)));
+        self.state.lock().views.insert(pin, PinnedUse::Named(Arc::new(view)));
         pin
     }
 
@@ -111,7 +111,7 @@ impl Pins {
 
     /// Memory of all, also of those that are removed and still open.
     fn memory(&self) -> u64 {
-        let views: Vec<Arc<View>> = self.state.lock().views.values().filter_map(Kept::get).collect();
+        let views: Vec<Arc<SnapshotView>> = self.state.lock().views.values().filter_map(PinnedUse::get).collect();
         views.iter().map(|view| view.memory()).sum()
     }
 
@@ -129,20 +129,20 @@ impl Pins {
 
     /// Whether it is there.
     pub fn holds(&self, pin: PinId) -> bool {
-        matches!(self.state.lock().views.get(&pin), Some(Kept::Named(_)))
+        matches!(self.state.lock().views.get(&pin), Some(PinnedUse::Named(_)))
     }
 
     /// It, if it is there.
-    pub fn view(&self, pin: PinId) -> Option<Arc<View>> {
+    pub fn view(&self, pin: PinId) -> Option<Arc<SnapshotView>> {
         match self.state.lock().views.get(&pin) {
-            Some(Kept::Named(view)) => Some(Arc::clone(view)),
+            Some(PinnedUse::Named(view)) => Some(Arc::clone(view)),
             _ => None,
         }
     }
 
     /// It, if it is there or somebody has a file of it open.
-    pub fn peek(&self, pin: PinId) -> Option<Arc<View>> {
-        self.state.lock().views.get(&pin).and_then(Kept::get)
+    pub fn peek(&self, pin: PinId) -> Option<Arc<SnapshotView>> {
+        self.state.lock().views.get(&pin).and_then(PinnedUse::get)
     }
 
     /// The youngest in the directory of `pid`.
@@ -168,12 +168,12 @@ impl Pins {
 
     /// Drops what is known of directories that are none any more.
     pub fn prune(&self, is_there: impl Fn(Pid) -> bool) {
-        let State { names, changed, .. } = &mut *self.state.lock();
+        let PinState { names, changed, .. } = &mut *self.state.lock();
         changed.retain(|pid, _| is_there(*pid) || names.keys().any(|(owner, _)| owner == pid));
     }
 
     /// Takes the name away and gives what it named; whoever has a file of it open keeps it.
-    pub fn remove(&self, pid: Pid, name: &OsStr) -> Option<(PinId, Arc<View>)> {
+    pub fn remove(&self, pid: Pid, name: &OsStr) -> Option<(PinId, Arc<SnapshotView>)> {
         let mut state = self.state.lock();
         let place = (pid, name.to_owned());
         let pin = state.names.get(&place).copied().flatten()?;
@@ -219,29 +219,29 @@ impl Pins {
     /// Forgets all of them; gives their paths. A view must not be dropped inside the lock.
     pub fn clear(&self) -> Vec<PathBuf> {
         let all = self.all();
-        *self.state.lock() = State::default();
+        *self.state.lock() = PinState::default();
         all.into_iter().map(|pinned| pinned.path).collect()
     }
 }
 
-impl State {
-    fn let_go(&mut self, pin: PinId) -> Option<Arc<View>> {
+impl PinState {
+    fn let_go(&mut self, pin: PinId) -> Option<Arc<SnapshotView>> {
         self.views.retain(|_, kept| match kept {
-            Kept::Named(_) => true,
-            Kept::Removed(view) => view.strong_count() > 0,
+            PinnedUse::Named(_) => true,
+            PinnedUse::Removed(view) => view.strong_count() > 0,
         });
         let kept = self.views.get_mut(&pin)?;
         let view = kept.get()?;
-        *kept = Kept::Removed(Arc::downgrade(&view));
+        *kept = PinnedUse::Removed(Arc::downgrade(&view));
         Some(view)
     }
 }
 
-impl Kept {
-    fn get(&self) -> Option<Arc<View>> {
+impl PinnedUse {
+    fn get(&self) -> Option<Arc<SnapshotView>> {
         match self {
-            Kept::Named(view) => Some(Arc::clone(view)),
-            Kept::Removed(view) => view.upgrade(),
+            PinnedUse::Named(view) => Some(Arc::clone(view)),
+            PinnedUse::Removed(view) => view.upgrade(),
         }
     }
 }
@@ -259,11 +259,11 @@ impl Reservation<'_> {
     }
 
     /// Pins `view`, of `of`, under the name.
-    pub fn pin(self, of: ProcId, view: View) -> PinId {
+    pub fn pin(self, of: ProcId, view: SnapshotView) -> PinId {
         let mut state = self.pins.state.lock();
         state.last += 1;
         let pin = PinId { number: state.last, of };
-        state.views.insert(pin, Kept::Named(Arc::new(view)));
+        state.views.insert(pin, PinnedUse::Named(Arc::new(view)));
         state.names.insert(self.place.clone(), Some(pin));
         state.changed.insert(self.place.0, SystemTime::now());
         pin

@@ -22,7 +22,7 @@ const GRACE: Duration = Duration::from_millis(100);
 /// One attempt that ended, as a line of JSON.
 #[derive(Serialize)]
 #[serde(untagged)]
-enum Line<'a> {
+enum JournalLine<'a> {
     Restored {
         time: f64,
         root: Pid,
@@ -81,7 +81,7 @@ impl Journal {
         log::info!("restored pid {} ({} processes, {} bytes)", restored.root, pids.len(), restored.bytes);
         self.container.adopt(pids);
         self.status.restored();
-        self.append(&Line::Restored {
+        self.append(&JournalLine::Restored {
             time: seconds(SystemTime::now()),
             root: restored.root,
             pids,
@@ -93,7 +93,7 @@ impl Journal {
 
     fn failed(&self, bytes: u64, since: Instant, error: &Error) {
         self.status.restore_failed(error);
-        self.append(&Line::Failed {
+        self.append(&JournalLine::Failed {
             time: seconds(SystemTime::now()),
             bytes,
             elapsed_ms: milliseconds(since.elapsed()),
@@ -102,7 +102,7 @@ impl Journal {
         });
     }
 
-    fn append(&self, line: &Line) {
+    fn append(&self, line: &JournalLine) {
         let line = serde_json::to_string(line).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
         let mut lines = self.lines.lock();
         if lines.len() == REMEMBERED {

@@ -5,35 +5,35 @@ use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ckptfs_dumper::{Context, Error, Kind, Pid, Purpose, Result};
+use ckptfs_dumper::{Context, Error, Kind, Pid, Result, SnapshotUse};
 
 use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::node::{Of, PinId};
 use crate::process::ProcId;
-use crate::process::container::{Container, Target};
+use crate::process::container::{Container, MountTarget};
 use crate::state::freezer::Freezer;
-use crate::state::open_once::{Held, Shared};
+use crate::state::open_once::{Held, OpenOnce};
 use crate::state::pins::{Limits, Pins, path_of};
 use crate::state::status::Status;
 use crate::state::tracers::{Lease, Tracers};
-use crate::state::view::View;
+use crate::state::view::SnapshotView;
 
 /// What an open of `info.json` found.
 pub enum Info {
     /// The process, at one instant.
-    View(Arc<View>),
+    View(Arc<SnapshotView>),
     /// Why there is no instant of it.
     Refusal(Arc<String>),
 }
 
 /// All snapshots.
 pub struct Snapshots {
-    live: Shared<ProcId, View>,
+    live: OpenOnce<ProcId, SnapshotView>,
     pins: Pins,
     /// The texts that stand in place of `info.json` of processes that cannot be dumped, while they are open.
-    refusals: Shared<ProcId, String>,
+    refusals: OpenOnce<ProcId, String>,
     container: Arc<Container>,
     freezer: Arc<Freezer>,
     tracers: Arc<Tracers>,
@@ -50,7 +50,7 @@ impl Snapshots {
         limits: Limits,
     ) -> Snapshots {
         let pins = Pins::new(limits);
-        Snapshots { live: Shared::new(), pins, refusals: Shared::new(), container, freezer, tracers, status }
+        Snapshots { live: OpenOnce::new(), pins, refusals: OpenOnce::new(), container, freezer, tracers, status }
     }
 
     /// Those that are pinned.
@@ -62,17 +62,17 @@ impl Snapshots {
     /// frozen at once.
     pub fn taken_as(&self, of: Of) -> Of {
         match (of, self.container.target()) {
-            (Of::CONTAINER, Target::Tree(_)) => self.container.whole().map_or(of, |(whose, _)| Of::Live(whose)),
+            (Of::CONTAINER, MountTarget::Tree(_)) => self.container.whole().map_or(of, |(whose, _)| Of::Live(whose)),
             _ => of,
         }
     }
 
     /// The instant of `of`: the pinned one, the one that is open, or one of now, which blocks until the process goes on again.
     /// Every success must be followed by one [`Snapshots::close`].
-    pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<Arc<View>> {
+    pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<Arc<SnapshotView>> {
         match of {
             Of::Live(id) => {
-                let view = self.live.open(id, || self.take(id, reader, Purpose::Reading))?;
+                let view = self.live.open(id, || self.take(id, reader, SnapshotUse::Stream))?;
                 if let Err(error) = self.refuse_older(id, &view) {
                     drop(view);
                     self.live.close(id, false);
@@ -91,7 +91,7 @@ impl Snapshots {
     }
 
     /// Whoever holds a tree by its file `freeze` wants an image of it as it stands, not one of before that others still read.
-    fn refuse_older(&self, id: ProcId, view: &View) -> Result<()> {
+    fn refuse_older(&self, id: ProcId, view: &SnapshotView) -> Result<()> {
         for (held, since) in self.freezer.held_since() {
             let belongs = || {
                 id == held || id == ProcId::CONTAINER || self.container.tree_of(held).is_ok_and(|ids| ids.contains(&id))
@@ -108,7 +108,7 @@ impl Snapshots {
     }
 
     /// One more open of the live instant of `id`, if there is one. To be followed by one [`Snapshots::close`].
-    pub fn join(&self, id: ProcId) -> Result<Option<Arc<View>>> {
+    pub fn join(&self, id: ProcId) -> Result<Option<Arc<SnapshotView>>> {
         self.live.join(id)
     }
 
@@ -122,7 +122,7 @@ impl Snapshots {
         let place = self.pins.reserve(pid, name).map_err(told)?;
         let gone = || told(Error::new(Kind::NoProcess, format!("pid {pid}: no such process")));
         let id = id.ok_or_else(gone)?;
-        let view = self.take(id, reader, Purpose::Keeping)?;
+        let view = self.take(id, reader, SnapshotUse::Pin)?;
         log::info!("{}: pinned", place.path().display());
         Ok(place.pin(id, view))
     }
@@ -137,9 +137,10 @@ impl Snapshots {
         Ok(pin)
     }
 
-    fn take(&self, id: ProcId, reader: Option<Pid>, purpose: Purpose) -> Result<View> {
+    fn take(&self, id: ProcId, reader: Option<Pid>, purpose: SnapshotUse) -> Result<SnapshotView> {
         let begun = Instant::now();
-        let taken = self.tracer(id).and_then(|tracer| View::new(tracer.snapshot(reader, purpose)?, tracer, begun));
+        let taken =
+            self.tracer(id).and_then(|tracer| SnapshotView::new(tracer.snapshot(reader, purpose)?, tracer, begun));
         match &taken {
             Ok(view) => self.status.dumped(id, view),
             Err(error) => self.status.dump_failed(id, error),
@@ -185,7 +186,7 @@ impl Snapshots {
     }
 
     /// The instant of `of` that is open or pinned, if there is one now.
-    pub fn peek(&self, of: Of) -> Option<Arc<View>> {
+    pub fn peek(&self, of: Of) -> Option<Arc<SnapshotView>> {
         match of {
             Of::Live(id) => self.live.peek(id),
             Of::Pinned(pin) | Of::Within(pin, _) => self.pins.peek(pin),
@@ -220,20 +221,20 @@ impl Snapshots {
         self.refusals.close(id, flushed);
     }
 
-    /// See [`Shared::closing`].
+    /// See [`OpenOnce::closing`].
     pub fn closing(&self, of: Of, flushed: bool) {
         if let Of::Live(id) = of {
             self.live.closing(id, flushed);
         }
     }
 
-    /// See [`Shared::closing`].
+    /// See [`OpenOnce::closing`].
     pub fn closing_refusal(&self, id: ProcId, flushed: bool) {
         self.refusals.closing(id, flushed);
     }
 
     /// All that are open, for `status`.
-    pub fn held(&self) -> Vec<Held<ProcId, View>> {
+    pub fn held(&self) -> Vec<Held<ProcId, SnapshotView>> {
         self.live.held()
     }
 }

@@ -13,7 +13,7 @@ use crate::process::ProcId;
 use crate::state::json_time::{milliseconds, seconds};
 use crate::state::open_once::Held;
 use crate::state::pins::Pinned;
-use crate::state::view::View;
+use crate::state::view::SnapshotView;
 
 /// How many freezes and errors are remembered.
 const REMEMBERED: usize = 100;
@@ -64,7 +64,7 @@ struct Report<'a> {
     target: &'a str,
     mountpoint: &'a str,
     snapshots: Vec<Live>,
-    pinned: Vec<Kept>,
+    pinned: Vec<PinReport>,
     frozen: &'a [Pid],
     counters: Counters,
     freezes: Vec<Freeze>,
@@ -83,7 +83,7 @@ struct Live {
 }
 
 #[derive(Serialize)]
-struct Kept {
+struct PinReport {
     /// Below the mountpoint; bytes that are no UTF-8 are replaced.
     path: String,
     pid: Pid,
@@ -111,7 +111,7 @@ impl Status {
     }
 
     /// A snapshot was taken.
-    pub fn dumped(&self, id: ProcId, snapshot: &View) {
+    pub fn dumped(&self, id: ProcId, snapshot: &SnapshotView) {
         self.dumps.fetch_add(1, Ordering::Relaxed);
         let stopped_ms = milliseconds(snapshot.stopped());
         log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", whom(id), snapshot.image_len());
@@ -155,7 +155,7 @@ impl Status {
     }
 
     /// The text of this moment: one JSON object.
-    pub fn text(&self, snapshots: &[Held<ProcId, View>], pinned: &[Pinned], frozen: &[Pid]) -> String {
+    pub fn text(&self, snapshots: &[Held<ProcId, SnapshotView>], pinned: &[Pinned], frozen: &[Pid]) -> String {
         let mut live: Vec<Live> = snapshots
             .iter()
             .map(|held| Live {
@@ -167,7 +167,7 @@ impl Status {
             })
             .collect();
         live.sort_unstable_by_key(|live| live.pid);
-        let pinned = pinned.iter().map(|Pinned { pin, path, view }| Kept {
+        let pinned = pinned.iter().map(|Pinned { pin, path, view }| PinReport {
             path: path.display().to_string(),
             pid: pin.of.pid,
             taken: seconds(view.taken()),

@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Core, Doing, Error, Instant, Kind, Pid, Piece, ReadAhead, Result, Snapshot, StoredImage, VmaView};
+use ckptfs_dumper::{
+    Checkpoint, Core, Doing, Error, Kind, Pid, Piece, ReadAhead, Result, Snapshot, StoredImage, VmaView,
+};
 use parking_lot::Mutex;
 
 use crate::process::{Range, owner};
@@ -17,7 +19,7 @@ use crate::state::tracers::Lease;
 const MEMORY_AGE: Duration = Duration::from_secs(1);
 
 /// A snapshot, its processes and their texts.
-pub struct View {
+pub struct SnapshotView {
     processes: BTreeMap<Pid, Told>,
     /// The daemon's user and group.
     own: (u32, u32),
@@ -38,7 +40,7 @@ enum Source {
 }
 
 impl Source {
-    fn instant(&self) -> &dyn Instant {
+    fn instant(&self) -> &dyn Checkpoint {
         match self {
             Source::Taken(snapshot, _) => snapshot,
             Source::Stored(image) => image,
@@ -93,31 +95,31 @@ impl<T: ?Sized> Made<T> {
     }
 }
 
-impl View {
+impl SnapshotView {
     /// What `snapshot` tells; `tracer` took it when it was asked to at `begun`.
-    pub fn new(snapshot: Snapshot, tracer: Lease, begun: std::time::Instant) -> Result<View> {
+    pub fn new(snapshot: Snapshot, tracer: Lease, begun: std::time::Instant) -> Result<SnapshotView> {
         // A copy-on-write child belongs to whom its process belonged to at the instant.
         let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let owner = |snapshot: &Snapshot, pid: Pid| owner(snapshot.memory_of(pid)).unwrap_or(own);
         let owners = snapshot.processes()?.into_iter().map(|pid| (pid, owner(&snapshot, pid))).collect();
-        Ok(View::of(owners, own, begun, Source::Taken(snapshot, tracer)))
+        Ok(SnapshotView::of(owners, own, begun, Source::Taken(snapshot, tracer)))
     }
 
     /// What the image in `file` tells; all of it belongs to whom the file belongs to.
-    pub fn stored(file: &Path) -> Result<View> {
+    pub fn stored(file: &Path) -> Result<SnapshotView> {
         let image = StoredImage::open(file)?;
         let facts = std::fs::metadata(file).doing(|| file.display())?;
         let own = (facts.uid(), facts.gid());
         let owners = image.processes()?.into_iter().map(|pid| (pid, own)).collect();
-        Ok(View::of(owners, own, std::time::Instant::now(), Source::Stored(image)))
+        Ok(SnapshotView::of(owners, own, std::time::Instant::now(), Source::Stored(image)))
     }
 
-    fn of(owners: Vec<(Pid, (u32, u32))>, own: (u32, u32), begun: std::time::Instant, source: Source) -> View {
+    fn of(owners: Vec<(Pid, (u32, u32))>, own: (u32, u32), begun: std::time::Instant, source: Source) -> SnapshotView {
         let told = |(pid, owner)| {
             (pid, Told { owner, info: Made::new(), maps: Made::new(), core: OnceLock::new(), vmas: OnceLock::new() })
         };
         let processes = owners.into_iter().map(told).collect();
-        View { processes, own, begun, handles: AtomicUsize::new(0), memory: Mutex::default(), source }
+        SnapshotView { processes, own, begun, handles: AtomicUsize::new(0), memory: Mutex::default(), source }
     }
 
     /// One more has a file of it open.
@@ -207,7 +209,7 @@ impl View {
         self.told(pid)?.core.get_or_init(|| self.source.instant().core(pid).map(Arc::new)).clone()
     }
 
-    /// Whether [`View::core`] would have to look at the files that the process has mapped, which may take its time (a network filesystem).
+    /// Whether [`SnapshotView::core`] would have to look at the files that the process has mapped, which may take its time (a network filesystem).
     pub fn core_is_to_be_made(&self, pid: Pid) -> bool {
         self.processes.get(&pid).is_some_and(|told| told.core.get().is_none())
     }
@@ -250,7 +252,7 @@ impl View {
         bytes
     }
 
-    /// As [`View::memory`], or what that was a moment ago.
+    /// As [`SnapshotView::memory`], or what that was a moment ago.
     pub fn memory_lately(&self) -> u64 {
         let known = *self.memory.lock();
         match known {

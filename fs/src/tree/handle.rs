@@ -12,7 +12,7 @@ use crate::node::{File, Node, Of};
 use crate::process::ProcId;
 use crate::process::caller::Caller;
 use crate::state::restores::Session;
-use crate::state::view::View;
+use crate::state::view::SnapshotView;
 use crate::tree::entry::Entry;
 
 /// What a program has open.
@@ -24,7 +24,7 @@ pub enum Handle {
         /// Whose instant it is.
         of: Of,
         /// The instant.
-        view: Arc<View>,
+        view: Arc<SnapshotView>,
         /// The file.
         part: Part,
         /// Whether it was flushed and not read since.
@@ -72,17 +72,17 @@ pub struct Walk {
     /// Who goes through it.
     pub reader: Pid,
     /// The instant of the first file that he opened, until the directory is closed. A leaf lock.
-    pub kept: Mutex<Kept>,
+    pub kept: Mutex<KeptHandle>,
 }
 
 /// What an open directory keeps.
 #[derive(Default)]
-pub enum Kept {
+pub enum KeptHandle {
     /// No file was opened yet.
     #[default]
     Nothing,
     /// An open of its own.
-    View(Arc<View>),
+    View(Arc<SnapshotView>),
     /// Why there is none.
     Refusal(Error),
     /// The directory is closed: whoever comes late keeps nothing.
@@ -155,7 +155,7 @@ fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<B
 
 impl Part {
     /// Its exact length.
-    pub fn len(&self, view: &View) -> u64 {
+    pub fn len(&self, view: &SnapshotView) -> u64 {
         match self {
             Part::Image => view.image_len(),
             Part::Text(text) => text.len() as u64,
@@ -165,7 +165,7 @@ impl Part {
     }
 
     /// `len` bytes at `offset`, fewer at the end only.
-    pub fn read(&self, view: &View, offset: u64, len: usize, ahead: ReadAhead) -> Result<Bytes> {
+    pub fn read(&self, view: &SnapshotView, offset: u64, len: usize, ahead: ReadAhead) -> Result<Bytes> {
         let left = usize::try_from(self.len(view).saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(left);
         if len == 0 {
@@ -187,7 +187,7 @@ impl Part {
     }
 
     /// SEEK_DATA (`data`) or SEEK_HOLE from `offset` (lseek(2)); `None` is ENXIO.
-    pub fn seek(&self, view: &View, offset: u64, data: bool) -> Result<Option<u64>> {
+    pub fn seek(&self, view: &SnapshotView, offset: u64, data: bool) -> Result<Option<u64>> {
         let len = self.len(view);
         if offset >= len {
             return Ok(None);

@@ -20,11 +20,11 @@ pub struct Inodes {
 
 struct Table {
     next: u64,
-    nodes: HashMap<u64, Row>,
+    nodes: HashMap<u64, InodeRow>,
     numbers: HashMap<Node, u64>,
 }
 
-struct Row {
+struct InodeRow {
     node: Node,
     /// How often the kernel was told the number and has not forgotten it.
     lookups: u64,
@@ -33,7 +33,7 @@ struct Row {
 impl Inodes {
     /// The root alone.
     pub fn new() -> Inodes {
-        let root = Row { node: Node::Root, lookups: 0 };
+        let root = InodeRow { node: Node::Root, lookups: 0 };
         let table = Table { next: ROOT + 1, nodes: [(ROOT, root)].into(), numbers: [(Node::Root, ROOT)].into() };
         Inodes { table: Mutex::new(table) }
     }
@@ -101,7 +101,7 @@ impl Table {
         *numbers.entry(node).or_insert_with(|| {
             let number = *next;
             *next += 1;
-            nodes.insert(number, Row { node, lookups: 0 });
+            nodes.insert(number, InodeRow { node, lookups: 0 });
             number
         })
     }

@@ -23,7 +23,7 @@ use ckptfs_dumper::{Options, Result};
 use parking_lot::{Mutex, RwLock};
 
 use crate::node::{File, Node, PinId};
-use crate::process::container::{Container, Target};
+use crate::process::container::{Container, MountTarget};
 use crate::process::{Clock, ProcId};
 use crate::state::freezer::Freezer;
 use crate::state::pins::Limits;
@@ -31,7 +31,7 @@ use crate::state::restores::Journal;
 use crate::state::snapshots::Snapshots;
 use crate::state::status::Status;
 use crate::state::tracers::Tracers;
-use crate::state::view::View;
+use crate::state::view::SnapshotView;
 use crate::tree::entry::no_entry;
 use crate::tree::handle::Handles;
 use crate::tree::inodes::Inodes;
@@ -66,12 +66,12 @@ impl Tree {
         let tracers = Tracers::new(options.clone());
         let freezer = Arc::new(Freezer::new(Arc::clone(&tracers)));
         let stored = match container.target() {
-            Target::Image(file) => Some(View::stored(file)?),
+            MountTarget::Image(file) => Some(SnapshotView::stored(file)?),
             _ => None,
         };
         let (whom, by, told) = (Arc::clone(&container), Arc::clone(&freezer), Arc::clone(&status));
         let snapshots = Snapshots::new(whom, by, tracers, told, limits);
-        let show = |view: View| -> Result<PinId> {
+        let show = |view: SnapshotView| -> Result<PinId> {
             let of = view.root()?.map_or(ProcId::CONTAINER, |pid| ProcId { pid, start: 0 });
             Ok(snapshots.pins().show(of, view))
         };

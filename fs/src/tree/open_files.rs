@@ -11,11 +11,11 @@ use crate::process::{self, ProcId};
 use crate::state::kill::kill_tree;
 use crate::state::restores::Session;
 use crate::state::snapshots::Info;
-use crate::state::view::View;
+use crate::state::view::SnapshotView;
 use crate::tree::Tree;
 use crate::tree::control_files::switch;
 use crate::tree::entry::{Access, Attr, Entry, no_entry, refused};
-use crate::tree::handle::{Bytes, Directory, Flushed, Handle, Kept, Part, Walk, part_of};
+use crate::tree::handle::{Bytes, Directory, Flushed, Handle, KeptHandle, Part, Walk, part_of};
 use crate::tree::open_nodes::Closing;
 use crate::tree::stat::owner_in;
 
@@ -142,8 +142,8 @@ impl Tree {
         for handle in walked.unwrap_or_default() {
             if let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle {
                 let mut kept = walk.kept.lock();
-                if matches!(&*kept, Kept::Nothing) {
-                    *kept = Kept::Refusal(error.clone());
+                if matches!(&*kept, KeptHandle::Nothing) {
+                    *kept = KeptHandle::Refusal(error.clone());
                 }
             }
         }
@@ -152,7 +152,7 @@ impl Tree {
     fn kept_refusal(&self, id: ProcId, reader: Option<Pid>) -> Option<Error> {
         self.walked(id, reader?).into_iter().find_map(|handle| match &*handle {
             Handle::Directory(Directory { walk: Some(walk), .. }) => match &*walk.kept.lock() {
-                Kept::Refusal(error) => Some(error.clone()),
+                KeptHandle::Refusal(error) => Some(error.clone()),
                 _ => None,
             },
             _ => None,
@@ -163,14 +163,14 @@ impl Tree {
     fn keep_for_walker(&self, id: ProcId, reader: Pid) {
         for handle in self.walked(id, reader) {
             let Handle::Directory(Directory { walk: Some(walk), .. }) = &*handle else { continue };
-            if !matches!(&*walk.kept.lock(), Kept::Nothing) {
+            if !matches!(&*walk.kept.lock(), KeptHandle::Nothing) {
                 continue;
             }
             let Ok(Some(view)) = self.snapshots.join(id) else { return };
             // Meanwhile another thread of his may have been quicker, or the directory closed.
             let mut kept = walk.kept.lock();
-            if matches!(&*kept, Kept::Nothing) {
-                *kept = Kept::View(view);
+            if matches!(&*kept, KeptHandle::Nothing) {
+                *kept = KeptHandle::View(view);
             } else {
                 drop(kept);
                 drop(view);
@@ -180,9 +180,9 @@ impl Tree {
     }
 
     /// What a walker has kept goes, and `instead` stands in its place.
-    fn let_go(&self, walk: &Walk, instead: Kept) {
+    fn let_go(&self, walk: &Walk, instead: KeptHandle) {
         let kept = std::mem::replace(&mut *walk.kept.lock(), instead);
-        if let Kept::View(view) = kept {
+        if let KeptHandle::View(view) = kept {
             // The slot is what drops the snapshot.
             drop(view);
             self.snapshots.close(Of::Live(walk.of), false);
@@ -226,7 +226,7 @@ impl Tree {
             return Err(refused(libc::ENOTDIR, "not a directory"));
         };
         if rewound {
-            walk.iter().for_each(|walk| self.let_go(walk, Kept::Nothing));
+            walk.iter().for_each(|walk| self.let_go(walk, KeptHandle::Nothing));
             let fresh = self.list(ino)?;
             *entries.lock() = fresh;
         }
@@ -327,7 +327,7 @@ impl Tree {
                 self.snapshots.close(of, flushed);
             }
             Handle::Refusal { id, flushed, .. } => self.snapshots.close_refusal(*id, flushed.get()),
-            Handle::Directory(Directory { walk: Some(walk), .. }) => self.let_go(walk, Kept::Closed),
+            Handle::Directory(Directory { walk: Some(walk), .. }) => self.let_go(walk, KeptHandle::Closed),
             Handle::Status(_) => {
                 let mut open = self.status_open.lock();
                 open.0 = open.0.saturating_sub(1);
@@ -359,7 +359,7 @@ fn not_all_his(pid: Pid) -> Error {
 }
 
 /// What `node`, a file of the process `pid`, is in an instant.
-fn part(node: Node, pid: Pid, view: &View) -> Result<Part> {
+fn part(node: Node, pid: Pid, view: &SnapshotView) -> Result<Part> {
     match node {
         Node::Vma(_, range) => view.vma(pid, range)?.map(|vma| Part::Vma(pid, vma)).ok_or_else(|| no_entry(range)),
         Node::File(_, File::Core) => view.core(pid).map(Part::Core),

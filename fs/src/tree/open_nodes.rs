@@ -12,11 +12,11 @@ use crate::node::{Node, Of};
 #[derive(Default)]
 pub struct OpenNodes {
     /// A leaf lock.
-    nodes: Mutex<HashMap<Node, State>>,
+    nodes: Mutex<HashMap<Node, OpenState>>,
     changed: Condvar,
 }
 
-enum State {
+enum OpenState {
     /// By so many handles, with the instant of whom.
     Open(usize, Of),
     /// The last handle is closed, and the kernel is to forget the contents: opens wait, so that nobody reads meanwhile.
@@ -33,7 +33,7 @@ impl OpenNodes {
     /// Whose instant `node` is open with.
     pub fn of(&self, node: Node) -> Option<Of> {
         match self.nodes.lock().get(&node) {
-            Some(State::Open(_, of)) => Some(*of),
+            Some(OpenState::Open(_, of)) => Some(*of),
             _ => None,
         }
     }
@@ -43,14 +43,14 @@ impl OpenNodes {
         let mut nodes = self.nodes.lock();
         loop {
             match nodes.get_mut(&node) {
-                Some(State::Closing) => self.changed.wait(&mut nodes),
-                Some(State::Open(handles, with)) if *with == of => {
+                Some(OpenState::Closing) => self.changed.wait(&mut nodes),
+                Some(OpenState::Open(handles, with)) if *with == of => {
                     *handles += 1;
                     return true;
                 }
-                Some(State::Open(..)) => return false,
+                Some(OpenState::Open(..)) => return false,
                 None => {
-                    nodes.insert(node, State::Open(1, of));
+                    nodes.insert(node, OpenState::Open(1, of));
                     return true;
                 }
             }
@@ -61,9 +61,9 @@ impl OpenNodes {
     pub fn close(self: &Arc<Self>, node: Node) -> Option<Closing> {
         let mut nodes = self.nodes.lock();
         match nodes.get_mut(&node) {
-            Some(State::Open(handles, _)) if *handles > 1 => *handles -= 1,
-            Some(state @ State::Open(..)) => {
-                *state = State::Closing;
+            Some(OpenState::Open(handles, _)) if *handles > 1 => *handles -= 1,
+            Some(state @ OpenState::Open(..)) => {
+                *state = OpenState::Closing;
                 return Some(Closing { nodes: Arc::clone(self), node });
             }
             _ => {}

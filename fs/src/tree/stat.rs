@@ -4,7 +4,7 @@ use ckptfs_dumper::{Pid, Result};
 
 use crate::node::{File, Node, Of, Role, Steady};
 use crate::process::{self, ProcId};
-use crate::state::view::View;
+use crate::state::view::SnapshotView;
 use crate::tree::Tree;
 use crate::tree::entry::{Attr, no_entry};
 
@@ -84,7 +84,7 @@ impl Tree {
     }
 
     /// Size and blocks of a file of a snapshot: exact if `view` is open, else an upper bound; `None` if the process is gone.
-    fn extent(&self, node: Node, of: Of, view: Option<&View>) -> Result<Option<(u64, u64)>> {
+    fn extent(&self, node: Node, of: Of, view: Option<&SnapshotView>) -> Result<Option<(u64, u64)>> {
         let pid = of.pid();
         let refusal = || if let Of::Live(id) = of { self.snapshots.peek_refusal(id) } else { None };
         let size = match (node, view) {
@@ -128,6 +128,6 @@ impl Tree {
 }
 
 /// Whose `node`, a file of `of`, is in an instant.
-pub(super) fn owner_in(view: &View, node: Node, of: Of) -> (u32, u32) {
+pub(super) fn owner_in(view: &SnapshotView, node: Node, of: Of) -> (u32, u32) {
     if node.is_of_all() { view.owner_of_all(of.pid()) } else { view.owner(of.pid()) }
 }

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use crate::node::Steady;
 use crate::process::Range;
 use crate::process::caller::Caller;
-use crate::process::container::Target;
+use crate::process::container::MountTarget;
 use crate::testing::{Sleeper, options};
 use crate::tree::entry::Access;
 use crate::tree::inodes::ROOT;
@@ -23,7 +23,7 @@ const WRITE: Access = Access { read: false, write: true, ..READ };
 const LIMITS: Limits = Limits { count: 3, memory: None };
 
 fn tree(victim: &Sleeper) -> Tree {
-    let container = Container::new(Target::tree(victim.pid()).unwrap(), Box::new(|_| false));
+    let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
     Tree::new(container, options(), LIMITS, "/ckpt".into()).unwrap()
 }
 
@@ -196,7 +196,7 @@ fn the_image_of_the_container_is_root_s_and_has_its_size() {
 
 #[test]
 fn the_whole_pid_namespace_cannot_be_one_image() {
-    let container = Container::new(Target::All, Box::new(|_| false));
+    let container = Container::new(MountTarget::All, Box::new(|_| false));
     let tree = Tree::new(container, options(), LIMITS, "/ckpt".into()).unwrap();
     let image = walk(&tree, &["image"]).unwrap();
     let error = tree.open(image.ino, READ).unwrap_err();

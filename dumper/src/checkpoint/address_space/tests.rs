@@ -2,7 +2,7 @@
 use serde_json::json;
 
 use crate::checkpoint::address_space::*;
-use crate::checkpoint::fake::{Fake, byte_at};
+use crate::checkpoint::fake::{FakeCheckpoint, byte_at};
 use crate::checkpoint::view::View;
 
 const START: u64 = 0x10_0000;
@@ -22,7 +22,7 @@ fn stored(source: usize, address: u64, len: usize) -> Vec<u8> {
 
 #[test]
 fn what_is_inherited_is_found_with_the_maker_of_the_maker() {
-    let mut fake = Fake::of(&[(7, 0), (8, 7), (9, 8)]);
+    let mut fake = FakeCheckpoint::of(&[(7, 0), (8, 7), (9, 8)]);
     let first = fake.area(7, (START, END), "ANON", &[(START, 4)], &[]);
     let second = fake.area(8, (START, END), "ANON", &[(START + 0x1000, 1)], &[(START, 1), (START + 0x2000, 2)]);
     let third = fake.area(9, (START, END), "ANON", &[(START + 0x5000, 1)], &[(START, 4)]);
@@ -53,7 +53,7 @@ fn what_is_inherited_is_found_with_the_maker_of_the_maker() {
 #[test]
 fn a_maker_without_what_is_inherited_is_damage() {
     for makers in [vec![(START, 1)], vec![]] {
-        let mut fake = Fake::of(&[(7, 0), (8, 7)]);
+        let mut fake = FakeCheckpoint::of(&[(7, 0), (8, 7)]);
         fake.area(7, (START, END), "ANON", &makers, &[]);
         fake.area(8, (START, END), "ANON", &[], &[(START, 2)]);
         let view = fake.view();
@@ -66,7 +66,7 @@ fn a_maker_without_what_is_inherited_is_damage() {
 
 #[test]
 fn the_contents_of_files_without_a_name_show_where_they_are_mapped() {
-    let mut fake = Fake::of(&[(7, 0)]);
+    let mut fake = FakeCheckpoint::of(&[(7, 0)]);
     let object = fake.pages(b"OBJT", json!({"id": 2, "kind": "memfd"}), Vec::new(), &[(0x1000, 2), (0xff_000, 9)]);
     fake.record(b"FILE", json!({"id": 5, "kind": "memfd", "object": 2}));
     let own = fake.area(7, (START, END), "FILE", &[(START + 0x2000, 1)], &[]);
@@ -82,7 +82,7 @@ fn the_contents_of_files_without_a_name_show_where_they_are_mapped() {
 #[test]
 fn impossible_spaces_are_damage() {
     let refusal = |areas: &[(Pid, Range, Range)]| {
-        let mut fake = Fake::of(&[(7, 0)]);
+        let mut fake = FakeCheckpoint::of(&[(7, 0)]);
         for (pid, range, pages) in areas {
             fake.area(*pid, *range, "ANON", &[*pages], &[]);
         }
@@ -91,7 +91,7 @@ fn impossible_spaces_are_damage() {
     assert!(refusal(&[(8, (START, END), (START, 1))]).contains("pid 8, which is not there"));
     assert!(refusal(&[(7, (START, END), (START, 1)), (7, (START, END), (START, 1))]).contains("overlaps"));
     assert!(refusal(&[(7, (START, END), (END - 0x1000, 2))]).contains("pages outside"));
-    let view = Fake::of(&[(7, 0)]).view();
+    let view = FakeCheckpoint::of(&[(7, 0)]).view();
     assert_eq!(view.maps(9).unwrap_err().kind(), Kind::NoProcess);
     assert_eq!(view.read(7, START, 0, &mut [0]).unwrap_err().kind(), Kind::NotFound);
 }

@@ -21,7 +21,7 @@ use crate::image::format::ARCH;
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 
-use crate::checkpoint::elf_core::segments::{Content, Segment};
+use crate::checkpoint::elf_core::segments::{Content, ElfSegment};
 
 /// Bytes of the ELF header.
 const HEADER: usize = size_of::<elf::FileHeader64<LE>>();
@@ -37,17 +37,17 @@ pub struct Core {
     /// Up to the first contents.
     head: Vec<u8>,
     /// Those with contents, ascending.
-    pieces: Vec<Piece>,
+    pieces: Vec<CorePiece>,
     /// What stands behind the contents.
     tail: Vec<u8>,
     len: u64,
 }
 
 /// The contents of a segment.
-struct Piece {
+struct CorePiece {
     /// Offset in the file.
     at: u64,
-    segment: Segment,
+    segment: ElfSegment,
 }
 
 impl Core {
@@ -56,7 +56,7 @@ impl Core {
     /// # Errors
     /// [`crate::error::Kind::NoProcess`]: it is not there, or has ended. [`crate::error::Kind::Damaged`]: what belongs to it is not there.
     pub fn new(view: &Arc<View>, pid: Pid) -> Result<Self> {
-        let process = notes::Process::find(view, pid)?;
+        let process = notes::CoreProcess::find(view, pid)?;
         let segments = segments::of(view, &process)?;
         let notes = notes::encode(view, &process)?;
         let mut head = vec![0; HEADER];
@@ -70,7 +70,7 @@ impl Core {
             let (from, len) = (segment.address, segment.filled);
             head.extend(bytes_of(&program_header(elf::PT_LOAD, segment.flags, at, from, len, segment.len, PAGE)));
             if len > 0 {
-                pieces.push(Piece { at, segment });
+                pieces.push(CorePiece { at, segment });
             }
             at += len;
         }
@@ -96,7 +96,7 @@ impl Core {
     /// How many bytes of it are no hole.
     pub fn stored(&self) -> Result<u64> {
         let mut stored = (self.head.len() + self.tail.len()) as u64;
-        for Piece { segment, .. } in &self.pieces {
+        for CorePiece { segment, .. } in &self.pieces {
             let mut at = segment.address;
             while let Some(data) = self.data(segment, at)? {
                 at = self.hole(segment, data)?;
@@ -116,8 +116,8 @@ impl Core {
             let (place, behind) = rest.split_at_mut((end - at).min(rest.len() as u64) as usize);
             let from = at - start;
             match part {
-                Part::Bytes(bytes) => place.copy_from_slice(&bytes[from as usize..from as usize + place.len()]),
-                Part::Segment(segment) => self.view.read_memory(self.pid, segment.address + from, place)?,
+                CorePart::Bytes(bytes) => place.copy_from_slice(&bytes[from as usize..from as usize + place.len()]),
+                CorePart::Segment(segment) => self.view.read_memory(self.pid, segment.address + from, place)?,
             }
             at += place.len() as u64;
             rest = behind;
@@ -131,8 +131,8 @@ impl Core {
         while at < self.len {
             let (start, end, part) = self.part(at);
             let found = match part {
-                Part::Bytes(_) => data.then_some(at),
-                Part::Segment(segment) => {
+                CorePart::Bytes(_) => data.then_some(at),
+                CorePart::Segment(segment) => {
                     let address = segment.address + (at - start);
                     let found = if data {
                         self.data(segment, address)?
@@ -151,25 +151,25 @@ impl Core {
     }
 
     /// What stands at `offset`, from where and up to where.
-    fn part(&self, offset: u64) -> (u64, u64, Part<'_>) {
+    fn part(&self, offset: u64) -> (u64, u64, CorePart<'_>) {
         let behind = self.pieces.partition_point(|piece| piece.at <= offset);
         let Some(piece) = behind.checked_sub(1).map(|at| &self.pieces[at]) else {
             let end = self.pieces.first().map_or(self.head.len() as u64, |first| first.at);
             if offset < end {
-                return (0, end, Part::Bytes(&self.head));
+                return (0, end, CorePart::Bytes(&self.head));
             }
-            return (end, self.len, Part::Bytes(&self.tail));
+            return (end, self.len, CorePart::Bytes(&self.tail));
         };
         let end = piece.at + piece.segment.filled;
         match &piece.segment.content {
-            _ if offset >= end => (end, self.len, Part::Bytes(&self.tail)),
-            Content::Bytes(bytes) => (piece.at, end, Part::Bytes(bytes)),
-            Content::Memory => (piece.at, end, Part::Segment(&piece.segment)),
+            _ if offset >= end => (end, self.len, CorePart::Bytes(&self.tail)),
+            Content::Bytes(bytes) => (piece.at, end, CorePart::Bytes(bytes)),
+            Content::Memory => (piece.at, end, CorePart::Segment(&piece.segment)),
         }
     }
 
     /// The first address from `address` on that has contents in the file.
-    fn data(&self, segment: &Segment, address: u64) -> Result<Option<u64>> {
+    fn data(&self, segment: &ElfSegment, address: u64) -> Result<Option<u64>> {
         let end = segment.address + segment.filled;
         Ok(match segment.content {
             Content::Bytes(_) => Some(address),
@@ -179,7 +179,7 @@ impl Core {
     }
 
     /// The first address from `address` on that has none, or the end of what is in the file.
-    fn hole(&self, segment: &Segment, address: u64) -> Result<u64> {
+    fn hole(&self, segment: &ElfSegment, address: u64) -> Result<u64> {
         let end = segment.address + segment.filled;
         Ok(match segment.content {
             Content::Bytes(_) => end,
@@ -188,9 +188,9 @@ impl Core {
     }
 }
 
-enum Part<'a> {
+enum CorePart<'a> {
     Bytes(&'a [u8]),
-    Segment(&'a Segment),
+    Segment(&'a ElfSegment),
 }
 
 fn file_header(headers: usize, sections_at: u64) -> elf::FileHeader64<LE> {

@@ -36,7 +36,7 @@ const ARGUMENTS: usize = 80;
 const NAME: usize = 16;
 
 /// What the records tell of one process.
-pub struct Process<'a> {
+pub struct CoreProcess<'a> {
     /// Its id.
     pub pid: Pid,
     told: &'a record::Process,
@@ -46,7 +46,7 @@ pub struct Process<'a> {
     files: BTreeMap<u32, RecordView<'a>>,
 }
 
-impl<'a> Process<'a> {
+impl<'a> CoreProcess<'a> {
     /// The process `pid` of `view`.
     pub fn find(view: &'a View, pid: Pid) -> Result<Self> {
         #[derive(Deserialize)]
@@ -103,7 +103,7 @@ impl<'a> Process<'a> {
 }
 
 /// All notes of a process.
-pub fn encode(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+pub fn encode(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
     let mut notes = Notes::default();
     for (n, tid) in process.threads().enumerate() {
         let registers = process.record(registers::TAG, tid)?;
@@ -129,13 +129,13 @@ pub fn encode(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
 }
 
 /// An array of struct x86_xfeat_component, arch/x86/include/uapi/asm/elf.h: type, size, offset, flags.
-fn xsave_layout(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+fn xsave_layout(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
     let has = registers::shown(process.record(registers::TAG, process.told.speaker())?)?.components;
     let layout = view.tree()?.xsave.iter().filter(|(number, ..)| has.checked_shr(*number).unwrap_or(0) & 1 == 1);
     Ok(layout.flat_map(|&(number, size, offset)| [number, size, offset, 0]).flat_map(u32::to_le_bytes).collect())
 }
 
-fn program(process: &Process<'_>) -> Result<address_space::Program> {
+fn program(process: &CoreProcess<'_>) -> Result<address_space::Program> {
     // Whoever shares memory tells of it as well.
     address_space::program(process.record(address_space::TAG, process.told.speaker())?)
 }
@@ -158,9 +158,9 @@ impl Notes {
 
 /// A struct of the kernel, field after field.
 #[derive(Default)]
-struct Fields(Vec<u8>);
+struct NoteFields(Vec<u8>);
 
-impl Fields {
+impl NoteFields {
     fn add<const N: usize>(&mut self, field: [u8; N]) -> &mut Self {
         self.0.extend_from_slice(&field);
         self
@@ -173,11 +173,11 @@ impl Fields {
 }
 
 /// struct elf_prstatus, include/linux/elfcore.h.
-fn status(process: &Process<'_>, tid: Pid) -> Result<Vec<u8>> {
+fn status(process: &CoreProcess<'_>, tid: Pid) -> Result<Vec<u8>> {
     let shown = registers::shown(process.record(registers::TAG, tid)?)?;
     let pending = signals::pending(process.record(signals::QUEUES, tid)?)?;
     let signal = signal(process);
-    let mut fields = Fields::default();
+    let mut fields = NoteFields::default();
     // pr_info: si_signo, si_code, si_errno.
     fields.add(signal.to_le_bytes()).add([0; 8]);
     // pr_cursig, and to the next word.
@@ -193,24 +193,24 @@ fn status(process: &Process<'_>, tid: Pid) -> Result<Vec<u8>> {
 }
 
 /// The signal that stopped it, if one did.
-fn signal(process: &Process<'_>) -> i32 {
+fn signal(process: &CoreProcess<'_>) -> i32 {
     process.told.stopped_by.unwrap_or(0)
 }
 
-fn siginfo(process: &Process<'_>) -> Vec<u8> {
+fn siginfo(process: &CoreProcess<'_>) -> Vec<u8> {
     let mut info = signal(process).to_le_bytes().to_vec();
     info.resize(SIGINFO, 0);
     info
 }
 
 /// struct elf_prpsinfo, include/linux/elfcore.h.
-fn info(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+fn info(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
     let speaker = process.told.speaker();
     let nice = sched::nice(process.record(sched::TAG, speaker)?)?;
     let (uid, gid) = creds::real_ids(process.record(creds::TAG, speaker)?)?;
     let mut name = registrations::name(process.record(registrations::TAG, speaker)?)?;
     name.resize(NAME, 0);
-    let mut fields = Fields::default();
+    let mut fields = NoteFields::default();
     // pr_state, pr_sname, pr_zomb, pr_nice: the letters are "RSDTZW".
     let (state, letter) = if process.told.stopped_by.is_some() { (3, b'T') } else { (0, b'R') };
     fields.add([state, letter, 0, nice as i8 as u8]).add([0; 4]);
@@ -223,7 +223,7 @@ fn info(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
 }
 
 /// pr_psargs: the arguments, separated by spaces.
-fn arguments(view: &View, process: &Process<'_>) -> Result<[u8; ARGUMENTS]> {
+fn arguments(view: &View, process: &CoreProcess<'_>) -> Result<[u8; ARGUMENTS]> {
     let arguments = program(process)?.arguments;
     let len = arguments.end.saturating_sub(arguments.start).min(ARGUMENTS as u64 - 1) as usize;
     let mut text = [0; ARGUMENTS];
@@ -237,7 +237,7 @@ fn arguments(view: &View, process: &Process<'_>) -> Result<[u8; ARGUMENTS]> {
 }
 
 /// NT_FILE: which files are mapped where (`fill_files_note`).
-fn files(view: &View, process: &Process<'_>) -> Result<Vec<u8>> {
+fn files(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
     let areas = view.memory()?.of_process(process.pid)?;
     let mapped: Vec<_> = areas.iter().map(|area| &area.vma).filter(|vma| vma.file.is_some()).collect();
     let mut words = vec![mapped.len() as u64, PAGE];

@@ -19,7 +19,7 @@ use crate::memory::vdso::Vdso;
 use crate::memory::vma::{Type, Vma};
 use crate::sys::memory::PAGE;
 
-use crate::checkpoint::elf_core::notes::Process;
+use crate::checkpoint::elf_core::notes::CoreProcess;
 
 /// The largest hole inside of the contents of a segment.
 pub const HOLE_MOST: u64 = 1 << 20;
@@ -32,7 +32,7 @@ mod filter {
 }
 
 /// One PT_LOAD.
-pub struct Segment {
+pub struct ElfSegment {
     /// First address.
     pub address: u64,
     /// Bytes of memory.
@@ -54,7 +54,7 @@ pub enum Content {
 }
 
 /// All segments of a process, ascending.
-pub fn of(view: &View, process: &Process<'_>) -> Result<Vec<Segment>> {
+pub fn of(view: &View, process: &CoreProcess<'_>) -> Result<Vec<ElfSegment>> {
     let filter = process.coredump_filter()?;
     let mut segments = Vec::new();
     for area in view.memory()?.of_process(process.pid)? {
@@ -74,7 +74,7 @@ fn is_wanted(vma: &Vma, filter: u64) -> bool {
     filter & bit != 0 && !vma.has("dd")
 }
 
-fn of_area(area: &Area, filter: u64) -> Vec<Segment> {
+fn of_area(area: &Area, filter: u64) -> Vec<ElfSegment> {
     let nothing = PageRuns::new();
     let runs = if is_wanted(&area.vma, filter) { &area.runs } else { &nothing };
     // Missing pages are zero, unless they are those of a file.
@@ -82,8 +82,8 @@ fn of_area(area: &Area, filter: u64) -> Vec<Segment> {
     cut(area.vma.start, area.vma.end, runs, hole_most, flags(area.vma.prot))
 }
 
-fn cut(start: u64, end: u64, runs: &PageRuns, hole_most: u64, flags: elf::ProgramFlags) -> Vec<Segment> {
-    let segment = |address| Segment { address, len: 0, filled: 0, flags, content: Content::Memory };
+fn cut(start: u64, end: u64, runs: &PageRuns, hole_most: u64, flags: elf::ProgramFlags) -> Vec<ElfSegment> {
+    let segment = |address| ElfSegment { address, len: 0, filled: 0, flags, content: Content::Memory };
     let mut segments = vec![segment(start)];
     for run in runs.runs() {
         if let Some(last) = segments.last_mut() {
@@ -94,7 +94,7 @@ fn cut(start: u64, end: u64, runs: &PageRuns, hole_most: u64, flags: elf::Progra
             }
             last.len = run.address - last.address;
         }
-        segments.push(Segment { filled: run.end() - run.address, ..segment(run.address) });
+        segments.push(ElfSegment { filled: run.end() - run.address, ..segment(run.address) });
     }
     if let Some(last) = segments.last_mut() {
         last.len = end - last.address;
@@ -107,7 +107,7 @@ fn cut(start: u64, end: u64, runs: &PageRuns, hole_most: u64, flags: elf::Progra
 
 /// The first page of a mapped ELF file, from which a debugger knows which one it was (its build-id), if the file is still the one that was
 /// mapped. A page that the image holds itself comes from there.
-fn header_page(area: &Area, filter: u64, process: &Process<'_>) -> Option<Vec<u8>> {
+fn header_page(area: &Area, filter: u64, process: &CoreProcess<'_>) -> Option<Vec<u8>> {
     let vma = &area.vma;
     let readable = vma.prot & libc::PROT_READ != 0;
     let asked = filter & filter::ELF_HEADERS != 0 && !vma.has("dd");
@@ -118,13 +118,13 @@ fn header_page(area: &Area, filter: u64, process: &Process<'_>) -> Option<Vec<u8
     regular::beginning(record, vma.ino, PAGE as usize).filter(|page| page.starts_with(&elf::ELFMAG))
 }
 
-fn with_bytes(area: &Area, bytes: Vec<u8>) -> Option<Segment> {
+fn with_bytes(area: &Area, bytes: Vec<u8>) -> Option<ElfSegment> {
     let Vma { start, end, prot, .. } = area.vma;
     let filled = bytes.len() as u64;
-    Some(Segment { address: start, len: end - start, filled, flags: flags(prot), content: Content::Bytes(bytes) })
+    Some(ElfSegment { address: start, len: end - start, filled, flags: flags(prot), content: Content::Bytes(bytes) })
 }
 
-fn of_vdso(vdso: &Vdso) -> Vec<Segment> {
+fn of_vdso(vdso: &Vdso) -> Vec<ElfSegment> {
     let code = vdso.code();
     let parts = vdso.parts.iter().filter(|(_, start, end)| start < end);
     let segment = |(name, start, end): &(String, u64, u64)| {
@@ -132,7 +132,7 @@ fn of_vdso(vdso: &Vdso) -> Vec<Segment> {
         let prot = if is_code { libc::PROT_READ | libc::PROT_EXEC } else { libc::PROT_READ };
         let bytes = code.clone().filter(|code| is_code && code.len() as u64 == end - start).unwrap_or_default();
         let (filled, flags) = (bytes.len() as u64, flags(prot));
-        Segment { address: *start, len: end - start, filled, flags, content: Content::Bytes(bytes) }
+        ElfSegment { address: *start, len: end - start, filled, flags, content: Content::Bytes(bytes) }
     };
     parts.map(segment).collect()
 }

@@ -2,13 +2,13 @@
 use serde_json::json;
 
 use crate::checkpoint::elf_core::*;
-use crate::checkpoint::fake::{Fake, byte_at};
+use crate::checkpoint::fake::{FakeCheckpoint, byte_at};
 
 const PAGE_AT: u64 = 0x7f00_0000_0000;
 
 /// A process of one thread, without memory yet.
-fn fake(filter: &str) -> Fake {
-    let mut fake = Fake::of(&[(7, 0)]);
+fn fake(filter: &str) -> FakeCheckpoint {
+    let mut fake = FakeCheckpoint::of(&[(7, 0)]);
     let zeros =
         |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), json!(0))).collect::<serde_json::Map<_, _>>();
     let with = |mut fields: serde_json::Map<String, serde_json::Value>, more: serde_json::Value| {
@@ -57,7 +57,7 @@ fn fake(filter: &str) -> Fake {
     fake
 }
 
-fn core(fake: Fake) -> Core {
+fn core(fake: FakeCheckpoint) -> Core {
     Core::new(&Arc::new(fake.view()), 7).unwrap()
 }
 

@@ -11,12 +11,12 @@ use nix::unistd::{Whence, ftruncate, lseek};
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::image::page_runs::PageRuns;
-use crate::kind::object::Contents;
+use crate::kind::object::ObjectContents;
 use crate::sys::memory::PAGE;
 
 /// Copies the first `size` bytes of `file`, holes staying holes, into memory that is not the daemon's own: its peak does not grow with
 /// the file. `None` if it is all hole. Moves the offset of `file`: to be a description of our own.
-pub fn copy(file: &OwnedFd, size: u64, subject: &str) -> Result<Option<Contents>> {
+pub fn copy(file: &OwnedFd, size: u64, subject: &str) -> Result<Option<ObjectContents>> {
     let doing = || format!("{subject}: copying {size} bytes of contents");
     let to = nix::sys::memfd::memfd_create("ckptfs-contents", MFdFlags::MFD_CLOEXEC).doing(doing)?;
     copy_to(file, to, size, subject)
@@ -25,7 +25,7 @@ pub fn copy(file: &OwnedFd, size: u64, subject: &str) -> Result<Option<Contents>
 /// The same into a nameless file (open(2), O_TMPFILE) in `dir`, which is to be on the filesystem of `file`: there a copy may cost
 /// nothing (copy_file_range(2) shares the blocks where the filesystem can) and takes no memory. Where that does not work, or has
 /// no room, as [`copy`].
-pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str) -> Result<Option<Contents>> {
+pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str) -> Result<Option<ObjectContents>> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     if let Some(to) = dir.and_then(|dir| open(dir, flags, Mode::from_bits_truncate(0o600)).ok()) {
         match copy_to(file, to, size, subject) {
@@ -38,7 +38,7 @@ pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str)
     copy(file, size, subject)
 }
 
-fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Option<Contents>> {
+fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Option<ObjectContents>> {
     let doing = || format!("{subject}: copying {size} bytes of contents");
     ftruncate(&to, size.cast_signed()).doing(doing)?;
     let mut runs = PageRuns::new();
@@ -59,7 +59,7 @@ fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Opti
         runs.push(from, (upto - from) / PAGE);
         at = upto;
     }
-    Ok((!runs.is_empty()).then_some(Contents { runs, file: to }))
+    Ok((!runs.is_empty()).then_some(ObjectContents { runs, file: to }))
 }
 
 /// One range. What the file has lost since it told its size reads as zeros, as in the file itself.

@@ -17,7 +17,7 @@ use crate::error::{Doing, Error, Result};
 use crate::sys::open::open_name;
 
 /// A directory that is there.
-pub struct Place {
+pub struct ParentDir {
     dir: OwnedFd,
     path: PathBuf,
 }
@@ -25,7 +25,7 @@ pub struct Place {
 /// Names that are tried beside one that is taken.
 const NAMES_MOST: u32 = 100;
 
-impl Place {
+impl ParentDir {
     /// The directory at `path`.
     ///
     /// # Errors
@@ -155,13 +155,13 @@ mod tests {
         let (real, link) = (dir.path().join("real"), dir.path().join("link"));
         std::fs::create_dir(&real).unwrap();
         std::os::unix::fs::symlink(&real, &link).unwrap();
-        assert_eq!(Place::of(&link.join("name")).err().unwrap().kind(), Kind::System(libc::ELOOP));
-        assert_eq!(Place::of(&dir.path().join("gone/name")).err().unwrap().kind(), Kind::NotFound);
+        assert_eq!(ParentDir::of(&link.join("name")).err().unwrap().kind(), Kind::System(libc::ELOOP));
+        assert_eq!(ParentDir::of(&dir.path().join("gone/name")).err().unwrap().kind(), Kind::NotFound);
         let path = link.join("deep/name");
-        let (place, missing) = Place::nearest(&path).unwrap();
+        let (place, missing) = ParentDir::nearest(&path).unwrap();
         assert_eq!((place.path(), missing), (dir.path(), vec![OsStr::new("link"), OsStr::new("deep")]));
         assert!(place.make_directory(OsStr::new("link")).is_err());
-        let (place, name) = Place::of(&link).unwrap();
+        let (place, name) = ParentDir::of(&link).unwrap();
         assert_eq!(place.make_file(name).err(), Some(Errno::EEXIST));
         assert_eq!(place.make_fifo(name).unwrap().1, ".ckptfs-1");
         assert_eq!(std::fs::read_dir(&real).unwrap().count(), 0);
@@ -171,7 +171,7 @@ mod tests {
     fn what_somebody_has_moved_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("name");
-        let (place, name) = Place::of(&path).unwrap();
+        let (place, name) = ParentDir::of(&path).unwrap();
         let fd = place.make_file(name).unwrap();
         std::fs::rename(&path, dir.path().join("moved")).unwrap();
         std::fs::write(&path, "another").unwrap();

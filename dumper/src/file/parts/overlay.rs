@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use crate::kind::observed::Seen;
+use crate::kind::observed::ObservedFile;
 use crate::sys::fd;
 
 /// OVERLAYFS_SUPER_MAGIC, statfs(2).
@@ -17,7 +17,7 @@ const IN_UPPER: u8 = 4;
 /// Whether a file whose name is gone has no other one either, although it has a link: it is of a lower layer, where that link is the name
 /// that is hidden. In the upper layer a link that is left is a name that somebody still uses; one that was copied up cannot be told
 /// from a lower one, so its other name is looked for where it would be.
-pub fn is_hidden_below(seen: &Seen<'_>) -> bool {
+pub fn is_hidden_below(seen: &ObservedFile<'_>) -> bool {
     let is_overlay = || seen.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == OVERLAY);
     seen.stat.nlink() == 1 && is_overlay() && is_not_of_upper(&seen.link()) && seen.hard_link_beside().is_none()
 }

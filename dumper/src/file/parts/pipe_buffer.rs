@@ -11,7 +11,7 @@ use nix::unistd::{pipe2, read, write};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Result};
-use crate::kind::observed::Seen;
+use crate::kind::observed::ObservedFile;
 use crate::sys::fd;
 use crate::sys::memory::PAGE;
 
@@ -21,16 +21,16 @@ const NOW: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK;
 
 /// A pipe's buffers; the bytes stand in the record's blob.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Buffers {
+pub struct PipeBuffers {
     /// F_GETPIPE_SZ, bytes.
     capacity: i32,
     /// The length of each, and whether it is a packet: a read never goes beyond its end, and drops what it leaves.
     buffers: Vec<(u32, bool)>,
 }
 
-impl Buffers {
+impl PipeBuffers {
     /// Looks into the pipe behind `seen`, and copies what is in it.
-    pub fn peek(seen: &Seen<'_>) -> Result<(Self, Vec<u8>)> {
+    pub fn peek(seen: &ObservedFile<'_>) -> Result<(Self, Vec<u8>)> {
         let held = seen.description()?;
         let doing = |what: &'static str| move || format!("{}: {what}", seen.subject);
         let capacity = fcntl(held.as_fd(), FcntlArg::F_GETPIPE_SZ).doing(doing("F_GETPIPE_SZ"))?;
@@ -141,28 +141,28 @@ pub mod tests {
     use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::object::{Anchor, Anchors, Objects, Row};
-    use crate::kind::observed::Held;
+    use crate::kind::object::{DumpContext, DynObject, RestoreContext, RestoredObject};
+    use crate::kind::observed::Via;
     use crate::sys::pidfd::PidFd;
     use crate::sys::proc::status::Fields;
 
     /// Everything is object 0; while looking there is none.
-    pub struct Only(pub Option<Anchor>);
-    impl Objects for Only {
-        fn id_of(&self, _: &'static dyn Row, _: &Seen<'_>) -> Result<u32> {
+    pub struct Only(pub Option<RestoredObject>);
+    impl DumpContext for Only {
+        fn id_of(&self, _: &'static dyn DynObject, _: &ObservedFile<'_>) -> Result<u32> {
             Ok(0)
         }
     }
-    impl Anchors for Only {
-        fn anchor(&self, id: u32) -> Result<&Anchor> {
+    impl RestoreContext for Only {
+        fn anchor(&self, id: u32) -> Result<&RestoredObject> {
             self.0.as_ref().filter(|_| id == 0).ok_or_else(|| Error::damaged("no such object"))
         }
     }
 
     /// A descriptor of this process as a dump sees it.
-    pub fn seen<'a>(fd: &OwnedFd, this: &'a PidFd) -> Seen<'a> {
+    pub fn seen<'a>(fd: &OwnedFd, this: &'a PidFd) -> ObservedFile<'a> {
         let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        Seen {
+        ObservedFile {
             subject: "test".into(),
             target: std::fs::read_link(&link).unwrap(),
             stat: std::fs::metadata(&link).unwrap(),
@@ -170,7 +170,7 @@ pub mod tests {
             position: 0,
             info: Fields::parse(""),
             must_not_change: false,
-            held: Held::Descriptor(this, fd.as_raw_fd()),
+            held: Via::Descriptor(this, fd.as_raw_fd()),
         }
     }
 
@@ -199,14 +199,14 @@ pub mod tests {
         }
         mode(OFlag::O_NONBLOCK);
         write(&to, b"and on").unwrap();
-        let (buffers, bytes) = Buffers::peek(&seen(&from, &this)).unwrap();
+        let (buffers, bytes) = PipeBuffers::peek(&seen(&from, &this)).unwrap();
         assert_eq!(bytes.len(), 10_000 + 1 + 2 + 4096 + 1 + 6);
         // What comes behind bytes that a page has room for goes there, packet or not.
         let lens = [(4096, false), (4096, false), (1811, false), (4096, true), (1, true), (6, false)];
         assert_eq!(buffers.buffers, lens);
-        assert_eq!(Buffers::peek(&seen(&to, &this)).unwrap(), (buffers, bytes), "the same through the other end");
+        assert_eq!(PipeBuffers::peek(&seen(&to, &this)).unwrap(), (buffers, bytes), "the same through the other end");
 
-        let (buffers, bytes) = Buffers::peek(&seen(&from, &this)).unwrap();
+        let (buffers, bytes) = PipeBuffers::peek(&seen(&from, &this)).unwrap();
         let (again, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
         buffers.refill(&bytes, &end).unwrap();
         for pipe in [&from, &again] {
@@ -227,23 +227,23 @@ pub mod tests {
             while write(&to, &vec![1; len]).is_ok() {
                 packets += 1;
             }
-            let (buffers, bytes) = Buffers::peek(&seen(&from, &this)).unwrap();
+            let (buffers, bytes) = PipeBuffers::peek(&seen(&from, &this)).unwrap();
             assert_eq!((packets, bytes.len()), (256, 256 * len));
             let (again, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
             buffers.refill(&bytes, &end).unwrap();
             assert_eq!(write(&end, b"x"), Err(Errno::EAGAIN));
-            assert_eq!(Buffers::peek(&seen(&again, &this)).unwrap(), (buffers, bytes));
+            assert_eq!(PipeBuffers::peek(&seen(&again, &this)).unwrap(), (buffers, bytes));
         }
     }
 
     #[test]
     fn damage_is_refused() {
         for buffers in [vec![(0, false)], vec![(5, false)], vec![(4097, true)], vec![(4, true); 17]] {
-            let buffers = Buffers { capacity: 65536, buffers };
+            let buffers = PipeBuffers { capacity: 65536, buffers };
             let (_from, to) = pipe_of(4096).unwrap();
             assert!(buffers.refill(&[0; 4], &to).is_err());
         }
         let (_from, to) = pipe_of(4096).unwrap();
-        assert!(Buffers { capacity: -1, buffers: vec![] }.refill(&[], &to).is_err());
+        assert!(PipeBuffers { capacity: -1, buffers: vec![] }.refill(&[], &to).is_err());
     }
 }

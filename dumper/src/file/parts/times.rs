@@ -12,12 +12,12 @@ use crate::error::{Doing, Result};
 
 /// Seconds and nanoseconds since the epoch of the last access and the last change of contents.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Times {
+pub struct FileTimes {
     atime: (i64, i64),
     mtime: (i64, i64),
 }
 
-impl Times {
+impl FileTimes {
     /// As stat(2) tells them.
     pub fn of(stat: &Metadata) -> Self {
         Self { atime: (stat.atime(), stat.atime_nsec()), mtime: (stat.mtime(), stat.mtime_nsec()) }

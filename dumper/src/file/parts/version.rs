@@ -10,22 +10,22 @@ use nix::sys::statfs::Statfs;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::kind::object::Anchors;
-use crate::kind::observed::{Held, RAMFS, Seen, TMPFS};
+use crate::kind::object::RestoreContext;
+use crate::kind::observed::{ObservedFile, RAMFS, TMPFS, Via};
 use crate::options::ChangedFiles;
 
 /// What is remembered of a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Version {
+pub struct FileVersion {
     size: u64,
     mtime_ns: i64,
-    memory: Memory,
+    memory: PageUse,
 }
 
 /// How far the process's memory depends on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-enum Memory {
+enum PageUse {
     /// Not at all.
     No,
     /// Mapped shared: where it has become shorter, an access is SIGBUS.
@@ -34,15 +34,15 @@ enum Memory {
     Private,
 }
 
-impl Version {
+impl FileVersion {
     /// Of a file that is looked at; `None` where size and time say nothing (a directory; /proc and its like).
-    pub fn of(seen: &Seen<'_>) -> Result<Option<Self>> {
+    pub fn of(seen: &ObservedFile<'_>) -> Result<Option<Self>> {
         let memory = match seen.held {
-            _ if seen.must_not_change => Memory::Private,
-            Held::Link(_) => Memory::Shared,
-            Held::Descriptor(..) => Memory::No,
+            _ if seen.must_not_change => PageUse::Private,
+            Via::Link(_) => PageUse::Shared,
+            Via::Descriptor(..) => PageUse::No,
         };
-        if !seen.stat.is_file() || memory == Memory::No && is_of_the_kernel(&seen.filesystem()?) {
+        if !seen.stat.is_file() || memory == PageUse::No && is_of_the_kernel(&seen.filesystem()?) {
             return Ok(None);
         }
         Ok(Some(Self { size: seen.stat.size(), mtime_ns: mtime_ns(&seen.stat), memory }))
@@ -57,20 +57,20 @@ impl Version {
     ///
     /// # Errors
     /// ESTALE: it may not be used.
-    pub fn judge(&self, now: &Metadata, name: &str, position: u64, restore: &dyn Anchors) -> Result<()> {
+    pub fn judge(&self, now: &Metadata, name: &str, position: u64, restore: &dyn RestoreContext) -> Result<()> {
         if self.is_same(now) {
             return Ok(());
         }
         let sizes = format!("size {} then, {} now", self.size, now.size());
         let stale =
             |why: &str| Err(Error::os(format_args!("{name} has changed since the dump{why} ({sizes})"), libc::ESTALE));
-        if self.memory == Memory::Private {
+        if self.memory == PageUse::Private {
             return stale(", and parts of it are memory of the process");
         }
         if restore.changed_files() == ChangedFiles::Refuse {
             return stale("");
         }
-        if now.size() < self.size && self.memory == Memory::Shared {
+        if now.size() < self.size && self.memory == PageUse::Shared {
             restore.warn(format!("{name} is shorter than at the dump, and was mapped ({sizes})"));
         } else if now.size() < self.size && now.size() < position {
             restore.warn(format!("{name} is shorter than at the dump, and the process stands at {position} ({sizes})"));

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 
 use crate::image::crc;
 use crate::image::decoder::feed::Feed;
-use crate::image::decoder::pages::Contents;
+use crate::image::decoder::pages::PageContents;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAGE_SIZE, check_magic, padded};
 use crate::image::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
 use crate::image::trailer::{Digest, Trailer};
@@ -35,7 +35,7 @@ pub trait Sink {
 pub struct Decoder {
     feed: Feed,
     images: u64,
-    state: State,
+    state: DecoderState,
     image: Image,
     failure: Option<Error>,
 }
@@ -54,7 +54,7 @@ struct Image {
 }
 
 #[derive(Debug, Default)]
-enum State {
+enum DecoderState {
     /// Before the first image, or behind a trailer, where zeros may stand.
     #[default]
     Between,
@@ -64,9 +64,9 @@ enum State {
     Json(RecordHeader),
     Blob(RecordHeader, Vec<u8>),
     Addresses(ChunkHeader),
-    Padding(Contents),
-    Contents(Contents),
-    Footer(Contents),
+    Padding(PageContents),
+    Contents(PageContents),
+    Footer(PageContents),
 }
 
 impl Decoder {
@@ -82,12 +82,13 @@ impl Decoder {
 
     /// Whether the input may end here: nothing has begun, or the last image is complete.
     pub fn is_complete(&self) -> bool {
-        self.failure.is_none() && matches!(self.state, State::Between)
+        self.failure.is_none() && matches!(self.state, DecoderState::Between)
     }
 
     /// Where in the input the image under way ends, once its header has told that.
     pub fn end(&self) -> Option<u64> {
-        let is_known = self.failure.is_none() && !matches!(self.state, State::Between | State::Magic | State::Header);
+        let is_known = self.failure.is_none()
+            && !matches!(self.state, DecoderState::Between | DecoderState::Magic | DecoderState::Header);
         is_known.then(|| self.image.start + self.image.total)
     }
 
@@ -98,9 +99,9 @@ impl Decoder {
         }
         let (offset, start, total) = (self.feed.offset, self.image.start, self.image.total);
         match self.state {
-            State::Between => Ok(()),
-            State::Magic if !MAGIC.starts_with(&self.feed.held) => self.check_magic(&self.feed.held),
-            State::Magic | State::Header => {
+            DecoderState::Between => Ok(()),
+            DecoderState::Magic if !MAGIC.starts_with(&self.feed.held) => self.check_magic(&self.feed.held),
+            DecoderState::Magic | DecoderState::Header => {
                 Err(Error::damaged(format!("offset {offset}: the image is truncated inside its header")))
             }
             _ => Err(Error::damaged(format!(
@@ -130,8 +131,8 @@ impl Decoder {
     /// Takes bytes from `input` until it is empty or the state changes.
     fn step(&mut self, input: &mut &[u8], sink: &mut dyn Sink) -> Result<()> {
         // A state that is not complete puts itself back.
-        match std::mem::replace(&mut self.state, State::Between) {
-            State::Between => {
+        match std::mem::replace(&mut self.state, DecoderState::Between) {
+            DecoderState::Between => {
                 let zeros = match self.images {
                     0 => 0,
                     _ => input.iter().take_while(|byte| **byte == 0).count(),
@@ -139,19 +140,19 @@ impl Decoder {
                 self.feed.take(input, zeros);
                 if !input.is_empty() {
                     self.image = Image { start: self.feed.offset, ..Image::default() };
-                    self.state = State::Magic;
+                    self.state = DecoderState::Magic;
                 }
             }
-            State::Magic => {
+            DecoderState::Magic => {
                 if self.feed.gather(input, MAGIC.len()) {
                     self.check_magic(&self.feed.held)?;
-                    self.state = State::Header;
+                    self.state = DecoderState::Header;
                 } else {
-                    self.state = State::Magic;
+                    self.state = DecoderState::Magic;
                 }
             }
-            State::Header => {
-                self.state = State::Header;
+            DecoderState::Header => {
+                self.state = DecoderState::Header;
                 if let Some(bytes) = self.feed.gather_array::<HEADER_LEN>(input) {
                     let header = Header::decode(&bytes, self.image.start)?;
                     self.image.total = header.total;
@@ -159,45 +160,45 @@ impl Decoder {
                     self.begin_frame()?;
                 }
             }
-            State::Frame => {
-                self.state = State::Frame;
+            DecoderState::Frame => {
+                self.state = DecoderState::Frame;
                 if let Some(bytes) = self.feed.gather_array::<FRAME_LEN>(input) {
                     self.frame(&bytes, sink)?;
                 }
             }
-            State::Json(header) => {
+            DecoderState::Json(header) => {
                 if self.feed.gather(input, padded(header.json_len)) {
                     let json = std::mem::take(&mut self.feed.held);
-                    self.state = State::Blob(header, json);
+                    self.state = DecoderState::Blob(header, json);
                     if header.blob_len == 0 {
                         self.step(&mut &[][..], sink)?;
                     }
                 } else {
-                    self.state = State::Json(header);
+                    self.state = DecoderState::Json(header);
                 }
             }
-            State::Blob(header, json) => {
+            DecoderState::Blob(header, json) => {
                 if self.feed.gather(input, padded(header.blob_len)) {
                     let blob = std::mem::take(&mut self.feed.held);
                     self.record(header, json, blob, sink)?;
                 } else {
-                    self.state = State::Blob(header, json);
+                    self.state = DecoderState::Blob(header, json);
                 }
             }
-            State::Addresses(header) => {
+            DecoderState::Addresses(header) => {
                 if self.feed.gather(input, header.pages * 8) {
                     self.addresses(header)?;
                 } else {
-                    self.state = State::Addresses(header);
+                    self.state = DecoderState::Addresses(header);
                 }
             }
-            State::Padding(contents) => self.padding(contents, input)?,
-            State::Contents(contents) => self.contents(contents, input, sink)?,
-            State::Footer(contents) => {
+            DecoderState::Padding(contents) => self.padding(contents, input)?,
+            DecoderState::Contents(contents) => self.contents(contents, input, sink)?,
+            DecoderState::Footer(contents) => {
                 if self.feed.gather(input, FOOTER_LEN) {
                     self.footer(contents)?;
                 } else {
-                    self.state = State::Footer(contents);
+                    self.state = DecoderState::Footer(contents);
                 }
             }
         }
@@ -228,7 +229,7 @@ impl Decoder {
                 record.tag
             ))),
             (FrameHeader::Record(record), false) => {
-                self.state = State::Json(record);
+                self.state = DecoderState::Json(record);
                 // A body of no bytes completes without further input.
                 if record.json_len == 0 { self.step(&mut &[][..], sink) } else { Ok(()) }
             }
@@ -236,7 +237,7 @@ impl Decoder {
                 Err(Error::damaged(format!("offset {at}: a chunk of pages that no record announced")))
             }
             (FrameHeader::Chunk(chunk), true) if chunk.pages > 0 => {
-                self.state = State::Addresses(chunk);
+                self.state = DecoderState::Addresses(chunk);
                 Ok(())
             }
             (FrameHeader::Chunk(chunk), true) => {
@@ -295,14 +296,14 @@ impl Decoder {
             return refuse("the digest of the whole image does not hold".to_string());
         }
         self.images += 1;
-        self.state = State::Between;
+        self.state = DecoderState::Between;
         sink.end(self.image.total).map_err(|error| self.told(error))
     }
 
     /// A frame must begin here.
     fn begin_frame(&mut self) -> Result<()> {
         self.image.frame_at = self.feed.offset;
-        self.state = State::Frame;
+        self.state = DecoderState::Frame;
         if self.position() + FRAME_LEN as u64 > self.image.total {
             return Err(Error::damaged(format!(
                 "offset {}: the image should end at {} bytes, but no trailer stands there",

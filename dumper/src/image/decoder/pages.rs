@@ -3,13 +3,13 @@
 use crate::error::{Error, Result};
 
 use crate::image::crc;
-use crate::image::decoder::{Decoder, Sink, State};
+use crate::image::decoder::{Decoder, DecoderState, Sink};
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};
 use crate::image::frame::ChunkHeader;
 
 /// The pages of a chunk.
 #[derive(Debug)]
-pub(super) struct Contents {
+pub(super) struct PageContents {
     header: ChunkHeader,
     addresses: Vec<u64>,
     /// Pages that the sink has.
@@ -58,15 +58,15 @@ impl Decoder {
             return Err(Error::damaged(format!("offset {}: page address {address:#x} {wrong}", at + index as u64 * 8)));
         }
         self.image.list = Some(last);
-        let contents = Contents { header, addresses, done: 0, crc: crc::EMPTY, passed: false };
+        let contents = PageContents { header, addresses, done: 0, crc: crc::EMPTY, passed: false };
         self.state = match self.to_page_boundary(0) {
-            0 => State::Contents(contents),
-            _ => State::Padding(contents),
+            0 => DecoderState::Contents(contents),
+            _ => DecoderState::Padding(contents),
         };
         Ok(())
     }
 
-    pub(super) fn padding(&mut self, contents: Contents, input: &mut &[u8]) -> Result<()> {
+    pub(super) fn padding(&mut self, contents: PageContents, input: &mut &[u8]) -> Result<()> {
         let left = self.to_page_boundary(0);
         let len = input.len().min(left as usize);
         if let Some(index) = input[..len].iter().position(|byte| *byte != 0) {
@@ -74,12 +74,18 @@ impl Decoder {
             return Err(Error::damaged(format!("offset {at}: the padding before a chunk's pages is not zero")));
         }
         self.feed.take(input, len);
-        self.state = if len as u64 == left { State::Contents(contents) } else { State::Padding(contents) };
+        self.state =
+            if len as u64 == left { DecoderState::Contents(contents) } else { DecoderState::Padding(contents) };
         Ok(())
     }
 
     /// Hands on whole pages, borrowed from the input; a page that is cut by the end of a slice is put together first.
-    pub(super) fn contents(&mut self, mut contents: Contents, input: &mut &[u8], sink: &mut dyn Sink) -> Result<()> {
+    pub(super) fn contents(
+        &mut self,
+        mut contents: PageContents,
+        input: &mut &[u8],
+        sink: &mut dyn Sink,
+    ) -> Result<()> {
         let page = PAGE_SIZE as usize;
         let whole = (input.len() / page).min(contents.addresses.len() - contents.done);
         if self.feed.held.is_empty() && whole > 0 {
@@ -90,7 +96,7 @@ impl Decoder {
             self.feed.held.clear();
         }
         let complete = contents.done == contents.addresses.len();
-        self.state = if complete { State::Footer(contents) } else { State::Contents(contents) };
+        self.state = if complete { DecoderState::Footer(contents) } else { DecoderState::Contents(contents) };
         Ok(())
     }
 
@@ -99,18 +105,18 @@ impl Decoder {
         let held = self.feed.held.len();
         let missing = |len: usize| Ahead::Bytes(len.saturating_sub(held) as u64);
         match &self.state {
-            State::Between | State::Magic | State::Header => missing(HEADER_LEN),
-            State::Frame => missing(FRAME_LEN),
-            State::Json(header) => missing(header.body_len()),
-            State::Blob(header, _) => missing(padded(header.blob_len)),
-            State::Addresses(header) => {
+            DecoderState::Between | DecoderState::Magic | DecoderState::Header => missing(HEADER_LEN),
+            DecoderState::Frame => missing(FRAME_LEN),
+            DecoderState::Json(header) => missing(header.body_len()),
+            DecoderState::Blob(header, _) => missing(padded(header.blob_len)),
+            DecoderState::Addresses(header) => {
                 let missing = (header.pages * 8 - held) as u64;
                 Ahead::Bytes(missing + self.to_page_boundary(missing))
             }
-            State::Padding(_) => Ahead::Bytes(self.to_page_boundary(0)),
-            State::Contents(contents) if held > 0 || contents.done > 0 => missing(PAGE_SIZE as usize),
-            State::Contents(contents) => Ahead::Pages(contents.addresses.len() as u64 * PAGE_SIZE),
-            State::Footer(_) => missing(FOOTER_LEN),
+            DecoderState::Padding(_) => Ahead::Bytes(self.to_page_boundary(0)),
+            DecoderState::Contents(contents) if held > 0 || contents.done > 0 => missing(PAGE_SIZE as usize),
+            DecoderState::Contents(contents) => Ahead::Pages(contents.addresses.len() as u64 * PAGE_SIZE),
+            DecoderState::Footer(_) => missing(FOOTER_LEN),
         }
     }
 
@@ -120,20 +126,20 @@ impl Decoder {
         let Ahead::Pages(len) = self.ahead() else { return None };
         let at = self.feed.offset;
         self.feed.offset += len.min(left);
-        let State::Contents(contents) = &mut self.state else { return None };
+        let DecoderState::Contents(contents) = &mut self.state else { return None };
         if left < len {
             return None;
         }
         contents.done = contents.addresses.len();
         contents.passed = true;
         let addresses = contents.addresses.clone();
-        if let State::Contents(contents) = std::mem::replace(&mut self.state, State::Between) {
-            self.state = State::Footer(contents);
+        if let DecoderState::Contents(contents) = std::mem::replace(&mut self.state, DecoderState::Between) {
+            self.state = DecoderState::Footer(contents);
         }
         Some(Passed { at, addresses })
     }
 
-    pub(super) fn footer(&mut self, mut contents: Contents) -> Result<()> {
+    pub(super) fn footer(&mut self, mut contents: PageContents) -> Result<()> {
         let at = self.feed.offset - FOOTER_LEN as u64;
         let crc = u32_at(&self.feed.held, 0);
         if contents.passed {
@@ -156,7 +162,7 @@ pub(in crate::image) fn wrong_crc(at: u64, address: u64) -> Error {
     Error::damaged(format!("offset {at}: the CRC of the pages from {address:#x} on does not hold"))
 }
 
-impl Contents {
+impl PageContents {
     /// The next pages, in runs of consecutive addresses.
     fn hand_on(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
         self.crc = crc::extend(self.crc, bytes);

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Where a process can be entered without having anything injected.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct EntryPoint {
     /// A `syscall` instruction (in the vDSO).
     pub syscall: RemotePtr,
     /// The way home while nothing is mapped: a restorer and unused (all-zero) stack of [`sigframe::FRAME_ROOM`] bytes.
@@ -212,7 +212,7 @@ pub(super) struct StackFrame<'m> {
 }
 
 impl<'m> StackFrame<'m> {
-    pub(super) fn lay(mem: &'m MemFile, entry: &Entry, task: &Hijacked) -> Result<Option<Self>> {
+    pub(super) fn lay(mem: &'m MemFile, entry: &EntryPoint, task: &Hijacked) -> Result<Option<Self>> {
         let Some((restorer, at)) = entry.home else { return Ok(None) };
         let xstate = task.task()?.xstate()?;
         let bytes = sigframe::build(at, restorer.0, &task.regs, task.mask, &xstate);
@@ -229,7 +229,7 @@ impl Drop for StackFrame<'_> {
 }
 
 /// One call in `task` without injecting anything: registers, mask and stack are as before when it returns.
-pub fn call_once(task: Stopped, mem: &MemFile, entry: &Entry, call: &Call) -> Result<(Stopped, i64)> {
+pub fn call_once(task: Stopped, mem: &MemFile, entry: &EntryPoint, call: &Call) -> Result<(Stopped, i64)> {
     let mut task = Hijacked::take(task, mem, entry.wake)?;
     let frame = StackFrame::lay(mem, entry, &task)?;
     let result = task.call_at(entry.syscall, frame.as_ref().map(|frame| frame.at), call);

@@ -13,7 +13,7 @@ use crate::sys::errno;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::batch::{Answers, Batch, Call, FRAME_AT, SCRATCH_LEN};
-use crate::sys::remote::hijack::{Entry, Failed, Hijacked, StackFrame};
+use crate::sys::remote::hijack::{EntryPoint, Failed, Hijacked, StackFrame};
 use crate::sys::remote::run::{run_batch, stub_regs};
 use crate::sys::remote::{sigframe, stub};
 
@@ -21,13 +21,13 @@ use crate::sys::remote::{sigframe, stub};
 pub struct Injected<'m> {
     task: Option<Hijacked>,
     mem: &'m MemFile,
-    entry: Entry,
+    entry: EntryPoint,
     scratch: RemotePtr,
 }
 
 impl<'m> Injected<'m> {
     /// Maps the stub at `entry.hole` in the process of `task`.
-    pub fn inject(task: Stopped, mem: &'m MemFile, entry: Entry) -> std::result::Result<Self, Failed> {
+    pub fn inject(task: Stopped, mem: &'m MemFile, entry: EntryPoint) -> std::result::Result<Self, Failed> {
         let mut task = Hijacked::take(task, mem, entry.wake)?;
         let frame = match map(&mut task, mem, &entry) {
             Ok(frame) => frame,
@@ -155,7 +155,7 @@ impl Drop for Injected<'_> {
 }
 
 /// Maps the scratch, and gives the frame on the stack that led home meanwhile.
-fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &Entry) -> Result<Option<StackFrame<'m>>> {
+fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<Option<StackFrame<'m>>> {
     let frame = StackFrame::lay(mem, entry, task)?;
     let map = |prot: i32, at: RemotePtr, len: u64| {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | MAP_FIXED_NOREPLACE;

@@ -16,7 +16,7 @@ use crate::sys::{errno, proc};
 
 /// What there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
+pub enum IpcKind {
     /// A segment of shared memory.
     Shm,
     /// A set of semaphores.
@@ -25,22 +25,22 @@ pub enum Kind {
     Msg,
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for IpcKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Shm => "shared memory",
-            Kind::Sem => "semaphore set",
-            Kind::Msg => "message queue",
+            IpcKind::Shm => "shared memory",
+            IpcKind::Sem => "semaphore set",
+            IpcKind::Msg => "message queue",
         })
     }
 }
 
-impl Kind {
+impl IpcKind {
     fn next_id(self) -> &'static str {
         match self {
-            Kind::Shm => "/proc/sys/kernel/shm_next_id",
-            Kind::Sem => "/proc/sys/kernel/sem_next_id",
-            Kind::Msg => "/proc/sys/kernel/msg_next_id",
+            IpcKind::Shm => "/proc/sys/kernel/shm_next_id",
+            IpcKind::Sem => "/proc/sys/kernel/sem_next_id",
+            IpcKind::Msg => "/proc/sys/kernel/msg_next_id",
         }
     }
 
@@ -49,9 +49,9 @@ impl Kind {
         // SAFETY: the command takes no memory.
         let got = unsafe {
             match self {
-                Kind::Shm => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
-                Kind::Sem => libc::semctl(id, 0, libc::IPC_RMID),
-                Kind::Msg => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+                IpcKind::Shm => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
+                IpcKind::Sem => libc::semctl(id, 0, libc::IPC_RMID),
+                IpcKind::Msg => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
             }
         };
         if got == -1 { Err(Error::last_os(format_args!("IPC_RMID of {self} {id}"))) } else { Ok(()) }
@@ -62,9 +62,9 @@ impl Kind {
         // SAFETY: no memory is passed.
         let got = unsafe {
             match self {
-                Kind::Shm => libc::shmget(key, 0, 0),
-                Kind::Sem => libc::semget(key, 0, 0),
-                Kind::Msg => libc::msgget(key, 0),
+                IpcKind::Shm => libc::shmget(key, 0, 0),
+                IpcKind::Sem => libc::semget(key, 0, 0),
+                IpcKind::Msg => libc::msgget(key, 0),
             }
         };
         (key != libc::IPC_PRIVATE && got != -1).then_some(got)
@@ -75,9 +75,9 @@ impl Kind {
         // SAFETY: no memory is passed.
         let spent = unsafe {
             match self {
-                Kind::Shm => libc::shmget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
-                Kind::Sem => libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
-                Kind::Msg => libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600),
+                IpcKind::Shm => libc::shmget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
+                IpcKind::Sem => libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
+                IpcKind::Msg => libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600),
             }
         };
         let _ = self.remove(spent);
@@ -96,7 +96,7 @@ const TRIES: usize = 30;
 ///
 /// # Errors
 /// EBUSY: the id is taken, or others make so many that none of ours gets it.
-fn make(kind: Kind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> String) -> Result<Made> {
+fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> String) -> Result<CreatedIpc> {
     // The number is of the namespace: whoever makes one next has it.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,7 +105,7 @@ fn make(kind: Kind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> 
         std::fs::write(next, id.to_string()).map_err(|error| Error::io(format_args!("{}: {next}", doing()), &error))?;
         let got = clone::call_as(creator, std::slice::from_ref(call))?;
         match errno::errno(got) {
-            None if got == i64::from(id) => return Ok(Made { kind, id, keep: false }),
+            None if got == i64::from(id) => return Ok(CreatedIpc { kind, id, keep: false }),
             // Somebody was quicker to take the number: perhaps another restore, by another daemon. They must get out of step.
             None => {
                 let _ = kind.remove(got as i32);
@@ -122,20 +122,20 @@ fn make(kind: Kind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> 
 
 /// One that was made for a restore; removed on Drop until it is kept.
 #[derive(Debug)]
-pub struct Made {
-    kind: Kind,
+pub struct CreatedIpc {
+    kind: IpcKind,
     id: i32,
     keep: bool,
 }
 
-impl Made {
+impl CreatedIpc {
     /// It stays.
     pub fn keep(mut self) {
         self.keep = true;
     }
 }
 
-impl Drop for Made {
+impl Drop for CreatedIpc {
     fn drop(&mut self) {
         if !self.keep {
             let _ = self.kind.remove(self.id);

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::sys::clone::Creator;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::{Kind, Made};
+use crate::sys::sysvipc::{CreatedIpc, IpcKind};
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,8 +80,8 @@ pub fn set_owner(id: i32, mode: u32, uid: u32, gid: u32, capacity: u64) -> Resul
 }
 
 /// Makes a queue with a chosen id; removed on Drop until it is kept.
-pub fn make_queue(id: i32, key: i32, creator: Creator) -> Result<Made> {
+pub fn make_queue(id: i32, key: i32, creator: Creator) -> Result<CreatedIpc> {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let call = Call::new(libc::SYS_msgget, [key as u64, flags as u64]);
-    crate::sys::sysvipc::make(Kind::Msg, id, creator, &call, || format!("making message queue {id} (key {key:#x})"))
+    crate::sys::sysvipc::make(IpcKind::Msg, id, creator, &call, || format!("making message queue {id} (key {key:#x})"))
 }

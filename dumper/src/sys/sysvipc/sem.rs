@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::sys::clone::Creator;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::{Kind, Made};
+use crate::sys::sysvipc::{CreatedIpc, IpcKind};
 
 /// One operation, struct sembuf of semop(2).
 #[repr(C)]
@@ -93,10 +93,10 @@ pub fn set_owner(id: i32, mode: u32, uid: u32, gid: u32) -> Result<()> {
 }
 
 /// Makes a set with a chosen id; removed on Drop until it is kept.
-pub fn make_set(id: i32, key: i32, count: usize, creator: Creator) -> Result<Made> {
+pub fn make_set(id: i32, key: i32, count: usize, creator: Creator) -> Result<CreatedIpc> {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let call = Call::new(libc::SYS_semget, [key as u64, count as u64, flags as u64]);
-    crate::sys::sysvipc::make(Kind::Sem, id, creator, &call, || {
+    crate::sys::sysvipc::make(IpcKind::Sem, id, creator, &call, || {
         format!("making semaphore set {id} (key {key:#x}, {count} semaphores)")
     })
 }

@@ -9,7 +9,7 @@ use crate::sys::clone::Creator;
 use crate::sys::memory::{self, PAGE};
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::{Kind, Made};
+use crate::sys::sysvipc::{CreatedIpc, IpcKind};
 
 /// Bits of a segment's mode beyond the permissions, include/linux/shm.h: removed while attached, locked.
 pub const SHM_DEST: u32 = 0o1000;
@@ -18,7 +18,7 @@ pub const SHM_LOCKED: u32 = 0o2000;
 
 /// What IPC_STAT tells of a segment, shmctl(2).
 #[derive(Clone, Copy, Debug)]
-pub struct Segment {
+pub struct ShmSegment {
     /// Its key; 0 (IPC_PRIVATE) also for one that is removed.
     pub key: i32,
     /// Permissions, [`SHM_DEST`], [`SHM_LOCKED`].
@@ -40,7 +40,7 @@ pub struct Segment {
 }
 
 /// The segment with this id; `None` if there is none.
-pub fn segment(id: i32) -> Result<Option<Segment>> {
+pub fn segment(id: i32) -> Result<Option<ShmSegment>> {
     let mut stat = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
     // SAFETY: the struct is live; all zeros is a value of it.
     let (got, stat) = unsafe { (libc::shmctl(id, libc::IPC_STAT, stat.as_mut_ptr()), stat.assume_init()) };
@@ -51,7 +51,7 @@ pub fn segment(id: i32) -> Result<Option<Segment>> {
         };
     }
     let perm = stat.shm_perm;
-    Ok(Some(Segment {
+    Ok(Some(ShmSegment {
         key: perm.__key,
         mode: u32::from(perm.mode),
         uid: perm.uid,
@@ -84,7 +84,7 @@ fn control(id: i32, command: i32, what: &str) -> Result<()> {
 
 /// Removes a segment; it goes with its last user.
 pub fn remove_segment(id: i32) -> Result<()> {
-    Kind::Shm.remove(id)
+    IpcKind::Shm.remove(id)
 }
 
 /// SHM_LOCK or SHM_UNLOCK.
@@ -116,14 +116,14 @@ pub fn open_segment(id: i32, size: u64) -> Result<OwnedFd> {
 
 /// Makes a segment with a chosen id, of this key and creator; nobody may have the id or the key. It is zeros, and removed on Drop until
 /// it is [kept](Made::keep).
-pub fn make_segment(id: i32, key: i32, size: u64, creator: Creator) -> Result<Made> {
+pub fn make_segment(id: i32, key: i32, size: u64, creator: Creator) -> Result<CreatedIpc> {
     let call = |flags: i32| Call::new(libc::SYS_shmget, [key as u64, size, flags as u64]);
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let doing = || format!("making shared memory {id} (key {key:#x}, {size} bytes)");
-    match crate::sys::sysvipc::make(Kind::Shm, id, creator, &call(flags), doing) {
+    match crate::sys::sysvipc::make(IpcKind::Shm, id, creator, &call(flags), doing) {
         // The sum of what is reserved is too large; one that was made with SHM_NORESERVE does not count.
         Err(error) if error.kind() == crate::error::Kind::System(libc::ENOMEM) => {
-            crate::sys::sysvipc::make(Kind::Shm, id, creator, &call(flags | libc::SHM_NORESERVE), doing)
+            crate::sys::sysvipc::make(IpcKind::Shm, id, creator, &call(flags | libc::SHM_NORESERVE), doing)
         }
         done => done,
     }

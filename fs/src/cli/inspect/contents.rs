@@ -29,7 +29,7 @@ pub(super) struct Contents {
     /// What pages of objects hold, by id.
     pub object_pages: BTreeMap<u64, Pages>,
     /// Where command lines stand, and what is known of them.
-    commands: BTreeMap<Pid, Command>,
+    commands: BTreeMap<Pid, CommandLine>,
     /// Records that belong to no task, so far.
     nobodys: i64,
     hashes: bool,
@@ -57,7 +57,7 @@ pub(super) struct Mapping {
 }
 
 #[derive(Debug)]
-struct Command {
+struct CommandLine {
     start: u64,
     bytes: Vec<Option<u8>>,
 }
@@ -113,7 +113,7 @@ impl Contents {
                 if tag == "MMAP" {
                     let (start, end) = (number(&body, "arg_start"), number(&body, "arg_end"));
                     let len = end.saturating_sub(start).min(COMMAND_MOST) as usize;
-                    self.commands.insert(task.unwrap_or(0) as Pid, Command { start, bytes: vec![None; len] });
+                    self.commands.insert(task.unwrap_or(0) as Pid, CommandLine { start, bytes: vec![None; len] });
                 }
                 // Whatever belongs to no task is told apart by its place.
                 let key = (
@@ -218,7 +218,7 @@ impl Contents {
     }
 }
 
-impl Command {
+impl CommandLine {
     fn take(&mut self, address: u64, bytes: &[u8]) {
         for (n, known) in self.bytes.iter_mut().enumerate() {
             if let Some(byte) = (self.start + n as u64).checked_sub(address).and_then(|at| bytes.get(at as usize)) {
