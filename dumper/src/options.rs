@@ -1,7 +1,8 @@
 //! What a mount decides once for all its dumps and restores: plain data.
 
-use crate::freeze::cgroup::CgroupFreezer;
 use std::time::Duration;
+
+use crate::freeze::cgroup::CgroupFreezer;
 
 /// The choice that a mount makes for its restores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

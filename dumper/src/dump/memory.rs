@@ -1,5 +1,7 @@
 //! Memory: flags and pages of every mapping, and what a copy-on-write child lacks.
 
+use std::collections::BTreeMap;
+
 use crate::dump::CollectedProcess;
 use crate::error::{Error, Kind, Result};
 use crate::freeze::entry::Entry;
@@ -12,7 +14,6 @@ use crate::sys::pagemap::Pagemap;
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::proc::status::Fields;
-use std::collections::BTreeMap;
 
 /// Attachments of System V shared memory that fork(2) would copy. The kernel counts and times each (shm_open and shm_close in ipc/shm.c),
 /// and remembers who was the last: a copy of the process must not have them.

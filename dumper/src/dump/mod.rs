@@ -1,4 +1,5 @@
 //! Kernel to records.
+
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 

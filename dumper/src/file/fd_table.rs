@@ -1,8 +1,9 @@
 //! The record of a descriptor table: which open file each descriptor is.
 
+use serde::{Deserialize, Serialize};
+
 use crate::image::frame::Tag;
 use crate::sys::pid::Pid;
-use serde::{Deserialize, Serialize};
 
 /// The tag of a descriptor table.
 pub const TABLE: Tag = Tag(*b"FDTB");

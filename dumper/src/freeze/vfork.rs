@@ -1,5 +1,7 @@
 //! A parent of vfork(2) cannot be stopped until its child has exec'd or ended.
 
+use std::time::Instant;
+
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::children;
@@ -7,7 +9,6 @@ use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{Running, Stopped};
 use crate::sys::{kcmp, proc};
-use std::time::Instant;
 
 /// Whom the task waits for in vfork(2), or in clone(2) with CLONE_VFORK as posix_spawn(3) calls it: it sleeps uninterruptibly in
 /// such a call, and the child runs on its memory still.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use crate::error::{Error, Result};
-
 use crate::image::checksums::Checksums;
 use crate::image::format::{HEADER_LEN, Header};
 use crate::image::frame::{Record, Tag};

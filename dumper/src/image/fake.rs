@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use parking_lot::Mutex;
 
 use crate::error::{Error, Kind, Result};
-
 use crate::image::builder::LayoutBuilder;
 use crate::image::format::PAGE_SIZE;
 use crate::image::frame::{Record, Tag};

@@ -35,9 +35,10 @@
 //!
 //! The header is not in the digest: two images of an unchanged process differ in the header's times and CRC alone.
 
+use std::time::SystemTime;
+
 use crate::error::{Error, Result};
 use crate::image::crc;
-use std::time::SystemTime;
 
 /// What a reader of this build understands, and what it writes.
 /// - 1: the first format; bytes 40..60 of the header are zero.

@@ -9,7 +9,6 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Context, Doing, Error, Result};
-
 use crate::image::crc;
 use crate::image::decoder::pages::{Ahead, Passed, wrong_crc};
 use crate::image::decoder::{Decoder, Sink};

@@ -3,7 +3,6 @@
 use std::sync::OnceLock;
 
 use crate::error::Result;
-
 use crate::image::checksums::Checksums;
 use crate::image::crc;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, Header, padded};

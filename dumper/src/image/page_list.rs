@@ -2,7 +2,6 @@
 //! everything is arithmetic from the place where the list starts.
 
 use crate::error::Result;
-
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, MAX_PAGES, PAGE_SIZE};
 use crate::image::frame::encode_chunk;
 use crate::image::page_runs::PageRuns;

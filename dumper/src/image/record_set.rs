@@ -3,7 +3,6 @@
 use serde::de::DeserializeOwned;
 
 use crate::error::Result;
-
 use crate::image::frame::{Record, Tag, body};
 use crate::image::page_runs::PageRuns;
 

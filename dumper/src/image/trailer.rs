@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::Result;
-
 use crate::image::format::TRAILER_TAG;
 use crate::image::frame::{Record, Tag};
 

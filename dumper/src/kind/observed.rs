@@ -1,20 +1,22 @@
 //! An open file as it is observed from outside, and how a file is opened again.
 
-use crate::error::{Context, Doing, Error, Kind, Result};
-use crate::sys::open;
-use crate::sys::pidfd::PidFd;
-use crate::sys::proc::locks::is_leased;
-use crate::sys::proc::status::Fields;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
-use nix::sys::statfs::{Statfs, statfs};
-use nix::unistd::Whence;
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use nix::sys::statfs::{Statfs, statfs};
+use nix::unistd::Whence;
+
+use crate::error::{Context, Doing, Error, Kind, Result};
+use crate::sys::open;
+use crate::sys::pidfd::PidFd;
+use crate::sys::proc::locks::is_leased;
+use crate::sys::proc::status::Fields;
 
 /// An open file as it is seen from outside.
 pub struct ObservedFile<'a> {

@@ -1,11 +1,12 @@
 //! Where the contents of pages are read: a living process, a file, or a copy in this daemon.
 
+use std::fs::File;
+use std::os::unix::fs::{FileExt, MetadataExt};
+
 use crate::error::{Error, Kind, Result};
 use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
 use crate::sys::memory::{MemFile, RemotePtr};
-use std::fs::File;
-use std::os::unix::fs::{FileExt, MetadataExt};
 
 /// Contents that a copy-on-write child cannot have (MADV_DONTFORK, MADV_WIPEONFORK), copied while the process was stopped.
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 //! The controlling terminal of a session, and its foreground group.
 
+use std::os::fd::AsRawFd;
+
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
-use std::os::fd::AsRawFd;
 
 /// Makes a terminal the controlling one of the session that `process` leads: TIOCSCTTY, ioctl_tty(2).
 ///

@@ -26,7 +26,6 @@ use parking_lot::Mutex;
 use crate::error::{Error, Kind, Result};
 use crate::image::layout::Layout;
 use crate::image::page_source::PageSource;
-
 use crate::read_ahead::block::{BLOCK, Block, Buffer, Cell, Pool};
 use crate::read_ahead::table::{AHEAD, BlockTable, CELLS, FoundBlock};
 

@@ -1,4 +1,5 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 use crate::image::fake::{FakePages, layout};
 use crate::read_ahead::block::BUFFERS;
 use crate::read_ahead::*;

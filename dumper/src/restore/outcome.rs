@@ -1,7 +1,8 @@
 //! What came of a restore.
 
-use crate::sys::pid::Pid;
 use std::time::Duration;
+
+use crate::sys::pid::Pid;
 
 /// One image that lives again.
 #[derive(Clone, Debug)]

@@ -1,5 +1,8 @@
 //! Collects every record of a stopped tree.
 
+use std::collections::BTreeMap;
+use std::time::SystemTime;
+
 use crate::cow::child;
 use crate::dump::files::FileCollector;
 use crate::dump::{CollectedProcess, CollectedTree, memory, process, pstree, unsupported};
@@ -15,8 +18,6 @@ use crate::sys::pid::Pid;
 use crate::sys::ptrace::Stopped;
 use crate::sysv::table;
 use crate::task::restart_block::SleepTimers;
-use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 /// What was seen of a stopped tree.
 pub struct Collected {

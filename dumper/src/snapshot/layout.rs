@@ -1,5 +1,9 @@
 //! Records to a layout: the order of an image.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::checkpoint::view::View;
 use crate::dump::files::CollectedFiles;
 use crate::dump::{cow_pages, memory};
@@ -10,15 +14,12 @@ use crate::image::format;
 use crate::image::frame::Record;
 use crate::kind::fd_state::Named;
 use crate::memory::source::{Kept, MemorySource, MemorySources};
-use crate::pstree::record::{self};
+use crate::pstree::record;
 use crate::read_ahead::ImageReader;
 use crate::snapshot::SnapshotData;
 use crate::snapshot::collect::Collected;
 use crate::sys::memory::MemFile;
 use crate::sys::pid::Pid;
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// Whether whoever is to be signalled will be there again.
 pub fn is_known(tree: &record::Tree, who: Named) -> bool {

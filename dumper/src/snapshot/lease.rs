@@ -1,7 +1,8 @@
 //! The end of a snapshot is told to the thread that holds what it is read from.
 
-use crossbeam::channel::{Sender, bounded};
 use std::time::Duration;
+
+use crossbeam::channel::{Sender, bounded};
 
 /// Tells a session that a snapshot is gone: which of its own.
 pub struct Lease(pub u64, pub Sender<Release>);

@@ -18,7 +18,7 @@ use crate::memory::source::MemorySources;
 use crate::read_ahead::{ImageReader, Piece, ReadAhead};
 use crate::snapshot::lease::Lease;
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self};
+use crate::sys::proc;
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {

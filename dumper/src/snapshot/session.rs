@@ -1,5 +1,11 @@
 //! The tracer thread of one snapshot, or of a tree that is held: the life of each, and the commands that it takes.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam::channel::{Receiver, Sender, unbounded};
+
 use crate::cow::child;
 use crate::cow::children::Children;
 use crate::error::{Error, Kind, Result};
@@ -11,10 +17,6 @@ use crate::snapshot::source::SnapshotSource;
 use crate::snapshot::{Snapshot, take};
 use crate::sys::pid::Pid;
 use crate::task::restart_block::SleepTimers;
-use crossbeam::channel::{Receiver, Sender, unbounded};
-use std::collections::{BTreeMap, BTreeSet};
-use std::thread::JoinHandle;
-use std::time::Duration;
 
 pub enum Command {
     Snapshot(SnapshotUse, Sender<Result<Snapshot>>),

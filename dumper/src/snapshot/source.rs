@@ -1,5 +1,7 @@
 //! What a snapshot is read from: copy-on-write children, or the stopped tree itself.
 
+use std::collections::BTreeMap;
+
 use crate::cow::child;
 use crate::cow::children::Children;
 use crate::dump::{CollectedProcess, memory};
@@ -9,7 +11,6 @@ use crate::freeze::entry::Entry;
 use crate::memory::source::Kept;
 use crate::sys::pid::Pid;
 use crate::sys::remote::inject::Injected;
-use std::collections::BTreeMap;
 
 /// What a snapshot is read from.
 pub enum SnapshotSource {

@@ -1,5 +1,8 @@
 //! Takes a snapshot: freeze, collect, fork, thaw.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use crate::cow::children::Children;
 use crate::error::Result;
 use crate::freeze::entry::Prelook;
@@ -14,8 +17,6 @@ use crate::snapshot::source::{Forks, SnapshotSource};
 use crate::sys::pid::Pid;
 use crate::sys::proc::locks;
 use crate::task::restart_block::SleepTimers;
-use std::collections::BTreeMap;
-use std::time::Duration;
 
 /// Freezes, looks, forks, thaws.
 pub fn take(target: &Target, options: &Options, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {

@@ -1,8 +1,9 @@
 //! kcmp(2): which tasks share a kernel object.
 
+use std::cmp::Ordering;
+
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
-use std::cmp::Ordering;
 
 /// What kcmp(2) can compare.
 #[derive(Clone, Copy, Debug)]

@@ -1,10 +1,12 @@
 //! Opening what an image names.
 
-use crate::error::{Error, Kind, Result};
-use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
+
+use crate::error::{Error, Kind, Result};
 
 /// Opens `path`, a name that an image holds; `flags`: O_* without O_CREAT, close-on-exec comes of itself.
 ///

@@ -1,10 +1,11 @@
 //! Pidfds: names of processes that are never used again for another one.
 
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::time::{Duration, Instant};
+
 use crate::error::{Error, Kind, Result};
 use crate::sys::pid::Pid;
 use crate::sys::wait;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::time::{Duration, Instant};
 
 /// A pidfd: names a process without the danger of pid reuse.
 #[derive(Debug)]

@@ -1,5 +1,10 @@
 //! The tables of System V IPC: /proc/sysvipc and who uses what.
 
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::image::frame::Record;
 use crate::sys::pid::Pid;
@@ -8,9 +13,6 @@ use crate::sys::ptrace::Regs;
 use crate::sys::sysvipc::IpcKind;
 use crate::sysv::undo::{self, Adjustment};
 use crate::sysv::{message_queues, semaphores};
-use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
-use std::path::Path;
 
 /// All that there are in the namespace, when a tree stands still.
 pub struct IpcTables(pub Vec<IpcEntry>);

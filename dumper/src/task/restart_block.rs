@@ -8,11 +8,12 @@
 
 use std::collections::BTreeMap;
 
-pub use crate::kind::attribute::Asleep;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Regs;
 use crate::sys::{clock, proc};
+
+pub use crate::kind::attribute::Asleep;
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_CMD: u64 = 0x7f;

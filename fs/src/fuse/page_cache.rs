@@ -17,7 +17,6 @@ use ckptfs_dumper::{Pid, Result};
 use fuser::{INodeNo, Notifier};
 
 use crate::fuse::probe::Probe;
-
 use crate::process;
 
 /// Names of the root that are nobody's but ours: this, and the number of an inode.

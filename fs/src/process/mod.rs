@@ -9,9 +9,8 @@ pub mod descriptors;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::HOLE_MOST;
 use ckptfs_dumper::proc::{self, Fields, Mapping, Stat, TICKS_PER_SECOND};
-use ckptfs_dumper::{Doing, Pid, Result};
+use ckptfs_dumper::{Doing, HOLE_MOST, Pid, Result};
 
 /// What an image holds beside the pages: records, tables, padding. A generous guess, for the size before an open.
 const IMAGE_SLACK: u64 = 4 << 20;

@@ -1,14 +1,16 @@
 //! SIGKILL to a whole tree.
 
-use crate::process::container::Container;
-use crate::process::{self, ProcId};
-use crate::state::freezer::Freezer;
-use ckptfs_dumper::{Context, Doing, Error, Kind, Result};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
+
+use ckptfs_dumper::{Context, Doing, Error, Kind, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::process::container::Container;
+use crate::process::{self, ProcId};
+use crate::state::freezer::Freezer;
 
 /// SIGKILL to `root` and all its descendants. Returns when they have ended, or after `patience` (a task that sleeps
 /// uninterruptibly ends when it wakes).

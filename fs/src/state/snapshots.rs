@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ckptfs_dumper::{Context, Error, Kind, Pid, Result, SnapshotUse};
-
 use serde::Serialize;
 
 use crate::errno::errno_name;

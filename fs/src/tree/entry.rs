@@ -1,10 +1,12 @@
 //! A node of the tree as a caller sees it.
 
-use crate::node::Steady;
-use crate::process::caller::Caller;
-use ckptfs_dumper::{Error, Kind};
 use std::ffi::OsString;
 use std::time::SystemTime;
+
+use ckptfs_dumper::{Error, Kind};
+
+use crate::node::Steady;
+use crate::process::caller::Caller;
 
 /// One entry of a directory.
 #[derive(Clone, Debug, PartialEq, Eq)]

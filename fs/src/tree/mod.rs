@@ -13,8 +13,6 @@ pub mod open_files;
 pub mod open_nodes;
 pub mod stat;
 
-use crate::tree::entry::Attr;
-
 use std::ffi::OsStr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,7 +30,7 @@ use crate::state::snapshots::Snapshots;
 use crate::state::status::Status;
 use crate::state::tracers::Tracers;
 use crate::state::view::SnapshotView;
-use crate::tree::entry::no_entry;
+use crate::tree::entry::{Attr, no_entry};
 use crate::tree::handle::Handles;
 use crate::tree::inodes::Inodes;
 use crate::tree::open_nodes::OpenNodes;

@@ -3,8 +3,9 @@
 
 pub mod pinned;
 
-use ckptfs_dumper::{Error, Kind};
 use std::collections::HashSet;
+
+use ckptfs_dumper::{Error, Kind, ReadAhead};
 
 use crate::node::Steady;
 use crate::process::Range;
@@ -14,7 +15,6 @@ use crate::testing::{Sleeper, options};
 use crate::tree::entry::Access;
 use crate::tree::inodes::ROOT;
 use crate::tree::*;
-use ckptfs_dumper::ReadAhead;
 
 const ROOT_USER: Caller = Caller { thread: 0, uid: 0 };
 const READ: Access = Access { read: true, write: false, append: false, truncate: false, caller: ROOT_USER };

@@ -15,13 +15,12 @@ use object::elf;
 use object::endian::{LittleEndian as LE, U16, U32, U64};
 use object::pod::bytes_of;
 
+use crate::checkpoint::elf_core::segments::{Content, ElfSegment};
 use crate::checkpoint::view::View;
 use crate::error::Result;
 use crate::image::format::ARCH;
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
-
-use crate::checkpoint::elf_core::segments::{Content, ElfSegment};
 
 /// Bytes of the ELF header.
 const HEADER: usize = size_of::<elf::FileHeader64<LE>>();

@@ -11,6 +11,7 @@
 use object::elf;
 
 use crate::checkpoint::address_space::Area;
+use crate::checkpoint::elf_core::notes::CoreProcess;
 use crate::checkpoint::view::View;
 use crate::error::Result;
 use crate::file::regular;
@@ -18,8 +19,6 @@ use crate::image::page_runs::PageRuns;
 use crate::memory::vdso::Vdso;
 use crate::memory::vma::{Type, Vma};
 use crate::sys::memory::PAGE;
-
-use crate::checkpoint::elf_core::notes::CoreProcess;
 
 /// The largest hole inside of the contents of a segment.
 pub const HOLE_MOST: u64 = 1 << 20;

@@ -8,7 +8,6 @@ pub mod feed;
 pub mod pages;
 
 use crate::error::{Error, Kind, Result};
-
 use crate::image::crc;
 use crate::image::decoder::feed::Feed;
 use crate::image::decoder::pages::PageContents;

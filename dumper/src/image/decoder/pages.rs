@@ -1,7 +1,6 @@
 //! The pages of a chunk on their way through the decoder: addresses, padding, contents, footer.
 
 use crate::error::{Error, Result};
-
 use crate::image::crc;
 use crate::image::decoder::{Decoder, DecoderState, Sink};
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};

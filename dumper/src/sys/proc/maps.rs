@@ -1,9 +1,10 @@
 //! /proc/PID/maps and smaps.
 
+use std::collections::BTreeMap;
+
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
 use crate::sys::proc::{read, unescape};
-use std::collections::BTreeMap;
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]

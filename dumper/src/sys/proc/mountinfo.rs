@@ -1,10 +1,11 @@
 //! /proc/PID/mountinfo.
 
-use crate::error::Result;
-use crate::sys::proc::{read, unescape};
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
+
+use crate::error::Result;
+use crate::sys::proc::{read, unescape};
 
 /// Whether `path`, which is absolute and holds no links, is in a mount of this type, `/proc/self/mountinfo`. Asks no filesystem.
 pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {

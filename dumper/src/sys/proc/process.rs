@@ -1,10 +1,11 @@
 //! What several files of /proc tell of one process.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::stat::Stat;
-use std::fs;
-use std::os::unix::fs::MetadataExt;
 
 /// Whether the task `tid` (0: none) runs this same program.
 pub fn runs_this_program(tid: u64) -> bool {

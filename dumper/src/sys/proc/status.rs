@@ -1,8 +1,9 @@
 //! /proc/PID/status, fdinfo and whatever else has a field on each line.
 
+use std::collections::BTreeMap;
+
 use crate::error::Result;
 use crate::sys::proc::read_text;
-use std::collections::BTreeMap;
 
 /// `/proc/PID/status` (also `fdinfo`): lines of `Name: value`.
 #[derive(Clone, Debug)]

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-use crate::cli::inspect::*;
+
 use serde_json::Value;
+
+use crate::cli::inspect::*;
 
 /// One of everything: `tests/format/sample.rs` says what is in it.
 const GOLDEN: &[u8] = include_bytes!("../../../../tests/format/golden-v2.ckpt");
