@@ -28,7 +28,8 @@ use crate::sys::wait;
 use crate::sysv::kind::Actors;
 use crate::task::cgroup::Membership;
 
-pub const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the exit of a placeholder process may take.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All processes of one image.
 pub struct NewTree {
@@ -276,7 +277,7 @@ impl NewTree {
         };
         self.brood.forget(ghost.pid);
         if parent == 0 {
-            let _ = wait::reap(ghost.pid, PATIENCE);
+            let _ = wait::reap(ghost.pid, EXIT_TIMEOUT);
             return Ok(());
         }
         let wait = [ghost.pid as u64, 0, libc::__WALL as u64, 0];

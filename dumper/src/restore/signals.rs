@@ -1,11 +1,13 @@
 //! Signals that the making of a family has caused: nobody is to get them.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::restore::process::NewProcess;
-use crate::restore::pstree::PATIENCE;
 use crate::sys::remote::batch::Batch;
+
+/// How long a signal queue may take to become empty.
+const QUEUE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Whether SIGCHLD is pending.
 pub fn has_sigchld(made: &NewProcess) -> Result<bool> {
@@ -20,7 +22,7 @@ pub fn forget_signal(made: &mut NewProcess, signal: i32) -> Result<bool> {
 
 /// Takes all of them back.
 pub fn forget_signals(made: &mut NewProcess) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + QUEUE_TIMEOUT;
     while take_one(made, u64::MAX)? {
         if Instant::now() >= deadline {
             return Err(Error::os(format!("pid {}: somebody keeps sending it signals", made.pid), libc::EBUSY));
