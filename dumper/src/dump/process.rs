@@ -7,6 +7,7 @@ use crate::error::Result;
 use crate::file::lock;
 use crate::freeze::FrozenProcess;
 use crate::freeze::entry::{self, Entry};
+use crate::memory::vdso::Vdso;
 use crate::memory::vma::{FlagsOnDemand, Vma};
 use crate::pstree::record::{self, Share, Tree};
 use crate::sys::memory::RemotePtr;
@@ -49,7 +50,7 @@ impl ProcessCollector<'_> {
             .map(|(tid, _)| *tid)
             .collect();
         let speaker = injected.task()?.tid();
-        let mut records = vec![door.vdso.record()?];
+        let mut records = vec![Vdso::of(pid, &door.maps, door.vdso_digest.clone()).record()?];
         if let Some(membership) = Membership::look(pid)? {
             records.push(membership.record()?);
         }

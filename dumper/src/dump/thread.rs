@@ -53,7 +53,7 @@ impl ThreadCollector<'_> {
         let task = injected.task()?;
         let xstate = task.xstate()?;
         self.rseq.extend(Some(task.rseq()?.0).filter(|area| *area != 0));
-        let asleep = self.timers.of(tid, &regs, &self.door.mem);
+        let restart_block = self.timers.of(tid, &regs, &self.door.mem);
         kinds
             .iter()
             .zip(&asked)
@@ -71,7 +71,7 @@ impl ThreadCollector<'_> {
                     answers: &answers,
                     asked,
                     hole: self.hole,
-                    asleep,
+                    restart_block,
                     files: self.files,
                 })
             })

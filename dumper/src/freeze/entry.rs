@@ -6,7 +6,6 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::FrozenProcess;
-use crate::memory::vdso::Vdso;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -25,7 +24,7 @@ pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
 /// What was found while the process ran.
 pub struct Prelook {
     maps: Vec<Mapping>,
-    vdso: Vdso,
+    vdso_digest: String,
     syscall: RemotePtr,
     restorer: Option<RemotePtr>,
 }
@@ -39,9 +38,9 @@ impl Prelook {
 
     fn of(pid: Pid, maps: Vec<Mapping>, mem: &MemFile) -> Result<Self> {
         let (code, syscall, clean) = gadget::code(&maps, mem, pid)?;
-        let vdso = Vdso::look(pid, &maps, &code);
+        let vdso_digest = gadget::digest(&code);
         let restorer = if clean { restorer(&maps, mem) } else { None };
-        Ok(Self { maps, vdso, syscall, restorer })
+        Ok(Self { maps, vdso_digest, syscall, restorer })
     }
 }
 
@@ -53,8 +52,8 @@ pub struct Entry {
     pub mem: MemFile,
     /// Its mappings.
     pub maps: Vec<Mapping>,
-    /// Its vDSO.
-    pub vdso: Vdso,
+    /// The digest of its vDSO's code.
+    pub vdso_digest: String,
     /// Where.
     pub entry: EntryPoint,
 }
@@ -69,13 +68,13 @@ impl Entry {
             Some(premise) => premise,
             None => Prelook::of(pid, maps, &mem)?,
         };
-        let Prelook { maps, vdso, syscall, restorer } = premise;
+        let Prelook { maps, vdso_digest, syscall, restorer } = premise;
         let status = Fields::read(&format!("/proc/{pid}/status"))?;
         let hole = hole(&maps).ok_or_else(|| full(pid))?;
         let home = restorer.zip(stack_end(&maps, &mem));
         let tgid = status.numbers("NStgid").last().copied().unwrap_or(pid as u64) as Pid;
         let entry = EntryPoint { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
-        Ok(Self { pid, mem, maps, vdso, entry })
+        Ok(Self { pid, mem, maps, vdso_digest, entry })
     }
 }
 

@@ -58,7 +58,7 @@ pub struct Look<'a> {
     /// Address space that nothing touches, for whoever rebuilds the process.
     pub hole: RemotePtr,
     /// How a timed sleep that the freeze interrupted goes on.
-    pub asleep: Option<crate::task::restart_block::Asleep>,
+    pub restart_block: Option<RestartBlock>,
     /// Names files that are not in a descriptor table.
     pub files: &'a dyn FileIds,
 }
@@ -243,11 +243,11 @@ impl<A: Attribute> DynAttribute for A {
     }
 }
 
-/// How a thread that was interrupted with -ERESTART_RESTARTBLOCK goes on.
+/// How a thread goes on whose system call was interrupted with -ERESTART_RESTARTBLOCK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Asleep {
-    /// The same call again, with its own arguments.
-    Again(i64),
-    /// The call with so many ns instead of its timeout.
-    Left(i64, u64),
+pub enum RestartBlock {
+    /// The call with this number is made again with its own arguments.
+    SameCall(i64),
+    /// The call with this number is made again with so many ns instead of its timeout.
+    TimeLeft(i64, u64),
 }

@@ -11,7 +11,7 @@ use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::remote::checked::Checked;
-use crate::sys::remote::gadget::code;
+use crate::sys::remote::gadget;
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"VDSO");
@@ -28,10 +28,8 @@ pub struct Vdso {
 }
 
 impl Vdso {
-    /// What a process has.
-    pub fn look(pid: Pid, maps: &[Mapping], code: &[u8]) -> Self {
-        use sha2::Digest;
-        let sha256 = sha2::Sha256::digest(code).iter().map(|byte| format!("{byte:02x}")).collect();
+    /// The vDSO of the process `pid`, which has these mappings; `sha256` is the [`gadget::digest`] of its code.
+    pub fn of(pid: Pid, maps: &[Mapping], sha256: String) -> Self {
         let parts = maps
             .iter()
             .filter(|mapping| mapping.is_special() && mapping.name != b"[vsyscall]")
@@ -44,8 +42,8 @@ impl Vdso {
     pub fn code(&self) -> Option<Vec<u8>> {
         let pid = std::process::id() as Pid;
         let maps = maps::maps(pid).ok()?;
-        let (code, ..) = code(&maps, &MemFile::open(pid).ok()?, pid).ok()?;
-        (Self::look(pid, &maps, &code).sha256 == self.sha256).then_some(code)
+        let (code, ..) = gadget::code(&maps, &MemFile::open(pid).ok()?, pid).ok()?;
+        (gadget::digest(&code) == self.sha256).then_some(code)
     }
 
     /// The record.

@@ -85,7 +85,7 @@ impl NewProcess {
         let maps = maps::maps(pid)?;
         let mem = MemFile::open(pid)?;
         let (code, syscall, _) = gadget::code(&maps, &mem, pid)?;
-        let here = Vdso::look(pid, &maps, &code);
+        let here = Vdso::of(pid, &maps, gadget::digest(&code));
         // One half for the stub, the other to park the vDSO; the half that the vDSO is in now, if any, is for neither at first.
         let half =
             |at: RemotePtr| (at, here.parts.iter().any(|(_, start, end)| *start < at.0 + SCRATCH_LEN && at.0 < *end));

@@ -53,9 +53,7 @@ pub fn see(
     for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
         let pid = process.pid;
         let speaker = process.threads.first().map_or(pid, Stopped::tid);
-        let mut door = Entry::open(speaker, premises.remove(&pid))?;
-        door.vdso.tid = pid;
-        doors.insert(pid, door);
+        doors.insert(pid, Entry::open(speaker, premises.remove(&pid))?);
         locked.extend(memory::locked_flags(speaker)?.map(|flags| (pid, flags)));
     }
     let hole = entry::share_hole(doors.values_mut())?;

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Asleep, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, RestartBlock, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::errno::restart;
 use crate::sys::ptrace::Regs;
@@ -84,12 +84,12 @@ impl Attribute for Registers {
         let mut regs = *look.regs;
         let mut asleep = None;
         if regs.orig_rax.cast_signed() >= 0 && regs.rax.cast_signed() == restart::BLOCK {
-            match look.asleep {
-                Some(Asleep::Left(nr, left)) => {
+            match look.restart_block {
+                Some(RestartBlock::TimeLeft(nr, left)) => {
                     asleep = Some((nr, left));
                     regs.orig_rax = nr.cast_unsigned();
                 }
-                Some(Asleep::Again(nr)) => {
+                Some(RestartBlock::SameCall(nr)) => {
                     regs.rax = restart::NOHAND.cast_unsigned();
                     regs.orig_rax = nr.cast_unsigned();
                 }

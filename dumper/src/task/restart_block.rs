@@ -8,12 +8,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::kind::attribute::RestartBlock;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Regs;
 use crate::sys::{clock, proc};
-
-pub use crate::kind::attribute::Asleep;
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_CMD: u64 = 0x7f;
@@ -77,7 +76,7 @@ impl SleepTimers {
     }
 
     /// How a thread with these registers goes on; `None` if nobody can tell.
-    pub fn of(&self, tid: Pid, regs: &Regs, mem: &MemFile) -> Option<Asleep> {
+    pub fn of(&self, tid: Pid, regs: &Regs, mem: &MemFile) -> Option<RestartBlock> {
         let nr = match regs.orig_rax.cast_signed() {
             libc::SYS_restart_syscall => self.called_before(tid, regs)?,
             nr => nr,
@@ -91,15 +90,15 @@ impl SleepTimers {
             libc::SYS_clock_nanosleep => span(regs.rdx)?,
             libc::SYS_poll => match u64::try_from(regs.rdx as i32) {
                 Ok(milliseconds) => milliseconds * 1_000_000,
-                Err(_) => return Some(Asleep::Again(nr)),
+                Err(_) => return Some(RestartBlock::SameCall(nr)),
             },
             libc::SYS_futex if regs.rsi & FUTEX_CMD == FUTEX_WAIT => span(regs.r10)?,
-            libc::SYS_futex => return Some(Asleep::Again(nr)),
+            libc::SYS_futex => return Some(RestartBlock::SameCall(nr)),
             _ => return None,
         };
         let latest = self.at.saturating_add(asked).saturating_add(MARGIN);
         let deadline = self.deadlines.iter().copied().filter(|deadline| *deadline <= latest).max();
-        Some(Asleep::Left(nr, deadline.map_or(asked, |deadline| deadline.saturating_sub(self.at).max(1))))
+        Some(RestartBlock::TimeLeft(nr, deadline.map_or(asked, |deadline| deadline.saturating_sub(self.at).max(1))))
     }
 
     /// The call that a thread in restart_syscall made first; its arguments are still in the registers.

@@ -55,6 +55,12 @@ pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, Remot
     Ok((code, RemotePtr(vdso.start + at), clean))
 }
 
+/// The digest of a vDSO's code, SHA-256 in hexadecimal: two kernels with the same digest have the same vDSO.
+pub fn digest(code: &[u8]) -> String {
+    use sha2::Digest;
+    sha2::Sha256::digest(code).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     #[test]
