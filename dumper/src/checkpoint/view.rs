@@ -16,7 +16,7 @@ use crate::image::record_set::RecordSet;
 use crate::pstree::record::{self, Tree};
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
-use crate::sys::proc;
+use crate::sys::proc::maps;
 
 /// One mapping of an instant.
 #[derive(Clone, Debug)]
@@ -133,7 +133,7 @@ impl View {
                 vma.ino,
                 runs.pages() * PAGE,
             );
-            text.extend(proc::escape(vma.name()));
+            text.extend(maps::escape(vma.name()));
             text.push(b'\n');
         }
         Ok(text)

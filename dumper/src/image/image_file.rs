@@ -10,8 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Context, Doing, Error, Result};
 use crate::image::crc;
-use crate::image::decoder::pages::{Ahead, Passed, wrong_crc};
-use crate::image::decoder::{Decoder, Sink};
+use crate::image::decoder::Decoder;
+use crate::image::decoder::page_contents::wrong_crc;
+use crate::image::decoder::pages::{Ahead, Passed};
+use crate::image::decoder::sink::Sink;
 use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
 use crate::image::frame::Record;
 use crate::image::page_runs::PageRuns;

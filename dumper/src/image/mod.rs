@@ -23,8 +23,9 @@ pub(crate) mod trailer;
 pub(crate) mod window;
 
 pub use crate::image::builder::LayoutBuilder;
+pub use crate::image::decoder::Decoder;
 pub use crate::image::decoder::pages::{Ahead, Passed};
-pub use crate::image::decoder::{Decoder, Sink};
+pub use crate::image::decoder::sink::Sink;
 pub use crate::image::format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
 pub use crate::image::frame::{Record, Tag};
 pub use crate::image::image_file::ImageFile;

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 use crossbeam::channel::{Receiver, Sender, bounded};
 
 use crate::error::{Error, Kind, Result};
-use crate::image::decoder::{Decoder, Sink};
+use crate::image::decoder::Decoder;
+use crate::image::decoder::sink::Sink;
 use crate::image::format::Header;
 use crate::image::frame::Record;
 use crate::options::ChangedFiles;

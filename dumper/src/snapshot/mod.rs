@@ -18,7 +18,7 @@ use crate::memory::source::MemorySources;
 use crate::read_ahead::{ImageReader, Piece, ReadAhead};
 use crate::snapshot::lease::Lease;
 use crate::sys::pid::Pid;
-use crate::sys::proc;
+use crate::sys::proc::maps;
 
 /// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
 pub struct Snapshot {
@@ -58,7 +58,7 @@ impl Snapshot {
     /// (/proc/PID/smaps_rollup), and what was copied. Pages that two snapshots have in common are told of neither.
     pub fn memory(&self) -> u64 {
         // One that was killed has none.
-        let private = self.taken.children.iter().filter_map(|child| proc::private_bytes(*child).ok());
+        let private = self.taken.children.iter().filter_map(|child| maps::private_bytes(*child).ok());
         private.sum::<u64>() + self.taken.sources.memory()
     }
 }

@@ -4,30 +4,19 @@
 //! allocated, and memory for a record grows only as its bytes come. Pages go to the sink as they arrive, before the CRC
 //! behind them: a sink must be able to undo, and only [`Sink::end`] says that the image was whole.
 
-pub mod feed;
+mod feed;
+pub mod page_contents;
 pub mod pages;
+pub mod sink;
 
 use crate::error::{Error, Kind, Result};
 use crate::image::crc;
 use crate::image::decoder::feed::Feed;
-use crate::image::decoder::pages::PageContents;
+use crate::image::decoder::page_contents::PageContents;
+use crate::image::decoder::sink::Sink;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAGE_SIZE, check_magic, padded};
 use crate::image::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
 use crate::image::trailer::{Digest, Trailer};
-
-/// Who hears what is in an image. An error ends the decoding; it comes out of [`Decoder::push`].
-pub trait Sink {
-    /// An image begins.
-    fn header(&mut self, header: &Header) -> Result<()>;
-    /// A record, its CRC verified. The sink refuses a tag that it does not know unless the record is optional.
-    fn record(&mut self, record: Record) -> Result<()>;
-    /// Whole pages from `address` on, of the list that the last record opened. Their CRC is not verified yet.
-    fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
-    /// The list is complete.
-    fn end_of_pages(&mut self) -> Result<()>;
-    /// The image of `total` bytes is complete and its digest holds.
-    fn end(&mut self, total: u64) -> Result<()>;
-}
 
 /// A reader that is fed.
 #[derive(Debug, Default)]
@@ -344,6 +333,7 @@ impl Decoder {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::image::frame::Tag;
 
     /// Refuses every record.
     struct Refusing(Kind);
@@ -367,7 +357,7 @@ mod tests {
     }
 
     fn beginning() -> Vec<u8> {
-        let record = Record::new(frame::Tag(*b"TEST"), &1).unwrap();
+        let record = Record::new(Tag(*b"TEST"), &1).unwrap();
         [Header::new(4096, 0, 0).encode().as_slice(), &record.encode(0)].concat()
     }
 

@@ -2,21 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::image::crc;
-use crate::image::decoder::{Decoder, DecoderState, Sink};
+use crate::image::decoder::page_contents::{PageContents, wrong_crc};
+use crate::image::decoder::sink::Sink;
+use crate::image::decoder::{Decoder, DecoderState};
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};
 use crate::image::frame::ChunkHeader;
-
-/// The pages of a chunk.
-#[derive(Debug)]
-pub(super) struct PageContents {
-    header: ChunkHeader,
-    addresses: Vec<u64>,
-    /// Pages that the sink has.
-    done: usize,
-    crc: u32,
-    /// Passed over: the CRC is what the footer says.
-    passed: bool,
-}
 
 /// What an input that is a file has ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -153,28 +143,5 @@ impl Decoder {
         self.feed.held.clear();
         self.image.digest.chunk(contents.crc, &contents.header.crcs);
         self.begin_frame()
-    }
-}
-
-/// The pages from `address` on are not those that the footer at `at` speaks of.
-pub(in crate::image) fn wrong_crc(at: u64, address: u64) -> Error {
-    Error::damaged(format!("offset {at}: the CRC of the pages from {address:#x} on does not hold"))
-}
-
-impl PageContents {
-    /// The next pages, in runs of consecutive addresses.
-    fn hand_on(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
-        self.crc = crc::extend(self.crc, bytes);
-        let mut rest = bytes;
-        while !rest.is_empty() {
-            let addresses = &self.addresses[self.done..self.done + rest.len() / PAGE_SIZE as usize];
-            let broken = addresses.windows(2).position(|pair| pair[1] - pair[0] != PAGE_SIZE);
-            let pages = broken.map_or(addresses.len(), |index| index + 1);
-            let (run, behind) = rest.split_at(pages * PAGE_SIZE as usize);
-            sink.pages(addresses[0], run)?;
-            self.done += pages;
-            rest = behind;
-        }
-        Ok(())
     }
 }

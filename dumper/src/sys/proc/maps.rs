@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
+use crate::sys::proc::status::Fields;
 use crate::sys::proc::{read, unescape};
 
 /// One line of `/proc/PID/maps`.
@@ -69,7 +70,13 @@ pub fn parse_mapping(line: &[u8]) -> Option<Mapping> {
 
 /// What a path of `maps` is written without (`seq_path` in fs/proc/task_mmu.c). A backslash is not among it: a file that is named `a\012b`
 /// looks there like one with a newline.
-pub const MAPS_ESCAPED: &[u8] = b"\n";
+const MAPS_ESCAPED: &[u8] = b"\n";
+
+/// A name as `/proc/PID/maps` writes it.
+pub fn escape(name: &[u8]) -> Vec<u8> {
+    let octal = |byte: u8| format!("\\{byte:03o}").into_bytes();
+    name.iter().flat_map(|byte| if MAPS_ESCAPED.contains(byte) { octal(*byte) } else { vec![*byte] }).collect()
+}
 
 /// All mappings of a process, ascending.
 pub fn maps(pid: Pid) -> Result<Vec<Mapping>> {
@@ -102,10 +109,18 @@ pub fn vm_flags(pid: Pid) -> Result<BTreeMap<u64, (Vec<String>, u64)>> {
     Ok(found)
 }
 
+/// Bytes that nobody has mapped but this process, from `/proc/PID/smaps_rollup` (Documentation/filesystems/proc.rst). Costs a walk over its
+/// page tables.
+pub fn private_bytes(pid: Pid) -> Result<u64> {
+    let sums = Fields::read(&format!("/proc/{pid}/smaps_rollup"))?;
+    Ok(["Private_Clean", "Private_Dirty", "Private_Hugetlb"].iter().map(|name| sums.number(name)).sum::<u64>() << 10)
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::sys::proc::stat::Stat;
 
     #[test]
     fn a_mapping_with_spaces_and_newline() {
@@ -117,5 +132,17 @@ mod tests {
         assert_eq!(mapping.prot, libc::PROT_READ | libc::PROT_WRITE);
         assert_eq!(mapping.dev, libc::makedev(0xfe, 1));
         assert!(parse_mapping(b"Size:   4 kB").is_none());
+    }
+
+    #[test]
+    fn names_are_bytes() {
+        let line = b"7f00-8000 r--p 00000000 fe:01 42 /tmp/\xff\xfe \\01\\012\\040\\";
+        let name = parse_mapping(line).unwrap().name;
+        assert_eq!(name, b"/tmp/\xff\xfe \\01\n\\040\\");
+        assert_eq!(escape(&name), b"/tmp/\xff\xfe \\01\\012\\040\\");
+        let stat = Stat::parse(&String::from_utf8_lossy(b"7 (aaaaaaaaaaaaaa\xc3) S 1 7 7")).unwrap();
+        assert_eq!((stat.state, stat.ppid()), ('S', 1));
+        let status = Fields::parse(&String::from_utf8_lossy(b"Name:\taaaaaaaaaaaaaa\xc3\nTgid:\t7\n"));
+        assert_eq!(status.number("Tgid"), 7);
     }
 }

@@ -12,9 +12,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
-use crate::sys::pid::Pid;
-use crate::sys::proc::maps::MAPS_ESCAPED;
-use crate::sys::proc::status::Fields;
 
 /// Reads a whole file of /proc. A task that is gone gives [`Kind::NoProcess`].
 pub fn read(path: &str) -> Result<Vec<u8>> {
@@ -28,13 +25,6 @@ pub fn read(path: &str) -> Result<Vec<u8>> {
 /// Reads a text file of /proc; bytes that are no UTF-8 are replaced.
 pub fn read_text(path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&read(path)?).into_owned())
-}
-
-/// Bytes that nobody has mapped but this process, from `/proc/PID/smaps_rollup` (Documentation/filesystems/proc.rst). Costs a walk over its
-/// page tables.
-pub fn private_bytes(pid: Pid) -> Result<u64> {
-    let sums = Fields::read(&format!("/proc/{pid}/smaps_rollup"))?;
-    Ok(["Private_Clean", "Private_Dirty", "Private_Hugetlb"].iter().map(|name| sums.number(name)).sum::<u64>() << 10)
 }
 
 /// Reads a link of /proc.
@@ -60,12 +50,6 @@ pub fn numbers(path: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
-/// A name as `/proc/PID/maps` writes it.
-pub fn escape(name: &[u8]) -> Vec<u8> {
-    let octal = |byte: u8| format!("\\{byte:03o}").into_bytes();
-    name.iter().flat_map(|byte| if MAPS_ESCAPED.contains(byte) { octal(*byte) } else { vec![*byte] }).collect()
-}
-
 /// Undoes `mangle_path` of fs/seq_file.c, which writes each of the bytes `escaped` as a backslash and three octal digits.
 pub fn unescape(name: &[u8], escaped: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
@@ -77,24 +61,4 @@ pub fn unescape(name: &[u8], escaped: &[u8]) -> Vec<u8> {
         rest = if meant.is_some() { &tail[3..] } else { tail };
     }
     out
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-    use crate::proc::Stat;
-    use crate::sys::proc::maps::parse_mapping;
-
-    #[test]
-    fn names_are_bytes() {
-        let line = b"7f00-8000 r--p 00000000 fe:01 42 /tmp/\xff\xfe \\01\\012\\040\\";
-        let name = parse_mapping(line).unwrap().name;
-        assert_eq!(name, b"/tmp/\xff\xfe \\01\n\\040\\");
-        assert_eq!(escape(&name), b"/tmp/\xff\xfe \\01\\012\\040\\");
-        let stat = Stat::parse(&String::from_utf8_lossy(b"7 (aaaaaaaaaaaaaa\xc3) S 1 7 7")).unwrap();
-        assert_eq!((stat.state, stat.ppid()), ('S', 1));
-        let status = Fields::parse(&String::from_utf8_lossy(b"Name:\taaaaaaaaaaaaaa\xc3\nTgid:\t7\n"));
-        assert_eq!(status.number("Tgid"), 7);
-    }
 }
