@@ -16,7 +16,7 @@ use crate::sys::pidfd::PidFd;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
-use crate::sys::remote::batch::{Batch, Call};
+use crate::sys::remote::batch::{Batch, Call, Ticket};
 use crate::sys::remote::hijack;
 use crate::sys::remote::inject::Injected;
 use crate::sys::remote::owned::Owned;
@@ -97,13 +97,12 @@ impl Child {
         let mut result = Ok(());
         for some in ranges.chunks(512) {
             let mut batch = Batch::new(self.scratch);
-            for (start, end) in some {
-                batch.call(libc::SYS_munmap, [*start, end - start]);
-            }
+            let unmapped: Vec<Ticket<u64>> =
+                some.iter().map(|(start, end)| batch.call(libc::SYS_munmap, [*start, end - start])).collect();
             let answers = owned.run(batch)?;
-            for n in 0..some.len() {
+            for ticket in unmapped {
                 let doing = || format!("snapshot child {}: giving up a mapping", self.pid);
-                result = result.and(answers.get(n, doing).map(drop));
+                result = result.and(answers.get(ticket, doing).map(drop));
             }
         }
         self.task = Some(owned.release(&regs, mask)?);

@@ -92,13 +92,12 @@ impl ProcessCollector<'_> {
         let asked = |child: &&mut record::Process| child.ppid == pid && !child.threads.is_empty();
         for child in self.tree.processes.iter_mut().filter(asked) {
             let mut batch = Batch::new(injected.scratch());
-            let info = batch.room(SIGINFO_LEN);
             let how = libc::WSTOPPED | libc::WCONTINUED | libc::WNOHANG | libc::WNOWAIT | libc::__WALL;
-            batch.call(libc::SYS_waitid, [libc::P_PID as u64, child.pid as u64, info.0, how as u64, 0]);
-            let answers = injected.run(batch)?;
-            answers.get(0, || format!("pid {pid}: asking about pid {}", child.pid))?;
+            let info = batch.call_into(libc::SYS_waitid, [libc::P_PID as u64, child.pid as u64, 0, how as u64, 0], 2);
+            let info: [u64; SIGINFO_LEN / 8] =
+                injected.run(batch)?.get(info, || format!("pid {pid}: asking about pid {}", child.pid))?;
             // si_signo and si_errno, then si_code; nothing to tell leaves si_signo 0.
-            let [first, second] = answers.words::<2>(info);
+            let [first, second, ..] = info;
             let code = if first as u32 == 0 { 0 } else { second as u32 as i32 };
             child.stop_told = code != libc::CLD_STOPPED;
             child.continued = code == libc::CLD_CONTINUED;

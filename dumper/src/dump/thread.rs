@@ -4,7 +4,7 @@ use crate::dump::files::FileCollector;
 use crate::error::Result;
 use crate::freeze::entry::Entry;
 use crate::image::frame::Record;
-use crate::kind::attribute::{Asked, DynAttribute, Look, Scope};
+use crate::kind::attribute::{Look, PendingRecord, Scope};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -40,9 +40,9 @@ impl ThreadCollector<'_> {
             Scope::Thread => true,
             Scope::Directories => speaks || self.own_directories.contains(&tid),
         };
-        let kinds: Vec<&dyn DynAttribute> = task::KINDS.iter().copied().filter(|kind| has_it(kind.scope())).collect();
         let mut batch = Batch::new(injected.scratch());
-        let asked: Vec<Asked> = kinds.iter().map(|kind| kind.ask(&mut batch)).collect();
+        let kinds = task::KINDS.iter().filter(|kind| has_it(kind.scope()));
+        let pending: Vec<PendingRecord<'_>> = kinds.map(|kind| kind.ask(&mut batch)).collect();
         let dir = format!("/proc/{}/task/{tid}", self.pid);
         let status = Fields::read(&format!("{dir}/status"))?;
         // The process-wide stat: start_stack and its like are the same for all threads.
@@ -54,27 +54,21 @@ impl ThreadCollector<'_> {
         let xstate = task.xstate()?;
         self.rseq.extend(Some(task.rseq()?.0).filter(|area| *area != 0));
         let restart_block = self.timers.of(tid, &regs, &self.door.mem);
-        kinds
-            .iter()
-            .zip(&asked)
-            .map(|(kind, asked)| {
-                kind.dump(&Look {
-                    pid: self.pid,
-                    tid,
-                    speaks,
-                    task,
-                    regs: &regs,
-                    mask,
-                    xstate: &xstate,
-                    status: &status,
-                    stat: &stat,
-                    answers: &answers,
-                    asked,
-                    hole: self.hole,
-                    restart_block,
-                    files: self.files,
-                })
-            })
-            .collect()
+        let look = Look {
+            pid: self.pid,
+            tid,
+            speaks,
+            task,
+            regs: &regs,
+            mask,
+            xstate: &xstate,
+            status: &status,
+            stat: &stat,
+            answers: &answers,
+            hole: self.hole,
+            restart_block,
+            files: self.files,
+        };
+        pending.into_iter().map(|record| record(&look)).collect()
     }
 }

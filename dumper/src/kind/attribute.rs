@@ -16,7 +16,7 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{Regs, Stopped};
-use crate::sys::remote::batch::{Answers, Batch};
+use crate::sys::remote::batch::{Answer, Answers, Batch, Ticket};
 use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 
@@ -53,8 +53,6 @@ pub struct Look<'a> {
     pub stat: &'a Stat,
     /// What the calls gave.
     pub answers: &'a Answers,
-    /// What this kind has asked.
-    pub asked: &'a Asked,
     /// Address space that nothing touches, for whoever rebuilds the process.
     pub hole: RemotePtr,
     /// How a timed sleep that the freeze interrupted goes on.
@@ -63,54 +61,20 @@ pub struct Look<'a> {
     pub files: &'a dyn FileIds,
 }
 
-/// Where a kind's answers are.
-#[derive(Debug, Default)]
-pub struct Asked {
-    /// Index of each call.
-    pub calls: Vec<usize>,
-    /// Memory that the calls write.
-    pub rooms: Vec<RemotePtr>,
-}
-
-impl Asked {
-    /// Adds a call.
-    pub fn call<const N: usize>(&mut self, batch: &mut Batch, nr: i64, args: [u64; N]) {
-        self.calls.push(batch.call(nr, args));
-    }
-
-    /// Adds a call whose argument `at` is made to point to `len` fresh bytes.
-    pub fn call_into<const N: usize>(&mut self, batch: &mut Batch, nr: i64, mut args: [u64; N], at: usize, len: usize) {
-        let room = batch.room(len);
-        args[at] = room.0;
-        self.rooms.push(room);
-        self.calls.push(batch.call(nr, args));
-    }
-}
-
 impl Look<'_> {
     /// "pid 812" or "pid 812 task 815": the subject of an error.
     pub fn subject(&self) -> String {
         if self.pid == self.tid { format!("pid {}", self.pid) } else { format!("pid {} task {}", self.pid, self.tid) }
     }
 
-    /// The raw result of the kind's own call number `n`.
-    pub fn raw(&self, n: usize) -> i64 {
-        self.asked.calls.get(n).map_or(-i64::from(libc::ENOSYS), |call| self.answers.raw(*call))
+    /// What a call gave; `doing` names the call if it failed.
+    pub fn answer<T: Answer>(&self, ticket: Ticket<T>, doing: &str) -> Result<T> {
+        self.answers.get(ticket, || format!("{}: {doing}", self.subject()))
     }
 
-    /// The result of the kind's own call number `n`; `doing` names it on failure.
-    pub fn get(&self, n: usize, doing: &str) -> Result<u64> {
-        crate::sys::errno::check(self.raw(n), || format!("{}: {doing}", self.subject()))
-    }
-
-    /// What the kind's own calls wrote into room number `n`.
-    pub fn room(&self, n: usize, len: usize) -> &[u8] {
-        self.asked.rooms.get(n).map_or(&[], |room| self.answers.bytes(*room, len))
-    }
-
-    /// The same as words.
-    pub fn room_words<const N: usize>(&self, n: usize) -> [u64; N] {
-        crate::sys::memory::words(self.room(n, N * 8))
+    /// The raw result of a call, for one that may fail.
+    pub fn raw<T>(&self, ticket: Ticket<T>) -> i64 {
+        self.answers.raw(ticket)
     }
 
     /// The path of a file of this thread in /proc.
@@ -166,6 +130,8 @@ impl Make<'_> {
 pub trait Attribute: Sync {
     /// The record's body: its field names are the format.
     type Body: Serialize + DeserializeOwned;
+    /// What [`Attribute::ask`] has asked: a ticket for each call.
+    type Tickets;
     /// The record's tag.
     const TAG: Tag;
     /// Whose it is.
@@ -173,10 +139,10 @@ pub trait Attribute: Sync {
     /// When it is put back.
     const PHASE: Phase;
 
-    /// Adds the system calls that looking needs.
-    fn ask(&self, _look: &mut Asked, _batch: &mut Batch) {}
+    /// Adds the system calls that [`Attribute::dump`] needs.
+    fn ask(&self, batch: &mut Batch) -> Self::Tickets;
     /// Looks; the blob is empty for most.
-    fn dump(&self, look: &Look<'_>) -> Result<(Self::Body, Vec<u8>)>;
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
     /// Puts it back.
     fn restore(&self, body: Self::Body, blob: &[u8], make: &mut Make<'_>) -> Result<()>;
 }
@@ -197,6 +163,9 @@ pub fn tid_of(record: &Record) -> Result<Pid> {
     Ok(record.body::<Tid>()?.tid)
 }
 
+/// An attribute whose calls are in a batch. Once the batch has run, it is called to make the record of their answers.
+pub type PendingRecord<'a> = Box<dyn FnOnce(&Look<'_>) -> Result<Record> + 'a>;
+
 /// An [`Attribute`] in a table.
 pub trait DynAttribute: Sync {
     /// See [`Attribute::TAG`].
@@ -205,10 +174,8 @@ pub trait DynAttribute: Sync {
     fn scope(&self) -> Scope;
     /// See [`Attribute::PHASE`].
     fn phase(&self) -> Phase;
-    /// See [`Attribute::ask`].
-    fn ask(&self, batch: &mut Batch) -> Asked;
-    /// See [`Attribute::dump`].
-    fn dump(&self, look: &Look<'_>) -> Result<Record>;
+    /// [`Attribute::ask`] now, [`Attribute::dump`] when there are answers.
+    fn ask(&self, batch: &mut Batch) -> PendingRecord<'_>;
     /// See [`Attribute::restore`].
     fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()>;
 }
@@ -226,15 +193,12 @@ impl<A: Attribute> DynAttribute for A {
         A::PHASE
     }
 
-    fn ask(&self, batch: &mut Batch) -> Asked {
-        let mut asked = Asked::default();
-        Attribute::ask(self, &mut asked, batch);
-        asked
-    }
-
-    fn dump(&self, look: &Look<'_>) -> Result<Record> {
-        let (body, blob) = Attribute::dump(self, look)?;
-        Ok(Record::new(A::TAG, &TaggedAttribute { tid: look.tid, body })?.with_blob(blob))
+    fn ask(&self, batch: &mut Batch) -> PendingRecord<'_> {
+        let asked = Attribute::ask(self, batch);
+        Box::new(move |look| {
+            let (body, blob) = self.dump(look, asked)?;
+            Ok(Record::new(A::TAG, &TaggedAttribute { tid: look.tid, body })?.with_blob(blob))
+        })
     }
 
     fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()> {

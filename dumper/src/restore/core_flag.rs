@@ -38,9 +38,9 @@ fn enter(made: &mut NewProcess, dir: &Path) -> Result<()> {
     let mut batch = Batch::new(made.leader.scratch());
     let path = batch.put_str(dir.as_os_str().as_bytes());
     let unlimited = batch.put(&[u64::MAX.to_le_bytes(), u64::MAX.to_le_bytes()].concat());
-    batch.call(libc::SYS_chdir, [path.0]);
-    batch.call(libc::SYS_prlimit64, [0, u64::from(libc::RLIMIT_CORE), unlimited.0, 0]);
+    let entered = batch.call(libc::SYS_chdir, [path.0]);
+    let allowed = batch.call(libc::SYS_prlimit64, [0, u64::from(libc::RLIMIT_CORE), unlimited.0, 0]);
     let answers = made.leader.run(batch)?;
-    answers.get(0, || format!("pid {}: entering {}", made.pid, dir.display()))?;
-    answers.get(1, || format!("pid {}: allowing a core file", made.pid)).map(drop)
+    answers.get(entered, || format!("pid {}: entering {}", made.pid, dir.display()))?;
+    answers.get(allowed, || format!("pid {}: allowing a core file", made.pid)).map(drop)
 }

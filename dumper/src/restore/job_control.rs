@@ -31,15 +31,15 @@ impl NewProcess {
         if !plain {
             let mut batch = Batch::new(self.leader.scratch());
             let (old, default) = (batch.room(32), batch.put(&[0; 32]));
-            batch.call(libc::SYS_rt_sigaction, [signal as u64, default.0, old.0, 8]);
+            let set = batch.call(libc::SYS_rt_sigaction, [signal as u64, default.0, old.0, 8]);
             let answers = self.leader.run(batch)?;
-            answers.get(0, || format!("pid {pid}: default action of signal {signal}"))?;
+            answers.get(set, || format!("pid {pid}: default action of signal {signal}"))?;
             let old = answers.bytes(old, 32).to_vec();
             self.leader.stop_by(self.syscall, signal)?;
             let mut batch = Batch::new(self.leader.scratch());
             let old = batch.put(&old);
-            batch.call(libc::SYS_rt_sigaction, [signal as u64, old.0, 0, 8]);
-            self.leader.run(batch)?.get(0, || format!("pid {pid}: action of signal {signal}"))?;
+            let set = batch.call(libc::SYS_rt_sigaction, [signal as u64, old.0, 0, 8]);
+            self.leader.run(batch)?.get(set, || format!("pid {pid}: action of signal {signal}"))?;
         }
         let ready = self.release(resume)?;
         if plain {
@@ -66,12 +66,12 @@ impl NewProcess {
     pub fn end_of_leader(&mut self, ended: &Ended) -> Result<Resume> {
         let mut batch = Batch::new(self.leader.scratch());
         let comm = batch.put_str(&ended.comm);
-        batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
+        let named = batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
         // It was made to die with the thread that made it, and nothing of its own takes that back.
-        batch.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, 0, 0, 0, 0]);
+        let survives = batch.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, 0, 0, 0, 0]);
         let answers = self.leader.run(batch)?;
-        for n in 0..2 {
-            answers.get(n, || format!("pid {}: name and parent-death signal of its leader", self.pid))?;
+        for call in [named, survives] {
+            answers.get(call, || format!("pid {}: name and parent-death signal of its leader", self.pid))?;
         }
         let status = ended.status;
         let regs = self.leader.call_regs(self.syscall, libc::SYS_exit, libc::WEXITSTATUS(status) as u64);

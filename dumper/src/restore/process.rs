@@ -18,7 +18,7 @@ use crate::sys::pid_in_use::WantedPid;
 use crate::sys::proc::maps;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
-use crate::sys::remote::batch::{Batch, Call, SCRATCH_LEN};
+use crate::sys::remote::batch::{Batch, Call, SCRATCH_LEN, Ticket};
 use crate::sys::remote::checked::Checked;
 use crate::sys::remote::gadget;
 use crate::sys::remote::owned::Owned;
@@ -221,17 +221,17 @@ impl NewProcess {
         };
         let (flags, exit_signal) = if sibling { (flags | libc::CLONE_PARENT, 0) } else { (flags, exit_signal) };
         let wanted = pid.map(WantedPid::new);
-        let answers = loop {
+        let (forked, answers) = loop {
             let mut batch = Batch::new(scratch);
-            clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
+            let forked = clone3(&mut batch, flags | libc::CLONE_PTRACE, exit_signal, pid);
             let answers = maker.run(batch)?;
             match &wanted {
-                Some(wanted) if errno::errno(answers.raw(0)) == Some(libc::EEXIST) => wanted.wait()?,
-                _ => break answers,
+                Some(wanted) if errno::errno(answers.raw(forked)) == Some(libc::EEXIST) => wanted.wait()?,
+                _ => break (forked, answers),
             }
         };
         let told = || format!("pid {}: forking pid {}", self.pid, pid.unwrap_or(0));
-        let got = answers.get(0, told)? as Pid;
+        let got = answers.get(forked, told)? as Pid;
         brood.add(got)?;
         let stopped = Running::adopt(got).wait_or_release(Instant::now() + PATIENCE)?;
         Owned::adopt(stopped, scratch, got, got)
@@ -252,18 +252,19 @@ impl NewProcess {
             let mut batch = Batch::new(scratch);
             let flags = libc::CLONE_VM | libc::CLONE_FS | libc::CLONE_FILES | libc::CLONE_SIGHAND;
             let flags = flags | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_PTRACE;
+            let mut created = Vec::with_capacity(tids.len());
             for tid in tids {
                 let own = SHARES.iter().filter(|(share, ..)| process.owns(*tid, *share));
                 let own = own.fold(0, |own, (.., flag)| own | flag);
-                clone3(&mut batch, flags & !own, 0, Some(*tid));
+                created.push(clone3(&mut batch, flags & !own, 0, Some(*tid)));
             }
             let answers = self.leader.run(batch)?;
-            for (n, tid) in tids.iter().enumerate() {
-                if errno::errno(answers.raw(n)) == Some(libc::EEXIST) {
+            for (ticket, tid) in created.into_iter().zip(tids) {
+                if errno::errno(answers.raw(ticket)) == Some(libc::EEXIST) {
                     let taken = format!("pid {} task {tid}: the id is taken by another task", process.pid);
                     return Err(Error::new(Kind::PidTaken, taken));
                 }
-                answers.get(n, || format!("pid {}: creating task {tid}", process.pid))?;
+                answers.get(ticket, || format!("pid {}: creating task {tid}", process.pid))?;
                 let stopped = Running::adopt(*tid).wait_or_release(Instant::now() + PATIENCE)?;
                 let mut thread = Owned::adopt(stopped, scratch, process.pid, *tid)?;
                 if process.owns(*tid, Share::Files) {
@@ -306,8 +307,8 @@ impl NewProcess {
     /// A call in the leader; `doing` names it on failure.
     pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: &str) -> Result<u64> {
         let mut batch = Batch::new(self.leader.scratch());
-        batch.call(nr, args);
-        self.leader.run(batch)?.get(0, || format!("pid {}: {doing}", self.pid))
+        let ticket = batch.call(nr, args);
+        self.leader.run(batch)?.get(ticket, || format!("pid {}: {doing}", self.pid))
     }
 
     /// Takes the stub out and gives all threads their registers; they are still stopped.
@@ -353,13 +354,13 @@ fn untouchable(vdso: &Vdso, scratch: RemotePtr) -> Vec<(u64, u64)> {
 }
 
 /// Adds a clone3(2) call, with a chosen id if there is one.
-fn clone3(batch: &mut Batch, flags: i32, exit_signal: i32, pid: Option<Pid>) {
+fn clone3(batch: &mut Batch, flags: i32, exit_signal: i32, pid: Option<Pid>) -> Ticket<u64> {
     let set_tid = pid.map(|pid| batch.put(&pid.to_le_bytes()));
     let (at, count) = set_tid.map_or((0, 0), |at| (at.0, 1));
     // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, its size, cgroup.
     let args = [flags as u64, 0, 0, 0, exit_signal as u64, 0, 0, 0, at, count, 0];
     let args = batch.put(&args.map(u64::to_le_bytes).concat());
-    batch.call(libc::SYS_clone3, [args.0, 88]);
+    batch.call(libc::SYS_clone3, [args.0, 88])
 }
 
 /// What is attached.

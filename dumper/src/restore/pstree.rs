@@ -349,12 +349,14 @@ fn end_as(mut made: NewProcess, ended: &Ended) -> Result<()> {
     let mut batch = Batch::new(scratch);
     let comm = batch.put_str(&ended.comm);
     let (uid, gid) = (u64::from(ended.uid), u64::from(ended.gid));
-    batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
-    batch.call(libc::SYS_setresgid, [gid, gid, gid]);
-    batch.call(libc::SYS_setresuid, [uid, uid, uid]);
+    let calls = [
+        batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]),
+        batch.call(libc::SYS_setresgid, [gid, gid, gid]),
+        batch.call(libc::SYS_setresuid, [uid, uid, uid]),
+    ];
     let answers = made.leader.run(batch)?;
-    for n in 0..3 {
-        answers.get(n, || format!("pid {}: becoming what is left of it", made.pid))?;
+    for call in calls {
+        answers.get(call, || format!("pid {}: becoming what is left of it", made.pid))?;
     }
     let (pid, syscall, status) = (made.pid, made.syscall, ended.status);
     let got = if libc::WIFSIGNALED(status) {

@@ -36,8 +36,8 @@ fn take_one(made: &mut NewProcess, signals: u64) -> Result<bool> {
     let mut batch = Batch::new(made.leader.scratch());
     let set = batch.put(&signals.to_le_bytes());
     let none = batch.put(&[0; 16]);
-    batch.call(libc::SYS_rt_sigtimedwait, [set.0, 0, none.0, 8]);
-    let got = made.leader.run(batch)?.raw(0);
+    let taken = batch.call(libc::SYS_rt_sigtimedwait, [set.0, 0, none.0, 8]);
+    let got = made.leader.run(batch)?.raw(taken);
     match got {
         got if got > 0 => Ok(true),
         got if got == -i64::from(libc::EAGAIN) => Ok(false),

@@ -160,15 +160,16 @@ fn ask(asked: &[(&Sought, Question)], injected: &mut Injected<'_>, pid: Pid) -> 
     let mut answers = Vec::new();
     for asked in asked.chunks(AT_ONCE) {
         let mut batch = Batch::new(injected.scratch());
+        let mut tickets = Vec::with_capacity(asked.len());
         for (sought, question) in asked {
             let ops = question.ops(sought);
             let at = batch.put(&Op::bytes(&ops));
             let call = sem::operate(sought.set, at.0, ops.len());
-            batch.call(call.nr, call.args);
+            tickets.push(batch.call(call.nr, call.args));
         }
         let got = injected.run(batch)?;
-        for (at, (sought, _)) in asked.iter().enumerate() {
-            match -(got.raw(at) as i32) {
+        for (ticket, (sought, _)) in tickets.into_iter().zip(asked) {
+            match -(got.raw(ticket) as i32) {
                 libc::ERANGE => answers.push(true),
                 libc::EAGAIN => answers.push(false),
                 libc::EACCES => return Ok(None),

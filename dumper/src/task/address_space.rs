@@ -9,16 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::memory::RemotePtr;
 use crate::sys::proc;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 
 const PR_SET_MM: u64 = 35;
 const PR_SET_MM_MAP: u64 = 14;
 /// include/uapi/linux/membarrier.h.
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
+
+/// Bytes to read of the LDT: whether there is one is all that matters.
+const LDT_ROOM: usize = 64;
 
 /// Table row.
 pub struct AddressSpace;
@@ -50,6 +53,15 @@ pub struct AddressSpaceBody {
     hole: RemotePtr,
 }
 
+/// What is asked of the process.
+pub struct AddressSpaceTickets {
+    brk: Ticket<u64>,
+    personality: Ticket<u64>,
+    /// Bytes of the LDT: 0 unless the program has made one.
+    ldt_len: Ticket<u64>,
+    membarrier: Ticket<u64>,
+}
+
 /// The tag, for who needs the hole before anything is put back.
 pub const TAG: Tag = Tag(*b"MMAP");
 
@@ -78,20 +90,24 @@ pub fn program(record: &RecordView<'_>) -> Result<Program> {
 
 impl Attribute for AddressSpace {
     type Body = AddressSpaceBody;
+    type Tickets = AddressSpaceTickets;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::AddressSpace;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        asked.call(batch, libc::SYS_brk, [0]);
-        asked.call(batch, libc::SYS_personality, [0xffff_ffff]);
-        // Reading the LDT (function 0): its size is 0 unless a program has made one.
-        asked.call_into(batch, libc::SYS_modify_ldt, [0, 0, 64], 1, 64);
-        asked.call(batch, libc::SYS_membarrier, [MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0]);
+    fn ask(&self, batch: &mut Batch) -> AddressSpaceTickets {
+        let ldt = batch.room(LDT_ROOM);
+        AddressSpaceTickets {
+            brk: batch.call(libc::SYS_brk, [0]),
+            personality: batch.call(libc::SYS_personality, [0xffff_ffff]),
+            // Function 0 of modify_ldt(2) reads.
+            ldt_len: batch.call(libc::SYS_modify_ldt, [0, ldt.0, LDT_ROOM as u64]),
+            membarrier: batch.call(libc::SYS_membarrier, [MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0]),
+        }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(AddressSpaceBody, Vec<u8>)> {
-        if look.get(2, "reading the LDT")? as i32 != 0 {
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(AddressSpaceBody, Vec<u8>)> {
+        if look.answer(asked.ldt_len, "reading the LDT")? as i32 != 0 {
             return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", look.pid)));
         }
         let auxv = proc::read(&look.proc("auxv"))?;
@@ -105,7 +121,7 @@ impl Attribute for AddressSpace {
             start_data: field(45),
             end_data: field(46),
             start_brk: field(47),
-            brk: look.get(0, "brk")?,
+            brk: look.answer(asked.brk, "brk")?,
             start_stack: field(28),
             arg_start: field(48),
             arg_end: field(49),
@@ -113,9 +129,9 @@ impl Attribute for AddressSpace {
             env_end: field(51),
             auxv,
             exe,
-            personality: look.get(1, "personality")? as u32,
+            personality: look.answer(asked.personality, "personality")? as u32,
             // A kernel that cannot tell (before 6.3) gives EINVAL.
-            membarrier: u32::try_from(look.raw(3)).unwrap_or(0),
+            membarrier: u32::try_from(look.raw(asked.membarrier)).unwrap_or(0),
             hole: look.hole,
         };
         Ok((body, Vec::new()))

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 
 const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
 const SECBIT_KEEP_CAPS: u64 = 1 << 4;
@@ -31,6 +31,11 @@ pub struct CredentialsBody {
     no_new_privs: bool,
 }
 
+/// What is asked of the thread.
+pub struct CredentialsTickets {
+    securebits: Ticket<u64>,
+}
+
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"CRED");
 
@@ -42,15 +47,17 @@ pub fn real_ids(record: &RecordView<'_>) -> Result<(u32, u32)> {
 
 impl Attribute for Credentials {
     type Body = CredentialsBody;
+    type Tickets = CredentialsTickets;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Credentials;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        asked.call(batch, libc::SYS_prctl, [libc::PR_GET_SECUREBITS as u64, 0, 0, 0, 0]);
+    fn ask(&self, batch: &mut Batch) -> CredentialsTickets {
+        let securebits = batch.call(libc::SYS_prctl, [libc::PR_GET_SECUREBITS as u64, 0, 0, 0, 0]);
+        CredentialsTickets { securebits }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(CredentialsBody, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(CredentialsBody, Vec<u8>)> {
         let status = look.status;
         if status.number("Seccomp") != 0 {
             return Err(Error::unsupported(format!("{}: seccomp cannot be checkpointed yet", look.subject())));
@@ -68,7 +75,7 @@ impl Attribute for Credentials {
             effective: status.hex("CapEff"),
             bounding: status.hex("CapBnd"),
             ambient: status.hex("CapAmb"),
-            securebits: look.get(0, "PR_GET_SECUREBITS")?,
+            securebits: look.answer(asked.securebits, "PR_GET_SECUREBITS")?,
             no_new_privs: status.number("NoNewPrivs") == 1,
         };
         Ok((body, Vec::new()))

@@ -12,6 +12,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::remote::batch::Batch;
 use crate::sys::{open, proc};
 
 /// Table row.
@@ -37,11 +38,14 @@ enum Directory {
 
 impl Attribute for CwdRoot {
     type Body = CwdRootBody;
+    type Tickets = ();
     const TAG: Tag = Tag(*b"PATH");
     const SCOPE: Scope = Scope::Directories;
     const PHASE: Phase = Phase::Process;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(CwdRootBody, Vec<u8>)> {
+    fn ask(&self, _batch: &mut Batch) {}
+
+    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(CwdRootBody, Vec<u8>)> {
         let body = CwdRootBody {
             cwd: match directory(look, "cwd")? {
                 Some(path) => Directory::Named(path),

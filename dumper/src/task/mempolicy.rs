@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 
 /// Nodes that are asked for; more than any kernel is built with (CONFIG_NODES_SHIFT).
 const NODES: usize = 1024;
@@ -26,25 +26,33 @@ pub struct MempolicyBody {
     nodes: Vec<u32>,
 }
 
+/// What is asked of the thread.
+pub struct MempolicyTickets {
+    mode: Ticket<[u64; 1]>,
+    /// A bit for each node.
+    nodes: Ticket<[u64; WORDS]>,
+}
+
 impl Attribute for Mempolicy {
     type Body = MempolicyBody;
+    type Tickets = MempolicyTickets;
     const TAG: Tag = Tag(*b"NUMA");
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        asked.call_into(batch, libc::SYS_get_mempolicy, [0, 0, 0, 0, 0], 0, 8);
-        asked.call_into(batch, libc::SYS_get_mempolicy, [0, 0, MAXNODE, 0, 0], 1, NODES / 8);
+    fn ask(&self, batch: &mut Batch) -> MempolicyTickets {
+        MempolicyTickets {
+            mode: batch.call_into(libc::SYS_get_mempolicy, [0, 0, 0, 0, 0], 0),
+            nodes: batch.call_into(libc::SYS_get_mempolicy, [0, 0, MAXNODE, 0, 0], 1),
+        }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(MempolicyBody, Vec<u8>)> {
-        if look.raw(0) == -i64::from(libc::ENOSYS) {
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(MempolicyBody, Vec<u8>)> {
+        if look.raw(asked.mode) == -i64::from(libc::ENOSYS) {
             return Ok((MempolicyBody { mode: None, nodes: Vec::new() }, Vec::new()));
         }
-        look.get(0, "get_mempolicy")?;
-        look.get(1, "get_mempolicy")?;
-        let [mode] = look.room_words(0);
-        let mask: [u64; WORDS] = look.room_words(1);
+        let [mode] = look.answer(asked.mode, "get_mempolicy")?;
+        let mask = look.answer(asked.nodes, "get_mempolicy")?;
         let nodes = (0..NODES as u32).filter(|node| mask[*node as usize / 64] >> (node % 64) & 1 == 1).collect();
         Ok((MempolicyBody { mode: Some(mode as u32 as i32), nodes }, Vec::new()))
     }

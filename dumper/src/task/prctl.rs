@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
-use crate::sys::proc;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
+use crate::sys::{errno, proc};
 
 /// How a setting is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -66,29 +66,55 @@ pub struct EarlyPrctls;
 /// Table row: settings put back after credentials.
 pub struct LatePrctls;
 
-fn ask(settings: &[Setting], asked: &mut Asked, batch: &mut Batch) {
-    for setting in settings {
-        match setting.read {
-            Read::Result => asked.call(batch, libc::SYS_prctl, [setting.get, 0, 0, 0, 0]),
-            Read::Pointer => asked.call_into(batch, libc::SYS_prctl, [setting.get, 0, 0, 0, 0], 1, 8),
+/// Where the value of a setting will be.
+pub enum SettingTicket {
+    Result(Ticket<u64>),
+    Pointer(Ticket<[u64; 1]>),
+}
+
+impl SettingTicket {
+    fn raw(&self, look: &Look<'_>) -> i64 {
+        match self {
+            Self::Result(ticket) => look.raw(*ticket),
+            Self::Pointer(ticket) => look.raw(*ticket),
         }
+    }
+
+    fn value(&self, look: &Look<'_>, name: &str) -> Result<i64> {
+        Ok(match self {
+            Self::Result(ticket) => look.answer(*ticket, name)?.cast_signed(),
+            Self::Pointer(ticket) => {
+                let [written] = look.answer(*ticket, name)?;
+                i64::from(written as u32 as i32)
+            }
+        })
     }
 }
 
-fn dump(settings: &[Setting], look: &Look<'_>) -> Result<PrctlBody> {
+/// The names of the settings that are asked for, and where their values will be.
+type SettingTickets = Vec<(&'static str, SettingTicket)>;
+
+fn ask(settings: &[Setting], batch: &mut Batch) -> SettingTickets {
+    let mut asked = Vec::with_capacity(settings.len());
+    for setting in settings {
+        let args = [setting.get, 0, 0, 0, 0];
+        let ticket = match setting.read {
+            Read::Result => SettingTicket::Result(batch.call(libc::SYS_prctl, args)),
+            Read::Pointer => SettingTicket::Pointer(batch.call_into(libc::SYS_prctl, args, 1)),
+        };
+        asked.push((setting.name, ticket));
+    }
+    asked
+}
+
+fn dump(asked: SettingTickets, look: &Look<'_>) -> Result<PrctlBody> {
     let mut body = PrctlBody { settings: Default::default(), files: Default::default() };
-    let mut rooms = 0;
-    for (n, setting) in settings.iter().enumerate() {
-        let room = rooms;
-        rooms += usize::from(setting.read == Read::Pointer);
+    for (name, ticket) in asked {
         // EINVAL: a kernel without this setting; EPERM: PR_GET_IO_FLUSHER without CAP_SYS_RESOURCE. Neither can have set it.
-        if matches!(look.raw(n), raw if raw == -i64::from(libc::EINVAL) || raw == -i64::from(libc::EPERM)) {
+        if matches!(errno::errno(ticket.raw(look)), Some(libc::EINVAL | libc::EPERM)) {
             continue;
         }
-        let result = look.get(n, setting.name)?.cast_signed();
-        let [written] = look.room_words(room);
-        let value = if setting.read == Read::Result { result } else { i64::from(written as u32 as i32) };
-        body.settings.insert(setting.name.to_owned(), value);
+        body.settings.insert(name.to_owned(), ticket.value(look, name)?);
     }
     Ok(body)
 }
@@ -129,22 +155,23 @@ pub fn coredump_filter(record: &RecordView<'_>) -> Result<Option<u64>> {
 
 impl Attribute for EarlyPrctls {
     type Body = PrctlBody;
+    type Tickets = SettingTickets;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        ask(EARLY, asked, batch);
+    fn ask(&self, batch: &mut Batch) -> SettingTickets {
+        ask(EARLY, batch)
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(PrctlBody, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
         if look.task.syscall_user_dispatch()? {
             return Err(Error::unsupported(format!(
                 "{}: syscall user dispatch cannot be checkpointed",
                 look.subject()
             )));
         }
-        let mut body = dump(EARLY, look)?;
+        let mut body = dump(asked, look)?;
         if look.speaks {
             for name in FILES {
                 let value = proc::read_text(&format!("/proc/{}/{name}", look.tid))?;
@@ -173,16 +200,17 @@ impl Attribute for EarlyPrctls {
 
 impl Attribute for LatePrctls {
     type Body = PrctlBody;
+    type Tickets = SettingTickets;
     const TAG: Tag = Tag(*b"PRCL");
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::AfterCredentials;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        ask(LATE, asked, batch);
+    fn ask(&self, batch: &mut Batch) -> SettingTickets {
+        ask(LATE, batch)
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(PrctlBody, Vec<u8>)> {
-        Ok((dump(LATE, look)?, Vec::new()))
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
+        Ok((dump(asked, look)?, Vec::new()))
     }
 
     fn restore(&self, body: PrctlBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {

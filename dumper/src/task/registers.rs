@@ -14,7 +14,7 @@ use crate::kind::attribute::{Attribute, Look, Make, RestartBlock, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::errno::restart;
 use crate::sys::ptrace::Regs;
-use crate::sys::remote::batch::Call;
+use crate::sys::remote::batch::{Batch, Call};
 
 /// Table row.
 pub struct Registers;
@@ -76,11 +76,14 @@ general!(r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip 
 
 impl Attribute for Registers {
     type Body = RegistersBody;
+    type Tickets = ();
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Resume;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(RegistersBody, Vec<u8>)> {
+    fn ask(&self, _batch: &mut Batch) {}
+
+    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(RegistersBody, Vec<u8>)> {
         let mut regs = *look.regs;
         let mut asleep = None;
         if regs.orig_rax.cast_signed() >= 0 && regs.rax.cast_signed() == restart::BLOCK {

@@ -5,9 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::{futex, proc};
 
 const PR_GET_TID_ADDRESS: u64 = 40;
@@ -32,6 +32,13 @@ pub struct RegistrationsBody {
     altstack: (u64, u64, u64),
 }
 
+/// What is asked of the thread.
+pub struct RegistrationsTickets {
+    clear_child_tid: Ticket<[u64; 1]>,
+    /// struct sigaltstack.
+    altstack: Ticket<[u64; 3]>,
+}
+
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"IDEN");
 
@@ -42,20 +49,21 @@ pub fn name(record: &RecordView<'_>) -> Result<Vec<u8>> {
 
 impl Attribute for Registrations {
     type Body = RegistrationsBody;
+    type Tickets = RegistrationsTickets;
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        asked.call_into(batch, libc::SYS_prctl, [PR_GET_TID_ADDRESS, 0, 0, 0, 0], 1, 8);
-        asked.call_into(batch, libc::SYS_sigaltstack, [0, 0], 1, 24);
+    fn ask(&self, batch: &mut Batch) -> RegistrationsTickets {
+        RegistrationsTickets {
+            clear_child_tid: batch.call_into(libc::SYS_prctl, [PR_GET_TID_ADDRESS, 0, 0, 0, 0], 1),
+            altstack: batch.call_into(libc::SYS_sigaltstack, [0, 0], 1),
+        }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(RegistrationsBody, Vec<u8>)> {
-        look.get(0, "PR_GET_TID_ADDRESS")?;
-        look.get(1, "sigaltstack")?;
-        let [clear_child_tid] = look.room_words(0);
-        let [sp, flags, size] = look.room_words::<3>(1);
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(RegistrationsBody, Vec<u8>)> {
+        let [clear_child_tid] = look.answer(asked.clear_child_tid, "PR_GET_TID_ADDRESS")?;
+        let [sp, flags, size] = look.answer(asked.altstack, "sigaltstack")?;
         let mut comm = proc::read(&look.proc("comm"))?;
         comm.pop();
         let body = RegistrationsBody {

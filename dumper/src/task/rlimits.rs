@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 
 /// RLIM_NLIMITS, include/uapi/asm-generic/resource.h.
-const LIMITS: u64 = 16;
+const LIMITS: usize = 16;
 
 /// Table row.
 pub struct Rlimits;
@@ -22,23 +22,21 @@ pub struct RlimitsBody {
 
 impl Attribute for Rlimits {
     type Body = RlimitsBody;
+    type Tickets = [Ticket<[u64; 2]>; LIMITS];
     const TAG: Tag = Tag(*b"RLIM");
     const SCOPE: Scope = Scope::Process;
     // Behind the descriptors and mappings that a lower limit would forbid, before credentials that could not raise it.
     const PHASE: Phase = Phase::Thread;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        for resource in 0..LIMITS {
-            // From inside: prlimit on a process of another uid would need CAP_SYS_RESOURCE.
-            asked.call_into(batch, libc::SYS_prlimit64, [0, resource, 0, 0], 3, 16);
-        }
+    fn ask(&self, batch: &mut Batch) -> Self::Tickets {
+        // From inside: prlimit on a process of another uid would need CAP_SYS_RESOURCE.
+        std::array::from_fn(|resource| batch.call_into(libc::SYS_prlimit64, [0, resource as u64, 0, 0], 3))
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(RlimitsBody, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(RlimitsBody, Vec<u8>)> {
         let mut limits = Vec::new();
-        for resource in 0..LIMITS as usize {
-            look.get(resource, "getrlimit")?;
-            let [soft, hard] = look.room_words(resource);
+        for ticket in asked {
+            let [soft, hard] = look.answer(ticket, "getrlimit")?;
             limits.push((soft, hard));
         }
         Ok((RlimitsBody { limits }, Vec::new()))

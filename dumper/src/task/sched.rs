@@ -7,6 +7,7 @@ use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::remote::batch::Batch;
 use crate::sys::sched::{self, SchedAttr};
 
 /// SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps: what sched_setattr(2) takes back as
@@ -43,11 +44,14 @@ pub fn nice(record: &RecordView<'_>) -> Result<i32> {
 
 impl Attribute for Scheduling {
     type Body = SchedulingBody;
+    type Tickets = ();
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(SchedulingBody, Vec<u8>)> {
+    fn ask(&self, _batch: &mut Batch) {}
+
+    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(SchedulingBody, Vec<u8>)> {
         let attr = sched::sched_attr(look.tid)?;
         let mask = sched::affinity(look.tid)?;
         let cpus = (0..mask.len() as u32 * 8).filter(|cpu| mask[*cpu as usize / 8] >> (cpu % 8) & 1 == 1).collect();

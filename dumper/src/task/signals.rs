@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::memory::words;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 
 const SIGNALS: usize = 64;
 /// sizeof(siginfo_t).
@@ -41,21 +41,19 @@ fn settable(signal: usize) -> bool {
 
 impl Attribute for SignalActions {
     type Body = SignalActionsBody;
+    type Tickets = [Ticket<[u64; 4]>; SIGNALS];
     const TAG: Tag = Tag(*b"SIGA");
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Process;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        for signal in 1..=SIGNALS {
-            asked.call_into(batch, libc::SYS_rt_sigaction, [signal as u64, 0, 0, 8], 2, 32);
-        }
+    fn ask(&self, batch: &mut Batch) -> Self::Tickets {
+        std::array::from_fn(|at| batch.call_into(libc::SYS_rt_sigaction, [at as u64 + 1, 0, 0, 8], 2))
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(SignalActionsBody, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(SignalActionsBody, Vec<u8>)> {
         let mut actions = Vec::with_capacity(SIGNALS);
-        for signal in 0..SIGNALS {
-            look.get(signal, "rt_sigaction")?;
-            let [handler, flags, restorer, mask] = look.room_words(signal);
+        for ticket in asked {
+            let [handler, flags, restorer, mask] = look.answer(ticket, "rt_sigaction")?;
             actions.push(Action { handler, flags, restorer, mask });
         }
         Ok((SignalActionsBody { actions }, Vec::new()))
@@ -91,11 +89,14 @@ pub struct SignalQueuesBody {
 
 impl Attribute for SignalQueues {
     type Body = SignalQueuesBody;
+    type Tickets = ();
     const TAG: Tag = QUEUES;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Arm;
 
-    fn dump(&self, look: &Look<'_>) -> Result<(SignalQueuesBody, Vec<u8>)> {
+    fn ask(&self, _batch: &mut Batch) {}
+
+    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(SignalQueuesBody, Vec<u8>)> {
         let private = look.task.pending(false)?;
         let shared = if look.speaks { look.task.pending(true)? } else { Vec::new() };
         // A set bit without an entry in the queue (out of RLIMIT_SIGPENDING): the kernel then delivers SI_USER from nobody.

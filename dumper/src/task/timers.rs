@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Asked, Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::proc;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 
 const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
 const SIGEV_THREAD_ID: u32 = 4;
@@ -41,41 +41,45 @@ pub struct PosixTimersBody {
 }
 
 /// The dump knows the ids only after /proc is read, so timer_gettime is asked for the lowest ids that a process can have.
-const MOST_TIMERS: u32 = 32;
+const MOST_TIMERS: usize = 32;
+
+/// What is asked of the process: the words of struct itimerval and of struct itimerspec.
+pub struct PosixTimersTickets {
+    /// ITIMER_REAL, VIRTUAL, PROF.
+    interval: [Ticket<[u64; 4]>; 3],
+    /// By the timer's id.
+    posix: [Ticket<[u64; 4]>; MOST_TIMERS],
+}
 
 impl Attribute for PosixTimers {
     type Body = PosixTimersBody;
+    type Tickets = PosixTimersTickets;
     const TAG: Tag = Tag(*b"TIMR");
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Arm;
 
-    fn ask(&self, asked: &mut Asked, batch: &mut Batch) {
-        for which in 0..3 {
-            asked.call_into(batch, libc::SYS_getitimer, [which, 0], 1, 32);
-        }
-        for id in 0..MOST_TIMERS {
-            asked.call_into(batch, libc::SYS_timer_gettime, [u64::from(id), 0], 1, 32);
+    fn ask(&self, batch: &mut Batch) -> PosixTimersTickets {
+        PosixTimersTickets {
+            interval: std::array::from_fn(|which| batch.call_into(libc::SYS_getitimer, [which as u64, 0], 1)),
+            posix: std::array::from_fn(|id| batch.call_into(libc::SYS_timer_gettime, [id as u64, 0], 1)),
         }
     }
 
-    fn dump(&self, look: &Look<'_>) -> Result<(PosixTimersBody, Vec<u8>)> {
+    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(PosixTimersBody, Vec<u8>)> {
         let mut interval = [[0; 4]; 3];
-        for (which, timer) in interval.iter_mut().enumerate() {
-            look.get(which, "getitimer")?;
-            *timer = look.room_words(which);
+        for (timer, ticket) in interval.iter_mut().zip(asked.interval) {
+            *timer = look.answer(ticket, "getitimer")?;
         }
         let mut posix = parse(&proc::read_text(&format!("/proc/{}/timers", look.pid))?)
             .ok_or_else(|| Error::os(format_args!("pid {}: parsing its timers", look.pid), libc::EIO))?;
         for timer in &mut posix {
-            if timer.id >= MOST_TIMERS {
-                return Err(Error::unsupported(format!(
+            let ticket = asked.posix.get(timer.id as usize).ok_or_else(|| {
+                Error::unsupported(format!(
                     "pid {}: POSIX timer {}: ids from {MOST_TIMERS} on cannot be checkpointed yet",
                     look.pid, timer.id
-                )));
-            }
-            let n = 3 + timer.id as usize;
-            look.get(n, "timer_gettime")?;
-            timer.spec = look.room_words(n);
+                ))
+            })?;
+            timer.spec = look.answer(*ticket, "timer_gettime")?;
         }
         Ok((PosixTimersBody { interval, posix }, Vec::new()))
     }

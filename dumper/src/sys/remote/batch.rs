@@ -2,6 +2,8 @@
 //!
 //! The layout of the scratch stands here: code, signal frame, calls, arena.
 
+use std::marker::PhantomData;
+
 use crate::error::Result;
 use crate::sys::errno;
 use crate::sys::memory::{RemotePtr, words};
@@ -45,6 +47,40 @@ pub struct Batch {
     pub(super) calls: Vec<Call>,
 }
 
+/// Stands for a call of a batch: reads what that call gave, once the batch has run.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket<T> {
+    call: usize,
+    room: RemotePtr,
+    answer: PhantomData<T>,
+}
+
+/// What a call gives.
+pub trait Answer: Sized {
+    /// Bytes that the call writes.
+    const ROOM: usize;
+    /// The answer of a call that succeeded, from its result and what it wrote.
+    fn read(result: u64, room: &[u8]) -> Self;
+}
+
+/// The result itself.
+impl Answer for u64 {
+    const ROOM: usize = 0;
+
+    fn read(result: u64, _room: &[u8]) -> Self {
+        result
+    }
+}
+
+/// Words that the call writes.
+impl<const N: usize> Answer for [u64; N] {
+    const ROOM: usize = N * 8;
+
+    fn read(_result: u64, room: &[u8]) -> Self {
+        words(room)
+    }
+}
+
 /// What a batch gave.
 #[derive(Debug)]
 pub struct Answers {
@@ -59,10 +95,17 @@ impl Batch {
         Self { arena_at: scratch.add(ARENA_AT), arena: Vec::new(), calls: Vec::new() }
     }
 
-    /// Adds a call; its place in the answers.
-    pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N]) -> usize {
+    /// Adds a call.
+    pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N]) -> Ticket<u64> {
         self.calls.push(Call::new(nr, args));
-        self.calls.len() - 1
+        Ticket { call: self.calls.len() - 1, room: self.arena_at, answer: PhantomData }
+    }
+
+    /// Adds a call whose argument `at` is made to point to zeroed room for its answer.
+    pub fn call_into<T: Answer, const N: usize>(&mut self, nr: i64, mut args: [u64; N], at: usize) -> Ticket<T> {
+        let room = self.room(T::ROOM);
+        args[at] = room.0;
+        Ticket { call: self.call(nr, args).call, room, answer: PhantomData }
     }
 
     /// Places `bytes` where the calls can read them.
@@ -98,13 +141,14 @@ impl Batch {
 
 impl Answers {
     /// The raw result of a call.
-    pub fn raw(&self, call: usize) -> i64 {
-        self.results.get(call).copied().unwrap_or(-i64::from(libc::ENOSYS))
+    pub fn raw<T>(&self, ticket: Ticket<T>) -> i64 {
+        self.results.get(ticket.call).copied().unwrap_or(-i64::from(libc::ENOSYS))
     }
 
-    /// The result of a call; `doing` runs on failure only.
-    pub fn get<D: std::fmt::Display>(&self, call: usize, doing: impl FnOnce() -> D) -> Result<u64> {
-        errno::check(self.raw(call), doing)
+    /// The answer of a call; `doing` runs on failure only.
+    pub fn get<T: Answer, D: std::fmt::Display>(&self, ticket: Ticket<T>, doing: impl FnOnce() -> D) -> Result<T> {
+        let room = ticket.room;
+        errno::check(self.raw(ticket), doing).map(|result| T::read(result, self.bytes(room, T::ROOM)))
     }
 
     /// What a call wrote at `at`.
@@ -116,5 +160,29 @@ impl Answers {
     /// Words that a call wrote at `at`.
     pub fn words<const N: usize>(&self, at: RemotePtr) -> [u64; N] {
         words(self.bytes(at, N * 8))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_ticket_reads_its_own_call_wherever_it_stands() {
+        let mut batch = Batch::new(RemotePtr(0x10_0000));
+        let first = batch.call(libc::SYS_getpid, []);
+        let pair: Ticket<[u64; 2]> = batch.call_into(libc::SYS_getitimer, [0, 0], 1);
+        let failed: Ticket<[u64; 1]> = batch.call_into(libc::SYS_getitimer, [1, 0], 1);
+        let last = batch.call(libc::SYS_gettid, []);
+        let mut answers = Answers { arena_at: batch.arena_at, arena: batch.arena, results: vec![7, 0, -22, 9] };
+        let room = (batch.calls[1].args[1] - answers.arena_at.0) as usize;
+        answers.arena[room..room + 16].copy_from_slice(&[3_u64, 4].map(u64::to_le_bytes).concat());
+        assert_eq!((answers.get(first, || "").unwrap(), answers.get(last, || "").unwrap()), (7, 9));
+        assert_eq!(answers.get(pair, || "").unwrap(), [3, 4]);
+        assert_eq!(
+            (answers.raw(failed), answers.get(failed, || "asking").unwrap_err().to_string()),
+            (-22, "asking: invalid argument".to_owned())
+        );
     }
 }

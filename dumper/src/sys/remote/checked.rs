@@ -2,14 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::sys::memory::RemotePtr;
-use crate::sys::remote::batch::Batch;
+use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::remote::owned::Owned;
 
 /// A batch in which every call must succeed; says what was being done if one does not.
 pub struct Checked {
     batch: Batch,
     scratch: RemotePtr,
-    expect: Vec<(Expect, String)>,
+    expect: Vec<(Ticket<u64>, Expect, String)>,
 }
 
 /// What a call may give.
@@ -39,20 +39,20 @@ impl Checked {
 
     /// Adds a call that must succeed.
     pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: impl Into<String>) {
-        self.batch.call(nr, args);
-        self.expect.push((Expect::Success, doing.into()));
+        let ticket = self.batch.call(nr, args);
+        self.expect.push((ticket, Expect::Success, doing.into()));
     }
 
     /// Adds a call that may also fail with `errno`, having done what it is made for.
     pub fn call_or<const N: usize>(&mut self, nr: i64, args: [u64; N], errno: i32, doing: impl Into<String>) {
-        self.batch.call(nr, args);
-        self.expect.push((Expect::Or(errno), doing.into()));
+        let ticket = self.batch.call(nr, args);
+        self.expect.push((ticket, Expect::Or(errno), doing.into()));
     }
 
     /// Adds a call that must give `value`.
     pub fn call_giving<const N: usize>(&mut self, nr: i64, args: [u64; N], value: u64, doing: impl Into<String>) {
-        self.batch.call(nr, args);
-        self.expect.push((Expect::Value(value), doing.into()));
+        let ticket = self.batch.call(nr, args);
+        self.expect.push((ticket, Expect::Value(value), doing.into()));
     }
 
     /// Whether `bytes` and some calls more would be too much.
@@ -68,13 +68,13 @@ impl Checked {
         let batch = std::mem::replace(&mut self.batch, Batch::new(self.scratch));
         let expect = std::mem::take(&mut self.expect);
         let answers = owned.run(batch)?;
-        for (n, (value, doing)) in expect.iter().enumerate() {
-            if matches!(value, Expect::Or(errno) if answers.raw(n) == -i64::from(*errno)) {
+        for (ticket, value, doing) in expect {
+            if matches!(value, Expect::Or(errno) if answers.raw(ticket) == -i64::from(errno)) {
                 continue;
             }
-            let got = answers.get(n, || doing.clone())?;
+            let got = answers.get(ticket, || &doing)?;
             if let Expect::Value(value) = value
-                && got != *value
+                && got != value
             {
                 return Err(Error::os(format_args!("{doing}: got {got:#x}, not {value:#x}"), libc::EBUSY));
             }

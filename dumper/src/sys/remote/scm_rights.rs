@@ -27,12 +27,9 @@ impl Channel {
     /// Makes the pair in `process`.
     pub fn open(process: &mut Owned, pid: Pid) -> Result<Self> {
         let mut batch = Batch::new(process.scratch());
-        let pair = batch.room(8);
         let flags = (libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC) as u64;
-        batch.call(libc::SYS_socketpair, [libc::AF_UNIX as u64, flags, 0, pair.0]);
-        let answers = process.run(batch)?;
-        answers.get(0, || format!("pid {pid}: socketpair"))?;
-        let [word] = answers.words::<1>(pair);
+        let pair = batch.call_into(libc::SYS_socketpair, [libc::AF_UNIX as u64, flags, 0, 0], 3);
+        let [word]: [u64; 1] = process.run(batch)?.get(pair, || format!("pid {pid}: socketpair"))?;
         let (theirs, to_pull) = (word as u32 as i32, (word >> 32) as i32);
         let ours = PidFd::of_thread(pid)?.pull(to_pull)?;
         let mut batch = Batch::new(process.scratch());
@@ -64,9 +61,9 @@ impl Channel {
         let control = batch.room(control_len);
         let header = batch.put(&words(&[0, 0, iov.0, 1, control.0, control_len as u64, 0]));
         let flags = (libc::MSG_CMSG_CLOEXEC | libc::MSG_DONTWAIT) as u64;
-        batch.call(libc::SYS_recvmsg, [self.theirs.get() as u64, header.0, flags]);
+        let received = batch.call(libc::SYS_recvmsg, [self.theirs.get() as u64, header.0, flags]);
         let answers = process.run(batch)?;
-        answers.get(0, doing)?;
+        answers.get(received, doing)?;
         let control = answers.bytes(control, control_len);
         let received = answers.words::<6>(header)[5].saturating_sub(16) as usize / 4;
         if received < fds.len() {
