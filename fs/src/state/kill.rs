@@ -10,7 +10,6 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::process::container::Container;
 use crate::process::{self, ProcId};
-use crate::state::freezer::Freezer;
 
 /// SIGKILL to `root` and all its descendants. Returns when they have ended, or after `patience` (a task that sleeps
 /// uninterruptibly ends when it wakes).
@@ -22,10 +21,10 @@ use crate::state::freezer::Freezer;
 /// What `may` says of any of them; then nobody is killed, and those that were stopped go on.
 pub fn kill_tree(
     container: &Container,
-    freezer: &Freezer,
     root: ProcId,
-    patience: Duration,
+    timeout: Duration,
     may: &dyn Fn(ProcId) -> Result<()>,
+    thaw: &dyn Fn(&[ProcId]),
 ) -> Result<()> {
     let mut tree: HashMap<ProcId, OwnedFd> = HashMap::new();
     let mut stopped = Stopped::default();
@@ -57,9 +56,9 @@ pub fn kill_tree(
         signal(handle, *id, Signal::KILL)?;
     }
     stopped.0.clear();
-    // A dead tracee is a zombie until its tracer lets go.
-    freezer.forget(tree.keys().copied());
-    let deadline = Instant::now() + patience;
+    // A dead tracee stays a zombie until its tracer detaches from it.
+    thaw(&tree.keys().copied().collect::<Vec<_>>());
+    let deadline = Instant::now() + timeout;
     for handle in tree.values() {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
@@ -112,21 +111,19 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::process::container::MountTarget;
-    use crate::state::tracers::Tracers;
-    use crate::testing::{Sleeper, options};
+    use crate::testing::Sleeper;
 
     #[test]
     fn a_tree_is_killed_whole_and_its_parent_told() {
         let mut victim = Sleeper::with_child();
         let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
-        let freezer = Freezer::new(Tracers::new(options()));
         let tree = container.members().unwrap();
         assert_eq!(tree.len(), 2);
         let root = container.find(victim.pid()).unwrap();
-        kill_tree(&container, &freezer, root, Duration::from_secs(60), &|_| Ok(())).unwrap();
+        kill_tree(&container, root, Duration::from_secs(60), &|_| Ok(()), &|_| {}).unwrap();
         assert!(tree.iter().all(|id| !id.is_alive()), "{tree:?}");
         assert_eq!(victim.wait_signal(), Some(9));
-        let error = kill_tree(&container, &freezer, root, Duration::from_secs(60), &|_| Ok(())).unwrap_err();
+        let error = kill_tree(&container, root, Duration::from_secs(60), &|_| Ok(()), &|_| {}).unwrap_err();
         assert_eq!(error.kind(), Kind::NoProcess);
     }
 
@@ -134,11 +131,10 @@ mod tests {
     fn nobody_is_killed_and_nobody_left_stopped_where_one_may_not_be() {
         let victim = Sleeper::with_child();
         let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
-        let freezer = Freezer::new(Tracers::new(options()));
         let tree = container.members().unwrap();
         let root = container.find(victim.pid()).unwrap();
         let may = |id: ProcId| if id == root { Ok(()) } else { Err(Error::os("not his", libc::EACCES)) };
-        let error = kill_tree(&container, &freezer, root, Duration::from_secs(60), &may).unwrap_err();
+        let error = kill_tree(&container, root, Duration::from_secs(60), &may, &|_| {}).unwrap_err();
         assert_eq!(error.kind(), Kind::System(libc::EACCES));
         assert!(tree.iter().all(|id| id.is_alive()), "{tree:?}");
         while process::is_stopped(victim.pid()) {
@@ -165,8 +161,7 @@ mod tests {
         }
         let container = Container::new(MountTarget::tree(pid).unwrap(), Box::new(|_| false));
         let root = container.find(pid).unwrap();
-        let freezer = Freezer::new(Tracers::new(options()));
-        kill_tree(&container, &freezer, root, Duration::from_secs(60), &|_| Ok(())).unwrap();
+        kill_tree(&container, root, Duration::from_secs(60), &|_| Ok(()), &|_| {}).unwrap();
         assert!(!shell.wait().unwrap().success());
     }
 }

@@ -1,17 +1,19 @@
-//! Values that are made at the first open and dropped after the last close: one per key, made once, shared meanwhile.
+//! Values that are made at the first open and dropped at the last close: one per key, shared by all opens in between.
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::ops::Deref;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ckptfs_dumper::{Error, Kind, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// How long an open waits for the last close of its predecessors to be told. See [`OpenOnce::closing`].
+/// How long an open waits for the release of earlier opens that were flushed. See [`Opened::set_flushed`].
 const GRACE: Duration = Duration::from_millis(100);
 
-/// One value per key, for as long as somebody holds it open.
+/// One value per key, for as long as it is open.
 pub struct OpenOnce<K, V> {
     /// A leaf lock: values are made and dropped outside of it.
     slots: Mutex<HashMap<K, Slot<V>>>,
@@ -20,74 +22,128 @@ pub struct OpenOnce<K, V> {
 }
 
 enum Slot<V> {
-    /// Being made or being dropped: everybody else waits. A failure stands in the flight, for all who waited.
+    /// The value is being made or dropped: other opens wait. A failure is stored in the flight and answers all of them.
     Busy(Arc<Flight>),
     Open {
         value: Arc<V>,
-        /// How many opens have not been closed.
-        handles: usize,
-        /// How many of these have been flushed and not read since.
-        closing: usize,
+        /// How many [`Opened`] share the value.
+        opens: usize,
+        /// How many of these were flushed and not read since.
+        flushed: usize,
     },
 }
 
 type Flight = OnceLock<Error>;
 
-/// A value that is open now.
-pub struct Held<K, V> {
-    /// Whose it is.
+/// One open of a value. Dropping it closes it: the last one of a key drops the value, unless [`OpenOnce::peek`] gave it
+/// to a caller that still holds it. Opens of the key wait meanwhile, until the value is gone.
+pub struct Opened<K: Eq + Hash + Copy, V> {
+    // Fields drop in this order: the open's own share goes first, so that the last close drops the value in its slot,
+    // where opens wait for that.
+    value: Arc<V>,
+    closer: Closer<K, V>,
+}
+
+impl<K: Eq + Hash + Copy, V> Opened<K, V> {
+    fn new(once: &Arc<OpenOnce<K, V>>, key: K, value: Arc<V>) -> Self {
+        Self { value, closer: Closer { once: Arc::clone(once), key, flushed: AtomicBool::new(false) } }
+    }
+
+    /// This open was flushed (`true`), or read after a flush (`false`).
+    ///
+    /// The kernel reports a close(2) at once (FLUSH). That it was the last close of the file (RELEASE) is reported later,
+    /// asynchronously: the next open of the same caller may overtake it, and would then get the old instant. So an open
+    /// that finds all others flushed waits a moment for their release. If no release comes, a duplicate of the
+    /// descriptor is still open somewhere, and the value is shared as usual.
+    pub fn set_flushed(&self, flushed: bool) {
+        if self.closer.flushed.swap(flushed, Ordering::Relaxed) != flushed {
+            self.closer.once.count_flushed(self.closer.key, flushed);
+        }
+    }
+}
+
+impl<K: Eq + Hash + Copy, V> Deref for Opened<K, V> {
+    type Target = V;
+    fn deref(&self) -> &V {
+        &self.value
+    }
+}
+
+/// Takes one open off the slot when it is dropped.
+struct Closer<K: Eq + Hash + Copy, V> {
+    once: Arc<OpenOnce<K, V>>,
+    key: K,
+    /// Whether this open was flushed and not read since.
+    flushed: AtomicBool,
+}
+
+impl<K: Eq + Hash + Copy, V> Drop for Closer<K, V> {
+    fn drop(&mut self) {
+        self.once.close(self.key, *self.flushed.get_mut());
+    }
+}
+
+/// A value that is open now, for lists.
+pub struct OpenValue<K, V> {
+    /// The key it is open under.
     pub key: K,
-    /// It.
+    /// The value.
     pub value: Arc<V>,
     /// How many opens share it.
-    pub handles: usize,
+    pub opens: usize,
 }
 
 impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
     /// Nothing is open.
-    pub fn new() -> Self {
-        Self { slots: Mutex::default(), changed: Condvar::new(), grace: GRACE }
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self::with_grace(GRACE))
     }
 
-    /// The value of `key`: the one that is open, or the one that `make` makes. One `make` runs for a key at a time; who
-    /// waited for it gets its value or its failure. Every success must be followed by one [`OpenOnce::close`].
-    pub fn open(&self, key: K, make: impl FnOnce() -> Result<V>) -> Result<Arc<V>> {
+    fn with_grace(grace: Duration) -> Self {
+        Self { slots: Mutex::default(), changed: Condvar::new(), grace }
+    }
+
+    /// Opens the value of `key`: the one that is open, or the one that `make` makes. One `make` runs for a key at a time;
+    /// opens that waited for it get its value or its failure.
+    pub fn open(self: &Arc<Self>, key: K, make: impl FnOnce() -> Result<V>) -> Result<Opened<K, V>> {
         let mut slots = self.slots.lock();
         if let Some(value) = self.join_locked(&mut slots, key)? {
-            return Ok(value);
+            return Ok(Opened::new(self, key, value));
         }
-        let turn = OpenTurn { shared: self, key, flight: Arc::default() };
+        let turn = OpenTurn { once: self, key, flight: Arc::default() };
         slots.insert(key, Slot::Busy(Arc::clone(&turn.flight)));
         drop(slots);
         match make() {
-            Ok(value) => Ok(turn.finish_with(value)),
+            Ok(value) => Ok(Opened::new(self, key, turn.finish_with(value))),
             Err(error) => {
-                // Set once, by the only maker: the result says nothing.
+                // This thread is the only one that sets it, and does so once: the result has no news.
                 let _ = turn.flight.set(error.clone());
                 Err(error)
             }
         }
     }
 
-    /// As [`OpenOnce::open`], but where nothing is open it stays so.
-    pub fn join(&self, key: K) -> Result<Option<Arc<V>>> {
-        self.join_locked(&mut self.slots.lock(), key)
+    /// As [`OpenOnce::open`], but where nothing is open nothing is made.
+    pub fn join(self: &Arc<Self>, key: K) -> Result<Option<Opened<K, V>>> {
+        let value = self.join_locked(&mut self.slots.lock(), key)?;
+        Ok(value.map(|value| Opened::new(self, key, value)))
     }
 
+    /// Counts one open more, if there is a value.
     fn join_locked(&self, slots: &mut MutexGuard<'_, HashMap<K, Slot<V>>>, key: K) -> Result<Option<Arc<V>>> {
         let deadline = Instant::now() + self.grace;
         loop {
             match slots.get_mut(&key) {
                 None => return Ok(None),
-                Some(Slot::Open { handles, closing, .. }) if *closing >= *handles => {
+                Some(Slot::Open { opens, flushed, .. }) if *flushed >= *opens => {
                     if self.changed.wait_until(slots, deadline).timed_out()
-                        && let Some(Slot::Open { closing, .. }) = slots.get_mut(&key)
+                        && let Some(Slot::Open { flushed, .. }) = slots.get_mut(&key)
                     {
-                        *closing = 0;
+                        *flushed = 0;
                     }
                 }
-                Some(Slot::Open { value, handles, .. }) => {
-                    *handles += 1;
+                Some(Slot::Open { value, opens, .. }) => {
+                    *opens += 1;
                     return Ok(Some(Arc::clone(value)));
                 }
                 Some(Slot::Busy(flight)) => {
@@ -101,26 +157,21 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         }
     }
 
-    /// One of the opens of `key` was flushed (`true`) or read after that (`false`).
-    ///
-    /// The kernel tells a close(2) at once (FLUSH), but that it was the last one (RELEASE) only behind the closer's
-    /// back: the closer's next open may overtake it, and would then be given the old instant. So an open that finds all
-    /// others flushed waits a moment for their release; if it does not come, a duplicate of the descriptor is still
-    /// open somewhere, and the value is shared as always.
-    pub fn closing(&self, key: K, flushed: bool) {
-        if let Some(Slot::Open { closing, .. }) = self.slots.lock().get_mut(&key) {
-            *closing = if flushed { *closing + 1 } else { closing.saturating_sub(1) };
+    fn count_flushed(&self, key: K, is_flushed: bool) {
+        if let Some(Slot::Open { flushed, .. }) = self.slots.lock().get_mut(&key) {
+            *flushed = if is_flushed { *flushed + 1 } else { flushed.saturating_sub(1) };
         }
         self.changed.notify_all();
     }
 
-    /// Waits a moment for opens of `key` that have all been flushed to be over: whoever has closed them takes them for that.
+    /// Waits a moment until opens of `key` that were all flushed are released: for the caller that closed them they are
+    /// over already.
     pub fn settle(&self, key: K) {
         let deadline = Instant::now() + self.grace;
         let mut slots = self.slots.lock();
         let about_to_end = |slot: &Slot<V>| match slot {
             Slot::Busy(_) => true,
-            Slot::Open { handles, closing, .. } => closing >= handles,
+            Slot::Open { opens, flushed, .. } => flushed >= opens,
         };
         while slots.get(&key).is_some_and(about_to_end) {
             if self.changed.wait_until(&mut slots, deadline).timed_out() {
@@ -129,18 +180,17 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         }
     }
 
-    /// One of the opens of `key` is over; `flushed` as last told to [`OpenOnce::closing`]. The last one drops the value,
-    /// unless the caller still holds it; opens meanwhile wait until it is gone.
-    pub fn close(&self, key: K, flushed: bool) {
+    /// Counts one open less; `was_flushed` as last set by [`Opened::set_flushed`].
+    fn close(&self, key: K, was_flushed: bool) {
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get_mut(&key) else { return };
-        let Slot::Open { handles, closing, .. } = slot else { return };
-        *handles = handles.saturating_sub(1);
-        if flushed {
-            *closing = closing.saturating_sub(1);
+        let Slot::Open { opens, flushed, .. } = slot else { return };
+        *opens = opens.saturating_sub(1);
+        if was_flushed {
+            *flushed = flushed.saturating_sub(1);
         }
-        if *handles == 0 {
-            let turn = OpenTurn { shared: self, key, flight: Arc::default() };
+        if *opens == 0 {
+            let turn = OpenTurn { once: self, key, flight: Arc::default() };
             let last = std::mem::replace(slot, Slot::Busy(Arc::clone(&turn.flight)));
             drop(slots);
             drop(last);
@@ -151,7 +201,7 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         }
     }
 
-    /// The value of `key` if it is open now. Waits for nobody.
+    /// The value of `key` if it is open now. Never waits.
     pub fn peek(&self, key: K) -> Option<Arc<V>> {
         match self.slots.lock().get(&key) {
             Some(Slot::Open { value, .. }) => Some(Arc::clone(value)),
@@ -160,19 +210,19 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
     }
 
     /// Everything that is open now.
-    pub fn held(&self) -> Vec<Held<K, V>> {
+    pub fn all_open(&self) -> Vec<OpenValue<K, V>> {
         let slots = self.slots.lock();
-        let held = slots.iter().filter_map(|(&key, slot)| match slot {
-            Slot::Open { value, handles, .. } => Some(Held { key, value: Arc::clone(value), handles: *handles }),
+        let open = slots.iter().filter_map(|(&key, slot)| match slot {
+            Slot::Open { value, opens, .. } => Some(OpenValue { key, value: Arc::clone(value), opens: *opens }),
             Slot::Busy(_) => None,
         });
-        held.collect()
+        open.collect()
     }
 }
 
-/// The right to make or drop one key's value. However it ends, nobody waits for it any longer.
+/// The right to make or drop one key's value. However it ends, opens wait for it no longer.
 struct OpenTurn<'a, K: Eq + Hash + Copy, V> {
-    shared: &'a OpenOnce<K, V>,
+    once: &'a OpenOnce<K, V>,
     key: K,
     flight: Arc<Flight>,
 }
@@ -180,8 +230,8 @@ struct OpenTurn<'a, K: Eq + Hash + Copy, V> {
 impl<K: Eq + Hash + Copy, V> OpenTurn<'_, K, V> {
     fn finish_with(self, value: V) -> Arc<V> {
         let value = Arc::new(value);
-        let open = Slot::Open { value: Arc::clone(&value), handles: 1, closing: 0 };
-        self.shared.slots.lock().insert(self.key, open);
+        let open = Slot::Open { value: Arc::clone(&value), opens: 1, flushed: 0 };
+        self.once.slots.lock().insert(self.key, open);
         value
     }
 }
@@ -191,12 +241,12 @@ impl<K: Eq + Hash + Copy, V> Drop for OpenTurn<'_, K, V> {
         if std::thread::panicking() {
             let _ = self.flight.set(Error::new(Kind::SnapshotLost, "the dump ended without an answer"));
         }
-        let mut slots = self.shared.slots.lock();
+        let mut slots = self.once.slots.lock();
         if matches!(slots.get(&self.key), Some(Slot::Busy(flight)) if Arc::ptr_eq(flight, &self.flight)) {
             slots.remove(&self.key);
         }
         drop(slots);
-        self.shared.changed.notify_all();
+        self.once.changed.notify_all();
     }
 }
 
@@ -212,19 +262,22 @@ mod tests {
         let shared = OpenOnce::new();
         let made = AtomicUsize::new(0);
         let open = || shared.open('a', || Ok(made.fetch_add(1, Ordering::SeqCst))).unwrap();
-        assert_eq!((*open(), *open()), (0, 0));
-        assert_eq!(*shared.open('b', || Ok(77)).unwrap(), 77);
-        shared.close('a', false);
-        assert_eq!(*open(), 0, "one was still open");
-        shared.close('a', false);
-        shared.close('a', false);
+        let (first, second) = (open(), open());
+        assert_eq!((*first, *second), (0, 0));
+        let other = shared.open('b', || Ok(77)).unwrap();
+        assert_eq!(*other, 77);
+        drop(first);
+        let third = open();
+        assert_eq!(*third, 0, "one was still open");
+        drop((second, third));
         assert!(shared.peek('a').is_none());
-        assert_eq!(*open(), 1);
-        assert_eq!(shared.held().len(), 2);
+        let fourth = open();
+        assert_eq!(*fourth, 1);
+        assert_eq!(shared.all_open().len(), 2);
     }
 
     #[test]
-    fn a_failure_answers_all_who_waited_and_nobody_after_them() {
+    fn a_failure_answers_all_opens_that_waited_and_none_after_them() {
         let shared = &OpenOnce::<u8, u8>::new();
         let (started, has_started) = channel();
         let (go, may_go) = channel::<()>();
@@ -249,55 +302,72 @@ mod tests {
                 std::thread::yield_now();
             }
             go.send(()).unwrap();
-            assert_eq!(maker.join().unwrap().unwrap_err().to_string(), "no");
-            assert_eq!(waiter.join().unwrap().unwrap_err().to_string(), "no");
+            assert_eq!(maker.join().unwrap().err().unwrap().to_string(), "no");
+            assert_eq!(waiter.join().unwrap().err().unwrap().to_string(), "no");
         });
         assert_eq!(*shared.open(1, || Ok(5)).unwrap(), 5);
     }
 
     #[test]
     fn settled_is_what_was_flushed_and_released() {
-        let shared = OpenOnce { grace: Duration::from_secs(600), ..OpenOnce::new() };
+        let shared = Arc::new(OpenOnce::with_grace(Duration::from_secs(600)));
         shared.settle(1);
-        drop(shared.open(1, || Ok(())).unwrap());
+        let opened = shared.open(1, || Ok(())).unwrap();
         shared.settle(1);
-        shared.closing(1, true);
+        opened.set_flushed(true);
         std::thread::scope(|scope| {
             let waiter = scope.spawn(|| shared.settle(1));
             std::thread::sleep(Duration::from_millis(20));
             assert!(!waiter.is_finished(), "flushed, not released");
-            shared.close(1, true);
+            drop(opened);
         });
         assert!(shared.peek(1).is_none());
-        let hasty = OpenOnce { grace: Duration::ZERO, ..OpenOnce::new() };
-        drop(hasty.open(1, || Ok(())).unwrap());
-        hasty.closing(1, true);
+        let hasty = Arc::new(OpenOnce::with_grace(Duration::ZERO));
+        let duplicated = hasty.open(1, || Ok(())).unwrap();
+        duplicated.set_flushed(true);
         hasty.settle(1);
         assert!(hasty.peek(1).is_some(), "a duplicate of the descriptor may be open for good");
     }
 
     #[test]
     fn an_open_behind_a_flush_waits_for_the_release() {
-        let shared = OpenOnce { grace: Duration::from_secs(600), ..OpenOnce::new() };
+        let shared = Arc::new(OpenOnce::with_grace(Duration::from_secs(600)));
         let first = shared.open(1, || Ok("first")).unwrap();
-        shared.closing(1, true);
+        first.set_flushed(true);
         std::thread::scope(|scope| {
             let next = scope.spawn(|| *shared.open(1, || Ok("second")).unwrap());
             drop(first);
-            shared.close(1, true);
             assert_eq!(next.join().unwrap(), "second");
         });
     }
 
     #[test]
     fn an_open_behind_a_flush_shares_if_no_release_comes() {
-        let shared = OpenOnce { grace: Duration::from_millis(1), ..OpenOnce::new() };
-        let _first = shared.open(1, || Ok("first")).unwrap();
-        shared.closing(1, true);
+        let shared = Arc::new(OpenOnce::with_grace(Duration::from_millis(1)));
+        let first = shared.open(1, || Ok("first")).unwrap();
+        first.set_flushed(true);
+        let second = shared.open(1, || Ok("second")).unwrap();
+        assert_eq!(*second, "first");
+        drop(second);
+        first.set_flushed(false);
         assert_eq!(*shared.open(1, || Ok("second")).unwrap(), "first");
-        shared.close(1, false);
-        shared.closing(1, false);
-        assert_eq!(*shared.open(1, || Ok("second")).unwrap(), "first");
+    }
+
+    #[test]
+    fn a_flush_is_counted_once() {
+        let shared = Arc::new(OpenOnce::with_grace(Duration::from_secs(600)));
+        let (first, second) = (shared.open(1, || Ok(())).unwrap(), shared.open(1, || Ok(())).unwrap());
+        first.set_flushed(false);
+        first.set_flushed(true);
+        first.set_flushed(true);
+        // The second is not flushed: nothing is waited for.
+        shared.settle(1);
+        let third = shared.join(1).unwrap().unwrap();
+        drop(first);
+        second.set_flushed(true);
+        second.set_flushed(false);
+        shared.settle(1);
+        drop((second, third));
     }
 
     #[test]
@@ -314,9 +384,9 @@ mod tests {
         let shared = OpenOnce::new();
         let (go, may_go) = channel();
         let (_, nothing) = channel();
-        drop(shared.open(1, || Ok(Slow(Arc::clone(&dropped), Mutex::new(may_go)))).unwrap());
+        let first = shared.open(1, || Ok(Slow(Arc::clone(&dropped), Mutex::new(may_go)))).unwrap();
         std::thread::scope(|scope| {
-            scope.spawn(|| shared.close(1, false));
+            scope.spawn(|| drop(first));
             while shared.peek(1).is_some() {
                 std::thread::yield_now();
             }

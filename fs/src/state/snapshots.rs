@@ -1,7 +1,9 @@
-//! The snapshots: those that are open, one per live process and one of the container, shared by all handles on its files; and those that
-//! are pinned. Both are asked for by the same calls.
+//! The snapshots of a mount: those that are open, and those that are pinned. Files read both through the same calls.
+//!
+//! At most one live snapshot of a process, and one of the container, is open at a time; all handles on its files share it.
 
 use std::ffi::OsStr;
+use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,26 +15,59 @@ use crate::node::{Of, PinId};
 use crate::process::ProcId;
 use crate::process::container::{Container, MountTarget};
 use crate::state::freezer::Freezer;
-use crate::state::open_once::{Held, OpenOnce};
+use crate::state::open_once::{OpenOnce, OpenValue, Opened};
 use crate::state::pins::{Limits, Pins, path_of};
 use crate::state::status::Status;
 use crate::state::tracers::{Lease, Tracers};
-use crate::state::view::SnapshotView;
+use crate::state::view::{PinReaders, SnapshotView};
+
+/// One open of a live snapshot. Dropping the last one ends the snapshot, which may take some milliseconds.
+pub type OpenedLive = Opened<ProcId, SnapshotView>;
+
+/// One open of the text that stands in place of `info.json` of a process that cannot be dumped.
+pub type OpenedRefusal = Opened<ProcId, String>;
+
+/// One open of a snapshot. Dropping it closes it.
+pub enum OpenedSnapshot {
+    /// Of a live process, or of the container.
+    Live(OpenedLive),
+    /// Of a pinned snapshot. One that was removed meanwhile ends with its last open.
+    Pinned(Arc<PinReaders>),
+}
+
+impl OpenedSnapshot {
+    /// See [`Opened::set_flushed`].
+    pub fn set_flushed(&self, flushed: bool) {
+        if let OpenedSnapshot::Live(opened) = self {
+            opened.set_flushed(flushed);
+        }
+    }
+}
+
+impl Deref for OpenedSnapshot {
+    type Target = SnapshotView;
+    fn deref(&self) -> &SnapshotView {
+        match self {
+            OpenedSnapshot::Live(opened) => opened,
+            OpenedSnapshot::Pinned(readers) => readers,
+        }
+    }
+}
 
 /// What an open of `info.json` found.
 pub enum Info {
     /// The process, at one instant.
-    View(Arc<SnapshotView>),
+    Snapshot(OpenedSnapshot),
     /// Why there is no instant of it.
-    Refusal(Arc<String>),
+    Refusal(OpenedRefusal),
 }
 
 /// All snapshots.
 pub struct Snapshots {
-    live: OpenOnce<ProcId, SnapshotView>,
+    live: Arc<OpenOnce<ProcId, SnapshotView>>,
     pins: Pins,
-    /// The texts that stand in place of `info.json` of processes that cannot be dumped, while they are open.
-    refusals: OpenOnce<ProcId, String>,
+    /// The texts in place of `info.json` of processes that cannot be dumped, while they are open.
+    refusals: Arc<OpenOnce<ProcId, String>>,
     container: Arc<Container>,
     freezer: Arc<Freezer>,
     tracers: Arc<Tracers>,
@@ -40,7 +75,7 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// None is open, none is pinned.
+    /// No snapshot is open, none is pinned.
     pub fn new(
         container: Arc<Container>,
         freezer: Arc<Freezer>,
@@ -52,52 +87,51 @@ impl Snapshots {
         Snapshots { live: OpenOnce::new(), pins, refusals: OpenOnce::new(), container, freezer, tracers, status }
     }
 
-    /// Those that are pinned.
+    /// The pinned snapshots.
     pub fn pins(&self) -> &Pins {
         &self.pins
     }
 
-    /// Whose instant a file of `of` is opened as: the container's is that of its tree, where it is no more than one, so that both are
-    /// frozen at once.
+    /// Which instant a file of `of` is opened with. A container that is one tree has the instant of the tree, so that
+    /// both files freeze it once.
     pub fn taken_as(&self, of: Of) -> Of {
         match (of, self.container.target()) {
-            (Of::CONTAINER, MountTarget::Tree(_)) => self.container.whole().map_or(of, |(whose, _)| Of::Live(whose)),
+            (Of::CONTAINER, MountTarget::Tree(_)) => self.container.whole().map_or(of, |(id, _)| Of::Live(id)),
             _ => of,
         }
     }
 
-    /// The instant of `of`: the pinned one, the one that is open, or one of now, which blocks until the process goes on again.
-    /// Every success must be followed by one [`Snapshots::close`].
-    pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<Arc<SnapshotView>> {
+    /// Opens the instant of `of`: the pinned one, the live one that is open, or a new one, which blocks until the
+    /// process continues. `reader` is the process that reads.
+    pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<OpenedSnapshot> {
         match of {
             Of::Live(id) => {
-                let view = self.live.open(id, || self.take(id, reader, SnapshotUse::Stream))?;
-                if let Err(error) = self.refuse_older(id, &view) {
-                    drop(view);
-                    self.live.close(id, false);
+                let opened = self.live.open(id, || self.take(id, reader, SnapshotUse::Stream))?;
+                if let Err(error) = self.refuse_older(id, &opened) {
+                    drop(opened);
                     self.status.dump_failed(id, &error);
                     return Err(error);
                 }
-                Ok(view)
+                Ok(OpenedSnapshot::Live(opened))
             }
             Of::Pinned(pin) | Of::Within(pin, _) => {
                 let gone = || Error::new(Kind::NotFound, format!("pid {}: the pinned snapshot is gone", of.pid()));
                 let view = self.pins.view(pin).ok_or_else(gone)?;
-                view.open();
-                Ok(view)
+                Ok(OpenedSnapshot::Pinned(view.open_pinned()))
             }
         }
     }
 
-    /// Whoever holds a tree by its file `freeze` wants an image of it as it stands, not one of before that others still read.
+    /// Refuses a shared instant that is older than a freeze. A caller that holds a tree by its file `freeze` wants an
+    /// image of the tree as it stands, not one from before that other callers still read.
     fn refuse_older(&self, id: ProcId, view: &SnapshotView) -> Result<()> {
         for (held, since) in self.freezer.held_since() {
             let belongs = || {
                 id == held || id == ProcId::CONTAINER || self.container.tree_of(held).is_ok_and(|ids| ids.contains(&id))
             };
-            if view.begun() < since && belongs() {
+            if view.requested() < since && belongs() {
                 let sentence = format!(
-                    "pid {}: an image of before it was frozen is still open, or a directory of somebody who reads one",
+                    "pid {}: an image from before the freeze is still open, or the directory of a process that reads one",
                     id.pid
                 );
                 return Err(Error::new(Kind::Busy, sentence));
@@ -106,27 +140,27 @@ impl Snapshots {
         Ok(())
     }
 
-    /// One more open of the live instant of `id`, if there is one. To be followed by one [`Snapshots::close`].
-    pub fn join(&self, id: ProcId) -> Result<Option<Arc<SnapshotView>>> {
+    /// One more open of the live instant of `id`, if one is open.
+    pub fn join(&self, id: ProcId) -> Result<Option<OpenedLive>> {
         self.live.join(id)
     }
 
-    /// Takes a snapshot of a process, or of the container, and keeps it as `name` in the directory of `pid`, whose process `id` is, if it
-    /// lives. Blocks until the process goes on again.
+    /// Takes a snapshot and keeps it as `name` in the directory of `pid`. `id` is the process with that pid, or the
+    /// container; `None` if the process has ended. Blocks until the process continues.
     pub fn pin(&self, pid: Pid, id: Option<ProcId>, name: &OsStr, reader: Option<Pid>) -> Result<PinId> {
-        let told = |error| {
+        let report = |error| {
             self.status.failed("pin", Some(pid), &error);
             error
         };
-        let place = self.pins.reserve(pid, name).map_err(told)?;
-        let gone = || told(Error::new(Kind::NoProcess, format!("pid {pid}: no such process")));
+        let place = self.pins.reserve(pid, name).map_err(report)?;
+        let gone = || report(Error::new(Kind::NoProcess, format!("pid {pid}: no such process")));
         let id = id.ok_or_else(gone)?;
         let view = self.take(id, reader, SnapshotUse::Pin)?;
         log::info!("{}: pinned", place.path().display());
         Ok(place.pin(id, view))
     }
 
-    /// Forgets a pinned snapshot. Blocks until nothing is left of it, unless somebody has a file of it open.
+    /// Forgets a pinned snapshot. Blocks until nothing is left of it, unless a file of it is open.
     pub fn unpin(&self, pid: Pid, name: &OsStr) -> Result<PinId> {
         let path = path_of(pid, name);
         let gone = || Error::new(Kind::NotFound, format!("{}: no such snapshot", path.display()));
@@ -137,9 +171,9 @@ impl Snapshots {
     }
 
     fn take(&self, id: ProcId, reader: Option<Pid>, purpose: SnapshotUse) -> Result<SnapshotView> {
-        let begun = Instant::now();
+        let requested = Instant::now();
         let taken =
-            self.tracer(id).and_then(|tracer| SnapshotView::new(tracer.snapshot(reader, purpose)?, tracer, begun));
+            self.tracer(id).and_then(|tracer| SnapshotView::new(tracer.snapshot(reader, purpose)?, tracer, requested));
         match &taken {
             Ok(view) => self.status.dumped(id, view),
             Err(error) => self.status.dump_failed(id, error),
@@ -147,7 +181,7 @@ impl Snapshots {
         taken
     }
 
-    /// Who stops `id`, or all of the container.
+    /// The tracer that stops `id`, or all of the container.
     fn tracer(&self, id: ProcId) -> Result<Lease> {
         if id != ProcId::CONTAINER {
             if !id.is_alive() {
@@ -162,17 +196,16 @@ impl Snapshots {
             }
             return self.tracers.lease(id).on(|| format!("pid {}", id.pid));
         }
-        let (whose, target) = self.container.whole()?;
+        let (tracer_id, target) = self.container.whole()?;
         let mut held = self.freezer.held();
         held.retain(|pid| target.root() != Some(*pid));
         refuse_held(&held, "the container")?;
-        self.tracers.lease_of(whose, || target).on(|| "the container")
+        self.tracers.lease_of(tracer_id, || target).on(|| "the container")
     }
 
-    /// As [`Snapshots::open`] of a live process, but one that cannot be dumped gives its reason as the text.
-    /// Every success must be followed by one [`Snapshots::close`] or [`Snapshots::close_refusal`].
+    /// As [`Snapshots::open`] of a live process, but a process that cannot be dumped gives the reason as a text.
     pub fn open_info(&self, id: ProcId, reader: Option<Pid>) -> Result<Info> {
-        // Somebody reads a refusal now: all read that one, because an inode has one size.
+        // While a refusal is open all opens share it, because an inode has one size.
         if let Some(text) = self.refusals.join(id)? {
             return Ok(Info::Refusal(text));
         }
@@ -180,7 +213,7 @@ impl Snapshots {
             Err(error) if error.kind() == Kind::Unsupported => {
                 self.refusals.open(id, || refusal_text(id, &error)).map(Info::Refusal)
             }
-            opened => opened.map(Info::View),
+            opened => opened.map(Info::Snapshot),
         }
     }
 
@@ -197,44 +230,14 @@ impl Snapshots {
         self.refusals.peek(id)
     }
 
-    /// An open is over. The last one drops the snapshot, which may take some milliseconds; a pinned one that is removed was its opener's to
-    /// drop.
-    pub fn close(&self, of: Of, flushed: bool) {
-        match of {
-            Of::Live(id) => self.live.close(id, flushed),
-            Of::Pinned(pin) | Of::Within(pin, _) => {
-                if let Some(view) = self.pins.peek(pin) {
-                    view.close();
-                }
-            }
-        }
-    }
-
-    /// Waits a moment for images of `id`, or of the container, that have been closed to be given up.
+    /// Waits a moment until images of `id`, and of the container, that were closed are released.
     pub fn settle(&self, id: ProcId) {
         [id, ProcId::CONTAINER].into_iter().for_each(|key| self.live.settle(key));
     }
 
-    /// An open of a refusal is over.
-    pub fn close_refusal(&self, id: ProcId, flushed: bool) {
-        self.refusals.close(id, flushed);
-    }
-
-    /// See [`OpenOnce::closing`].
-    pub fn closing(&self, of: Of, flushed: bool) {
-        if let Of::Live(id) = of {
-            self.live.closing(id, flushed);
-        }
-    }
-
-    /// See [`OpenOnce::closing`].
-    pub fn closing_refusal(&self, id: ProcId, flushed: bool) {
-        self.refusals.closing(id, flushed);
-    }
-
-    /// All that are open, for `status`.
-    pub fn held(&self) -> Vec<Held<ProcId, SnapshotView>> {
-        self.live.held()
+    /// All live snapshots that are open, for `status`.
+    pub fn all_open(&self) -> Vec<OpenValue<ProcId, SnapshotView>> {
+        self.live.all_open()
     }
 }
 
@@ -244,7 +247,7 @@ fn refuse_held(held: &[Pid], whole: &str) -> Result<()> {
     Err(Error::new(Kind::Busy, sentence))
 }
 
-/// What a live reader gets in place of `info.json`.
+/// What a reader gets in place of `info.json`.
 #[derive(Serialize)]
 struct Refusal {
     pid: Pid,

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::errno::errno_name;
 use crate::process::ProcId;
 use crate::state::json_time::{milliseconds, seconds};
-use crate::state::open_once::Held;
+use crate::state::open_once::OpenValue;
 use crate::state::pins::Pinned;
 use crate::state::view::SnapshotView;
 
@@ -113,7 +113,7 @@ impl Status {
     /// A snapshot was taken.
     pub fn dumped(&self, id: ProcId, snapshot: &SnapshotView) {
         self.dumps.fetch_add(1, Ordering::Relaxed);
-        let stopped_ms = milliseconds(snapshot.stopped());
+        let stopped_ms = stopped_ms(snapshot);
         log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", whom(id), snapshot.image_len());
         let freeze = Freeze { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms };
         remember(&mut self.recent.lock().freezes, freeze);
@@ -155,15 +155,15 @@ impl Status {
     }
 
     /// The text of this moment: one JSON object.
-    pub fn text(&self, snapshots: &[Held<ProcId, SnapshotView>], pinned: &[Pinned], frozen: &[Pid]) -> String {
+    pub fn text(&self, snapshots: &[OpenValue<ProcId, SnapshotView>], pinned: &[Pinned], frozen: &[Pid]) -> String {
         let mut live: Vec<Live> = snapshots
             .iter()
             .map(|held| Live {
                 pid: held.key.pid,
                 taken: seconds(held.value.taken()),
-                stopped_ms: milliseconds(held.value.stopped()),
+                stopped_ms: stopped_ms(&held.value),
                 image_bytes: held.value.image_len(),
-                handles: held.handles,
+                handles: held.opens,
             })
             .collect();
         live.sort_unstable_by_key(|live| live.pid);
@@ -171,7 +171,7 @@ impl Status {
             path: path.display().to_string(),
             pid: pin.of.pid,
             taken: seconds(view.taken()),
-            stopped_ms: milliseconds(view.stopped()),
+            stopped_ms: stopped_ms(view),
             image_bytes: view.image_len(),
             memory_bytes: view.memory_lately(),
         });
@@ -205,6 +205,10 @@ impl Status {
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
         text + "\n"
     }
+}
+
+fn stopped_ms(view: &SnapshotView) -> f64 {
+    milliseconds(view.stopped().unwrap_or_default())
 }
 
 fn whom(id: ProcId) -> String {

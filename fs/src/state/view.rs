@@ -1,79 +1,79 @@
-//! One instant as the files of the mount show it: the only way in which they ask for it, be it live or pinned.
+//! One instant as the files of the mount show it. Files read it only through this view, be it live, pinned or stored.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{
-    Checkpoint, Core, Doing, Error, Kind, Pid, Piece, ReadAhead, Result, Snapshot, StoredImage, VmaView,
-};
+use ckptfs_dumper::{Checkpoint, Core, Doing, Error, Kind, Pid, Result, Snapshot, StoredImage, VmaView};
 use parking_lot::Mutex;
 
 use crate::process::{Range, owner};
 use crate::state::tracers::Lease;
 
-/// How long the memory that a snapshot costs is taken for what it was: to ask costs a walk over page tables.
+/// How long a measured memory cost of a snapshot is reused: measuring it walks page tables.
 const MEMORY_AGE: Duration = Duration::from_secs(1);
 
-/// A snapshot, its processes and their texts.
+/// A checkpoint, the owners of its processes, and what was computed from it. It derefs to the [`Checkpoint`] itself.
 pub struct SnapshotView {
-    processes: BTreeMap<Pid, Told>,
-    /// The daemon's user and group.
-    own: (u32, u32),
-    /// When it was asked for.
-    begun: std::time::Instant,
-    /// How many have a file of it open.
-    handles: AtomicUsize,
-    /// A leaf lock.
-    memory: Mutex<Option<(std::time::Instant, u64)>>,
+    processes: BTreeMap<Pid, ProcessFiles>,
+    /// The daemon's user and group; for a stored image those of its file.
+    default_owner: (u32, u32),
+    /// When the snapshot was requested.
+    requested: Instant,
+    /// Shared by all that have a file of it open, if it is pinned. A leaf lock.
+    readers: Mutex<Weak<PinReaders>>,
+    /// When the memory cost was last measured, and its bytes. A leaf lock.
+    memory: Mutex<Option<(Instant, u64)>>,
     source: Source,
 }
 
-/// Where it is read from.
+/// Where a view is read from.
 enum Source {
     // Fields drop in this order: the snapshot needs its tracer to the end.
     Taken(Snapshot, #[expect(dead_code, reason = "held for its Drop")] Lease),
     Stored(StoredImage),
 }
 
-impl Source {
-    fn instant(&self) -> &dyn Checkpoint {
-        match self {
+impl Deref for SnapshotView {
+    type Target = dyn Checkpoint;
+    fn deref(&self) -> &(dyn Checkpoint + 'static) {
+        match &self.source {
             Source::Taken(snapshot, _) => snapshot,
             Source::Stored(image) => image,
         }
     }
 }
 
-/// What was told of one process.
-struct Told {
+/// The files of one process that are computed from the checkpoint, and the process's owner.
+struct ProcessFiles {
     owner: (u32, u32),
-    info: Made<str>,
-    maps: Made<[u8]>,
-    /// Made once: it looks at files that may change, and what it shows must not.
+    info: MadeOnOpen<str>,
+    maps: MadeOnOpen<[u8]>,
+    /// Made once: making it reads files that may change, and what it shows must not change.
     core: OnceLock<Result<Arc<Core>>>,
     vmas: OnceLock<Result<Arc<[VmaView]>>>,
 }
 
-/// What is made when it is opened, the same every time; its extent is remembered.
-struct Made<T: ?Sized> {
-    /// Length, and bytes of it that are no hole.
+/// A text that is made when it is opened and dropped with the last open. Each making gives the same bytes, so its
+/// extent is remembered.
+struct MadeOnOpen<T: ?Sized> {
+    /// Its length, and how many bytes of it are no hole.
     extent: OnceLock<(u64, u64)>,
-    /// While somebody has it open. A leaf lock: it is made outside of it.
+    /// The text while it is open. A leaf lock: the text is made outside of it.
     open: Mutex<Option<Weak<T>>>,
 }
 
-impl<T: ?Sized> Made<T> {
-    fn new() -> Made<T> {
-        Made { extent: OnceLock::new(), open: Mutex::new(None) }
+impl<T: ?Sized> MadeOnOpen<T> {
+    fn new() -> MadeOnOpen<T> {
+        MadeOnOpen { extent: OnceLock::new(), open: Mutex::new(None) }
     }
 
     fn get(&self, make: impl FnOnce() -> Result<Arc<T>>) -> Result<Arc<T>> {
-        if let Some(made) = self.open.lock().as_ref().and_then(Weak::upgrade) {
-            return Ok(made);
+        if let Some(open) = self.open.lock().as_ref().and_then(Weak::upgrade) {
+            return Ok(open);
         }
         let made = make()?;
         *self.open.lock() = Some(Arc::downgrade(&made));
@@ -95,164 +95,164 @@ impl<T: ?Sized> Made<T> {
     }
 }
 
-impl SnapshotView {
-    /// What `snapshot` tells; `tracer` took it when it was asked to at `begun`.
-    pub fn new(snapshot: Snapshot, tracer: Lease, begun: std::time::Instant) -> Result<SnapshotView> {
-        // A copy-on-write child belongs to whom its process belonged to at the instant.
-        let own = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
-        let owner = |snapshot: &Snapshot, pid: Pid| owner(snapshot.memory_of(pid)).unwrap_or(own);
-        let owners = snapshot.processes()?.into_iter().map(|pid| (pid, owner(&snapshot, pid))).collect();
-        Ok(SnapshotView::of(owners, own, begun, Source::Taken(snapshot, tracer)))
-    }
+/// One open of a file of a pinned snapshot. The last one that is dropped gives back what only readers need.
+pub struct PinReaders(Arc<SnapshotView>);
 
-    /// What the image in `file` tells; all of it belongs to whom the file belongs to.
-    pub fn stored(file: &Path) -> Result<SnapshotView> {
-        let image = StoredImage::open(file)?;
-        let facts = std::fs::metadata(file).doing(|| file.display())?;
-        let own = (facts.uid(), facts.gid());
-        let owners = image.processes()?.into_iter().map(|pid| (pid, own)).collect();
-        Ok(SnapshotView::of(owners, own, std::time::Instant::now(), Source::Stored(image)))
+impl Deref for PinReaders {
+    type Target = SnapshotView;
+    fn deref(&self) -> &SnapshotView {
+        &self.0
     }
+}
 
-    fn of(owners: Vec<(Pid, (u32, u32))>, own: (u32, u32), begun: std::time::Instant, source: Source) -> SnapshotView {
-        let told = |(pid, owner)| {
-            (pid, Told { owner, info: Made::new(), maps: Made::new(), core: OnceLock::new(), vmas: OnceLock::new() })
-        };
-        let processes = owners.into_iter().map(told).collect();
-        SnapshotView { processes, own, begun, handles: AtomicUsize::new(0), memory: Mutex::default(), source }
-    }
-
-    /// One more has a file of it open.
-    pub fn open(&self) {
-        self.handles.fetch_add(1, Ordering::SeqCst);
-    }
-
-    /// One of them has closed it. After the last one nothing is held that only readers need.
-    pub fn close(&self) {
-        if let (1, Source::Taken(snapshot, _)) = (self.handles.fetch_sub(1, Ordering::SeqCst), &self.source) {
+impl Drop for PinReaders {
+    fn drop(&mut self) {
+        if let Source::Taken(snapshot, _) = &self.0.source {
             snapshot.rest();
         }
     }
+}
 
-    /// When it was asked for: the tree stood still later than that.
-    pub fn begun(&self) -> std::time::Instant {
-        self.begun
+impl SnapshotView {
+    /// The view of `snapshot`, which `tracer` took after it was requested at `requested`.
+    pub fn new(snapshot: Snapshot, tracer: Lease, requested: Instant) -> Result<SnapshotView> {
+        // A copy-on-write child has the owner that its process had at the instant.
+        let daemon = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let owner = |pid: Pid| owner(snapshot.memory_of(pid)).unwrap_or(daemon);
+        let owners = snapshot.processes()?.into_iter().map(|pid| (pid, owner(pid))).collect();
+        Ok(SnapshotView::of(owners, daemon, requested, Source::Taken(snapshot, tracer)))
     }
 
-    /// The instant.
-    pub fn taken(&self) -> SystemTime {
-        self.source.instant().taken()
+    /// The view of the image in `file`; all of it belongs to the owner of the file.
+    pub fn stored(file: &Path) -> Result<SnapshotView> {
+        let image = StoredImage::open(file)?;
+        let metadata = std::fs::metadata(file).doing(|| file.display())?;
+        let owner = (metadata.uid(), metadata.gid());
+        let owners = image.processes()?.into_iter().map(|pid| (pid, owner)).collect();
+        Ok(SnapshotView::of(owners, owner, Instant::now(), Source::Stored(image)))
     }
 
-    /// How long the tree was stopped.
-    pub fn stopped(&self) -> Duration {
-        self.source.instant().stopped().unwrap_or_default()
+    fn of(
+        owners: Vec<(Pid, (u32, u32))>,
+        default_owner: (u32, u32),
+        requested: Instant,
+        source: Source,
+    ) -> SnapshotView {
+        let files = |owner| ProcessFiles {
+            owner,
+            info: MadeOnOpen::new(),
+            maps: MadeOnOpen::new(),
+            core: OnceLock::new(),
+            vmas: OnceLock::new(),
+        };
+        let processes = owners.into_iter().map(|(pid, owner)| (pid, files(owner))).collect();
+        let (readers, memory) = Default::default();
+        SnapshotView { processes, default_owner, requested, readers, memory, source }
+    }
+
+    /// One open of a file of a pinned snapshot.
+    pub fn open_pinned(self: &Arc<Self>) -> Arc<PinReaders> {
+        let mut readers = self.readers.lock();
+        if let Some(open) = readers.upgrade() {
+            return open;
+        }
+        let open = Arc::new(PinReaders(Arc::clone(self)));
+        *readers = Arc::downgrade(&open);
+        open
+    }
+
+    /// When the snapshot was requested: the tree stood still later than that.
+    pub fn requested(&self) -> Instant {
+        self.requested
     }
 
     /// The process that is the root of all others, if there is one.
     pub fn root(&self) -> Result<Option<Pid>> {
-        let roots = self.source.instant().roots()?;
+        let roots = self.roots()?;
         Ok(if let [root] = roots[..] { Some(root) } else { None })
     }
 
-    /// The processes that it tells of, ascending.
-    pub fn processes(&self) -> impl Iterator<Item = Pid> {
+    /// The processes in it, ascending.
+    pub fn pids(&self) -> impl Iterator<Item = Pid> {
         self.processes.keys().copied()
     }
 
-    /// Whose files these are: the process's user and group at the instant; the daemon's for what is of several.
+    /// The owner of the files of a process: its user and group at the instant. Files of several processes belong to
+    /// the daemon.
     pub fn owner(&self, pid: Pid) -> (u32, u32) {
-        self.processes.get(&pid).map_or(self.own, |told| told.owner)
+        self.processes.get(&pid).map_or(self.default_owner, |files| files.owner)
     }
 
-    /// Whose the image is that begins with the process: the process's owner's, if all that is in it is his; else the daemon's.
+    /// The owner of the image that begins with `pid`: the process's owner, if all processes in it are of that user;
+    /// else the daemon.
     pub fn owner_of_all(&self, pid: Pid) -> (u32, u32) {
-        let mine = self.owner(pid);
-        let is_his = self.processes.values().all(|told| told.owner.0 == mine.0);
-        if is_his { mine } else { self.own }
-    }
-
-    /// The length of `image`.
-    pub fn image_len(&self) -> u64 {
-        self.source.instant().image_len()
-    }
-
-    /// Bytes of `image`.
-    pub fn read_image(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
-        self.source.instant().read_image(offset, len, ahead)
+        let owner = self.owner(pid);
+        let is_one_users = self.processes.values().all(|files| files.owner.0 == owner.0);
+        if is_one_users { owner } else { self.default_owner }
     }
 
     /// The text of `info.json`.
-    pub fn info(&self, pid: Pid) -> Result<Arc<str>> {
-        self.told(pid)?.info.get(|| self.source.instant().info_json(pid).map(Arc::from))
+    pub fn info_text(&self, pid: Pid) -> Result<Arc<str>> {
+        self.files(pid)?.info.get(|| self.info_json(pid).map(Arc::from))
     }
 
-    /// Its length.
+    /// The length of `info.json`.
     pub fn info_len(&self, pid: Pid) -> Result<u64> {
-        let extent = self.told(pid)?.info.extent(|| self.info(pid), |text| Ok((text.len() as u64, text.len() as u64)));
-        Ok(extent?.0)
+        let measure = |text: &str| Ok((text.len() as u64, text.len() as u64));
+        Ok(self.files(pid)?.info.extent(|| self.info_text(pid), measure)?.0)
     }
 
     /// The text of `maps`.
-    pub fn maps(&self, pid: Pid) -> Result<Arc<[u8]>> {
-        self.told(pid)?.maps.get(|| self.source.instant().maps(pid).map(Arc::from))
+    pub fn maps_text(&self, pid: Pid) -> Result<Arc<[u8]>> {
+        self.files(pid)?.maps.get(|| self.maps(pid).map(Arc::from))
     }
 
-    /// Its length.
+    /// The length of `maps`.
     pub fn maps_len(&self, pid: Pid) -> Result<u64> {
-        let extent = self.told(pid)?.maps.extent(|| self.maps(pid), |text| Ok((text.len() as u64, text.len() as u64)));
-        Ok(extent?.0)
+        let measure = |text: &[u8]| Ok((text.len() as u64, text.len() as u64));
+        Ok(self.files(pid)?.maps.extent(|| self.maps_text(pid), measure)?.0)
     }
 
     /// The process as a core file.
-    pub fn core(&self, pid: Pid) -> Result<Arc<Core>> {
-        self.told(pid)?.core.get_or_init(|| self.source.instant().core(pid).map(Arc::new)).clone()
+    pub fn core_file(&self, pid: Pid) -> Result<Arc<Core>> {
+        self.files(pid)?.core.get_or_init(|| self.core(pid).map(Arc::new)).clone()
     }
 
-    /// Whether [`SnapshotView::core`] would have to look at the files that the process has mapped, which may take its time (a network filesystem).
+    /// Whether [`SnapshotView::core_file`] would have to read the files that the process has mapped, which may take
+    /// long (a network filesystem).
     pub fn core_is_to_be_made(&self, pid: Pid) -> bool {
-        self.processes.get(&pid).is_some_and(|told| told.core.get().is_none())
+        self.processes.get(&pid).is_some_and(|files| files.core.get().is_none())
     }
 
-    /// Its length, and the bytes of it that are no hole.
+    /// The length of the core file, and how many bytes of it are no hole.
     pub fn core_extent(&self, pid: Pid) -> Result<(u64, u64)> {
-        let core = self.core(pid)?;
+        let core = self.core_file(pid)?;
         Ok((core.len(), core.stored()?))
     }
 
     /// The mappings, ascending.
-    pub fn vmas(&self, pid: Pid) -> Result<Arc<[VmaView]>> {
-        self.told(pid)?.vmas.get_or_init(|| self.source.instant().vmas(pid).map(Arc::from)).clone()
+    pub fn mappings(&self, pid: Pid) -> Result<Arc<[VmaView]>> {
+        self.files(pid)?.vmas.get_or_init(|| self.vmas(pid).map(Arc::from)).clone()
     }
 
     /// The mapping with exactly these addresses.
-    pub fn vma(&self, pid: Pid, range: Range) -> Result<Option<VmaView>> {
-        let vmas = self.vmas(pid)?;
+    pub fn mapping(&self, pid: Pid, range: Range) -> Result<Option<VmaView>> {
+        let vmas = self.mappings(pid)?;
         let found = vmas.binary_search_by_key(&range.start, |vma| vma.start).ok().and_then(|at| vmas.get(at));
         Ok(found.filter(|vma| vma.end == range.end).cloned())
     }
 
-    /// Bytes of a mapping.
-    pub fn read_vma(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
-        self.source.instant().read_vma(pid, start, offset, buf)
-    }
-
-    /// SEEK_DATA or SEEK_HOLE within a mapping.
-    pub fn seek_vma(&self, pid: Pid, start: u64, offset: u64, data: bool) -> Result<Option<u64>> {
-        self.source.instant().seek_vma(pid, start, offset, data)
-    }
-
-    /// Bytes of memory that would be free without it.
+    /// How many bytes of memory would be free without this snapshot.
     pub fn memory(&self) -> u64 {
         let bytes = match &self.source {
             Source::Taken(snapshot, _) => snapshot.memory(),
             Source::Stored(_) => 0,
         };
-        *self.memory.lock() = Some((std::time::Instant::now(), bytes));
+        *self.memory.lock() = Some((Instant::now(), bytes));
         bytes
     }
 
-    /// As [`SnapshotView::memory`], or what that was a moment ago.
+    /// As [`SnapshotView::memory`], or its result of a moment ago.
     pub fn memory_lately(&self) -> u64 {
         let known = *self.memory.lock();
         match known {
@@ -261,7 +261,7 @@ impl SnapshotView {
         }
     }
 
-    fn told(&self, pid: Pid) -> Result<&Told> {
+    fn files(&self, pid: Pid) -> Result<&ProcessFiles> {
         let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the snapshot"));
         self.processes.get(&pid).ok_or_else(gone)
     }
@@ -279,13 +279,13 @@ mod tests {
             made.set(made.get() + 1);
             Ok(Arc::from("text"))
         };
-        let text: Made<str> = Made::new();
+        let text: MadeOnOpen<str> = MadeOnOpen::new();
         let len = || text.extent(make, |text| Ok((text.len() as u64, 0))).unwrap();
         assert_eq!((len(), len(), made.get()), ((4, 0), (4, 0), 1));
         let (one, two) = (text.get(make).unwrap(), text.get(make).unwrap());
         assert_eq!((&*one, &*two, made.get()), ("text", "text", 2));
         drop((one, two));
         assert_eq!((&*text.get(make).unwrap(), made.get()), ("text", 3));
-        assert!(Made::<str>::new().get(|| Err(Error::unsupported("no"))).is_err());
+        assert!(MadeOnOpen::<str>::new().get(|| Err(Error::unsupported("no"))).is_err());
     }
 }

@@ -1,48 +1,32 @@
-//! An open file: one snapshot, read at any offset; a text; an open restore.
+//! An open file: a file of one snapshot, read at any offset; a text; an open restore; an open directory.
 
 use std::collections::HashMap;
 use std::ops::{Deref, Range as Span};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use ckptfs_dumper::{Core, Error, Kind, Pid, Piece, ReadAhead, Result, VmaView};
 use parking_lot::Mutex;
 
-use crate::node::{File, Node, Of};
+use crate::node::{File, Of};
 use crate::process::ProcId;
 use crate::process::caller::Caller;
 use crate::state::restores::Session;
+use crate::state::snapshots::{OpenedRefusal, OpenedSnapshot};
 use crate::state::view::SnapshotView;
-use crate::tree::entry::Entry;
+use crate::tree::open_nodes::OpenedNode;
+use crate::tree::walk::Directory;
 
 /// What a program has open.
 pub enum Handle {
     /// A file of a snapshot.
-    Snapshot {
-        /// What was opened.
-        node: Node,
-        /// Whose instant it is.
-        of: Of,
-        /// The instant.
-        view: Arc<SnapshotView>,
-        /// The file.
-        part: Part,
-        /// Whether it was flushed and not read since.
-        flushed: Flushed,
-    },
+    Snapshot(SnapshotFile),
     /// Why there is no snapshot, in place of `info.json`.
-    Refusal {
-        /// Whose.
-        id: ProcId,
-        /// The reason.
-        text: Arc<String>,
-        /// Whether it was flushed and not read since.
-        flushed: Flushed,
-    },
+    Refusal(OpenedRefusal),
     /// `restore`, open for reading: text of the moment of the open.
     Text(Arc<str>),
-    /// `status`: text of the moment of the open.
-    Status(Arc<str>),
+    /// `status`: text of the moment of the open, and the length that stat(2) shows while any handle is open.
+    Status(Arc<str>, #[expect(dead_code, reason = "held for its reference count")] Arc<AtomicU64>),
     /// `restore`, open for writing (and perhaps reading).
     Restore {
         /// What is fed. Held while bytes are restored; the journal's and the container's locks are taken inside it.
@@ -50,43 +34,21 @@ pub enum Handle {
         /// What reads give.
         journal: Arc<str>,
     },
-    /// `freeze` or `kill`, and who opened it.
+    /// `freeze` or `kill`, and the caller that opened it.
     Control(ProcId, File, Caller),
     /// A directory.
     Directory(Directory),
 }
 
-/// An open directory.
-pub struct Directory {
-    /// They stand still from one rewind to the next. A leaf lock.
-    pub entries: Mutex<Vec<Entry>>,
-    /// Where this is the folder of a live process, or the root of a mount of one tree. An archiver opens what it finds there one behind
-    /// the other: it is to find one instant.
-    pub walk: Option<Walk>,
-}
-
-/// Somebody goes through the files of a live process.
-pub struct Walk {
-    /// Whose files.
-    pub of: ProcId,
-    /// Who goes through it.
-    pub reader: Pid,
-    /// The instant of the first file that he opened, until the directory is closed. A leaf lock.
-    pub kept: Mutex<KeptHandle>,
-}
-
-/// What an open directory keeps.
-#[derive(Default)]
-pub enum KeptHandle {
-    /// No file was opened yet.
-    #[default]
-    Nothing,
-    /// An open of its own.
-    View(Arc<SnapshotView>),
-    /// Why there is none.
-    Refusal(Error),
-    /// The directory is closed: whoever comes late keeps nothing.
-    Closed,
+/// An open file of a snapshot.
+pub struct SnapshotFile {
+    /// Which instant it is of.
+    pub of: Of,
+    // Fields drop in this order: `part` may share what the snapshot is read from, and the last open is to end it.
+    /// The file.
+    pub part: Part,
+    /// The instant.
+    pub snapshot: OpenedSnapshot,
 }
 
 /// A file of a snapshot.
@@ -101,23 +63,7 @@ pub enum Part {
     Vma(Pid, VmaView),
 }
 
-/// Whether a handle was flushed and not read since.
-#[derive(Default)]
-pub struct Flushed(AtomicBool);
-
-impl Flushed {
-    /// Sets it and tells whether that was a change.
-    pub fn set(&self, flushed: bool) -> bool {
-        self.0.swap(flushed, Ordering::Relaxed) != flushed
-    }
-
-    /// Tells it.
-    pub fn get(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-/// Bytes to reply with, wherever they lie.
+/// Bytes of a reply.
 pub enum Bytes {
     /// Of an image.
     Piece(Piece),
@@ -154,7 +100,7 @@ fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<B
 }
 
 impl Part {
-    /// Its exact length.
+    /// The exact length of the file.
     pub fn len(&self, view: &SnapshotView) -> u64 {
         match self {
             Part::Image => view.image_len(),
@@ -177,11 +123,11 @@ impl Part {
             Part::Core(core) => filled(len, |bytes| core.read_at(offset, bytes))?,
             Part::Vma(pid, vma) => filled(len, |bytes| view.read_vma(*pid, vma.start, offset, bytes))?,
         };
-        // An archiver fills a short read with zeros: better no bytes than wrong ones.
+        // An archiver fills a short read with zeros. An error is better than wrong bytes.
         if bytes.len() == len {
             Ok(bytes)
         } else {
-            let sentence = format!("only {} of {len} bytes at offset {offset} could be had", bytes.len());
+            let sentence = format!("only {} of {len} bytes at offset {offset} could be read", bytes.len());
             Err(Error::new(Kind::SnapshotLost, sentence))
         }
     }
@@ -195,16 +141,49 @@ impl Part {
         match self {
             Part::Core(core) => core.seek(offset, data),
             Part::Vma(pid, vma) => view.seek_vma(*pid, vma.start, offset, data),
-            // All is data, and a hole stands behind the end.
+            // All is data, and a hole begins at the end.
             Part::Image | Part::Text(_) => Ok(Some(if data { offset } else { len })),
         }
     }
 }
 
+/// All that is open, by the numbers that the kernel holds.
 #[derive(Default)]
-pub struct Handles {
-    pub next: u64,
-    pub open: HashMap<u64, Arc<Handle>>,
+pub struct HandleTable {
+    last: u64,
+    open: HashMap<u64, HandleEntry>,
+}
+
+/// A handle, and its node where that is steady while it is open.
+pub struct HandleEntry {
+    /// The handle. Requests under way share it.
+    pub handle: Arc<Handle>,
+    /// Closed when the kernel releases the handle.
+    pub node: Option<OpenedNode>,
+}
+
+impl HandleTable {
+    /// Adds a handle. Returns its number, which is given once.
+    pub fn insert(&mut self, entry: HandleEntry) -> u64 {
+        self.last += 1;
+        self.open.insert(self.last, entry);
+        self.last
+    }
+
+    /// The handle with this number.
+    pub fn get(&self, number: u64) -> Option<Arc<Handle>> {
+        self.open.get(&number).map(|entry| Arc::clone(&entry.handle))
+    }
+
+    /// All handles, in no order.
+    pub fn all(&self) -> impl Iterator<Item = &Handle> {
+        self.open.values().map(|entry| &*entry.handle)
+    }
+
+    /// Takes the handle with this number out of the table.
+    pub fn remove(&mut self, number: u64) -> Option<HandleEntry> {
+        self.open.remove(&number)
+    }
 }
 
 #[cfg(test)]
@@ -220,12 +199,5 @@ mod tests {
         assert_eq!(cut(10, 1), "");
         assert_eq!(cut(u64::MAX, usize::MAX), "");
         assert_eq!(cut(3, usize::MAX), "3456789");
-    }
-
-    #[test]
-    fn flushed_tells_changes_once() {
-        let flushed = Flushed::default();
-        assert!(!flushed.set(false) && flushed.set(true) && !flushed.set(true) && flushed.get());
-        assert!(flushed.set(false));
     }
 }

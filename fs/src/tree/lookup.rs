@@ -94,7 +94,7 @@ impl Tree {
     fn processes_of(&self, pin: PinId) -> Vec<(OsString, Node)> {
         let view = self.snapshots.pins().view(pin);
         let of = |pid: Pid| if pid == pin.of.pid { Of::Pinned(pin) } else { Of::Within(pin, pid) };
-        view.iter().flat_map(|view| view.processes()).map(|pid| (name_of(pid), Node::Folder(of(pid)))).collect()
+        view.iter().flat_map(|view| view.pids()).map(|pid| (name_of(pid), Node::Folder(of(pid)))).collect()
     }
 
     /// The processes of a pinned snapshot whose files do not stand in its own folder.
@@ -103,7 +103,7 @@ impl Tree {
             return Vec::new();
         }
         let view = self.snapshots.pins().view(pin);
-        view.iter().flat_map(|view| view.processes()).filter(|pid| *pid != pin.of.pid).collect()
+        view.iter().flat_map(|view| view.pids()).filter(|pid| *pid != pin.of.pid).collect()
     }
 
     /// Whether it would be found by its path now.
@@ -157,7 +157,7 @@ impl Tree {
 
     /// What `vmas/` lists: the mappings of the instant that is pinned or open, or those of now.
     fn ranges(&self, of: Of) -> Option<Vec<Range>> {
-        match (self.snapshots.peek(of).and_then(|view| view.vmas(of.pid()).ok()), of) {
+        match (self.snapshots.peek(of).and_then(|view| view.mappings(of.pid()).ok()), of) {
             (Some(vmas), _) => Some(vmas.iter().map(|vma| Range { start: vma.start, end: vma.end }).collect()),
             (None, Of::Live(id)) => process::mappings(id.pid),
             (None, _) => None,

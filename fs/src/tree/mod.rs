@@ -8,13 +8,17 @@ pub mod control_files;
 pub mod entry;
 pub mod handle;
 pub mod inodes;
+pub mod io;
 pub mod lookup;
+pub mod open_directories;
 pub mod open_files;
 pub mod open_nodes;
 pub mod stat;
+pub mod walk;
 
 use std::ffi::OsStr;
-use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
 use ckptfs_dumper::{Options, Result};
@@ -31,7 +35,7 @@ use crate::state::status::Status;
 use crate::state::tracers::Tracers;
 use crate::state::view::SnapshotView;
 use crate::tree::entry::{Attr, no_entry};
-use crate::tree::handle::Handles;
+use crate::tree::handle::HandleTable;
 use crate::tree::inodes::Inodes;
 use crate::tree::open_nodes::OpenNodes;
 
@@ -41,7 +45,7 @@ pub struct Tree {
     clock: Clock,
     mounted: SystemTime,
     owner: (u32, u32),
-    patience: Duration,
+    kill_timeout: Duration,
     inodes: Inodes,
     snapshots: Snapshots,
     /// The image that all of the mount shows, if it is none of live processes.
@@ -50,9 +54,9 @@ pub struct Tree {
     journal: Arc<Journal>,
     status: Arc<Status>,
     /// A leaf lock.
-    handles: RwLock<Handles>,
-    /// Open handles on `status`, and the length of the text of the last one. A leaf lock.
-    status_open: Mutex<(usize, u64)>,
+    handles: RwLock<HandleTable>,
+    /// While a handle on `status` is open: the length of the text of the last open. A leaf lock.
+    status_open: Mutex<Weak<AtomicU64>>,
     open_nodes: Arc<OpenNodes>,
 }
 
@@ -78,7 +82,7 @@ impl Tree {
             clock: Clock::new()?,
             mounted: SystemTime::now(),
             owner: (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw()),
-            patience: options.freeze_timeout,
+            kill_timeout: options.freeze_timeout,
             inodes: Inodes::new(),
             snapshots,
             stored,

@@ -1,5 +1,5 @@
-//! The nodes that are steady while they are open, and of which instant they are: an inode has one content at a time, because the kernel
-//! keeps it.
+//! Which nodes are open whose contents stay the same while they are open, and with which instant. An inode has one
+//! content at a time, because the kernel caches it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::node::{Node, Of};
 
-/// Which are open.
+/// The open nodes.
 #[derive(Default)]
 pub struct OpenNodes {
     /// A leaf lock.
@@ -17,20 +17,23 @@ pub struct OpenNodes {
 }
 
 enum OpenState {
-    /// By so many handles, with the instant of whom.
+    /// How many handles have the node open, and with which instant.
     Open(usize, Of),
-    /// The last handle is closed, and the kernel is to forget the contents: opens wait, so that nobody reads meanwhile.
+    /// The last handle is closed and the kernel is to forget the contents. Opens wait, so that none reads meanwhile.
     Closing,
 }
 
-/// What is left to be done behind a last close; opens wait until it is dropped.
+/// One open of a node. Dropping it closes the node, but only [`OpenedNode::close`] lets the kernel forget it.
+pub struct OpenedNode(Option<(Arc<OpenNodes>, Node)>);
+
+/// What is left to be done after a last close. Opens of the node wait until this is dropped.
 pub struct Closing {
     nodes: Arc<OpenNodes>,
     node: Node,
 }
 
 impl OpenNodes {
-    /// Whose instant `node` is open with.
+    /// The instant with which `node` is open.
     pub fn of(&self, node: Node) -> Option<Of> {
         match self.nodes.lock().get(&node) {
             Some(OpenState::Open(_, of)) => Some(*of),
@@ -38,37 +41,58 @@ impl OpenNodes {
         }
     }
 
-    /// One handle more on `node`, with the instant of `of`; whether that is the one it is open with. Waits until what is closing is closed.
-    pub fn open(&self, node: Node, of: Of) -> bool {
+    /// Opens `node` with the instant of `of`; `None` if it is open with another instant. Waits until a closing node is
+    /// closed.
+    pub fn open(self: &Arc<Self>, node: Node, of: Of) -> Option<OpenedNode> {
         let mut nodes = self.nodes.lock();
         loop {
             match nodes.get_mut(&node) {
                 Some(OpenState::Closing) => self.changed.wait(&mut nodes),
                 Some(OpenState::Open(handles, with)) if *with == of => {
                     *handles += 1;
-                    return true;
+                    break;
                 }
-                Some(OpenState::Open(..)) => return false,
+                Some(OpenState::Open(..)) => return None,
                 None => {
                     nodes.insert(node, OpenState::Open(1, of));
-                    return true;
+                    break;
                 }
             }
         }
+        Some(OpenedNode(Some((Arc::clone(self), node))))
     }
 
-    /// One handle less on `node`; what is to be done if it was the last one.
-    pub fn close(self: &Arc<Self>, node: Node) -> Option<Closing> {
-        let mut nodes = self.nodes.lock();
-        match nodes.get_mut(&node) {
-            Some(OpenState::Open(handles, _)) if *handles > 1 => *handles -= 1,
+    /// Counts one handle less. Returns whether it was the last one: the node is closing then.
+    fn close(&self, node: Node) -> bool {
+        match self.nodes.lock().get_mut(&node) {
+            Some(OpenState::Open(handles, _)) if *handles > 1 => {
+                *handles -= 1;
+                false
+            }
             Some(state @ OpenState::Open(..)) => {
                 *state = OpenState::Closing;
-                return Some(Closing { nodes: Arc::clone(self), node });
+                true
             }
-            _ => {}
+            Some(OpenState::Closing) | None => false,
         }
-        None
+    }
+}
+
+impl OpenedNode {
+    /// Closes the node. Returns what is left to be done if this was the last open of it.
+    pub fn close(mut self) -> Option<Closing> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<Closing> {
+        let (nodes, node) = self.0.take()?;
+        nodes.close(node).then(|| Closing { nodes, node })
+    }
+}
+
+impl Drop for OpenedNode {
+    fn drop(&mut self) {
+        drop(self.end());
     }
 }
 
@@ -78,7 +102,6 @@ impl Drop for Closing {
         self.nodes.changed.notify_all();
     }
 }
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -92,19 +115,22 @@ mod tests {
         let nodes = Arc::new(OpenNodes::default());
         let (one, two) = (Of::Live(ProcId { pid: 1, start: 1 }), Of::Live(ProcId { pid: 1, start: 2 }));
         let node = Node::File(Of::CONTAINER, File::Image);
-        assert!(nodes.of(node).is_none() && nodes.close(node).is_none());
-        assert!(nodes.open(node, one) && nodes.open(node, one) && !nodes.open(node, two));
-        assert_eq!(nodes.of(node), Some(one));
-        assert!(nodes.close(node).is_none(), "one of two");
-        let closing = nodes.close(node).unwrap();
         assert!(nodes.of(node).is_none());
-        std::thread::scope(|scope| {
+        let (first, second) = (nodes.open(node, one).unwrap(), nodes.open(node, one).unwrap());
+        assert!(nodes.open(node, two).is_none());
+        assert_eq!(nodes.of(node), Some(one));
+        assert!(first.close().is_none(), "one of two");
+        let closing = second.close().unwrap();
+        assert!(nodes.of(node).is_none());
+        let next = std::thread::scope(|scope| {
             let next = scope.spawn(|| nodes.open(node, two));
             std::thread::sleep(Duration::from_millis(20));
             assert!(!next.is_finished(), "still closing");
             drop(closing);
-            assert!(next.join().unwrap());
+            next.join().unwrap().unwrap()
         });
         assert_eq!(nodes.of(node), Some(two));
+        drop(next);
+        assert!(nodes.of(node).is_none() && nodes.open(node, one).is_some(), "a drop closes it too");
     }
 }

@@ -1,4 +1,6 @@
-//! What stat(2) tells.
+//! What stat(2) returns.
+
+use std::sync::atomic::Ordering;
 
 use ckptfs_dumper::{Pid, Result};
 
@@ -90,7 +92,7 @@ impl Tree {
         let size = match (node, view) {
             (Node::Vma(_, range), view) => {
                 let stored = match view {
-                    Some(view) => view.vma(pid, range)?.map(|vma| vma.stored.div_ceil(512)),
+                    Some(view) => view.mapping(pid, range)?.map(|vma| vma.stored.div_ceil(512)),
                     None => None,
                 };
                 let guess = || process::memory_in_use(pid).unwrap_or(0).min(range.len()).div_ceil(512).max(1);
@@ -122,8 +124,8 @@ impl Tree {
     }
 
     fn status_size(&self) -> u64 {
-        let (handles, len) = *self.status_open.lock();
-        if handles > 0 { len } else { self.status_text().len() as u64 }
+        let open = self.status_open.lock().upgrade();
+        open.map_or_else(|| self.status_text().len() as u64, |len| len.load(Ordering::Relaxed))
     }
 }
 
