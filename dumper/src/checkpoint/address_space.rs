@@ -13,7 +13,7 @@ use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordSet, RecordView};
 use crate::kind::{object, open_file};
 use crate::memory::vma::{self, Type, Vma};
-use crate::pstree::record::{self, Share, Tree};
+use crate::pstree::record::{Share, Tree};
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 
@@ -70,7 +70,7 @@ impl AddressSpaces {
     pub fn of(of_whom: &str, tree: &Tree, records: &dyn RecordSet) -> Result<Self> {
         let mut spaces = BTreeMap::new();
         for process in tree.processes.iter().filter(|process| !process.threads.is_empty()) {
-            let maker = record::owner_of_memory(tree, process.pid);
+            let maker = tree.memory_owner(process.pid);
             let lender = maker.filter(|_| process.shares(Share::Vm));
             let maker = maker.filter(|_| process.inherits);
             spaces.insert(process.pid, ProcessSpace { areas: Vec::new(), maker, lender });

@@ -10,7 +10,6 @@ use crate::dump::{CollectedProcess, CollectedTree};
 use crate::error::Result;
 use crate::image::page_runs::PageRuns;
 use crate::memory::vma::Vma;
-use crate::pstree::record::owner_of_memory;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 use crate::sys::pid::Pid;
@@ -29,8 +28,8 @@ pub fn find(
         let mut inherited = BTreeMap::new();
         let (before, rest) = looked.processes.split_at_mut(at);
         let process = &mut rest[0];
-        let maker = owner_of_memory(&looked.tree, process.pid)
-            .and_then(|maker| before.iter().find(|earlier| earlier.pid == maker));
+        let maker =
+            looked.tree.memory_owner(process.pid).and_then(|maker| before.iter().find(|earlier| earlier.pid == maker));
         if let Some(maker) = maker {
             inherited = compare(process, maker, sets, &source)?;
         }

@@ -36,7 +36,7 @@ pub struct CollectedTree {
 impl CollectedTree {
     /// For each process the thread that is asked for what belongs to all of them.
     pub fn speakers(&self) -> BTreeMap<Pid, Pid> {
-        self.tree.processes.iter().map(|process| (process.pid, process.speaker())).collect()
+        self.tree.processes.iter().map(|process| (process.pid, process.representative())).collect()
     }
 }
 

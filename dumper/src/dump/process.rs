@@ -99,7 +99,7 @@ impl ProcessCollector<'_> {
             // si_signo and si_errno, then si_code; nothing to tell leaves si_signo 0.
             let [first, second, ..] = info;
             let code = if first as u32 == 0 { 0 } else { second as u32 as i32 };
-            child.stop_told = code != libc::CLD_STOPPED;
+            child.stop_reported = code != libc::CLD_STOPPED;
             child.continued = code == libc::CLD_CONTINUED;
         }
         Ok(())

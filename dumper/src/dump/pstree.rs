@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::freeze::snapshot_child::is_snapshot_child;
 use crate::freeze::{Frozen, FrozenProcess};
 use crate::pstree::fork_plan::{self, How, Member};
-use crate::pstree::record::{Ended, Process, SHARES, Share, Tree};
+use crate::pstree::record::{Ended, Process, Share, Tree};
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -67,8 +67,8 @@ pub fn look(frozen: &mut Frozen) -> Result<Tree> {
     for step in &steps {
         // Until somebody is found who has a task.
         let pid = step.member.pid;
-        let made = fork_plan::Maker { thread: maker_thread(pid, step.made), ..step.made };
-        let mut process = Process::ghost(step.member, step.member.sid, made);
+        let made = fork_plan::Maker { thread: maker_thread(pid, step.maker), ..step.maker };
+        let mut process = Process::placeholder(step.member, step.member.sid, made);
         if let Some(found) = at.remove(&pid) {
             let stat = &stats[&pid];
             process.sid = sid(pid);
@@ -130,12 +130,12 @@ fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {
 fn exit_signals(processes: &mut [Process]) -> Result<()> {
     let siblings: Vec<(Pid, Pid, i32)> = processes
         .iter()
-        .filter(|process| process.made.how == How::Sibling)
-        .map(|process| (process.pid, process.made.by, process.exit_signal))
+        .filter(|process| process.maker.how == How::Sibling)
+        .map(|process| (process.pid, process.maker.by, process.exit_signal))
         .collect();
     for (pid, by, signal) in siblings {
         let Some(maker) = processes.iter_mut().find(|process| process.pid == by) else { continue };
-        if maker.is_ghost() {
+        if maker.is_placeholder() {
             maker.exit_signal = signal;
         } else if maker.exit_signal != signal {
             let told =
@@ -148,15 +148,15 @@ fn exit_signals(processes: &mut [Process]) -> Result<()> {
 
 /// What threads have to themselves. Two that share it only with each other could not be given it.
 fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
-    let speaker = process.speaker();
+    let speaker = process.representative();
     let mut own: Vec<(Pid, Share)> = Vec::new();
     for tid in process.threads.iter().copied().filter(|tid| *tid != speaker && *tid != process.pid) {
-        for (share, what, _) in SHARES.iter().filter(|(share, ..)| matches!(share, Share::Files | Share::Fs)) {
-            if kcmp::kcmp(speaker, tid, *what, 0, 0)? {
+        for share in [Share::Fs, Share::Files] {
+            if kcmp::kcmp(speaker, tid, share.kcmp(), 0, 0)? {
                 continue;
             }
-            for (other, _) in own.iter().filter(|(_, theirs)| theirs == share) {
-                if kcmp::kcmp(*other, tid, *what, 0, 0)? {
+            for (other, _) in own.iter().filter(|(_, theirs)| *theirs == share) {
+                if kcmp::kcmp(*other, tid, share.kcmp(), 0, 0)? {
                     let told = format!(
                         "pid {}: threads {other} and {tid} share descriptors or directories apart",
                         process.pid
@@ -164,7 +164,7 @@ fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
                     return Err(Error::unsupported(told));
                 }
             }
-            own.push((tid, *share));
+            own.push((tid, share));
         }
     }
     Ok(own)
@@ -182,10 +182,10 @@ fn name(share: Share) -> &'static str {
 
 /// Refuses a root that shares something with its parent, which is not here.
 fn refuse_sharing_parent(root: &Process) -> Result<()> {
-    for (share, what, _) in SHARES.iter().filter(|_| root.ppid > 0) {
+    for share in Share::ALL.into_iter().filter(|_| root.ppid > 0) {
         // Gone meanwhile, or not to be looked at: then it is not the one that shares.
-        if kcmp::kcmp(root.speaker(), root.ppid, *what, 0, 0).unwrap_or(false) {
-            return Err(shared_outside(root.pid, *share, root.ppid));
+        if kcmp::kcmp(root.representative(), root.ppid, share.kcmp(), 0, 0).unwrap_or(false) {
+            return Err(shared_outside(root.pid, share, root.ppid));
         }
     }
     Ok(())
@@ -197,9 +197,10 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
     let inside: BTreeSet<Pid> = tree.processes.iter().map(|process| process.pid).collect();
     let outside: Vec<Pid> = proc::numbers("/proc")?.into_iter().filter(|pid| !inside.contains(pid)).collect();
     let alive = || tree.processes.iter().filter(|process| !process.threads.is_empty());
-    for (share, what, _) in SHARES {
+    for share in Share::ALL {
+        let what = share.kcmp();
         let alone = alive().flat_map(|process| &process.own).filter(|(_, what)| *what == share).map(|(tid, _)| *tid);
-        let ours = in_order(alive().map(Process::speaker).chain(alone), what, &mut |_| {});
+        let ours = in_order(alive().map(Process::representative).chain(alone), what, &mut |_| {});
         for other in &outside {
             // Who has ended meanwhile has an order no more: then everybody is asked.
             let mut is_ordered = true;
@@ -272,19 +273,18 @@ fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {
 /// What each shares with its maker. What it shares with anybody else cannot be rebuilt.
 fn sharing(processes: &mut [Process]) -> Result<()> {
     let alive: Vec<Pid> =
-        processes.iter().filter(|process| !process.threads.is_empty()).map(Process::speaker).collect();
+        processes.iter().filter(|process| !process.threads.is_empty()).map(Process::representative).collect();
     let apart: Vec<(Pid, Share)> = processes.iter().flat_map(|process| process.own.iter().copied()).collect();
     for (tid, share) in apart {
-        for (_, what, _) in SHARES.iter().filter(|(other, ..)| *other == share) {
-            for other in &alive {
-                if kcmp::kcmp(tid, *other, *what, 0, 0)? {
-                    let told = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
-                    return Err(Error::unsupported(told));
-                }
+        for other in &alive {
+            if kcmp::kcmp(tid, *other, share.kcmp(), 0, 0)? {
+                let told = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
+                return Err(Error::unsupported(told));
             }
         }
     }
-    for (share, what, _) in SHARES {
+    for share in Share::ALL {
+        let what = share.kcmp();
         let mut failed = None;
         let sorted = in_order(alive.iter().copied(), what, &mut |error| failed = Some(error));
         if let Some(error) = failed {
@@ -308,14 +308,14 @@ fn sharing(processes: &mut [Process]) -> Result<()> {
             let mut first = true;
             let of_group: BTreeSet<Pid> = processes
                 .iter()
-                .filter(|process| !process.threads.is_empty() && group.contains(&process.speaker()))
+                .filter(|process| !process.threads.is_empty() && group.contains(&process.representative()))
                 .map(|process| process.pid)
                 .collect();
             for process in processes.iter_mut().filter(|process| of_group.contains(&process.pid)) {
                 if std::mem::take(&mut first) {
                     continue;
                 }
-                if !of_group.contains(&process.made.by) || process.made.how == How::Orphan {
+                if !of_group.contains(&process.maker.by) || process.maker.how == How::Orphan {
                     let told = format!(
                         "pid {}: it shares its {} with a process that is not its parent",
                         process.pid,
@@ -351,7 +351,7 @@ fn ghosts_of_groups(
     }
     for (pgid, (member, sid)) in dead {
         let made = fork_plan::Maker { by: member, how: How::Child, session: home(sid), thread: 0 };
-        processes.push(Process::ghost(Member { pid: pgid, ppid: member, sid }, pgid, made));
+        processes.push(Process::placeholder(Member { pid: pgid, ppid: member, sid }, pgid, made));
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ pub struct Step {
     /// Who is made; not among the members if it is there only while others are made (the dead leader of a session).
     pub member: Member,
     /// How.
-    pub made: Maker,
+    pub maker: Maker,
 }
 
 /// The session that each is in, while everybody is made in the order of an image.
@@ -69,22 +69,22 @@ impl Sessions {
     }
 
     /// It leads one from here on.
-    pub fn begin(&mut self, pid: Pid) {
+    pub fn lead(&mut self, pid: Pid) {
         self.0.insert(pid, pid);
     }
 
     /// Whether a maker has left the session that it is to make somebody in, or leaves it now.
-    pub fn is_elsewhere(&self, made: Maker) -> bool {
-        self.0.get(&made.by) != Some(&made.session)
+    pub fn has_left(&self, maker: Maker) -> bool {
+        self.0.get(&maker.by) != Some(&maker.session)
     }
 
     /// `pid` is made, and ends up in session `wanted`.
     ///
     /// # Errors
     /// Damaged: it cannot.
-    pub fn born(&mut self, pid: Pid, made: Maker, wanted: Pid) -> Result<()> {
-        let Maker { by, session, .. } = made;
-        if self.is_elsewhere(made) || wanted != pid && session != wanted {
+    pub fn enter(&mut self, pid: Pid, maker: Maker, wanted: Pid) -> Result<()> {
+        let Maker { by, session, .. } = maker;
+        if self.has_left(maker) || wanted != pid && session != wanted {
             let there = self.0.get(&by).copied().unwrap_or(0);
             return Err(Error::damaged(format!("pid {pid}: its maker {by} is in session {there}, not in {wanted}")));
         }
@@ -230,13 +230,13 @@ impl Plan<'_> {
         false
     }
 
-    fn step(&mut self, member: Member, made: Maker) {
+    fn step(&mut self, member: Member, maker: Maker) {
         let Member { pid, sid, .. } = member;
-        self.steps.push(Step { member, made });
+        self.steps.push(Step { member, maker });
         self.there.insert(pid, Existing { parent: self.parent(member), session: sid });
-        if sid == pid && made.session != sid {
+        if sid == pid && maker.session != sid {
             // Those of its children that stayed in the session which it left: before it leaves.
-            let born_in = made.session;
+            let born_in = maker.session;
             let staying = |child: &&Member| child.ppid == pid && self.target(**child) == Some(born_in);
             let children: Vec<Member> = self.members.iter().filter(staying).copied().collect();
             for child in children {
@@ -255,21 +255,21 @@ mod tests {
     fn play(steps: &[Step]) -> BTreeMap<Pid, (Pid, Pid)> {
         let mut there: BTreeMap<Pid, (Pid, Pid)> = BTreeMap::new();
         let leads = |pid: Pid| steps.iter().any(|step| step.member.pid == pid && step.member.sid == pid);
-        for Step { member: Member { pid, ppid, sid }, made } in steps {
-            if made.by == 0 {
+        for Step { member: Member { pid, ppid, sid }, maker } in steps {
+            if maker.by == 0 {
                 assert_eq!(pid, sid, "a root leads");
                 there.insert(*pid, (0, *pid));
                 continue;
             }
-            let maker = there.get_mut(&made.by).unwrap();
-            if maker.1 != made.session && leads(made.by) {
-                maker.1 = made.by;
+            let its_maker = there.get_mut(&maker.by).unwrap();
+            if its_maker.1 != maker.session && leads(maker.by) {
+                its_maker.1 = maker.by;
             }
-            let (makers_parent, session) = *maker;
-            assert_eq!(session, made.session, "the maker of pid {pid}");
+            let (makers_parent, session) = *its_maker;
+            assert_eq!(session, maker.session, "the maker of pid {pid}");
             assert!(pid == sid || session == *sid, "pid {pid} would be in session {session}");
-            let parent = match made.how {
-                How::Child => made.by,
+            let parent = match maker.how {
+                How::Child => maker.by,
                 How::Sibling => makers_parent,
                 How::Orphan => *ppid,
             };
@@ -328,8 +328,8 @@ mod tests {
     fn a_session_whose_leader_is_dead() {
         check(&[(10, 1, 10), (12, 10, 11), (13, 10, 11), (14, 12, 11)]);
         let steps = plan(&[Member { pid: 10, ppid: 1, sid: 10 }, Member { pid: 12, ppid: 10, sid: 11 }]).unwrap();
-        assert_eq!((steps[1].member, steps[1].made.by), (Member { pid: 11, ppid: 10, sid: 11 }, 10));
-        assert_eq!((steps[2].made.by, steps[2].made.how), (11, How::Sibling));
+        assert_eq!((steps[1].member, steps[1].maker.by), (Member { pid: 11, ppid: 10, sid: 11 }, 10));
+        assert_eq!((steps[2].maker.by, steps[2].maker.how), (11, How::Sibling));
     }
 
     #[test]

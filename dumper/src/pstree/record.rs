@@ -36,9 +36,9 @@ pub struct Process {
     pub sid: Pid,
     /// Its threads, the leader first; none if it has ended.
     pub threads: Vec<Pid>,
-    /// How it comes to be where it is.
-    #[serde(default)]
-    pub made: Maker,
+    /// How it is made.
+    #[serde(default, rename = "made")]
+    pub maker: Maker,
     /// What its parent is sent when it ends, clone(2).
     #[serde(default = "sigchld")]
     pub exit_signal: i32,
@@ -60,8 +60,8 @@ pub struct Process {
     /// Stopped by job control with this signal.
     pub stopped_by: Option<i32>,
     /// Its parent has asked already, and knows that it stopped.
-    #[serde(default)]
-    pub stop_told: bool,
+    #[serde(default, rename = "stop_told")]
+    pub stop_reported: bool,
     /// It was continued, and its parent has not asked for that yet.
     #[serde(default)]
     pub continued: bool,
@@ -90,13 +90,30 @@ pub enum Share {
     Sighand,
 }
 
-/// Every kind of sharing, with its flag of clone(2).
-pub const SHARES: [(Share, Kcmp, i32); 4] = [
-    (Share::Vm, Kcmp::Vm, libc::CLONE_VM),
-    (Share::Fs, Kcmp::Fs, libc::CLONE_FS),
-    (Share::Files, Kcmp::Files, libc::CLONE_FILES),
-    (Share::Sighand, Kcmp::Sighand, libc::CLONE_SIGHAND),
-];
+impl Share {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Vm, Self::Fs, Self::Files, Self::Sighand];
+
+    /// Its flag of clone(2).
+    pub fn clone_flag(self) -> i32 {
+        match self {
+            Self::Vm => libc::CLONE_VM,
+            Self::Fs => libc::CLONE_FS,
+            Self::Files => libc::CLONE_FILES,
+            Self::Sighand => libc::CLONE_SIGHAND,
+        }
+    }
+
+    /// The question of kcmp(2) whether two processes share it.
+    pub fn kcmp(self) -> Kcmp {
+        match self {
+            Self::Vm => Kcmp::Vm,
+            Self::Fs => Kcmp::Fs,
+            Self::Files => Kcmp::Files,
+            Self::Sighand => Kcmp::Sighand,
+        }
+    }
+}
 
 /// What is left of a process, or of a leader alone, that has ended (a zombie).
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -113,7 +130,7 @@ pub struct Ended {
 
 impl Process {
     /// Somebody without a task: there only while others are made, leading session and group of that number if they are its own.
-    pub fn ghost(member: Member, pgid: Pid, made: Maker) -> Self {
+    pub fn placeholder(member: Member, pgid: Pid, maker: Maker) -> Self {
         let Member { pid, ppid, sid } = member;
         Self {
             pid,
@@ -121,7 +138,7 @@ impl Process {
             pgid,
             sid,
             threads: Vec::new(),
-            made,
+            maker,
             exit_signal: libc::SIGCHLD,
             shares: Vec::new(),
             own: Vec::new(),
@@ -129,7 +146,7 @@ impl Process {
             inherits: false,
             ended: None,
             stopped_by: None,
-            stop_told: true,
+            stop_reported: true,
             continued: false,
             terminal: None,
             foreground: None,
@@ -147,13 +164,13 @@ impl Process {
     }
 
     /// The first thread that has not ended: it is asked for all that belongs to the process.
-    pub fn speaker(&self) -> Pid {
+    pub fn representative(&self) -> Pid {
         let threads = if self.leader_ended.is_some() { self.threads.get(1) } else { self.threads.first() };
         threads.copied().unwrap_or(self.pid)
     }
 
     /// Whether it is there only while others are made: it has no task of its own in the image.
-    pub fn is_ghost(&self) -> bool {
+    pub fn is_placeholder(&self) -> bool {
         self.threads.is_empty() && self.ended.is_none()
     }
 }
@@ -186,6 +203,17 @@ impl Tree {
         roots(&self.processes).find(same).map_or_else(|| self.session(process), |root| root.pid)
     }
 
+    /// The process whose memory `pid` is a copy of when it is made: its maker, or the nearest maker of a maker that has memory of its
+    /// own.
+    pub fn memory_owner(&self, pid: Pid) -> Option<Pid> {
+        let process = |pid: Pid| self.processes.iter().find(|process| process.pid == pid);
+        let mut maker = process(process(pid)?.maker.by)?;
+        while maker.is_placeholder() || maker.shares(Share::Vm) {
+            maker = process(maker.maker.by)?;
+        }
+        Some(maker.pid)
+    }
+
     /// Whether a group has nobody to take care of it: no member's parent is outside the group and in its session (`will_become_orphaned_pgrp`
     /// in kernel/exit.c). A root's parent is the restorer, in another one.
     fn is_orphaned(&self, group: Pid) -> bool {
@@ -201,22 +229,22 @@ impl Tree {
     ///
     /// # Errors
     /// Unsupported, by name.
-    pub fn rehearse(&self) -> Result<()> {
+    pub fn validate(&self) -> Result<()> {
         let mut sessions = Sessions::default();
         for process in &self.processes {
-            let Process { pid, made, .. } = *process;
-            if made.by == 0 {
-                sessions.begin(pid);
+            let Process { pid, maker, .. } = *process;
+            if maker.by == 0 {
+                sessions.lead(pid);
                 continue;
             }
             let leads = |pid: Pid| self.processes.iter().any(|it| it.pid == pid && it.sid == pid);
-            if sessions.is_elsewhere(made) && leads(made.by) {
-                sessions.begin(made.by);
+            if sessions.has_left(maker) && leads(maker.by) {
+                sessions.lead(maker.by);
             }
             let impossible = |error: Error| Error::unsupported(format!("{error}: it cannot be rebuilt"));
-            sessions.born(pid, made, self.session(process)).map_err(impossible)?;
+            sessions.enter(pid, maker, self.session(process)).map_err(impossible)?;
         }
-        let stopped = |it: &&Process| !it.stop_told && it.stopped_by.is_some_and(|signal| signal != libc::SIGSTOP);
+        let stopped = |it: &&Process| !it.stop_reported && it.stopped_by.is_some_and(|signal| signal != libc::SIGSTOP);
         for process in self.processes.iter().filter(stopped) {
             let (pid, group, signal) = (process.pid, self.group(process), process.stopped_by.unwrap_or(0));
             if self.is_orphaned(group) {
@@ -239,10 +267,10 @@ impl Tree {
             if leader.is_some_and(|leader| *leader != pid) || leader.is_some() && process.ended.is_some() {
                 return Err(Error::damaged(format!("process {pid} does not begin with its leader")));
             }
-            if process.made.by != 0 && !seen.contains(&process.made.by) {
-                return Err(Error::damaged(format!("process {pid} comes before its maker {}", process.made.by)));
+            if process.maker.by != 0 && !seen.contains(&process.maker.by) {
+                return Err(Error::damaged(format!("process {pid} comes before its maker {}", process.maker.by)));
             }
-            if (process.inherits || !process.shares.is_empty()) && process.made.by == 0 {
+            if (process.inherits || !process.shares.is_empty()) && process.maker.by == 0 {
                 return Err(Error::damaged(format!("process {pid} shares with nobody")));
             }
             let others = process.threads.iter().skip(1);
@@ -257,14 +285,4 @@ impl Tree {
         }
         Ok(tree)
     }
-}
-
-/// Whose memory a process is a copy of when it is made: its maker's, or that of who made a maker without memory of its own.
-pub fn owner_of_memory(tree: &Tree, pid: Pid) -> Option<Pid> {
-    let process = |pid: Pid| tree.processes.iter().find(|process| process.pid == pid);
-    let mut maker = process(process(pid)?.made.by)?;
-    while maker.is_ghost() || maker.shares(Share::Vm) {
-        maker = process(maker.made.by)?;
-    }
-    Some(maker.pid)
 }

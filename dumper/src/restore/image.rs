@@ -242,7 +242,7 @@ impl ImageRestore {
         }
         let tree = self.tree()?.clone();
         let root = tree.processes.first().map_or(0, |root| root.pid);
-        let speaker = tree.processes.first().map_or(0, Process::speaker);
+        let speaker = tree.processes.first().map_or(0, Process::representative);
         let record = self.attributes.get(&(speaker, address_space::TAG));
         let hole =
             address_space::hole(record.ok_or_else(|| Error::damaged(format!("pid {root}: record MMAP is missing")))?)?;
@@ -327,7 +327,7 @@ impl ImageRestore {
         family.let_go(resume)?;
         made.into_iter().for_each(sysvipc::CreatedIpc::keep);
         let pids: Vec<Pid> =
-            processes.iter().filter(|process| !process.is_ghost()).map(|process| process.pid).collect();
+            processes.iter().filter(|process| !process.is_placeholder()).map(|process| process.pid).collect();
         let root = pids.first().copied().unwrap_or(0);
         let warnings = objects.warnings.take();
         Ok((Restored { root, pids, bytes: total, elapsed: begun.elapsed(), warnings }, roots))
@@ -382,12 +382,12 @@ fn dress(
             // What belongs to the process is put back through its leader, even if that is about to end; whoever spoke has told it.
             let through_leader = tid == process.pid;
             let told_by = match kind.scope() {
-                Scope::Process if through_leader => process.speaker(),
-                Scope::Directories if through_leader => process.speaker(),
+                Scope::Process if through_leader => process.representative(),
+                Scope::Directories if through_leader => process.representative(),
                 Scope::Directories if process.owns(tid, Share::Fs) => tid,
                 Scope::Thread if !has_ended => tid,
                 // Whoever sends a signal to the process is held against its leader's.
-                Scope::Thread if phase == Phase::Credentials => process.speaker(),
+                Scope::Thread if phase == Phase::Credentials => process.representative(),
                 _ => continue,
             };
             let record = attributes.get(&(told_by, kind.tag()));

@@ -27,7 +27,7 @@ impl NewProcess {
         }
         let signal = process.stopped_by.unwrap_or(libc::SIGSTOP);
         // Nobody can ask for the number any more, and SIGSTOP needs neither a disposition nor a group that is not orphaned.
-        let plain = process.stop_told || signal == libc::SIGSTOP;
+        let plain = process.stop_reported || signal == libc::SIGSTOP;
         if !plain {
             let mut batch = Batch::new(self.leader.scratch());
             let (old, default) = (batch.room(32), batch.put(&[0; 32]));
@@ -48,7 +48,7 @@ impl NewProcess {
         for task in ready {
             task.detach();
         }
-        await_state(pid, process.speaker(), 'T')
+        await_state(pid, process.representative(), 'T')
     }
 
     /// Lets a leader that has ended already end now, while the others are held: a process that is stopped does not come to that.

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::kind::attribute::Resume;
 use crate::memory::vdso::Vdso;
 use crate::memory::vma::Vma;
-use crate::pstree::record::{Process, SHARES, Share};
+use crate::pstree::record::{Process, Share};
 use crate::restore::rollback::KillOnDrop;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
@@ -169,9 +169,11 @@ impl NewProcess {
         brood: &mut KillOnDrop,
     ) -> Result<Self> {
         let pid = process.pid;
-        let flags =
-            SHARES.iter().filter(|(share, ..)| process.shares(*share)).fold(0, |flags, (.., flag)| flags | flag);
-        let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, process.made.thread, brood)?;
+        let flags = Share::ALL
+            .iter()
+            .filter(|share| process.shares(**share))
+            .fold(0, |flags, share| flags | share.clone_flag());
+        let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, process.maker.thread, brood)?;
         let empty = self.empty();
         let borrows_memory = process.shares(Share::Vm);
         if !borrows_memory && !process.inherits && vdso.is_some() && !process.shares(Share::Files) {
@@ -254,8 +256,8 @@ impl NewProcess {
             let flags = flags | libc::CLONE_THREAD | libc::CLONE_SYSVSEM | libc::CLONE_PTRACE;
             let mut created = Vec::with_capacity(tids.len());
             for tid in tids {
-                let own = SHARES.iter().filter(|(share, ..)| process.owns(*tid, *share));
-                let own = own.fold(0, |own, (.., flag)| own | flag);
+                let own = Share::ALL.iter().filter(|share| process.owns(*tid, **share));
+                let own = own.fold(0, |own, share| own | share.clone_flag());
                 created.push(clone3(&mut batch, flags & !own, 0, Some(*tid)));
             }
             let answers = self.leader.run(batch)?;

@@ -109,7 +109,7 @@ impl NewTree {
     }
 
     fn make(&mut self, process: &Process, vdso: Option<&Vdso>) -> Result<()> {
-        let (pid, by) = (process.pid, process.made.by);
+        let (pid, by) = (process.pid, process.maker.by);
         if vdso.is_none() && !process.threads.is_empty() {
             return Err(Error::damaged(format!("pid {pid}: record VDSO is missing")));
         }
@@ -119,25 +119,25 @@ impl NewTree {
             if let Some(terminal) = process.terminal {
                 terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
             }
-            self.sessions.begin(pid);
+            self.sessions.lead(pid);
             self.made.insert(pid, made);
             return self.join_cgroup(pid);
         }
-        if self.sessions.is_elsewhere(process.made) {
+        if self.sessions.has_left(process.maker) {
             self.begin_session(by)?;
         }
-        self.sessions.born(pid, process.made, wanted)?;
-        let copied = match record::owner_of_memory(&self.tree, pid) {
+        self.sessions.enter(pid, process.maker, wanted)?;
+        let copied = match self.tree.memory_owner(pid) {
             Some(owner) if !process.shares(Share::Vm) => self.of(owner)?.vmas.clone(),
             _ => Vec::new(),
         };
-        let sibling = process.made.how == How::Sibling;
-        let made = match process.made.how {
+        let sibling = process.maker.how == How::Sibling;
+        let made = match process.maker.how {
             How::Orphan => self.fork_orphan(process, vdso, copied)?,
             How::Child | How::Sibling => {
                 let Self { brood, made, tree, .. } = self;
                 let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
-                if process.made.thread != 0
+                if process.maker.thread != 0
                     && let Some(maker_told) = tree.processes.iter().find(|it| it.pid == by)
                 {
                     maker.make_threads(maker_told)?;
@@ -160,7 +160,7 @@ impl NewTree {
         let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
         self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
         let Self { brood, made, .. } = self;
-        let by = process.made.by;
+        let by = process.maker.by;
         let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
         maker.calls.flush(&mut maker.leader)?;
         let mut helper = maker.fork_helper(brood)?;
@@ -191,7 +191,7 @@ impl NewTree {
         if let Some(terminal) = process.terminal {
             terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
         }
-        self.sessions.begin(pid);
+        self.sessions.lead(pid);
         Ok(())
     }
 
@@ -271,9 +271,9 @@ impl NewTree {
 
     /// Has the parent of somebody who was never in the image ask for its end.
     fn reap(&mut self, ghost: &Process) -> Result<()> {
-        let parent = match ghost.made.how {
+        let parent = match ghost.maker.how {
             How::Sibling => return Err(Error::damaged(format!("pid {} has no task", ghost.pid))),
-            How::Child | How::Orphan => ghost.made.by,
+            How::Child | How::Orphan => ghost.maker.by,
         };
         self.brood.forget(ghost.pid);
         if parent == 0 {
@@ -290,7 +290,7 @@ impl NewTree {
     /// Whether everybody is where the image says.
     pub fn verify(&self) -> Result<()> {
         let known: BTreeSet<Pid> = self.tree.processes.iter().map(|process| process.pid).collect();
-        for process in self.tree.processes.iter().filter(|process| !process.is_ghost()) {
+        for process in self.tree.processes.iter().filter(|process| !process.is_placeholder()) {
             let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
             let ppid = if known.contains(&process.ppid) { process.ppid } else { stat.ppid() };
             let is = (stat.ppid(), stat.field(5) as Pid, stat.field(6) as Pid);
@@ -320,7 +320,7 @@ impl NewTree {
             let had_sigchld = self.made.get(&process.ppid).map(has_sigchld).transpose()?;
             made.stop_and_release(process, resume.remove(&process.pid).unwrap_or_default())?;
             let (Some(parent), Some(had_sigchld)) = (self.made.get_mut(&process.ppid), had_sigchld) else { continue };
-            if process.stop_told {
+            if process.stop_reported {
                 let how = (libc::WSTOPPED | libc::WNOHANG | libc::__WALL) as u64;
                 let ask = [libc::P_PID as u64, process.pid as u64, 0, how, 0];
                 parent.call(libc::SYS_waitid, ask, "asking for a stop")?;

@@ -80,13 +80,13 @@ pub fn see(
         processes.push(looked);
         let told = tree.processes.iter().find(|it| it.pid == pid);
         if has_files {
-            tables.push(files.table(pid, told.map_or(pid, record::Process::speaker))?);
+            tables.push(files.table(pid, told.map_or(pid, record::Process::representative))?);
         }
         for (tid, _) in told.into_iter().flat_map(|told| &told.own).filter(|(_, what)| *what == Share::Files) {
             tables.push(files.table(*tid, *tid)?);
         }
     }
-    tree.rehearse()?;
+    tree.validate()?;
     let users = table::IpcUsers {
         pids: tree.processes.iter().map(|process| process.pid).collect(),
         waits: processes.iter().flat_map(|process: &CollectedProcess| process.waits.iter().copied()).collect(),

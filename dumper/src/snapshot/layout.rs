@@ -25,7 +25,7 @@ use crate::sys::pid::Pid;
 pub fn is_known(tree: &record::Tree, who: Named) -> bool {
     tree.processes.iter().any(|process| match who {
         Named::Task(tid) => process.threads.contains(&tid),
-        Named::Process(pid) => process.pid == pid && !process.is_ghost(),
+        Named::Process(pid) => process.pid == pid && !process.is_placeholder(),
         // A group is made by its leader, be it gone since.
         Named::Group(pgid) => process.pid == pgid,
     })

@@ -58,7 +58,7 @@ impl<'a> CoreProcess<'a> {
             id: u32,
         }
         let gone = |why: &str| Error::new(Kind::NoProcess, format!("pid {pid}{why}"));
-        let told = view.tree()?.processes.iter().find(|process| process.pid == pid && !process.is_ghost());
+        let told = view.tree()?.processes.iter().find(|process| process.pid == pid && !process.is_placeholder());
         let told = told.ok_or_else(|| gone(" is not in the image"))?;
         if let Some(Ended { status, .. }) = told.ended {
             return Err(gone(&format!(" has ended (status {status:#x}): there is nothing left of it")));
@@ -91,7 +91,7 @@ impl<'a> CoreProcess<'a> {
 
     /// The bits of its coredump_filter.
     pub fn coredump_filter(&self) -> Result<u64> {
-        let told = prctl::coredump_filter(self.record(prctl::TAG, self.told.speaker())?)?;
+        let told = prctl::coredump_filter(self.record(prctl::TAG, self.told.representative())?)?;
         Ok(told.unwrap_or(DEFAULT_FILTER))
     }
 
@@ -130,14 +130,14 @@ pub fn encode(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
 
 /// An array of struct x86_xfeat_component, arch/x86/include/uapi/asm/elf.h: type, size, offset, flags.
 fn xsave_layout(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
-    let has = registers::shown(process.record(registers::TAG, process.told.speaker())?)?.components;
+    let has = registers::shown(process.record(registers::TAG, process.told.representative())?)?.components;
     let layout = view.tree()?.xsave.iter().filter(|(number, ..)| has.checked_shr(*number).unwrap_or(0) & 1 == 1);
     Ok(layout.flat_map(|&(number, size, offset)| [number, size, offset, 0]).flat_map(u32::to_le_bytes).collect())
 }
 
 fn program(process: &CoreProcess<'_>) -> Result<address_space::Program> {
     // Whoever shares memory tells of it as well.
-    address_space::program(process.record(address_space::TAG, process.told.speaker())?)
+    address_space::program(process.record(address_space::TAG, process.told.representative())?)
 }
 
 #[derive(Default)]
@@ -205,7 +205,7 @@ fn siginfo(process: &CoreProcess<'_>) -> Vec<u8> {
 
 /// struct elf_prpsinfo, include/linux/elfcore.h.
 fn info(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
-    let speaker = process.told.speaker();
+    let speaker = process.told.representative();
     let nice = sched::nice(process.record(sched::TAG, speaker)?)?;
     let (uid, gid) = creds::real_ids(process.record(creds::TAG, speaker)?)?;
     let mut name = registrations::name(process.record(registrations::TAG, speaker)?)?;
