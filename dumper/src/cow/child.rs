@@ -11,6 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::freeze::entry::Entry;
 use crate::freeze::snapshot_child;
 use crate::sys::memory::RemotePtr;
+use crate::sys::mm_map::{MmMap, set_mm_map};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc::stat::Stat;
@@ -23,10 +24,6 @@ use crate::sys::remote::owned::Owned;
 use crate::sys::{errno, proc, wait};
 
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// include/uapi/linux/prctl.h.
-const PR_SET_MM: u64 = 35;
-const PR_SET_MM_MAP: u64 = 14;
 
 /// A stopped copy-on-write child.
 pub struct Child {
@@ -117,13 +114,11 @@ impl Child {
         let stat = Stat::read(&format!("/proc/{}/stat", self.pid))?;
         // Code, data, heap (which is given no end, and is looked for by nobody), stack; arguments and environment of no length; no auxv.
         let fields = [26, 27, 45, 46, 47, 47, 28, 48, 48, 50, 50].map(|number| stat.field(number));
-        let mut map: Vec<u8> = fields.into_iter().chain([0]).flat_map(u64::to_le_bytes).collect();
-        // The auxv has no length, and the executable stays.
-        map.extend([0_u32, u32::MAX].into_iter().flat_map(u32::to_le_bytes));
+        let map = MmMap { fields, auxv: (RemotePtr(0), 0), exe: None };
         let mut owned = Owned::adopt(task, self.scratch, self.pid, self.pid)?;
         let mut batch = Batch::new(self.scratch);
-        let at = batch.put(&map);
-        let set = batch.call(libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at.0, map.len() as u64, 0]);
+        let at = batch.put(&map.bytes());
+        let set = batch.call(libc::SYS_prctl, set_mm_map(at));
         let answers = owned.run(batch)?;
         self.task = Some(owned.release(&regs, mask)?);
         answers.get(set, || format!("snapshot child {}: hiding its command line", self.pid)).map(drop)

@@ -12,6 +12,7 @@ use crate::memory::vma::{FlagsOnDemand, Vma};
 use crate::pstree::record::{self, Share, Tree};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
+use crate::sys::ptrace::SIGINFO_LEN;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
 use crate::sysv::{table, undo};
@@ -105,6 +106,3 @@ impl ProcessCollector<'_> {
         Ok(())
     }
 }
-
-/// sizeof(siginfo_t).
-const SIGINFO_LEN: usize = 128;

@@ -13,12 +13,7 @@ use crate::error::Result;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, open_device};
 use crate::kind::open_file::OpenFile;
-
-/// Majors of the virtual consoles and serial lines, of /dev/tty and /dev/console, of the pseudo-terminal slaves.
-const MAJORS: std::ops::RangeInclusive<u32> = 136..=143;
-const TTY: u32 = 4;
-const ALIASES: u32 = 5;
-const PTMX_MINOR: u32 = 2;
+use crate::sys::tty;
 
 /// Table row.
 pub struct Tty;
@@ -38,17 +33,16 @@ impl OpenFile for Tty {
     const KIND: &'static str = "terminal";
 
     fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        let major = libc::major(seen.stat.rdev());
-        seen.stat.file_type().is_char_device() && (MAJORS.contains(&major) || major == TTY || major == ALIASES)
+        seen.stat.file_type().is_char_device() && tty::is_terminal(seen.stat.rdev())
     }
 
     fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<TtyBody> {
         let name = seen.target.display().to_string();
         let rdev = seen.stat.rdev();
-        if libc::major(rdev) == ALIASES && libc::minor(rdev) == PTMX_MINOR {
+        if tty::is_master(rdev) {
             return Err(seen.refuse(format_args!("pseudo-terminal master {name}")));
         }
-        if libc::major(rdev) == ALIASES && libc::minor(rdev) == 0 {
+        if tty::is_alias(rdev) {
             return Err(seen.refuse(format_args!("{name}, opened under that alias of the controlling terminal,")));
         }
         if !seen.is_named() {

@@ -7,6 +7,7 @@ use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
+use crate::sys::{open, tty};
 
 /// Makes a terminal the controlling one of the session that `process` leads: TIOCSCTTY, ioctl_tty(2).
 ///
@@ -28,25 +29,18 @@ pub fn set_foreground(pid: Pid, device: u32, group: Pid, channel: &Channel, proc
     })
 }
 
-pub fn with_terminal(
+fn with_terminal(
     pid: Pid,
     device: u32,
     channel: &Channel,
     process: &mut Owned,
     work: impl FnOnce(u64, &str, &mut Checked),
 ) -> Result<()> {
-    let (major, minor) = (libc::major(u64::from(device)), libc::minor(u64::from(device)));
-    let path = match major {
-        136..=143 => format!("/dev/pts/{}", (major - 136) * 256 + minor),
-        4 if minor < 64 => format!("/dev/tty{minor}"),
-        4 => format!("/dev/ttyS{}", minor - 64),
-        _ => {
-            return Err(Error::unsupported(format!(
-                "pid {pid}: controlling terminal {major}:{minor} cannot be restored"
-            )));
-        }
-    };
-    let file = crate::sys::open::open_terminal(&path)?;
+    let path = tty::path(u64::from(device)).ok_or_else(|| {
+        let (major, minor) = (libc::major(u64::from(device)), libc::minor(u64::from(device)));
+        Error::unsupported(format!("pid {pid}: controlling terminal {major}:{minor} cannot be restored"))
+    })?;
+    let file = open::open_terminal(&path)?;
     let numbers = channel.push(process, &[file.as_raw_fd()])?;
     let number = numbers.first().copied().unwrap_or(-1) as u64;
     let mut calls = Checked::new(process.scratch());

@@ -13,6 +13,9 @@ use crate::sys::errno::restart;
 use crate::sys::pid::Pid;
 use crate::sys::wait;
 
+/// sizeof(siginfo_t).
+pub const SIGINFO_LEN: usize = 128;
+
 /// General registers, as the kernel's NT_PRSTATUS regset has them.
 pub type Regs = libc::user_regs_struct;
 
@@ -383,8 +386,8 @@ impl Stopped {
         Ok((info.si_code, unsafe { info.si_pid() }))
     }
 
-    /// Pending signals without taking them away (PTRACE_PEEKSIGINFO), each a raw 128-byte siginfo, in queue order.
-    pub fn pending(&self, shared: bool) -> Result<Vec<[u8; 128]>> {
+    /// Pending signals without taking them away (PTRACE_PEEKSIGINFO), each a raw siginfo, in queue order.
+    pub fn pending(&self, shared: bool) -> Result<Vec<[u8; SIGINFO_LEN]>> {
         #[repr(C)]
         struct Args {
             offset: u64,
@@ -393,7 +396,7 @@ impl Stopped {
         }
         let mut found = Vec::new();
         loop {
-            let mut batch = [[0_u8; 128]; 32];
+            let mut batch = [[0_u8; SIGINFO_LEN]; 32];
             let args = Args { offset: found.len() as u64, flags: u32::from(shared), count: batch.len() as i32 };
             let n = request(PTRACE_PEEKSIGINFO, self.tid, (&raw const args) as usize, batch.as_mut_ptr() as usize)
                 .map_err(|errno| failed("PTRACE_PEEKSIGINFO", self.tid, errno))?;

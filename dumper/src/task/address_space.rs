@@ -12,11 +12,10 @@ use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::memory::RemotePtr;
+use crate::sys::mm_map::{MmMap, set_mm_map};
 use crate::sys::proc;
 use crate::sys::remote::batch::{Batch, Ticket};
 
-const PR_SET_MM: u64 = 35;
-const PR_SET_MM_MAP: u64 = 14;
 /// include/uapi/linux/membarrier.h.
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
 
@@ -153,9 +152,7 @@ impl Attribute for AddressSpace {
             .ok_or_else(|| Error::os(format_args!("pid {pid}: executable"), libc::EBADF))?;
         let auxv: Vec<u8> = body.auxv.iter().flat_map(|word| word.to_le_bytes()).collect();
         let auxv_at = make.batch.put(&auxv);
-        // struct prctl_mm_map, include/uapi/linux/prctl.h.
-        let mut map = Vec::new();
-        for word in [
+        let fields = [
             body.start_code,
             body.end_code,
             body.start_data,
@@ -167,15 +164,11 @@ impl Attribute for AddressSpace {
             body.arg_end,
             body.env_start,
             body.env_end,
-            auxv_at.0,
-        ] {
-            map.extend_from_slice(&word.to_le_bytes());
-        }
-        map.extend_from_slice(&(auxv.len() as u32).to_le_bytes());
-        map.extend_from_slice(&exe.to_le_bytes());
-        let at = make.batch.put(&map);
+        ];
+        let map = MmMap { fields, auxv: (auxv_at, auxv.len() as u32), exe: Some(exe) };
+        let at = make.batch.put(&map.bytes());
         let doing = format!("pid {pid}: setting the fields of the address space and the executable {}", name.display());
-        make.call(libc::SYS_prctl, [PR_SET_MM, PR_SET_MM_MAP, at.0, map.len() as u64, 0], doing);
+        make.call(libc::SYS_prctl, set_mm_map(at), doing);
         make.call(libc::SYS_close, [exe as u64], format!("pid {pid}: closing the executable"));
         for command in (0..32).map(|bit| 1_u64 << bit).filter(|bit| u64::from(body.membarrier) & bit != 0) {
             make.call(

@@ -10,11 +10,10 @@ use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::memory::words;
+use crate::sys::ptrace::SIGINFO_LEN;
 use crate::sys::remote::batch::{Batch, Ticket};
 
 const SIGNALS: usize = 64;
-/// sizeof(siginfo_t).
-const INFO_LEN: usize = 128;
 
 /// Table row: dispositions.
 pub struct SignalActions;
@@ -110,7 +109,7 @@ impl Attribute for SignalQueues {
             let (from, len) = if which == 0 { (0, counts[0]) } else { (counts[0], counts[1]) };
             let told = all[from..from + len].iter().fold(0, |set, info| set | bit(info));
             for signal in (1..=SIGNALS).filter(|signal| (look.status.hex(name) & !told) >> (signal - 1) & 1 == 1) {
-                let mut info = [0; INFO_LEN];
+                let mut info = [0; SIGINFO_LEN];
                 info[0] = signal as u8;
                 all.insert(from + counts[which], info);
                 counts[which] += 1;
@@ -120,14 +119,14 @@ impl Attribute for SignalQueues {
     }
 
     fn restore(&self, body: SignalQueuesBody, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        if body.private.saturating_add(body.shared).checked_mul(INFO_LEN) != Some(blob.len()) {
+        if body.private.saturating_add(body.shared).checked_mul(SIGINFO_LEN) != Some(blob.len()) {
             return Err(Error::damaged(format!("pid {}: pending signals of {} bytes", make.pid, blob.len())));
         }
-        for (n, info) in blob.chunks_exact(INFO_LEN).enumerate() {
+        for (n, info) in blob.chunks_exact(SIGINFO_LEN).enumerate() {
             let [first] = words::<1>(info);
             let signal = u64::from(first as u32);
             let doing = format!("pid {} task {}: queueing signal {signal}", make.pid, make.tid);
-            if make.batch.is_full(INFO_LEN) {
+            if make.batch.is_full(SIGINFO_LEN) {
                 make.flush()?;
             }
             let at = make.batch.put(info);
@@ -144,7 +143,7 @@ impl Attribute for SignalQueues {
     }
 }
 
-fn bit(info: &[u8; INFO_LEN]) -> u64 {
+fn bit(info: &[u8; SIGINFO_LEN]) -> u64 {
     1_u64.checked_shl(u32::from(info[0]).wrapping_sub(1)).unwrap_or(0)
 }
 
@@ -154,6 +153,6 @@ pub const QUEUES: Tag = Tag(*b"SIGQ");
 /// The signals that are pending for the thread itself (bit n-1: signal n), of a record.
 pub fn pending(record: &RecordView<'_>) -> Result<u64> {
     let body: SignalQueuesBody = record.body()?;
-    let infos = record.blob.as_chunks::<INFO_LEN>().0.iter().take(body.private);
+    let infos = record.blob.as_chunks::<SIGINFO_LEN>().0.iter().take(body.private);
     Ok(infos.fold(0, |set, info| set | bit(info)))
 }

@@ -18,14 +18,13 @@ use crate::memory::vdso::{self, Vdso};
 use crate::pstree::record::{self, Ended};
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
+use crate::sys::ptrace::SIGINFO_LEN;
 use crate::task::{address_space, creds, prctl, registers, registrations, sched, signals};
 
 /// coredump_filter of a process that says nothing of it (MMF_DUMP_FILTER_DEFAULT).
 const DEFAULT_FILTER: u64 = 0x33;
 /// Where the extended state has what; of Linux 6.12.
 const NT_X86_XSAVE_LAYOUT: elf::NoteType = elf::NoteType(0x205);
-/// sizeof(siginfo_t).
-const SIGINFO: usize = 128;
 /// sizeof(struct user_fpregs_struct): the legacy area of XSAVE.
 const FPREGS: usize = 512;
 /// From here on the legacy area holds nothing of the registers.
@@ -199,7 +198,7 @@ fn signal(process: &CoreProcess<'_>) -> i32 {
 
 fn siginfo(process: &CoreProcess<'_>) -> Vec<u8> {
     let mut info = signal(process).to_le_bytes().to_vec();
-    info.resize(SIGINFO, 0);
+    info.resize(SIGINFO_LEN, 0);
     info
 }
 
