@@ -28,7 +28,7 @@ use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::remote::checked::Checked;
 use crate::sys::sysvipc;
-use crate::sysv::{self, kind};
+use crate::sysv;
 use crate::task::cgroup::{self, Membership};
 use crate::task::{self, address_space};
 
@@ -43,7 +43,7 @@ pub struct ImageRestore {
     objects: RestoredFiles,
     files: OpenFiles,
     /// Semaphores and message queues.
-    sysv: Vec<kind::RestoredIpc>,
+    sysv: Vec<sysv::RestoredIpc>,
     /// What descriptors have beyond their open files.
     late: Vec<Record>,
     /// Open files that are opened when the image has come to its end.
@@ -203,8 +203,8 @@ impl ImageRestore {
                 }
                 self.filling = Filling::Mapping(pid);
             }
-            tag if sysv::KINDS.iter().any(|kind| kind.tag() == tag) => {
-                if let Some(object) = kind::RestoredIpc::make(&record).transpose()? {
+            tag if sysv::is_known(tag) => {
+                if let Some(object) = sysv::RestoredIpc::make(&record).transpose()? {
                     object.warning().into_iter().for_each(|sentence| self.objects.warn(sentence));
                     self.sysv.push(object);
                 }

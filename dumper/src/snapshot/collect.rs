@@ -16,7 +16,7 @@ use crate::snapshot::source::Forks;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Stopped;
-use crate::sysv::table;
+use crate::sysv::{self, table};
 use crate::task::restart_block::SleepTimers;
 
 /// What was seen of a stopped tree.
@@ -57,7 +57,7 @@ pub fn see(
         locked.extend(memory::locked_flags(speaker)?.map(|flags| (pid, flags)));
     }
     let hole = entry::share_hole(doors.values_mut())?;
-    let sysv = table::IpcTables::look();
+    let sysv = table::IpcTables::read();
     let files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect());
     let (mut processes, mut tables) = (Vec::new(), Vec::new());
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
@@ -87,12 +87,12 @@ pub fn see(
         }
     }
     tree.validate()?;
-    let users = table::IpcUsers {
+    let users = sysv::IpcUsers {
         pids: tree.processes.iter().map(|process| process.pid).collect(),
         waits: processes.iter().flat_map(|process: &CollectedProcess| process.waits.iter().copied()).collect(),
         wants_owned: options.owned_sysv_ipc,
         adjustments: processes.iter().flat_map(|process| process.adjustments.iter().copied()).collect(),
     };
-    let sysv = sysv.records(&users)?;
+    let sysv = sysv::collect(&sysv, &users)?;
     Ok(Collected { looked: CollectedTree { tree, processes, tables, sysv, taken }, files, locked, stopped_at })
 }

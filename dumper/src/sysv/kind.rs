@@ -1,75 +1,103 @@
-//! What a kind of System V IPC object is.
+//! What a kind of System V IPC object is: how it is recorded and restored, and what the records of
+//! all kinds begin with.
 
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
-use crate::sys::sysvipc;
-use crate::sysv::KINDS;
+use crate::sys::sysvipc::{self, CreatedIpc, IpcKind};
+use crate::sysv::table::{IpcEntry, IpcName, IpcTables};
+use crate::sysv::undo::Adjustment;
 
-/// One at the restore.
-pub struct RestoredIpc {
-    row: &'static dyn DynSysv,
-    record: Record,
-    state: IpcState,
-}
-
-/// How one came to be there.
-#[derive(Debug)]
-pub enum IpcState {
-    /// It was not there: it goes again if the restore fails.
-    Made(sysvipc::CreatedIpc),
-    /// It was there, and is not given back yet what it had.
-    Found,
-    /// It was there and is others' too: it keeps what it has. Its name.
-    Others(String),
-}
-
-impl RestoredIpc {
-    /// Reads the record and makes the object, with all that it holds; `None` if the record is of another kind.
-    pub fn make(record: &Record) -> Option<Result<Self>> {
-        let row = *KINDS.iter().find(|row| row.tag() == record.tag)?;
-        Some(row.make(record).map(|state| Self { row, record: record.clone(), state }))
-    }
-
-    /// What whoever restores should know.
-    pub fn warning(&self) -> Option<String> {
-        match &self.state {
-            IpcState::Others(name) => {
-                Some(format!("{name} is used by others, or by nobody who is known: it stays as it is"))
-            }
-            IpcState::Made(_) | IpcState::Found => None,
-        }
-    }
-
-    /// What processes have to do with it, when they are there and may do everything; then its permissions.
-    pub fn finish(self, actors: &mut dyn Actors) -> Result<Option<sysvipc::CreatedIpc>> {
-        self.row.finish(&self.record, &self.state, actors)?;
-        Ok(if let IpcState::Made(made) = self.state { Some(made) } else { None })
-    }
-}
-
-/// Those who are being restored.
-pub trait Actors {
-    /// Makes calls in `pid`; `false` if that is none of them.
-    fn act(&mut self, pid: Pid, calls: &mut dyn FnMut(&mut Checked)) -> Result<bool>;
-}
-
-/// A kind in the table.
+/// A kind of System V IPC object, as the table of `sysv/mod.rs` holds it.
 pub trait DynSysv: Sync {
-    /// Its tag.
+    /// The record's tag.
     fn tag(&self) -> Tag;
-    /// Makes it with all that it holds, or finds it, and leaves it as it is.
+    /// Which objects it records.
+    fn ipc_kind(&self) -> IpcKind;
+    /// The processes that were the last to operate on `entry`.
+    ///
+    /// # Errors
+    /// EIDRM or EINVAL: the object has been removed; EACCES: this process may not read it.
+    fn last_users(&self, entry: &IpcEntry) -> Result<Vec<Pid>>;
+    /// The record of `entry`; `is_ours` says whether the tree is known to use it. Changes nothing.
+    ///
+    /// # Errors
+    /// As [`DynSysv::last_users`]; EBUSY: other processes change it faster than it can be read.
+    fn dump(&self, entry: &IpcEntry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record>;
+    /// Creates the object with all that it holds; or finds it, and leaves it as it is.
     fn make(&self, record: &Record) -> Result<IpcState>;
-    /// See [`RestoredIpc::finish`].
+    /// Completes it when the processes of the image exist and still have every privilege: what only
+    /// they can do to it, then its permissions.
     fn finish(&self, record: &Record, state: &IpcState, actors: &mut dyn Actors) -> Result<()>;
 }
 
-/// Nobody is there yet: every number is free, and calls are made by short-lived processes.
+/// What a restore found in the place of an object.
+#[derive(Debug)]
+pub enum IpcState {
+    /// Nothing: the object was created, and is removed if the restore fails.
+    Made(CreatedIpc),
+    /// The object itself, which does not have the contents of the image back yet.
+    Found,
+    /// The object itself, but other processes use it: it keeps its contents. The string is its
+    /// name.
+    Others(String),
+}
+
+/// The processes that are being restored.
+pub trait Actors {
+    /// Makes calls in process `pid`; `false` if that is not one of them.
+    fn act(&mut self, pid: Pid, calls: &mut dyn FnMut(&mut Checked)) -> Result<bool>;
+}
+
+/// No process is restored yet: every pid is free, and short-lived processes make the calls.
 pub struct NoActors;
 
 impl Actors for NoActors {
     fn act(&mut self, _pid: Pid, _calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
         Ok(false)
+    }
+}
+
+/// The beginning of every kind's record.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct IpcHead {
+    /// How the object is known.
+    #[serde(flatten)]
+    pub name: IpcName,
+    /// The boot in which its id is unique.
+    boot: String,
+    /// The tree is known to use it.
+    pub is_ours: bool,
+}
+
+impl IpcHead {
+    /// The head of the record of `entry`.
+    pub fn of(entry: &IpcEntry, is_ours: bool) -> Result<Self> {
+        Ok(Self { name: entry.name.clone(), boot: sysvipc::boot()?, is_ours })
+    }
+
+    /// The very same object, if it still exists.
+    ///
+    /// # Errors
+    /// EEXIST: another object has its id or its key.
+    pub fn find(&self, kind: IpcKind, size: Option<usize>) -> Result<Option<IpcEntry>> {
+        let IpcName { id, key, cuid, cgid, .. } = self.name;
+        let in_the_way = |id: i32, letter: &str| {
+            let sentence =
+                format!("{kind} {} (key {key:#x}): {kind} {id} is in the way (ipcrm -{letter})", self.name.id);
+            Error::os(sentence, libc::EEXIST)
+        };
+        let letter = if kind == IpcKind::Sem { "s" } else { "q" };
+        if let Some(found) = IpcTables::read().find(kind, id) {
+            let same = (found.name.key, found.name.cuid, found.name.cgid) == (key, cuid, cgid);
+            if !same || size.is_some_and(|size| size != found.size) || sysvipc::boot()? != self.boot {
+                return Err(in_the_way(id, letter));
+            }
+            return Ok(Some(found.clone()));
+        }
+        kind.with_key(key).map_or(Ok(None), |other| Err(in_the_way(other, letter)))
     }
 }

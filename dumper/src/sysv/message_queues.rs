@@ -1,7 +1,9 @@
-//! Message queues, msgget(2): the messages in their order, how much the queue may hold, who was the last to send and to receive.
+//! Message queues, msgget(2): the messages in their order, the capacity, the pids of the last
+//! sender and the last receiver.
 //!
-//! Messages are copied, not taken (MSG_COPY, CONFIG_CHECKPOINT_RESTORE). The last sender and receiver are numbers that only processes with
-//! them can leave behind; all are free when the image begins to be read. The times of the last operations are the restore's.
+//! A dump copies messages and does not receive them (MSG_COPY, CONFIG_CHECKPOINT_RESTORE). Only a
+//! process with the right pid can become the last sender or receiver; all pids of the image are
+//! free when the restore begins. The times of the last operations become those of the restore.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,17 +15,18 @@ use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
 use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::msg::{self, Message};
-use crate::sysv::IpcHead;
-use crate::sysv::kind::{Actors, DynSysv, IpcState, NoActors};
+use crate::sysv::kind::{Actors, DynSysv, IpcHead, IpcState, NoActors};
 use crate::sysv::table::{IpcEntry, IpcTables, is_alive};
+use crate::sysv::undo::Adjustment;
 
 /// Table row.
 pub struct MessageQueues;
 
 const TAG: Tag = Tag(*b"MSGQ");
-/// How often others may come in between.
+/// How often other processes may change the queue while it is read.
 const TRIES: usize = 5;
-/// Messages of one queue: the kernel looks for each from the first one on. By default there are never more.
+/// Messages of one queue: to copy one, the kernel counts from the first. By default there are never
+/// more.
 const MESSAGES_MOST: usize = 16384;
 /// Calls in one go.
 const AT_ONCE: usize = 500;
@@ -31,7 +34,7 @@ const AT_ONCE: usize = 500;
 #[derive(Debug, Serialize, Deserialize)]
 struct MessageQueueBody {
     #[serde(flatten)]
-    told: IpcHead,
+    head: IpcHead,
     /// The most bytes that it may hold.
     capacity: u64,
     last_sender: Pid,
@@ -40,17 +43,13 @@ struct MessageQueueBody {
     messages: Vec<(i64, usize)>,
 }
 
-/// The record of a queue.
-pub fn record(entry: &IpcEntry, is_ours: bool) -> Result<Record> {
-    let (body, messages) = look(entry, is_ours)?;
-    Ok(Record::new(TAG, &body)?.with_blob(messages.into_iter().flat_map(|it| it.text).collect()))
-}
-
+/// Reads a queue and copies its messages.
+///
 /// # Errors
-/// EBUSY: others change it faster than it can be read; EIDRM: it is gone.
-fn look(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Message>)> {
+/// EBUSY: other processes change it faster than it can be read; EIDRM: it has been removed.
+fn read(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Message>)> {
     let id = entry.name.id;
-    let here = || IpcTables::look().find(IpcKind::Msg, id).cloned();
+    let here = || IpcTables::read().find(IpcKind::Msg, id).cloned();
     for _ in 0..TRIES {
         let gone = || Error::os(format!("message queue {id}"), libc::EIDRM);
         let before = here().ok_or_else(gone)?;
@@ -60,7 +59,7 @@ fn look(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Messag
         let copied = loop {
             match msg::peek(id, messages.len(), &mut room) {
                 Ok(Some(message)) => messages.push(message),
-                // Somebody has sent one that is longer than all that there was.
+                // A process has sent a message that is longer than all that the queue held.
                 Err(error) if longer(&error) => break false,
                 end => break end?.is_none(),
             }
@@ -76,8 +75,8 @@ fn look(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Messag
             && here().as_ref() == Some(&before)
             && let [last_sender, last_receiver] = before.users[..]
         {
-            let told = IpcHead::of(entry, is_ours)?;
-            return Ok((MessageQueueBody { told, capacity, last_sender, last_receiver, messages: lengths }, messages));
+            let head = IpcHead::of(entry, is_ours)?;
+            return Ok((MessageQueueBody { head, capacity, last_sender, last_receiver, messages: lengths }, messages));
         }
     }
     Err(Error::os(format!("message queue {id} is changed by others too often to be read"), libc::EBUSY))
@@ -85,17 +84,18 @@ fn look(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Messag
 
 impl MessageQueueBody {
     fn shown(&self) -> String {
-        format!("message queue {} (key {:#x})", self.told.name.id, self.told.name.key)
+        format!("message queue {} (key {:#x})", self.head.name.id, self.head.name.key)
     }
 
-    fn is_as(&self, now: &Self) -> bool {
-        let told = |it: &Self| (it.capacity, it.last_sender, it.last_receiver);
-        told(self) == told(now)
+    fn has_same_numbers(&self, now: &Self) -> bool {
+        let numbers = |it: &Self| (it.capacity, it.last_sender, it.last_receiver);
+        numbers(self) == numbers(now)
     }
 
-    /// Empties it, leaves the number of the last receiver behind, and has everything sent again, the last by the last sender.
+    /// Empties the queue, makes the recorded process its last receiver, and sends all messages
+    /// again, the last one by the recorded last sender.
     fn fill(&self, messages: &[Message], actors: &mut dyn Actors) -> Result<()> {
-        let id = self.told.name.id;
+        let id = self.head.name.id;
         let mut room = [0_u64; 1];
         let take = msg::take(id, room.as_mut_ptr() as u64);
         loop {
@@ -130,7 +130,7 @@ impl MessageQueueBody {
         if messages.is_empty() {
             return Ok(());
         }
-        let id = self.told.name.id;
+        let id = self.head.name.id;
         let doing = format!("{}: sending {} messages", self.shown(), messages.len());
         let laid: Vec<(Vec<u8>, usize)> = messages.iter().map(|it| (msg::laid_out(it), it.text.len())).collect();
         let inside = actors.act(sender, &mut |calls| {
@@ -166,14 +166,27 @@ impl DynSysv for MessageQueues {
         TAG
     }
 
+    fn ipc_kind(&self) -> IpcKind {
+        IpcKind::Msg
+    }
+
+    fn last_users(&self, entry: &IpcEntry) -> Result<Vec<Pid>> {
+        Ok(entry.users.clone())
+    }
+
+    fn dump(&self, entry: &IpcEntry, is_ours: bool, _adjustments: &[Adjustment]) -> Result<Record> {
+        let (body, messages) = read(entry, is_ours)?;
+        Ok(Record::new(TAG, &body)?.with_blob(messages.into_iter().flat_map(|it| it.text).collect()))
+    }
+
     fn make(&self, record: &Record) -> Result<IpcState> {
         let body: MessageQueueBody = record.body()?;
         let messages = body.messages(&record.blob)?;
-        if let Some(there) = body.told.find(IpcKind::Msg, None)? {
-            let is_others = !body.told.is_ours || there.users.iter().any(|pid| is_alive(*pid));
+        if let Some(there) = body.head.find(IpcKind::Msg, None)? {
+            let is_others = !body.head.is_ours || there.users.iter().any(|pid| is_alive(*pid));
             return Ok(if is_others { IpcState::Others(body.shown()) } else { IpcState::Found });
         }
-        let name = &body.told.name;
+        let name = &body.head.name;
         let made = msg::make_queue(name.id, name.key, Creator { pid: 0, uid: name.cuid, gid: name.cgid })?;
         body.fill(&messages, &mut NoActors)?;
         Ok(IpcState::Made(made))
@@ -182,15 +195,16 @@ impl DynSysv for MessageQueues {
     fn finish(&self, record: &Record, state: &IpcState, actors: &mut dyn Actors) -> Result<()> {
         let body: MessageQueueBody = record.body()?;
         if let IpcState::Found = state {
-            let there = body.told.find(IpcKind::Msg, None)?;
-            let now = there.map(|there| look(&there, true)).transpose()?;
+            let there = body.head.find(IpcKind::Msg, None)?;
+            let now = there.map(|there| read(&there, true)).transpose()?;
             let messages = body.messages(&record.blob)?;
-            // If nothing has happened, to empty and fill it would leave a receiver behind.
-            if now.is_none_or(|(now, texts)| !body.is_as(&now) || texts != messages) {
+            // A queue that has not changed is left alone: to empty and fill it would leave another
+            // last receiver behind.
+            if now.is_none_or(|(now, texts)| !body.has_same_numbers(&now) || texts != messages) {
                 body.fill(&messages, actors)?;
             }
         }
-        let name = &body.told.name;
+        let name = &body.head.name;
         match state {
             IpcState::Others(_) => Ok(()),
             _ => msg::set_owner(name.id, name.mode, name.uid, name.gid, body.capacity),
@@ -216,13 +230,13 @@ mod tests {
             let state = MessageQueues.make(&record).unwrap();
             assert!(!matches!(state, IpcState::Others(_)));
             MessageQueues.finish(&record, &state, &mut NoActors).unwrap();
-            let there = IpcTables::look().find(IpcKind::Msg, 0x1fff_0002).unwrap().clone();
-            let again = super::record(&there, true).unwrap();
+            let there = IpcTables::read().find(IpcKind::Msg, 0x1fff_0002).unwrap().clone();
+            let again = MessageQueues.dump(&there, true, &[]).unwrap();
             assert_eq!((again.json, again.blob), (record_of(&record).json, record.blob.clone()));
         };
         msg::make_queue(0x1fff_0002, 78, Creator { pid: 0, uid: 3, gid: 4 }).unwrap().keep();
         check();
-        // Changed by somebody who has ended.
+        // Changed by a process that has ended.
         let mut room = [0_u64; 1];
         let take = msg::take(0x1fff_0002, room.as_mut_ptr() as u64);
         errno::check(clone::call_as(Creator::own(0), &[take]).unwrap(), || "").unwrap();

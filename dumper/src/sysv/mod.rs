@@ -1,12 +1,16 @@
-//! System V semaphores and message queues, sysvipc(7): they belong to no process, outlive all, and are known by their numbers alone. One
-//! is in the image if the tree uses it: a process of it was the last to operate on it, waits for it, or has operations on it to undo.
-//! One that nobody alive has used, of the user and the time of the tree, may be the tree's own (made by a child that has ended), or
-//! anybody's. The mount says whether it is in the image too (`sysv-ipc=owned`); at the restore it is made if it is missing, and left
-//! alone if it is there.
+//! System V semaphores and message queues, sysvipc(7). Such an object belongs to no process,
+//! outlives all of them, and is known by its id and key alone.
 //!
-//! At the restore one that is still there, made in the same boot, is the very same one: if somebody outside who is alive was the last to
-//! use it, it keeps what it has, otherwise it is given back what it had, as late as can be, because a restore that fails must leave it
-//! as it was. Another one with its id or key is in the way (EEXIST).
+//! An object is in the image if the tree uses it: a process of the tree was the last to operate on
+//! it, waits for it, or has operations on it to be undone. An object that no living process has
+//! used, of the user and the time of the tree, may be the tree's own (a child that has ended
+//! created it) or anyone's. The mount option `sysv-ipc=owned` adds such objects; a restore creates
+//! one that is missing and leaves one that exists alone.
+//!
+//! At the restore an object that still exists, created in the same boot, is the very same one. If a
+//! living process outside the tree was the last to use it, it keeps its contents. Otherwise it gets
+//! the contents of the image back, as late as possible, because a restore that fails must leave it
+//! as it was. Another object with its id or key is in the way (EEXIST).
 //!
 //! Shared memory is in the image by its mappings: `file::sysv_shm`.
 
@@ -16,50 +20,127 @@ pub mod semaphores;
 pub mod table;
 pub mod undo;
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
-use crate::error::{Error, Result};
-use crate::sys::sysvipc::{self, IpcKind};
-use crate::sysv::kind::DynSysv;
-use crate::sysv::table::{IpcEntry, IpcName, IpcTables};
+use crate::error::{self, Result};
+use crate::image::frame::{Record, Tag};
+use crate::sys::pid::Pid;
+use crate::sys::proc::{self, stat, status};
+use crate::sys::sysvipc::{CreatedIpc, IpcKind};
+use crate::sysv::kind::{Actors, DynSysv, IpcState};
+use crate::sysv::table::{IpcEntry, IpcTables, is_alive, is_gone};
+use crate::sysv::undo::Adjustment;
 
 /// Every kind.
-pub const KINDS: &[&dyn DynSysv] = &[&semaphores::SemaphoreSets, &message_queues::MessageQueues];
+const KINDS: &[&dyn DynSysv] = &[&semaphores::SemaphoreSets, &message_queues::MessageQueues];
 
-/// What an image tells of any of them.
-#[derive(Debug, Serialize, Deserialize)]
-struct IpcHead {
-    #[serde(flatten)]
-    name: IpcName,
-    /// The boot in which its id is its own.
-    boot: String,
-    /// The tree is known to use it.
-    is_ours: bool,
+/// Whether a record with this tag is one of these kinds'.
+pub fn is_known(tag: Tag) -> bool {
+    KINDS.iter().any(|kind| kind.tag() == tag)
 }
 
-impl IpcHead {
-    fn of(entry: &IpcEntry, is_ours: bool) -> Result<Self> {
-        Ok(Self { name: entry.name.clone(), boot: sysvipc::boot()?, is_ours })
+/// How the processes of a tree use System V IPC.
+pub struct IpcUsers {
+    /// Every process of the tree.
+    pub pids: BTreeSet<Pid>,
+    /// The objects that its threads wait for.
+    pub waits: Vec<(IpcKind, i32)>,
+    /// Objects that may be the tree's own are wanted as well.
+    pub wants_owned: bool,
+    /// The operations that the end of its processes undoes.
+    pub adjustments: Vec<Adjustment>,
+}
+
+/// The records of the objects that a tree uses.
+///
+/// # Errors
+/// EBUSY: other processes change an object faster than it can be read.
+/// [`error::Kind::Unsupported`]: two processes share one list of operations to be undone.
+pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<Vec<Record>> {
+    undo::refuse_shared(&users.adjustments)?;
+    let mut records = Vec::new();
+    let mut owned = None;
+    for entry in &tables.0 {
+        let Some(kind) = KINDS.iter().find(|kind| kind.ipc_kind() == entry.kind) else { continue };
+        let last = match kind.last_users(entry) {
+            // Removed since, or not this process's to read.
+            Err(error) if is_gone(&error) || error.kind() == error::Kind::System(libc::EACCES) => Vec::new(),
+            users => users?,
+        };
+        let waits = users.waits.contains(&(entry.kind, entry.name.id));
+        let undoes = entry.kind == IpcKind::Sem && users.adjustments.iter().any(|it| it.set == entry.name.id);
+        let is_ours = waits || undoes || last.iter().any(|pid| users.pids.contains(pid));
+        let is_in_use = last.iter().any(|pid| is_alive(*pid));
+        let mut may_be_ours = || owned.get_or_insert_with(|| OwnedByTree::of(&users.pids)).may_have_made(entry);
+        if !is_ours && (is_in_use || !users.wants_owned || !may_be_ours()) {
+            continue;
+        }
+        match kind.dump(entry, is_ours, &users.adjustments) {
+            Err(error) if is_gone(&error) => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
+            // The process that changes it now is outside the tree, which is stopped.
+            Err(error) if !is_ours => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
+            record => records.push(record?),
+        }
+    }
+    Ok(records)
+}
+
+/// Which objects count as the tree's own if no living process has used them.
+struct OwnedByTree {
+    uids: BTreeSet<u64>,
+    /// When the first process of the tree began, seconds since the epoch.
+    since: u64,
+}
+
+impl OwnedByTree {
+    fn of(pids: &BTreeSet<Pid>) -> Self {
+        let boot = proc::read_text("/proc/stat").unwrap_or_default();
+        let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(u64::MAX);
+        let stats = pids.iter().filter_map(|pid| stat::Stat::read(&format!("/proc/{pid}/stat")).ok());
+        // Ticks of 1/100 s (USER_HZ); the second in which it began counts.
+        let since =
+            stats.map(|stat| boot.saturating_add(stat.started() / stat::TICKS_PER_SECOND)).min().unwrap_or(u64::MAX);
+        let uid = |pid: &Pid| {
+            let status = status::Fields::read(&format!("/proc/{pid}/status")).ok()?;
+            status.numbers("Uid").get(1).copied()
+        };
+        Self { uids: pids.iter().filter_map(uid).collect(), since }
     }
 
-    /// The very same one, if it is still there.
-    ///
-    /// # Errors
-    /// EEXIST: another one has its id or its key.
-    fn find(&self, kind: IpcKind, size: Option<usize>) -> Result<Option<IpcEntry>> {
-        let IpcName { id, key, cuid, cgid, .. } = self.name;
-        let in_the_way = |id: i32, letter: &str| {
-            let told = format!("{kind} {} (key {key:#x}): {kind} {id} is in the way (ipcrm -{letter})", self.name.id);
-            Error::os(told, libc::EEXIST)
-        };
-        let letter = if kind == IpcKind::Sem { "s" } else { "q" };
-        if let Some(there) = IpcTables::look().find(kind, id) {
-            let same = (there.name.key, there.name.cuid, there.name.cgid) == (key, cuid, cgid);
-            if !same || size.is_some_and(|size| size != there.size) || sysvipc::boot()? != self.boot {
-                return Err(in_the_way(id, letter));
+    fn may_have_made(&self, entry: &IpcEntry) -> bool {
+        self.uids.contains(&entry.name.cuid.into()) && entry.changed >= self.since
+    }
+}
+
+/// An object of the image during a restore.
+pub struct RestoredIpc {
+    kind: &'static dyn DynSysv,
+    record: Record,
+    state: IpcState,
+}
+
+impl RestoredIpc {
+    /// Creates the object of `record` with all that it holds, or finds it; `None` if the record is
+    /// of none of these kinds.
+    pub fn make(record: &Record) -> Option<Result<Self>> {
+        let kind = *KINDS.iter().find(|kind| kind.tag() == record.tag)?;
+        Some(kind.make(record).map(|state| Self { kind, record: record.clone(), state }))
+    }
+
+    /// What the caller of the restore should know.
+    pub fn warning(&self) -> Option<String> {
+        match &self.state {
+            IpcState::Others(name) => {
+                Some(format!("{name} is used by others, or by nobody who is known: it stays as it is"))
             }
-            return Ok(Some(there.clone()));
+            IpcState::Made(_) | IpcState::Found => None,
         }
-        kind.with_key(key).map_or(Ok(None), |other| Err(in_the_way(other, letter)))
+    }
+
+    /// See [`DynSysv::finish`]. What was created is given to the caller, to be kept when the
+    /// restore has succeeded.
+    pub fn finish(self, actors: &mut dyn Actors) -> Result<Option<CreatedIpc>> {
+        self.kind.finish(&self.record, &self.state, actors)?;
+        Ok(if let IpcState::Made(made) = self.state { Some(made) } else { None })
     }
 }

@@ -1,7 +1,9 @@
-//! Semaphore sets, semget(2): the values, whose operation was the last on each, and what is to be undone when a process ends.
+//! Semaphore sets, semget(2): the values, the pid of the last operation on each, and the operations
+//! that the end of a process undoes (SEM_UNDO).
 //!
-//! The last user is a number that only a process with it can leave behind; all are free when the image begins to be read, so a process of
-//! that number sets the value. When the time comes at which it last changed, that time is the restore's (IPC_STAT, sem_otime).
+//! Only a process with that pid can set the pid of the last operation. All pids of the image are
+//! free when the restore begins, so a short-lived process with the right pid sets the value. The
+//! time of the last operation (IPC_STAT, sem_otime) becomes that of the restore.
 
 use std::collections::BTreeMap;
 
@@ -16,8 +18,7 @@ use crate::sys::remote::batch::Call;
 use crate::sys::remote::checked::Checked;
 use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
-use crate::sysv::IpcHead;
-use crate::sysv::kind::{Actors, DynSysv, IpcState};
+use crate::sysv::kind::{Actors, DynSysv, IpcHead, IpcState};
 use crate::sysv::table::{IpcEntry, is_alive};
 use crate::sysv::undo::{Adjustment, series};
 
@@ -31,37 +32,26 @@ const OPS_MOST: usize = 500;
 #[derive(Debug, Serialize, Deserialize)]
 struct SemaphoreSetBody {
     #[serde(flatten)]
-    told: IpcHead,
+    head: IpcHead,
     values: Vec<u16>,
-    /// Whose operation was the last on each, 0 if nobody's.
+    /// The process that was the last to operate on each; 0: none yet.
     pids: Vec<Pid>,
     undo: Vec<Adjustment>,
 }
 
-/// Whose operations were the last on the semaphores of a set.
-pub fn users(entry: &IpcEntry) -> Result<Vec<Pid>> {
+/// The processes that were the last to operate on the semaphores of a set.
+fn last_users(entry: &IpcEntry) -> Result<Vec<Pid>> {
     (0..entry.size).map(|n| sem::last_user(entry.name.id, n as u16)).collect()
-}
-
-/// The record of a set.
-pub fn record(entry: &IpcEntry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record> {
-    let of_it = |it: &&Adjustment| it.set == entry.name.id;
-    let body = SemaphoreSetBody {
-        told: IpcHead::of(entry, is_ours)?,
-        values: sem::values(entry.name.id, entry.size)?,
-        pids: users(entry)?,
-        undo: adjustments.iter().filter(of_it).copied().collect(),
-    };
-    Record::new(TAG, &body)
 }
 
 impl SemaphoreSetBody {
     fn shown(&self) -> String {
-        format!("semaphore set {} (key {:#x})", self.told.name.id, self.told.name.key)
+        format!("semaphore set {} (key {:#x})", self.head.name.id, self.head.name.key)
     }
 
+    /// Whether processes outside the image use the set, or may: it keeps its values then.
     fn is_others(&self, there: &IpcEntry) -> Result<bool> {
-        if !self.told.is_ours {
+        if !self.head.is_ours {
             return Ok(true);
         }
         let waited_for = |n: usize| sem::waiting(there.name.id, n as u16);
@@ -69,12 +59,12 @@ impl SemaphoreSetBody {
         for n in 0..there.size {
             waiting += waited_for(n)?;
         }
-        Ok(waiting > 0 || users(there)?.into_iter().any(is_alive))
+        Ok(waiting > 0 || last_users(there)?.into_iter().any(is_alive))
     }
 
-    /// The values of a set that was just made, each by whom it was last changed.
+    /// Sets the values of a set that was just created, each by a process with the recorded pid.
     fn put_values(&self) -> Result<()> {
-        let id = self.told.name.id;
+        let id = self.head.name.id;
         let mut by_pid: BTreeMap<Pid, Vec<Call>> = BTreeMap::new();
         for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
             if *pid != 0 || *value != 0 {
@@ -88,12 +78,13 @@ impl SemaphoreSetBody {
         Ok(())
     }
 
-    /// The values of a set that was there, which somebody may owe an operation: SETVAL would take that from him.
+    /// Sets the values of a set that existed already. A process may have operations on it to be
+    /// undone, which SETVAL would drop: so the values change by operations.
     fn change_values(&self, actors: &mut dyn Actors) -> Result<()> {
-        let now = sem::values(self.told.name.id, self.values.len())?;
+        let now = sem::values(self.head.name.id, self.values.len())?;
         for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
             let (from, to) = (i32::from(now[n]), i32::from(*value));
-            let last = sem::last_user(self.told.name.id, n as u16)?;
+            let last = sem::last_user(self.head.name.id, n as u16)?;
             if from == to && (last == *pid || *pid == 0) {
                 continue;
             }
@@ -105,22 +96,23 @@ impl SemaphoreSetBody {
         Ok(())
     }
 
-    /// Operations by a process of this number.
+    /// Operations by a process with this pid.
     fn operate_as(&self, pid: Pid, ops: &[Op], what: &str, actors: &mut dyn Actors) -> Result<()> {
         let n = ops.first().map_or(0, |op| op.n);
         let doing = format!("pid {pid}: {}: semaphore {n}: {what}", self.shown());
-        if !actors.act(pid, &mut |calls| operate(self.told.name.id, ops, calls, &doing))? {
+        if !actors.act(pid, &mut |calls| operate(self.head.name.id, ops, calls, &doing))? {
             let bytes = Op::bytes(ops);
-            let call = sem::operate(self.told.name.id, bytes.as_ptr() as u64, ops.len());
+            let call = sem::operate(self.head.name.id, bytes.as_ptr() as u64, ops.len());
             errno::check(clone::call_as(Creator::own(pid), &[call])?, || doing)?;
         }
         Ok(())
     }
 
-    /// Operations that leave the value of `n` as it is and `add` to be undone.
-    fn owing(&self, it: &Adjustment, others: bool) -> Vec<Op> {
+    /// Operations that leave the value of the semaphore as it is and the adjustment `it` to be
+    /// undone.
+    fn undo_ops(&self, it: &Adjustment, others: bool) -> Vec<Op> {
         if others {
-            // What was done by the process is done again: its end has undone it.
+            // The operations of the process are made again, because its end has undone them.
             return series(it.n, -it.add).into_iter().filter(|op| op.flags & UNDO != 0).collect();
         }
         let op = |add: i32| Op { n: it.n, add: add as i16, flags: NOWAIT };
@@ -131,19 +123,21 @@ impl SemaphoreSetBody {
         ops
     }
 
-    fn owe(&self, others: bool, actors: &mut dyn Actors) -> Result<()> {
+    /// Gives each process its operations to be undone.
+    fn restore_undo(&self, others: bool, actors: &mut dyn Actors) -> Result<()> {
         for it in &self.undo {
-            let ops = self.owing(it, others);
+            let ops = self.undo_ops(it, others);
             let doing = format!("pid {}: {}: semaphore {}: an operation to be undone", it.pid, self.shown(), it.n);
-            if !actors.act(it.pid, &mut |calls| operate(self.told.name.id, &ops, calls, &doing))? {
+            if !actors.act(it.pid, &mut |calls| operate(self.head.name.id, &ops, calls, &doing))? {
                 return Err(Error::damaged(format!("{doing}: not in the tree")));
             }
         }
         Ok(())
     }
 
-    /// Those who were the last on a semaphore are again.
-    fn touch(&self, actors: &mut dyn Actors) -> Result<()> {
+    /// Makes the recorded process the last to operate on each semaphore that [`Self::restore_undo`]
+    /// has touched.
+    fn restore_last_users(&self, actors: &mut dyn Actors) -> Result<()> {
         for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
             let last = self.undo.iter().rev().find(|it| usize::from(it.n) == n).map(|it| it.pid);
             if last.is_none() || last == Some(*pid) || *pid == 0 {
@@ -169,15 +163,34 @@ impl DynSysv for SemaphoreSets {
         TAG
     }
 
+    fn ipc_kind(&self) -> IpcKind {
+        IpcKind::Sem
+    }
+
+    fn last_users(&self, entry: &IpcEntry) -> Result<Vec<Pid>> {
+        last_users(entry)
+    }
+
+    fn dump(&self, entry: &IpcEntry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record> {
+        let of_it = |it: &&Adjustment| it.set == entry.name.id;
+        let body = SemaphoreSetBody {
+            head: IpcHead::of(entry, is_ours)?,
+            values: sem::values(entry.name.id, entry.size)?,
+            pids: last_users(entry)?,
+            undo: adjustments.iter().filter(of_it).copied().collect(),
+        };
+        Record::new(TAG, &body)
+    }
+
     fn make(&self, record: &Record) -> Result<IpcState> {
         let body: SemaphoreSetBody = record.body()?;
         if body.values.is_empty() || body.pids.len() != body.values.len() {
             return Err(Error::damaged(format!("{}: it does not add up", body.shown())));
         }
-        if let Some(there) = body.told.find(IpcKind::Sem, Some(body.values.len()))? {
+        if let Some(there) = body.head.find(IpcKind::Sem, Some(body.values.len()))? {
             return Ok(if body.is_others(&there)? { IpcState::Others(body.shown()) } else { IpcState::Found });
         }
-        let name = &body.told.name;
+        let name = &body.head.name;
         let creator = Creator { pid: 0, uid: name.cuid, gid: name.cgid };
         let made = sem::make_set(name.id, name.key, body.values.len(), creator)?;
         body.put_values()?;
@@ -190,12 +203,12 @@ impl DynSysv for SemaphoreSets {
             body.change_values(actors)?;
         }
         let others = matches!(state, IpcState::Others(_));
-        body.owe(others, actors)?;
+        body.restore_undo(others, actors)?;
         if others {
             return Ok(());
         }
-        body.touch(actors)?;
-        let name = &body.told.name;
+        body.restore_last_users(actors)?;
+        let name = &body.head.name;
         sem::set_owner(name.id, name.mode, name.uid, name.gid)
     }
 }
@@ -207,9 +220,9 @@ mod tests {
     use crate::sysv::kind::NoActors;
     use crate::sysv::table::IpcTables;
 
-    fn look(id: i32) -> String {
-        let entry = IpcTables::look().find(IpcKind::Sem, id).unwrap().clone();
-        format!("{:?} {:?} {:?}", entry.name, sem::values(id, entry.size).unwrap(), users(&entry).unwrap())
+    fn shown(id: i32) -> String {
+        let entry = IpcTables::read().find(IpcKind::Sem, id).unwrap().clone();
+        format!("{:?} {:?} {:?}", entry.name, sem::values(id, entry.size).unwrap(), last_users(&entry).unwrap())
     }
 
     #[test]
@@ -219,25 +232,25 @@ mod tests {
         sem::make_set(id, 77, 3, Creator { pid: 0, uid: 3, gid: 4 }).unwrap().keep();
         sem::set_owner(id, 0o640, 1, 2).unwrap();
         errno::check(clone::call_as(Creator::own(dead), &[sem::set_value(id, 1, 32767)]).unwrap(), || "").unwrap();
-        let before = look(id);
-        let entry = IpcTables::look().find(IpcKind::Sem, id).unwrap().clone();
-        let record = super::record(&entry, true, &[]).unwrap();
+        let before = shown(id);
+        let entry = IpcTables::read().find(IpcKind::Sem, id).unwrap().clone();
+        let record = SemaphoreSets.dump(&entry, true, &[]).unwrap();
         let again = || {
             let state = SemaphoreSets.make(&record).unwrap();
             SemaphoreSets.finish(&record, &state, &mut NoActors).unwrap();
-            assert_eq!(look(id), before);
+            assert_eq!(shown(id), before);
             state
         };
-        // It is there still, and changed.
+        // It still exists, and has changed.
         errno::check(clone::call_as(Creator::own(dead + 1), &[sem::set_value(id, 1, 5)]).unwrap(), || "").unwrap();
         assert!(matches!(again(), IpcState::Found));
-        // It is gone, and one that was made for a restore that failed goes again.
+        // It has been removed, and what a failed restore has created is removed again.
         IpcKind::Sem.remove(id).unwrap();
         drop(again());
-        assert!(IpcTables::look().find(IpcKind::Sem, id).is_none());
+        assert!(IpcTables::read().find(IpcKind::Sem, id).is_none());
         let IpcState::Made(made) = again() else { unreachable!() };
         made.keep();
-        // Another one.
+        // Another object with its id.
         let other_boot = Record::new(
             TAG,
             &serde_json::json!({

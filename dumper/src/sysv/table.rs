@@ -1,38 +1,36 @@
-//! The tables of System V IPC: /proc/sysvipc and who uses what.
+//! The tables of System V IPC: what /proc/sysvipc shows.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::image::frame::Record;
+use crate::error::{self, Error};
 use crate::sys::pid::Pid;
-use crate::sys::proc::{self, stat, status};
+use crate::sys::proc;
 use crate::sys::ptrace::Regs;
 use crate::sys::sysvipc::IpcKind;
-use crate::sysv::undo::{self, Adjustment};
-use crate::sysv::{message_queues, semaphores};
 
-/// All that there are in the namespace, when a tree stands still.
+/// All semaphore sets and message queues of the namespace.
 pub struct IpcTables(pub Vec<IpcEntry>);
 
 /// One of them: a line of /proc/sysvipc/sem or msg.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IpcEntry {
+    /// Which table it is in.
     pub kind: IpcKind,
+    /// How it is known.
     pub name: IpcName,
     /// Semaphores of a set; bytes in a queue.
     pub size: usize,
     /// The queue's last sender and last receiver.
     pub users: Vec<Pid>,
-    /// Somebody has operated on it.
+    /// A process has operated on it.
     pub is_used: bool,
-    /// When it was made or its owner changed, seconds since the epoch.
-    changed: u64,
+    /// When it was created or its owner changed, seconds since the epoch.
+    pub changed: u64,
 }
 
-/// By what it is known, and whose it is.
+/// The numbers of an object: how it is known, its owner and creator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpcName {
     pub id: i32,
@@ -44,110 +42,30 @@ pub struct IpcName {
     pub cgid: u32,
 }
 
-/// Who is in the tree.
-pub struct IpcUsers {
-    /// Every process.
-    pub pids: BTreeSet<Pid>,
-    /// What threads wait for.
-    pub waits: Vec<(IpcKind, i32)>,
-    /// Also what may be the tree's own is wanted.
-    pub wants_owned: bool,
-    /// What is to be undone.
-    pub adjustments: Vec<Adjustment>,
-}
-
 impl IpcTables {
-    /// Reads the tables. A kernel without System V has none.
-    pub fn look() -> Self {
+    /// Reads the tables. A kernel without System V IPC has none.
+    pub fn read() -> Self {
         let table = |name: &str| proc::read_text(&format!("/proc/sysvipc/{name}")).unwrap_or_default();
         Self(parse(IpcKind::Sem, &table("sem")).chain(parse(IpcKind::Msg, &table("msg"))).collect())
     }
 
+    /// The object with this id.
     pub fn find(&self, kind: IpcKind, id: i32) -> Option<&IpcEntry> {
         self.0.iter().find(|entry| entry.kind == kind && entry.name.id == id)
     }
-
-    /// The records of those that are the tree's.
-    ///
-    /// # Errors
-    /// EBUSY: others change one faster than it can be read.
-    /// [`crate::error::Kind::Unsupported`]: two processes have one list of what is to be undone.
-    pub fn records(&self, users: &IpcUsers) -> Result<Vec<Record>> {
-        undo::refuse_shared(&users.adjustments)?;
-        let mut records = Vec::new();
-        let mut own = None;
-        for entry in &self.0 {
-            let mut last = entry.users.clone();
-            if entry.kind == IpcKind::Sem {
-                last = match semaphores::users(entry) {
-                    // Gone since, or not the daemon's to look at.
-                    Err(error) if is_gone(&error) || error.kind() == crate::error::Kind::System(libc::EACCES) => {
-                        Vec::new()
-                    }
-                    users => users?,
-                };
-            }
-            let waits = users.waits.contains(&(entry.kind, entry.name.id));
-            let undoes = entry.kind == IpcKind::Sem && users.adjustments.iter().any(|it| it.set == entry.name.id);
-            let is_ours = waits || undoes || last.iter().any(|pid| users.pids.contains(pid));
-            let is_somebodys = last.iter().any(|pid| is_alive(*pid));
-            let mut may_be_ours = || own.get_or_insert_with(|| OwnedByTree::of(&users.pids)).may_have_made(entry);
-            if !is_ours && (is_somebodys || !users.wants_owned || !may_be_ours()) {
-                continue;
-            }
-            let record = match entry.kind {
-                IpcKind::Sem => semaphores::record(entry, is_ours, &users.adjustments),
-                IpcKind::Msg => message_queues::record(entry, is_ours),
-                IpcKind::Shm => continue,
-            };
-            match record {
-                Err(error) if is_gone(&error) => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
-                // Whoever changes it now is not of the tree, which stands still.
-                Err(error) if !is_ours => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
-                record => records.push(record?),
-            }
-        }
-        Ok(records)
-    }
 }
 
-/// Whose objects are taken for the tree's if nobody alive has used them.
-pub struct OwnedByTree {
-    uids: BTreeSet<u64>,
-    /// When the first of the tree began, seconds since the epoch.
-    since: u64,
-}
-
-impl OwnedByTree {
-    fn of(pids: &BTreeSet<Pid>) -> Self {
-        let boot = proc::read_text("/proc/stat").unwrap_or_default();
-        let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(u64::MAX);
-        let stats = pids.iter().filter_map(|pid| stat::Stat::read(&format!("/proc/{pid}/stat")).ok());
-        // Ticks of 1/100 s (USER_HZ); the second in which it began counts.
-        let since =
-            stats.map(|stat| boot.saturating_add(stat.started() / stat::TICKS_PER_SECOND)).min().unwrap_or(u64::MAX);
-        let uid = |pid: &Pid| {
-            let status = status::Fields::read(&format!("/proc/{pid}/status")).ok()?;
-            status.numbers("Uid").get(1).copied()
-        };
-        Self { uids: pids.iter().filter_map(uid).collect(), since }
-    }
-
-    fn may_have_made(&self, entry: &IpcEntry) -> bool {
-        self.uids.contains(&entry.name.cuid.into()) && entry.changed >= self.since
-    }
-}
-
-/// The object has been removed.
+/// Whether a call failed because the object has been removed.
 pub fn is_gone(error: &Error) -> bool {
-    [libc::EIDRM, libc::EINVAL].iter().any(|errno| error.kind() == crate::error::Kind::System(*errno))
+    [libc::EIDRM, libc::EINVAL].iter().any(|errno| error.kind() == error::Kind::System(*errno))
 }
 
+/// Whether a process has this pid.
 pub fn is_alive(pid: Pid) -> bool {
     pid > 0 && Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// What a thread with these registers waits for, or has just used.
+/// The object that a thread with these registers waits for, or has just used.
 pub fn waits_for(regs: &Regs) -> Option<(IpcKind, i32)> {
     let kind = match regs.orig_rax.cast_signed() {
         libc::SYS_semop | libc::SYS_semtimedop => IpcKind::Sem,
@@ -157,11 +75,12 @@ pub fn waits_for(regs: &Regs) -> Option<(IpcKind, i32)> {
     Some((kind, regs.rdi as i32))
 }
 
-pub fn parse(kind: IpcKind, text: &str) -> impl Iterator<Item = IpcEntry> {
+/// The lines of one table, without its heading.
+fn parse(kind: IpcKind, text: &str) -> impl Iterator<Item = IpcEntry> {
     text.lines().skip(1).filter_map(move |line| {
         let words: Vec<&str> = line.split_ascii_whitespace().collect();
         let number = |at: usize| words.get(at)?.parse::<i64>().ok();
-        // Where the owner stands, and the times: of operations, of the change.
+        // Which columns hold the owner and the times (of operations, then of the change).
         let (owner, times) = if kind == IpcKind::Sem { (4, 8..9) } else { (7, 11..13) };
         let users = if kind == IpcKind::Sem { None } else { Some([number(5)? as Pid, number(6)? as Pid]) };
         Some(IpcEntry {

@@ -1,10 +1,15 @@
-//! Operations on semaphores that the kernel undoes when a process ends (semop(2), SEM_UNDO): a number for each semaphore, which is shown
-//! to nobody. But no operation may bring it out of its range (ERANGE), and several in one call are made in turn and all taken back
-//! when a later one cannot be (`perform_atomic_semop_slow` in ipc/sem.c), before anybody has seen them: so where the range ends is
-//! asked by calls of the process itself that end with one that can never be made.
+//! Operations on semaphores that the kernel undoes when a process ends (semop(2), SEM_UNDO).
 //!
-//! To ask gives a process that has a list a (zeroed) entry in it. Every process that has had threads has a list (CLONE_SYSVSEM), a child
-//! of fork has none; whoever has none is not asked, nor is anybody about a set on which nobody has ever operated.
+//! The kernel keeps one number (the adjustment) for each process and semaphore, and shows it
+//! nowhere. But an operation that would bring it out of its range fails (ERANGE). Several
+//! operations of one call are made in turn, and all are taken back before any other process sees
+//! them when a later one cannot be made (`perform_atomic_semop_slow` in ipc/sem.c). So calls of the
+//! process itself, each with a last operation that can never be made, find out how far the
+//! adjustment is from the end of its range.
+//!
+//! Such a call gives a process that has a list of adjustments a (zeroed) entry in it. Every process
+//! that has had threads has a list (CLONE_SYSVSEM); a child of fork has none. A process without a
+//! list makes no call, and no process makes one about a set on which no process has ever operated.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +20,7 @@ use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
 use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO};
-use crate::sysv::table::{IpcEntry, IpcTables};
+use crate::sysv::table::{IpcEntry, IpcTables, is_gone};
 
 /// What is added to one semaphore when a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,20 +32,21 @@ pub struct Adjustment {
     pub set: i32,
     /// The semaphore.
     pub n: u16,
-    /// -32768..32767.
+    /// -32768..=32767.
     pub add: i32,
 }
 
 /// The range of an adjustment, SEMAEM of include/uapi/linux/sem.h, upper end not included.
 const RANGE: std::ops::Range<i32> = -32768..32768;
-/// How much one operation adds: from 0, which is where each series begins, no value goes out of its range.
+/// How much one operation adds: from 0, where each series begins, no value goes out of its range.
 const STEP: i32 = 16384;
-/// Calls of one batch.
+/// Calls in one batch.
 const AT_ONCE: usize = 500;
-/// How often others may come in between.
+/// How often other processes may change a set while its adjustments are found.
 const TRIES: usize = 5;
 
-/// Operations that add up to `sum` with SEM_UNDO, all of which are taken back without it: the semaphore, which is at 0, stays there.
+/// Operations with SEM_UNDO that add up to `sum`, and operations without it that take each back:
+/// the semaphore, which is at 0, stays there.
 pub fn series(n: u16, sum: i32) -> Vec<Op> {
     let op = |add: i32, flags: i16| Op { n, add: add as i16, flags: flags | NOWAIT };
     let mut ops = Vec::new();
@@ -58,11 +64,11 @@ struct Sought {
     set: i32,
     n: u16,
     value: u16,
-    /// It is in here.
+    /// The adjustment is in here.
     range: std::ops::Range<i32>,
 }
 
-/// What is asked of one.
+/// What one call finds out about an adjustment.
 #[derive(Clone, Copy)]
 enum Question {
     /// Whether the adjustment is below.
@@ -72,17 +78,18 @@ enum Question {
 }
 
 impl Question {
-    /// Operations which lead out of the range if the answer is yes, and are taken back in any case.
+    /// Operations that lead out of the range if the answer is yes, and are taken back in any case.
     fn ops(self, sought: &Sought) -> Vec<Op> {
         let sum = match self {
             Self::Below(bound) => bound - RANGE.start,
             Self::AtLeast(bound) => bound - RANGE.end,
         };
         let op = |add: i32| Op { n: sought.n, add: add as i16, flags: NOWAIT };
-        // Zero it is then, or the answer is none: from another value the way could lead out of the range of values.
+        // The semaphore is brought to 0 first, and the call fails unless it is: from another value
+        // the operations could lead out of the range of values.
         let mut ops = vec![op(-i32::from(sought.value)), op(0)];
         ops.extend(series(sought.n, sum));
-        // No value is so large.
+        // Cannot be made: no value is that large.
         ops.push(op(RANGE.start));
         ops
     }
@@ -91,18 +98,19 @@ impl Question {
 /// Adjustments of the thread that is inside the stub, a thread of `pid`.
 ///
 /// # Errors
-/// EBUSY: others change a set faster than the question is answered; [`crate::error::Kind::Unsupported`]: the process may no longer operate on a set
-/// which it has used.
-pub fn of_thread(there: &IpcTables, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
+/// EBUSY: other processes change a set faster than its adjustments are found.
+/// [`crate::error::Kind::Unsupported`]: the process has used a set on which it may no longer
+/// operate.
+pub fn of_thread(tables: &IpcTables, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec<Adjustment>> {
     let tid = injected.task()?.tid();
-    let sets: Vec<&IpcEntry> = there.0.iter().filter(|entry| entry.kind == IpcKind::Sem && entry.is_used).collect();
+    let sets: Vec<&IpcEntry> = tables.0.iter().filter(|entry| entry.kind == IpcKind::Sem && entry.is_used).collect();
     if sets.is_empty() || !kcmp::has_undo_list(tid)? {
         return Ok(Vec::new());
     }
     let mut found = Vec::new();
     for entry in sets {
         match of_set(entry, injected, pid) {
-            Err(error) if crate::sysv::table::is_gone(&error) => {}
+            Err(error) if is_gone(&error) => {}
             adjustments => found.extend(adjustments?),
         }
     }
@@ -116,7 +124,7 @@ fn of_set(entry: &IpcEntry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec
         let sought = |(n, value): (usize, &u16)| Sought { set, n: n as u16, value: *value, range: RANGE };
         let mut all: Vec<Sought> = values.iter().enumerate().map(sought).collect();
         // Most are 0.
-        let Some(is_zero) = both(&all, injected, pid, 0)? else {
+        let Some(is_zero) = are_exactly(&all, injected, pid, 0)? else {
             return refuse_if_used(entry, &values, pid);
         };
         let mut zero = is_zero.into_iter();
@@ -131,16 +139,17 @@ fn of_set(entry: &IpcEntry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec
                 sought.range = if below { sought.range.start..middle } else { middle..sought.range.end };
             }
         }
-        let mut holds = true;
+        let mut is_certain = true;
         for sought in &all {
-            let sure = both(std::slice::from_ref(sought), injected, pid, sought.range.start)?;
-            holds &= sure.is_some_and(|sure| sure == [true]);
+            let sure = are_exactly(std::slice::from_ref(sought), injected, pid, sought.range.start)?;
+            is_certain &= sure.is_some_and(|sure| sure == [true]);
         }
-        if holds {
-            let told = |it: &Sought| Adjustment { pid, set, n: it.n, add: it.range.start };
-            return Ok(all.iter().map(told).filter(|it| it.add != 0).collect());
+        if is_certain {
+            let adjustment = |it: &Sought| Adjustment { pid, set, n: it.n, add: it.range.start };
+            return Ok(all.iter().map(adjustment).filter(|it| it.add != 0).collect());
         }
-        // A semaphore that is less than it was blocks the first operation: an answer that was none.
+        // A semaphore whose value has fallen meanwhile blocks the first operation (EAGAIN), which
+        // says nothing about the adjustment.
     }
     Err(Error::os(
         format!("pid {pid}: semaphore set {set} is changed by others too often to be looked at"),
@@ -148,8 +157,8 @@ fn of_set(entry: &IpcEntry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec
     ))
 }
 
-/// Whether the adjustment of each is exactly `value`: two answers that nobody else can bring about.
-fn both(all: &[Sought], injected: &mut Injected<'_>, pid: Pid, value: i32) -> Result<Option<Vec<bool>>> {
+/// Whether the adjustment of each is exactly `value`: no other process can cause both answers.
+fn are_exactly(all: &[Sought], injected: &mut Injected<'_>, pid: Pid, value: i32) -> Result<Option<Vec<bool>>> {
     let asked = |sought| [(sought, Question::Below(value + 1)), (sought, Question::AtLeast(value))];
     let answers = ask(&all.iter().flat_map(asked).collect::<Vec<_>>(), injected, pid)?;
     Ok(answers.map(|answers| answers.chunks(2).map(|pair| pair == [true, true]).collect()))
@@ -183,7 +192,8 @@ fn ask(asked: &[(&Sought, Question)], injected: &mut Injected<'_>, pid: Pid) -> 
     Ok(Some(answers))
 }
 
-/// A set that a process may not change is one that it has not changed, as far as anybody can see.
+/// Refuses a set that the process was seen to use. Of any other set that it may not change, it is
+/// taken to have no adjustment.
 fn refuse_if_used(entry: &IpcEntry, values: &[u16], pid: Pid) -> Result<Vec<Adjustment>> {
     let set = entry.name.id;
     for n in 0..values.len() {
@@ -196,13 +206,15 @@ fn refuse_if_used(entry: &IpcEntry, values: &[u16], pid: Pid) -> Result<Vec<Adju
     Ok(Vec::new())
 }
 
-/// A thread that has a list to itself (unshare(2), CLONE_SYSVSEM) would not be given one by a restore.
-pub fn refuse_own(there: &IpcTables, injected: &mut Injected<'_>, pid: Pid, speaker: Pid) -> Result<()> {
+/// Refuses a thread with a list of its own (unshare(2), CLONE_SYSVSEM) and adjustments in it: a
+/// restore gives it no such list. `representative` is the thread whose list is recorded as the
+/// process's.
+pub fn refuse_own(tables: &IpcTables, injected: &mut Injected<'_>, pid: Pid, representative: Pid) -> Result<()> {
     let tid = injected.task()?.tid();
-    if there.0.is_empty() || kcmp::kcmp(tid, speaker, Kcmp::SemaphoreUndo, 0, 0)? {
+    if tables.0.is_empty() || kcmp::kcmp(tid, representative, Kcmp::SemaphoreUndo, 0, 0)? {
         return Ok(());
     }
-    match of_thread(there, injected, pid)?.first() {
+    match of_thread(tables, injected, pid)?.first() {
         None => Ok(()),
         Some(found) => Err(Error::unsupported(format!(
             "pid {pid} task {tid}: operations to be undone (SEM_UNDO) of one thread alone, on semaphore set {}, cannot be checkpointed",
@@ -211,7 +223,8 @@ pub fn refuse_own(there: &IpcTables, injected: &mut Injected<'_>, pid: Pid, spea
     }
 }
 
-/// Processes that have one list between them (CLONE_SYSVSEM without CLONE_THREAD) would each undo it after a restore.
+/// Refuses processes that share one list (CLONE_SYSVSEM without CLONE_THREAD): after a restore each
+/// of them would undo it.
 pub fn refuse_shared(adjustments: &[Adjustment]) -> Result<()> {
     let mut pids: Vec<Pid> = adjustments.iter().map(|it| it.pid).collect();
     pids.dedup();
