@@ -1,8 +1,10 @@
-//! A mount from its beginning to its end: the kernel's side, the session, signals.
+//! A mount from beginning to end: mount(2), the FUSE session, signals, unmounting.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,8 +16,12 @@ use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::cli::arguments::MountArgs;
+use crate::cli::failure::Failure;
 use crate::cli::logging::LogFile;
 use crate::cli::options::MountOptions;
+use crate::cli::plan::Plan;
+use crate::cli::{daemon, logging};
 use crate::fuse::Fuse;
 use crate::fuse::page_cache::PageCache;
 use crate::fuse::workers::Workers;
@@ -24,43 +30,59 @@ use crate::tree::Tree;
 
 const DEVICE: &str = "/dev/fuse";
 
-/// Threads that answer the kernel. What blocks runs beside them (jobs.rs); these copy.
+/// Threads that answer the kernel. They copy bytes; requests that block run on threads of their own (fuse/workers.rs).
 const THREADS: usize = 8;
 
 /// STATX_MNT_ID_UNIQUE of `linux/stat.h` (Linux 6.8): an id that no later mount gets.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// How far the kernel reads ahead of who reads an image, KiB.
+/// How far the kernel reads ahead of the reader of an image, KiB.
 const READ_AHEAD_KIB: u32 = 2048;
-
-/// What a mount is made of.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// Where; absolute.
-    pub mountpoint: PathBuf,
-    /// Whom it shows.
-    pub target: MountTarget,
-    /// How.
-    pub options: MountOptions,
-}
 
 /// What SIGHUP means.
 pub enum Hangup {
-    /// The terminal is gone: an end.
+    /// The terminal is gone: unmount.
     Unmounts,
-    /// The log was rotated: nothing else is behind it where no terminal is.
+    /// The log was rotated: a daemon has no terminal, so the signal means nothing else.
     Reopens(Option<LogFile>),
 }
 
-/// Mounts, says `ready` once the mount answers, and serves it until it is unmounted by anybody or a signal.
-pub fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Result<()> {
-    // Before any thread: from here on a signal is a request, not an end.
+/// `ckptfs mount`. `command_line`: the arguments of this program, for the daemon. `is_daemon`: this is the daemon.
+pub fn run(
+    arguments: &MountArgs,
+    is_daemon: bool,
+    command_line: impl Iterator<Item = OsString>,
+) -> std::result::Result<ExitCode, Failure> {
+    let plan = Plan::new(arguments)?;
+    let log = &plan.options.log;
+    if is_daemon {
+        daemon::detach()?;
+        let log_file = match log {
+            Some(file) => Some(logging::to_file(file)?),
+            None => logging::to_syslog().map(|()| None)?,
+        };
+        serve(&plan, Hangup::Reopens(log_file), daemon::ready)?;
+    } else if arguments.foreground {
+        match log {
+            Some(file) => drop(logging::to_file(file)?),
+            None => logging::to_stderr()?,
+        }
+        serve(&plan, Hangup::Unmounts, || Ok(()))?;
+    } else {
+        return Ok(daemon::start(command_line, &plan.mountpoint)?);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Mounts, calls `ready` once the mount answers, and serves it until umount(8) or a signal unmounts it.
+fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Result<()> {
+    // Before any thread is started: from here on a signal is a request and does not kill.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing(|| "catching signals")?;
-    if let Err(error) = descriptors() {
+    if let Err(error) = raise_descriptor_limit() {
         log::warn!("{error}");
     }
     let tree = Arc::new(tree(plan)?);
-    let jobs = Arc::new(Workers::default());
+    let workers = Arc::new(Workers::default());
     let (device, mounted) = Mounted::new(plan)?;
     let mounted = Arc::new(mounted);
 
@@ -69,16 +91,16 @@ pub fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) ->
     config.clone_fd = true;
     config.acl = if plan.options.allow_other { SessionACL::All } else { SessionACL::Owner };
     let failed = || format!("mounting {}: starting the session", plan.mountpoint.display());
-    let kernel = Arc::new(PageCache::new(plan.mountpoint.clone())?);
-    let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&jobs), Arc::clone(&kernel));
+    let page_cache = Arc::new(PageCache::new(plan.mountpoint.clone())?);
+    let fuse = Fuse::new(Arc::clone(&tree), Arc::clone(&workers), Arc::clone(&page_cache));
     let session = Session::from_fd(fuse, device, config.acl, config).doing(failed)?;
-    kernel.connect(session.notifier());
-    mounted.read_ahead();
+    page_cache.connect(session.notifier());
+    mounted.raise_read_ahead();
     let session = session.spawn().doing(failed)?;
 
     let stop = signals.handle();
     let unmounter = Arc::clone(&mounted);
-    let watcher = std::thread::Builder::new().name("signals".into()).spawn(move || {
+    let signal_thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
             if let (SIGHUP, Hangup::Reopens(log)) = (signal, &hangup) {
                 if let Some(Err(error)) = log.as_ref().map(LogFile::reopen) {
@@ -92,29 +114,29 @@ pub fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) ->
             }
         }
     });
-    let watcher = watcher.doing(|| "starting a thread")?;
+    let signal_thread = signal_thread.doing(|| "starting a thread")?;
 
     log::info!("{}: mounted, showing {}", plan.mountpoint.display(), plan.target);
     ready()?;
 
     let ended = session.join().doing(|| format!("serving {}", plan.mountpoint.display()));
     stop.close();
-    if watcher.join().is_err() {
+    if signal_thread.join().is_err() {
         log::error!("the thread that waits for signals has panicked");
     }
-    // A dump under way ends by itself, and what it stopped goes on.
-    if !jobs.wait(plan.options.freeze_timeout + Duration::from_secs(1)) {
+    // A dump under way ends by itself and thaws the processes that it has stopped.
+    if !workers.wait(plan.options.freeze_timeout + Duration::from_secs(1)) {
         log::warn!("a request did not end in time");
     }
-    // Whoever is held and whatever is pinned goes before the process does; open snapshots go with the tree.
+    // Frozen trees and pinned snapshots end before this process exits. Open snapshots end with the tree.
     tree.close();
     drop(tree);
     log::info!("{}: unmounted", plan.mountpoint.display());
     ended
 }
 
-/// As many descriptors as are allowed: a process that is dumped or restored costs a few.
-fn descriptors() -> Result<()> {
+/// Raises the soft limit of descriptors to the hard limit: each process that is dumped or restored needs a few.
+fn raise_descriptor_limit() -> Result<()> {
     let doing = || "raising the limit of descriptors (RLIMIT_NOFILE)";
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(doing)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(doing)
@@ -131,28 +153,20 @@ fn tree(plan: &Plan) -> Result<Tree> {
     Tree::new(container, options, plan.options.pinned, plan.mountpoint.display().to_string())
 }
 
-/// A path that can be mounted on, absolute and without links.
-pub fn mountpoint(path: &Path) -> Result<PathBuf> {
-    let doing = || format!("mounting {}", path.display());
-    let absolute = path.canonicalize().doing(doing)?;
-    let facts = std::fs::metadata(&absolute).doing(doing)?;
-    if facts.is_dir() { Ok(absolute) } else { Err(Error::os(doing(), libc::ENOTDIR)) }
-}
-
-/// The kernel's side of a mount. Unmounts on Drop, if nobody else has.
+/// A mount in the kernel. Drop unmounts it, if it still is mounted.
 struct Mounted {
     mountpoint: PathBuf,
-    /// Tells this mount from another at the same place.
+    /// Distinguishes this mount from others on the same directory.
     id: u64,
-    /// Its device number, by which sysfs knows how it is cached.
+    /// Its device number. sysfs has the settings of its page cache under this number.
     bdi: (u32, u32),
 }
 
 impl Mounted {
-    /// Mounts (mount(2), fuse(4)) and gives the descriptor that the kernel's requests come from.
+    /// Mounts (mount(2), fuse(4)). Returns the descriptor that the kernel's requests come from.
     ///
-    /// fuser's own way tries fusermount3 where mount(2) is not permitted; who may not mount may not freeze and restore
-    /// either, and the errno of the first try is the better answer.
+    /// fuser itself would try fusermount3 if mount(2) is not permitted. A user that may not mount may not freeze or
+    /// restore either, so the errno of mount(2) is the better answer.
     fn new(plan: &Plan) -> Result<(OwnedFd, Mounted)> {
         let MountOptions { flags, fsname, allow_other, .. } = &plan.options;
         let mountpoint = &plan.mountpoint;
@@ -174,30 +188,31 @@ impl Mounted {
                 Ok((OwnedFd::from(device), Mounted { mountpoint: mountpoint.clone(), id, bdi }))
             }
             Err(error) => {
-                // The descriptor is the last holder of the connection: a lazy unmount leaves nothing behind.
+                // The descriptor is the only one of the connection: a lazy unmount leaves nothing behind.
                 umount2(mountpoint, MntFlags::MNT_DETACH).doing(doing)?;
                 Err(error)
             }
         }
     }
 
-    /// Has the kernel read ahead of the page cache's readers (Documentation/ABI/testing/sysfs-class-bdi): INIT, which comes before this, can
-    /// lower its bound but not raise it.
-    fn read_ahead(&self) {
+    /// Raises the kernel's read-ahead for the page cache (Documentation/ABI/testing/sysfs-class-bdi). The INIT reply,
+    /// which comes before this, can lower that bound but not raise it.
+    fn raise_read_ahead(&self) {
         let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", self.bdi.0, self.bdi.1);
         if let Err(error) = std::fs::write(&file, READ_AHEAD_KIB.to_string()) {
             log::info!("{file}: {error}; images are read in smaller pieces");
         }
     }
 
-    /// Unmounts, unless that has happened. Whoever still stands in the mount loses it (ENOTCONN).
+    /// Unmounts, unless that has happened. Processes that still use the mount get ENOTCONN.
     fn unmount(&self) -> Result<()> {
         let doing = || format!("unmounting {}", self.mountpoint.display());
         match mount_facts(&self.mountpoint) {
             Ok(facts) if facts.stx_mnt_id == self.id => {}
             _ => return Ok(()),
         }
-        // MNT_FORCE aborts the connection: all requests end, and so does the session, also where another mount namespace has a copy.
+        // MNT_FORCE aborts the connection: all requests end, and so does the session, even if another mount namespace has
+        // a copy of the mount.
         umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).doing(doing)
     }
 }
@@ -210,13 +225,13 @@ impl Drop for Mounted {
     }
 }
 
-/// Id and device of the mount that stands at `path`, asked of the kernel alone (statx(2), AT_STATX_DONT_SYNC).
+/// Id and device of the mount on `path`. The kernel answers without this daemon (statx(2), AT_STATX_DONT_SYNC).
 fn mount_facts(path: &Path) -> Result<Statx> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let facts = statx(CWD, path, flags, MNT_ID_UNIQUE)
         .map_err(|errno| Error::os(format!("statx of {}", path.display()), errno.raw_os_error()))?;
     if facts.stx_mask & MNT_ID_UNIQUE.bits() == 0 {
-        let sentence = "statx(2) knows no unique mount ids: Linux 6.8 or newer is needed";
+        let sentence = "statx(2) has no unique mount ids: Linux 6.8 or newer is needed";
         return Err(Error::new(Kind::System(libc::ENOSYS), sentence));
     }
     Ok(facts)
@@ -226,19 +241,6 @@ fn mount_facts(path: &Path) -> Result<Statx> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    #[test]
-    fn a_mountpoint_is_a_directory_that_is_there() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(mountpoint(&folder.path().join(".")).unwrap(), folder.path().canonicalize().unwrap());
-        let missing = folder.path().join("missing");
-        let text = mountpoint(&missing).unwrap_err().to_string();
-        assert_eq!(text, format!("mounting {}: no such file or directory", missing.display()));
-        let file = folder.path().join("file");
-        std::fs::write(&file, "").unwrap();
-        let text = mountpoint(&file).unwrap_err().to_string();
-        assert_eq!(text, format!("mounting {}: not a directory", file.display()));
-    }
 
     #[test]
     fn two_mounts_have_two_ids_and_one_has_one() {

@@ -1,4 +1,4 @@
-//! The command line. The build makes the man page and the completions of shells from it.
+//! The command line. The build makes the man pages and the shell completions from it.
 
 use std::path::PathBuf;
 
@@ -6,104 +6,106 @@ use clap::{Args, Parser, Subcommand, ValueHint};
 
 const MAIN_HELP: &str = "\
 Environment:
-  RUST_LOG  the level of the log: error, warn, info, debug, trace, off, also for single modules (ckptfs=debug,fuser=warn); empty or unset
-            means warn,ckptfs=info,ckptfs_dumper=info
+  RUST_LOG  the level of the log: error, warn, info, debug, trace or off, also for single modules (ckptfs=debug,fuser=warn);
+            empty or unset means warn,ckptfs=info,ckptfs_dumper=info
 
-Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
+Exit status: 0 success; 1 failure, with one line on standard error; 2 wrong usage.";
 
-const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
+const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, with one line on standard error; 2 wrong usage.";
 
 const DIFF_HELP: &str = "\
-Pages are told by mapping, descriptors by what they lead to, everything else by record and field. The times of the two images do not count.
+Compares pages by mapping, descriptors by what they refer to, and everything else by record and field. The times of the two images are
+ignored.
 
-Exit status: 0 they are the same; 1 they differ; 2 failure, told in one line on standard error, or wrong usage.";
+Exit status: 0 no difference; 1 they differ; 2 failure, with one line on standard error, or wrong usage.";
 
 const RESTORE_HELP: &str = "\
-Without a mount: what is restored belongs to nobody but init (or the nearest subreaper) once this command ends. One line for each image
-tells at once who lives again. A root with a parent-death signal (PR_SET_PDEATHSIG) gets it at that end: restore it through a mount. Bytes, rate and time left are shown on a terminal.
+No mount is needed. When this command ends, the restored processes become children of init (or of the nearest subreaper). A root with a
+parent-death signal (PR_SET_PDEATHSIG) gets the signal at that moment: restore it through a mount instead. One line is printed for each
+image as soon as its processes run. A terminal shows bytes, rate and time left.
 
-Exit status: 0 everything lives; 1 failure, told in one line on standard error: of an image that has no line on standard output nothing
-lives; 2 wrong usage.";
+Exit status: 0 all images are restored; 1 failure, with one line on standard error: of an image without a line on standard output nothing
+is restored; 2 wrong usage.";
 
 const OPTIONS_HELP: &str = "\
 Options (-o):
-  freeze-timeout=SECONDS  how long a tree may take to stop (5); after that everybody goes on and the open fails (EBUSY)
+  freeze-timeout=SECONDS  how long a tree may take to stop (5); after that it is thawed and the open fails (EBUSY)
   external-pipes=refuse|keep
-                          a pipe of which a process outside of the tree holds an end: refuse the dump, or find the same pipe again
+                          a pipe with an end in a process outside of the tree: refuse the dump, or connect to the same pipe at the restore
   changed-files=warn|refuse
-                          a file that has changed since the dump: restore and tell so, or refuse the restore
-  sysv-ipc=used|owned     semaphores and message queues in the image: those that the tree uses, or also those of its users and time that
-                          nobody alive has used
+                          a file that has changed since the dump: restore with a warning, or refuse the restore
+  sysv-ipc=used|owned     which semaphores and message queues an image holds: those that the tree uses, or also those that its users have
+                          created in its lifetime and that no living process has used
   pinned-max=N            how many snapshots may be pinned (64)
-  pinned-memory=SIZE      how much memory they may hold when another one is asked for, in bytes or with K, M, G (no limit)
-  log=FILE                where the daemon logs, instead of to syslog or, with -f, to standard error; the level is RUST_LOG's
-  allow_other             let other users look in, as far as the files' modes allow (default for root)
-  no_allow_other          let nobody else look in
+  pinned-memory=SIZE      how much memory pinned snapshots may hold when another one is requested, in bytes or with K, M, G (no limit)
+  log=FILE                write the log of the daemon to FILE instead of to syslog or, with -f, to standard error; RUST_LOG sets the level
+  allow_other             let other users use the mount, as far as the modes of its files allow (default for root)
+  no_allow_other          let no other user use the mount
   fsname=NAME             the source that mount(8) shows (ckptfs)
   ro, noexec, noatime, ...
                           as for every mount, see mount(8); with ro nothing can be restored, pinned, frozen or killed
 
 Signals:
-  SIGTERM, SIGINT  unmount, also while somebody stands in the mount
-  SIGHUP           the background daemon opens the file of log= again, for who rotates it; with -f: unmount
+  SIGTERM, SIGINT  unmount, even if processes still use the mount
+  SIGHUP           the background daemon opens the file of log= again, for log rotation; with -f: unmount
 
 Environment:
   RUST_LOG  see ckptfs(1)
 
-Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, told in one line on standard error; 2 wrong usage.";
+Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, with one line on standard error; 2 wrong usage.";
 
 /// A mount where a checkpoint of a process is a file: read it to dump, write it to restore
 #[derive(Parser)]
 #[command(name = "ckptfs", version, override_usage = "ckptfs COMMAND [ARGUMENT]...", after_help = MAIN_HELP)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What can be done.
+/// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Mount; returns when the mount answers and goes on in the background until umount(8) or SIGTERM
+    /// Mount; return when the mount answers, and serve it in the background until umount(8) or SIGTERM
     #[command(
         override_usage = "ckptfs mount [--cgroup DIR | --tree PID | --image FILE] [-f] [-o OPT[,OPT]]... MOUNTPOINT",
         after_help = OPTIONS_HELP
     )]
     Mount(MountArgs),
-    /// Make the processes of images live again, without a mount
+    /// Restore the processes of images, without a mount
     #[command(override_usage = "ckptfs restore [--changed-files POLICY] FILE...", after_help = RESTORE_HELP)]
     Restore {
-        /// A file that has changed since the dump: restore and tell so, or refuse the restore
+        /// A file that has changed since the dump: restore with a warning, or refuse the restore
         #[arg(long, value_name = "POLICY", value_parser = ["warn", "refuse"], default_value = "warn")]
         changed_files: String,
         /// The images, restored in this order; - is standard input
         #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
-    /// Write a process of a stored image as an ELF core file to standard output
+    /// Write a process of a stored image to standard output, as an ELF core file
     #[command(override_usage = "ckptfs core [--pid PID] IMAGE", after_help = STATUS_HELP)]
     Core {
-        /// The process (default: the root)
+        /// The process (default: the root of the image)
         #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = clap::value_parser!(i32).range(1..))]
         pid: Option<i32>,
         /// The image: a regular file
         #[arg(value_hint = ValueHint::FilePath)]
         image: PathBuf,
     },
-    /// Tell what is in an image: processes, memory, descriptors
+    /// Show what is in an image: processes, memory, descriptors
     #[command(override_usage = "ckptfs inspect [--json | --records] FILE", after_help = STATUS_HELP)]
     Inspect {
         /// Print JSON instead of tables
         #[arg(long, conflicts_with = "records")]
         json: bool,
-        /// Print a line for every record
+        /// Print one line for every record
         #[arg(long)]
         records: bool,
         /// The image; - is standard input
         #[arg(value_hint = ValueHint::FilePath)]
         file: PathBuf,
     },
-    /// Tell in what two images differ
+    /// Show the differences of two images
     #[command(override_usage = "ckptfs diff [--json] A B", after_help = DIFF_HELP)]
     Diff {
         /// Print JSON
@@ -116,7 +118,7 @@ pub enum Command {
         #[arg(value_hint = ValueHint::FilePath)]
         b: PathBuf,
     },
-    /// Tell whether images are whole
+    /// Check whether images are complete and undamaged
     #[command(override_usage = "ckptfs verify FILE...", after_help = STATUS_HELP)]
     Verify {
         /// The images; - is standard input
@@ -134,7 +136,7 @@ pub struct MountArgs {
     /// Show the processes of a stored image, read-only
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "tree")]
     pub image: Option<PathBuf>,
-    /// Show this process and its descendants (default: every process of this pid namespace)
+    /// Show this process and its descendants (default: all processes of this pid namespace)
     #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = clap::value_parser!(i32).range(1..))]
     pub tree: Option<i32>,
     /// Stay in the foreground and log to standard error
@@ -143,7 +145,7 @@ pub struct MountArgs {
     /// Mount options, see below
     #[arg(short = 'o', value_name = "OPT[,OPT]", value_hint = ValueHint::Other)]
     pub options: Vec<String>,
-    /// Where
+    /// The directory to mount on
     #[arg(value_hint = ValueHint::DirPath)]
     pub mountpoint: PathBuf,
 }

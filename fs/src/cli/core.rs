@@ -10,7 +10,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::cli::progress::Bar;
 
-/// Bytes written at a time.
+/// Bytes copied at a time.
 const PIECE: usize = 1 << 20;
 
 /// Writes the core of `pid`, or of the image's root, to standard output.
@@ -20,8 +20,8 @@ pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
     let pid = match (pid, pids.first()) {
         (Some(pid), _) if !pids.contains(&pid) => {
             let listed: Vec<String> = pids.iter().map(Pid::to_string).collect();
-            let told = format!("{}: pid {pid} is not in it: there are {}", image.display(), listed.join(" "));
-            return Err(Error::new(Kind::NoProcess, told));
+            let sentence = format!("{}: pid {pid} is not in it: there are {}", image.display(), listed.join(" "));
+            return Err(Error::new(Kind::NoProcess, sentence));
         }
         (Some(pid), _) | (None, Some(&pid)) => pid,
         (None, None) => return Err(Error::damaged(format!("{}: there is no process in it", image.display()))),
@@ -31,7 +31,7 @@ pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
     copy(&core, &mut File::from(out), &Bar::new(&image.display().to_string(), Some(core.len())))
 }
 
-/// Writes all of `core`, from where `out` stands on. Holes are left out where `out` is a file that ends there.
+/// Writes all of `core` at the offset of `out`. If `out` is a file that ends there, its holes stay holes.
 fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
     let doing = || "writing standard output";
     let start = end_of_file(out)?;
@@ -67,13 +67,13 @@ fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
     }
 }
 
-/// Where `out` stands, if it is a regular file that ends there, and not written behind its end only.
+/// The offset of `out`, if `out` is a regular file that ends there and was not opened with O_APPEND.
 fn end_of_file(out: &mut File) -> Result<Option<u64>> {
-    let facts = out.metadata().doing(|| "stat of standard output")?;
+    let metadata = out.metadata().doing(|| "stat of standard output")?;
     let flags = fcntl(&*out, FcntlArg::F_GETFL).doing(|| "flags of standard output")?;
-    if !facts.is_file() || flags & OFlag::O_APPEND.bits() != 0 {
+    if !metadata.is_file() || flags & OFlag::O_APPEND.bits() != 0 {
         return Ok(None);
     }
     let at = out.stream_position().doing(|| "standard output's offset")?;
-    Ok((at >= facts.len()).then_some(at))
+    Ok((at >= metadata.len()).then_some(at))
 }

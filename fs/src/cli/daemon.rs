@@ -1,8 +1,9 @@
-//! The background: a mount that goes on when the command has returned.
+//! The background daemon of a mount.
 //!
-//! The command starts itself again with [`STAGE`], which leaves the terminal, mounts, and writes one byte to its standard
-//! output when the mount answers. Until then it says what fails on the terminal's standard error, and its exit status is
-//! the command's. (A bare fork(2) would do with less, but Rust cannot vouch for what runs between it and an exec.)
+//! The command starts its own program again, with [`STAGE`]. That process, the daemon, leaves the terminal, mounts, and
+//! writes one byte to its standard output when the mount answers. Until then it reports failures on the terminal's
+//! standard error, and its exit status becomes the command's. (A bare fork(2) would be less work, but Rust gives no
+//! guarantee for code that runs between fork and exec.)
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -15,10 +16,10 @@ use ckptfs_dumper::{Context, Doing, Result};
 
 use crate::process::descriptors;
 
-/// The second argument of the daemon's own command line. It is no option: nobody else should give it, or be offered it.
+/// The second argument of the daemon's own command line. It is no documented option, because no user is to pass it.
 const STAGE: &str = "--daemon-stage";
 
-/// Whether this is the daemon that a mount without `-f` has started. [`STAGE`] is taken out of the arguments.
+/// Whether this process is the daemon that a mount without `-f` has started. Removes [`STAGE`] from the arguments.
 pub fn is_stage(args: &mut Vec<OsString>) -> bool {
     let is_stage = args.get(2).is_some_and(|arg| arg == STAGE);
     if is_stage {
@@ -27,10 +28,10 @@ pub fn is_stage(args: &mut Vec<OsString>) -> bool {
     is_stage
 }
 
-/// Starts the daemon with this command's arguments, of which the first is `mount`, and returns when its mount answers, or with its exit
-/// status when it failed.
+/// Starts the daemon with this command's arguments, of which the first is `mount`. Returns when the mount answers, or
+/// with the daemon's exit status if it failed.
 pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Result<ExitCode> {
-    // The link names the program even when its file was replaced or is out of this process's sight.
+    // The link leads to the program even if its file was replaced or is not visible to this process.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("ckptfs").args(args.next()).arg(STAGE).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut daemon = command.spawn().doing(|| "starting the daemon")?;
@@ -40,31 +41,32 @@ pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Res
         None => 0,
     };
     if answers > 0 {
-        // Asked from here: a daemon that waits for an answer of its own mount could not even be killed.
-        std::fs::metadata(mountpoint).doing(|| format!("mounting {}: asking it", mountpoint.display()))?;
+        // This stat(2) is not left to the daemon: a process that waits for an answer of its own mount cannot be killed.
+        std::fs::metadata(mountpoint).doing(|| format!("mounting {}: stat of it", mountpoint.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let status = daemon.wait().doing(|| "waiting for the daemon")?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0).unwrap_or(1)))
 }
 
-/// The daemon leaves its starter's session, directory and descriptors, but for the standard streams: who has a lock, or waits for the end of
-/// a pipe, did not mean this mount's lifetime. It must have no other thread, and no file open, yet.
+/// The daemon leaves the session, the directory and the descriptors of the process that started it, except for the
+/// standard streams. Otherwise an inherited lock would be held, and the reader of an inherited pipe would see no end,
+/// for as long as the mount lives. The daemon must have no other thread and no open file yet.
 pub fn detach() -> Result<()> {
-    // Started through a link, it would be called "exe" in ps(1).
+    // A program that is started through /proc/self/exe is called "exe" in ps(1).
     nix::sys::prctl::set_name(c"ckptfs").doing(|| "setting the daemon's name")?;
     nix::unistd::setsid().doing(|| "leaving the session")?;
-    descriptors::close_from(3).on(|| "leaving the starter's descriptors")?;
+    descriptors::close_from(3).on(|| "closing inherited descriptors")?;
     std::env::set_current_dir("/").doing(|| "leaving for /")
 }
 
-/// The mount answers: tells the starter, and lets go of its terminal.
+/// The mount answers: informs the process that started the daemon, and releases its terminal.
 pub fn ready() -> Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null")?;
     let mut out = std::io::stdout();
-    // The starter may be gone; the mount stands all the same.
+    // That process may be gone. The mount stays.
     if let Err(error) = out.write_all(b"\n").and_then(|()| out.flush()) {
-        log::warn!("telling the starter: {error}");
+        log::warn!("reporting to the command that the mount answers: {error}");
     }
     nix::unistd::dup2_stdout(&null).doing(|| "redirecting standard output")?;
     nix::unistd::dup2_stderr(&null).doing(|| "redirecting standard error")

@@ -1,4 +1,4 @@
-//! Where the log goes. Its level is RUST_LOG's, or this project's own news and everybody's warnings.
+//! Where the log goes. RUST_LOG sets the level; the default is `info` for this project and `warn` for libraries.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -10,9 +10,9 @@ use ckptfs_dumper::{Doing, Error, Result};
 use env_logger::{Builder, DEFAULT_FILTER_ENV, Env, Target};
 use parking_lot::Mutex;
 
-/// What is logged unless RUST_LOG says otherwise.
+/// The levels unless RUST_LOG is set.
 ///
-/// fuser calls it an error when the kernel no longer waits for a reply: that is a reader who was interrupted.
+/// fuser logs an error when the kernel no longer waits for a reply. That only means that a reader was interrupted.
 const LEVELS: &str = "warn,ckptfs=info,ckptfs_dumper=info,fuser::reply=off";
 
 /// The socket of syslog(3).
@@ -34,7 +34,7 @@ pub fn to_file(path: &Path) -> Result<LogFile> {
     init(builder).map(|()| file)
 }
 
-/// Logs to syslog, while there is one; else nowhere.
+/// Logs to syslog while it listens; otherwise nowhere.
 pub fn to_syslog() -> Result<()> {
     let mut builder = builder();
     builder.format(|out, record| {
@@ -46,7 +46,7 @@ pub fn to_syslog() -> Result<()> {
 
 fn builder() -> Builder {
     let mut builder = Builder::from_env(Env::default().default_filter_or(LEVELS));
-    // Set and empty means the same as unset; env_logger would drop the warnings.
+    // An empty variable means the same as an unset one. env_logger would log errors only.
     if std::env::var_os(DEFAULT_FILTER_ENV).is_some_and(|levels| levels.is_empty()) {
         builder.parse_filters(LEVELS);
     }
@@ -61,7 +61,7 @@ fn open(path: &Path) -> Result<File> {
     File::options().append(true).create(true).open(path).doing(|| format!("-o log={}", path.display()))
 }
 
-/// The file that is logged to; its clones are the same one.
+/// The file that is logged to. Clones share it.
 #[derive(Clone)]
 pub struct LogFile {
     path: PathBuf,
@@ -69,7 +69,7 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Goes on in whatever has the name now: the old file was moved away, as logrotate(8) does. If that fails, the old one stays in use.
+    /// Opens the path again, after logrotate(8) has moved the old file away. If that fails the old file stays in use.
     pub fn reopen(&self) -> Result<()> {
         let fresh = open(&self.path)?;
         *self.open.lock() = fresh;
@@ -87,8 +87,8 @@ impl Write for LogFile {
     }
 }
 
-/// A message per write: env_logger writes a record at once. Like syslog(3) it connects when there is something to say, and once more when
-/// nobody listens at the other end: the logger may have been started again.
+/// Sends one message per write: env_logger writes a record at once. As syslog(3) does, it connects when there is a
+/// message, and once more if no logger listens at the other end: it may have been restarted.
 struct Syslog {
     path: PathBuf,
     socket: Option<UnixDatagram>,
@@ -100,7 +100,7 @@ impl Syslog {
             Some(socket) => socket,
             None => connect(&self.path)?,
         };
-        // Kept only if this goes well, or later may: a full one is emptied by its logger.
+        // The socket is kept if it works, or may work later: a full one is emptied by its logger.
         let sent = socket.send(message);
         if sent.is_ok() || sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
             self.socket = Some(socket);
@@ -109,7 +109,7 @@ impl Syslog {
     }
 }
 
-/// A logger that does not keep up must not hold a dump up.
+/// Connects without blocking: a slow logger must not delay a dump.
 fn connect(path: &Path) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
     socket.connect(path)?;
@@ -137,7 +137,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn heard(logger: &UnixDatagram) -> String {
+    fn received(logger: &UnixDatagram) -> String {
         let mut buffer = [0; 64];
         logger.set_read_timeout(Some(std::time::Duration::from_secs(5))).unwrap();
         let len = logger.recv(&mut buffer).unwrap();
@@ -149,19 +149,19 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut syslog = Syslog { path: path.clone(), socket: None };
-        // There need be none.
+        // A missing logger is no error.
         let _lost = syslog.write(b"nobody listens\n");
         for message in ["one", "two"] {
             let logger = UnixDatagram::bind(&path).unwrap();
             syslog.write_all(message.as_bytes()).unwrap();
-            assert_eq!(heard(&logger), message);
+            assert_eq!(received(&logger), message);
             drop(logger);
             std::fs::remove_file(&path).unwrap();
         }
         let _lost = syslog.write(b"nobody listens\n");
         let logger = UnixDatagram::bind(&path).unwrap();
         syslog.write_all(b"three\n").unwrap();
-        assert_eq!(heard(&logger), "three");
+        assert_eq!(received(&logger), "three");
     }
 
     #[test]

@@ -1,11 +1,14 @@
 //! The command line.
 
 pub mod arguments;
+pub mod commands;
 pub mod core;
 pub mod daemon;
+pub mod failure;
 pub mod inspect;
 pub mod logging;
 pub mod mount_helper;
 pub mod options;
+pub mod plan;
 pub mod progress;
 pub mod restore;

@@ -1,8 +1,11 @@
-//! `mount -t fuse.ckptfs` and fstab(5): mount(8) runs `mount.fuse.ckptfs SOURCE DIR -o OPTIONS` where such a program is (a link to this one),
-//! else libfuse's mount.fuse, which runs `ckptfs SOURCE DIR -o OPTIONS`. Both are put into the words of `ckptfs mount`.
+//! `mount -t fuse.ckptfs` and fstab(5).
 //!
-//! SOURCE is `tree:PID`, `cgroup:DIR`, `image:FILE`, or any other word for every process of the pid namespace; the options `tree=PID`,
-//! `cgroup=DIR` and `image=FILE` say the same.
+//! mount(8) runs `mount.fuse.ckptfs SOURCE DIR -o OPTIONS` if there is such a program (a link to this one). Otherwise it
+//! runs libfuse's mount.fuse, which runs `ckptfs SOURCE DIR -o OPTIONS`. Both command lines are translated to `ckptfs
+//! mount`.
+//!
+//! SOURCE is `tree:PID`, `cgroup:DIR` or `image:FILE`; any other word means every process of the pid namespace. The
+//! options `tree=PID`, `cgroup=DIR` and `image=FILE` mean the same.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -15,27 +18,27 @@ use crate::cli::arguments::Cli;
 /// What a mount can show, as the source and the options name it.
 const TARGETS: [&str; 3] = ["tree", "cgroup", "image"];
 
-/// What the command line of a mount helper asks for.
+/// How this program was invoked.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Asked {
-    /// It is none.
-    Nothing,
-    /// Arguments of `ckptfs`, its name first.
+pub enum Invocation {
+    /// As `ckptfs COMMAND`.
+    Command,
+    /// As a mount helper: the arguments of the `ckptfs mount` that does the same, with the program's name first.
     Mount(Vec<OsString>),
-    /// `-f` of mount(8): everything but the mount.
+    /// As a mount helper with `-f`: do everything but the mount.
     Fake,
 }
 
-/// Reads a command line, the program's name first.
-pub fn read(args: &[OsString]) -> Asked {
-    let [program, source, directory, rest @ ..] = args else { return Asked::Nothing };
+/// Reads a command line, which begins with the program's name.
+pub fn read(args: &[OsString]) -> Invocation {
+    let [program, source, directory, rest @ ..] = args else { return Invocation::Command };
     let is_helper = Path::new(program).file_name().is_some_and(|name| name.as_bytes().starts_with(b"mount."));
     let is_word = |arg: &OsStr| !arg.is_empty() && !arg.as_bytes().starts_with(b"-");
     let known = Cli::command().get_subcommands().any(|command| *source == command.get_name()) || *source == "help";
-    // libfuse's mount.fuse always has options; a word that is no command is a mistake.
+    // libfuse's mount.fuse always passes options. Without them an unknown word is a mistyped command.
     let has_options = rest.iter().any(|arg| arg.as_bytes() == b"-o");
     if !is_word(source) || !is_word(directory) || !is_helper && (known || !has_options) {
-        return Asked::Nothing;
+        return Invocation::Command;
     }
     let mut options: Vec<&[u8]> = Vec::new();
     let mut rest = rest.iter();
@@ -44,32 +47,32 @@ pub fn read(args: &[OsString]) -> Asked {
             b"-o" => {
                 options.extend(rest.next().into_iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b',')))
             }
-            // A namespace is entered, and a type known, before a helper runs.
+            // mount(8) enters the namespace, and knows the type, before it runs a helper.
             b"-N" | b"-t" => drop(rest.next()),
-            b"-f" => return Asked::Fake,
-            // Tolerance, no mtab, verbosity: nothing here depends on them.
+            b"-f" => return Invocation::Fake,
+            // Tolerance, no mtab, verbosity: they change nothing here.
             _ => {}
         }
     }
-    let mut asked: Vec<OsString> = vec![program.clone(), "mount".into()];
+    let mut arguments: Vec<OsString> = vec![program.clone(), "mount".into()];
     let mut kept: Vec<Vec<u8>> = Vec::new();
     for option in options {
         match target(option, b'=') {
-            Some(target) => asked.extend(target),
-            // libfuse says so for root; there is nothing here to which they apply.
+            Some(target) => arguments.extend(target),
+            // libfuse adds these for root. There is nothing here that they apply to.
             None if matches!(option, b"dev" | b"suid" | b"") => {}
             None => kept.push(option.to_vec()),
         }
     }
     if let Some(target) = target(source.as_bytes(), b':') {
-        asked.extend(target);
+        arguments.extend(target);
     }
     if !kept.iter().any(|option| option.starts_with(b"fsname=")) && !source.as_bytes().contains(&b',') {
         kept.push([b"fsname=", source.as_bytes()].concat());
     }
-    asked.extend(["-o".into(), OsString::from_vec(kept.join(&b','))]);
-    asked.extend(["--".into(), directory.clone()]);
-    Asked::Mount(asked)
+    arguments.extend(["-o".into(), OsString::from_vec(kept.join(&b','))]);
+    arguments.extend(["--".into(), directory.clone()]);
+    Invocation::Mount(arguments)
 }
 
 /// `tree:7` or `tree=7` as arguments.
@@ -84,12 +87,12 @@ fn target(word: &[u8], separator: u8) -> Option<[OsString; 2]> {
 mod tests {
     use super::*;
 
-    fn asked(line: &str) -> Asked {
+    fn invocation(line: &str) -> Invocation {
         read(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
     }
 
-    fn mount(words: &str) -> Asked {
-        Asked::Mount(words.split(' ').map(OsString::from).collect())
+    fn mount(words: &str) -> Invocation {
+        Invocation::Mount(words.split(' ').map(OsString::from).collect())
     }
 
     #[test]
@@ -103,21 +106,21 @@ mod tests {
             "ckptfs",
             "ckptfs a",
         ] {
-            assert_eq!(asked(line), Asked::Nothing, "{line}");
+            assert_eq!(invocation(line), Invocation::Command, "{line}");
         }
         assert_eq!(
-            asked("/sbin/mount.fuse.ckptfs mount /ckpt -n -o rw,dev,suid"),
+            invocation("/sbin/mount.fuse.ckptfs mount /ckpt -n -o rw,dev,suid"),
             mount("/sbin/mount.fuse.ckptfs mount -o rw,fsname=mount -- /ckpt")
         );
-        assert_eq!(asked("mount.fuse.ckptfs x /ckpt -f"), Asked::Fake);
+        assert_eq!(invocation("mount.fuse.ckptfs x /ckpt -f"), Invocation::Fake);
     }
 
     #[test]
     fn the_source_or_an_option_says_what_is_shown() {
         let line = "ckptfs cgroup:/sys/fs/cgroup/a /ckpt -o ro,freeze-timeout=2 -o noatime -t fuse.ckptfs";
         let words = "ckptfs mount --cgroup /sys/fs/cgroup/a -o ro,freeze-timeout=2,noatime,fsname=cgroup:/sys/fs/cgroup/a -- /ckpt";
-        assert_eq!(asked(line), mount(words));
+        assert_eq!(invocation(line), mount(words));
         let line = "ckptfs none /ckpt -o tree=7,fsname=mine";
-        assert_eq!(asked(line), mount("ckptfs mount --tree 7 -o fsname=mine -- /ckpt"));
+        assert_eq!(invocation(line), mount("ckptfs mount --tree 7 -o fsname=mine -- /ckpt"));
     }
 }

@@ -8,23 +8,24 @@ use nix::mount::MsFlags;
 
 use crate::state::pins::Limits;
 
-/// Snapshots that may be pinned unless told otherwise.
-const PINNED_MOST: usize = 64;
+/// How many snapshots may be pinned by default.
+const PINNED_MAX: usize = 64;
 
-/// What `-o` decides.
+/// The options that `-o` sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MountOptions {
     /// How long a tree may take to stop.
     pub freeze_timeout: Duration,
-    /// Whether a pipe that a process outside of the tree holds as well is to be found again, instead of refused.
+    /// Whether a pipe with an end in a process outside of the tree is connected again at the restore, instead of refused
+    /// at the dump.
     pub keep_external_pipes: bool,
-    /// Whether semaphores and message queues are in the image already because they are of the tree's users and time.
+    /// Whether semaphores and message queues are in the image just because the tree's users created them in its lifetime.
     pub owned_sysv_ipc: bool,
-    /// What a restore makes of files that have changed since the dump.
+    /// What a restore does with files that have changed since the dump.
     pub changed_files: ChangedFiles,
     /// How much may be pinned.
     pub pinned: Limits,
-    /// Whether other users than the daemon's may look in. The files' modes decide the rest.
+    /// Whether users other than the daemon's may use the mount, as far as the modes of its files allow.
     pub allow_other: bool,
     /// The first column of `mount`'s list.
     pub fsname: String,
@@ -43,7 +44,7 @@ const FLAGS: [(&str, MsFlags, bool); 25] = [
     ("rw", MsFlags::MS_RDONLY, false),
     ("noexec", MsFlags::MS_NOEXEC, true),
     ("exec", MsFlags::MS_NOEXEC, false),
-    // mount(8) has them mean this where nothing behind them says otherwise.
+    // As in mount(8), these imply noexec unless a later option overrides it.
     ("user", MsFlags::MS_NOEXEC, true),
     ("users", MsFlags::MS_NOEXEC, true),
     ("noatime", MsFlags::MS_NOATIME, true),
@@ -67,8 +68,9 @@ const FLAGS: [(&str, MsFlags, bool); 25] = [
     ("symfollow", NO_SYMLINKS, false),
 ];
 
-/// Options that always hold here, and those by which fstab(5) speaks to others: who may mount, and when.
-const FOR_OTHERS: [&str; 16] = [
+/// Options that are accepted and change nothing: some always hold here, the others are for the readers of fstab(5), which
+/// decide which user may mount, and when.
+const IGNORED: [&str; 16] = [
     "defaults",
     "default_permissions",
     "nosuid",
@@ -87,19 +89,21 @@ const FOR_OTHERS: [&str; 16] = [
     "comment",
 ];
 
-/// What the message about an unknown option lists.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime and the others of mount(8), defaults";
+/// The list in the message about an unknown option.
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, \
+                     pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, \
+                     noexec, noatime and the others of mount(8), defaults";
 
 impl MountOptions {
-    /// Reads the lists that were given, the later ones winning. `root`: whether the daemon runs as root, which may
-    /// (and so does, unless told otherwise) let others in.
+    /// Reads the lists of `-o`; later options win. `root`: the daemon runs as root, for which `allow_other` is the
+    /// default.
     pub fn parse(lists: &[String], root: bool) -> Result<MountOptions> {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),
             keep_external_pipes: false,
             owned_sysv_ipc: false,
             changed_files: ChangedFiles::default(),
-            pinned: Limits { count: PINNED_MOST, memory: None },
+            pinned: Limits { count: PINNED_MAX, memory: None },
             allow_other: root,
             fsname: "ckptfs".into(),
             log: None,
@@ -126,7 +130,7 @@ impl MountOptions {
             ("sysv-ipc", _) => return Err(usage(format!("-o {option}: sysv-ipc is used or owned"))),
             ("changed-files", Some("warn")) => self.changed_files = ChangedFiles::Warn,
             ("changed-files", Some("refuse")) => self.changed_files = ChangedFiles::Refuse,
-            ("changed-files", Some(_)) => return Err(usage(format!("-o {option}: neither refuse nor warn"))),
+            ("changed-files", Some(_)) => return Err(usage(format!("-o {option}: changed-files is warn or refuse"))),
             ("pinned-max", Some(value)) => self.pinned.count = count(option, value)?,
             ("pinned-memory", Some(value)) => self.pinned.memory = Some(bytes(option, value)?),
             ("log", Some(value)) if !value.is_empty() => self.log = Some(value.into()),
@@ -135,18 +139,18 @@ impl MountOptions {
             ("no_allow_other", None) => self.allow_other = false,
             ("remount", _) => {
                 let sentence = format!(
-                    "-o {option}: what a mount shows, and how, is said once, when it is made; the flags of a mount that stands are \
-                     changed by the kernel alone: mount -i -o remount,ro MOUNTPOINT"
+                    "-o {option}: a mount cannot be changed; the kernel alone can change its flags: mount -i -o remount,ro \
+                     MOUNTPOINT"
                 );
                 return Err(usage(sentence));
             }
             ("subtype", Some("ckptfs")) => {}
-            // Who has mounted it, as mount(8) notes.
+            // The user that has mounted, as noted by mount(8).
             ("user", Some(_)) => self.flags.insert(MsFlags::MS_NOEXEC),
             (name, None) if let Some((_, flag, is_set)) = FLAGS.iter().find(|(known, ..)| *known == name) => {
                 self.flags.set(*flag, *is_set);
             }
-            (name, None) if FOR_OTHERS.contains(&name) => {}
+            (name, None) if IGNORED.contains(&name) => {}
             ("comment", Some(_)) => {}
             (name, _) if name.starts_with("x-") || name.starts_with("X-") => {}
             ("freeze-timeout" | "changed-files" | "pinned-max" | "pinned-memory" | "log" | "fsname", _) => {
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_the_documented_default() {
+    fn no_option_is_the_documented_default() {
         let options = MountOptions::parse(&[], true).unwrap();
         assert_eq!(options.freeze_timeout, Duration::from_secs(5));
         assert!(options.allow_other && options.log.is_none() && options.fsname == "ckptfs");
@@ -207,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn what_mount_8_knows_is_known() {
+    fn options_of_mount_8_are_accepted() {
         let usual = parse("").unwrap().flags;
         for (text, flags) in [
             ("relatime,nodiratime", MsFlags::MS_RELATIME | MsFlags::MS_NODIRATIME),
@@ -246,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_named() {
+    fn an_unknown_option_is_named() {
         for bad in [
             "bogus",
             "bogus=1",

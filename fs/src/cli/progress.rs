@@ -1,4 +1,4 @@
-//! How far long work has come, on a terminal: bytes, rate and time left. Nothing where standard error is no terminal.
+//! Progress of long work on a terminal: bytes, rate and time left. Nothing is shown if standard error is no terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -10,14 +10,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 const KNOWN: &str = "{prefix} [{bar:30}] {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {eta} left";
 const UNKNOWN: &str = "{prefix} {spinner} {binary_bytes} {binary_bytes_per_sec}";
 
-/// How much output is held back for whole lines.
-const HELD: usize = 8 << 10;
+/// How many bytes of output are buffered before whole lines are written.
+const BUFFERED: usize = 8 << 10;
 
-/// A bar, which is gone when this is.
+/// A progress bar. Dropping it removes it from the terminal.
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// `len`: of all the work, if that is known.
+    /// `len`: bytes of all the work, if that is known.
     pub fn new(name: &str, len: Option<u64>) -> Bar {
         if !std::io::stderr().is_terminal() {
             return Bar(ProgressBar::hidden());
@@ -32,7 +32,7 @@ impl Bar {
         Bar(bar.with_prefix(name.to_owned()))
     }
 
-    /// So many bytes are done.
+    /// Shows that so many bytes are done.
     pub fn reach(&self, bytes: u64) {
         self.0.set_position(bytes);
     }
@@ -44,7 +44,7 @@ impl Drop for Bar {
     }
 }
 
-/// An input, its name for messages, and the bar that is moved by reading it and gone at its end.
+/// An input, its name, and a bar that shows how much of it was read. The bar is removed at the end of the input.
 pub struct Input {
     /// For messages.
     pub name: String,
@@ -66,9 +66,9 @@ impl Input {
         Ok(Input { bar: Bar::new(&name, len), bytes, name })
     }
 
-    /// For what is written while this is read.
-    pub fn beside<'a>(&self, out: &'a mut dyn Write) -> Beside<'a> {
-        Beside { bar: self.bar.0.clone(), out, held: Vec::new() }
+    /// For output while this input is read.
+    pub fn above_bar<'a>(&self, out: &'a mut dyn Write) -> BarOutput<'a> {
+        BarOutput { bar: self.bar.0.clone(), out, buffer: Vec::new() }
     }
 }
 
@@ -78,40 +78,39 @@ impl Read for Input {
         if len > 0 {
             self.bar.0.inc(len as u64);
         } else {
-            // The next one may begin, or what was found be written.
+            // The next bar may begin, or results be written.
             self.bar.0.finish_and_clear();
         }
         Ok(len)
     }
 }
 
-/// An output that may be the terminal where the bar stands: whole lines go out, and the bar makes room for them. What is held back goes out
-/// with a flush.
-pub struct Beside<'a> {
+/// An output that may be the terminal with the bar. Whole lines are written, above the bar; a flush writes the rest too.
+pub struct BarOutput<'a> {
     bar: ProgressBar,
     out: &'a mut dyn Write,
-    held: Vec<u8>,
+    buffer: Vec<u8>,
 }
 
-impl Beside<'_> {
-    /// For what goes to the terminal by another way.
+impl BarOutput<'_> {
+    /// Runs `act`, which writes to the terminal by another way, with the bar hidden.
     pub fn without_bar(&self, act: impl FnOnce()) {
         self.bar.suspend(act);
     }
 
     fn put(&mut self, len: usize) -> io::Result<()> {
-        let (bytes, out) = (&self.held[..len], &mut self.out);
+        let (bytes, out) = (&self.buffer[..len], &mut self.out);
         let put = self.bar.suspend(|| out.write_all(bytes).and_then(|()| out.flush()));
-        self.held.drain(..len);
+        self.buffer.drain(..len);
         put
     }
 }
 
-impl Write for Beside<'_> {
+impl Write for BarOutput<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.held.extend_from_slice(bytes);
-        if self.held.len() >= HELD
-            && let Some(end) = self.held.iter().rposition(|byte| *byte == b'\n')
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= BUFFERED
+            && let Some(end) = self.buffer.iter().rposition(|byte| *byte == b'\n')
         {
             self.put(end + 1)?;
         }
@@ -119,12 +118,12 @@ impl Write for Beside<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.put(self.held.len())
+        self.put(self.buffer.len())
     }
 }
 
-/// One line on standard error.
+/// Prints one line on standard error.
 pub fn complain(what: &dyn std::fmt::Display) {
-    // Where standard error is closed there is nobody to tell.
+    // If standard error is closed there is nobody to inform.
     let _ = writeln!(std::io::stderr(), "ckptfs: {what}");
 }

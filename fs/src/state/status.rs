@@ -36,7 +36,7 @@ pub struct Status {
 #[derive(Default)]
 struct Recent {
     freezes: VecDeque<Freeze>,
-    errors: VecDeque<Failure>,
+    errors: VecDeque<ErrorReport>,
 }
 
 #[derive(Clone, Serialize)]
@@ -47,7 +47,7 @@ struct Freeze {
 }
 
 #[derive(Clone, Serialize)]
-struct Failure {
+struct ErrorReport {
     time: f64,
     /// Absent where no process is known yet: a restore that failed early.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,7 +70,7 @@ struct Report<'a> {
     freezes: Vec<Freeze>,
     /// The last sentence of each process that failed lately.
     last_error: BTreeMap<Pid, String>,
-    errors: Vec<Failure>,
+    errors: Vec<ErrorReport>,
 }
 
 #[derive(Serialize)]
@@ -140,7 +140,7 @@ impl Status {
     pub fn failed(&self, doing: &'static str, pid: Option<Pid>, error: &Error) {
         log::warn!("{doing}: {error}");
         let (time, errno) = (seconds(SystemTime::now()), errno_name(error.kind()));
-        let failure = Failure { time, pid, doing, error: error.to_string(), errno };
+        let failure = ErrorReport { time, pid, doing, error: error.to_string(), errno };
         remember(&mut self.recent.lock().errors, failure);
     }
 

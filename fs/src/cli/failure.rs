@@ -1,0 +1,43 @@
+//! Why a command failed, and its exit status.
+
+use ckptfs_dumper::{Error, Kind};
+
+/// The exit status of a failure.
+const FAILURE: u8 = 1;
+
+/// The exit status of wrong usage, as clap has it.
+const USAGE: u8 = 2;
+
+/// The exit status of `diff` if it cannot compare, as diff(1) has it.
+const TROUBLE: u8 = 2;
+
+/// A failed command.
+pub struct Failure {
+    /// The reason, for one line on standard error.
+    pub error: Error,
+    /// The exit status.
+    pub status: u8,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Failure {
+        Failure { error, status: FAILURE }
+    }
+}
+
+impl Failure {
+    /// The command line is wrong.
+    pub fn usage(error: Error) -> Failure {
+        Failure { error, status: USAGE }
+    }
+
+    /// `diff` could not compare.
+    pub fn trouble(error: Error) -> Failure {
+        Failure { error, status: TROUBLE }
+    }
+
+    /// Whether the reader of standard output has closed it: a message would be no news to it.
+    pub fn is_reader_gone(&self) -> bool {
+        self.status == FAILURE && self.error.kind() == Kind::System(libc::EPIPE)
+    }
+}
