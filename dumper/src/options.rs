@@ -2,39 +2,38 @@
 
 use std::time::Duration;
 
-use crate::freeze::cgroup::CgroupFreezer;
-
-/// The choice that a mount makes for its restores.
+/// What a restore does about a file that has changed since the dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChangedFiles {
-    /// A file that has become shorter than where the process stood in it, or than what it had mapped of it, is told of; another
-    /// change is none of ours: logs grow.
+    /// Warns about a file that is now shorter than the process's position in it, or than what the
+    /// process had mapped of it. Other changes are ignored: logs grow.
     #[default]
     Warn,
-    /// Any other size or time of last change refuses the restore (ESTALE).
+    /// Refuses the restore (ESTALE) if a size or a time of last change differs.
     Refuse,
 }
 
 /// What a mount decides once for all its dumps and restores.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// How long a tree may take to stop before everybody is thawed again (EBUSY).
+    /// How long a tree may take to stop. After that all of it is resumed (EBUSY).
     pub freeze_timeout: Duration,
-    /// Freezes the cgroup first, where the container is one.
-    pub cgroup: Option<CgroupFreezer>,
-    /// What to do where a process outside of the tree holds an end of its pipes: find the same pipe again at the restore, or refuse.
+    /// Whether a pipe with an end outside of the tree is kept: the restore then finds the same pipe
+    /// again. Otherwise the dump refuses it.
     pub keep_external_pipes: bool,
-    /// Whether semaphores and message queues that nobody alive has used are in the image, where they are of the tree's users and time.
+    /// Whether the image holds semaphores and message queues that no living process has used, where
+    /// they are of the tree's users and time.
     pub owned_sysv_ipc: bool,
-    /// What a restore makes of files that have changed.
+    /// What a restore does about files that have changed.
     pub changed_files: ChangedFiles,
 }
 
-/// What a snapshot is to cost whom.
+/// What a snapshot is for, and so what it may cost the tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SnapshotUse {
-    /// It is read and gone: where no copy-on-write child can be made, the tree stays stopped until then.
+    /// Read once, then dropped. Where no copy-on-write child can be made, the tree stays stopped
+    /// until then.
     Stream,
-    /// It is kept, whatever becomes of the tree: of children only, or not at all.
+    /// Kept, whatever happens to the tree. It is made of copy-on-write children, or not at all.
     Pin,
 }

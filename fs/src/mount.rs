@@ -143,14 +143,14 @@ fn raise_descriptor_limit() -> Result<()> {
 }
 
 fn tree(plan: &Plan) -> Result<Tree> {
-    let cgroup = match &plan.target {
+    let freezer = match &plan.target {
         MountTarget::Cgroup(dir) => CgroupFreezer::new(dir)?,
         MountTarget::All | MountTarget::Tree(_) | MountTarget::Image(_) => None,
     };
     let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
-    let options = Options { freeze_timeout, cgroup, keep_external_pipes, owned_sysv_ipc, changed_files };
+    let options = Options { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
-    Tree::new(container, options, plan.options.pinned, plan.mountpoint.display().to_string())
+    Tree::new(container, options, freezer, plan.options.pinned, plan.mountpoint.display().to_string())
 }
 
 /// A mount in the kernel. Drop unmounts it, if it still is mounted.

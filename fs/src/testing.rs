@@ -10,13 +10,7 @@ use ckptfs_dumper::{ChangedFiles, Options, Pid};
 /// Options that need no cgroup.
 pub fn options() -> Options {
     let changed_files = ChangedFiles::default();
-    Options {
-        freeze_timeout: Duration::from_secs(5),
-        cgroup: None,
-        keep_external_pipes: false,
-        owned_sysv_ipc: false,
-        changed_files,
-    }
+    Options { freeze_timeout: Duration::from_secs(5), keep_external_pipes: false, owned_sysv_ipc: false, changed_files }
 }
 
 /// A process that sleeps until it is dropped; its children are killed with it.

@@ -11,7 +11,7 @@ use ckptfs_tests::{Spec, Victim};
 
 fn tracer(victim: &Victim) -> Tracer {
     let options = Options { freeze_timeout: Duration::from_secs(5), ..Options::default() };
-    Tracer::new(Target::tree(victim.pid()), options).unwrap()
+    Tracer::new(Target::tree(victim.pid()), options, None)
 }
 
 fn store(snapshot: &Snapshot, path: &Path) {

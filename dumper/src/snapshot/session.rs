@@ -10,6 +10,7 @@ use crate::cow::child;
 use crate::cow::children::Children;
 use crate::error::{Error, Kind, Result};
 use crate::freeze;
+use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::target::Target;
 use crate::options::{Options, SnapshotUse};
 use crate::snapshot::lease::{Lease, Release};
@@ -50,8 +51,14 @@ pub fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<Jo
 }
 
 /// The life of one snapshot of a running tree.
-pub fn session(target: &Target, options: &Options, purpose: SnapshotUse, answer: &Sender<Result<Snapshot>>) {
-    match take::take(target, options, purpose) {
+pub fn session(
+    target: &Target,
+    options: &Options,
+    freezer: Option<&CgroupFreezer>,
+    purpose: SnapshotUse,
+    answer: &Sender<Result<Snapshot>>,
+) {
+    match take::take(target, options, freezer, purpose) {
         Err(error) => {
             let _ = answer.send(Err(error));
         }
@@ -81,9 +88,15 @@ pub fn session(target: &Target, options: &Options, purpose: SnapshotUse, answer:
 pub const ROUNDS: Duration = Duration::from_millis(20);
 
 /// The life of a tree held by `freeze`, and of the snapshots of it that are kept.
-pub fn hold(target: &Target, options: &Options, commands: Receiver<Command>, ready: &Sender<Result<()>>) {
+pub fn hold(
+    target: &Target,
+    options: &Options,
+    freezer: Option<&CgroupFreezer>,
+    commands: Receiver<Command>,
+    ready: &Sender<Result<()>>,
+) {
     let timers = SleepTimers::before(&target.members().unwrap_or_default());
-    let mut frozen = match freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref()) {
+    let mut frozen = match freeze::freeze(target, options.freeze_timeout, freezer) {
         Ok(frozen) => frozen,
         Err(error) => {
             let _ = ready.send(Err(error));

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::cow::children::Children;
 use crate::error::Result;
+use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::entry::Prelook;
 use crate::freeze::target::Target;
 use crate::freeze::{self, Frozen, cgroup, snapshot_child};
@@ -19,14 +20,19 @@ use crate::sys::proc::locks;
 use crate::task::restart_block::SleepTimers;
 
 /// Freezes, looks, forks, thaws.
-pub fn take(target: &Target, options: &Options, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {
+pub fn take(
+    target: &Target,
+    options: &Options,
+    freezer: Option<&CgroupFreezer>,
+    purpose: SnapshotUse,
+) -> Result<(SnapshotData, SnapshotSource)> {
     let pids = target.members()?;
     snapshot_child::wait_for_the_dying(&pids);
     // A process that cannot be looked at now is told of once it is stopped.
     let premises = pids.iter().filter_map(|pid| Some((*pid, Prelook::find(*pid).ok()?))).collect();
     let timers = SleepTimers::before(&pids);
     locks::prepare();
-    let mut frozen = freeze::freeze(target, options.freeze_timeout, options.cgroup.as_ref())?;
+    let mut frozen = freeze::freeze(target, options.freeze_timeout, freezer)?;
     let timers = timers.gone();
     let mut forks = Forks::default();
     let seen = see(&mut frozen, premises, &timers, Some(&mut forks), options);

@@ -10,6 +10,7 @@ use crossbeam::channel::{Sender, bounded, unbounded};
 use parking_lot::Mutex;
 
 use crate::error::Result;
+use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::target::{self, Target};
 use crate::options::{Options, SnapshotUse};
 use crate::snapshot::Snapshot;
@@ -21,14 +22,16 @@ use crate::sys::pid::Pid;
 pub struct Tracer {
     target: Arc<Target>,
     options: Arc<Options>,
+    /// Freezes the cgroup before its tasks are stopped, where the target is one.
+    freezer: Option<CgroupFreezer>,
     /// Locked only for as long as a command is handed over or a tree is being frozen.
     held: Arc<Mutex<Option<Sender<Command>>>>,
 }
 
 impl Tracer {
-    /// Touches nobody yet.
-    pub fn new(target: Target, options: Options) -> Result<Self> {
-        Ok(Self { target: Arc::new(target), options: Arc::new(options), held: Arc::new(Mutex::new(None)) })
+    /// A tracer of `target`; it stops no process yet. `freezer`: freezes the cgroup first, where `target` is one.
+    pub fn new(target: Target, options: Options, freezer: Option<CgroupFreezer>) -> Self {
+        Self { target: Arc::new(target), options: Arc::new(options), freezer, held: Arc::default() }
     }
 
     /// Whom it stops.
@@ -50,10 +53,11 @@ impl Tracer {
         target::refuse_reader(&self.target, &self.target.members()?, asker)?;
         let mut held = self.held.lock();
         if held.as_ref().is_none_or(|session| session.send(Command::Look).is_err()) {
-            let (target, options) = (Arc::clone(&self.target), self.options_for(None));
+            let (target, options) = (Arc::clone(&self.target), Arc::clone(&self.options));
+            let freezer = self.freezer_for(None);
             let (ready, wait) = bounded(1);
             let (session, commands) = unbounded();
-            let thread = spawn(&self.target, move || hold(&target, &options, commands, &ready))?;
+            let thread = spawn(&self.target, move || hold(&target, &options, freezer.as_ref(), commands, &ready))?;
             answer(&self.target, &wait, Some(thread))?;
             *held = Some(session);
         }
@@ -93,20 +97,17 @@ impl Tracer {
                 None
             }
             None => {
-                let (of, options) = (Arc::clone(target), self.options_for(reader));
-                Some(spawn(target, move || session(&of, &options, purpose, &reply))?)
+                let (of, options) = (Arc::clone(target), Arc::clone(&self.options));
+                let freezer = self.freezer_for(reader);
+                Some(spawn(target, move || session(&of, &options, freezer.as_ref(), purpose, &reply))?)
             }
         };
         answer(target, &wait, thread)
     }
 
-    /// Whoever is part of the cgroup and waits for us cannot be frozen with it: ptrace alone has to do.
-    fn options_for(&self, reader: Option<Pid>) -> Arc<Options> {
-        match &self.options.cgroup {
-            Some(freezer) if freezer.would_freeze(reader) => {
-                Arc::new(Options { cgroup: None, ..Options::clone(&self.options) })
-            }
-            _ => Arc::clone(&self.options),
-        }
+    /// A reader that is part of the cgroup and waits for the dump cannot be frozen with it: ptrace
+    /// alone has to do.
+    fn freezer_for(&self, reader: Option<Pid>) -> Option<CgroupFreezer> {
+        self.freezer.clone().filter(|freezer| !freezer.would_freeze(reader))
     }
 }

@@ -131,7 +131,7 @@ mod tests {
     fn nothing_is_frozen_to_begin_with_and_thawing_it_is_fine() {
         let victim = Sleeper::new();
         let id = crate::process::Process::read(victim.pid()).unwrap().id;
-        let freezer = Freezer::new(Tracers::new(options()));
+        let freezer = Freezer::new(Tracers::new(options(), None));
         freezer.set(id, false, None).unwrap();
         assert_eq!(freezer.text(id), "0\n");
         assert!(freezer.held().is_empty());

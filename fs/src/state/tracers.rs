@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ckptfs_dumper::{Options, Result, Target, Tracer};
+use ckptfs_dumper::{CgroupFreezer, Options, Result, Target, Tracer};
 use parking_lot::Mutex;
 
 use crate::process::ProcId;
@@ -15,14 +15,15 @@ use crate::process::ProcId;
 /// snapshot child of the first.
 pub struct Tracers {
     options: Options,
+    freezer: Option<CgroupFreezer>,
     /// A leaf lock; a tracer is started under it (which touches nobody) and dropped outside of it.
     table: Mutex<HashMap<ProcId, (Tracer, usize)>>,
 }
 
 impl Tracers {
-    /// No tracer yet; each is started with `options`.
-    pub fn new(options: Options) -> Arc<Tracers> {
-        Arc::new(Tracers { options, table: Mutex::default() })
+    /// No tracer yet; each is started with `options`, and freezes the cgroup first where the container is one.
+    pub fn new(options: Options, freezer: Option<CgroupFreezer>) -> Arc<Tracers> {
+        Arc::new(Tracers { options, freezer, table: Mutex::default() })
     }
 
     /// The tracer of the tree rooted at `id`, for as long as the lease lives.
@@ -39,7 +40,7 @@ impl Tracers {
                 tracer.clone()
             }
             None => {
-                let tracer = Tracer::new(target(), self.options.clone())?;
+                let tracer = Tracer::new(target(), self.options.clone(), self.freezer.clone());
                 table.insert(id, (tracer.clone(), 1));
                 tracer
             }

@@ -21,7 +21,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use ckptfs_dumper::{Options, Result};
+use ckptfs_dumper::{CgroupFreezer, Options, Result};
 use parking_lot::{Mutex, RwLock};
 
 use crate::node::{File, Node, PinId};
@@ -62,10 +62,16 @@ pub struct Tree {
 
 impl Tree {
     /// The tree of `container`, dumped and restored with `options`; snapshots are pinned within `limits`.
-    pub fn new(container: Container, options: Options, limits: Limits, mountpoint: String) -> Result<Tree> {
+    pub fn new(
+        container: Container,
+        options: Options,
+        freezer: Option<CgroupFreezer>,
+        limits: Limits,
+        mountpoint: String,
+    ) -> Result<Tree> {
         let container = Arc::new(container);
         let status = Arc::new(Status::new(container.target().to_string(), mountpoint));
-        let tracers = Tracers::new(options.clone());
+        let tracers = Tracers::new(options.clone(), freezer);
         let freezer = Arc::new(Freezer::new(Arc::clone(&tracers)));
         let stored = match container.target() {
             MountTarget::Image(file) => Some(SnapshotView::stored(file)?),

@@ -24,7 +24,7 @@ const LIMITS: Limits = Limits { count: 3, memory: None };
 
 fn tree(victim: &Sleeper) -> Tree {
     let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
-    Tree::new(container, options(), LIMITS, "/ckpt".into()).unwrap()
+    Tree::new(container, options(), None, LIMITS, "/ckpt".into()).unwrap()
 }
 
 fn walk(tree: &Tree, path: &[&str]) -> Result<Attr> {
@@ -197,7 +197,7 @@ fn the_image_of_the_container_is_root_s_and_has_its_size() {
 #[test]
 fn the_whole_pid_namespace_cannot_be_one_image() {
     let container = Container::new(MountTarget::All, Box::new(|_| false));
-    let tree = Tree::new(container, options(), LIMITS, "/ckpt".into()).unwrap();
+    let tree = Tree::new(container, options(), None, LIMITS, "/ckpt".into()).unwrap();
     let image = walk(&tree, &["image"]).unwrap();
     let error = tree.open(image.ino, READ).unwrap_err();
     assert_eq!(errno(&error), libc::EDEADLK);
