@@ -28,6 +28,7 @@ mod memory;
 mod options;
 mod pstree;
 mod read_ahead;
+mod records;
 mod restore;
 mod snapshot;
 mod sys;
@@ -40,6 +41,12 @@ pub mod proc {
     pub use crate::sys::proc::numbers;
     pub use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};
     pub use crate::sys::proc::status::Fields;
+}
+
+/// What the records of an image say, for a reader that restores nothing.
+pub mod inspect {
+    pub use crate::kind::record_sort::{Shown, ShownFile, ShownMapping, ShownProcess, ShownTask};
+    pub use crate::records::show;
 }
 
 pub use crate::checkpoint::Checkpoint;

@@ -5,15 +5,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::page_runs::{PageRuns, Run};
 use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordSet, RecordView};
-use crate::kind::{object, open_file};
+use crate::kind::record_sort::{Role, Shown};
 use crate::memory::vma::{self, Type, Vma};
 use crate::pstree::record::{Share, Tree};
+use crate::records;
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 
@@ -196,21 +195,21 @@ impl AddressSpaces {
 }
 
 /// The contents of each open file, by its id: of files without a name, shared memory.
-fn contents(records: &dyn RecordSet) -> Result<BTreeMap<u32, (usize, &PageRuns)>> {
-    #[derive(Deserialize)]
-    struct Ids {
-        id: u32,
-        object: Option<u32>,
-    }
-    let ids = |record: &RecordView<'_>| record.body::<Ids>();
+fn contents(set: &dyn RecordSet) -> Result<BTreeMap<u32, (usize, &PageRuns)>> {
     let (mut objects, mut files) = (BTreeMap::new(), BTreeMap::new());
-    for record in records.records() {
-        if record.tag == object::TAG {
-            let Some(pages) = record.pages else { continue };
-            objects.insert(ids(&record)?.id, pages);
-        } else if record.tag == open_file::TAG {
-            let Ids { id, object } = ids(&record)?;
-            files.insert(id, object);
+    for record in set.records() {
+        let Some(sort) = records::sort(&record) else { continue };
+        if !matches!(sort.role, Role::Object | Role::OpenFile) {
+            continue;
+        }
+        match ((sort.show)(&record)?, record.pages) {
+            (Shown::Object { id, .. }, Some(pages)) => {
+                objects.insert(id, pages);
+            }
+            (Shown::OpenFile(file), _) => {
+                files.insert(file.id, file.object);
+            }
+            _ => {}
         }
     }
     let contents = |object: Option<u32>| objects.get(&object?).copied();

@@ -107,7 +107,7 @@ impl View {
             "stopped_us": self.stopped().map(|stopped| stopped.as_micros() as u64),
             "image_bytes": self.header.total,
             "stored_pages": areas.iter().map(|area| area.runs.pages()).sum::<u64>(),
-            "records": info::records(&*self.records, pid)?,
+            "records": info::records(&*self.records, self.tree()?, pid)?,
         });
         Ok(format!("{info:#}\n"))
     }

@@ -2,11 +2,16 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::Result;
 use crate::image::frame::Tag;
+use crate::image::record_set::RecordView;
+use crate::kind::record_sort::{RecordSort, Role, Shown};
 use crate::sys::pid::Pid;
 
 /// The tag of a descriptor table.
 pub const TABLE: Tag = Tag(*b"FDTB");
+/// Its row in the table of records.
+pub const SORT: RecordSort = RecordSort { tag: TABLE, role: Role::Task, show };
 
 /// A process's descriptors.
 #[derive(Debug, Serialize, Deserialize)]
@@ -15,6 +20,11 @@ pub struct FdTable {
     pub tid: Pid,
     /// Number, id of the open file, close-on-exec.
     pub fds: Vec<(i32, u32, bool)>,
+}
+
+fn show(record: &RecordView<'_>) -> Result<Shown> {
+    let FdTable { tid, fds } = record.body()?;
+    Ok(Shown::FdTable(tid, fds))
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]

@@ -25,6 +25,13 @@ pub struct RecordView<'a> {
     pub pages: Option<(usize, &'a PageRuns)>,
 }
 
+impl<'a> From<&'a Record> for RecordView<'a> {
+    /// Without its pages: a record that stands by itself does not say where they come from.
+    fn from(record: &'a Record) -> Self {
+        Self { tag: record.tag, json: &record.json, blob: &record.blob, pages: None }
+    }
+}
+
 impl RecordView<'_> {
     /// See [`Record::body`].
     pub fn body<T: DeserializeOwned>(&self) -> Result<T> {

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
+use crate::image::record_set::RecordView;
 use crate::kind::phase::Phase;
+use crate::kind::record_sort::{RecordSort, Role, Shown, ShownTask};
 use crate::kind::refs::{FileIds, Files};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
@@ -145,6 +147,10 @@ pub trait Attribute: Sync {
     fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
     /// Puts it back.
     fn restore(&self, body: Self::Body, blob: &[u8], make: &mut Make<'_>) -> Result<()>;
+    /// What a record says to a reader that restores nothing, beside its task.
+    fn show(_record: &RecordView<'_>) -> Result<ShownTask> {
+        Ok(ShownTask::default())
+    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -166,10 +172,21 @@ pub fn tid_of(record: &Record) -> Result<Pid> {
 /// An attribute whose calls are in a batch. Once the batch has run, it is called to make the record of their answers.
 pub type PendingRecord<'a> = Box<dyn FnOnce(&Look<'_>) -> Result<Record> + 'a>;
 
+fn show<A: Attribute>(record: &RecordView<'_>) -> Result<Shown> {
+    #[derive(Deserialize)]
+    struct Head {
+        tid: Pid,
+    }
+    let Head { tid } = record.body()?;
+    Ok(Shown::Task(ShownTask { tid, ..A::show(record)? }))
+}
+
 /// An [`Attribute`] in a table.
 pub trait DynAttribute: Sync {
     /// See [`Attribute::TAG`].
     fn tag(&self) -> Tag;
+    /// Its row in the table of records.
+    fn sort(&self) -> RecordSort;
     /// See [`Attribute::SCOPE`].
     fn scope(&self) -> Scope;
     /// See [`Attribute::PHASE`].
@@ -183,6 +200,10 @@ pub trait DynAttribute: Sync {
 impl<A: Attribute> DynAttribute for A {
     fn tag(&self) -> Tag {
         A::TAG
+    }
+
+    fn sort(&self) -> RecordSort {
+        RecordSort { tag: A::TAG, role: Role::Task, show: show::<A> }
     }
 
     fn scope(&self) -> Scope {

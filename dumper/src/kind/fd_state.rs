@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
+use crate::image::record_set::RecordView;
 use crate::kind::observed::ObservedFile;
+use crate::kind::record_sort::{RecordSort, Role, Shown};
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
@@ -60,10 +62,22 @@ struct TaggedFdState<T> {
     body: T,
 }
 
+fn show(record: &RecordView<'_>) -> Result<Shown> {
+    #[derive(Deserialize)]
+    struct Head {
+        tid: Pid,
+        fd: i32,
+    }
+    let Head { tid, fd } = record.body()?;
+    Ok(Shown::FdState(tid, fd))
+}
+
 /// A [`FdState`] in a table.
 pub trait DynFdState: Sync {
     /// See [`FdState::TAG`].
     fn tag(&self) -> Tag;
+    /// Its row in the table of records.
+    fn sort(&self) -> RecordSort;
     /// See [`FdState::dump`] and [`FdState::names`].
     fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>>;
     /// See [`FdState::restore`].
@@ -73,6 +87,10 @@ pub trait DynFdState: Sync {
 impl<L: FdState> DynFdState for L {
     fn tag(&self) -> Tag {
         L::TAG
+    }
+
+    fn sort(&self) -> RecordSort {
+        RecordSort { tag: L::TAG, role: Role::FdState, show }
     }
 
     fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>> {

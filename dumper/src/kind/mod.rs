@@ -7,4 +7,5 @@ pub mod object;
 pub mod observed;
 pub mod open_file;
 pub mod phase;
+pub mod record_sort;
 pub mod refs;

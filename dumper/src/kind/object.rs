@@ -14,14 +14,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
+use crate::image::record_set::RecordView;
 use crate::kind::external::External;
 use crate::kind::observed::{NOT_KEPT, ObservedFile};
+use crate::kind::record_sort::{self, RecordSort, Role, Shown};
 use crate::options::ChangedFiles;
 use crate::sys::pid::Pid;
 use crate::sys::{fd, sysvipc};
 
 /// The tag of an object's record.
 pub const TAG: Tag = Tag(*b"OBJT");
+/// Its row in the table of records.
+pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::Object, show };
 
 /// What looking at an object gives.
 pub struct Dumped<T> {
@@ -185,6 +189,17 @@ impl<O: Object> DynObject for O {
     fn finish(&self, record: &Record, anchor: &RestoredObject) -> Result<()> {
         Object::finish(self, &record.body::<TaggedObject<O::Body>>()?.body, anchor)
     }
+}
+
+fn show(record: &RecordView<'_>) -> Result<Shown> {
+    #[derive(Deserialize)]
+    struct Head {
+        id: u32,
+        kind: String,
+    }
+    let Head { id, kind } = record.body()?;
+    let label = record_sort::label(&record.body()?, &kind);
+    Ok(Shown::Object { id, kind, label })
 }
 
 /// While looking: gives every object one id, however many descriptions lead to it.

@@ -7,11 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
+use crate::image::record_set::RecordView;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::ObservedFile;
+use crate::kind::record_sort::{self, RecordSort, Role, Shown, ShownFile};
 
 /// The tag of an open file's record.
 pub const TAG: Tag = Tag(*b"FILE");
+/// Its row in the table of records.
+pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::OpenFile, show };
 
 /// A kind of open file.
 pub trait OpenFile: Sync {
@@ -86,6 +90,22 @@ impl<O: OpenFile> DynOpenFile for O {
     fn restore(&self, record: &Record, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         OpenFile::restore(self, record.body::<TaggedOpenFile<O::Body>>()?.body, anchors)
     }
+}
+
+fn show(record: &RecordView<'_>) -> Result<Shown> {
+    /// What most kinds have.
+    #[derive(Deserialize)]
+    struct Common {
+        id: u32,
+        kind: String,
+        object: Option<u32>,
+        #[serde(default)]
+        flags: i32,
+        position: Option<serde_json::Value>,
+    }
+    let Common { id, kind, object, flags, position } = record.body()?;
+    let label = record_sort::label(&record.body()?, &kind);
+    Ok(Shown::OpenFile(ShownFile { id, kind, object, flags, position, label }))
 }
 
 /// The id and kind of an open file's record.

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
+use crate::kind::record_sort::{self, RecordSort};
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps::{self, Mapping};
@@ -15,6 +16,8 @@ use crate::sys::remote::gadget;
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"VDSO");
+/// Its row in the table of records.
+pub const SORT: RecordSort = record_sort::of_task(TAG);
 
 /// The record.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
+use crate::image::record_set::RecordView;
+use crate::kind::record_sort::{RecordSort, Role, Shown, ShownMapping};
 use crate::kind::refs::FileIds;
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
@@ -24,6 +26,8 @@ use crate::sys::sysvipc;
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"AREA");
+/// Its row in the table of records.
+pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::Mapping, show };
 
 /// What it is made from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +43,19 @@ pub enum Type {
     AnonShm,
     /// An attachment of System V shared memory, or a part of one.
     IpcShm,
+}
+
+fn show(record: &RecordView<'_>) -> Result<Shown> {
+    #[derive(Deserialize)]
+    struct TypeName {
+        #[serde(rename = "type")]
+        kind: String,
+    }
+    let vma: Vma = record.body()?;
+    let kind = record.body::<TypeName>()?.kind;
+    let (name, is_shared) = (String::from_utf8_lossy(vma.name()).into_owned(), vma.kind.is_shared());
+    let Vma { tid, start, end, prot, file, .. } = vma;
+    Ok(Shown::Mapping(ShownMapping { tid, start, end, prot, kind, is_shared, file, name }))
 }
 
 impl Type {

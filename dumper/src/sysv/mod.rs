@@ -32,7 +32,7 @@ use crate::sysv::table::{IpcEntry, IpcTables, is_alive, is_gone};
 use crate::sysv::undo::Adjustment;
 
 /// Every kind.
-const KINDS: &[&dyn DynSysv] = &[&semaphores::SemaphoreSets, &message_queues::MessageQueues];
+pub const KINDS: &[&dyn DynSysv] = &[&semaphores::SemaphoreSets, &message_queues::MessageQueues];
 
 /// Whether a record with this tag is one of these kinds'.
 pub fn is_known(tag: Tag) -> bool {

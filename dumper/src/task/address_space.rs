@@ -11,6 +11,7 @@ use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
+use crate::kind::record_sort::ShownTask;
 use crate::sys::memory::RemotePtr;
 use crate::sys::mm_map::{MmMap, set_mm_map};
 use crate::sys::proc;
@@ -93,6 +94,11 @@ impl Attribute for AddressSpace {
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::AddressSpace;
+
+    fn show(record: &RecordView<'_>) -> Result<ShownTask> {
+        let AddressSpaceBody { exe, arg_start, arg_end, .. } = record.body()?;
+        Ok(ShownTask { files: vec![exe], arguments: Some(arg_start..arg_end), ..ShownTask::default() })
+    }
 
     fn ask(&self, batch: &mut Batch) -> AddressSpaceTickets {
         let ldt = batch.room(LDT_ROOM);

@@ -12,11 +12,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
+use crate::kind::record_sort::{self, RecordSort};
 use crate::sys::pid::Pid;
 use crate::sys::{cgroup, proc};
 
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"CGRP");
+/// Its row in the table of records.
+pub const SORT: RecordSort = record_sort::of_task(TAG);
 
 /// The record. There is none where no hierarchy of version 2 is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

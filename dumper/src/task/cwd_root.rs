@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
+use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
+use crate::kind::record_sort::ShownTask;
 use crate::sys::remote::batch::Batch;
 use crate::sys::{open, proc};
 
@@ -42,6 +44,12 @@ impl Attribute for CwdRoot {
     const TAG: Tag = Tag(*b"PATH");
     const SCOPE: Scope = Scope::Directories;
     const PHASE: Phase = Phase::Process;
+
+    fn show(record: &RecordView<'_>) -> Result<ShownTask> {
+        let CwdRootBody { cwd, .. } = record.body()?;
+        let files = if let Directory::Removed(id) = cwd { vec![id] } else { Vec::new() };
+        Ok(ShownTask { files, ..ShownTask::default() })
+    }
 
     fn ask(&self, _batch: &mut Batch) {}
 

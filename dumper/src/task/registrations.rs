@@ -7,6 +7,7 @@ use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
 use crate::kind::phase::Phase;
+use crate::kind::record_sort::ShownTask;
 use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::{futex, proc};
 
@@ -53,6 +54,10 @@ impl Attribute for Registrations {
     const TAG: Tag = TAG;
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
+
+    fn show(record: &RecordView<'_>) -> Result<ShownTask> {
+        Ok(ShownTask { name: Some(name(record)?), ..ShownTask::default() })
+    }
 
     fn ask(&self, batch: &mut Batch) -> RegistrationsTickets {
         RegistrationsTickets {

@@ -7,15 +7,15 @@
 use std::collections::BTreeMap;
 
 use object::elf;
-use serde::Deserialize;
 
 use crate::checkpoint::view::View;
 use crate::error::{Context, Error, Kind, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::open_file;
+use crate::kind::record_sort::{Role, Subject};
 use crate::memory::vdso::{self, Vdso};
 use crate::pstree::record::{self, Ended};
+use crate::records;
 use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::SIGINFO_LEN;
@@ -48,29 +48,29 @@ pub struct CoreProcess<'a> {
 impl<'a> CoreProcess<'a> {
     /// The process `pid` of `view`.
     pub fn find(view: &'a View, pid: Pid) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Of {
-            tid: Option<Pid>,
-        }
-        #[derive(Deserialize)]
-        struct File {
-            id: u32,
-        }
         let gone = |why: &str| Error::new(Kind::NoProcess, format!("pid {pid}{why}"));
         let told = view.tree()?.processes.iter().find(|process| process.pid == pid && !process.is_placeholder());
         let told = told.ok_or_else(|| gone(" is not in the image"))?;
         if let Some(Ended { status, .. }) = told.ended {
             return Err(gone(&format!(" has ended (status {status:#x}): there is nothing left of it")));
         }
-        let (mut records, mut files) = (BTreeMap::new(), BTreeMap::new());
-        for record in view.records().records().filter(|record| record.tag != crate::memory::vma::TAG) {
-            if record.tag == open_file::TAG {
-                files.insert(record.body::<File>()?.id, record);
-            } else if let Some(tid) = record.body::<Of>()?.tid.filter(|tid| told.threads.contains(tid)) {
-                records.insert((record.tag, tid), record);
+        let (mut of_tasks, mut files) = (BTreeMap::new(), BTreeMap::new());
+        for record in view.records().records() {
+            let Some(sort) = records::sort(&record) else { continue };
+            if !matches!(sort.role, Role::Task | Role::OpenFile) {
+                continue;
+            }
+            match Subject::of(Some(sort.role), &record)? {
+                Subject::OpenFile(id) => {
+                    files.insert(id, record);
+                }
+                Subject::Task(tid) if told.threads.contains(&tid) => {
+                    of_tasks.insert((record.tag, tid), record);
+                }
+                _ => {}
             }
         }
-        Ok(Self { pid, told, records, files })
+        Ok(Self { pid, told, records: of_tasks, files })
     }
 
     fn record(&self, tag: Tag, tid: Pid) -> Result<&RecordView<'a>> {

@@ -1,11 +1,14 @@
 //! What an image holds, gathered by process: for the tables of a person, and to compare two images.
 //!
-//! Records are looked at by the names of their fields, which are the format: what a later version adds is passed on as it stands.
+//! [`show`] says what a record is about. Its body stays as it stands in the image, so that fields and sorts of records
+//! that a later version adds are compared too.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ops::Range;
 
 use ckptfs_dumper::image::{Header, PAGE_SIZE, Record};
+use ckptfs_dumper::inspect::{Shown, ShownFile, ShownMapping, ShownProcess, ShownTask, show};
 use ckptfs_dumper::{Pid, Result};
 use serde_json::Value;
 
@@ -17,41 +20,58 @@ const COMMAND_MOST: u64 = 4096;
 pub(super) struct Contents {
     pub header: Option<Header>,
     pub kernel: String,
-    /// As the TREE record tells them.
-    pub processes: Vec<Value>,
+    /// The process tree.
+    pub processes: Vec<ShownProcess>,
     /// Records of tasks, by tag and task, and all that belong to none, by tag and number in the image.
     pub attributes: BTreeMap<(String, i64), Attribute>,
-    pub files: BTreeMap<u64, Value>,
-    pub objects: BTreeMap<u64, Value>,
+    pub files: BTreeMap<u32, OpenFile>,
+    pub objects: BTreeMap<u32, Object>,
     /// Descriptors by task and number: id of the open file, close-on-exec.
-    pub descriptors: BTreeMap<(Pid, i64), (u64, bool)>,
+    pub descriptors: BTreeMap<(Pid, i32), (u32, bool)>,
     pub mappings: Vec<Mapping>,
-    /// What pages of objects hold, by id.
-    pub object_pages: BTreeMap<u64, Pages>,
-    /// Where command lines stand, and what is known of them.
+    /// The pages of objects, by id.
+    pub object_pages: BTreeMap<u32, Pages>,
+    /// The names of tasks.
+    names: BTreeMap<Pid, Vec<u8>>,
+    /// Where command lines lie, and what is known of them.
     commands: BTreeMap<Pid, CommandLine>,
-    /// Records that belong to no task, so far.
-    nobodys: i64,
+    /// How many records belonged to no task so far.
+    without_task: i64,
     hashes: bool,
     filling: Filling,
 }
 
-/// Hashes of pages by address; 0 if nobody wants them.
+/// Hashes of pages by address; 0 if they are not compared.
 pub(super) type Pages = BTreeMap<u64, u64>;
 
-/// A record's body, and a hash of what stands behind it.
+/// A record's body, and a hash of its blob.
 #[derive(Debug)]
 pub(super) struct Attribute {
     pub body: Value,
     pub blob: u64,
+    /// Number, key and permissions of a System V object.
+    pub ipc: Option<(i32, i32, u32)>,
+}
+
+/// An open file.
+#[derive(Debug)]
+pub(super) struct OpenFile {
+    pub shown: ShownFile,
+    body: Value,
+}
+
+/// An object that open files share.
+#[derive(Debug)]
+pub(super) struct Object {
+    pub kind: String,
+    label: String,
+    body: Value,
 }
 
 /// One mapping.
 #[derive(Debug)]
 pub(super) struct Mapping {
-    pub pid: Pid,
-    pub start: u64,
-    pub end: u64,
+    pub shown: ShownMapping,
     pub body: Value,
     pub pages: Pages,
 }
@@ -67,7 +87,7 @@ enum Filling {
     #[default]
     Nothing,
     Mapping,
-    Object(u64),
+    Object(u32),
 }
 
 impl Contents {
@@ -76,59 +96,57 @@ impl Contents {
         Self { hashes, ..Self::default() }
     }
 
-    /// A record that comes.
+    /// Takes the next record.
     pub(super) fn record(&mut self, record: &Record) -> Result<()> {
         self.filling = Filling::Nothing;
         let body: Value = record.body()?;
-        let tag = record.tag.to_string();
-        match tag.as_str() {
-            "TREE" => {
-                self.kernel = text(&body, "kernel");
-                self.processes = body.get("processes").and_then(Value::as_array).cloned().unwrap_or_default();
-            }
-            "OBJT" => {
-                let id = number(&body, "id");
+        match show(&record.into())? {
+            Some(Shown::Tree(kernel, processes)) => (self.kernel, self.processes) = (kernel, processes),
+            Some(Shown::Object { id, kind, label }) => {
                 self.filling = Filling::Object(id);
-                self.objects.insert(id, body);
+                self.objects.insert(id, Object { kind, label, body });
             }
-            "FILE" => {
-                self.files.insert(number(&body, "id"), body);
+            Some(Shown::OpenFile(shown)) => {
+                self.files.insert(shown.id, OpenFile { shown, body });
             }
-            "FDTB" => {
-                let tid = number(&body, "tid") as Pid;
-                for fd in body.get("fds").and_then(Value::as_array).into_iter().flatten() {
-                    let at = |n: usize| fd.get(n).and_then(Value::as_u64).unwrap_or_default();
-                    let cloexec = fd.get(2).and_then(Value::as_bool).unwrap_or_default();
-                    self.descriptors.insert((tid, at(0).cast_signed()), (at(1), cloexec));
-                }
+            Some(Shown::FdTable(tid, fds)) => {
+                self.descriptors.extend(fds.into_iter().map(|(number, id, cloexec)| ((tid, number), (id, cloexec))));
             }
-            "AREA" => {
+            Some(Shown::Mapping(shown)) => {
                 self.filling = Filling::Mapping;
-                let (start, end) = (number(&body, "start"), number(&body, "end"));
-                let pid = number(&body, "tid") as Pid;
-                self.mappings.push(Mapping { pid, start, end, body, pages: Pages::new() });
+                self.mappings.push(Mapping { shown, body, pages: Pages::new() });
             }
-            _ => {
-                let task = body.get("tid").and_then(Value::as_i64);
-                if tag == "MMAP" {
-                    let (start, end) = (number(&body, "arg_start"), number(&body, "arg_end"));
+            Some(Shown::Task(ShownTask { tid, name, arguments, .. })) => {
+                self.names.extend(name.map(|name| (tid, name)));
+                if let Some(Range { start, end }) = arguments {
                     let len = end.saturating_sub(start).min(COMMAND_MOST) as usize;
-                    self.commands.insert(task.unwrap_or(0) as Pid, CommandLine { start, bytes: vec![None; len] });
+                    self.commands.insert(tid, CommandLine { start, bytes: vec![None; len] });
                 }
-                // Whatever belongs to no task is told apart by its place.
-                let key = (
-                    tag,
-                    task.unwrap_or_else(|| {
-                        self.nobodys += 1;
-                        1 - self.nobodys
-                    }),
-                );
-                let mut hasher = DefaultHasher::new();
-                record.blob.hash(&mut hasher);
-                self.attributes.insert(key, Attribute { body, blob: hasher.finish() });
+                self.attribute(record, body, Some(tid), None);
+            }
+            Some(Shown::FdState(tid, _)) => self.attribute(record, body, Some(tid), None),
+            Some(Shown::SysvIpc { id, key, mode }) => self.attribute(record, body, None, Some((id, key, mode))),
+            // A later version may have written it.
+            None => {
+                let tid = body.get("tid").and_then(Value::as_i64).and_then(|tid| Pid::try_from(tid).ok());
+                self.attribute(record, body, tid, None);
             }
         }
         Ok(())
+    }
+
+    fn attribute(&mut self, record: &Record, body: Value, tid: Option<Pid>, ipc: Option<(i32, i32, u32)>) {
+        let key = tid.map_or_else(
+            || {
+                // Records without a task are distinguished by their place in the image.
+                self.without_task += 1;
+                1 - self.without_task
+            },
+            i64::from,
+        );
+        let mut hasher = DefaultHasher::new();
+        record.blob.hash(&mut hasher);
+        self.attributes.insert((record.tag.to_string(), key), Attribute { body, blob: hasher.finish(), ipc });
     }
 
     /// Pages of the mapping or object that came last.
@@ -136,7 +154,7 @@ impl Contents {
         let pages = match (self.filling, self.mappings.last_mut()) {
             (Filling::Object(id), _) => self.object_pages.entry(id).or_default(),
             (Filling::Mapping, Some(mapping)) => {
-                if let Some(command) = self.commands.get_mut(&mapping.pid) {
+                if let Some(command) = self.commands.get_mut(&mapping.shown.tid) {
                     command.take(address, bytes);
                 }
                 &mut mapping.pages
@@ -156,23 +174,21 @@ impl Contents {
     }
 
     /// A process of the tree.
-    pub(super) fn process(&self, pid: Pid) -> Option<&Value> {
-        self.processes.iter().find(|process| number(process, "pid") == pid as u64)
+    pub(super) fn process(&self, pid: Pid) -> Option<&ShownProcess> {
+        self.processes.iter().find(|process| process.pid == pid)
     }
 
-    /// Its name, as IDEN has it, or what is left of a process that has ended.
-    pub(super) fn name(&self, pid: Pid) -> String {
-        let identity = self.attributes.get(&("IDEN".to_owned(), pid.into())).map(|it| &it.body);
-        let ended = || self.process(pid).and_then(|process| process.get("ended"));
-        let bytes = identity.or_else(ended).and_then(|it| it.get("comm")).and_then(Value::as_array);
-        let bytes: Vec<u8> = bytes.into_iter().flatten().filter_map(|byte| u8::try_from(byte.as_u64()?).ok()).collect();
-        String::from_utf8_lossy(&bytes).into_owned()
+    /// The name (comm) of a task, also of a process that has ended; empty if the image does not have it.
+    pub(super) fn name(&self, tid: Pid) -> String {
+        let ended = || self.process(tid).and_then(|process| process.ended.as_ref()).map(|(_, name)| name);
+        let name = self.names.get(&tid).or_else(ended);
+        name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
     }
 
-    /// Its command line, arguments separated by spaces; its name in brackets if the image does not tell it.
+    /// Its command line, arguments separated by spaces; its name in brackets if the image does not have the arguments.
     pub(super) fn command(&self, pid: Pid) -> String {
         let mut at = pid;
-        // A child's first page of the stack may stand with its maker, at the same address.
+        // The first page of a child's stack may be in the image with the process that forked it, at the same address.
         let place = self.commands.get(&pid).map(|command| (command.start, command.bytes.len()));
         for _ in 0..self.processes.len() {
             if let Some(command) = self.commands.get(&at).filter(|it| Some((it.start, it.bytes.len())) == place)
@@ -182,39 +198,37 @@ impl Contents {
                 let text = String::from_utf8_lossy(&bytes).into_owned();
                 return text.trim_end_matches('\0').replace('\0', " ");
             }
-            let made_by = self.process(at).and_then(|process| process.get("made")).map(|made| number(made, "by"));
-            match made_by {
-                Some(by) if by != 0 => at = by as Pid,
+            match self.process(at) {
+                Some(process) if process.made_by != 0 => at = process.made_by,
                 _ => break,
             }
         }
         format!("[{}]", self.name(pid))
     }
 
-    /// A descriptor's open file with what it leads to: everything but the ids, which are the image's own.
-    pub(super) fn open_file(&self, id: u64) -> Value {
-        let mut file = self.files.get(&id).cloned().unwrap_or_default();
-        let object = file.get("object").and_then(Value::as_u64).and_then(|object| self.objects.get(&object)).cloned();
-        if let Some(fields) = file.as_object_mut() {
-            fields.remove("id");
-            if let Some(mut object) = object {
-                if let Some(inner) = object.as_object_mut() {
-                    inner.remove("id");
-                }
-                fields.insert("object".into(), object);
-            }
+    /// The body of an open file, with that of the object beneath it: everything but the ids, which only this image has.
+    pub(super) fn open_file(&self, id: u32) -> Value {
+        let without_id = |body: &Value| {
+            let mut body = body.clone();
+            body.as_object_mut().map(|fields| fields.remove("id"));
+            body
+        };
+        let Some(file) = self.files.get(&id) else { return Value::Null };
+        let mut body = without_id(&file.body);
+        if let (Some(fields), Some(object)) = (body.as_object_mut(), self.object(file)) {
+            fields.insert("object".into(), without_id(&object.body));
         }
-        file
+        body
     }
 
-    /// What a descriptor or a mapping refers to, in a word.
-    pub(super) fn what(&self, id: u64) -> String {
-        let file = self.open_file(id);
-        let told = |body: &Value| {
-            let name = ["name", "shown"].iter().map(|field| text(body, field)).find(|name| !name.is_empty());
-            name.unwrap_or_else(|| text(body, "kind"))
-        };
-        file.get("object").map_or_else(|| told(&file), told)
+    fn object(&self, file: &OpenFile) -> Option<&Object> {
+        file.shown.object.and_then(|id| self.objects.get(&id))
+    }
+
+    /// What a descriptor refers to, in a word.
+    pub(super) fn what(&self, id: u32) -> String {
+        let Some(file) = self.files.get(&id) else { return String::new() };
+        self.object(file).map_or(&file.shown.label, |object| &object.label).clone()
     }
 }
 
@@ -226,14 +240,4 @@ impl CommandLine {
             }
         }
     }
-}
-
-/// A number of a record, 0 if it is missing.
-pub(super) fn number(body: &Value, name: &str) -> u64 {
-    body.get(name).and_then(|value| value.as_u64().or_else(|| value.as_i64().map(i64::cast_unsigned))).unwrap_or(0)
-}
-
-/// A text of a record, empty if it is missing.
-pub(super) fn text(body: &Value, name: &str) -> String {
-    body.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
 }

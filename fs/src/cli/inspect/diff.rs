@@ -8,7 +8,7 @@ use ckptfs_dumper::{Doing, Error, Pid, Result};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::inspect::contents::{Contents, Mapping, Pages, text};
+use crate::cli::inspect::contents::{Contents, Mapping, Pages};
 use crate::cli::inspect::feed;
 use crate::cli::inspect::records::escaped;
 
@@ -107,7 +107,7 @@ impl Sink for Side {
 
 /// The mappings of an image by process and start.
 fn by_place(of: &Contents) -> BTreeMap<(Pid, u64), &Mapping> {
-    of.mappings.iter().map(|mapping| ((mapping.pid, mapping.start), mapping)).collect()
+    of.mappings.iter().map(|mapping| ((mapping.shown.tid, mapping.shown.start), mapping)).collect()
 }
 
 impl Differences {
@@ -126,14 +126,13 @@ impl Differences {
     }
 
     fn processes(&mut self, a: &Contents, b: &Contents) {
-        let pids = |of: &Contents| -> BTreeSet<Pid> {
-            of.processes.iter().map(|process| crate::cli::inspect::contents::number(process, "pid") as Pid).collect()
-        };
+        let pids = |of: &Contents| -> BTreeSet<Pid> { of.processes.iter().map(|process| process.pid).collect() };
         let (in_a, in_b) = (pids(a), pids(b));
         self.only_a = in_a.difference(&in_b).copied().collect();
         self.only_b = in_b.difference(&in_a).copied().collect();
         for pid in in_a.intersection(&in_b) {
-            fields("", a.process(*pid), b.process(*pid), &mut |field, a, b| {
+            let body = |of: &'_ Contents| of.process(*pid).map(|process| process.body.clone());
+            fields("", body(a).as_ref(), body(b).as_ref(), &mut |field, a, b| {
                 self.attributes.push(FieldDiffers { of: "TREE".into(), pid: (*pid).into(), field, a, b });
             });
         }
@@ -150,20 +149,20 @@ impl Differences {
                 (None, Some(_)) => "b",
                 _ => "both",
             };
-            let what = text(&one.body, "name");
+            let (end, what) = (one.shown.end, one.shown.name.clone());
             let (pages_a, pages_b) = (in_a.map_or(&none, |it| &it.pages), in_b.map_or(&none, |it| &it.pages));
-            self.pages((*pid, *start, one.end), what, within, pages_a, pages_b);
+            self.pages((*pid, *start, end), what, within, pages_a, pages_b);
             if let (Some(in_a), Some(in_b)) = (in_a, in_b) {
                 fields("", Some(&in_a.body), Some(&in_b.body), &mut |field, a, b| {
                     if !matches!(field.as_str(), "pages" | "file") {
-                        let of = format!("{start:x}-{:x}", one.end);
+                        let of = format!("{start:x}-{end:x}");
                         self.attributes.push(FieldDiffers { of, pid: (*pid).into(), field, a, b });
                     }
                 });
             }
         }
         for id in a.object_pages.keys().chain(b.object_pages.keys()).collect::<BTreeSet<_>>() {
-            let what = a.objects.get(id).or_else(|| b.objects.get(id)).map(|it| text(it, "kind")).unwrap_or_default();
+            let what = a.objects.get(id).or_else(|| b.objects.get(id)).map(|it| it.kind.clone()).unwrap_or_default();
             let pages = |of: &Contents| of.object_pages.get(id).cloned().unwrap_or_default();
             self.pages((0, 0, 0), format!("{what} {id}"), "both", &pages(a), &pages(b));
         }

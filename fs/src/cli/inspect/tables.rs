@@ -3,13 +3,13 @@
 use std::io::Write;
 
 use ckptfs_dumper::image::{Header, PAGE_SIZE, Record, Sink};
-use ckptfs_dumper::{Doing, Pid, Result};
+use ckptfs_dumper::inspect::{ShownMapping, ShownProcess};
+use ckptfs_dumper::{Doing, Result};
 use indicatif::BinaryBytes;
 use jiff::Timestamp;
-use serde_json::Value;
 
 use crate::cli::inspect::Totals;
-use crate::cli::inspect::contents::{Contents, number, text};
+use crate::cli::inspect::contents::Contents;
 use crate::cli::inspect::records::{escaped, printable};
 
 /// The tables of the images of one input, each written when its image ends.
@@ -58,19 +58,16 @@ impl<'a> Tables<'a> {
             "PID", "PARENT", "GROUP", "SESSION", "THREADS", "STORED", "STATE"
         ))?;
         for process in &contents.processes {
-            let pid = number(process, "pid") as Pid;
-            let threads = process.get("threads").and_then(Value::as_array).map_or(0, Vec::len);
+            let ShownProcess { pid, ppid, pgid, sid, threads, .. } = *process;
             let state = state(process);
+            // Such a process is there only while others are made.
             if threads == 0 && state == "runs" {
                 continue;
             }
-            let of_it = contents.mappings.iter().filter(|mapping| mapping.pid == pid);
+            let of_it = contents.mappings.iter().filter(|mapping| mapping.shown.tid == pid);
             let stored = of_it.map(|mapping| mapping.pages.len() as u64).sum::<u64>() * PAGE_SIZE;
             self.line(format_args!(
-                "{pid:>9} {:>9} {:>9} {:>9} {threads:>7} {:>11} {state:<18} {}",
-                number(process, "ppid"),
-                number(process, "pgid"),
-                number(process, "sid"),
+                "{pid:>9} {ppid:>9} {pgid:>9} {sid:>9} {threads:>7} {:>11} {state:<18} {}",
                 BinaryBytes(stored).to_string(),
                 escaped(&contents.command(pid)),
             ))?;
@@ -81,30 +78,27 @@ impl<'a> Tables<'a> {
     fn memory(&mut self, contents: &Contents) -> Result<()> {
         let mut last = None;
         for mapping in &contents.mappings {
-            if last != Some(mapping.pid) {
-                last = Some(mapping.pid);
-                self.line(format_args!("\nmemory of {} ({})", mapping.pid, escaped(&contents.name(mapping.pid))))?;
+            let ShownMapping { tid, start, end, prot, kind, is_shared, name, .. } = &mapping.shown;
+            if last != Some(*tid) {
+                last = Some(*tid);
+                self.line(format_args!("\nmemory of {tid} ({})", escaped(&contents.name(*tid))))?;
                 self.line(format_args!(
                     "{:>16}-{:<16} PERM {:<9} {:>11} {:>11} WHAT",
                     "START", "END", "TYPE", "SIZE", "STORED"
                 ))?;
             }
-            let prot = number(&mapping.body, "prot");
-            let bit = |mask: i32, letter: char| if prot & mask as u64 != 0 { letter } else { '-' };
-            let kind = text(&mapping.body, "type");
-            let shared = if kind.ends_with("SHM") { 's' } else { 'p' };
-            let size = mapping.end.saturating_sub(mapping.start);
+            let bit = |mask: i32, letter: char| if prot & mask != 0 { letter } else { '-' };
+            let shared = if *is_shared { 's' } else { 'p' };
+            let size = end.saturating_sub(*start);
             self.line(format_args!(
-                "{:>16x}-{:<16x} {}{}{}{shared} {:<9} {:>11} {:>11} {}",
-                mapping.start,
-                mapping.end,
+                "{start:>16x}-{end:<16x} {}{}{}{shared} {:<9} {:>11} {:>11} {}",
                 bit(libc::PROT_READ, 'r'),
                 bit(libc::PROT_WRITE, 'w'),
                 bit(libc::PROT_EXEC, 'x'),
-                printable(&kind),
+                printable(kind),
                 BinaryBytes(size).to_string(),
                 BinaryBytes(mapping.pages.len() as u64 * PAGE_SIZE).to_string(),
-                escaped(&text(&mapping.body, "name")),
+                escaped(name),
             ))?;
         }
         Ok(())
@@ -121,13 +115,13 @@ impl<'a> Tables<'a> {
                     "FD", "KIND", "POSITION", "OPEN", "FLAGS"
                 ))?;
             }
-            let file = contents.open_file(*id);
-            let position =
-                file.get("position").map_or_else(|| "-".to_owned(), |position| escaped(&position.to_string()));
+            let file = contents.files.get(id).map(|file| &file.shown);
+            let position = file.and_then(|file| file.position.as_ref());
+            let position = position.map_or_else(|| "-".to_owned(), |position| escaped(&position.to_string()));
             self.line(format_args!(
                 "{fd:>5} {:<14} {position:>12} {id:>5} {:<14} {}",
-                printable(&text(&file, "kind")),
-                flags(number(&file, "flags") as i32, *cloexec),
+                printable(file.map_or("", |file| &file.kind)),
+                flags(file.map_or(0, |file| file.flags), *cloexec),
                 escaped(&contents.what(*id)),
             ))?;
         }
@@ -138,13 +132,8 @@ impl<'a> Tables<'a> {
     fn others(&mut self, contents: &Contents) -> Result<()> {
         for ((tag, task), it) in &contents.attributes {
             if *task <= 0 {
-                let name = |field: &str| number(&it.body, field);
-                self.line(format_args!(
-                    "\n{tag}: id {}, key {:#x}, mode {:o}",
-                    name("id"),
-                    name("key") as u32,
-                    name("mode")
-                ))?;
+                let (id, key, mode) = it.ipc.unwrap_or_default();
+                self.line(format_args!("\n{tag}: id {id}, key {key:#x}, mode {mode:o}"))?;
             }
         }
         Ok(())
@@ -152,16 +141,15 @@ impl<'a> Tables<'a> {
 }
 
 /// What a process was doing, in a word or two.
-fn state(process: &Value) -> String {
-    if let Some(ended) = process.get("ended").filter(|ended| !ended.is_null()) {
-        let status = number(ended, "status") as i32;
+fn state(process: &ShownProcess) -> String {
+    if let Some((status, _)) = process.ended {
         return if libc::WIFEXITED(status) {
             format!("ended: {}", libc::WEXITSTATUS(status))
         } else {
             format!("ended: signal {}", libc::WTERMSIG(status))
         };
     }
-    match process.get("stopped_by").and_then(Value::as_i64) {
+    match process.stopped_by {
         Some(signal) => format!("stopped: signal {signal}"),
         None => "runs".into(),
     }
