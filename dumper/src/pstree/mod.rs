@@ -1,4 +1,4 @@
-//! The process tree: what is recorded of it, and the plan by which it is made again.
+//! The process tree: its record, the plan by which its processes are made, their terminals.
 
 pub mod fork_plan;
 pub mod record;

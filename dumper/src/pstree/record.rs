@@ -1,4 +1,6 @@
-//! Who is there: processes with their parents, groups and sessions, and their threads. The first record of an image.
+//! The processes of an image with their parents, groups, sessions and threads: the first record.
+
+use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
@@ -14,11 +16,12 @@ pub const TAG: Tag = Tag(*b"TREE");
 /// The record.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Tree {
-    /// In the order of making: makers before those that they make.
+    /// In the order in which they are made: a maker comes before the processes that it makes.
     pub processes: Vec<Process>,
-    /// The kernel that wrote it (uname -r): a vDSO fits only its own.
+    /// The kernel that the image was taken on (uname -r): a vDSO fits that one only.
     pub kernel: String,
-    /// Where the components of the extended state stand in the area that each thread has (the processor's): number, size, offset.
+    /// Where the components of the extended state lie in the XSAVE area of each thread, as this
+    /// processor lays it out: number, size, offset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub xsave: Vec<(u32, u32, u32)>,
 }
@@ -39,35 +42,36 @@ pub struct Process {
     /// How it is made.
     #[serde(default, rename = "made")]
     pub maker: Maker,
-    /// What its parent is sent when it ends, clone(2).
+    /// The signal that its parent gets when it ends, clone(2).
     #[serde(default = "sigchld")]
     pub exit_signal: i32,
     /// What it shares with its maker.
     #[serde(default)]
     pub shares: Vec<Share>,
-    /// What threads have to themselves: a descriptor table, or directories.
+    /// Threads that have a descriptor table, or a root and working directory, of their own.
     #[serde(default)]
     pub own: Vec<(Pid, Share)>,
-    /// Its leader has ended (pthread_exit(3) in main); the others go on.
+    /// What is left of its leader, if that has ended while other threads go on (pthread_exit(3) in
+    /// main).
     #[serde(default)]
     pub leader_ended: Option<Ended>,
-    /// Some of its pages are its maker's, copy-on-write.
+    /// Whether it shares pages with its maker, copy-on-write.
     #[serde(default)]
     pub inherits: bool,
-    /// It has ended and waits for its parent to ask.
+    /// What is left of it, if it has ended and its parent has not waited for it yet.
     #[serde(default)]
     pub ended: Option<Ended>,
-    /// Stopped by job control with this signal.
+    /// The signal that has stopped it by job control.
     pub stopped_by: Option<i32>,
-    /// Its parent has asked already, and knows that it stopped.
+    /// Whether its parent has waited for the stop already.
     #[serde(default, rename = "stop_told")]
     pub stop_reported: bool,
-    /// It was continued, and its parent has not asked for that yet.
+    /// Whether it was continued, and its parent has not waited for that yet.
     #[serde(default)]
     pub continued: bool,
-    /// The controlling terminal's device number, if it leads a session with one.
+    /// The device number of its controlling terminal, if it leads a session that has one.
     pub terminal: Option<u32>,
-    /// The group in the foreground of that terminal.
+    /// The process group in the foreground of that terminal.
     #[serde(default)]
     pub foreground: Option<Pid>,
 }
@@ -76,7 +80,7 @@ fn sigchld() -> i32 {
     libc::SIGCHLD
 }
 
-/// What a process can share with the one that made it, beside being its thread: CLONE_* of clone(2).
+/// What a process can share with its maker without being a thread of it: CLONE_* of clone(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Share {
@@ -91,7 +95,7 @@ pub enum Share {
 }
 
 impl Share {
-    /// All of them.
+    /// Everything that can be shared.
     pub const ALL: [Self; 4] = [Self::Vm, Self::Fs, Self::Files, Self::Sighand];
 
     /// Its flag of clone(2).
@@ -104,7 +108,7 @@ impl Share {
         }
     }
 
-    /// The question of kcmp(2) whether two processes share it.
+    /// Its type in kcmp(2), which says whether two processes share it.
     pub fn kcmp(self) -> Kcmp {
         match self {
             Self::Vm => Kcmp::Vm,
@@ -115,10 +119,10 @@ impl Share {
     }
 }
 
-/// What is left of a process, or of a leader alone, that has ended (a zombie).
+/// What is left of a process, or of a thread group leader, that has ended: a zombie.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ended {
-    /// As wait(2) will tell it.
+    /// The status that wait(2) will give.
     pub status: i32,
     /// Its name.
     pub comm: Vec<u8>,
@@ -129,7 +133,8 @@ pub struct Ended {
 }
 
 impl Process {
-    /// Somebody without a task: there only while others are made, leading session and group of that number if they are its own.
+    /// A process that exists only while others are made and has no task in the image. It leads the
+    /// session or the group of its number, if that is its own.
     pub fn placeholder(member: Member, pgid: Pid, maker: Maker) -> Self {
         let Member { pid, ppid, sid } = member;
         Self {
@@ -158,32 +163,36 @@ impl Process {
         self.shares.contains(&what)
     }
 
-    /// Whether a thread has this to itself.
+    /// Whether a thread has this of its own.
     pub fn owns(&self, tid: Pid, what: Share) -> bool {
         self.own.contains(&(tid, what))
     }
 
-    /// The first thread that has not ended: it is asked for all that belongs to the process.
+    /// The representative thread: the first that has not ended. What belongs to the whole process
+    /// is dumped through it.
     pub fn representative(&self) -> Pid {
         let threads = if self.leader_ended.is_some() { self.threads.get(1) } else { self.threads.first() };
         threads.copied().unwrap_or(self.pid)
     }
 
-    /// Whether it is there only while others are made: it has no task of its own in the image.
+    /// Whether it exists only while others are made.
     pub fn is_placeholder(&self) -> bool {
         self.threads.is_empty() && self.ended.is_none()
     }
 }
 
-/// Those whose parent is not among them.
+/// The processes that have no parent among `processes`.
 pub fn roots(processes: &[Process]) -> impl Iterator<Item = &Process> {
     let is_known = |pid: Pid| processes.iter().any(|process| process.pid == pid);
     processes.iter().filter(move |process| !is_known(process.ppid))
 }
 
 impl Tree {
-    /// The session that a process is to be in. One whose leader is not in the image belongs to whoever started the roots: those that
-    /// were in it together will be so again, in a new one led by the first of them.
+    /// The session that a process gets.
+    ///
+    /// A session whose leader is not in the image stays with the program that started the roots.
+    /// Processes that were in it together are together again, in a new session that the first of
+    /// these roots leads.
     pub fn session(&self, process: &Process) -> Pid {
         let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
         if is_known(process.sid) {
@@ -192,8 +201,10 @@ impl Tree {
         roots(&self.processes).find(|root| root.sid == process.sid).map_or(process.sid, |root| root.pid)
     }
 
-    /// The group that a process is to be in. Of one that is not of the image the same holds; whoever is in one without a root is in that
-    /// of the session's leader.
+    /// The process group that a process gets.
+    ///
+    /// A group whose leader is not in the image is made anew in the same way, led by its first
+    /// root. If no root is in it, its members join the group of the session's leader.
     pub fn group(&self, process: &Process) -> Pid {
         let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
         if is_known(process.pgid) {
@@ -203,8 +214,8 @@ impl Tree {
         roots(&self.processes).find(same).map_or_else(|| self.session(process), |root| root.pid)
     }
 
-    /// The process whose memory `pid` is a copy of when it is made: its maker, or the nearest maker of a maker that has memory of its
-    /// own.
+    /// The process whose memory `pid` is a copy of when it is made: the nearest of its maker, that
+    /// one's maker and so on that has memory of its own.
     pub fn memory_owner(&self, pid: Pid) -> Option<Pid> {
         let process = |pid: Pid| self.processes.iter().find(|process| process.pid == pid);
         let mut maker = process(process(pid)?.maker.by)?;
@@ -214,21 +225,22 @@ impl Tree {
         Some(maker.pid)
     }
 
-    /// Whether a group has nobody to take care of it: no member's parent is outside the group and in its session (`will_become_orphaned_pgrp`
-    /// in kernel/exit.c). A root's parent is the restorer, in another one.
+    /// Whether a group is orphaned: no member has a parent in the same session and outside the
+    /// group (`will_become_orphaned_pgrp` in kernel/exit.c). The parent of a root is the restorer,
+    /// which is in another session.
     fn is_orphaned(&self, group: Pid) -> bool {
         let members = self.processes.iter().filter(|it| !it.threads.is_empty() && self.group(it) == group);
         let mut parents = members.filter_map(|it| {
             let parent = self.processes.iter().find(|parent| parent.pid == it.ppid)?;
             Some((self.group(parent), self.session(parent) == self.session(it)))
         });
-        !parents.any(|(theirs, same_session)| theirs != group && same_session)
+        !parents.any(|(its_group, same_session)| its_group != group && same_session)
     }
 
-    /// Goes through what a restore will do, as far as it is known by now: what it would stumble over is told at the dump.
+    /// Checks at dump time that the processes can be made as planned.
     ///
     /// # Errors
-    /// Unsupported, by name.
+    /// Unsupported: names the process that cannot be restored.
     pub fn validate(&self) -> Result<()> {
         let mut sessions = Sessions::default();
         for process in &self.processes {
@@ -249,33 +261,38 @@ impl Tree {
             let (pid, group, signal) = (process.pid, self.group(process), process.stopped_by.unwrap_or(0));
             if self.is_orphaned(group) {
                 return Err(Error::unsupported(format!(
-                    "pid {pid}: stopped by signal {signal}, and its parent has not asked for that yet: it cannot be checkpointed, because \
-                     its group {group} will be an orphan without whoever is outside the tree, and such a signal does not stop it"
+                    "pid {pid}: stopped by signal {signal}, and its parent has not asked for that yet: it cannot be checkpointed, \
+                     because its group {group} will be orphaned without the processes outside the tree, and such a signal does not \
+                     stop an orphaned group"
                 )));
             }
         }
         Ok(())
     }
 
-    /// Reads the record and refuses what cannot be: no process, no leader, ids that are no ids or occur twice, a maker that comes later.
+    /// Reads the record.
+    ///
+    /// # Errors
+    /// Damaged: no process, a process that does not begin with its leader, an id below 1 or twice,
+    /// a maker that comes later than what it makes.
     pub fn parse(record: &Record) -> Result<Self> {
         let tree: Self = record.body()?;
-        let mut seen = std::collections::BTreeSet::new();
+        let mut ids = BTreeSet::new();
         for process in &tree.processes {
             let pid = process.pid;
             let leader = process.threads.first();
             if leader.is_some_and(|leader| *leader != pid) || leader.is_some() && process.ended.is_some() {
                 return Err(Error::damaged(format!("process {pid} does not begin with its leader")));
             }
-            if process.maker.by != 0 && !seen.contains(&process.maker.by) {
+            if process.maker.by != 0 && !ids.contains(&process.maker.by) {
                 return Err(Error::damaged(format!("process {pid} comes before its maker {}", process.maker.by)));
             }
             if (process.inherits || !process.shares.is_empty()) && process.maker.by == 0 {
-                return Err(Error::damaged(format!("process {pid} shares with nobody")));
+                return Err(Error::damaged(format!("process {pid} shares with no process")));
             }
             let others = process.threads.iter().skip(1);
             for tid in others.chain([&pid]) {
-                if *tid < 1 || !seen.insert(*tid) {
+                if *tid < 1 || !ids.insert(*tid) {
                     return Err(Error::damaged(format!("task id {tid} is no id or occurs twice")));
                 }
             }

@@ -9,10 +9,11 @@ use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sys::{open, tty};
 
-/// Makes a terminal the controlling one of the session that `process` leads: TIOCSCTTY, ioctl_tty(2).
+/// Makes a terminal the controlling terminal of the session that `process` leads: TIOCSCTTY of
+/// ioctl_tty(2).
 ///
 /// # Errors
-/// EPERM: it is another session's by now. Stealing it would harm the shell there.
+/// EPERM: another session has it by now. Taking it away would harm the shell in that session.
 pub fn take_terminal(pid: Pid, device: u32, channel: &Channel, process: &mut Owned) -> Result<()> {
     with_terminal(pid, device, channel, process, |number, path, calls| {
         let doing = format!("pid {pid}: making {path} its controlling terminal");
@@ -20,7 +21,8 @@ pub fn take_terminal(pid: Pid, device: u32, channel: &Channel, process: &mut Own
     })
 }
 
-/// Puts a process group of its session into the foreground of its controlling terminal: TIOCSPGRP, ioctl_tty(2).
+/// Puts a process group of its session into the foreground of its controlling terminal: TIOCSPGRP
+/// of ioctl_tty(2).
 pub fn set_foreground(pid: Pid, device: u32, group: Pid, channel: &Channel, process: &mut Owned) -> Result<()> {
     with_terminal(pid, device, channel, process, |number, path, calls| {
         let at = calls.put(&group.to_le_bytes());
