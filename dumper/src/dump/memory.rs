@@ -8,7 +8,8 @@ use crate::freeze::entry::Entry;
 use crate::image::page_runs::PageRuns;
 use crate::memory::page_set;
 use crate::memory::source::Kept;
-use crate::memory::vma::{self, Flags, Vma};
+use crate::memory::vm_flags::VmFlags;
+use crate::memory::vma::{self, Vma};
 use crate::sys::memory::PAGE;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::pid::Pid;
@@ -25,7 +26,7 @@ pub fn attachments(looked: &mut CollectedProcess) -> Result<Vec<(u64, u64)>> {
     }
     let flags = maps::vm_flags(looked.pid)?;
     for vma in &mut found {
-        vma.take_flags(&flags)?;
+        vma.add_flags(&flags)?;
     }
     Ok(found.iter().filter(|vma| !vma.is_not_forked()).map(|vma| (vma.start, vma.end)).collect())
 }
@@ -58,7 +59,7 @@ pub fn keep_what_fork_drops(
             Some(flags) => flags,
             none => none.insert(maps::vm_flags(door.pid)?),
         };
-        vma.take_flags(flags)?;
+        vma.add_flags(flags)?;
         let runs = page_set::page_set(&ours, vma)?;
         let too_large = || Error::os("memory that fork does not copy is too large to keep", libc::ENOMEM);
         *budget = budget.checked_sub(runs.pages() * PAGE).ok_or_else(too_large)?;
@@ -79,7 +80,7 @@ pub fn complete<'k>(
     mappings: &mut [(Mapping, Vma)],
     source: Pid,
     kept: impl Fn(u64) -> Option<&'k PageRuns>,
-    locked: Option<&Flags>,
+    locked: Option<&VmFlags>,
 ) -> Result<Vec<PageRuns>> {
     if mappings.is_empty() {
         return Ok(Vec::new());
@@ -102,9 +103,9 @@ pub fn complete<'k>(
     let flags = flags.map_or_else(read_flags, |joined| joined.map_err(gone)?)?;
     let mut sets = sets?;
     for ((_, vma), runs) in mappings.iter_mut().zip(&mut sets) {
-        vma.take_flags(&flags)?;
+        vma.add_flags(&flags)?;
         if let Some(locked) = locked {
-            vma.take_flags(locked)?;
+            vma.add_flags(locked)?;
         }
         if !vma.holds_pages() {
             *runs = PageRuns::new();
@@ -115,7 +116,7 @@ pub fn complete<'k>(
 }
 
 /// VmFlags of the stopped process itself, where memory is locked: a child of fork does not inherit that.
-pub fn locked_flags(pid: Pid) -> Result<Option<Flags>> {
+pub fn locked_flags(pid: Pid) -> Result<Option<VmFlags>> {
     let locked = Fields::read(&format!("/proc/{pid}/status"))?.number("VmLck") != 0;
     locked.then(|| maps::vm_flags(pid)).transpose()
 }

@@ -8,7 +8,8 @@ use crate::file::lock;
 use crate::freeze::FrozenProcess;
 use crate::freeze::entry::{self, Entry};
 use crate::memory::vdso::Vdso;
-use crate::memory::vma::{FlagsOnDemand, Vma};
+use crate::memory::vm_flags::FlagsOnDemand;
+use crate::memory::vma::Vma;
 use crate::pstree::record::{self, Share, Tree};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
@@ -78,7 +79,7 @@ impl ProcessCollector<'_> {
         let mut mappings = Vec::new();
         let flags = FlagsOnDemand::of(speaker);
         for mapping in door.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
-            let mut vma = Vma::look(speaker, mapping, self.files, &flags)?;
+            let mut vma = Vma::collect(speaker, mapping, self.files, &flags)?;
             vma.tid = pid;
             mappings.push((mapping.clone(), vma));
         }

@@ -1,6 +1,8 @@
 //! Memory: mappings, which of their pages have contents, and where the contents are read.
 
 pub mod page_set;
+pub mod remap;
 pub mod source;
 pub mod vdso;
+pub mod vm_flags;
 pub mod vma;

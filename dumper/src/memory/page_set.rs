@@ -1,4 +1,4 @@
-//! Memory contents in bulk: which pages an image holds, where they are read from, how they are put back.
+//! Which pages of a mapping an image holds.
 
 use crate::error::Result;
 use crate::image::page_runs::PageRuns;
@@ -6,17 +6,18 @@ use crate::memory::vma::Vma;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pagemap::{Pagemap, Want, category};
 
-/// Pages that a process made its own: present or swapped, neither the file's nor the zero page.
+/// Pages that a process has made its own: present or swapped, and neither a page of the file nor
+/// the zero page.
 const OWN: Want = Want {
     inverted: category::FILE | category::PFNZERO,
     all: category::FILE | category::PFNZERO,
     any: category::PRESENT | category::SWAPPED,
 };
 
-/// Guard pages, which are the mapping's own even where its pages are not.
+/// Guard pages. A mapping whose pages are not in the image can have them too.
 const GUARDS: Want = Want { inverted: 0, all: category::GUARD, any: 0 };
 
-/// The page set of one mapping; guard pages go into `vma.guards`.
+/// The pages of one mapping; its guard pages go into `vma.guards`.
 pub fn page_set(pagemap: &Pagemap, vma: &mut Vma) -> Result<PageRuns> {
     let mut runs = PageRuns::new();
     let mut guards = Vec::new();
@@ -32,7 +33,7 @@ pub fn page_set(pagemap: &Pagemap, vma: &mut Vma) -> Result<PageRuns> {
     Ok(runs)
 }
 
-/// Whether a mapping has any page of its own, or guards one.
+/// Whether a mapping has a page of its own.
 pub fn has_pages(pagemap: &Pagemap, vma: &Vma) -> Result<bool> {
     let mut any = false;
     pagemap.scan(RemotePtr(vma.start), RemotePtr(vma.end), OWN, 1, |_, _, _| any = true)?;

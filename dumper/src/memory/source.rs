@@ -1,4 +1,4 @@
-//! Where the contents of pages are read: a living process, a file, or a copy in this daemon.
+//! Where the contents of pages are read from: a process, a file, or a copy in this program.
 
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -8,7 +8,8 @@ use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
 use crate::sys::memory::{MemFile, RemotePtr};
 
-/// Contents that a copy-on-write child cannot have (MADV_DONTFORK, MADV_WIPEONFORK), copied while the process was stopped.
+/// Pages that a copy-on-write child does not get (MADV_DONTFORK, MADV_WIPEONFORK), copied while the
+/// process is stopped.
 #[derive(Debug)]
 pub struct Kept {
     runs: PageRuns,
@@ -17,7 +18,7 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Copies the own pages of a mapping.
+    /// Copies the pages of `runs`.
     pub fn copy(mem: &MemFile, runs: PageRuns) -> Result<Self> {
         let mut bytes = Vec::new();
         for run in runs.runs() {
@@ -28,7 +29,7 @@ impl Kept {
         Ok(Self { runs, bytes })
     }
 
-    /// Its page set.
+    /// The pages that it holds.
     pub fn runs(&self) -> &PageRuns {
         &self.runs
     }
@@ -47,23 +48,25 @@ impl Kept {
     }
 }
 
-/// Where the pages of a snapshot come from: source 0.. of the layout.
+/// Where the pages of a part of a snapshot are read from.
 #[derive(Debug)]
 pub enum MemorySource {
-    /// The memory of a copy-on-write child, or of the stopped process itself, and the rseq areas in it, ascending.
+    /// The memory of a copy-on-write child, or of the stopped process itself; the rseq areas in it,
+    /// ascending.
     Memory(MemFile, Vec<u64>),
-    /// Kept here.
+    /// A copy in this program.
     Kept(Kept),
-    /// The contents of an object that descriptions share, by offset.
+    /// The contents of an object that open files share, by offset.
     File(File),
 }
 
-/// All sources of a snapshot.
+/// All sources of a snapshot, by the number that its layout gives them.
 #[derive(Debug)]
 pub struct MemorySources(pub Vec<MemorySource>);
 
 impl MemorySources {
-    /// Bytes of memory that hold copies: those kept here, and those in files of memory (memfd_create(2)).
+    /// Bytes of memory that copies take: those in this program and those in files of memory
+    /// (memfd_create(2)).
     pub fn memory(&self) -> u64 {
         let bytes = |source: &MemorySource| match source {
             MemorySource::Memory(..) => 0,
@@ -75,7 +78,7 @@ impl MemorySources {
     }
 }
 
-pub fn is_in_memory(file: &File) -> bool {
+fn is_in_memory(file: &File) -> bool {
     nix::sys::statfs::fstatfs(file).is_ok_and(|facts| facts.filesystem_type() == nix::sys::statfs::TMPFS_MAGIC)
 }
 
@@ -86,7 +89,7 @@ impl PageSource for MemorySources {
                 mem.read(RemotePtr(address), buf)?;
                 let near = rseq.partition_point(|area| area + RSEQ_LEN <= address);
                 let end = address + buf.len() as u64;
-                rseq[near..].iter().take_while(|area| **area < end).for_each(|area| forget_cpu(*area, address, buf));
+                rseq[near..].iter().take_while(|area| **area < end).for_each(|area| zero_cpu(*area, address, buf));
                 Ok(())
             }
             Some(MemorySource::File(file)) => read_file(file, address, buf),
@@ -97,11 +100,12 @@ impl PageSource for MemorySources {
 }
 
 /// Bytes of struct rseq that the kernel writes (include/uapi/linux/rseq.h).
-pub const RSEQ_LEN: u64 = 28;
+const RSEQ_LEN: u64 = 28;
 
-/// Zeros what says on which CPU a thread ran last: cpu_id_start and cpu_id, node_id and mm_cid. The kernel writes them whenever it
-/// pleases and anew at the restore; without them two images of an unchanged process are equal.
-pub fn forget_cpu(area: u64, address: u64, buf: &mut [u8]) {
+/// Zeros the fields that say on which CPU a thread ran last: cpu_id_start and cpu_id, node_id and
+/// mm_cid. The kernel writes them at any time, and anew at the restore. Without them two images of
+/// an unchanged process are equal.
+fn zero_cpu(area: u64, address: u64, buf: &mut [u8]) {
     for field in [0..8, 20..RSEQ_LEN] {
         for at in field {
             let byte = (area + at).checked_sub(address).and_then(|at| buf.get_mut(at as usize));
@@ -112,8 +116,8 @@ pub fn forget_cpu(area: u64, address: u64, buf: &mut [u8]) {
     }
 }
 
-/// Behind the end of the file, in its last page, there are zeros.
-pub fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<()> {
+/// Reads from `offset`; behind the end of the file, in its last page, are zeros.
+fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while done < buf.len() {
         let got = file.read_at(&mut buf[done..], offset + done as u64);
@@ -128,6 +132,6 @@ pub fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
-pub fn lost(address: u64) -> Error {
+fn lost(address: u64) -> Error {
     Error::new(Kind::SnapshotLost, format!("no page at {address:#x} was kept"))
 }

@@ -1,7 +1,7 @@
-//! The vDSO and its data pages: code of the kernel, moved to where the process knew it.
+//! The vDSO and its data pages: code of the kernel, moved to the addresses that the process knows.
 //!
-//! Its contents are not in the image. A kernel with another vDSO is refused (by checksum): pointers into the old one are all
-//! over the C library's memory.
+//! Its contents are not in the image. A kernel with another vDSO, by its digest, is refused: the
+//! memory of the C library is full of pointers into the old one.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +31,8 @@ pub struct Vdso {
 }
 
 impl Vdso {
-    /// The vDSO of the process `pid`, which has these mappings; `sha256` is the [`gadget::digest`] of its code.
+    /// The vDSO of the process `pid`, which has these mappings; `sha256` is the [`gadget::digest`]
+    /// of its code.
     pub fn of(pid: Pid, maps: &[Mapping], sha256: String) -> Self {
         let parts = maps
             .iter()
@@ -41,7 +42,7 @@ impl Vdso {
         Self { tid: pid, parts, sha256 }
     }
 
-    /// The code, if it is that of this kernel: then this very process has the same.
+    /// The code, if it is that of this kernel: then this program has the same.
     pub fn code(&self) -> Option<Vec<u8>> {
         let pid = std::process::id() as Pid;
         let maps = maps::maps(pid).ok()?;
@@ -54,9 +55,11 @@ impl Vdso {
         Record::new(TAG, self)
     }
 
-    /// Adds the calls that move `here`, this process's, to where the image wants it; `aside` is room for all parts.
+    /// Adds the calls that move `here`, the vDSO that the new process has, to the addresses of this
+    /// one; `aside` is room for all parts.
     ///
-    /// In two steps because source and target may overlap, which mremap(2) refuses.
+    /// There are two moves for each part because source and target may overlap, which mremap(2)
+    /// refuses.
     pub fn move_from(&self, here: &Vdso, aside: RemotePtr, calls: &mut Checked) -> Result<()> {
         let shape = |vdso: &Vdso| -> Vec<(String, u64)> {
             vdso.parts.iter().map(|(name, start, end)| (name.clone(), end.saturating_sub(*start))).collect()
@@ -85,7 +88,7 @@ impl Vdso {
         Ok(())
     }
 
-    /// Where the system call instruction at `at` of `here` is after the move.
+    /// The address of the system call instruction at `at` of `here` after the move.
     pub fn moved(&self, here: &Vdso, at: RemotePtr) -> RemotePtr {
         let start =
             |vdso: &Vdso| vdso.parts.iter().find(|(name, ..)| name == "[vdso]").map_or(0, |(_, start, _)| *start);

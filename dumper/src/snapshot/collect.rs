@@ -9,7 +9,7 @@ use crate::dump::{CollectedProcess, CollectedTree, memory, process, pstree, unsu
 use crate::error::Result;
 use crate::freeze::entry::{self, Entry, Prelook};
 use crate::freeze::{Frozen, snapshot_child};
-use crate::memory::vma;
+use crate::memory::vm_flags::VmFlags;
 use crate::options::Options;
 use crate::pstree::record::{self, Share};
 use crate::snapshot::source::Forks;
@@ -24,7 +24,7 @@ pub struct Collected {
     pub looked: CollectedTree,
     pub files: FileCollector,
     /// Flags of mappings of processes that have memory locked: a child of fork does not inherit that.
-    pub locked: BTreeMap<Pid, vma::Flags>,
+    pub locked: BTreeMap<Pid, VmFlags>,
     /// In ticks of the clock since boot.
     stopped_at: u64,
 }
