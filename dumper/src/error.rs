@@ -1,8 +1,9 @@
 //! What was being done, on what, and why it failed.
 //!
-//! Every error carries a sentence for a person (the log, `status`, what `/ckpt/restore` reads back) and a [`Kind`]
-//! for a machine. The sentence names pid, descriptor, path or offset; [`Error::on`] adds the subject on the way up,
-//! so the floor that knows the errno need not know the process. The kind alone decides the errno of a FUSE reply.
+//! Every error carries a sentence for a person (the log, `status`, what `/ckpt/restore` reads back)
+//! and a [`Kind`] for a machine. The sentence names pid, descriptor, path or offset. [`Error::on`]
+//! adds the subject on the way up, so the code that knows the errno need not know the process. The
+//! kind alone decides the errno of a FUSE reply.
 
 use std::fmt;
 
@@ -14,7 +15,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub enum Kind {
     /// The process holds something that cannot be checkpointed (yet): EOPNOTSUPP.
     Unsupported,
-    /// The tree did not stop in time, or somebody else holds it: EBUSY.
+    /// The tree did not stop in time, or another daemon holds it: EBUSY.
     Busy,
     /// The reader belongs to the tree it wants to freeze: EDEADLK.
     Deadlock,
@@ -32,7 +33,8 @@ pub enum Kind {
     System(i32),
 }
 
-/// A failure: the sentence and the kind. Cheap to clone, because one failed freeze answers many readers.
+/// A failure: the sentence and the kind. Cheap to clone, because one failed freeze answers many
+/// readers.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
@@ -40,7 +42,7 @@ pub struct Error {
 }
 
 impl Error {
-    /// A failure of `kind`, told as `sentence`.
+    /// A failure of `kind`, described by `sentence`.
     pub fn new(kind: Kind, sentence: impl Into<String>) -> Self {
         Self { kind, sentence: sentence.into() }
     }
@@ -55,26 +57,17 @@ impl Error {
         Self::new(Kind::Damaged, sentence)
     }
 
-    /// A system call failed with `errno` while `doing`.
+    /// A system call failed with `errno` while `doing`. For the result of a call that `nix` or
+    /// `std` made, use [`Doing`].
     pub fn os(doing: impl fmt::Display, errno: i32) -> Self {
         let reason = std::io::Error::from_raw_os_error(errno);
-        // The std text ends in " (os error N)", which helps nobody who has the sentence.
+        // The std text ends in " (os error N)", which is of no use behind the sentence.
         let reason = reason.to_string();
         let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
         Self::new(Kind::System(errno), format!("{doing}: {reason}"))
     }
 
-    /// A system call failed while `doing`; the errno is this thread's last.
-    pub fn last_os(doing: impl fmt::Display) -> Self {
-        Self::io(doing, &std::io::Error::last_os_error())
-    }
-
-    /// An I/O error met while `doing`.
-    pub fn io(doing: impl fmt::Display, error: &std::io::Error) -> Self {
-        Self::os(doing, error.raw_os_error().unwrap_or(libc::EIO))
-    }
-
-    /// The same failure, told of `subject`: "pid 812 fd 7: ...".
+    /// The same failure with its subject in front: "pid 812 fd 7: ...".
     #[must_use]
     pub fn on(mut self, subject: impl fmt::Display) -> Self {
         self.sentence = format!("{subject}: {}", self.sentence);
@@ -88,9 +81,25 @@ impl Error {
         self
     }
 
+    /// The same failure, of a call for which ESRCH means that the process is gone
+    /// ([`Kind::NoProcess`]).
+    #[must_use]
+    pub(crate) fn esrch_is_gone(self) -> Self {
+        if self.errno() == Some(libc::ESRCH) { self.kind_is(Kind::NoProcess) } else { self }
+    }
+
     /// What sort of failure it was.
     pub fn kind(&self) -> Kind {
         self.kind
+    }
+
+    /// The errno of a call that the kernel refused ([`Kind::System`]); `None` for every other kind.
+    /// Code that goes on after certain errnos decides by this one.
+    pub fn errno(&self) -> Option<i32> {
+        match self.kind {
+            Kind::System(errno) => Some(errno),
+            _ => None,
+        }
     }
 }
 
@@ -102,7 +111,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// Adds the subject to the error of any result: `open(path).on(format!("pid {pid}"))`.
+/// Adds the subject to the error of any result: `open(path).on(|| format!("pid {pid}"))`.
 pub trait Context<T> {
     /// See [`Error::on`]; the closure runs on failure only.
     fn on<D: fmt::Display>(self, subject: impl FnOnce() -> D) -> Result<T>;
@@ -114,7 +123,7 @@ impl<T> Context<T> for Result<T> {
     }
 }
 
-/// Turns a `nix` or `std::io` result into ours, saying what was attempted.
+/// Turns a result of `nix`, `rustix` or `std::io` into ours and says what was attempted.
 pub trait Doing<T> {
     /// The closure says what was attempted, on what; it runs on failure only.
     fn doing<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T>;
@@ -126,8 +135,14 @@ impl<T> Doing<T> for nix::Result<T> {
     }
 }
 
+impl<T> Doing<T> for rustix::io::Result<T> {
+    fn doing<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T> {
+        self.map_err(|errno| Error::os(what(), errno.raw_os_error()))
+    }
+}
+
 impl<T> Doing<T> for std::io::Result<T> {
     fn doing<D: fmt::Display>(self, what: impl FnOnce() -> D) -> Result<T> {
-        self.map_err(|error| Error::io(what(), &error))
+        self.map_err(|error| Error::os(what(), error.raw_os_error().unwrap_or(libc::EIO)))
     }
 }

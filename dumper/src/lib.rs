@@ -35,6 +35,11 @@ mod sys;
 mod sysv;
 mod task;
 
+/// Control groups as the engine reads them.
+pub mod cgroup {
+    pub use crate::sys::cgroup::members;
+}
+
 /// What /proc tells of a process by whatever name: programs and files are named by bytes, and those of a name need not be UTF-8.
 pub mod proc {
     pub use crate::sys::proc::maps::{Mapping, maps};

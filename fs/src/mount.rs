@@ -228,8 +228,7 @@ impl Drop for Mounted {
 /// Id and device of the mount on `path`. The kernel answers without this daemon (statx(2), AT_STATX_DONT_SYNC).
 fn mount_facts(path: &Path) -> Result<Statx> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let facts = statx(CWD, path, flags, MNT_ID_UNIQUE)
-        .map_err(|errno| Error::os(format!("statx of {}", path.display()), errno.raw_os_error()))?;
+    let facts = statx(CWD, path, flags, MNT_ID_UNIQUE).doing(|| format!("statx of {}", path.display()))?;
     if facts.stx_mask & MNT_ID_UNIQUE.bits() == 0 {
         let sentence = "statx(2) has no unique mount ids: Linux 6.8 or newer is needed";
         return Err(Error::new(Kind::System(libc::ENOSYS), sentence));

@@ -5,15 +5,17 @@
 //! descriptor table at birth and has an empty one of its own before its parent goes on: it never holds a pipe or a lock open. (A mapping
 //! holds the description that it was made through: those of locked files are taken out of it before, other shared ones right after.)
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::entry::Entry;
 use crate::freeze::snapshot_child;
+use crate::sys::clock::Deadline;
 use crate::sys::memory::RemotePtr;
 use crate::sys::mm_map::{MmMap, set_mm_map};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
+use crate::sys::proc::process::thread_has_ended;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stopped};
@@ -50,10 +52,10 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> R
     let of = PidFd::open(root)?;
     let pid =
         errno::check(injected.fork(flags, without)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
-    let born = Running::adopt(pid).wait_or_release(Instant::now() + PATIENCE)?;
+    let born = Running::adopt(pid).wait_or_release(Deadline::after(PATIENCE))?;
     // It runs to where it shares nothing any more; from there, should anybody ever detach it, it exits. Before its parent goes on: a
     // shared descriptor table would cost the parent its POSIX locks at an exec (begin_new_exec in fs/exec.c).
-    let mut task = born.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
+    let mut task = born.cont(0)?.wait_or_release(Deadline::after(PATIENCE))?;
     // Not before: who was killed without its name is a zombie that nobody knows as ours, nor reaps. Until here it ends by itself.
     task.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     task.swallow_signal();
@@ -138,8 +140,8 @@ impl Child {
     pub fn end(mut self) {
         let root = self.parent;
         self.kill();
-        let deadline = Instant::now() + Duration::from_secs(4);
-        while Instant::now() < deadline {
+        let deadline = Deadline::after(Duration::from_secs(4));
+        while !deadline.is_over() {
             match reap(root, &self.of, self.pid) {
                 Ok(()) => return,
                 // Killed while we held it, it is a zombie that is still ours (EPERM) and stays one until this thread ends. Its children
@@ -171,10 +173,10 @@ fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
     }
     let tid = first_thread(root);
     let running = ptrace::seize(tid, ptrace::options::SYSGOOD)?;
-    let stopped = running.wait_or_release(Instant::now() + Duration::from_secs(1))?;
+    let stopped = running.wait_or_release(Deadline::after(Duration::from_secs(1)))?;
     let mut stopped = match stopped.stop() {
         ptrace::Stop::Signal(signal) => {
-            stopped.cont(signal)?.wait_or_release(Instant::now() + Duration::from_secs(1))?
+            stopped.cont(signal)?.wait_or_release(Deadline::after(Duration::from_secs(1)))?
         }
         _ => stopped,
     };
@@ -202,10 +204,6 @@ fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
 fn first_thread(pid: Pid) -> Pid {
     let tids = proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
     std::iter::once(pid).chain(tids).find(|tid| !thread_has_ended(pid, *tid)).unwrap_or(pid)
-}
-
-fn thread_has_ended(pid: Pid, tid: Pid) -> bool {
-    !Stat::read(&format!("/proc/{pid}/task/{tid}/stat")).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'))
 }
 
 impl Drop for Child {

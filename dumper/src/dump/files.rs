@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Doing, Error, Result};
 use crate::file::fd_table::{FdTable, TABLE, Visible};
 use crate::file::{KINDS, LATE};
 use crate::image::frame::Record;
@@ -242,7 +242,7 @@ fn look<'a>(
     held: Via<'a>,
 ) -> Result<ObservedFile<'a>> {
     let target = proc::read_link(link).on(|| subject.clone())?;
-    let stat = std::fs::metadata(link).map_err(|error| Error::io(format_args!("{subject}: stat"), &error))?;
+    let stat = std::fs::metadata(link).doing(|| format!("{subject}: stat"))?;
     Ok(ObservedFile { subject, target, stat, flags, position, info, must_not_change, held })
 }
 

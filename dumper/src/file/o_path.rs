@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, open_link, open_path};
 use crate::kind::open_file::OpenFile;
@@ -66,7 +66,7 @@ impl OpenFile for OPath {
     fn restore(&self, body: OPathBody, _anchors: &dyn RestoreContext) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW)?;
-        let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
+        let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
         if what(now.file_type(), now.rdev()) != Some(body.what) {
             let told = format!("{} is no longer {:?}, as at the dump", path.display(), body.what);
             return Err(Error::new(Kind::NotFound, told));

@@ -18,9 +18,7 @@ use crate::kind::external::External;
 use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
 use crate::kind::observed::{NOT_KEPT, ObservedFile};
 use crate::kind::open_file::OpenFile;
-
-/// O_LARGEFILE as x86-64 numbers it; the C library says 0.
-const O_LARGEFILE: i32 = 0o100_000;
+use crate::sys::open::O_LARGEFILE;
 
 /// Table row: the object.
 pub struct Pipe;

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use rustix::fs::RawDir;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Kind, Result};
+use crate::error::{Context, Doing, Error, Kind, Result};
 use crate::file::parts::version::FileVersion;
 use crate::image::record_set::RecordView;
 use crate::kind::object::{DumpContext, RestoreContext};
@@ -66,7 +66,7 @@ impl OpenFile for Regular {
             return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
         }
         let file = open_path(&path, body.flags)?;
-        let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
+        let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
         if now.is_dir() != body.directory || !(now.is_dir() || now.is_file()) {
             return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
         }

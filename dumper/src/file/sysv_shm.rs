@@ -21,8 +21,8 @@ use crate::kind::open_file::OpenFile;
 use crate::sys::clone::Creator;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
+use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::shm::{self, SHM_DEST, SHM_LOCKED, ShmSegment};
-use crate::sys::sysvipc::{self, IpcKind};
 
 const NAME: &[u8] = b"/SYSV";
 /// kernel.shm_rmid_forced: segments end with their last user or their maker, and the maker of a restored one ends at once.
@@ -73,7 +73,7 @@ impl SysvShmBody {
     fn is(&self, there: &ShmSegment) -> Result<bool> {
         let same_key = there.key == self.key || there.mode & SHM_DEST != 0;
         let same_maker = (there.cuid, there.cgid) == (self.cuid, self.cgid);
-        Ok(same_key && same_maker && there.size == self.size && sysvipc::boot()? == self.boot)
+        Ok(same_key && same_maker && there.size == self.size && proc::boot_id()? == self.boot)
     }
 
     /// The segment that is there under this id.
@@ -117,7 +117,7 @@ impl Object for SysvShm {
         let segment = shm::segment(id)?.ok_or_else(gone)?;
         let name = seen.target.as_os_str().as_bytes().strip_prefix(NAME).and_then(|rest| rest.get(..8));
         let name = name.and_then(|hex| u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        let body = SysvShmBody::of(id, name.unwrap_or(0).cast_signed(), &segment, sysvipc::boot()?);
+        let body = SysvShmBody::of(id, name.unwrap_or(0).cast_signed(), &segment, proc::boot_id()?);
         let contents = contents::copy(&seen.anew(libc::O_RDONLY)?, body.size, &seen.subject)?;
         Ok(Dumped { body, blob: Vec::new(), contents })
     }
@@ -207,7 +207,7 @@ mod tests {
             cpid: 4_000_000,
             attached: 0,
         };
-        let body = SysvShmBody::of(id, segment.key, &segment, sysvipc::boot().unwrap());
+        let body = SysvShmBody::of(id, segment.key, &segment, proc::boot_id().unwrap());
         let anchor = Object::make(&SysvShm, &body, &[]).unwrap();
         anchor.fill(4096, b"contents").unwrap();
         Object::finish(&SysvShm, &body, &anchor).unwrap();
@@ -228,7 +228,7 @@ mod tests {
             crate::error::Kind::System(libc::EEXIST)
         );
         let other_id =
-            SysvShmBody { shmid: id + 1, ..SysvShmBody::of(id, segment.key, &segment, sysvipc::boot().unwrap()) };
+            SysvShmBody { shmid: id + 1, ..SysvShmBody::of(id, segment.key, &segment, proc::boot_id().unwrap()) };
         assert_eq!(
             Object::make(&SysvShm, &other_id, &[]).err().unwrap().kind(),
             crate::error::Kind::System(libc::EEXIST)

@@ -23,6 +23,7 @@ use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext
 use crate::kind::observed::{HUGETLBFS, NOT_KEPT, ObservedFile, SETTABLE, TMPFILE, TMPFS};
 use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
+use crate::sys::open::O_LARGEFILE;
 
 /// Table row: the object.
 pub struct Unlinked;
@@ -157,7 +158,7 @@ impl OpenFile for UnlinkedDescription {
         // O_TMPFILE stays a flag of the one description that made the file: the anchor itself.
         let doing = || "the description that made a nameless file";
         let made_with = fcntl(anchor.fd.as_fd(), FcntlArg::F_GETFL).doing(doing)?;
-        if (made_with ^ body.flags) & !SETTABLE & !libc::O_LARGEFILE & !NOT_KEPT & !KERNELS_O_LARGEFILE != 0 {
+        if (made_with ^ body.flags) & !SETTABLE & !NOT_KEPT & !O_LARGEFILE != 0 {
             return anchor.open(body.flags & !libc::O_TMPFILE, body.position);
         }
         let fd = anchor.fd.try_clone().doing(doing)?;
@@ -166,9 +167,6 @@ impl OpenFile for UnlinkedDescription {
         Ok(fd)
     }
 }
-
-/// O_LARGEFILE as F_GETFL shows it (include/uapi/asm-generic/fcntl.h): libc's is 0 on x86-64.
-const KERNELS_O_LARGEFILE: i32 = 0o100_000;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]

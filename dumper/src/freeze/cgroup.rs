@@ -7,12 +7,13 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::cgroup;
+use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::thaw_watchdog::ThawWatchdog;
 
@@ -52,14 +53,14 @@ impl CgroupFreezer {
     }
 
     /// Waits for a turn.
-    pub fn turn(&self, deadline: Instant) -> Result<FreezeTurn> {
+    pub fn turn(&self, deadline: Deadline) -> Result<FreezeTurn> {
         let dir = &self.0.dir;
         let doing = || format!("opening {}", dir.display());
         loop {
-            let file = File::open(dir).map_err(|error| Error::io(doing(), &error))?;
+            let file = File::open(dir).doing(doing)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(FreezeTurn(lock)),
-                Err((_, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) if Instant::now() < deadline => {
+                Err((_, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) if !deadline.is_over() => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err((_, nix::Error::EWOULDBLOCK)) => {
@@ -67,7 +68,7 @@ impl CgroupFreezer {
                         format!("cgroup {}: other processes of it are being stopped all the time", dir.display());
                     return Err(Error::new(Kind::Busy, told));
                 }
-                Err((_, errno)) => return Err(Error::os(format_args!("locking {}", dir.display()), errno as i32)),
+                Err((_, errno)) => return Err(errno).doing(|| format!("locking {}", dir.display())),
             }
         }
     }
@@ -76,20 +77,19 @@ impl CgroupFreezer {
     ///
     /// # Errors
     /// [`Kind::Busy`]: it does not freeze in time (a task that sleeps uninterruptibly), and goes on.
-    pub fn stand_still(&self, deadline: Instant) -> Result<CgroupFrozen<'_>> {
+    pub fn stand_still(&self, deadline: Deadline) -> Result<CgroupFrozen<'_>> {
         let FreezerState { dir, watcher } = &*self.0;
         watcher.arm(true)?;
         let still = CgroupFrozen(&self.0);
         let file = dir.join("cgroup.freeze");
-        fs::write(&file, "1").map_err(|error| Error::io(format_args!("writing {}", file.display()), &error))?;
+        fs::write(&file, "1").doing(|| format!("writing {}", file.display()))?;
         let events = dir.join("cgroup.events");
         loop {
-            let text = fs::read_to_string(&events)
-                .map_err(|error| Error::io(format_args!("reading {}", events.display()), &error))?;
+            let text = fs::read_to_string(&events).doing(|| format!("reading {}", events.display()))?;
             if text.lines().any(|line| line == "frozen 1") {
                 return Ok(still);
             }
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 return Err(Error::new(Kind::Busy, format!("cgroup {} does not freeze", dir.display())));
             }
             std::thread::sleep(Duration::from_micros(100));
@@ -119,11 +119,11 @@ pub fn refuse_frozen(pids: &[Pid]) -> Result<()> {
             paths.push((path, *pid));
         }
     }
-    let deadline = Instant::now() + GRACE;
+    let deadline = Deadline::after(GRACE);
     for (path, pid) in paths {
         let Some(dir) = cgroup::directory(&path)? else { continue };
         while cgroup::is_frozen(&dir) {
-            if Instant::now() >= deadline {
+            if deadline.is_over() {
                 let told = format!(
                     "pid {pid}: its cgroup {} is frozen, and a frozen process cannot be checkpointed: write 0 to cgroup.freeze first",
                     path.display()

@@ -17,11 +17,12 @@ use crate::error::{Error, Kind, Result};
 use crate::freeze::cgroup::{CgroupFreezer, FreezeTurn};
 use crate::freeze::target::Target;
 use crate::freeze::vfork::{behind_vfork, vfork_child};
+use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::{parent, runs_this_program};
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
-use crate::sys::ptrace::{self, Running, Stop, Stopped};
+use crate::sys::ptrace::{self, Running, Stop, Stopped, Waited};
 use crate::sys::{proc, wait};
 
 /// A stopped process.
@@ -58,7 +59,7 @@ impl Drop for Frozen {
             process.threads.clear();
             // Killed with all its threads, it could not be asked for before the last of them was.
             if let Some(leader) = leader {
-                let _ = wait::wait_stopped(leader);
+                let _ = wait::poll(leader);
             }
         }
     }
@@ -98,7 +99,7 @@ impl Frozen {
 /// [`Kind::Busy`] if it does not stop in time, somebody else traces it or its cgroup is frozen already, [`Kind::Unsupported`] if somebody
 /// waits in vfork(2) all that time, [`Kind::NoProcess`] if it is gone. Everybody who was stopped goes on.
 pub fn freeze(target: &Target, timeout: Duration, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
-    let deadline = Instant::now() + timeout;
+    let deadline = Deadline::after(timeout);
     let turn = freezer.map(|freezer| freezer.turn(deadline)).transpose()?;
     cgroup::refuse_frozen(&target.members()?)?;
     let stand_still = || freezer.map(|freezer| freezer.stand_still(deadline)).transpose();
@@ -115,7 +116,7 @@ pub fn freeze(target: &Target, timeout: Duration, freezer: Option<&CgroupFreezer
             Pass::Contended(error) => {
                 // Not allowed, although nobody traces it: either it was let go in between, or that will not change.
                 unexplained += u32::from(error.kind() != Kind::Busy);
-                if Instant::now() >= deadline || unexplained > UNEXPLAINED_MOST {
+                if deadline.is_over() || unexplained > UNEXPLAINED_MOST {
                     return Err(error);
                 }
                 drop(still);
@@ -135,7 +136,7 @@ pub fn freeze(target: &Target, timeout: Duration, freezer: Option<&CgroupFreezer
                 continue;
             }
         }
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return Err(Error::new(
                 Kind::Busy,
                 format!("{target}: it grows faster than it can be stopped ({} tasks so far)", seen.len()),
@@ -165,7 +166,7 @@ fn pass(
     frozen: &mut Frozen,
     seen: &mut BTreeSet<Pid>,
     held: &mut Option<Stopped>,
-    deadline: Instant,
+    deadline: Deadline,
 ) -> Result<Pass> {
     let mut grown = false;
     for pid in target.members()? {
@@ -281,10 +282,10 @@ const PATIENCE: Duration = Duration::from_millis(1);
 
 /// Waits for the stop that we asked for. A signal that was on its way in is handed back: its handler's first instruction
 /// (or its death) is part of the instant.
-fn settle(mut running: Running, deadline: Instant) -> Result<Settled> {
+fn settle(mut running: Running, deadline: Deadline) -> Result<Settled> {
     loop {
-        match running.wait(deadline.min(Instant::now() + PATIENCE)) {
-            Ok(stopped) => match stopped.stop() {
+        match running.wait(deadline.at_most(PATIENCE))? {
+            Waited::Stopped(stopped) => match stopped.stop() {
                 Stop::Interrupted | Stop::Group(_) => {
                     stopped.forgive_interruption();
                     return Ok(Settled::Stopped(stopped));
@@ -292,11 +293,11 @@ fn settle(mut running: Running, deadline: Instant) -> Result<Settled> {
                 Stop::Signal(signal) => running = stopped.cont(signal)?,
                 Stop::Syscall | Stop::Event(_) => running = stopped.cont(0)?,
             },
-            Err((None, _)) => return Ok(Settled::Gone),
-            Err((Some(waiting), _)) if vfork_child(waiting.tid()).is_some() => return Ok(Settled::Vfork(waiting)),
-            Err((Some(slow), error)) if Instant::now() < deadline && error.kind() == Kind::Busy => running = slow,
-            Err((Some(running), error)) => {
-                let tid = running.tid();
+            Waited::Ended => return Ok(Settled::Gone),
+            Waited::Running(waiting) if vfork_child(waiting.tid()).is_some() => return Ok(Settled::Vfork(waiting)),
+            Waited::Running(slow) if !deadline.is_over() => running = slow,
+            Waited::Running(slow) => {
+                let (tid, error) = (slow.tid(), slow.does_not_stop());
                 let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
                 let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
                 return Err(error.on(format_args!("state {state} in {at}")));

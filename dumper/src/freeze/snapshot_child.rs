@@ -43,7 +43,7 @@ const DYING: Duration = Duration::from_millis(500);
 pub fn wait_for_the_dying(pids: &[Pid]) {
     let end = Instant::now() + DYING;
     let is_dying = |child: &Pid| {
-        let alive = || Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| !matches!(stat.state, 'Z' | 'X'));
+        let alive = || Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| !stat.is_ended_task());
         let tracer = || Fields::read(&format!("/proc/{child}/status")).map_or(0, |status| status.number("TracerPid"));
         is_snapshot_child(*child) && alive() && tracer() == 0
     };

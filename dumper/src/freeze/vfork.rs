@@ -1,13 +1,12 @@
 //! A parent of vfork(2) cannot be stopped until its child has exec'd or ended.
 
-use std::time::Instant;
-
 use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::children;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
-use crate::sys::ptrace::{Running, Stopped};
+use crate::sys::ptrace::{Running, Stopped, Waited};
 use crate::sys::{kcmp, proc};
 
 /// Whom the task waits for in vfork(2), or in clone(2) with CLONE_VFORK as posix_spawn(3) calls it: it sleeps uninterruptibly in
@@ -25,13 +24,13 @@ pub fn vfork_child(tid: Pid) -> Option<Pid> {
 }
 
 /// Waits until the task comes back from vfork(2), and holds it there. None if it is gone.
-pub fn behind_vfork(waiting: Running, deadline: Instant) -> Result<Option<Stopped>> {
-    match waiting.wait(deadline) {
-        Ok(stopped) => Ok(Some(stopped)),
-        Err((None, _)) => Ok(None),
-        Err((Some(waiting), error)) => {
+pub fn behind_vfork(waiting: Running, deadline: Deadline) -> Result<Option<Stopped>> {
+    match waiting.wait(deadline)? {
+        Waited::Stopped(stopped) => Ok(Some(stopped)),
+        Waited::Ended => Ok(None),
+        Waited::Running(waiting) => {
             let tid = waiting.tid();
-            let Some(child) = vfork_child(tid) else { return Err(error) };
+            let Some(child) = vfork_child(tid) else { return Err(waiting.does_not_stop()) };
             Err(Error::unsupported(format!("pid {tid}: it waits in vfork(2) for pid {child}")))
         }
     }

@@ -118,7 +118,7 @@ pub struct External {
 impl External {
     /// What is to be found again.
     pub fn of((dev, ino): Key) -> Result<Self> {
-        Ok(Self { dev, ino, boot: boot()? })
+        Ok(Self { dev, ino, boot: proc::boot_id()? })
     }
 
     /// Finds it among the descriptors of all processes: a descriptor that only names it (O_PATH), so that nobody takes us for a reader or
@@ -128,7 +128,7 @@ impl External {
     /// [`Kind::NotFound`] if nobody holds it any more.
     pub fn find(&self, shown: &str) -> Result<OwnedFd> {
         let key = (self.dev, self.ino);
-        let here = if boot()? == self.boot { proc::numbers("/proc")? } else { Vec::new() };
+        let here = if proc::boot_id()? == self.boot { proc::numbers("/proc")? } else { Vec::new() };
         for holder in here.into_iter().flat_map(|pid| held_by(pid, &[key])) {
             let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&holder.link);
             if let Ok(file) = opened
@@ -140,10 +140,6 @@ impl External {
         let gone = "was held outside of the tree, and nobody holds it any more";
         Err(Error::new(Kind::NotFound, format!("{shown} {gone}")))
     }
-}
-
-fn boot() -> Result<String> {
-    Ok(proc::read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Doing, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::image::record_set::RecordView;
@@ -67,7 +67,7 @@ impl RestoredObject {
             .write(mode != libc::O_RDONLY)
             .custom_flags(flags & !libc::O_ACCMODE & !NOT_KEPT)
             .open(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
-            .map_err(|error| Error::io(format_args!("opening an object with flags {flags:#o}"), &error))?;
+            .doing(|| format!("opening an object with flags {flags:#o}"))?;
         let file = OwnedFd::from(file);
         if position != 0 {
             fd::seek(&file, position).on(|| "an object")?;
@@ -78,11 +78,8 @@ impl RestoredObject {
     /// Contents from `offset` on, whole pages.
     pub fn fill(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = (self.len.saturating_sub(offset)).min(bytes.len() as u64) as usize;
-        let file = std::fs::File::from(
-            self.fd.try_clone().map_err(|error| Error::io("duplicating the descriptor of an object", &error))?,
-        );
-        file.write_all_at(&bytes[..len], offset)
-            .map_err(|error| Error::io(format_args!("writing {len} bytes of an object at {offset}"), &error))
+        let file = std::fs::File::from(self.fd.try_clone().doing(|| "duplicating the descriptor of an object")?);
+        file.write_all_at(&bytes[..len], offset).doing(|| format!("writing {len} bytes of an object at {offset}"))
     }
 }
 

@@ -174,7 +174,7 @@ pub fn open_link(path: &Path, flags: i32) -> Result<File> {
     let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
     nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty())
         .map(File::from)
-        .map_err(|errno| open::not_opened(path, errno as i32))
+        .or_else(|errno| open::not_opened(path, errno))
 }
 
 /// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.
@@ -184,7 +184,7 @@ pub fn open_device(path: Vec<u8>, rdev: u64, flags: i32) -> Result<OwnedFd> {
         return Err(Error::new(Kind::NotFound, format!("{} is no longer the same device", path.display())));
     }
     let file = open_path(&path, flags)?;
-    let now = file.metadata().map_err(|error| Error::io(format_args!("stat of {}", path.display()), &error))?;
+    let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
     if !now.file_type().is_char_device() || now.rdev() != rdev {
         return Err(Error::new(Kind::NotFound, format!("{} is no longer the same device", path.display())));
     }

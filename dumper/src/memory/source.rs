@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::os::unix::fs::{FileExt, MetadataExt};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
 use crate::sys::memory::{MemFile, RemotePtr};
@@ -121,7 +121,7 @@ fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while done < buf.len() {
         let got = file.read_at(&mut buf[done..], offset + done as u64);
-        match got.map_err(|error| Error::io(format_args!("reading the contents of an object at {offset}"), &error))? {
+        match got.doing(|| format!("reading the contents of an object at {offset}"))? {
             0 => {
                 buf[done..].fill(0);
                 break;

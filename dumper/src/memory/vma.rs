@@ -9,7 +9,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::image::record_set::RecordView;
@@ -146,7 +146,7 @@ impl Vma {
             // read-only now may become writable.
             let writable = || {
                 let facts = std::fs::symlink_metadata(&link);
-                let facts = facts.map_err(|error| Error::io(format_args!("{subject}: {link}"), &error))?;
+                let facts = facts.doing(|| format!("{subject}: {link}"))?;
                 if facts.permissions().mode() & 0o200 == 0 {
                     return Ok::<_, Error>(false);
                 }

@@ -1,11 +1,12 @@
 //! How a process goes on that is stopped by job control, or whose leader has ended.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::kind::attribute::Resume;
 use crate::pstree::record::{Ended, Process};
 use crate::restore::process::{NewProcess, PATIENCE};
+use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat;
 use crate::sys::remote::batch::Batch;
@@ -16,7 +17,7 @@ impl NewProcess {
     pub fn stop_and_continue(&mut self) -> Result<()> {
         self.leader.stop_by(self.syscall, libc::SIGSTOP)?;
         let pid = self.pid;
-        wait::kill(pid, libc::SIGCONT).map_err(|errno| Error::os(format!("pid {pid}: continuing it"), errno))
+        wait::kill(pid, libc::SIGCONT)
     }
 
     /// Stops it by job control as the image says, and lets it go, stopped.
@@ -43,7 +44,7 @@ impl NewProcess {
         }
         let ready = self.release(resume)?;
         if plain {
-            wait::kill(pid, libc::SIGSTOP).map_err(|errno| Error::os(format!("pid {pid}: stopping it"), errno))?;
+            wait::kill(pid, libc::SIGSTOP)?;
         }
         for task in ready {
             task.detach();
@@ -81,9 +82,9 @@ impl NewProcess {
 
 /// Waits until a thread is in this state.
 fn await_state(pid: Pid, tid: Pid, state: char) -> Result<()> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Deadline::after(PATIENCE);
     while stat::Stat::read(&format!("/proc/{pid}/task/{tid}/stat"))?.state != state {
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return Err(Error::new(Kind::Busy, format!("pid {pid} task {tid}: it does not get to state {state}")));
         }
         std::thread::sleep(Duration::from_micros(50));

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::image::decoder::Decoder;
 use crate::image::decoder::sink::Sink;
 use crate::image::format::Header;
@@ -76,7 +76,7 @@ impl Restorer {
         std::thread::Builder::new()
             .name("restorer".into())
             .spawn(move || work(&inbox, outbox, changed_files))
-            .map_err(|error| Error::io("starting a restorer thread", &error))?;
+            .doing(|| "starting a restorer thread")?;
         let (restored, incomplete, failure, buffers) = Default::default();
         Ok(Self { to: Some(to), from, sent: 0, under_way: 0, end: None, restored, incomplete, failure, buffers })
     }

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::kind::attribute::Resume;
 use crate::memory::vdso::Vdso;
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, Share};
 use crate::restore::rollback::KillOnDrop;
+use crate::sys::clock::Deadline;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::pid_in_use::WantedPid;
@@ -65,10 +66,10 @@ pub struct NewProcess {
 
 /// Seizes a process that was just made. Whoever dumps everything that it sees may have been quicker: it lets go again soon.
 fn seize(pid: Pid) -> Result<Running> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Deadline::after(PATIENCE);
     loop {
         match ptrace::seize(pid, ptrace::options::EXITKILL | ptrace::options::SYSGOOD) {
-            Err(error) if error.kind() == Kind::System(libc::EPERM) && Instant::now() < deadline => {
+            Err(error) if error.errno() == Some(libc::EPERM) && !deadline.is_over() => {
                 std::thread::sleep(Duration::from_millis(1));
             }
             done => return done,
@@ -81,7 +82,7 @@ impl NewProcess {
     pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, brood: &mut KillOnDrop) -> Result<Self> {
         clone::spawn(pid)?;
         brood.add(pid)?;
-        let stopped = seize(pid)?.wait_or_release(Instant::now() + PATIENCE)?;
+        let stopped = seize(pid)?.wait_or_release(Deadline::after(PATIENCE))?;
         let maps = maps::maps(pid)?;
         let mem = MemFile::open(pid)?;
         let (code, syscall, _) = gadget::code(&maps, &mem, pid)?;
@@ -235,7 +236,7 @@ impl NewProcess {
         let told = || format!("pid {}: forking pid {}", self.pid, pid.unwrap_or(0));
         let got = answers.get(forked, told)? as Pid;
         brood.add(got)?;
-        let stopped = Running::adopt(got).wait_or_release(Instant::now() + PATIENCE)?;
+        let stopped = Running::adopt(got).wait_or_release(Deadline::after(PATIENCE))?;
         Owned::adopt(stopped, scratch, got, got)
     }
 
@@ -267,7 +268,7 @@ impl NewProcess {
                     return Err(Error::new(Kind::PidTaken, taken));
                 }
                 answers.get(ticket, || format!("pid {}: creating task {tid}", process.pid))?;
-                let stopped = Running::adopt(*tid).wait_or_release(Instant::now() + PATIENCE)?;
+                let stopped = Running::adopt(*tid).wait_or_release(Deadline::after(PATIENCE))?;
                 let mut thread = Owned::adopt(stopped, scratch, process.pid, *tid)?;
                 if process.owns(*tid, Share::Files) {
                     let mut calls = Checked::new(scratch);
@@ -378,7 +379,7 @@ impl Attached {
     pub fn look(fd: RawFd) -> Result<Self> {
         let flags = Fields::read(&format!("/proc/self/fdinfo/{fd}"))?.octal("flags") as i32;
         let stat = std::fs::metadata(format!("/proc/self/fd/{fd}"));
-        let stat = stat.map_err(|error| Error::io("stat of shared memory", &error))?;
+        let stat = stat.doing(|| "stat of shared memory")?;
         Ok(Self { id: stat.ino(), size: stat.size(), read_only: flags & libc::O_ACCMODE == libc::O_RDONLY })
     }
 }

@@ -1,9 +1,10 @@
 //! Signals that the making of a family has caused: nobody is to get them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::restore::process::NewProcess;
+use crate::sys::clock::Deadline;
 use crate::sys::remote::batch::Batch;
 
 /// How long a signal queue may take to become empty.
@@ -22,9 +23,9 @@ pub fn forget_signal(made: &mut NewProcess, signal: i32) -> Result<bool> {
 
 /// Takes all of them back.
 pub fn forget_signals(made: &mut NewProcess) -> Result<()> {
-    let deadline = Instant::now() + QUEUE_TIMEOUT;
+    let deadline = Deadline::after(QUEUE_TIMEOUT);
     while take_one(made, u64::MAX)? {
-        if Instant::now() >= deadline {
+        if deadline.is_over() {
             return Err(Error::os(format!("pid {}: somebody keeps sending it signals", made.pid), libc::EBUSY));
         }
     }

@@ -8,7 +8,7 @@ use crossbeam::channel::{Receiver, Sender, unbounded};
 
 use crate::cow::child;
 use crate::cow::children::Children;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::freeze;
 use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::target::Target;
@@ -47,7 +47,7 @@ pub fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<Jo
     std::thread::Builder::new()
         .name(format!("tracer-{root}"))
         .spawn(work)
-        .map_err(|error| Error::io(format_args!("{target}: starting a tracer thread"), &error))
+        .doing(|| format!("{target}: starting a tracer thread"))
 }
 
 /// The life of one snapshot of a running tree.

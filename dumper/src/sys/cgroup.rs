@@ -1,21 +1,24 @@
-//! Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): who is in which, as this process sees the hierarchy.
+//! Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): which processes are in
+//! which cgroup, as this process sees the hierarchy.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::mountinfo::{self, Mount};
 
-/// The path of a task in the hierarchy, `/proc/PID[/task/TID]/cgroup`; `None` where there is no version 2.
+/// The path of a task in the hierarchy, `/proc/PID[/task/TID]/cgroup`; `None` where there is no
+/// version 2.
 pub fn path_of(task: &str) -> Result<Option<PathBuf>> {
     let text = proc::read(&format!("/proc/{task}/cgroup"))?;
     Ok(parse_path(&text).map(|path| OsStr::from_bytes(path).into()))
 }
 
-/// A line per hierarchy: "ID:CONTROLLERS:PATH"; that of version 2 is number 0 and has no controllers.
+/// A line per hierarchy: "ID:CONTROLLERS:PATH"; that of version 2 is number 0 and has no
+/// controllers.
 fn parse_path(text: &[u8]) -> Option<&[u8]> {
     text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
 }
@@ -33,40 +36,53 @@ fn shown_by(mounts: &[Mount], path: &Path) -> Option<PathBuf> {
     })
 }
 
-/// The processes of the cgroup at `dir` and of those below it, ascending.
+/// The cgroup at `dir` and those below it, each with the pids that its `cgroup.procs` lists. 0
+/// stands for a process that this pid namespace does not number. A cgroup below that vanishes
+/// meanwhile has none.
 ///
 /// # Errors
-/// EOPNOTSUPP for a threaded cgroup, and for a process that this pid namespace does not number. A cgroup below that vanishes has nobody.
-pub fn pids(dir: &Path) -> Result<Vec<Pid>> {
+/// The list of the cgroup at `dir` itself cannot be read.
+pub fn members(dir: &Path) -> Result<Vec<(PathBuf, Vec<Pid>)>> {
     let file = dir.join("cgroup.procs");
-    let text = std::fs::read_to_string(&file)
-        .map_err(|error| Error::io(format_args!("reading {}", file.display()), &error))?;
+    let text = std::fs::read_to_string(&file).doing(|| format!("reading {}", file.display()))?;
     let mut found = Vec::new();
     let mut dirs = vec![(dir.to_owned(), text)];
     while let Some((dir, text)) = dirs.pop() {
-        for pid in text.lines().filter_map(|line| line.parse::<Pid>().ok()) {
-            if pid == 0 {
-                return Err(Error::unsupported(format!(
-                    "cgroup {}: a process in it is of another pid namespace and cannot be checkpointed",
-                    dir.display()
-                )));
-            }
-            found.push(pid);
-        }
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                // The processes of a threaded cgroup below are listed by the one above (EOPNOTSUPP here).
+                // The processes of a threaded cgroup below are listed by the one above (EOPNOTSUPP
+                // here).
                 let text = std::fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
                 dirs.push((entry.path(), text));
             }
         }
+        found.push((dir, text.lines().filter_map(|line| line.parse().ok()).collect()));
+    }
+    Ok(found)
+}
+
+/// The processes of the cgroup at `dir` and of those below it, ascending.
+///
+/// # Errors
+/// EOPNOTSUPP for a threaded cgroup, and for a process that this pid namespace does not number.
+pub fn pids(dir: &Path) -> Result<Vec<Pid>> {
+    let mut found = Vec::new();
+    for (dir, pids) in members(dir)? {
+        if pids.contains(&0) {
+            return Err(Error::unsupported(format!(
+                "cgroup {}: a process in it is of another pid namespace and cannot be checkpointed",
+                dir.display()
+            )));
+        }
+        found.extend(pids);
     }
     found.sort_unstable();
     found.dedup();
     Ok(found)
 }
 
-/// Whether the cgroup at `dir` is frozen or about to be, by itself or with one above; the top one never is.
+/// Whether the cgroup at `dir` is frozen or about to be, by itself or with one above; the top one
+/// never is.
 pub fn is_frozen(dir: &Path) -> bool {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
     read("cgroup.events").lines().any(|line| line == "frozen 1") || read("cgroup.freeze").trim() == "1"
@@ -78,10 +94,12 @@ pub fn holds(dir: &Path, pid: Pid) -> bool {
     of.is_some_and(|of| of.starts_with(dir))
 }
 
-/// Moves a process with all its threads to the cgroup at `path` in the hierarchy, if it is not there already.
+/// Moves a process with all its threads to the cgroup at `path` in the hierarchy, if it is not
+/// there already.
 ///
 /// # Errors
-/// ENOENT names a cgroup that does not exist; EBUSY one that is frozen: nothing could be made there.
+/// ENOENT names a cgroup that does not exist; EBUSY one that is frozen, where nothing could be
+/// made.
 pub fn join(pid: Pid, path: &Path) -> Result<()> {
     if path_of(&pid.to_string())?.as_deref() == Some(path) {
         return Ok(());
@@ -95,8 +113,7 @@ pub fn join(pid: Pid, path: &Path) -> Result<()> {
         return Err(Error::new(Kind::Busy, format!("pid {pid}: its cgroup {} is frozen", path.display())));
     }
     let file = dir.join("cgroup.procs");
-    std::fs::write(&file, pid.to_string())
-        .map_err(|error| Error::io(format_args!("pid {pid}: writing it to {}", file.display()), &error))
+    std::fs::write(&file, pid.to_string()).doing(|| format!("pid {pid}: writing it to {}", file.display()))
 }
 
 #[cfg(test)]

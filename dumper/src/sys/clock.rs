@@ -1,6 +1,45 @@
-//! Clocks: clock_gettime(2).
+//! Clocks, clock_gettime(2), and the limit of a wait.
+
+use std::time::{Duration, Instant};
 
 use crate::sys::proc::stat::TICKS_PER_SECOND;
+
+/// When a wait is given up. A loop that polls asks it once a round, which costs one reading of the
+/// clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(Option<Instant>);
+
+impl Deadline {
+    /// `limit` from now on. A limit that no clock can hold is never over.
+    pub fn after(limit: Duration) -> Self {
+        Self(Instant::now().checked_add(limit))
+    }
+
+    /// Whether the time is up.
+    pub fn is_over(self) -> bool {
+        self.left().is_zero()
+    }
+
+    /// The time that is left; zero once it is up.
+    pub fn left(self) -> Duration {
+        self.0.map_or(Duration::MAX, |end| end.saturating_duration_since(Instant::now()))
+    }
+
+    /// This deadline, or `limit` from now on if that comes first.
+    #[must_use]
+    pub fn at_most(self, limit: Duration) -> Self {
+        Self::after(self.left().min(limit))
+    }
+
+    /// Sleeps for `step` and gives true; gives false at once if the time is up.
+    pub fn sleep(self, step: Duration) -> bool {
+        let goes_on = !self.is_over();
+        if goes_on {
+            std::thread::sleep(step);
+        }
+        goes_on
+    }
+}
 
 /// Ticks since boot, in the unit of a process's start time.
 pub fn boot_ticks() -> u64 {
@@ -13,4 +52,19 @@ pub fn clock_ns(clock: i32) -> u64 {
     // SAFETY: `ts` is a live local.
     unsafe { libc::clock_gettime(clock, &raw mut ts) };
     ts.tv_sec as u64 * 1_000_000_000 + ts.tv_nsec as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deadline_ends_when_its_limit_is_over() {
+        let (over, far, never) =
+            (Deadline::after(Duration::ZERO), Deadline::after(Duration::from_secs(60)), Deadline::after(Duration::MAX));
+        assert!(over.is_over() && over.left().is_zero() && !over.sleep(Duration::from_secs(60)));
+        assert!(!far.is_over() && far.left() > Duration::from_secs(50) && far.sleep(Duration::ZERO));
+        assert!(!never.is_over() && never.at_most(Duration::ZERO).is_over());
+        assert!(far.at_most(Duration::MAX).left() <= Duration::from_secs(60));
+    }
 }

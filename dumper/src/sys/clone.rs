@@ -5,18 +5,27 @@ use std::io::Read;
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
 
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Doing, Kind, Result};
 use crate::sys::pid::Pid;
 use crate::sys::pid_in_use::WantedPid;
 use crate::sys::remote::batch::Call;
 use crate::sys::wait;
 
-/// [`fork_as`], patient with a number that is being freed.
+/// How long the end of a short-lived process may take; it is past its work by then.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// Makes a process with the id `pid`, a child of this thread, and waits for a pid that is being
+/// freed.
+///
+/// # Errors
+/// [`Kind::PidTaken`]: the id stays taken; EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN
+/// in the pid namespace.
 pub fn spawn(pid: Pid) -> Result<()> {
     let parent = std::process::id();
-    patiently(pid, || {
+    wait_for_pid(pid, || {
         // SAFETY: the child makes nothing but raw system calls.
         match unsafe { fork_as(Some(pid)) }? {
             0 => sleep_until_traced(parent),
@@ -25,12 +34,13 @@ pub fn spawn(pid: Pid) -> Result<()> {
     })
 }
 
-fn patiently<T>(pid: Pid, fork: impl Fn() -> Result<T>) -> Result<T> {
+/// Repeats `fork` while it finds `pid` taken and that may change.
+fn wait_for_pid<T>(pid: Pid, fork: impl Fn() -> nix::Result<T>) -> Result<T> {
     let wanted = WantedPid::new(pid);
     loop {
         match fork() {
-            Err(error) if error.kind() == Kind::PidTaken => wanted.wait()?,
-            done => return done,
+            Err(Errno::EEXIST) => wanted.wait()?,
+            done => return done.doing(|| format!("creating pid {pid}")),
         }
     }
 }
@@ -38,12 +48,13 @@ fn patiently<T>(pid: Pid, fork: impl Fn() -> Result<T>) -> Result<T> {
 /// Forks this process, as `pid` if that is given: the child's number, or 0 in the child.
 ///
 /// # Errors
-/// EEXIST: the id is taken; EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN in the pid namespace.
+/// EEXIST: the id is taken; EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN in the pid
+/// namespace.
 ///
 /// # Safety
-/// The child is a copy of this thread alone: it may make nothing but raw system calls, which need no lock that another thread may have
-/// held at the fork, and must not return.
-unsafe fn fork_as(pid: Option<Pid>) -> Result<Pid> {
+/// The child is a copy of this thread alone. It may make nothing but raw system calls, which need
+/// no lock that another thread may have held at the fork, and it must not return.
+unsafe fn fork_as(pid: Option<Pid>) -> nix::Result<Pid> {
     #[repr(C)]
     #[derive(Default)]
     struct CloneArgs {
@@ -68,25 +79,16 @@ unsafe fn fork_as(pid: Option<Pid>) -> Result<Pid> {
     };
     // SAFETY: the arguments are live; what the child does is the caller's promise.
     let got = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
-    let pid = pid.unwrap_or(0);
-    match got {
-        -1 => {
-            let error = Error::last_os(format_args!("creating pid {pid}"));
-            Err(match error.kind() {
-                Kind::System(libc::EEXIST) => Error::new(Kind::PidTaken, format!("pid {pid} is taken")),
-                _ => error,
-            })
-        }
-        got => Ok(got as Pid),
-    }
+    Errno::result(got).map(|got| got as Pid)
 }
 
-/// The child closes every descriptor, blocks all signals and sleeps; it dies with the thread that made it until somebody changes
-/// PR_SET_PDEATHSIG.
+/// The child closes every descriptor, blocks all signals and sleeps. It dies with the thread that
+/// made it, until PR_SET_PDEATHSIG is changed.
 fn sleep_until_traced(parent: u32) -> ! {
     let all = u64::MAX;
     loop {
-        // SAFETY: raw calls on integers and one live local; no library state is touched in this forked child.
+        // SAFETY: raw calls on integers and one live local; no library state is touched in this
+        // forked child.
         unsafe {
             libc::syscall(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
             // The parent may have died before the line above took effect.
@@ -100,10 +102,10 @@ fn sleep_until_traced(parent: u32) -> ! {
     }
 }
 
-/// In whose name a call is made.
+/// The process in the name of which a call is made.
 #[derive(Clone, Copy, Debug)]
 pub struct Creator {
-    /// The process; another one if it is alive.
+    /// Its pid. Another pid takes its place if a process with this one is alive.
     pub pid: Pid,
     /// Its user.
     pub uid: u32,
@@ -112,14 +114,15 @@ pub struct Creator {
 }
 
 impl Creator {
-    /// This process's own user and group, under another number; 0: any.
+    /// This daemon's own user and group under another pid; 0: any pid.
     pub fn own(pid: Pid) -> Self {
         Self { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
     }
 }
 
-/// Makes calls, up to the first that fails, in a short-lived process with the number and the ids of another that is no more: the raw
-/// result of the last that was made. It is a copy of this one: what calls read and write stands in this process's memory.
+/// Makes calls, up to the first that fails, in a short-lived process with the pid and the ids of
+/// another that is gone. Gives the raw result of the last call that was made. The process is a copy
+/// of this one: what the calls read and write stands in this process's memory.
 pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {
     let doing = || format!("a call in the name of pid {}", creator.pid);
     let (from, to) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
@@ -130,21 +133,24 @@ pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {
             child => Ok(child),
         }
     };
-    let child = match patiently(creator.pid, || fork((creator.pid > 0).then_some(creator.pid))) {
-        Err(error) if matches!(error.kind(), Kind::PidTaken | Kind::System(libc::EINVAL)) => fork(None)?,
+    let child = match wait_for_pid(creator.pid, || fork((creator.pid > 0).then_some(creator.pid))) {
+        Err(error) if error.kind() == Kind::PidTaken || error.errno() == Some(libc::EINVAL) => {
+            fork(None).doing(doing)?
+        }
         done => done?,
     };
     drop(to);
     let mut got = [0; 8];
     let read = File::from(from).read_exact(&mut got);
-    let _ = wait::reap(child, Duration::from_secs(10));
-    read.map_err(|error| Error::io(doing(), &error))?;
+    let _ = wait::reap(child, END_LIMIT);
+    read.doing(doing)?;
     Ok(i64::from_le_bytes(got))
 }
 
 fn make_calls(creator: Creator, calls: &[Call], to: i32) -> ! {
     let keep = u32::MAX;
-    // SAFETY: raw calls on integers, live locals and what the caller placed; no library state is touched in this forked child.
+    // SAFETY: raw calls on integers, live locals and what the caller placed; no library state is
+    // touched in this forked child.
     unsafe {
         let mut got = libc::syscall(libc::SYS_setresgid, keep, creator.gid, keep);
         if got == 0 {

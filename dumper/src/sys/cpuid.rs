@@ -5,8 +5,9 @@ use std::arch::x86_64::__cpuid_count;
 /// CPUID leaf of the extended state (XSAVE).
 const EXTENDED_STATE: u32 = 0xd;
 
-/// Where the components of the extended state stand in an XSAVE area of the standard format: number, size and offset of each that programs
-/// can have, but for x87 and SSE, whose places are fixed. Processors differ in it.
+/// Where the components of the extended state stand in an XSAVE area of the standard format:
+/// number, size and offset of each that programs can have, but for x87 and SSE, whose places are
+/// fixed. Processors differ in it.
 pub fn xsave_layout() -> Vec<(u32, u32, u32)> {
     let whole = __cpuid_count(EXTENDED_STATE, 0);
     let supported = u64::from(whole.eax) | u64::from(whole.edx) << 32;

@@ -1,8 +1,10 @@
-//! Raw return values of system calls (`-4095..=-1` is an error, Documentation of the x86-64 syscall ABI).
+//! Raw return values of system calls (`-4095..=-1` is an error, Documentation of the x86-64 syscall
+//! ABI).
 
 use crate::error::{Error, Result};
 
-/// The kernel's private "restart me" values, include/linux/errno.h; they show in `rax` of a stopped tracee only.
+/// The kernel's private "restart me" values, include/linux/errno.h; they show in `rax` of a stopped
+/// tracee only.
 pub mod restart {
     /// Restart if the handler has SA_RESTART.
     pub const SYS: i64 = -512;

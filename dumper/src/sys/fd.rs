@@ -1,21 +1,25 @@
-//! Descriptors of other processes: a duplicate of the same open file description (pidfd_getfd(2)), and what can be asked of it.
+//! What can be asked of an open file description through a duplicate of another process's
+//! descriptor (pidfd_getfd(2)).
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
 
-/// Who is signalled by a description: fcntl(2), "Managing signals".
+use crate::error::{Doing, Result};
+
+/// What an open file description signals: fcntl(2), "Managing signals".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Owner {
     /// F_OWNER_*.
     pub kind: i32,
-    /// A thread, process or group, as this process numbers them; 0 for nobody, and for one that is gone.
+    /// A thread, process or group, as this pid namespace numbers them; 0 for none, and for one that
+    /// is gone.
     pub id: i32,
     /// F_GETSIG; 0 is SIGIO without a siginfo.
     pub signal: i32,
-    /// Of whoever set it.
+    /// Of the process that set the owner.
     pub uid: u32,
-    /// Of whoever set it.
+    /// Of the process that set the owner.
     pub euid: u32,
 }
 
@@ -23,18 +27,12 @@ pub struct Owner {
 pub fn owner(fd: &OwnedFd) -> Result<Owner> {
     let (mut owner, mut ids) = ([0_i32; 2], [0_u32; 2]);
     // SAFETY: the kernel writes a struct of two ints into a live array of two.
-    if unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) } == -1 {
-        return Err(Error::last_os("F_GETOWN_EX"));
-    }
+    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) }).doing(|| "F_GETOWN_EX")?;
     // SAFETY: no memory is passed.
-    let signal = unsafe { libc::fcntl(fd.as_raw_fd(), F_GETSIG) };
-    if signal == -1 {
-        return Err(Error::last_os("F_GETSIG"));
-    }
+    let signal = Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETSIG) }).doing(|| "F_GETSIG")?;
     // SAFETY: the kernel writes two ids into a live array of two.
-    if unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWNER_UIDS, ids.as_mut_ptr()) } == -1 {
-        return Err(Error::last_os("F_GETOWNER_UIDS"));
-    }
+    Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWNER_UIDS, ids.as_mut_ptr()) })
+        .doing(|| "F_GETOWNER_UIDS")?;
     Ok(Owner { kind: owner[0], id: owner[1], signal, uid: ids[0], euid: ids[1] })
 }
 
@@ -43,10 +41,11 @@ pub fn readable(fd: &OwnedFd) -> Result<u64> {
     let mut bytes: i32 = 0;
     // SAFETY: the kernel writes one int into a live local.
     let got = unsafe { libc::ioctl(fd.as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
-    if got == -1 { Err(Error::last_os("FIONREAD")) } else { Ok(u64::from(bytes.cast_unsigned())) }
+    Errno::result(got).map(|_| u64::from(bytes.cast_unsigned())).doing(|| "FIONREAD")
 }
 
-/// name_to_handle_at(2) of what a link of /proc leads to: the handle's type and bytes, to tell by, not to open (AT_HANDLE_FID).
+/// name_to_handle_at(2) of what a link of /proc leads to: the handle's type and bytes. It
+/// identifies the file and cannot open it (AT_HANDLE_FID).
 pub fn file_handle(link: &str) -> Result<(i32, Vec<u8>)> {
     const AT_HANDLE_FID: i32 = 0x200;
     const MOST: usize = 128;
@@ -58,15 +57,13 @@ pub fn file_handle(link: &str) -> Result<(i32, Vec<u8>)> {
         bytes: [u8; MOST],
     }
     let doing = || format!("the file handle of {link}");
-    let path = std::ffi::CString::new(link).map_err(|_| Error::os(doing(), libc::EINVAL))?;
+    let path = std::ffi::CString::new(link).map_err(std::io::Error::from).doing(doing)?;
     let mut handle = Handle { len: MOST as u32, kind: 0, bytes: [0; MOST] };
     let (mut mount, flags) = (0_i32, libc::AT_SYMLINK_FOLLOW | AT_HANDLE_FID);
     let (to, mount) = (&raw mut handle, &raw mut mount);
     // SAFETY: a string that ends, a live struct that says its room, and a live int.
     let got = unsafe { libc::syscall(libc::SYS_name_to_handle_at, libc::AT_FDCWD, path.as_ptr(), to, mount, flags) };
-    if got == -1 {
-        return Err(Error::last_os(doing()));
-    }
+    Errno::result(got).doing(doing)?;
     Ok((handle.kind, handle.bytes[..(handle.len as usize).min(MOST)].to_vec()))
 }
 
@@ -74,7 +71,7 @@ pub fn file_handle(link: &str) -> Result<(i32, Vec<u8>)> {
 pub fn seek(fd: &OwnedFd, position: u64) -> Result<()> {
     // SAFETY: no memory is passed.
     let got = unsafe { libc::lseek(fd.as_raw_fd(), position.cast_signed(), libc::SEEK_SET) };
-    if got == -1 { Err(Error::last_os(format_args!("lseek to {position}"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("lseek to {position}"))
 }
 
 const F_GETSIG: i32 = 11;

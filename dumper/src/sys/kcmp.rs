@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+
+use crate::error::{Doing, Result};
 use crate::sys::pid::Pid;
 
 /// What kcmp(2) can compare.
@@ -22,11 +25,11 @@ pub enum Kcmp {
     SemaphoreUndo = 6,
 }
 
-/// Whether a task has a list of semaphore operations to undo, be it empty: compared with this thread, which gives up its own. (A thread
-/// that starts another one has a list again.)
+/// Whether a task has a list of semaphore operations to undo, even an empty one. Compares it with
+/// this thread, which gives up its own list first. (A thread that starts another one has a list
+/// again.)
 pub fn has_undo_list(tid: Pid) -> Result<bool> {
-    use nix::sched::{CloneFlags, unshare};
-    unshare(CloneFlags::CLONE_SYSVSEM).map_err(|errno| Error::os("unshare(CLONE_SYSVSEM)", errno as i32))?;
+    unshare(CloneFlags::CLONE_SYSVSEM).doing(|| "unshare(CLONE_SYSVSEM)")?;
     Ok(!kcmp(tid, nix::unistd::gettid().as_raw(), Kcmp::SemaphoreUndo, 0, 0)?)
 }
 
@@ -35,11 +38,12 @@ pub fn kcmp(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<bool> {
     Ok(kcmp_order(a, b, what, in_a, in_b)? == Ordering::Equal)
 }
 
-/// kcmp(2): an order of kernel objects that stands still while they live; it says nothing else.
+/// kcmp(2): an order of kernel objects. It stays the same while the objects live and means nothing
+/// else.
 pub fn kcmp_order(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<Ordering> {
     // SAFETY: no memory is passed.
-    match unsafe { libc::syscall(libc::SYS_kcmp, a, b, what as i32, in_a, in_b) } {
-        -1 => Err(Error::last_os(format_args!("kcmp {what:?} of {a} and {b}"))),
+    let got = unsafe { libc::syscall(libc::SYS_kcmp, a, b, what as i32, in_a, in_b) };
+    match Errno::result(got).doing(|| format!("kcmp {what:?} of {a} and {b}"))? {
         0 => Ok(Ordering::Equal),
         1 => Ok(Ordering::Less),
         _ => Ok(Ordering::Greater),

@@ -1,21 +1,24 @@
 //! Memory of another process: its addresses as a type of their own, and `/proc/PID/mem`.
 //!
-//! `/proc/PID/mem` and not `process_vm_readv` for reading: the latter pins pages for the long term and thereby *copies*
-//! every anonymous page that fork shared, which would turn a copy-on-write snapshot into a full copy.
+//! `/proc/PID/mem` and not `process_vm_readv` for reading: the latter pins pages for the long term
+//! and thereby *copies* every anonymous page that fork shared, which would turn a copy-on-write
+//! snapshot into a full copy.
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::pid::Pid;
 
 /// Bytes of a page; this architecture has one base page size.
 pub const PAGE: u64 = 4096;
 
-/// An address in another process. Never dereferenced here, never mixed up with a length or an address of ours.
+/// An address in another process. Never dereferenced here, never mixed up with a length or an
+/// address of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RemotePtr(pub u64);
@@ -40,8 +43,9 @@ impl std::fmt::Display for RemotePtr {
     }
 }
 
-/// An open `/proc/PID/mem`: the address space as a file, proc_pid_mem(5). It stays bound to the address space that the
-/// process had when it was opened: after the end of the process reads give nothing, never another process's memory.
+/// An open `/proc/PID/mem`: the address space as a file, proc_pid_mem(5). It stays bound to the
+/// address space that the process had at the open: after the end of the process reads give nothing,
+/// never another process's memory.
 #[derive(Debug)]
 pub struct MemFile {
     pid: Pid,
@@ -52,15 +56,12 @@ impl MemFile {
     /// Opens the memory of `pid` (a process or thread id) for reading and writing.
     pub fn open(pid: Pid) -> Result<Self> {
         let path = format!("/proc/{pid}/mem");
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(|error| Error::io(format_args!("opening {path}"), &error))?;
+        let file = File::options().read(true).write(true).open(&path).doing(|| format!("opening {path}"))?;
         Ok(Self { pid, file })
     }
 
-    /// Fills `buf` from `address`. A short read means that the memory is gone: [`Kind::SnapshotLost`], never zeros.
+    /// Fills `buf` from `address`. A short read means that the memory is gone:
+    /// [`Kind::SnapshotLost`], never zeros.
     pub fn read(&self, address: RemotePtr, buf: &mut [u8]) -> Result<()> {
         let mut done = 0;
         while done < buf.len() {
@@ -75,22 +76,21 @@ impl MemFile {
                 Ok(n) => done += n,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    return Err(Error::io(format_args!("pid {}: reading memory at {at}", self.pid), &error));
+                    return Err(error).doing(|| format!("pid {}: reading memory at {at}", self.pid));
                 }
             }
         }
         Ok(())
     }
 
-    /// Writes all of `bytes` at `address`; reaches read-only private pages too (FOLL_FORCE), copying them.
+    /// Writes all of `bytes` at `address`; reaches read-only private pages too (FOLL_FORCE),
+    /// copying them.
     pub fn write(&self, address: RemotePtr, bytes: &[u8]) -> Result<()> {
-        self.file
-            .write_all_at(bytes, address.0)
-            .map_err(|error| Error::io(format_args!("pid {}: writing memory at {address}", self.pid), &error))
+        self.file.write_all_at(bytes, address.0).doing(|| format!("pid {}: writing memory at {address}", self.pid))
     }
 
-    /// Writes `bytes` into *writable* pages, faster than [`MemFile::write`] (process_vm_writev(2): whole batches of pages are
-    /// faulted in and pinned at once).
+    /// Writes `bytes` into *writable* pages, faster than [`MemFile::write`] (process_vm_writev(2)
+    /// faults in and pins whole batches of pages at once).
     pub fn fill(&self, address: RemotePtr, bytes: &[u8]) -> Result<()> {
         let mut done = 0;
         while done < bytes.len() {
@@ -98,10 +98,11 @@ impl MemFile {
             let at = address.add(done as u64);
             let local = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
             let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at.0 as usize), iov_len: rest.len() };
-            // SAFETY: the local range is a live slice and only read; the remote one is the kernel's to check.
+            // SAFETY: the local range is a live slice and only read; the remote one is the kernel's
+            // to check.
             let n = unsafe { libc::process_vm_writev(self.pid, &raw const local, 1, &raw const remote, 1, 0) };
             if n <= 0 {
-                return Err(Error::last_os(format_args!("pid {}: writing memory at {at}", self.pid)));
+                return Err(Errno::last()).doing(|| format!("pid {}: writing memory at {at}", self.pid));
             }
             done += n as usize;
         }
@@ -126,22 +127,25 @@ pub fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     }
     out
 }
-/// A new object of shared anonymous memory, open for reading and writing: mapped here for a moment, and opened through
-/// /proc/self/map_files (proc_pid_map_files(5)), the only door that it has.
+
+/// A new object of shared anonymous memory, open for reading and writing. It is mapped here for a
+/// moment and opened through /proc/self/map_files (proc_pid_map_files(5)), the only name that it
+/// has.
 pub fn shared_anonymous(len: u64) -> Result<OwnedFd> {
     let doing = || format!("making {len} bytes of shared memory");
     let (prot, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-    // SAFETY: a new mapping, where the kernel likes; nobody else knows of it, and it is never accessed.
+    // SAFETY: a new mapping at an address of the kernel's choice; nothing else knows of it, and it
+    // is never accessed.
     let at = unsafe { libc::mmap(std::ptr::null_mut(), len as usize, prot, flags, -1, 0) };
     if at == libc::MAP_FAILED {
-        return Err(Error::last_os(doing()));
+        return Err(Errno::last()).doing(doing);
     }
     let (start, end) = (at.addr() as u64, at.addr() as u64 + len.next_multiple_of(PAGE));
     let file = std::fs::OpenOptions::new().read(true).write(true).open(map_file(start, end));
-    // SAFETY: the mapping of above; the open file keeps the object.
+    // SAFETY: the mapping made above; the open file keeps the object.
     unsafe { libc::munmap(at, len as usize) };
-    file.map(OwnedFd::from).map_err(|error| Error::io(doing(), &error))
+    file.map(OwnedFd::from).doing(doing)
 }
 
 /// The link of one of our own mappings, proc_pid_map_files(5).

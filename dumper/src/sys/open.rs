@@ -4,34 +4,41 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Kind, Result};
 
-/// Opens `path`, a name that an image holds; `flags`: O_* without O_CREAT, close-on-exec comes of itself.
+/// O_LARGEFILE as F_GETFL shows it (include/uapi/asm-generic/fcntl.h): open(2) always adds it, and
+/// the C library's own constant is 0 on x86-64.
+pub const O_LARGEFILE: i32 = 0o100_000;
+
+/// Opens `path`, a name that an image holds. `flags` are O_* without O_CREAT; O_CLOEXEC is added.
 ///
-/// The names that /proc tells hold no symbolic link, so none is followed (openat2(2), RESOLVE_NO_SYMLINKS): whoever owns a directory on
-/// the way could have put one there since, and would be given by us, who may open anything, what it leads to.
+/// The names that /proc shows hold no symbolic link, so none is followed (openat2(2),
+/// RESOLVE_NO_SYMLINKS). The owner of a directory on the way could have put one there since. The
+/// daemon may open anything, and would give the owner what the link leads to.
 ///
 /// # Errors
 /// [`Kind::NotFound`] if the name is gone, ELOOP if a symbolic link stands on the way.
 pub fn open_name(path: &Path, flags: i32) -> Result<OwnedFd> {
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_CLOEXEC;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    openat2(AT_FDCWD, path, how).map_err(|errno| not_opened(path, errno as i32))
+    openat2(AT_FDCWD, path, how).or_else(|errno| not_opened(path, errno))
 }
 
-/// Why `path` could not be opened.
-pub fn not_opened(path: &Path, errno: i32) -> Error {
+/// The error of a `path` that could not be opened.
+pub fn not_opened<T>(path: &Path, errno: Errno) -> Result<T> {
     let path = path.display();
+    let failed = Err(errno);
     match errno {
-        libc::ENOENT => Error::os(format_args!("opening {path}"), errno).kind_is(Kind::NotFound),
-        libc::ELOOP => Error::os(format_args!("opening {path}: a symbolic link stands there now"), errno),
-        _ => Error::os(format_args!("opening {path}"), errno),
+        Errno::ENOENT => failed.doing(|| format!("opening {path}")).map_err(|error| error.kind_is(Kind::NotFound)),
+        Errno::ELOOP => failed.doing(|| format!("opening {path}: a symbolic link stands there now")),
+        _ => failed.doing(|| format!("opening {path}")),
     }
 }
 
-/// Opens a terminal without making it ours.
+/// Opens a terminal without making it the controlling terminal of this daemon.
 pub fn open_terminal(path: &str) -> Result<OwnedFd> {
     std::fs::OpenOptions::new()
         .read(true)
@@ -39,5 +46,5 @@ pub fn open_terminal(path: &str) -> Result<OwnedFd> {
         .custom_flags(libc::O_NOCTTY)
         .open(path)
         .map(OwnedFd::from)
-        .map_err(|error| Error::io(format_args!("opening terminal {path}"), &error))
+        .doing(|| format!("opening terminal {path}"))
 }

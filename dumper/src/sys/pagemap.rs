@@ -1,10 +1,13 @@
-//! PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst: which pages of an address space exist, and of what sort.
+//! PAGEMAP_SCAN, Documentation/admin-guide/mm/pagemap.rst: which pages of an address space exist,
+//! and of what sort.
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
+
+use crate::error::{Doing, Error, Result};
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pid::Pid;
 
@@ -18,7 +21,8 @@ pub mod category {
     pub const SWAPPED: u64 = 1 << 4;
     /// The zero page.
     pub const PFNZERO: u64 = 1 << 5;
-    /// A guard page (MADV_GUARD_INSTALL), since Linux 6.16; older kernels refuse a scan that asks for it (EINVAL).
+    /// A guard page (MADV_GUARD_INSTALL), since Linux 6.16; older kernels refuse a scan that asks
+    /// for it (EINVAL).
     pub const GUARD: u64 = 1 << 8;
 }
 
@@ -72,26 +76,26 @@ impl Pagemap {
     /// Opens the pagemap of `pid`.
     pub fn open(pid: Pid) -> Result<Self> {
         let path = format!("/proc/{pid}/pagemap");
-        let file = File::open(&path).map_err(|error| Error::io(format_args!("opening {path}"), &error))?;
+        let file = File::open(&path).doing(|| format!("opening {path}"))?;
         Ok(Self { pid, file })
     }
 
-    /// The page frame (or place in swap) of each of `pages` pages from `address` on; `None` where there is none, or where it may not be
-    /// known (without CAP_SYS_ADMIN).
+    /// The page frame (or place in swap) of each of `pages` pages from `address` on; `None` where
+    /// there is none, or where the kernel hides it (without CAP_SYS_ADMIN).
     pub fn frames(&self, address: RemotePtr, pages: u64) -> Result<Vec<Option<u64>>> {
         const PRESENT_OR_SWAPPED: u64 = 3 << 62;
         const FRAME: u64 = (1 << 55) - 1;
         let mut bytes = vec![0; pages as usize * 8];
-        self.file.read_exact_at(&mut bytes, address.0 / PAGE * 8).map_err(|error| {
-            Error::io(format_args!("reading {pages} entries of /proc/{}/pagemap at {address}", self.pid), &error)
-        })?;
+        self.file
+            .read_exact_at(&mut bytes, address.0 / PAGE * 8)
+            .doing(|| format!("reading {pages} entries of /proc/{}/pagemap at {address}", self.pid))?;
         let entries = bytes.chunks_exact(8).map(|entry| u64::from_le_bytes(std::array::from_fn(|i| entry[i])));
         let known = |entry: u64| entry & PRESENT_OR_SWAPPED != 0 && entry & FRAME != 0;
         Ok(entries.map(|entry| known(entry).then_some(entry & (PRESENT_OR_SWAPPED | FRAME))).collect())
     }
 
-    /// Calls `found(start, pages, is_guard)` for each run of wanted pages in `[start, end)`, ascending; stops after `max_pages`
-    /// pages if that is not 0.
+    /// Calls `found(start, pages, is_guard)` for each run of wanted pages in `[start, end)`,
+    /// ascending. Stops after `max_pages` pages if that is not 0.
     pub fn scan(
         &self,
         start: RemotePtr,
@@ -115,23 +119,23 @@ impl Pagemap {
                 category_inverted: want.inverted,
                 category_mask: want.all,
                 category_anyof_mask: want.any,
-                // Runs that differ only in categories that are not asked back are merged by the kernel.
+                // The kernel merges runs that differ only in categories that are not returned.
                 return_mask: category::GUARD,
                 ..Scan::default()
             };
-            // SAFETY: both the argument and the vector it names are live, and their sizes are passed.
+            // SAFETY: both the argument and the vector it names are live, and their sizes are
+            // passed.
             let got = unsafe { libc::ioctl(self.file.as_raw_fd(), PAGEMAP_SCAN, &raw mut scan) };
-            if got == -1 {
-                return Err(Error::last_os(format_args!("pid {}: PAGEMAP_SCAN at {at:#x}", self.pid)));
-            }
+            Errno::result(got).doing(|| format!("pid {}: PAGEMAP_SCAN at {at:#x}", self.pid))?;
             for region in &regions[..got as usize] {
-                // A full vector can end in the middle of a run, and the next call may begin before that run's end.
+                // A full vector can end in the middle of a run, and the next call may begin before
+                // that run's end.
                 let start = region.start.max(reported);
                 if region.end <= start {
                     continue;
                 }
                 reported = region.end;
-                let pages = (region.end - start) / crate::sys::memory::PAGE;
+                let pages = (region.end - start) / PAGE;
                 found(RemotePtr(start), pages, region.categories & category::GUARD != 0);
                 left = left.saturating_sub(pages);
             }

@@ -1,72 +1,107 @@
-//! Who has a number that a restore needs, and whether it will soon be free.
+//! What holds a pid that a restore needs, and whether the pid will soon be free.
 //!
-//! Whoever kills a process and restores it at once comes before the end of it: giving back gigabytes takes time, then its parent has to ask
-//! for its status, and the kernel takes a process out of /proc before it frees its id (`release_task` in kernel/exit.c).
+//! A person who kills a process and restores it at once may come before its end. The process gives
+//! back gigabytes of memory, then its parent has to ask for its status, and the kernel takes a
+//! process out of /proc before it frees its id (`release_task` in kernel/exit.c).
 
+use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 
-/// How long one that is dying is waited for.
-const DYING: Duration = Duration::from_secs(10);
-/// How long a parent is waited for, and a number that nobody has any more.
-const LINGERING: Duration = Duration::from_secs(2);
+/// How long the end of a dying process is waited for: it may have to free much memory.
+const DYING_LIMIT: Duration = Duration::from_secs(10);
+/// How long a parent may take to reap, and the kernel to free the id of a process that has left
+/// /proc.
+const LINGERING_LIMIT: Duration = Duration::from_secs(2);
+/// Time between two looks.
+const STEP: Duration = Duration::from_millis(1);
 
 /// The bit of SIGKILL in a set of signals.
-const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+const SIGKILL_BIT: u64 = 1 << (libc::SIGKILL - 1);
 
-/// A number that is wanted.
+/// A pid that a restore needs.
 pub struct WantedPid {
     pid: Pid,
     since: Instant,
 }
 
 impl WantedPid {
-    /// From now on.
+    /// `pid` is wanted from now on.
     pub fn new(pid: Pid) -> WantedPid {
         WantedPid { pid, since: Instant::now() }
     }
 
-    /// It is taken: sleeps a moment if that may change by itself.
+    /// To be called when the pid was found taken: sleeps a moment if it may become free without
+    /// help.
     ///
     /// # Errors
-    /// [`Kind::PidTaken`]: it stays taken, and by whom.
-    pub fn wait(&self) -> Result<(), Error> {
-        let pid = self.pid;
-        let (patience, by) = holder(pid);
-        if self.since.elapsed() >= patience {
-            return Err(Error::new(Kind::PidTaken, format!("pid {pid} is taken: {by}")));
+    /// [`Kind::PidTaken`]: it stays taken; the sentence says by what.
+    pub fn wait(&self) -> Result<()> {
+        let holder = Holder::of(self.pid);
+        if self.since.elapsed() >= holder.limit() {
+            return Err(Error::new(Kind::PidTaken, format!("pid {} is taken: {holder}", self.pid)));
         }
-        std::thread::sleep(Duration::from_millis(1));
+        std::thread::sleep(STEP);
         Ok(())
     }
 }
 
-/// Who has it, and how long it is worth waiting for him.
-fn holder(pid: Pid) -> (Duration, String) {
-    let stat = Stat::read(&format!("/proc/{pid}/stat"));
-    let status = Fields::read(&format!("/proc/{pid}/status"));
-    let (Ok(stat), Ok(status)) = (stat, status) else {
-        if Path::new(&format!("/proc/{pid}")).exists() {
-            return (Duration::ZERO, "a process with this id is alive".into());
+/// What holds a pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// A process that lives.
+    Alive,
+    /// A process that has been killed or is in its exit.
+    Dying,
+    /// A process that has ended and waits for its parent, this one, to reap it.
+    Zombie(Pid),
+    /// No process: the pid is not freed yet, or it still names a process group or session.
+    GroupOrSession,
+}
+
+impl Holder {
+    fn of(pid: Pid) -> Holder {
+        let stat = Stat::read(&format!("/proc/{pid}/stat"));
+        let status = Fields::read(&format!("/proc/{pid}/status"));
+        let (Ok(stat), Ok(status)) = (stat, status) else {
+            let is_there = Path::new(&format!("/proc/{pid}")).exists();
+            return if is_there { Holder::Alive } else { Holder::GroupOrSession };
+        };
+        let is_dying = stat.is_exiting() || status.hex("SigPnd") & SIGKILL_BIT != 0;
+        if stat.is_zombie_process() {
+            Holder::Zombie(stat.ppid())
+        } else if is_dying {
+            Holder::Dying
+        } else {
+            Holder::Alive
         }
-        return (LINGERING, "it is still the process group or session of other processes".into());
-    };
-    let is_dying = stat.is_exiting() || status.hex("SigPnd") & KILLED != 0;
-    match stat.state {
-        'Z' if status.text("Threads") == "1" => {
-            let parent = stat.ppid();
-            (
-                LINGERING,
-                format!("a process with this id has ended, and its parent, pid {parent}, has not asked for that yet"),
-            )
+    }
+
+    /// How long it is worth waiting for.
+    fn limit(self) -> Duration {
+        match self {
+            Holder::Alive => Duration::ZERO,
+            Holder::Dying => DYING_LIMIT,
+            Holder::Zombie(_) | Holder::GroupOrSession => LINGERING_LIMIT,
         }
-        _ if is_dying => (DYING, "a process with this id is dying".into()),
-        _ => (Duration::ZERO, "a process with this id is alive".into()),
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Holder::Alive => f.write_str("a process with this id is alive"),
+            Holder::Dying => f.write_str("a process with this id is dying"),
+            Holder::Zombie(parent) => {
+                write!(f, "a process with this id has ended, and its parent, pid {parent}, has not asked for that yet")
+            }
+            Holder::GroupOrSession => f.write_str("it is still the process group or session of other processes"),
+        }
     }
 }
 
@@ -77,19 +112,24 @@ mod tests {
 
     use super::*;
 
+    fn holder(pid: Pid) -> (Duration, String) {
+        let holder = Holder::of(pid);
+        (holder.limit(), holder.to_string())
+    }
+
     #[test]
-    fn the_living_are_not_waited_for_and_zombies_are_told() {
-        let (patience, by) = holder(std::process::id() as Pid);
-        assert!(patience.is_zero() && by.ends_with("is alive"), "{by}");
+    fn a_living_process_is_not_waited_for_and_a_zombie_is_named() {
+        let (limit, by) = holder(std::process::id() as Pid);
+        assert!(limit.is_zero() && by.ends_with("is alive"), "{by}");
         let mut child = Command::new("true").spawn().unwrap();
         let pid = child.id() as Pid;
         while Stat::read(&format!("/proc/{pid}/stat")).unwrap().state != 'Z' {
             std::thread::yield_now();
         }
-        let (patience, by) = holder(pid);
-        assert!(!patience.is_zero() && by.contains(&format!("pid {}", std::process::id())), "{by}");
+        let (limit, by) = holder(pid);
+        assert!(!limit.is_zero() && by.contains(&format!("pid {}", std::process::id())), "{by}");
         child.wait().unwrap();
-        let (patience, by) = holder(pid);
-        assert!(!patience.is_zero() && by.contains("group or session"), "{by}");
+        let (limit, by) = holder(pid);
+        assert!(!limit.is_zero() && by.contains("group or session"), "{by}");
     }
 }

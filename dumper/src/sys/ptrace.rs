@@ -1,25 +1,32 @@
 //! ptrace(2), with the state of a tracee in its type: no request compiles on a task that runs.
 //!
-//! [`Running`] and [`Stopped`] are moved by value into each other. Dropping either lets the task go on untraced; that is
-//! the guard that keeps a foreign process safe on every error path. Requests must come from the thread that attached, so
-//! neither type is `Send`. Seizing (never PTRACE_ATTACH) keeps job control intact: a group-stop stays visible as such and
-//! is reinstated by the kernel at detach (kernel/ptrace.c, `__ptrace_unlink`).
+//! [`Running`] and [`Stopped`] are moved by value into each other. Dropping either lets the task go
+//! on untraced; that is the guard that keeps a foreign process safe on every error path. Requests
+//! must come from the thread that attached, so neither type is `Send`. Seizing (never
+//! PTRACE_ATTACH) keeps job control intact: a group-stop stays visible as such and is reinstated by
+//! the kernel at detach (kernel/ptrace.c, `__ptrace_unlink`).
 
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Kind, Result};
+use nix::errno::Errno;
+
+use crate::error::{Doing, Error, Kind, Result};
+use crate::sys::clock::Deadline;
 use crate::sys::errno::restart;
 use crate::sys::pid::Pid;
-use crate::sys::wait;
-
-/// sizeof(siginfo_t).
-pub const SIGINFO_LEN: usize = 128;
+use crate::sys::wait::{self, Polled};
 
 /// General registers, as the kernel's NT_PRSTATUS regset has them.
 pub type Regs = libc::user_regs_struct;
 
-/// A task must stop only; who is told by the kernel in the signal number of a PTRACE_EVENT_STOP.
+/// Bytes of the kernel's siginfo_t (`__SI_MAX_SIZE`, include/uapi/asm-generic/siginfo.h).
+pub const SIGINFO_LEN: usize = size_of::<libc::siginfo_t>();
+
+/// A siginfo_t as the kernel has it, uninterpreted.
+pub type Siginfo = [u8; SIGINFO_LEN];
+
+/// Why a task has stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
     /// PTRACE_EVENT_STOP after our PTRACE_INTERRUPT, or a new task that was traced from birth.
@@ -36,11 +43,11 @@ pub enum Stop {
 
 /// Bits for PTRACE_SETOPTIONS that this project uses.
 pub mod options {
-    /// Syscall stops are told from SIGTRAP by bit 7.
+    /// Bit 7 of the signal tells a syscall-stop from a SIGTRAP.
     pub const SYSGOOD: i32 = libc::PTRACE_O_TRACESYSGOOD;
-    /// The tracee dies with its tracer: for what we make, never for what we find.
+    /// The tracee dies with its tracer: for tasks that we make, never for those that we find.
     pub const EXITKILL: i32 = libc::PTRACE_O_EXITKILL;
-    /// System calls pass by the tracee's seccomp filters; wants CAP_SYS_ADMIN.
+    /// The tracee's seccomp filters do not see its system calls; needs CAP_SYS_ADMIN.
     pub const SUSPEND_SECCOMP: i32 = libc::PTRACE_O_SUSPEND_SECCOMP;
 }
 
@@ -64,24 +71,40 @@ pub struct Stopped {
     _bound_to_thread: PhantomData<*const ()>,
 }
 
-fn request(request: libc::c_uint, tid: Pid, address: usize, data: usize) -> std::result::Result<i64, i32> {
-    // SAFETY: `data` is either an integer or the address of a live local of the caller in this file, of the size that
-    // the request writes or reads.
-    let result = unsafe { libc::ptrace(request, tid, address, data) };
-    if result == -1 { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(result) }
+/// What [`Running::wait`] came to.
+#[derive(Debug)]
+pub enum Waited {
+    /// The task has stopped.
+    Stopped(Stopped),
+    /// The task did not stop in time.
+    Running(Running),
+    /// The task has ended.
+    Ended,
 }
 
-fn failed(what: &str, tid: Pid, errno: i32) -> Error {
-    let error = Error::os(format_args!("task {tid}: {what}"), errno);
-    if errno == libc::ESRCH { error.kind_is(Kind::NoProcess) } else { error }
+/// How long a dropped task may take to stop, so that it can be detached.
+const DETACH_LIMIT: Duration = Duration::from_millis(20);
+/// How long the zombie of a task that was killed while it was stopped is waited for.
+const ZOMBIE_LIMIT: Duration = Duration::from_millis(10);
+
+fn raw(request: libc::c_uint, tid: Pid, address: usize, data: usize) -> nix::Result<i64> {
+    // SAFETY: `data` is either an integer or the address of a live local of the caller in this
+    // file, of the size that the request writes or reads.
+    Errno::result(unsafe { libc::ptrace(request, tid, address, data) })
 }
 
-/// Attaches without stopping (PTRACE_SEIZE), with `options`, and asks it to stop (PTRACE_INTERRUPT).
+/// A request that fails with a sentence; `what` names it.
+fn request(what: &str, request: libc::c_uint, tid: Pid, address: usize, data: usize) -> Result<i64> {
+    raw(request, tid, address, data).doing(|| format!("task {tid}: {what}")).map_err(Error::esrch_is_gone)
+}
+
+/// Attaches without stopping (PTRACE_SEIZE), with `options`, and asks it to stop
+/// (PTRACE_INTERRUPT).
 ///
 /// # Errors
 /// ESRCH the task is gone (also: a zombie), EPERM it is traced already or not ours.
 pub fn seize(tid: Pid, options: i32) -> Result<Running> {
-    request(libc::PTRACE_SEIZE, tid, 0, options as usize).map_err(|errno| failed("PTRACE_SEIZE", tid, errno))?;
+    request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, 0, options as usize)?;
     let running = Running::adopt(tid);
     running.interrupt()?;
     Ok(running)
@@ -100,57 +123,59 @@ impl Running {
 
     /// PTRACE_INTERRUPT: the task will stop as soon as it can.
     pub fn interrupt(&self) -> Result<()> {
-        match request(libc::PTRACE_INTERRUPT, self.tid, 0, 0) {
-            Ok(_) => Ok(()),
-            Err(errno) => Err(failed("PTRACE_INTERRUPT", self.tid, errno)),
-        }
+        request("PTRACE_INTERRUPT", libc::PTRACE_INTERRUPT, self.tid, 0, 0).map(drop)
     }
 
-    /// Waits until it stops, at most until `deadline`; a task that does not stop in time comes back as it is.
+    /// Waits until the task stops, at most until `deadline`.
     ///
-    /// Polls instead of blocking because waitpid(2) knows no time limit; the first polls are close together, since a
-    /// stop takes some 30 us and a wake-up of this thread about as much again.
-    pub fn wait(mut self, deadline: Instant) -> std::result::Result<Stopped, (Option<Self>, Error)> {
+    /// Polls instead of blocking because waitpid(2) knows no time limit. The first polls are close
+    /// together, since a stop takes some 30 us and a wake-up of this thread about as much again.
+    pub fn wait(mut self, deadline: Deadline) -> Result<Waited> {
         let begun = Instant::now();
         loop {
-            match wait::wait_stopped(self.tid) {
-                Ok(None) => {
-                    let now = Instant::now();
-                    if now >= deadline {
-                        let error = Error::new(Kind::Busy, format!("task {} does not stop", self.tid));
-                        return Err((Some(self), error));
-                    }
-                    if now - begun < Duration::from_micros(400) {
-                        std::thread::yield_now();
-                    } else {
-                        std::thread::sleep(Duration::from_micros(50));
-                    }
-                }
-                Ok(Some(status)) if libc::WIFSTOPPED(status) => {
+            match wait::poll(self.tid)? {
+                Polled::Unchanged if deadline.is_over() => return Ok(Waited::Running(self)),
+                Polled::Unchanged if begun.elapsed() < Duration::from_micros(400) => std::thread::yield_now(),
+                Polled::Unchanged => std::thread::sleep(Duration::from_micros(50)),
+                Polled::Status(status) if libc::WIFSTOPPED(status) => {
                     self.armed = false;
-                    return Ok(Stopped {
+                    return Ok(Waited::Stopped(Stopped {
                         tid: self.tid,
                         stop: classify(status),
                         armed: true,
                         owed: self.owed,
                         _bound_to_thread: PhantomData,
-                    });
+                    }));
                 }
-                Ok(Some(_)) | Err(libc::ECHILD) => {
+                Polled::Status(_) | Polled::NotOurs => {
                     self.armed = false;
-                    return Err((None, Error::new(Kind::NoProcess, format!("task {} has ended", self.tid))));
+                    return Ok(Waited::Ended);
                 }
-                Err(errno) => return Err((Some(self), failed("waitpid", 0, errno))),
             }
         }
     }
 
-    /// [`Running::wait`], where a task that does not stop is given up (detached as soon as it can be).
-    pub fn wait_or_release(self, deadline: Instant) -> Result<Stopped> {
-        self.wait(deadline).map_err(|(_, error)| error)
+    /// [`Running::wait`] for a task that must stop; one that does not is given up (detached as soon
+    /// as it can be).
+    ///
+    /// # Errors
+    /// [`Kind::Busy`]: it does not stop in time; [`Kind::NoProcess`]: it has ended.
+    pub fn wait_or_release(self, deadline: Deadline) -> Result<Stopped> {
+        let tid = self.tid;
+        match self.wait(deadline)? {
+            Waited::Stopped(stopped) => Ok(stopped),
+            Waited::Running(running) => Err(running.does_not_stop()),
+            Waited::Ended => Err(has_ended(tid)),
+        }
     }
 
-    /// Gives the task up without detaching: it has been sent SIGKILL, or its tracer is about to end.
+    /// The error of a task that did not stop in time.
+    pub fn does_not_stop(&self) -> Error {
+        Error::new(Kind::Busy, format!("task {} does not stop", self.tid))
+    }
+
+    /// Gives the task up without detaching: it has been sent SIGKILL, or its tracer is about to
+    /// end.
     pub fn forget(mut self) {
         self.armed = false;
     }
@@ -161,21 +186,27 @@ impl Drop for Running {
         if !self.armed {
             return;
         }
-        // PTRACE_DETACH works on a stopped task only. One that will not stop within this bound is in uninterruptible
-        // sleep; it is released when the tracer thread ends, which its owner does after a failed freeze.
+        // PTRACE_DETACH works on a stopped task only. One that will not stop within this bound is
+        // in uninterruptible sleep; it is released when the tracer thread ends, which its owner
+        // does after a failed freeze.
         self.armed = false;
-        let _ = request(libc::PTRACE_INTERRUPT, self.tid, 0, 0);
+        let _ = raw(libc::PTRACE_INTERRUPT, self.tid, 0, 0);
         let mut again = Running::adopt(self.tid);
         again.owed = self.owed;
-        match again.wait(Instant::now() + Duration::from_millis(20)) {
-            Ok(stopped) => {
+        match again.wait(Deadline::after(DETACH_LIMIT)) {
+            Ok(Waited::Stopped(stopped)) => {
                 let signal = if let Stop::Signal(signal) = stopped.stop { signal } else { 0 };
                 stopped.detach_with(signal);
             }
-            Err((Some(running), _)) => running.forget(),
-            Err((None, _)) => {}
+            Ok(Waited::Running(running)) => running.forget(),
+            Ok(Waited::Ended) | Err(_) => {}
         }
     }
+}
+
+/// The error of a task that has ended while it was needed.
+pub fn has_ended(tid: Pid) -> Error {
+    Error::new(Kind::NoProcess, format!("task {tid} has ended"))
 }
 
 fn classify(status: i32) -> Stop {
@@ -202,15 +233,14 @@ impl Stopped {
         self.stop
     }
 
-    /// PTRACE_INTERRUPT: it will stop again as soon as it is resumed, or behind the call that it is about to make.
+    /// PTRACE_INTERRUPT: it will stop again as soon as it is resumed, or behind the call that it is
+    /// about to make.
     pub fn interrupt(&self) -> Result<()> {
-        request(libc::PTRACE_INTERRUPT, self.tid, 0, 0)
-            .map(drop)
-            .map_err(|errno| failed("PTRACE_INTERRUPT", self.tid, errno))
+        request("PTRACE_INTERRUPT", libc::PTRACE_INTERRUPT, self.tid, 0, 0).map(drop)
     }
 
     fn resume(mut self, how: libc::c_uint, signal: i32) -> Result<Running> {
-        request(how, self.tid, 0, signal as usize).map_err(|errno| failed("resuming", self.tid, errno))?;
+        request("resuming", how, self.tid, 0, signal as usize)?;
         self.armed = false;
         let mut running = Running::adopt(self.tid);
         running.owed = self.owed;
@@ -229,12 +259,10 @@ impl Stopped {
 
     /// PTRACE_SETOPTIONS.
     pub fn set_options(&self, options: i32) -> Result<()> {
-        request(libc::PTRACE_SETOPTIONS, self.tid, 0, options as usize)
-            .map(drop)
-            .map_err(|errno| failed("PTRACE_SETOPTIONS", self.tid, errno))
+        request("PTRACE_SETOPTIONS", libc::PTRACE_SETOPTIONS, self.tid, 0, options as usize).map(drop)
     }
 
-    /// The signal of this signal-delivery-stop was sent for our own purposes: nobody else is to get it.
+    /// The signal of this signal-delivery-stop was sent for our own purposes: it is not delivered.
     pub fn swallow_signal(&mut self) {
         self.stop = Stop::Interrupted;
     }
@@ -247,18 +275,20 @@ impl Stopped {
     fn pay(&self) {
         let owes = |signal: i32| self.owed >> (signal - 1) & 1 == 1;
         for signal in (1..=64).filter(|signal| owes(*signal)) {
-            // A SIGCONT takes back the stop before it; had the stop been pending still, the kernel had dropped it then.
-            let continued = |infos: Vec<[u8; 128]>| infos.iter().any(|info| i32::from(info[0]) == libc::SIGCONT);
+            // A SIGCONT takes back the stop before it: had the stop still been pending, the kernel
+            // would have dropped it.
+            let continued = |infos: Vec<Siginfo>| infos.iter().any(|info| i32::from(info[0]) == libc::SIGCONT);
             if signal == libc::SIGSTOP && self.pending(true).is_ok_and(continued) {
                 continue;
             }
-            // To the process, also by a thread's id.
+            // A thread's id names its process here.
             let _ = wait::kill(self.tid, signal);
         }
     }
 
-    /// Undoes what our interruption did to a call that ends with EINTR for any wake-up, with or without a handler
-    /// (signal(7)): where it has no timeout it is made again, unless a handler runs.
+    /// Undoes what our interruption did to a call that ends with EINTR for any wake-up, with or
+    /// without a handler (signal(7)): where it has no timeout it is made again, unless a handler
+    /// runs.
     pub fn forgive_interruption(&self) {
         const EPOLL_PWAIT2: i64 = 441;
         let Ok(mut regs) = self.regs() else { return };
@@ -276,7 +306,7 @@ impl Stopped {
         };
         if endless {
             regs.rax = restart::NOHAND.cast_unsigned();
-            // It is stopped: should this fail it is gone.
+            // The task is stopped: this fails only if the task is gone.
             let _ = self.set_regs(&regs);
         }
     }
@@ -294,10 +324,11 @@ impl Stopped {
     fn let_go(&mut self, signal: i32) {
         self.armed = false;
         self.pay();
-        if request(libc::PTRACE_DETACH, self.tid, 0, signal as usize) == Err(libc::ESRCH) {
-            // Killed while it was stopped: it is a zombie of ours, for whom nobody else can ask, until we have. A leader is told
-            // of only after its last thread, which may be one that has still to be let go: then whoever holds it asks again.
-            let _ = wait::wait_ended(self.tid, Duration::from_millis(10));
+        if raw(libc::PTRACE_DETACH, self.tid, 0, signal as usize) == Err(Errno::ESRCH) {
+            // The task was killed while it was stopped. It is a zombie that its parent cannot reap
+            // before we have. A leader is reported only after its last thread, which may be one
+            // that is still to be detached: then the code that holds the tree asks again.
+            let _ = wait::wait_ended(self.tid, ZOMBIE_LIMIT);
         }
     }
 
@@ -308,10 +339,10 @@ impl Stopped {
 
     /// The task, unless it has been killed: then it is reaped (as far as its tracer has to).
     pub fn alive(mut self) -> Option<Self> {
-        match wait::wait_stopped(self.tid) {
-            Ok(None) => Some(self),
-            Ok(Some(status)) if libc::WIFSTOPPED(status) => Some(self),
-            Ok(Some(_)) | Err(_) => {
+        match wait::poll(self.tid) {
+            Ok(Polled::Unchanged) => Some(self),
+            Ok(Polled::Status(status)) if libc::WIFSTOPPED(status) => Some(self),
+            Ok(Polled::Status(_) | Polled::NotOurs) | Err(_) => {
                 self.armed = false;
                 None
             }
@@ -323,21 +354,32 @@ impl Stopped {
         // SAFETY: all-zero is a valid value of this plain struct of integers.
         let mut regs: Regs = unsafe { std::mem::zeroed() };
         let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Regs>() };
-        request(libc::PTRACE_GETREGSET, self.tid, libc::NT_PRSTATUS as usize, (&raw mut iov) as usize)
-            .map_err(|errno| failed("reading registers", self.tid, errno))?;
+        request(
+            "reading registers",
+            libc::PTRACE_GETREGSET,
+            self.tid,
+            libc::NT_PRSTATUS as usize,
+            (&raw mut iov) as usize,
+        )?;
         if iov.iov_len != size_of::<Regs>() || regs.cs != 0x33 {
             return Err(Error::unsupported(format!("task {}: 32-bit code cannot be checkpointed", self.tid)));
         }
         Ok(regs)
     }
 
-    /// Installs general registers. `orig_rax` should be -1 unless an interrupted call is to be restarted by the kernel.
+    /// Installs general registers. `orig_rax` should be -1 unless an interrupted call is to be
+    /// restarted by the kernel.
     pub fn set_regs(&self, regs: &Regs) -> Result<()> {
         let mut regs = *regs;
         let mut iov = libc::iovec { iov_base: (&raw mut regs).cast(), iov_len: size_of::<Regs>() };
-        request(libc::PTRACE_SETREGSET, self.tid, libc::NT_PRSTATUS as usize, (&raw mut iov) as usize)
-            .map(drop)
-            .map_err(|errno| failed("setting registers", self.tid, errno))
+        request(
+            "setting registers",
+            libc::PTRACE_SETREGSET,
+            self.tid,
+            libc::NT_PRSTATUS as usize,
+            (&raw mut iov) as usize,
+        )
+        .map(drop)
     }
 
     /// The extended state (NT_X86_XSTATE): an XSAVE area in standard format, XCR0 at byte 464.
@@ -345,8 +387,7 @@ impl Stopped {
         // AMX alone is 8 KiB; the kernel says how much it filled.
         let mut area = vec![0_u8; 32 << 10];
         let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
-        request(libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, (&raw mut iov) as usize)
-            .map_err(|errno| failed("reading extended state", self.tid, errno))?;
+        request("reading extended state", libc::PTRACE_GETREGSET, self.tid, NT_X86_XSTATE, (&raw mut iov) as usize)?;
         area.truncate(iov.iov_len);
         Ok(area)
     }
@@ -355,39 +396,36 @@ impl Stopped {
     pub fn set_xstate(&self, area: &[u8]) -> Result<()> {
         let mut area = area.to_vec();
         let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
-        request(libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, (&raw mut iov) as usize)
+        request("setting extended state", libc::PTRACE_SETREGSET, self.tid, NT_X86_XSTATE, (&raw mut iov) as usize)
             .map(drop)
-            .map_err(|errno| failed("setting extended state", self.tid, errno))
     }
 
-    /// The blocked signals (bit n-1: signal n): right inside sigsuspend and ppoll too, unlike /proc.
+    /// The blocked signals (bit n-1: signal n): right inside sigsuspend and ppoll too, unlike
+    /// /proc.
     pub fn sigmask(&self) -> Result<u64> {
         let mut mask = 0_u64;
-        request(PTRACE_GETSIGMASK, self.tid, 8, (&raw mut mask) as usize)
-            .map_err(|errno| failed("PTRACE_GETSIGMASK", self.tid, errno))?;
+        request("PTRACE_GETSIGMASK", PTRACE_GETSIGMASK, self.tid, 8, (&raw mut mask) as usize)?;
         Ok(mask)
     }
 
     /// Sets the blocked signals.
     pub fn set_sigmask(&self, mask: u64) -> Result<()> {
         let mut mask = mask;
-        request(PTRACE_SETSIGMASK, self.tid, 8, (&raw mut mask) as usize)
-            .map(drop)
-            .map_err(|errno| failed("PTRACE_SETSIGMASK", self.tid, errno))
+        request("PTRACE_SETSIGMASK", PTRACE_SETSIGMASK, self.tid, 8, (&raw mut mask) as usize).map(drop)
     }
 
     /// The siginfo of the signal-delivery-stop: (code, sender's pid).
     pub fn signal_sender(&self) -> Result<(i32, Pid)> {
         // SAFETY: all-zero is a valid siginfo.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
-        request(libc::PTRACE_GETSIGINFO, self.tid, 0, (&raw mut info) as usize)
-            .map_err(|errno| failed("PTRACE_GETSIGINFO", self.tid, errno))?;
-        // SAFETY: the kernel has filled the union; si_pid overlays only integers, so any content is a valid value.
+        request("PTRACE_GETSIGINFO", libc::PTRACE_GETSIGINFO, self.tid, 0, (&raw mut info) as usize)?;
+        // SAFETY: the kernel has filled the union; si_pid overlays only integers, so any content is
+        // a valid value.
         Ok((info.si_code, unsafe { info.si_pid() }))
     }
 
-    /// Pending signals without taking them away (PTRACE_PEEKSIGINFO), each a raw siginfo, in queue order.
-    pub fn pending(&self, shared: bool) -> Result<Vec<[u8; SIGINFO_LEN]>> {
+    /// Pending signals without taking them away (PTRACE_PEEKSIGINFO), in queue order.
+    pub fn pending(&self, shared: bool) -> Result<Vec<Siginfo>> {
         #[repr(C)]
         struct Args {
             offset: u64,
@@ -396,10 +434,15 @@ impl Stopped {
         }
         let mut found = Vec::new();
         loop {
-            let mut batch = [[0_u8; SIGINFO_LEN]; 32];
+            let mut batch = [[0; SIGINFO_LEN]; 32];
             let args = Args { offset: found.len() as u64, flags: u32::from(shared), count: batch.len() as i32 };
-            let n = request(PTRACE_PEEKSIGINFO, self.tid, (&raw const args) as usize, batch.as_mut_ptr() as usize)
-                .map_err(|errno| failed("PTRACE_PEEKSIGINFO", self.tid, errno))?;
+            let n = request(
+                "PTRACE_PEEKSIGINFO",
+                PTRACE_PEEKSIGINFO,
+                self.tid,
+                (&raw const args) as usize,
+                batch.as_mut_ptr() as usize,
+            )?;
             found.extend_from_slice(&batch[..n as usize]);
             if (n as usize) < batch.len() {
                 return Ok(found);
@@ -419,19 +462,27 @@ impl Stopped {
             pad: u32,
         }
         let mut found = Configuration::default();
-        request(PTRACE_GET_RSEQ_CONFIGURATION, self.tid, size_of::<Configuration>(), (&raw mut found) as usize)
-            .map_err(|errno| failed("PTRACE_GET_RSEQ_CONFIGURATION", self.tid, errno))?;
+        request(
+            "PTRACE_GET_RSEQ_CONFIGURATION",
+            PTRACE_GET_RSEQ_CONFIGURATION,
+            self.tid,
+            size_of::<Configuration>(),
+            (&raw mut found) as usize,
+        )?;
         Ok((found.area, found.size, found.signature))
     }
 
-    /// Whether syscall user dispatch is on (it cannot be re-armed from outside without the selector's owner).
+    /// Whether syscall user dispatch is on (it cannot be re-armed from outside without the
+    /// selector's owner).
     pub fn syscall_user_dispatch(&self) -> Result<bool> {
         let mut config = [0_u64; 4];
-        match request(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, self.tid, 32, (&raw mut config) as usize) {
+        match raw(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, self.tid, 32, (&raw mut config) as usize) {
             Ok(_) => Ok(config[0] != 0),
             // Kernels without it cannot have it on.
-            Err(libc::EIO | libc::EINVAL) => Ok(false),
-            Err(errno) => Err(failed("reading syscall user dispatch", self.tid, errno)),
+            Err(Errno::EIO | Errno::EINVAL) => Ok(false),
+            Err(errno) => Err(errno)
+                .doing(|| format!("task {}: reading syscall user dispatch", self.tid))
+                .map_err(Error::esrch_is_gone),
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Scheduling attributes of a thread: sched_setattr(2), sched_setaffinity(2), ioprio_set(2).
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
+
+use crate::error::{Doing, Result};
 use crate::sys::pid::Pid;
 
 /// struct sched_attr, include/uapi/linux/sched/types.h, as of size 56.
@@ -34,7 +36,7 @@ pub fn sched_attr(tid: Pid) -> Result<SchedAttr> {
     let mut attr = SchedAttr::default();
     // SAFETY: the struct is live and its size is passed.
     let got = unsafe { libc::syscall(libc::SYS_sched_getattr, tid, &raw mut attr, size_of::<SchedAttr>(), 0) };
-    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_getattr"))) } else { Ok(attr) }
+    Errno::result(got).map(|_| attr).doing(|| format!("task {tid}: sched_getattr"))
 }
 
 /// sched_setattr(2).
@@ -42,14 +44,14 @@ pub fn set_sched_attr(tid: Pid, attr: &SchedAttr) -> Result<()> {
     let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
     // SAFETY: the struct is live and says its size.
     let got = unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const attr, 0) };
-    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_setattr"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("task {tid}: sched_setattr"))
 }
 
 /// setpriority(2) of one thread: the only way to a nice value under SCHED_IDLE.
 pub fn set_nice(tid: Pid, nice: i32) -> Result<()> {
     // SAFETY: no memory is passed. 0 is PRIO_PROCESS (which means a thread).
     let got = unsafe { libc::syscall(libc::SYS_setpriority, 0, tid, nice) };
-    if got == -1 { Err(Error::last_os(format_args!("task {tid}: setpriority"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("task {tid}: setpriority"))
 }
 
 /// sched_getaffinity(2): the mask as the kernel gives it.
@@ -57,9 +59,7 @@ pub fn affinity(tid: Pid) -> Result<Vec<u8>> {
     let mut mask = vec![0_u8; 1024];
     // SAFETY: the buffer is live and its length is passed.
     let got = unsafe { libc::syscall(libc::SYS_sched_getaffinity, tid, mask.len(), mask.as_mut_ptr()) };
-    if got == -1 {
-        return Err(Error::last_os(format_args!("task {tid}: sched_getaffinity")));
-    }
+    Errno::result(got).doing(|| format!("task {tid}: sched_getaffinity"))?;
     mask.truncate(got as usize);
     Ok(mask)
 }
@@ -68,19 +68,19 @@ pub fn affinity(tid: Pid) -> Result<Vec<u8>> {
 pub fn set_affinity(tid: Pid, mask: &[u8]) -> Result<()> {
     // SAFETY: the buffer is live and its length is passed.
     let got = unsafe { libc::syscall(libc::SYS_sched_setaffinity, tid, mask.len(), mask.as_ptr()) };
-    if got == -1 { Err(Error::last_os(format_args!("task {tid}: sched_setaffinity"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("task {tid}: sched_setaffinity"))
 }
 
 /// ioprio_get(2) of one thread.
 pub fn ioprio(tid: Pid) -> Result<i32> {
     // SAFETY: no memory is passed. 1 is IOPRIO_WHO_PROCESS (which means a thread).
     let got = unsafe { libc::syscall(libc::SYS_ioprio_get, 1, tid) };
-    if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_get"))) } else { Ok(got as i32) }
+    Errno::result(got).map(|got| got as i32).doing(|| format!("task {tid}: ioprio_get"))
 }
 
 /// ioprio_set(2) of one thread.
 pub fn set_ioprio(tid: Pid, value: i32) -> Result<()> {
     // SAFETY: no memory is passed.
     let got = unsafe { libc::syscall(libc::SYS_ioprio_set, 1, tid, value) };
-    if got == -1 { Err(Error::last_os(format_args!("task {tid}: ioprio_set"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("task {tid}: ioprio_set"))
 }

@@ -12,7 +12,8 @@ use nix::unistd::{ForkResult, Pid};
 
 use crate::error::{Doing, Result};
 
-/// Its name in `ps`: another than the daemon's, so that who kills that by its name does not kill this.
+/// Its name in `ps`: another than the daemon's, so that who kills that by its name does not kill
+/// this.
 const NAME: &CStr = c"ckptfs-thaw";
 
 /// Writes "0" to a file when whoever started it ends while the watcher is armed. Dropped, it ends.
@@ -24,12 +25,14 @@ pub struct ThawWatchdog {
 }
 
 impl ThawWatchdog {
-    /// Starts it, not armed. The earlier in the life of a program the better: it is a copy of its memory.
+    /// Starts it, not armed. The earlier in the life of a program the better: it is a copy of its
+    /// memory.
     pub fn start(file: &Path) -> Result<Self> {
         let doing = || format!("starting the watcher of {}", file.display());
         let target = File::options().write(true).open(file).doing(doing)?;
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
-        // SAFETY: the child makes nothing but raw system calls on integers and live locals; no lock that another thread held matters.
+        // SAFETY: the child makes nothing but raw system calls on integers and live locals; no lock
+        // that another thread held matters.
         match unsafe { nix::unistd::fork() }.doing(doing)? {
             ForkResult::Child => watch(read.as_raw_fd(), target.as_raw_fd()),
             ForkResult::Parent { child } => Ok(Self { pipe: Some(File::from(write)), pid: child }),
@@ -46,7 +49,8 @@ impl ThawWatchdog {
 impl Drop for ThawWatchdog {
     fn drop(&mut self) {
         self.pipe = None;
-        // It reads the end of the pipe and is gone; whoever was quicker to reap it has done the same.
+        // It reads the end of the pipe and is gone; whoever was quicker to reap it has done the
+        // same.
         while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
     }
 }
@@ -55,9 +59,11 @@ fn watch(pipe: RawFd, file: RawFd) -> ! {
     let (low, high) = (pipe.min(file), pipe.max(file));
     let all = u64::MAX;
     let mut armed = 0_u8;
-    // SAFETY: raw calls on integers and live locals; no library state is touched in this forked child.
+    // SAFETY: raw calls on integers and live locals; no library state is touched in this forked
+    // child.
     unsafe {
-        // Nobody's end is to be held up by a descriptor here: the device of the mount, a lock, a pipe of another watcher.
+        // Nobody's end is to be held up by a descriptor here: the device of the mount, a lock, a
+        // pipe of another watcher.
         for (from, upto) in [(0, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
             if from <= upto {
                 libc::syscall(libc::SYS_close_range, from, upto, 0);

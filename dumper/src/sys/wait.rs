@@ -1,66 +1,92 @@
-//! System calls about another task that are neither ptrace nor descriptors.
+//! Waiting for tasks: waitpid(2), and kill(2).
 
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+
+use crate::error::{Doing, Error, Result};
+use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 
-/// errno.
-pub(super) fn last() -> i32 {
-    std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+/// What [`poll`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Polled {
+    /// Nothing has happened to the task since the last time.
+    Unchanged,
+    /// The raw status of a task that has stopped or ended.
+    Status(i32),
+    /// The task is neither a child nor a tracee of this thread (any more): ECHILD. A value and no
+    /// error, because every task that was detached gives it.
+    NotOurs,
 }
 
-/// waitpid(tid, __WALL | __WNOTHREAD | WNOHANG): the raw status, `None` if nothing happened yet.
+/// waitpid(2) with `__WALL | __WNOTHREAD | WNOHANG`: asks about one task and does not sleep.
 ///
-/// `__WNOTHREAD` because another tracer thread of this daemon must not have its events stolen.
-pub fn wait_stopped(tid: Pid) -> std::result::Result<Option<i32>, i32> {
+/// `__WNOTHREAD` because the events of another tracer thread of this daemon must not be taken from
+/// it.
+pub fn poll(tid: Pid) -> Result<Polled> {
+    waitpid(tid, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG)
+}
+
+fn waitpid(tid: Pid, flags: i32) -> Result<Polled> {
     let mut status = 0;
     // SAFETY: `status` is a live local.
-    let got = unsafe { libc::waitpid(tid, &raw mut status, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG) };
-    match got {
-        -1 => Err(last()),
-        0 => Ok(None),
-        _ => Ok(Some(status)),
+    match Errno::result(unsafe { libc::waitpid(tid, &raw mut status, flags) }) {
+        Ok(0) => Ok(Polled::Unchanged),
+        Ok(_) => Ok(Polled::Status(status)),
+        Err(Errno::ECHILD) => Ok(Polled::NotOurs),
+        failed => failed.map(|_| Polled::Unchanged).doing(|| format!("task {tid}: waitpid")),
     }
 }
 
-/// Waits until `pid`, which has been killed, has ended and is reaped (as far as this thread has to), at most `patience`: the raw
-/// status.
+/// Waits until `pid`, which has been killed, has ended and is reaped (as far as this thread has
+/// to): the raw status, or `None` if the task is not this thread's (any more).
 ///
-/// Polls: a sleeping waitpid(2) is not woken when another thread of this daemon, its tracer, reaps it in our place
-/// (kernel/exit.c, `child_wait_callback`), and would sleep for ever.
+/// Polls, because a sleeping waitpid(2) is not woken when another thread of this daemon, the task's
+/// tracer, reaps it (kernel/exit.c, `child_wait_callback`), and would sleep for ever.
 ///
 /// # Errors
-/// ECHILD: nothing of it is ours (any more); ETIMEDOUT: it does not end.
-pub fn wait_ended(pid: Pid, patience: Duration) -> std::result::Result<i32, i32> {
-    let begun = Instant::now();
+/// ETIMEDOUT: it does not end within `limit`.
+pub fn wait_ended(pid: Pid, limit: Duration) -> Result<Option<i32>> {
+    let (begun, deadline) = (Instant::now(), Deadline::after(limit));
     loop {
-        if let Some(status) = wait_stopped(pid)?
-            && (libc::WIFEXITED(status) || libc::WIFSIGNALED(status))
-        {
-            return Ok(status);
+        match poll(pid)? {
+            Polled::Status(status) if has_ended(status) => return Ok(Some(status)),
+            Polled::NotOurs => return Ok(None),
+            Polled::Status(_) | Polled::Unchanged => {}
         }
-        match begun.elapsed() {
-            elapsed if elapsed >= patience => return Err(libc::ETIMEDOUT),
-            elapsed if elapsed < Duration::from_micros(200) => std::thread::yield_now(),
-            _ => std::thread::sleep(Duration::from_micros(100)),
+        if deadline.is_over() {
+            return Err(too_slow(pid));
+        }
+        if begun.elapsed() < Duration::from_micros(200) {
+            std::thread::yield_now();
+        } else {
+            std::thread::sleep(Duration::from_micros(100));
         }
     }
 }
 
 /// As [`wait_ended`], of a child of any thread of this process.
-pub fn reap(pid: Pid, patience: Duration) -> std::result::Result<i32, i32> {
-    let begun = Instant::now();
+pub fn reap(pid: Pid, limit: Duration) -> Result<Option<i32>> {
+    let deadline = Deadline::after(limit);
     loop {
-        let mut status = 0;
-        // SAFETY: `status` is a live local.
-        match unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
-            -1 => return Err(last()),
-            0 if begun.elapsed() >= patience => return Err(libc::ETIMEDOUT),
-            0 => std::thread::sleep(Duration::from_micros(100)),
-            _ if libc::WIFEXITED(status) || libc::WIFSIGNALED(status) => return Ok(status),
-            _ => {}
+        match waitpid(pid, libc::__WALL | libc::WNOHANG)? {
+            Polled::Status(status) if has_ended(status) => return Ok(Some(status)),
+            Polled::Status(_) => {}
+            Polled::NotOurs => return Ok(None),
+            Polled::Unchanged if deadline.sleep(Duration::from_micros(100)) => {}
+            Polled::Unchanged => return Err(too_slow(pid)),
         }
     }
+}
+
+fn has_ended(status: i32) -> bool {
+    libc::WIFEXITED(status) || libc::WIFSIGNALED(status)
+}
+
+/// The error of a wait for the end of `pid` that took too long.
+pub(super) fn too_slow(pid: Pid) -> Error {
+    Error::os(format_args!("pid {pid}: waiting for its end"), libc::ETIMEDOUT)
 }
 
 /// PR_SET_CHILD_SUBREAPER of this process; whether it was one.
@@ -75,7 +101,7 @@ pub fn set_subreaper(on: bool) -> bool {
 }
 
 /// kill(2).
-pub fn kill(pid: Pid, signal: i32) -> std::result::Result<(), i32> {
+pub fn kill(pid: Pid, signal: i32) -> Result<()> {
     // SAFETY: no memory is passed.
-    if unsafe { libc::kill(pid, signal) } == -1 { Err(last()) } else { Ok(()) }
+    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop).doing(|| format!("pid {pid}: sending signal {signal}"))
 }

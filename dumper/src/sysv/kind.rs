@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
-use crate::sys::sysvipc::{self, CreatedIpc, IpcKind};
+use crate::sys::sysvipc::{CreatedIpc, IpcKind};
+use crate::sysv::proc;
 use crate::sysv::table::{IpcEntry, IpcName, IpcTables};
 use crate::sysv::undo::Adjustment;
 
@@ -76,7 +77,7 @@ pub struct IpcHead {
 impl IpcHead {
     /// The head of the record of `entry`.
     pub fn of(entry: &IpcEntry, is_ours: bool) -> Result<Self> {
-        Ok(Self { name: entry.name.clone(), boot: sysvipc::boot()?, is_ours })
+        Ok(Self { name: entry.name.clone(), boot: proc::boot_id()?, is_ours })
     }
 
     /// The very same object, if it still exists.
@@ -93,7 +94,7 @@ impl IpcHead {
         let letter = if kind == IpcKind::Sem { "s" } else { "q" };
         if let Some(found) = IpcTables::read().find(kind, id) {
             let same = (found.name.key, found.name.cuid, found.name.cgid) == (key, cuid, cgid);
-            if !same || size.is_some_and(|size| size != found.size) || sysvipc::boot()? != self.boot {
+            if !same || size.is_some_and(|size| size != found.size) || proc::boot_id()? != self.boot {
                 return Err(in_the_way(id, letter));
             }
             return Ok(Some(found.clone()));

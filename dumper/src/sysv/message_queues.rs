@@ -55,7 +55,7 @@ fn read(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Messag
         let before = here().ok_or_else(gone)?;
         let mut room = msg::room(before.size);
         let mut messages = Vec::new();
-        let longer = |error: &Error| error.kind() == crate::error::Kind::System(libc::E2BIG);
+        let longer = |error: &Error| error.errno() == Some(libc::E2BIG);
         let copied = loop {
             match msg::peek(id, messages.len(), &mut room) {
                 Ok(Some(message)) => messages.push(message),
@@ -221,7 +221,7 @@ mod tests {
     fn a_queue_comes_back_with_its_messages() {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC).unwrap();
         let name = serde_json::json!({
-            "id": 0x1fff_0002, "key": 78, "mode": 0o640, "uid": 1, "gid": 2, "cuid": 3, "cgid": 4, "boot": crate::sys::sysvipc::boot().unwrap(),
+            "id": 0x1fff_0002, "key": 78, "mode": 0o640, "uid": 1, "gid": 2, "cuid": 3, "cgid": 4, "boot": crate::sys::proc::boot_id().unwrap(),
             "is_ours": true, "capacity": 20, "last_sender": 4_000_003, "last_receiver": 4_000_004,
             "messages": [[5, 3], [i64::MAX, 0], [1, 4]],
         });

@@ -22,7 +22,7 @@ pub mod undo;
 
 use std::collections::BTreeSet;
 
-use crate::error::{self, Result};
+use crate::error::Result;
 use crate::image::frame::{Record, Tag};
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, stat, status};
@@ -64,7 +64,7 @@ pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<Vec<Record>> {
         let Some(kind) = KINDS.iter().find(|kind| kind.ipc_kind() == entry.kind) else { continue };
         let last = match kind.last_users(entry) {
             // Removed since, or not this process's to read.
-            Err(error) if is_gone(&error) || error.kind() == error::Kind::System(libc::EACCES) => Vec::new(),
+            Err(error) if is_gone(&error) || error.errno() == Some(libc::EACCES) => Vec::new(),
             users => users?,
         };
         let waits = users.waits.contains(&(entry.kind, entry.name.id));

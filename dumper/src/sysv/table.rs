@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{self, Error};
+use crate::error::Error;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::ptrace::Regs;
@@ -57,7 +57,7 @@ impl IpcTables {
 
 /// Whether a call failed because the object has been removed.
 pub fn is_gone(error: &Error) -> bool {
-    [libc::EIDRM, libc::EINVAL].iter().any(|errno| error.kind() == error::Kind::System(*errno))
+    [libc::EIDRM, libc::EINVAL].iter().any(|errno| error.errno() == Some(*errno))
 }
 
 /// Whether a process has this pid.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, Look, Make, Scope};
@@ -191,8 +191,7 @@ impl Attribute for EarlyPrctls {
             }
             // The kernel shows this one in hexadecimal without saying so, and reads any base.
             let written = if name == "coredump_filter" { format!("0x{value}") } else { value.clone() };
-            std::fs::write(&path, written)
-                .map_err(|error| Error::io(format_args!("writing {value} to {path}"), &error))?;
+            std::fs::write(&path, written).doing(|| format!("writing {value} to {path}"))?;
         }
         Ok(())
     }

@@ -1,6 +1,6 @@
 //! Why a command failed, and its exit status.
 
-use ckptfs_dumper::{Error, Kind};
+use ckptfs_dumper::Error;
 
 /// The exit status of a failure.
 const FAILURE: u8 = 1;
@@ -38,6 +38,6 @@ impl Failure {
 
     /// Whether the reader of standard output has closed it: a message would be no news to it.
     pub fn is_reader_gone(&self) -> bool {
-        self.status == FAILURE && self.error.kind() == Kind::System(libc::EPIPE)
+        self.status == FAILURE && self.error.errno() == Some(libc::EPIPE)
     }
 }

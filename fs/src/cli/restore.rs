@@ -32,7 +32,7 @@ fn feed(input: &mut Input, restorer: &mut Restorer, reporter: &mut Reporter) -> 
             Ok(0) => return Ok(()),
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::io(format_args!("reading {}", reporter.name), &error)),
+            Err(error) => return Err(error).doing(|| format!("reading {}", reporter.name)),
         };
         restorer.write(&buffer[..len]).on(|| reporter.name)?;
         reporter.report(restorer);

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{Doing, Error, Kind, Pid, Result, may_be_in_the_making};
+use ckptfs_dumper::{Doing, Error, Kind, Pid, Result, cgroup, may_be_in_the_making};
 use nix::sys::statfs::{CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, statfs};
 use parking_lot::Mutex;
 
@@ -240,21 +240,11 @@ fn is_below(process: Process, roots: &[ProcId]) -> bool {
     false
 }
 
-/// The pids of a cgroup and of those below it. A group that vanishes meanwhile has none.
+/// The pids of a cgroup and of those below it. A cgroup that vanishes meanwhile has none.
 fn cgroup_pids(dir: &Path) -> Vec<Pid> {
-    let mut pids = Vec::new();
-    let mut dirs = vec![dir.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        let text = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
-        // 0 stands for a process of a pid namespace that the daemon cannot see into.
-        pids.extend(text.lines().filter_map(|line| line.parse::<Pid>().ok()).filter(|&pid| pid > 0));
-        for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                dirs.push(entry.path());
-            }
-        }
-    }
-    pids
+    let groups = cgroup::members(dir).unwrap_or_default();
+    // 0 stands for a process of a pid namespace that the daemon cannot see into.
+    groups.into_iter().flat_map(|(_, pids)| pids).filter(|pid| *pid > 0).collect()
 }
 
 #[cfg(test)]

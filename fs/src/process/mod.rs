@@ -56,7 +56,7 @@ impl Process {
             parent: stat.ppid(),
             kernel: stat.is_kernel_thread(),
             // A first thread that has exited shows as Z while the others run on: that process lives.
-            ended: matches!(stat.state, 'X' | 'x') || (stat.state == 'Z' && stat.threads() <= 1),
+            ended: matches!(stat.state, 'X' | 'x') || stat.is_zombie_process(),
         })
     }
 
@@ -100,7 +100,7 @@ pub fn owner(pid: Pid) -> Option<(u32, u32)> {
 
 /// Whether all of the process has ended, and waits for its parent to ask.
 pub fn has_ended(pid: Pid) -> bool {
-    stat(pid).is_some_and(|stat| stat.state == 'Z' && stat.threads() <= 1)
+    stat(pid).is_some_and(|stat| stat.is_zombie_process())
 }
 
 /// Whether it is stopped by a signal.

@@ -102,7 +102,7 @@ pub fn pidfd(id: ProcId) -> Option<OwnedFd> {
 pub fn signal(handle: &OwnedFd, id: ProcId, signal: Signal) -> Result<()> {
     match pidfd_send_signal(handle, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Error::os(format!("sending {signal:?} to pid {}", id.pid), errno.raw_os_error())),
+        failed => failed.doing(|| format!("sending {signal:?} to pid {}", id.pid)),
     }
 }
 

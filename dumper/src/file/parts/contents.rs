@@ -9,7 +9,7 @@ use nix::sys::memfd::MFdFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::{Whence, ftruncate, lseek};
 
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Doing, Result};
 use crate::image::page_runs::PageRuns;
 use crate::kind::object::ObjectContents;
 use crate::sys::memory::PAGE;
@@ -29,7 +29,7 @@ pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str)
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     if let Some(to) = dir.and_then(|dir| open(dir, flags, Mode::from_bits_truncate(0o600)).ok()) {
         match copy_to(file, to, size, subject) {
-            Err(error) if matches!(error.kind(), Kind::System(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) => {
+            Err(error) if matches!(error.errno(), Some(libc::ENOSPC | libc::EDQUOT | libc::EFBIG)) => {
                 log::info!("{error}; copying it into memory");
             }
             done => return done,
@@ -79,7 +79,7 @@ fn send(file: &OwnedFd, to: &OwnedFd, from: u64, upto: u64, subject: &str) -> Re
                     break;
                 }
             }
-            Err(errno) => return Err(Error::os(doing(at)(), errno as i32)),
+            Err(errno) => return Err(errno).doing(doing(at)),
         }
     }
     Ok(())

@@ -20,14 +20,14 @@ pub fn of(fd: &OwnedFd) -> Result<Vec<Xattr>> {
     let mut names = vec![0; MOST];
     let len = match flistxattr(fd, &mut names[..]) {
         Err(rustix::io::Errno::NOTSUP | rustix::io::Errno::NOSYS) => return Ok(Vec::new()),
-        got => got.map_err(std::io::Error::from).doing(|| "listing extended attributes")?,
+        got => got.doing(|| "listing extended attributes")?,
     };
     let mut found = Vec::new();
     for name in names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()) {
         let shown = || format!("reading extended attribute {}", String::from_utf8_lossy(name));
         let mut value = vec![0; MOST];
         let name = CString::new(name).map_err(std::io::Error::from).doing(shown)?;
-        let len = fgetxattr(fd, &name, &mut value[..]).map_err(std::io::Error::from).doing(shown)?;
+        let len = fgetxattr(fd, &name, &mut value[..]).doing(shown)?;
         value.truncate(len);
         found.push(Xattr(name.into_bytes(), value));
     }
@@ -40,7 +40,7 @@ pub fn put(fd: &OwnedFd, xattrs: &[Xattr]) -> Result<()> {
     for Xattr(name, value) in xattrs {
         let shown = || format!("setting extended attribute {}", String::from_utf8_lossy(name));
         let name = CString::new(name.as_slice()).map_err(std::io::Error::from).doing(shown)?;
-        fsetxattr(fd, &name, value, XattrFlags::empty()).map_err(std::io::Error::from).doing(shown)?;
+        fsetxattr(fd, &name, value, XattrFlags::empty()).doing(shown)?;
     }
     Ok(())
 }

@@ -20,7 +20,8 @@ pub struct Line<'a> {
     pub end: i64,
 }
 
-/// `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`; `None` for a waiter (`1: -> ...`) and what is no such line.
+/// `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`; `None` for a waiter (`1: -> ...`) and what is no
+/// such line.
 pub fn parse(line: &str) -> Option<Line<'_>> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (what, state, mode) = (words.next()?, words.next()?, words.next()?);
@@ -37,8 +38,9 @@ pub fn parse(line: &str) -> Option<Line<'_>> {
     Some(Line { what, state, write: mode == "WRITE", pid, dev, ino, start, end })
 }
 
-/// Makes looks at the machine's locks quick for the next milliseconds. The first one waits for a grace period of RCU, 6 to 20 ms
-/// (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c), which is not to be waited for while a process stands still.
+/// Makes looks at the machine's locks quick for the next milliseconds. The first one waits for a
+/// grace period of RCU, 6 to 20 ms (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c), which is
+/// not to be waited for while a process stands still.
 pub fn prepare() {
     // What cannot be read now is told of when it is needed.
     let _ = proc::read_text(LOCKS);

@@ -68,8 +68,8 @@ pub fn parse_mapping(line: &[u8]) -> Option<Mapping> {
     })
 }
 
-/// What a path of `maps` is written without (`seq_path` in fs/proc/task_mmu.c). A backslash is not among it: a file that is named `a\012b`
-/// looks there like one with a newline.
+/// What a path of `maps` is written without (`seq_path` in fs/proc/task_mmu.c). A backslash is not
+/// among it: a file that is named `a\012b` looks there like one with a newline.
 const MAPS_ESCAPED: &[u8] = b"\n";
 
 /// A name as `/proc/PID/maps` writes it.
@@ -91,7 +91,8 @@ pub fn maps(pid: Pid) -> Result<Vec<Mapping>> {
     Ok(found)
 }
 
-/// `VmFlags` (two-letter codes) and `ProtectionKey` of every mapping, by its start, from `/proc/PID/smaps`.
+/// `VmFlags` (two-letter codes) and `ProtectionKey` of every mapping, by its start, from
+/// `/proc/PID/smaps`.
 pub fn vm_flags(pid: Pid) -> Result<BTreeMap<u64, (Vec<String>, u64)>> {
     let text = read(&format!("/proc/{pid}/smaps"))?;
     let mut found = BTreeMap::new();
@@ -109,8 +110,8 @@ pub fn vm_flags(pid: Pid) -> Result<BTreeMap<u64, (Vec<String>, u64)>> {
     Ok(found)
 }
 
-/// Bytes that nobody has mapped but this process, from `/proc/PID/smaps_rollup` (Documentation/filesystems/proc.rst). Costs a walk over its
-/// page tables.
+/// Bytes that nobody has mapped but this process, from `/proc/PID/smaps_rollup`
+/// (Documentation/filesystems/proc.rst). Costs a walk over its page tables.
 pub fn private_bytes(pid: Pid) -> Result<u64> {
     let sums = Fields::read(&format!("/proc/{pid}/smaps_rollup"))?;
     Ok(["Private_Clean", "Private_Dirty", "Private_Hugetlb"].iter().map(|name| sums.number(name)).sum::<u64>() << 10)

@@ -15,7 +15,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Reads a whole file of /proc. A task that is gone gives [`Kind::NoProcess`].
 pub fn read(path: &str) -> Result<Vec<u8>> {
-    // Such a file has no size to go by, and std::fs::read begins with 32 bytes then: most files take nine calls, here two.
+    // A file of /proc has no size. std::fs::read then begins with 32 bytes, and most files take
+    // nine calls; here two.
     let mut bytes = Vec::with_capacity(4096);
     let file = File::open(path).map_err(|error| gone(path, &error))?;
     file.take(u64::MAX).read_to_end(&mut bytes).map_err(|error| gone(path, &error))?;
@@ -33,13 +34,14 @@ pub fn read_link(path: &str) -> Result<PathBuf> {
 }
 
 fn gone(path: &str, error: &std::io::Error) -> Error {
-    let told = Error::io(format_args!("reading {path}"), error);
-    match error.raw_os_error() {
+    let is_gone = match error.raw_os_error() {
         // A task that ends while it is read gives ESRCH; one that has ended has no directory.
-        Some(libc::ESRCH) => told.kind_is(Kind::NoProcess),
-        Some(libc::ENOENT) if !Path::new(path).parent().is_some_and(Path::exists) => told.kind_is(Kind::NoProcess),
-        _ => told,
-    }
+        Some(libc::ESRCH) => true,
+        Some(libc::ENOENT) => !Path::new(path).parent().is_some_and(Path::exists),
+        _ => false,
+    };
+    let error = Error::os(format_args!("reading {path}"), error.raw_os_error().unwrap_or(libc::EIO));
+    if is_gone { error.kind_is(Kind::NoProcess) } else { error }
 }
 
 /// The numeric entries of a directory: pids of /proc, tids of task/, descriptors of fd/; ascending.
@@ -50,7 +52,14 @@ pub fn numbers(path: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
-/// Undoes `mangle_path` of fs/seq_file.c, which writes each of the bytes `escaped` as a backslash and three octal digits.
+/// Identifies this boot of the machine (random(4)): ids that the kernel never gives twice within
+/// one boot.
+pub fn boot_id() -> Result<String> {
+    Ok(read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
+}
+
+/// Undoes `mangle_path` of fs/seq_file.c, which writes each of the bytes `escaped` as a backslash
+/// and three octal digits.
 pub fn unescape(name: &[u8], escaped: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(name.len());
     let mut rest = name;

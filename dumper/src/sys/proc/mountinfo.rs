@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::sys::proc::{read, unescape};
 
-/// Whether `path`, which is absolute and holds no links, is in a mount of this type, `/proc/self/mountinfo`. Asks no filesystem.
+/// Whether `path`, which is absolute and holds no links, is in a mount of this type,
+/// `/proc/self/mountinfo`. Asks no filesystem.
 pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {
     Ok(mounts()?.iter().any(|mount| mount.kind == kind.as_bytes() && path.starts_with(&mount.mountpoint)))
 }

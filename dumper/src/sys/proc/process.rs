@@ -1,4 +1,4 @@
-//! What several files of /proc tell of one process.
+//! Facts about one process that several files of /proc hold together.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -21,12 +21,18 @@ pub fn parent(pid: Pid) -> Option<Pid> {
     Stat::read(&format!("/proc/{pid}/stat")).ok().map(|stat| stat.ppid())
 }
 
+/// Whether a process has ended with all its threads and waits to be reaped.
 pub fn has_ended(pid: Pid) -> bool {
-    let threads = || crate::sys::proc::numbers(&format!("/proc/{pid}/task")).map_or(0, |tids| tids.len());
-    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.state == 'Z') && threads() == 1
+    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.is_zombie_process())
 }
 
-/// All children of a process: the kernel keeps them by the thread that made them.
+/// Whether one thread of a process has ended, or is gone.
+pub fn thread_has_ended(pid: Pid, tid: Pid) -> bool {
+    !Stat::read(&format!("/proc/{pid}/task/{tid}/stat")).is_ok_and(|stat| !stat.is_ended_task())
+}
+
+/// All children of a process, snapshot children included: the kernel keeps them by the thread that
+/// made them.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let mut found = Vec::new();
     for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
 use crate::sys::proc::read_text;
 
-/// The unit of times that /proc tells: USER_HZ of x86-64, whatever the kernel's own HZ.
+/// The unit of times in /proc: USER_HZ of x86-64, whatever the kernel's own HZ.
 pub const TICKS_PER_SECOND: u64 = 100;
 
 /// `/proc/PID/stat`, the fields behind the command name by their number in proc_pid_stat(5).
@@ -38,12 +38,24 @@ impl Stat {
         self.fields.get(number.wrapping_sub(4)).copied().unwrap_or(0)
     }
 
+    /// Whether this task has ended; other threads of its process may live.
+    pub fn is_ended_task(&self) -> bool {
+        matches!(self.state, 'Z' | 'X' | 'x')
+    }
+
+    /// Whether the whole process has ended and waits to be reaped. A leader can be a zombie while
+    /// other threads live.
+    pub fn is_zombie_process(&self) -> bool {
+        self.state == 'Z' && self.threads() <= 1
+    }
+
     /// Parent.
     pub fn ppid(&self) -> Pid {
         self.field(4) as Pid
     }
 
-    /// Whether it has begun to end (`PF_EXITING`, include/linux/sched.h): it may have no memory nor descriptors any more.
+    /// Whether the task is in its exit (`PF_EXITING`, include/linux/sched.h): it may have no memory
+    /// nor descriptors any more.
     pub fn is_exiting(&self) -> bool {
         const PF_EXITING: u64 = 0x4;
         self.field(9) & PF_EXITING != 0

@@ -1,4 +1,5 @@
-//! System calls to be made by another process: an array of them, and the memory that they read and write.
+//! System calls to be made by another process: an array of them, and the memory that they read and
+//! write.
 //!
 //! The layout of the scratch stands here: code, signal frame, calls, arena.
 

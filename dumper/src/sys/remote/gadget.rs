@@ -1,4 +1,5 @@
-//! Instructions that a process has already: where a first system call can be made before anything is injected.
+//! Instructions that a process has already: where a first system call can be made before anything
+//! is injected.
 
 use memchr::memmem;
 
@@ -7,8 +8,9 @@ use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps::Mapping;
 
-/// Offset of a `syscall` after which the code only clears registers and returns, so that the return address decides what
-/// comes next; every vDSO has one behind its fallbacks. Second best: any `syscall`.
+/// Offset of a `syscall` after which the code only clears registers and returns, so that the return
+/// address decides what comes next; every vDSO has one behind its fallbacks. Second best: any
+/// `syscall`.
 pub fn syscall(code: &[u8]) -> Option<(u64, bool)> {
     let mut first = None;
     for at in memmem::find_iter(code, &[0x0f, 0x05]) {
@@ -36,14 +38,16 @@ fn returns_cleanly(mut code: &[u8]) -> bool {
 /// Bytes of the longest form of what [`sigreturn`] looks for.
 pub const SIGRETURN_LEN: usize = 9;
 
-/// Offset of `mov $15, %(r|e)ax; syscall`: the signal restorer that every C library (and Go) brings.
+/// Offset of `mov $15, %(r|e)ax; syscall`: the signal restorer that every C library (and Go)
+/// brings.
 pub fn sigreturn(code: &[u8]) -> Option<u64> {
     memmem::find(code, &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05])
         .or_else(|| memmem::find(code, &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]))
         .map(|at| at as u64)
 }
 
-/// The code of the vDSO among `maps`, and where a system call can be made in it (the flag: it returns cleanly).
+/// The code of the vDSO among `maps`, and where a system call can be made in it (the flag: it
+/// returns cleanly).
 pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, RemotePtr, bool)> {
     let found = maps.iter().find(|mapping| mapping.name == b"[vdso]");
     let vdso =
@@ -55,7 +59,8 @@ pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, Remot
     Ok((code, RemotePtr(vdso.start + at), clean))
 }
 
-/// The digest of a vDSO's code, SHA-256 in hexadecimal: two kernels with the same digest have the same vDSO.
+/// The digest of a vDSO's code, SHA-256 in hexadecimal: two kernels with the same digest have the
+/// same vDSO.
 pub fn digest(code: &[u8]) -> String {
     use sha2::Digest;
     sha2::Sha256::digest(code).iter().map(|byte| format!("{byte:02x}")).collect()

@@ -1,26 +1,32 @@
-//! A stopped task whose registers and signal mask are borrowed, for one call at an instruction that it has already.
+//! A stopped task whose registers and signal mask are borrowed, for one call at an instruction that
+//! it has already.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
+use crate::sys::clock::Deadline;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
-use crate::sys::ptrace::{Regs, Running, Stop, Stopped};
+use crate::sys::ptrace::{self, Regs, Running, Stop, Stopped, Waited};
 use crate::sys::remote::batch::Call;
 use crate::sys::remote::sigframe;
 
 /// What the kernel sends for a fault of the instruction itself.
 const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
-/// How long a batch may take; every call in one is of the kind that does not sleep.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a batch may take. No call in a batch sleeps, so only a machine under heavy load comes
+/// near it.
+const BATCH_LIMIT: Duration = Duration::from_secs(10);
+/// How long a task whose call hangs may take to stop after an interrupt.
+const INTERRUPT_LIMIT: Duration = Duration::from_secs(1);
 
 /// Where a process can be entered without having anything injected.
 #[derive(Clone, Debug)]
 pub struct EntryPoint {
     /// A `syscall` instruction (in the vDSO).
     pub syscall: RemotePtr,
-    /// The way home while nothing is mapped: a restorer and unused (all-zero) stack of [`sigframe::FRAME_ROOM`] bytes.
+    /// The way home while nothing is mapped: a restorer and unused (all-zero) stack of
+    /// [`sigframe::FRAME_ROOM`] bytes.
     pub home: Option<(RemotePtr, RemotePtr)>,
     /// A signal that is ignored by default, not pending and preferably not caught.
     pub wake: i32,
@@ -38,7 +44,8 @@ pub struct Hijacked {
     pub(super) mask: u64,
 }
 
-/// Why a task could not be made use of. It is held all the same, unless it is gone: whoever holds a whole tree goes on doing so.
+/// Why a task could not be made use of. It is held all the same, unless it is gone: whoever holds a
+/// whole tree goes on doing so.
 #[derive(Debug)]
 pub struct Failed {
     /// The task, as it was.
@@ -104,7 +111,8 @@ impl Hijacked {
         }
     }
 
-    /// Lets the task run from `regs` until `done` says so of a stop. Signals that arrive are owed, not lost.
+    /// Lets the task run from `regs` until `done` says so of a stop. Signals that arrive are owed,
+    /// not lost.
     pub(super) fn run(
         &mut self,
         regs: &Regs,
@@ -116,18 +124,20 @@ impl Hijacked {
             self.task = Some(task);
             return Err(error);
         }
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Deadline::after(BATCH_LIMIT);
+        let tid = task.tid();
         let mut running = go(task)?;
         loop {
-            let mut stopped = match running.wait(deadline) {
-                Ok(stopped) => stopped,
-                Err((Some(stuck), error)) => {
+            let mut stopped = match running.wait(deadline)? {
+                Waited::Stopped(stopped) => stopped,
+                Waited::Running(hanging) => {
+                    let error = hanging.does_not_stop();
                     // Interrupt it so that the registers can be given back.
-                    stuck.interrupt()?;
-                    self.task = Some(stuck.wait_or_release(Instant::now() + Duration::from_secs(1))?);
+                    hanging.interrupt()?;
+                    self.task = Some(hanging.wait_or_release(Deadline::after(INTERRUPT_LIMIT))?);
                     return Err(error.on("a system call on behalf of a checkpoint hangs"));
                 }
-                Err((None, error)) => return Err(error),
+                Waited::Ended => return Err(ptrace::has_ended(tid)),
             };
             if done(&stopped) {
                 stopped.swallow_signal();
@@ -137,7 +147,6 @@ impl Hijacked {
             if let Stop::Signal(signal) = stopped.stop() {
                 if FAULTS.contains(&signal) {
                     // Our own doing; gone on with it would fault for ever.
-                    let tid = stopped.tid();
                     stopped.swallow_signal();
                     self.task = Some(stopped);
                     let doing = format!("task {tid}: signal {signal} in a system call on behalf of a checkpoint");
@@ -150,7 +159,8 @@ impl Hijacked {
         }
     }
 
-    /// Makes one call at the `syscall` instruction `at`, with `stack` as the stack pointer while it lasts.
+    /// Makes one call at the `syscall` instruction `at`, with `stack` as the stack pointer while it
+    /// lasts.
     pub fn call_at(&mut self, at: RemotePtr, stack: Option<RemotePtr>, call: &Call) -> Result<i64> {
         let mut regs = self.regs;
         regs.rip = at.0;
@@ -159,8 +169,9 @@ impl Hijacked {
         regs.orig_rax = u64::MAX;
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
         self.run(&regs, Stopped::cont_to_syscall, |stopped| stopped.stop() == Stop::Syscall)?;
-        // Interrupted from here on, the task stops again behind the call, in the kernel's signal handling: the only place
-        // where it restarts a call by the registers that are put back. A syscall-exit-stop is not, and clears the request.
+        // Interrupted from here on, the task stops again behind the call, in the kernel's signal
+        // handling: the only place where it restarts a call by the registers that are put back. A
+        // syscall-exit-stop is not, and clears the request.
         let entered = self.task()?.regs()?;
         self.task()?.interrupt()?;
         self.run(
@@ -174,8 +185,9 @@ impl Hijacked {
 
 /// Inside a restartable sequence (rseq(2)) a task must come back at its abort handler.
 ///
-/// Running our code in it is what a preemption is: the kernel sees it outside the sequence and clears the descriptor without
-/// an abort. So the descriptor is read before, and abort, which a sequence must expect at any instruction, is taken for it.
+/// Running our code in it is what a preemption is: the kernel sees it outside the sequence and
+/// clears the descriptor without an abort. So the descriptor is read before, and abort, which a
+/// sequence must expect at any instruction, is taken for it.
 fn out_of_rseq(task: &Stopped, mem: &MemFile, regs: &mut Regs) -> Result<()> {
     let (area, _, _) = task.rseq()?;
     if area == 0 {
@@ -204,7 +216,8 @@ impl Drop for Hijacked {
     }
 }
 
-/// The signal frame at the low end of the stack while a task is outside the stub; zeros again on Drop.
+/// The signal frame at the low end of the stack while a task is outside the stub; zeros again on
+/// Drop.
 pub(super) struct StackFrame<'m> {
     mem: &'m MemFile,
     pub(super) at: RemotePtr,
@@ -228,7 +241,8 @@ impl Drop for StackFrame<'_> {
     }
 }
 
-/// One call in `task` without injecting anything: registers, mask and stack are as before when it returns.
+/// One call in `task` without injecting anything: registers, mask and stack are as before when it
+/// returns.
 pub fn call_once(task: Stopped, mem: &MemFile, entry: &EntryPoint, call: &Call) -> Result<(Stopped, i64)> {
     let mut task = Hijacked::take(task, mem, entry.wake)?;
     let frame = StackFrame::lay(mem, entry, &task)?;

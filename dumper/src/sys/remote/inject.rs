@@ -1,12 +1,14 @@
 //! System calls made by another process on our behalf, in batches.
 //!
-//! [`Hijacked`] borrows the registers and signal mask of a stopped task; [`Injected`] is a hijacked task in whose process
-//! the stub is mapped. Both are guards: giving back (or dropping) restores everything.
+//! [`Hijacked`] borrows the registers and signal mask of a stopped task; [`Injected`] is a hijacked
+//! task in whose process the stub is mapped. Both are guards: giving back (or dropping) restores
+//! everything.
 //!
-//! At every instant the task's registers are such that, were the tracer killed now, running on leads home: during the
-//! first call (made at an instruction of the vDSO) and the last the return address is a signal restorer with a frame at
-//! the unused low end of the stack; in between it is the stub with a frame in its own pages. Only where a program has
-//! neither a restorer nor an unused stack end are those two calls unguarded, some 50 us each.
+//! At every instant the task's registers are such that, were the tracer killed now, running on
+//! leads home: during the first call (made at an instruction of the vDSO) and the last the return
+//! address is a signal restorer with a frame at the unused low end of the stack; in between it is
+//! the stub with a frame in its own pages. Only where a program has neither a restorer nor an
+//! unused stack end are those two calls unguarded, some 50 us each.
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::errno;
@@ -69,7 +71,8 @@ impl<'m> Injected<'m> {
         Ok(stub_regs(&task.regs, scratch, count, wake, tgid, task.task()?.tid()))
     }
 
-    /// Exchanges the task for another thread of the same process; the former is given back as it was.
+    /// Exchanges the task for another thread of the same process; the former is given back as it
+    /// was.
     pub fn exchange(&mut self, other: Stopped) -> std::result::Result<Stopped, Failed> {
         let other = Hijacked::take(other, self.mem, self.entry.wake)?;
         let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"));
@@ -96,8 +99,8 @@ impl<'m> Injected<'m> {
         self.enter(batch)
     }
 
-    /// Makes one `clone` call whose child never runs a step unless told to: it exits should its tracer die. The child does not get
-    /// the mappings `without`, all of which fork(2) would copy.
+    /// Makes one `clone` call whose child never runs a step unless told to: it exits should its
+    /// tracer die. The child does not get the mappings `without`, all of which fork(2) would copy.
     pub fn fork(&mut self, flags: u64, without: &[(u64, u64)]) -> Result<i64> {
         let mut batch = Batch::new(self.scratch);
         let advise = |batch: &mut Batch, advice: i32| {
@@ -105,7 +108,8 @@ impl<'m> Injected<'m> {
                 batch.call(libc::SYS_madvise, [*start, end - start, advice as u64]);
             }
         };
-        // In one batch, which the task brings to its end even if we die meanwhile: the advice is taken back whatever comes.
+        // In one batch, which the task brings to its end even if we die meanwhile: the advice is
+        // taken back whatever comes.
         advise(&mut batch, libc::MADV_DONTFORK);
         let call = batch.call(libc::SYS_clone, [flags]);
         advise(&mut batch, libc::MADV_DOFORK);
@@ -165,7 +169,8 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<
     let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     let mut got = task.call_at(entry.syscall, stack, &map(all, entry.hole, SCRATCH_LEN))?;
     if matches!(errno::errno(got), Some(libc::EACCES | libc::EPERM)) {
-        // PR_SET_MDWE and its like: no page writable and executable. Code apart; it is written through /proc.
+        // PR_SET_MDWE and its like: no page writable and executable. Code apart; it is written
+        // through /proc.
         let code = libc::PROT_READ | libc::PROT_EXEC;
         got = task.call_at(entry.syscall, stack, &map(code, entry.hole, FRAME_AT))?;
         errno::check(got, || no_room("mapping a page of code", got))?;
@@ -177,7 +182,8 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<
     Ok(frame)
 }
 
-/// What was being done, and the limit of the process that is in the way, where it is one. Whoever asked names the process.
+/// What was being done, and the limit of the process that is in the way, where it is one. Whoever
+/// asked names the process.
 fn no_room(doing: &str, got: i64) -> String {
     match errno::errno(got) {
         Some(libc::ENOMEM) => format!("{doing} (is its RLIMIT_AS used up, or RLIMIT_DATA?)"),

@@ -1,11 +1,12 @@
 //! A process of our own making, whose calls need no way home: if anything fails it dies.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
+use crate::sys::clock::Deadline;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
-use crate::sys::ptrace::{Regs, Stop, Stopped};
+use crate::sys::ptrace::{self, Regs, Stop, Stopped};
 use crate::sys::remote::batch::{Answers, Batch, Call, SCRATCH_LEN};
 use crate::sys::remote::hijack::Hijacked;
 use crate::sys::remote::run::{run_batch, stub_regs};
@@ -13,9 +14,11 @@ use crate::sys::remote::stub;
 use crate::sys::{errno, wait};
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the process may take to stop by a signal or to end: nothing but load delays either.
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// A process of our own making, stopped and traced with EXITKILL: no way home is needed, its end is the undoing.
+/// A process of our own making, stopped and traced with EXITKILL: no way home is needed, its end is
+/// the undoing.
 pub struct Owned {
     task: Hijacked,
     mem: MemFile,
@@ -24,19 +27,21 @@ pub struct Owned {
     tid: Pid,
 }
 
-/// The wake signal inside processes of our own making: one that nobody sends, because it must not be among the pending
-/// signals that are put back.
+/// The wake signal inside processes of our own making: one that nobody sends, because it must not
+/// be among the pending signals that are put back.
 const OWN_WAKE: i32 = libc::SIGSTKFLT;
 
 impl Owned {
-    /// A process in which the stub is mapped at `scratch` already: a copy-on-write child, or after [`Owned::inject`].
+    /// A process in which the stub is mapped at `scratch` already: a copy-on-write child, or after
+    /// [`Owned::inject`].
     pub fn adopt(task: Stopped, scratch: RemotePtr, tgid: Pid, tid: Pid) -> Result<Self> {
         let mem = MemFile::open(task.tid())?;
         Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE)?, mem, scratch, tgid, tid })
     }
 
-    /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is there. The inherited rseq
-    /// registration goes first: its area is about to vanish, and the kernel kills a task whose area is gone.
+    /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is
+    /// there. The inherited rseq registration goes first: its area is about to vanish, and the
+    /// kernel kills a task whose area is gone.
     pub fn inject(task: Stopped, syscall: RemotePtr, scratch: RemotePtr, tgid: Pid) -> Result<Self> {
         let (area, len, signature) = task.rseq()?;
         let mut owned = Self::adopt(task, scratch, tgid, tgid)?;
@@ -82,8 +87,9 @@ impl Owned {
         run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)
     }
 
-    /// Makes a call that would sleep, at the `syscall` instruction `at`, interrupted from its entry on, and gives the registers
-    /// behind it: the kernel has then laid what `restart_syscall` needs, or the call had its result at once.
+    /// Makes a call that would sleep, at the `syscall` instruction `at`, interrupted from its entry
+    /// on, and gives the registers behind it: the kernel has then laid what `restart_syscall`
+    /// needs, or the call had its result at once.
     pub fn fall_asleep(&mut self, at: RemotePtr, call: &Call) -> Result<Regs> {
         self.task.call_at(at, None, call)?;
         self.task.task()?.regs()
@@ -94,7 +100,8 @@ impl Owned {
         self.task.call_at(at, None, call)
     }
 
-    /// Ends the process by exit_group(2) at the `syscall` instruction `at`; what wait(2) tells of it. Its parent has still to ask.
+    /// Ends the process by exit_group(2) at the `syscall` instruction `at`; what wait(2) tells of
+    /// it. Its parent has still to ask.
     pub fn exit(mut self, at: RemotePtr, code: i32) -> Result<i32> {
         let regs = self.call_regs(at, libc::SYS_exit_group, code as u64);
         let task = self.take()?;
@@ -112,11 +119,12 @@ impl Owned {
         self.ended()
     }
 
-    /// Has job control stop the process by `signal`, whose action is the default one; back when this thread has stopped.
+    /// Has job control stop the process by `signal`, whose action is the default one; back when
+    /// this thread has stopped.
     pub fn stop_by(&mut self, at: RemotePtr, signal: i32) -> Result<()> {
         let task = self.deliver(at, signal)?;
-        let gone = || Error::new(Kind::NoProcess, format!("task {} has ended", self.tid));
-        let stopped = task.ok_or_else(gone)?.cont(signal)?.wait_or_release(Instant::now() + PATIENCE)?;
+        let gone = || ptrace::has_ended(self.tid);
+        let stopped = task.ok_or_else(gone)?.cont(signal)?.wait_or_release(Deadline::after(LIMIT))?;
         let stop = stopped.stop();
         stopped.set_sigmask(!(1 << (OWN_WAKE - 1)))?;
         self.task.task = Some(stopped);
@@ -127,20 +135,20 @@ impl Owned {
         Err(Error::os(doing, libc::EOPNOTSUPP))
     }
 
-    /// Brings the task to where `signal` is about to be delivered to it; `None` if nobody can see that (SIGKILL).
+    /// Brings the task to where `signal` is about to be delivered to it; `None` if nobody can see
+    /// that (SIGKILL).
     fn deliver(&mut self, at: RemotePtr, signal: i32) -> Result<Option<Stopped>> {
         let regs = self.call_regs(at, libc::SYS_pause, 0);
         let task = self.take()?;
         task.set_regs(&regs)?;
         task.set_sigmask(!(1 << (signal - 1)))?;
         let tid = self.tid;
-        wait::kill(tid, signal)
-            .map_err(|errno| Error::os(format_args!("pid {tid}: sending signal {signal}"), errno))?;
+        wait::kill(tid, signal)?;
         if signal == libc::SIGKILL {
             task.forget();
             return Ok(None);
         }
-        let stopped = task.cont(0)?.wait_or_release(Instant::now() + PATIENCE)?;
+        let stopped = task.cont(0)?.wait_or_release(Deadline::after(LIMIT))?;
         if stopped.stop() != Stop::Signal(signal) {
             return Err(Error::os(
                 format_args!("pid {tid}: {:?} instead of signal {signal}", stopped.stop()),
@@ -150,7 +158,8 @@ impl Owned {
         Ok(Some(stopped))
     }
 
-    /// Registers with which the task will make one call, at the `syscall` instruction `at`, as soon as it goes on.
+    /// Registers with which the task will make one call, at the `syscall` instruction `at`, as soon
+    /// as it goes on.
     pub fn call_regs(&self, at: RemotePtr, nr: i64, argument: u64) -> Regs {
         let mut regs = self.task.regs;
         (regs.rip, regs.rax, regs.rdi, regs.orig_rax) = (at.0, nr as u64, argument, u64::MAX);
@@ -158,12 +167,12 @@ impl Owned {
     }
 
     fn take(&mut self) -> Result<Stopped> {
-        self.task.task.take().ok_or_else(|| Error::new(Kind::NoProcess, format!("task {} has ended", self.tid)))
+        self.task.task.take().ok_or_else(|| ptrace::has_ended(self.tid))
     }
 
     fn ended(&self) -> Result<i32> {
-        wait::wait_ended(self.tid, PATIENCE)
-            .map_err(|errno| Error::os(format_args!("pid {}: waiting for its end", self.tgid), errno))
+        let doing = || Error::os(format_args!("pid {}: waiting for its end", self.tgid), libc::ECHILD);
+        wait::wait_ended(self.tid, LIMIT)?.ok_or_else(doing)
     }
 
     /// Gives the task back with `regs` and `mask` installed.

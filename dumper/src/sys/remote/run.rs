@@ -49,7 +49,8 @@ pub fn run_batch(
     if !batch.arena.is_empty() {
         mem.write(batch.arena_at, &batch.arena)?;
     }
-    // The place, not the signal alone: anybody may send one, and a pending one may be put back by this very batch.
+    // The place, not the signal alone: anybody may send one, and a pending one may be put back by
+    // this very batch.
     let end = scratch.add(stub::done()).0;
     // Where RLIMIT_SIGPENDING leaves no room to say who sent it, it is told as SI_USER from nobody.
     let ours = |stopped: &Stopped| {

@@ -1,4 +1,5 @@
-//! Descriptors pushed into a process of our making: a socket pair made there, one end pulled here, SCM_RIGHTS.
+//! Descriptors pushed into a process of our making: a socket pair made there, one end pulled here,
+//! SCM_RIGHTS.
 //!
 //! Needs no path, no namespace and no permission of the target.
 

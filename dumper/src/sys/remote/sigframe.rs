@@ -1,11 +1,12 @@
-//! A signal frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) that holds a task's true state: the way home for a
-//! task that finds itself inside injected code after its tracer has died.
+//! A signal frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) that holds a task's true
+//! state: the way home for a task that finds itself inside injected code after its tracer has died.
 
 use crate::sys::errno::restart;
 use crate::sys::memory::RemotePtr;
 use crate::sys::ptrace::Regs;
 
-/// Room for a frame: 440 bytes of frame, 304 of ucontext and an XSAVE area with AMX (11 KiB), rounded up.
+/// Room for a frame: 440 bytes of frame, 304 of ucontext and an XSAVE area with AMX (11 KiB),
+/// rounded up.
 pub const FRAME_ROOM: usize = 16 << 10;
 
 const FP_XSTATE_MAGIC1: u32 = 0x4650_5853;
@@ -16,8 +17,9 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 const UC_FLAGS: u64 = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
 const INVALID_SS_FLAGS: u64 = 0x7fff;
 
-/// Registers with which a task that was stopped inside a system call goes on as if a tracer had never been there:
-/// calls that can be repeated are, one whose remaining time only the kernel knows gives EINTR (rt_sigreturn forgets it).
+/// Registers with which a task that was stopped inside a system call goes on as if a tracer had
+/// never been there: calls that can be repeated are, one whose remaining time only the kernel knows
+/// gives EINTR (rt_sigreturn forgets it).
 pub fn settled(regs: &Regs) -> Regs {
     let mut regs = *regs;
     if regs.orig_rax.cast_signed() >= 0 {
@@ -34,17 +36,19 @@ pub fn settled(regs: &Regs) -> Regs {
     regs
 }
 
-/// Whether `bytes` are a frame that [`build`] made: left behind by a tracer that was killed, and dead since its task went home.
+/// Whether `bytes` are a frame that [`build`] made: left behind by a tracer that was killed, and
+/// dead since its task went home.
 pub fn is_left_behind(bytes: &[u8]) -> bool {
     let [restorer, flags, link, sp, ss_flags, size] = crate::sys::memory::words(bytes);
     restorer != 0 && (flags, link, sp, ss_flags, size) == (UC_FLAGS, 0, 0, INVALID_SS_FLAGS, 0)
 }
 
-/// The bytes of a frame to be placed at `at` (16-byte aligned). With `rsp = at` a `ret` goes to `restorer`, which makes
-/// the call; with `rsp = at + 8` the call can be made at once.
+/// The bytes of a frame to be placed at `at` (16-byte aligned). With `rsp = at` a `ret` goes to
+/// `restorer`, which makes the call; with `rsp = at + 8` the call can be made at once.
 pub fn build(at: RemotePtr, restorer: u64, regs: &Regs, mask: u64, xstate: &[u8]) -> Vec<u8> {
     let regs = settled(regs);
-    // pretcode 8, ucontext 304, siginfo 128 -> the XSAVE area on the next 64-byte boundary of the *address*.
+    // pretcode 8, ucontext 304, siginfo 128 -> the XSAVE area on the next 64-byte boundary of the
+    // *address*.
     let xsave_at = (at.0 + 8 + 304 + 128).next_multiple_of(64);
     let mut frame = Words(Vec::with_capacity(FRAME_ROOM));
     frame.word(restorer);

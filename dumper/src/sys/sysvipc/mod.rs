@@ -1,5 +1,6 @@
-//! System V shared memory, semaphores and message queues, sysvipc(7), in the daemon's own ipc namespace: what has a number of its own and
-//! lives without anybody.
+//! System V shared memory, semaphores and message queues, sysvipc(7), in the daemon's own ipc
+//! namespace. An object has an id of its own, never given twice within one boot, and lives without
+//! any process.
 
 pub mod msg;
 pub mod sem;
@@ -9,12 +10,14 @@ use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use crate::error::{Error, Result};
-use crate::sys::clone::{self, Creator};
-use crate::sys::remote::batch::Call;
-use crate::sys::{errno, proc};
+use nix::errno::Errno;
 
-/// What there is.
+use crate::error::{Doing, Error, Result};
+use crate::sys::clone::{self, Creator};
+use crate::sys::errno;
+use crate::sys::remote::batch::Call;
+
+/// The three sorts of object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum IpcKind {
     /// A segment of shared memory.
@@ -54,7 +57,7 @@ impl IpcKind {
                 IpcKind::Msg => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
             }
         };
-        if got == -1 { Err(Error::last_os(format_args!("IPC_RMID of {self} {id}"))) } else { Ok(()) }
+        Errno::result(got).map(drop).doing(|| format!("IPC_RMID of {self} {id}"))
     }
 
     /// The id of the one with this key; `None` if there is none.
@@ -70,8 +73,8 @@ impl IpcKind {
         (key != libc::IPC_PRIVATE && got != -1).then_some(got)
     }
 
-    /// What was set for the next one can only be used up.
-    fn forget_next_id(self) {
+    /// Uses up the id that was set for the next object: it cannot be unset.
+    fn consume_next_id(self) {
         // SAFETY: no memory is passed.
         let spent = unsafe {
             match self {
@@ -84,35 +87,32 @@ impl IpcKind {
     }
 }
 
-/// Within one boot no id is given twice: the boot that this is.
-pub fn boot() -> Result<String> {
-    Ok(proc::read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())
-}
-
-/// How often somebody else may take the number that was meant for us.
+/// How often another process may take the id that this daemon has set.
 const TRIES: usize = 30;
 
-/// Makes one with a chosen id (kernel.*_next_id, CONFIG_CHECKPOINT_RESTORE) by `call`, with IPC_CREAT and IPC_EXCL in it.
+/// Makes one with a chosen id (kernel.*_next_id, CONFIG_CHECKPOINT_RESTORE) by `call`, with
+/// IPC_CREAT and IPC_EXCL in it.
 ///
 /// # Errors
-/// EBUSY: the id is taken, or others make so many that none of ours gets it.
+/// EBUSY: the id is taken, or other processes make so many objects that this daemon never gets it.
 fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> String) -> Result<CreatedIpc> {
-    // The number is of the namespace: whoever makes one next has it.
+    // The id belongs to the namespace: the next object that is made gets it, by whatever process.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let next = kind.next_id();
     for _ in 0..TRIES {
-        std::fs::write(next, id.to_string()).map_err(|error| Error::io(format_args!("{}: {next}", doing()), &error))?;
+        std::fs::write(next, id.to_string()).doing(|| format!("{}: {next}", doing()))?;
         let got = clone::call_as(creator, std::slice::from_ref(call))?;
         match errno::errno(got) {
             None if got == i64::from(id) => return Ok(CreatedIpc { kind, id, keep: false }),
-            // Somebody was quicker to take the number: perhaps another restore, by another daemon. They must get out of step.
+            // Another process was quicker, perhaps the restore of another daemon. The two must get
+            // out of step.
             None => {
                 let _ = kind.remove(got as i32);
                 std::thread::sleep(Duration::from_micros(100 + u64::from(std::process::id()) * 37 % 900));
             }
             Some(failed) => {
-                kind.forget_next_id();
+                kind.consume_next_id();
                 return Err(Error::os(doing(), failed));
             }
         }
@@ -120,7 +120,7 @@ fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() 
     Err(Error::os(doing(), libc::EBUSY))
 }
 
-/// One that was made for a restore; removed on Drop until it is kept.
+/// An object that was made for a restore; removed on Drop until it is kept.
 #[derive(Debug)]
 pub struct CreatedIpc {
     kind: IpcKind,
@@ -129,7 +129,7 @@ pub struct CreatedIpc {
 }
 
 impl CreatedIpc {
-    /// It stays.
+    /// The object stays.
     pub fn keep(mut self) {
         self.keep = true;
     }

@@ -1,6 +1,8 @@
 //! System V message queues, msgget(2), msgctl(2), msgop(2).
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
+
+use crate::error::{Doing, Result};
 use crate::sys::clone::Creator;
 use crate::sys::remote::batch::Call;
 use crate::sys::sysvipc::{CreatedIpc, IpcKind};
@@ -22,7 +24,7 @@ pub fn room(bytes: usize) -> Vec<u64> {
     vec![0; 1 + bytes.div_ceil(8)]
 }
 
-/// The message at `position`, by way of `room`; `None` behind the last.
+/// The message at `position`, read into `room`; `None` behind the last.
 ///
 /// # Errors
 /// E2BIG: there is not enough room.
@@ -30,17 +32,13 @@ pub fn peek(id: i32, position: usize, room: &mut [u64]) -> Result<Option<Message
     let flags = MSG_COPY | libc::IPC_NOWAIT;
     // SAFETY: the room is live; its first word is for the type.
     let got = unsafe { libc::msgrcv(id, room.as_mut_ptr().cast(), (room.len() - 1) * 8, position as i64, flags) };
-    let Ok(len) = usize::try_from(got) else { return none_or_error(id).map(|()| None) };
+    let len = match Errno::result(got) {
+        Err(Errno::ENOMSG) => return Ok(None),
+        got => got.doing(|| format!("reading message queue {id}"))? as usize,
+    };
     let mut text: Vec<u8> = room[1..=len.div_ceil(8)].iter().flat_map(|word| word.to_le_bytes()).collect();
     text.truncate(len);
     Ok(Some(Message { kind: room[0].cast_signed(), text }))
-}
-
-fn none_or_error(id: i32) -> Result<()> {
-    match std::io::Error::last_os_error().raw_os_error() {
-        Some(libc::ENOMSG) => Ok(()),
-        _ => Err(Error::last_os(format_args!("reading message queue {id}"))),
-    }
 }
 
 /// A message as msgsnd(2) reads it.
@@ -48,12 +46,13 @@ pub fn laid_out(message: &Message) -> Vec<u8> {
     [&message.kind.to_le_bytes()[..], &message.text].concat()
 }
 
-/// msgsnd(2) of what is [laid out](laid_out) at `at`; waits for nobody.
+/// msgsnd(2) of what is [laid out](laid_out) at `at`; does not sleep.
 pub fn send(id: i32, at: u64, text: usize) -> Call {
     Call::new(libc::SYS_msgsnd, [id as u64, at, text as u64, libc::IPC_NOWAIT as u64])
 }
 
-/// msgrcv(2) of the first message, of which only the type is kept, in the word at `at`; waits for nobody.
+/// msgrcv(2) of the first message, of which only the type is kept, in the word at `at`; does not
+/// sleep.
 pub fn take(id: i32, at: u64) -> Call {
     Call::new(libc::SYS_msgrcv, [id as u64, at, 0, 0, (libc::IPC_NOWAIT | libc::MSG_NOERROR) as u64])
 }
@@ -63,20 +62,21 @@ pub fn capacity(id: i32) -> Result<u64> {
     let mut stat = std::mem::MaybeUninit::<libc::msqid_ds>::zeroed();
     // SAFETY: the struct is live; all zeros is a value of it.
     let (got, stat) = unsafe { (libc::msgctl(id, libc::IPC_STAT, stat.as_mut_ptr()), stat.assume_init()) };
-    if got == -1 { Err(Error::last_os(format_args!("IPC_STAT of message queue {id}"))) } else { Ok(stat.msg_qbytes) }
+    Errno::result(got).map(|_| stat.msg_qbytes).doing(|| format!("IPC_STAT of message queue {id}"))
 }
 
 /// IPC_SET of permissions, owner and the most bytes that it may hold.
 pub fn set_owner(id: i32, mode: u32, uid: u32, gid: u32, capacity: u64) -> Result<()> {
     let mut stat = std::mem::MaybeUninit::<libc::msqid_ds>::zeroed();
-    // SAFETY: all zeros is a value of the struct, which is live; the kernel reads mode, owner and size from it only.
+    // SAFETY: all zeros is a value of the struct, which is live; the kernel reads mode, owner and
+    // size from it only.
     let got = unsafe {
         let stat = stat.assume_init_mut();
         (stat.msg_perm.uid, stat.msg_perm.gid, stat.msg_perm.mode) = (uid, gid, (mode & 0o777) as _);
         stat.msg_qbytes = capacity;
         libc::msgctl(id, libc::IPC_SET, stat)
     };
-    if got == -1 { Err(Error::last_os(format_args!("IPC_SET of message queue {id}"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("IPC_SET of message queue {id}"))
 }
 
 /// Makes a queue with a chosen id; removed on Drop until it is kept.

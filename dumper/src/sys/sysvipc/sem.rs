@@ -1,6 +1,8 @@
 //! System V semaphores, semget(2), semctl(2), semop(2).
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
+
+use crate::error::{Doing, Result};
 use crate::sys::clone::Creator;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
@@ -46,26 +48,25 @@ const SETVAL: i32 = 16;
 /// All values of a set of `count`.
 pub fn values(id: i32, count: usize) -> Result<Vec<u16>> {
     let mut values = vec![0_u16; SET_MOST];
-    // SAFETY: the kernel writes as many as the set has, which are never more than there is room for.
+    // SAFETY: the kernel writes as many as the set has, which are never more than there is room
+    // for.
     let got = unsafe { libc::semctl(id, 0, GETALL, values.as_mut_ptr()) };
     values.truncate(count);
-    if got == -1 { Err(Error::last_os(format_args!("GETALL of semaphore set {id}"))) } else { Ok(values) }
+    Errno::result(got).map(|_| values).doing(|| format!("GETALL of semaphore set {id}"))
 }
 
 fn ask(id: i32, n: u16, command: i32, what: &str) -> Result<i32> {
     // SAFETY: the commands take no fourth argument; no memory is passed.
-    match unsafe { libc::semctl(id, i32::from(n), command) } {
-        -1 => Err(Error::last_os(format_args!("{what} of semaphore {n} of set {id}"))),
-        got => Ok(got),
-    }
+    Errno::result(unsafe { libc::semctl(id, i32::from(n), command) })
+        .doing(|| format!("{what} of semaphore {n} of set {id}"))
 }
 
-/// GETPID: whose operation was the last, 0 if nobody's.
+/// GETPID: the process of the last operation; 0 if there was none.
 pub fn last_user(id: i32, n: u16) -> Result<Pid> {
     ask(id, n, GETPID, "GETPID")
 }
 
-/// GETNCNT and GETZCNT: how many wait for it.
+/// GETNCNT and GETZCNT: how many tasks wait for it.
 pub fn waiting(id: i32, n: u16) -> Result<i32> {
     Ok(ask(id, n, GETNCNT, "GETNCNT")? + ask(id, n, GETZCNT, "GETZCNT")?)
 }
@@ -83,13 +84,14 @@ pub fn operate(id: i32, at: u64, count: usize) -> Call {
 /// IPC_SET of permissions and owner.
 pub fn set_owner(id: i32, mode: u32, uid: u32, gid: u32) -> Result<()> {
     let mut stat = std::mem::MaybeUninit::<libc::semid_ds>::zeroed();
-    // SAFETY: all zeros is a value of the struct, which is live; the kernel reads mode and owner from it only.
+    // SAFETY: all zeros is a value of the struct, which is live; the kernel reads mode and owner
+    // from it only.
     let got = unsafe {
         let stat = stat.assume_init_mut();
         (stat.sem_perm.uid, stat.sem_perm.gid, stat.sem_perm.mode) = (uid, gid, (mode & 0o777) as _);
         libc::semctl(id, 0, libc::IPC_SET, std::ptr::from_mut(stat))
     };
-    if got == -1 { Err(Error::last_os(format_args!("IPC_SET of semaphore set {id}"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("IPC_SET of semaphore set {id}"))
 }
 
 /// Makes a set with a chosen id; removed on Drop until it is kept.

@@ -4,19 +4,22 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::OnceLock;
 
-use crate::error::{Error, Result};
+use nix::errno::Errno;
+
+use crate::error::{Doing, Result};
 use crate::sys::clone::Creator;
 use crate::sys::memory::{self, PAGE};
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
 use crate::sys::sysvipc::{CreatedIpc, IpcKind};
 
-/// Bits of a segment's mode beyond the permissions, include/linux/shm.h: removed while attached, locked.
+/// Bits of a segment's mode beyond the permissions, include/linux/shm.h: removed while attached,
+/// locked.
 pub const SHM_DEST: u32 = 0o1000;
 /// See [`SHM_DEST`].
 pub const SHM_LOCKED: u32 = 0o2000;
 
-/// What IPC_STAT tells of a segment, shmctl(2).
+/// A segment as IPC_STAT shows it, shmctl(2).
 #[derive(Clone, Copy, Debug)]
 pub struct ShmSegment {
     /// Its key; 0 (IPC_PRIVATE) also for one that is removed.
@@ -33,7 +36,7 @@ pub struct ShmSegment {
     pub cgid: u32,
     /// Bytes.
     pub size: u64,
-    /// Who made it.
+    /// The process that made it.
     pub cpid: Pid,
     /// How many mappings of it there are.
     pub attached: u64,
@@ -44,12 +47,10 @@ pub fn segment(id: i32) -> Result<Option<ShmSegment>> {
     let mut stat = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
     // SAFETY: the struct is live; all zeros is a value of it.
     let (got, stat) = unsafe { (libc::shmctl(id, libc::IPC_STAT, stat.as_mut_ptr()), stat.assume_init()) };
-    if got == -1 {
-        return match std::io::Error::last_os_error().raw_os_error() {
-            Some(libc::EINVAL | libc::EIDRM) => Ok(None),
-            _ => Err(Error::last_os(format_args!("IPC_STAT of shared memory {id}"))),
-        };
-    }
+    match Errno::result(got) {
+        Err(Errno::EINVAL | Errno::EIDRM) => return Ok(None),
+        got => got.doing(|| format!("IPC_STAT of shared memory {id}"))?,
+    };
     let perm = stat.shm_perm;
     Ok(Some(ShmSegment {
         key: perm.__key,
@@ -67,19 +68,20 @@ pub fn segment(id: i32) -> Result<Option<ShmSegment>> {
 /// Sets permissions and owner.
 pub fn set_segment(id: i32, mode: u32, uid: u32, gid: u32) -> Result<()> {
     let mut stat = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
-    // SAFETY: all zeros is a value of the struct, which is live; the kernel reads mode and owner from it only.
+    // SAFETY: all zeros is a value of the struct, which is live; the kernel reads mode and owner
+    // from it only.
     let got = unsafe {
         let stat = stat.assume_init_mut();
         (stat.shm_perm.uid, stat.shm_perm.gid, stat.shm_perm.mode) = (uid, gid, (mode & 0o777) as _);
         libc::shmctl(id, libc::IPC_SET, stat)
     };
-    if got == -1 { Err(Error::last_os(format_args!("IPC_SET of shared memory {id}"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("IPC_SET of shared memory {id}"))
 }
 
 fn control(id: i32, command: i32, what: &str) -> Result<()> {
     // SAFETY: the commands that are used take no memory.
     let got = unsafe { libc::shmctl(id, command, std::ptr::null_mut()) };
-    if got == -1 { Err(Error::last_os(format_args!("{what} of shared memory {id}"))) } else { Ok(()) }
+    Errno::result(got).map(drop).doing(|| format!("{what} of shared memory {id}"))
 }
 
 /// Removes a segment; it goes with its last user.
@@ -99,30 +101,32 @@ pub fn lock_segment(id: i32, lock: bool) -> Result<()> {
 const SHM_LOCK: i32 = 11;
 const SHM_UNLOCK: i32 = 12;
 
-/// The pages of a segment as a file, open for reading and writing: attached here for a moment, and opened through
-/// /proc/self/map_files. Its inode number is the segment's id (newseg in ipc/shm.c).
+/// The pages of a segment as a file, open for reading and writing. It is attached here for a moment
+/// and opened through /proc/self/map_files. Its inode number is the segment's id (newseg in
+/// ipc/shm.c).
 pub fn open_segment(id: i32, size: u64) -> Result<OwnedFd> {
-    // SAFETY: attached where the kernel likes; nobody else knows of it, and it is never accessed.
+    // SAFETY: attached at an address of the kernel's choice; nothing else knows of it, and it is
+    // never accessed.
     let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
     if at.addr() == usize::MAX {
-        return Err(Error::last_os(format_args!("attaching shared memory {id}")));
+        return Err(Errno::last()).doing(|| format!("attaching shared memory {id}"));
     }
     let (start, end) = (at.addr() as u64, at.addr() as u64 + size.next_multiple_of(PAGE));
     let file = std::fs::OpenOptions::new().read(true).write(true).open(memory::map_file(start, end));
-    // SAFETY: the attachment of above.
+    // SAFETY: the attachment made above.
     unsafe { libc::shmdt(at) };
-    file.map(OwnedFd::from).map_err(|error| Error::io(format_args!("opening shared memory {id}"), &error))
+    file.map(OwnedFd::from).doing(|| format!("opening shared memory {id}"))
 }
 
-/// Makes a segment with a chosen id, of this key and creator; nobody may have the id or the key. It is zeros, and removed on Drop until
-/// it is [kept](Made::keep).
+/// Makes a segment with a chosen id, of this key and creator; neither id nor key may be in use. It
+/// holds zeros, and it is removed on Drop until it is [kept](CreatedIpc::keep).
 pub fn make_segment(id: i32, key: i32, size: u64, creator: Creator) -> Result<CreatedIpc> {
     let call = |flags: i32| Call::new(libc::SYS_shmget, [key as u64, size, flags as u64]);
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let doing = || format!("making shared memory {id} (key {key:#x}, {size} bytes)");
     match crate::sys::sysvipc::make(IpcKind::Shm, id, creator, &call(flags), doing) {
-        // The sum of what is reserved is too large; one that was made with SHM_NORESERVE does not count.
-        Err(error) if error.kind() == crate::error::Kind::System(libc::ENOMEM) => {
+        // Too much memory is reserved in all; a segment made with SHM_NORESERVE does not count.
+        Err(error) if error.errno() == Some(libc::ENOMEM) => {
             crate::sys::sysvipc::make(IpcKind::Shm, id, creator, &call(flags | libc::SHM_NORESERVE), doing)
         }
         done => done,

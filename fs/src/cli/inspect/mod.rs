@@ -70,7 +70,7 @@ fn feed(input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()> {
             Ok(0) => break,
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::io(format!("{name}: reading at offset {}", decoder.offset()), &error)),
+            Err(error) => return Err(error).doing(|| format!("{name}: reading at offset {}", decoder.offset())),
         };
         decoder.push(&buf[..len], sink).on(|| name)?;
     }
