@@ -3,6 +3,8 @@
 //! Each file wraps one interface and knows no kernel object of ours: what a call means for a
 //! checkpoint is decided above.
 
+#![allow(unsafe_code)]
+
 pub mod cgroup;
 pub mod clock;
 pub mod clone;
