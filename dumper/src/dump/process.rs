@@ -53,16 +53,16 @@ impl ProcessCollector<'_> {
             .collect();
         let speaker = injected.task()?.tid();
         let mut records = vec![Vdso::of(pid, &door.maps, door.vdso_digest.clone()).record()?];
-        if let Some(membership) = Membership::look(pid)? {
+        if let Some(membership) = Membership::collect(pid)? {
             records.push(membership.record()?);
         }
         self.ask_for_stops(pid, injected)?;
         // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
         let mut here = ThreadCollector {
             pid,
-            speaker,
+            representative: speaker,
             own_directories,
-            door,
+            entry: door,
             files: self.files,
             timers: self.timers,
             hole: self.hole,

@@ -4,7 +4,7 @@ use crate::dump::files::FileCollector;
 use crate::error::Result;
 use crate::freeze::entry::Entry;
 use crate::image::frame::Record;
-use crate::kind::attribute::{Look, PendingRecord, Scope};
+use crate::kind::attribute::{DumpedThread, PendingRecord, Scope, UserContext};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -17,58 +17,63 @@ use crate::sysv::table;
 use crate::task;
 use crate::task::restart_block::SleepTimers;
 
+/// Dumps the threads of one process, and what it sees on the way.
 pub struct ThreadCollector<'a> {
+    /// The process.
     pub pid: Pid,
-    /// The thread that tells what belongs to the process.
-    pub speaker: Pid,
+    /// Its representative thread.
+    pub representative: Pid,
     /// Threads with a root and working directory of their own.
     pub own_directories: Vec<Pid>,
-    pub door: &'a Entry,
+    /// The way into the process.
+    pub entry: &'a Entry,
+    /// The open files of the tree.
     pub files: &'a FileCollector,
+    /// The timers of threads that slept when they were stopped.
     pub timers: &'a SleepTimers,
+    /// Address space that no process of the tree uses.
     pub hole: RemotePtr,
+    /// The rseq areas of the threads so far.
     pub rseq: Vec<u64>,
+    /// System V objects that the threads so far wait for.
     pub waits: Vec<(sysvipc::IpcKind, i32)>,
 }
 
 impl ThreadCollector<'_> {
-    /// All records of the thread that is inside the stub.
+    /// All records of the thread that is inside the stub, in the order of the table.
     pub fn thread(&mut self, injected: &mut Injected<'_>, tid: Pid) -> Result<Vec<Record>> {
-        let speaks = tid == self.speaker;
-        let has_it = |scope: Scope| match scope {
-            Scope::Process => speaks,
+        let is_representative = tid == self.representative;
+        let has_record = |scope: Scope| match scope {
+            Scope::Process => is_representative,
             Scope::Thread => true,
-            Scope::Directories => speaks || self.own_directories.contains(&tid),
+            Scope::Directories => is_representative || self.own_directories.contains(&tid),
         };
         let mut batch = Batch::new(injected.scratch());
-        let kinds = task::KINDS.iter().filter(|kind| has_it(kind.scope()));
+        let kinds = task::KINDS.iter().filter(|kind| has_record(kind.scope()));
         let pending: Vec<PendingRecord<'_>> = kinds.map(|kind| kind.ask(&mut batch)).collect();
         let dir = format!("/proc/{}/task/{tid}", self.pid);
         let status = Fields::read(&format!("{dir}/status"))?;
-        // The process-wide stat: start_stack and its like are the same for all threads.
+        // Fields of the whole process, such as start_stack, are the same in the stat of each thread.
         let stat = Stat::read(&format!("{dir}/stat"))?;
         let (regs, mask): (Regs, u64) = (injected.regs()?, injected.mask()?);
         self.waits.extend(table::waits_for(&regs));
         let answers = injected.run(batch)?;
-        let task = injected.task()?;
-        let xstate = task.xstate()?;
-        self.rseq.extend(Some(task.rseq()?.0).filter(|area| *area != 0));
-        let restart_block = self.timers.of(tid, &regs, &self.door.mem);
-        let look = Look {
+        let stopped = injected.task()?;
+        let xstate = stopped.xstate()?;
+        self.rseq.extend(Some(stopped.rseq()?.0).filter(|area| *area != 0));
+        let restart_block = self.timers.of(tid, &regs, &self.entry.mem);
+        let thread = DumpedThread {
             pid: self.pid,
             tid,
-            speaks,
-            task,
-            regs: &regs,
-            mask,
-            xstate: &xstate,
+            is_representative,
+            stopped,
+            context: UserContext { regs: &regs, mask, xstate: &xstate, restart_block },
             status: &status,
             stat: &stat,
             answers: &answers,
             hole: self.hole,
-            restart_block,
             files: self.files,
         };
-        pending.into_iter().map(|record| record(&look)).collect()
+        pending.into_iter().map(|record| record(&thread)).collect()
     }
 }

@@ -4,6 +4,8 @@
 //! system calls of all kinds go into one batch per thread: [`Attribute::ask`] adds calls, [`Attribute::dump`] reads what
 //! they gave. Putting back adds checked calls to the batch of its [`Phase`].
 
+use std::os::fd::RawFd;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,7 @@ use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::batch::{Answer, Answers, Batch, Ticket};
 use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
+use crate::sys::remote::scm_rights::Channel;
 
 /// Whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,37 +36,43 @@ pub enum Scope {
     Directories,
 }
 
-/// One stopped thread, while it is looked at.
-pub struct Look<'a> {
+/// A stopped thread whose attributes are dumped.
+pub struct DumpedThread<'a> {
     /// The process.
     pub pid: Pid,
     /// The thread.
     pub tid: Pid,
-    /// It tells what belongs to the whole process.
-    pub speaks: bool,
-    /// The thread, stopped (its registers at the moment are ours; the true ones are in `regs`).
-    pub task: &'a Stopped,
-    /// Its true registers.
-    pub regs: &'a Regs,
-    /// Its true signal mask.
-    pub mask: u64,
-    /// Its extended state.
-    pub xstate: &'a [u8],
+    /// Whether it represents its process: what belongs to the whole process is dumped through it.
+    pub is_representative: bool,
+    /// The thread. Its registers are those of the stub now; its own are in `context`.
+    pub stopped: &'a Stopped,
+    /// What it goes on with.
+    pub context: UserContext<'a>,
     /// `/proc/PID/task/TID/status`.
     pub status: &'a Fields,
     /// `/proc/PID/task/TID/stat`.
     pub stat: &'a Stat,
-    /// What the calls gave.
+    /// What its calls gave.
     pub answers: &'a Answers,
-    /// Address space that nothing touches, for whoever rebuilds the process.
+    /// Address space that no mapping touches; a restore uses it.
     pub hole: RemotePtr,
-    /// How a timed sleep that the freeze interrupted goes on.
-    pub restart_block: Option<RestartBlock>,
-    /// Names files that are not in a descriptor table.
+    /// Gives an id to files that are not in a descriptor table.
     pub files: &'a dyn FileIds,
 }
 
-impl Look<'_> {
+/// What a thread has in the processor, as it was before it was stopped.
+pub struct UserContext<'a> {
+    /// Its general registers.
+    pub regs: &'a Regs,
+    /// Its signal mask.
+    pub mask: u64,
+    /// Its extended state.
+    pub xstate: &'a [u8],
+    /// How a system call with a timeout goes on that the freeze has interrupted.
+    pub restart_block: Option<RestartBlock>,
+}
+
+impl DumpedThread<'_> {
     /// "pid 812" or "pid 812 task 815": the subject of an error.
     pub fn subject(&self) -> String {
         if self.pid == self.tid { format!("pid {}", self.pid) } else { format!("pid {} task {}", self.pid, self.tid) }
@@ -85,29 +94,29 @@ impl Look<'_> {
     }
 }
 
-/// One thread of a process that is being made.
-pub struct Make<'a> {
+/// A stopped thread of a new process, whose attributes are put back.
+pub struct RestoredThread<'a> {
     /// The process.
     pub pid: Pid,
     /// The thread.
     pub tid: Pid,
     /// The thread, stopped.
     pub owned: &'a mut Owned,
-    /// Open files of the image by id.
+    /// The open files of the image by id.
     pub files: &'a dyn Files,
-    /// Where a descriptor for this process may be pushed.
-    pub channel: &'a crate::sys::remote::scm_rights::Channel,
-    /// The address space is its maker's, which has been given its fields already.
+    /// Pushes descriptors into the process.
+    pub channel: &'a Channel,
+    /// Whether the address space is that of its maker, which has its fields already.
     pub borrows_memory: bool,
-    /// A `syscall` instruction outside the scratch (the vDSO's).
+    /// A `syscall` instruction outside the scratch: that of the vDSO.
     pub syscall: RemotePtr,
     /// The calls of this phase so far.
     pub batch: &'a mut Checked,
-    /// What [`Phase::Resume`] decides.
+    /// What the thread goes on with; [`Phase::Resume`] decides it.
     pub resume: &'a mut Resume,
 }
 
-/// How a thread goes on.
+/// What a restored thread goes on with.
 #[derive(Debug, Default)]
 pub struct Resume {
     /// Its registers.
@@ -116,10 +125,20 @@ pub struct Resume {
     pub mask: u64,
 }
 
-impl Make<'_> {
+impl RestoredThread<'_> {
+    /// "pid 812 task 815": the subject of an error.
+    pub fn subject(&self) -> String {
+        format!("pid {} task {}", self.pid, self.tid)
+    }
+
     /// Adds a checked call to the batch of this phase.
     pub fn call<const N: usize>(&mut self, nr: i64, args: [u64; N], doing: impl Into<String>) {
         self.batch.call(nr, args, doing);
+    }
+
+    /// Pushes `fds` into the process now; the numbers that they have there.
+    pub fn push(&mut self, fds: &[RawFd]) -> Result<Vec<i32>> {
+        self.channel.push(self.owned, fds)
     }
 
     /// Makes the calls so far, now.
@@ -144,9 +163,9 @@ pub trait Attribute: Sync {
     /// Adds the system calls that [`Attribute::dump`] needs.
     fn ask(&self, batch: &mut Batch) -> Self::Tickets;
     /// Looks; the blob is empty for most.
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
     /// Puts it back.
-    fn restore(&self, body: Self::Body, blob: &[u8], make: &mut Make<'_>) -> Result<()>;
+    fn restore(&self, body: Self::Body, blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()>;
     /// What a record says to a reader that restores nothing, beside its task.
     fn show(_record: &RecordView<'_>) -> Result<ShownTask> {
         Ok(ShownTask::default())
@@ -170,7 +189,7 @@ pub fn tid_of(record: &Record) -> Result<Pid> {
 }
 
 /// An attribute whose calls are in a batch. Once the batch has run, it is called to make the record of their answers.
-pub type PendingRecord<'a> = Box<dyn FnOnce(&Look<'_>) -> Result<Record> + 'a>;
+pub type PendingRecord<'a> = Box<dyn FnOnce(&DumpedThread<'_>) -> Result<Record> + 'a>;
 
 fn show<A: Attribute>(record: &RecordView<'_>) -> Result<Shown> {
     #[derive(Deserialize)]
@@ -194,7 +213,7 @@ pub trait DynAttribute: Sync {
     /// [`Attribute::ask`] now, [`Attribute::dump`] when there are answers.
     fn ask(&self, batch: &mut Batch) -> PendingRecord<'_>;
     /// See [`Attribute::restore`].
-    fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()>;
+    fn restore(&self, record: &Record, thread: &mut RestoredThread<'_>) -> Result<()>;
 }
 
 impl<A: Attribute> DynAttribute for A {
@@ -216,15 +235,15 @@ impl<A: Attribute> DynAttribute for A {
 
     fn ask(&self, batch: &mut Batch) -> PendingRecord<'_> {
         let asked = Attribute::ask(self, batch);
-        Box::new(move |look| {
-            let (body, blob) = self.dump(look, asked)?;
-            Ok(Record::new(A::TAG, &TaggedAttribute { tid: look.tid, body })?.with_blob(blob))
+        Box::new(move |thread| {
+            let (body, blob) = self.dump(thread, asked)?;
+            Ok(Record::new(A::TAG, &TaggedAttribute { tid: thread.tid, body })?.with_blob(blob))
         })
     }
 
-    fn restore(&self, record: &Record, make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, record: &Record, thread: &mut RestoredThread<'_>) -> Result<()> {
         let TaggedAttribute { body, .. } = record.body::<TaggedAttribute<A::Body>>()?;
-        Attribute::restore(self, body, &record.blob, make)
+        Attribute::restore(self, body, &record.blob, thread)
     }
 }
 

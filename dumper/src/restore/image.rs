@@ -11,7 +11,7 @@ use crate::file;
 use crate::file::fd_table::{FdTable, TABLE};
 use crate::freeze::entry::HOLE_LEN;
 use crate::image::frame::{Record, Tag};
-use crate::kind::attribute::{Make, Resume, Scope, tid_of};
+use crate::kind::attribute::{RestoredThread, Resume, Scope, tid_of};
 use crate::kind::object::{self, RestoreContext, RestoredObject};
 use crate::kind::open_file;
 use crate::kind::phase::{PHASES, Phase};
@@ -367,7 +367,7 @@ fn dress(
         let (owned, channel) = made.task(tid)?;
         let mut resume = Resume::default();
         let mut batch = Checked::new(owned.scratch());
-        let mut make = Make {
+        let mut make = RestoredThread {
             pid: process.pid,
             tid,
             owned,

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
 use crate::sys::memory::RemotePtr;
@@ -111,22 +111,26 @@ impl Attribute for AddressSpace {
         }
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(AddressSpaceBody, Vec<u8>)> {
-        if look.answer(asked.ldt_len, "reading the LDT")? as i32 != 0 {
-            return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", look.pid)));
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(AddressSpaceBody, Vec<u8>)> {
+        if thread.answer(asked.ldt_len, "reading the LDT")? as i32 != 0 {
+            return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", thread.pid)));
         }
-        let auxv = proc::read(&look.proc("auxv"))?;
+        let auxv = proc::read(&thread.proc("auxv"))?;
         let auxv = auxv.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|i| word[i]))).collect();
-        let exe =
-            look.files.id_of(&look.proc("exe"), libc::O_RDONLY, true, &format!("pid {}: executable", look.pid))?;
-        let field = |number| look.stat.field(number);
+        let exe = thread.files.id_of(
+            &thread.proc("exe"),
+            libc::O_RDONLY,
+            true,
+            &format!("pid {}: executable", thread.pid),
+        )?;
+        let field = |number| thread.stat.field(number);
         let body = AddressSpaceBody {
             start_code: field(26),
             end_code: field(27),
             start_data: field(45),
             end_data: field(46),
             start_brk: field(47),
-            brk: look.answer(asked.brk, "brk")?,
+            brk: thread.answer(asked.brk, "brk")?,
             start_stack: field(28),
             arg_start: field(48),
             arg_end: field(49),
@@ -134,30 +138,29 @@ impl Attribute for AddressSpace {
             env_end: field(51),
             auxv,
             exe,
-            personality: look.answer(asked.personality, "personality")? as u32,
+            personality: thread.answer(asked.personality, "personality")? as u32,
             // A kernel that cannot tell (before 6.3) gives EINVAL.
-            membarrier: u32::try_from(look.raw(asked.membarrier)).unwrap_or(0),
-            hole: look.hole,
+            membarrier: u32::try_from(thread.raw(asked.membarrier)).unwrap_or(0),
+            hole: thread.hole,
         };
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: AddressSpaceBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        let pid = make.pid;
+    fn restore(&self, body: AddressSpaceBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        let pid = thread.pid;
         let doing = format!("pid {pid}: personality");
-        make.call(libc::SYS_personality, [u64::from(body.personality)], doing);
-        if make.borrows_memory {
+        thread.call(libc::SYS_personality, [u64::from(body.personality)], doing);
+        if thread.borrows_memory {
             return Ok(());
         }
-        let exe: RawFd = make.files.fd(body.exe)?;
+        let exe: RawFd = thread.files.fd(body.exe)?;
         let name = std::fs::read_link(format!("/proc/self/fd/{exe}")).unwrap_or_default();
-        let exe = *make
-            .channel
-            .push(make.owned, &[exe])?
+        let exe = *thread
+            .push(&[exe])?
             .first()
             .ok_or_else(|| Error::os(format_args!("pid {pid}: executable"), libc::EBADF))?;
         let auxv: Vec<u8> = body.auxv.iter().flat_map(|word| word.to_le_bytes()).collect();
-        let auxv_at = make.batch.put(&auxv);
+        let auxv_at = thread.batch.put(&auxv);
         let fields = [
             body.start_code,
             body.end_code,
@@ -172,12 +175,12 @@ impl Attribute for AddressSpace {
             body.env_end,
         ];
         let map = MmMap { fields, auxv: (auxv_at, auxv.len() as u32), exe: Some(exe) };
-        let at = make.batch.put(&map.bytes());
+        let at = thread.batch.put(&map.bytes());
         let doing = format!("pid {pid}: setting the fields of the address space and the executable {}", name.display());
-        make.call(libc::SYS_prctl, set_mm_map(at), doing);
-        make.call(libc::SYS_close, [exe as u64], format!("pid {pid}: closing the executable"));
+        thread.call(libc::SYS_prctl, set_mm_map(at), doing);
+        thread.call(libc::SYS_close, [exe as u64], format!("pid {pid}: closing the executable"));
         for command in (0..32).map(|bit| 1_u64 << bit).filter(|bit| u64::from(body.membarrier) & bit != 0) {
-            make.call(
+            thread.call(
                 libc::SYS_membarrier,
                 [command, 0, 0],
                 format!("pid {pid}: membarrier registration {command:#x}"),

@@ -38,7 +38,7 @@ impl Membership {
     ///
     /// # Errors
     /// Unsupported: a thread in another (threaded) cgroup than its process, and a cgroup above what the daemon's namespace shows.
-    pub fn look(pid: Pid) -> Result<Option<Self>> {
+    pub fn collect(pid: Pid) -> Result<Option<Self>> {
         let Some(path) = cgroup::path_of(&pid.to_string())? else { return Ok(None) };
         if path.starts_with("/..") {
             return Err(Error::unsupported(format!(
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn there_and_back() {
         let pid = std::process::id() as Pid;
-        let Some(here) = Membership::look(pid).unwrap() else { return };
+        let Some(here) = Membership::collect(pid).unwrap() else { return };
         let again: Membership = here.record().unwrap().body().unwrap();
         assert_eq!(again, here);
         // It is there already: nothing is written, and nothing can fail.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::remote::batch::{Batch, Ticket};
 
@@ -57,14 +57,14 @@ impl Attribute for Credentials {
         CredentialsTickets { securebits }
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(CredentialsBody, Vec<u8>)> {
-        let status = look.status;
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(CredentialsBody, Vec<u8>)> {
+        let status = thread.status;
         if status.number("Seccomp") != 0 {
-            return Err(Error::unsupported(format!("{}: seccomp cannot be checkpointed yet", look.subject())));
+            return Err(Error::unsupported(format!("{}: seccomp cannot be checkpointed yet", thread.subject())));
         }
         let four = |name: &str| -> Result<[u32; 4]> {
             let ids: Vec<u32> = status.numbers(name).into_iter().map(|id| id as u32).collect();
-            ids.try_into().map_err(|_| Error::os(format_args!("{}: reading {name}", look.subject()), libc::EIO))
+            ids.try_into().map_err(|_| Error::os(format_args!("{}: reading {name}", thread.subject()), libc::EIO))
         };
         let body = CredentialsBody {
             uids: four("Uid")?,
@@ -75,31 +75,31 @@ impl Attribute for Credentials {
             effective: status.hex("CapEff"),
             bounding: status.hex("CapBnd"),
             ambient: status.hex("CapAmb"),
-            securebits: look.answer(asked.securebits, "PR_GET_SECUREBITS")?,
+            securebits: thread.answer(asked.securebits, "PR_GET_SECUREBITS")?,
             no_new_privs: status.number("NoNewPrivs") == 1,
         };
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: CredentialsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        let subject = format!("pid {} task {}", make.pid, make.tid);
+    fn restore(&self, body: CredentialsBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        let subject = thread.subject();
         let groups: Vec<u8> = body.groups.iter().flat_map(|id| id.to_le_bytes()).collect();
-        let groups_at = make.batch.put(&groups);
+        let groups_at = thread.batch.put(&groups);
         let say = |what: &str| format!("{subject}: {what}");
         let prctl = |option: i32, value: u64| [option as u64, value, 0, 0, 0];
         // Privileges stay until everything that needs them is done: no fixup at setuid, capabilities kept.
         let keep = SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS;
-        make.call(libc::SYS_prctl, prctl(libc::PR_SET_SECUREBITS, keep), say("securebits"));
-        make.call(libc::SYS_setgroups, [body.groups.len() as u64, groups_at.0], say("setgroups"));
+        thread.call(libc::SYS_prctl, prctl(libc::PR_SET_SECUREBITS, keep), say("securebits"));
+        thread.call(libc::SYS_setgroups, [body.groups.len() as u64, groups_at.0], say("setgroups"));
         let [gid, egid, sgid, fsgid] = body.gids.map(u64::from);
-        make.call(libc::SYS_setresgid, [gid, egid, sgid], say("setresgid"));
+        thread.call(libc::SYS_setresgid, [gid, egid, sgid], say("setresgid"));
         let [uid, euid, suid, fsuid] = body.uids.map(u64::from);
-        make.call(libc::SYS_setresuid, [uid, euid, suid], say("setresuid"));
+        thread.call(libc::SYS_setresuid, [uid, euid, suid], say("setresuid"));
         if fsgid != egid {
-            make.batch.call_giving(libc::SYS_setfsgid, [fsgid], egid, say("setfsgid"));
+            thread.batch.call_giving(libc::SYS_setfsgid, [fsgid], egid, say("setfsgid"));
         }
         if fsuid != euid {
-            make.batch.call_giving(libc::SYS_setfsuid, [fsuid], euid, say("setfsuid"));
+            thread.batch.call_giving(libc::SYS_setfsuid, [fsuid], euid, say("setfsuid"));
         }
         let ours = crate::sys::proc::status::Fields::read("/proc/self/status")?;
         let (our_bounding, our_permitted) = (ours.hex("CapBnd"), ours.hex("CapPrm"));
@@ -108,23 +108,23 @@ impl Attribute for Credentials {
             return Err(Error::os(say(&format!("capabilities {missing:#x} are not ours to give")), libc::EPERM));
         }
         for cap in (0..64).filter(|cap| our_bounding >> cap & 1 == 1 && body.bounding >> cap & 1 == 0) {
-            make.call(libc::SYS_prctl, prctl(libc::PR_CAPBSET_DROP, cap), say("PR_CAPBSET_DROP"));
+            thread.call(libc::SYS_prctl, prctl(libc::PR_CAPBSET_DROP, cap), say("PR_CAPBSET_DROP"));
         }
         // Ambient wants a capability permitted and inheritable, and securebits may forbid raising: so before both are final.
-        let header = make.batch.put(&[CAPABILITY_VERSION_3, 0].map(u32::to_le_bytes).concat());
+        let header = thread.batch.put(&[CAPABILITY_VERSION_3, 0].map(u32::to_le_bytes).concat());
         let all = capability_words(our_permitted, our_permitted, body.inheritable);
-        let all = make.batch.put(&all);
-        make.call(libc::SYS_capset, [header.0, all.0], say("capset"));
+        let all = thread.batch.put(&all);
+        thread.call(libc::SYS_capset, [header.0, all.0], say("capset"));
         for cap in (0..64).filter(|cap| body.ambient >> cap & 1 == 1) {
             let raise = [libc::PR_CAP_AMBIENT as u64, libc::PR_CAP_AMBIENT_RAISE as u64, cap, 0, 0];
-            make.call(libc::SYS_prctl, raise, say("PR_CAP_AMBIENT_RAISE"));
+            thread.call(libc::SYS_prctl, raise, say("PR_CAP_AMBIENT_RAISE"));
         }
-        make.call(libc::SYS_prctl, prctl(libc::PR_SET_SECUREBITS, body.securebits), say("securebits"));
+        thread.call(libc::SYS_prctl, prctl(libc::PR_SET_SECUREBITS, body.securebits), say("securebits"));
         let last = capability_words(body.effective, body.permitted, body.inheritable);
-        let last = make.batch.put(&last);
-        make.call(libc::SYS_capset, [header.0, last.0], say("capset"));
+        let last = thread.batch.put(&last);
+        thread.call(libc::SYS_capset, [header.0, last.0], say("capset"));
         if body.no_new_privs {
-            make.call(libc::SYS_prctl, prctl(libc::PR_SET_NO_NEW_PRIVS, 1), say("PR_SET_NO_NEW_PRIVS"));
+            thread.call(libc::SYS_prctl, prctl(libc::PR_SET_NO_NEW_PRIVS, 1), say("PR_SET_NO_NEW_PRIVS"));
         }
         Ok(())
     }

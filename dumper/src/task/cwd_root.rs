@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
 use crate::sys::remote::batch::Batch;
@@ -53,26 +53,26 @@ impl Attribute for CwdRoot {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(CwdRootBody, Vec<u8>)> {
+    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(CwdRootBody, Vec<u8>)> {
         let body = CwdRootBody {
-            cwd: match directory(look, "cwd")? {
+            cwd: match directory(thread, "cwd")? {
                 Some(path) => Directory::Named(path),
                 None => {
                     let flags = libc::O_PATH | libc::O_DIRECTORY;
-                    let subject = format!("pid {}: working directory", look.pid);
-                    Directory::Removed(look.files.id_of(&look.proc("cwd"), flags, false, &subject)?)
+                    let subject = format!("pid {}: working directory", thread.pid);
+                    Directory::Removed(thread.files.id_of(&thread.proc("cwd"), flags, false, &subject)?)
                 }
             },
-            root: directory(look, "root")?.ok_or_else(|| {
-                Error::unsupported(format!("pid {}: a removed root directory cannot be checkpointed", look.pid))
+            root: directory(thread, "root")?.ok_or_else(|| {
+                Error::unsupported(format!("pid {}: a removed root directory cannot be checkpointed", thread.pid))
             })?,
-            umask: look.status.octal("Umask") as u32,
+            umask: thread.status.octal("Umask") as u32,
         };
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: CwdRootBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        let pid = make.pid;
+    fn restore(&self, body: CwdRootBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        let pid = thread.pid;
         // Both are looked up here, where no symbolic link is followed: whoever has put one into a name since must not lead the process
         // elsewhere. The working directory comes last: it may lie outside the root.
         let named = |what: &str, path: &[u8]| {
@@ -86,21 +86,21 @@ impl Attribute for CwdRoot {
                 opened = named("working", path)?;
                 opened.as_raw_fd()
             }
-            Directory::Removed(id) => make.files.fd(*id)?,
+            Directory::Removed(id) => thread.files.fd(*id)?,
         };
         let fds: Vec<RawFd> = root.iter().map(AsRawFd::as_raw_fd).chain([cwd]).collect();
-        let numbers = make.channel.push(make.owned, &fds)?;
-        let at = make.batch.put_str(b".");
+        let numbers = thread.push(&fds)?;
+        let at = thread.batch.put_str(b".");
         for (n, number) in numbers.iter().enumerate() {
             let is_root = n + 1 < numbers.len();
             let doing = format!("pid {pid}: {} directory", if is_root { "root" } else { "working" });
-            make.call(libc::SYS_fchdir, [*number as u64], doing.as_str());
+            thread.call(libc::SYS_fchdir, [*number as u64], doing.as_str());
             if is_root {
-                make.call(libc::SYS_chroot, [at.0], doing.as_str());
+                thread.call(libc::SYS_chroot, [at.0], doing.as_str());
             }
-            make.call(libc::SYS_close, [*number as u64], doing);
+            thread.call(libc::SYS_close, [*number as u64], doing);
         }
-        make.call(libc::SYS_umask, [u64::from(body.umask)], format!("pid {pid}: umask"));
+        thread.call(libc::SYS_umask, [u64::from(body.umask)], format!("pid {pid}: umask"));
         Ok(())
     }
 }
@@ -110,8 +110,8 @@ fn shown(path: &[u8]) -> String {
 }
 
 /// A directory of the process by the name that leads to it; `None` if it was removed.
-fn directory(look: &Look<'_>, link: &str) -> Result<Option<Vec<u8>>> {
-    let link = look.proc(link);
+fn directory(thread: &DumpedThread<'_>, link: &str) -> Result<Option<Vec<u8>>> {
+    let link = thread.proc(link);
     let path: PathBuf = proc::read_link(&link)?;
     let same = match (std::fs::metadata(&link), std::fs::metadata(&path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -123,7 +123,7 @@ fn directory(look: &Look<'_>, link: &str) -> Result<Option<Vec<u8>>> {
         false if path.is_absolute() && name.ends_with(b" (deleted)") => Ok(None),
         false => Err(Error::unsupported(format!(
             "pid {}: {link} leads to a hidden directory {}, which cannot be checkpointed",
-            look.pid,
+            thread.pid,
             shown(name)
         ))),
     }

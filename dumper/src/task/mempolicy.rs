@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::remote::batch::{Batch, Ticket};
 
@@ -47,19 +47,19 @@ impl Attribute for Mempolicy {
         }
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(MempolicyBody, Vec<u8>)> {
-        if look.raw(asked.mode) == -i64::from(libc::ENOSYS) {
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(MempolicyBody, Vec<u8>)> {
+        if thread.raw(asked.mode) == -i64::from(libc::ENOSYS) {
             return Ok((MempolicyBody { mode: None, nodes: Vec::new() }, Vec::new()));
         }
-        let [mode] = look.answer(asked.mode, "get_mempolicy")?;
-        let mask = look.answer(asked.nodes, "get_mempolicy")?;
+        let [mode] = thread.answer(asked.mode, "get_mempolicy")?;
+        let mask = thread.answer(asked.nodes, "get_mempolicy")?;
         let nodes = (0..NODES as u32).filter(|node| mask[*node as usize / 64] >> (node % 64) & 1 == 1).collect();
         Ok((MempolicyBody { mode: Some(mode as u32 as i32), nodes }, Vec::new()))
     }
 
-    fn restore(&self, body: MempolicyBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: MempolicyBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
         let Some(mode) = body.mode else { return Ok(()) };
-        let doing = format!("pid {} task {}: NUMA policy {mode:#x} of nodes {:?}", make.pid, make.tid, body.nodes);
+        let doing = format!("pid {} task {}: NUMA policy {mode:#x} of nodes {:?}", thread.pid, thread.tid, body.nodes);
         let mut mask = [0_u64; WORDS];
         for node in &body.nodes {
             let word = mask.get_mut(*node as usize / 64).ok_or_else(|| Error::damaged(format!("NUMA node {node}")))?;
@@ -67,13 +67,13 @@ impl Attribute for Mempolicy {
         }
         let (at, len) = match body.nodes.is_empty() {
             true => (0, 0),
-            false => (make.batch.put(&mask.map(u64::to_le_bytes).concat()).0, MAXNODE),
+            false => (thread.batch.put(&mask.map(u64::to_le_bytes).concat()).0, MAXNODE),
         };
         // Also the default: the daemon may have been started under another policy. A kernel without any has no other.
         let mode_word = u64::from(mode.cast_unsigned());
         match mode {
-            libc::MPOL_DEFAULT => make.batch.call_or(libc::SYS_set_mempolicy, [0, 0, 0], libc::ENOSYS, doing),
-            _ => make.call(libc::SYS_set_mempolicy, [mode_word, at, len], doing),
+            libc::MPOL_DEFAULT => thread.batch.call_or(libc::SYS_set_mempolicy, [0, 0, 0], libc::ENOSYS, doing),
+            _ => thread.call(libc::SYS_set_mempolicy, [mode_word, at, len], doing),
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::{errno, proc};
@@ -73,18 +73,18 @@ pub enum SettingTicket {
 }
 
 impl SettingTicket {
-    fn raw(&self, look: &Look<'_>) -> i64 {
+    fn raw(&self, thread: &DumpedThread<'_>) -> i64 {
         match self {
-            Self::Result(ticket) => look.raw(*ticket),
-            Self::Pointer(ticket) => look.raw(*ticket),
+            Self::Result(ticket) => thread.raw(*ticket),
+            Self::Pointer(ticket) => thread.raw(*ticket),
         }
     }
 
-    fn value(&self, look: &Look<'_>, name: &str) -> Result<i64> {
+    fn value(&self, thread: &DumpedThread<'_>, name: &str) -> Result<i64> {
         Ok(match self {
-            Self::Result(ticket) => look.answer(*ticket, name)?.cast_signed(),
+            Self::Result(ticket) => thread.answer(*ticket, name)?.cast_signed(),
             Self::Pointer(ticket) => {
-                let [written] = look.answer(*ticket, name)?;
+                let [written] = thread.answer(*ticket, name)?;
                 i64::from(written as u32 as i32)
             }
         })
@@ -107,25 +107,25 @@ fn ask(settings: &[Setting], batch: &mut Batch) -> SettingTickets {
     asked
 }
 
-fn dump(asked: SettingTickets, look: &Look<'_>) -> Result<PrctlBody> {
+fn dump(asked: SettingTickets, thread: &DumpedThread<'_>) -> Result<PrctlBody> {
     let mut body = PrctlBody { settings: Default::default(), files: Default::default() };
     for (name, ticket) in asked {
         // EINVAL: a kernel without this setting; EPERM: PR_GET_IO_FLUSHER without CAP_SYS_RESOURCE. Neither can have set it.
-        if matches!(errno::errno(ticket.raw(look)), Some(libc::EINVAL | libc::EPERM)) {
+        if matches!(errno::errno(ticket.raw(thread)), Some(libc::EINVAL | libc::EPERM)) {
             continue;
         }
-        body.settings.insert(name.to_owned(), ticket.value(look, name)?);
+        body.settings.insert(name.to_owned(), ticket.value(thread, name)?);
     }
     Ok(body)
 }
 
-fn restore(settings: &[Setting], body: &PrctlBody, make: &mut Make<'_>) -> Result<()> {
+fn restore(settings: &[Setting], body: &PrctlBody, thread: &mut RestoredThread<'_>) -> Result<()> {
     for (name, value) in &body.settings {
         let setting = settings
             .iter()
             .find(|setting| setting.name == name)
-            .ok_or_else(|| Error::damaged(format!("pid {}: unknown setting {name}", make.pid)))?;
-        let doing = format!("pid {} task {}: {name} {value}", make.pid, make.tid);
+            .ok_or_else(|| Error::damaged(format!("pid {}: unknown setting {name}", thread.pid)))?;
+        let doing = format!("pid {} task {}: {name} {value}", thread.pid, thread.tid);
         // The first two cannot be cleared again once set, nor need they be, nor the third, which not every kernel has: a new process has none.
         if *value == 0 && matches!(name.as_str(), "PR_SET_MDWE" | "PR_SET_IO_FLUSHER" | "PR_SET_MEMORY_MERGE") {
             continue;
@@ -136,7 +136,7 @@ fn restore(settings: &[Setting], body: &PrctlBody, make: &mut Make<'_>) -> Resul
             PR_MCE_KILL => [PR_MCE_KILL, PR_MCE_KILL_SET, value.cast_unsigned(), 0, 0],
             set => [set, value.cast_unsigned(), 0, 0, 0],
         };
-        make.call(libc::SYS_prctl, args, doing);
+        thread.call(libc::SYS_prctl, args, doing);
     }
     Ok(())
 }
@@ -164,28 +164,28 @@ impl Attribute for EarlyPrctls {
         ask(EARLY, batch)
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
-        if look.task.syscall_user_dispatch()? {
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
+        if thread.stopped.syscall_user_dispatch()? {
             return Err(Error::unsupported(format!(
                 "{}: syscall user dispatch cannot be checkpointed",
-                look.subject()
+                thread.subject()
             )));
         }
-        let mut body = dump(asked, look)?;
-        if look.speaks {
+        let mut body = dump(asked, thread)?;
+        if thread.is_representative {
             for name in FILES {
-                let value = proc::read_text(&format!("/proc/{}/{name}", look.tid))?;
+                let value = proc::read_text(&format!("/proc/{}/{name}", thread.tid))?;
                 body.files.insert(name.to_owned(), value.trim().to_owned());
             }
         }
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: PrctlBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        restore(EARLY, &body, make)?;
+    fn restore(&self, body: PrctlBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        restore(EARLY, &body, thread)?;
         for name in FILES {
             let Some(value) = body.files.get(name) else { continue };
-            let path = format!("/proc/{}/{name}", make.pid);
+            let path = format!("/proc/{}/{name}", thread.pid);
             if proc::read_text(&path)?.trim() == value {
                 continue;
             }
@@ -208,11 +208,11 @@ impl Attribute for LatePrctls {
         ask(LATE, batch)
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
-        Ok((dump(asked, look)?, Vec::new()))
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
+        Ok((dump(asked, thread)?, Vec::new()))
     }
 
-    fn restore(&self, body: PrctlBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        restore(LATE, &body, make)
+    fn restore(&self, body: PrctlBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        restore(LATE, &body, thread)
     }
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, RestartBlock, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestartBlock, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::errno::restart;
 use crate::sys::ptrace::Regs;
@@ -83,11 +83,11 @@ impl Attribute for Registers {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(RegistersBody, Vec<u8>)> {
-        let mut regs = *look.regs;
+    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(RegistersBody, Vec<u8>)> {
+        let mut regs = *thread.context.regs;
         let mut asleep = None;
         if regs.orig_rax.cast_signed() >= 0 && regs.rax.cast_signed() == restart::BLOCK {
-            match look.restart_block {
+            match thread.context.restart_block {
                 Some(RestartBlock::TimeLeft(nr, left)) => {
                     asleep = Some((nr, left));
                     regs.orig_rax = nr.cast_unsigned();
@@ -103,20 +103,21 @@ impl Attribute for Registers {
                 }
             }
         }
-        let before = (look.regs.rax, look.regs.orig_rax);
+        let before = (thread.context.regs.rax, thread.context.regs.orig_rax);
         let shown = ((regs.rax, regs.orig_rax) != before).then_some(before);
-        let area = look.xstate;
-        let xcr0 = xcr0(area).ok_or_else(|| Error::unsupported(format!("{}: a CPU without XSAVE", look.subject())))?;
-        let body = RegistersBody { general: General::of(&regs), blocked: look.mask, xcr0, asleep, shown };
+        let area = thread.context.xstate;
+        let xcr0 =
+            xcr0(area).ok_or_else(|| Error::unsupported(format!("{}: a CPU without XSAVE", thread.subject())))?;
+        let body = RegistersBody { general: General::of(&regs), blocked: thread.context.mask, xcr0, asleep, shown };
         Ok((body, area.to_vec()))
     }
 
-    fn restore(&self, body: RegistersBody, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        let subject = format!("pid {} task {}", make.pid, make.tid);
+    fn restore(&self, body: RegistersBody, blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        let subject = thread.subject();
         if blob.len() < XSAVE_MIN || xcr0(blob) != Some(body.xcr0) {
             return Err(Error::damaged(format!("{subject}: extended state of {} bytes", blob.len())));
         }
-        let task = make.owned.task()?;
+        let task = thread.owned.task()?;
         let here = xcr0(&task.xstate()?).unwrap_or(0);
         if body.xcr0 & !here != 0 {
             let lacking = body.xcr0 & !here;
@@ -128,11 +129,11 @@ impl Attribute for Registers {
         let mut regs = task.regs()?;
         body.general.put(&mut regs);
         if let Some((nr, left)) = body.asleep {
-            fall_asleep(make, &mut regs, nr, left)?;
+            fall_asleep(thread, &mut regs, nr, left)?;
         }
-        make.owned.task()?.set_xstate(blob)?;
-        make.resume.regs = Some(regs);
-        make.resume.mask = body.blocked;
+        thread.owned.task()?.set_xstate(blob)?;
+        thread.resume.regs = Some(regs);
+        thread.resume.mask = body.blocked;
         Ok(())
     }
 }
@@ -143,22 +144,22 @@ fn xcr0(area: &[u8]) -> Option<u64> {
 }
 
 /// Rebuilds the restart block: the call is made again with `left` ns; what the kernel then shows goes into `regs`.
-fn fall_asleep(make: &mut Make<'_>, regs: &mut Regs, nr: i64, left: u64) -> Result<()> {
-    make.flush()?;
+fn fall_asleep(thread: &mut RestoredThread<'_>, regs: &mut Regs, nr: i64, left: u64) -> Result<()> {
+    thread.flush()?;
     let span = [left / 1_000_000_000, left % 1_000_000_000].map(u64::to_le_bytes).concat();
-    let span = make.batch.put(&span);
+    let span = thread.batch.put(&span);
     // The batch's memory is written when it runs.
-    make.call(libc::SYS_getpid, [], "laying out a timeout");
-    make.flush()?;
+    thread.call(libc::SYS_getpid, [], "laying out a timeout");
+    thread.flush()?;
     let mut args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
     match nr {
         libc::SYS_nanosleep => args[0] = span.0,
         libc::SYS_clock_nanosleep => args[2] = span.0,
         libc::SYS_poll => args[2] = left.div_ceil(1_000_000),
         libc::SYS_futex => args[3] = span.0,
-        _ => return Err(Error::damaged(format!("pid {} task {}: asleep in call {nr}", make.pid, make.tid))),
+        _ => return Err(Error::damaged(format!("pid {} task {}: asleep in call {nr}", thread.pid, thread.tid))),
     }
-    let stopped = make.owned.fall_asleep(make.syscall, &Call { nr, args })?;
+    let stopped = thread.owned.fall_asleep(thread.syscall, &Call { nr, args })?;
     regs.rax = stopped.rax;
     if stopped.rax.cast_signed() != restart::BLOCK {
         // It has ended already (the time was over, a descriptor was ready): then this is its result.

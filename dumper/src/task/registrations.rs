@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
 use crate::sys::remote::batch::{Batch, Ticket};
@@ -66,45 +66,45 @@ impl Attribute for Registrations {
         }
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(RegistrationsBody, Vec<u8>)> {
-        let [clear_child_tid] = look.answer(asked.clear_child_tid, "PR_GET_TID_ADDRESS")?;
-        let [sp, flags, size] = look.answer(asked.altstack, "sigaltstack")?;
-        let mut comm = proc::read(&look.proc("comm"))?;
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(RegistrationsBody, Vec<u8>)> {
+        let [clear_child_tid] = thread.answer(asked.clear_child_tid, "PR_GET_TID_ADDRESS")?;
+        let [sp, flags, size] = thread.answer(asked.altstack, "sigaltstack")?;
+        let mut comm = proc::read(&thread.proc("comm"))?;
         comm.pop();
         let body = RegistrationsBody {
             comm,
             clear_child_tid,
-            robust_list: futex::robust_list(look.tid)?,
-            rseq: look.task.rseq()?,
+            robust_list: futex::robust_list(thread.tid)?,
+            rseq: thread.stopped.rseq()?,
             altstack: (sp, flags & 0xffff_ffff, size),
         };
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: RegistrationsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        let subject = format!("pid {} task {}", make.pid, make.tid);
-        let comm = make.batch.put_str(&body.comm);
-        make.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0], format!("{subject}: name"));
-        make.batch.call_giving(
+    fn restore(&self, body: RegistrationsBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        let subject = thread.subject();
+        let comm = thread.batch.put_str(&body.comm);
+        thread.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0], format!("{subject}: name"));
+        thread.batch.call_giving(
             libc::SYS_set_tid_address,
             [body.clear_child_tid],
-            make.tid as u64,
+            thread.tid as u64,
             format!("{subject}: set_tid_address"),
         );
         let (head, len) = body.robust_list;
         if head != 0 {
-            make.call(libc::SYS_set_robust_list, [head, len], format!("{subject}: set_robust_list"));
+            thread.call(libc::SYS_set_robust_list, [head, len], format!("{subject}: set_robust_list"));
         }
         let (sp, flags, size) = body.altstack;
         // Being on it now is a fact of the stack pointer, not a flag to set.
         let flags = if flags == libc::SS_DISABLE as u64 { flags } else { flags & SS_AUTODISARM & !SS_ONSTACK };
-        let at = make.batch.put(&[sp, flags, size].map(u64::to_le_bytes).concat());
-        make.call(libc::SYS_sigaltstack, [at.0, 0], format!("{subject}: sigaltstack"));
+        let at = thread.batch.put(&[sp, flags, size].map(u64::to_le_bytes).concat());
+        thread.call(libc::SYS_sigaltstack, [at.0, 0], format!("{subject}: sigaltstack"));
         let (area, len, signature) = body.rseq;
         if area != 0 {
             // The kernel takes back only the very length that was registered.
             let args = [area, u64::from(len), 0, u64::from(signature)];
-            make.call(libc::SYS_rseq, args, format!("{subject}: rseq"));
+            thread.call(libc::SYS_rseq, args, format!("{subject}: rseq"));
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::remote::batch::{Batch, Ticket};
 
@@ -33,20 +33,20 @@ impl Attribute for Rlimits {
         std::array::from_fn(|resource| batch.call_into(libc::SYS_prlimit64, [0, resource as u64, 0, 0], 3))
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(RlimitsBody, Vec<u8>)> {
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(RlimitsBody, Vec<u8>)> {
         let mut limits = Vec::new();
         for ticket in asked {
-            let [soft, hard] = look.answer(ticket, "getrlimit")?;
+            let [soft, hard] = thread.answer(ticket, "getrlimit")?;
             limits.push((soft, hard));
         }
         Ok((RlimitsBody { limits }, Vec::new()))
     }
 
-    fn restore(&self, body: RlimitsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: RlimitsBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
         for (resource, (soft, hard)) in body.limits.into_iter().enumerate() {
-            let at = make.batch.put(&[soft.to_le_bytes(), hard.to_le_bytes()].concat());
-            let doing = format!("pid {}: limit {resource} to {soft}, {hard}", make.pid);
-            make.call(libc::SYS_prlimit64, [0, resource as u64, at.0, 0], doing);
+            let at = thread.batch.put(&[soft.to_le_bytes(), hard.to_le_bytes()].concat());
+            let doing = format!("pid {}: limit {resource} to {soft}, {hard}", thread.pid);
+            thread.call(libc::SYS_prlimit64, [0, resource as u64, at.0, 0], doing);
         }
         Ok(())
     }

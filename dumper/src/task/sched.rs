@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::remote::batch::Batch;
 use crate::sys::sched::{self, SchedAttr};
@@ -51,9 +51,9 @@ impl Attribute for Scheduling {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(SchedulingBody, Vec<u8>)> {
-        let attr = sched::sched_attr(look.tid)?;
-        let mask = sched::affinity(look.tid)?;
+    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(SchedulingBody, Vec<u8>)> {
+        let attr = sched::sched_attr(thread.tid)?;
+        let mask = sched::affinity(thread.tid)?;
         let cpus = (0..mask.len() as u32 * 8).filter(|cpu| mask[*cpu as usize / 8] >> (cpu % 8) & 1 == 1).collect();
         let body = SchedulingBody {
             policy: attr.policy,
@@ -65,15 +65,15 @@ impl Attribute for Scheduling {
             period_ns: attr.period,
             util_min: attr.util_min,
             util_max: attr.util_max,
-            ioprio: sched::ioprio(look.tid)?,
+            ioprio: sched::ioprio(thread.tid)?,
             cpus,
         };
         Ok((body, Vec::new()))
     }
 
-    fn restore(&self, body: SchedulingBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        let tid = make.tid;
-        let subject = || format!("pid {}: scheduling", make.pid);
+    fn restore(&self, body: SchedulingBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        let tid = thread.tid;
+        let subject = || format!("pid {}: scheduling", thread.pid);
         let mut mask = vec![0_u8; 1024];
         for cpu in body.cpus {
             let byte = mask.get_mut(cpu as usize / 8).ok_or_else(|| Error::damaged(format!("CPU number {cpu}")))?;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::memory::words;
 use crate::sys::ptrace::SIGINFO_LEN;
@@ -49,18 +49,18 @@ impl Attribute for SignalActions {
         std::array::from_fn(|at| batch.call_into(libc::SYS_rt_sigaction, [at as u64 + 1, 0, 0, 8], 2))
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(SignalActionsBody, Vec<u8>)> {
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(SignalActionsBody, Vec<u8>)> {
         let mut actions = Vec::with_capacity(SIGNALS);
         for ticket in asked {
-            let [handler, flags, restorer, mask] = look.answer(ticket, "rt_sigaction")?;
+            let [handler, flags, restorer, mask] = thread.answer(ticket, "rt_sigaction")?;
             actions.push(Action { handler, flags, restorer, mask });
         }
         Ok((SignalActionsBody { actions }, Vec::new()))
     }
 
-    fn restore(&self, body: SignalActionsBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: SignalActionsBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
         if body.actions.len() != SIGNALS {
-            return Err(Error::damaged(format!("pid {}: {} signal actions", make.pid, body.actions.len())));
+            return Err(Error::damaged(format!("pid {}: {} signal actions", thread.pid, body.actions.len())));
         }
         for (at, action) in body.actions.into_iter().enumerate() {
             let signal = at + 1;
@@ -68,9 +68,9 @@ impl Attribute for SignalActions {
                 continue;
             }
             let words = [action.handler, action.flags, action.restorer, action.mask];
-            let at = make.batch.put(&words.map(u64::to_le_bytes).concat());
-            let doing = format!("pid {}: action of signal {signal}", make.pid);
-            make.call(libc::SYS_rt_sigaction, [signal as u64, at.0, 0, 8], doing);
+            let at = thread.batch.put(&words.map(u64::to_le_bytes).concat());
+            let doing = format!("pid {}: action of signal {signal}", thread.pid);
+            thread.call(libc::SYS_rt_sigaction, [signal as u64, at.0, 0, 8], doing);
         }
         Ok(())
     }
@@ -95,20 +95,20 @@ impl Attribute for SignalQueues {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, look: &Look<'_>, (): ()) -> Result<(SignalQueuesBody, Vec<u8>)> {
-        let private = look.task.pending(false)?;
-        let shared = if look.speaks { look.task.pending(true)? } else { Vec::new() };
+    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(SignalQueuesBody, Vec<u8>)> {
+        let private = thread.stopped.pending(false)?;
+        let shared = if thread.is_representative { thread.stopped.pending(true)? } else { Vec::new() };
         // A set bit without an entry in the queue (out of RLIMIT_SIGPENDING): the kernel then delivers SI_USER from nobody.
         let mut all = private.clone();
         let mut counts = [private.len(), shared.len()];
         all.extend(shared);
         for (which, name) in ["SigPnd", "ShdPnd"].into_iter().enumerate() {
-            if which == 1 && !look.speaks {
+            if which == 1 && !thread.is_representative {
                 continue;
             }
             let (from, len) = if which == 0 { (0, counts[0]) } else { (counts[0], counts[1]) };
             let told = all[from..from + len].iter().fold(0, |set, info| set | bit(info));
-            for signal in (1..=SIGNALS).filter(|signal| (look.status.hex(name) & !told) >> (signal - 1) & 1 == 1) {
+            for signal in (1..=SIGNALS).filter(|signal| (thread.status.hex(name) & !told) >> (signal - 1) & 1 == 1) {
                 let mut info = [0; SIGINFO_LEN];
                 info[0] = signal as u8;
                 all.insert(from + counts[which], info);
@@ -118,25 +118,25 @@ impl Attribute for SignalQueues {
         Ok((SignalQueuesBody { private: counts[0], shared: counts[1] }, all.concat()))
     }
 
-    fn restore(&self, body: SignalQueuesBody, blob: &[u8], make: &mut Make<'_>) -> Result<()> {
+    fn restore(&self, body: SignalQueuesBody, blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
         if body.private.saturating_add(body.shared).checked_mul(SIGINFO_LEN) != Some(blob.len()) {
-            return Err(Error::damaged(format!("pid {}: pending signals of {} bytes", make.pid, blob.len())));
+            return Err(Error::damaged(format!("pid {}: pending signals of {} bytes", thread.pid, blob.len())));
         }
         for (n, info) in blob.chunks_exact(SIGINFO_LEN).enumerate() {
             let [first] = words::<1>(info);
             let signal = u64::from(first as u32);
-            let doing = format!("pid {} task {}: queueing signal {signal}", make.pid, make.tid);
-            if make.batch.is_full(SIGINFO_LEN) {
-                make.flush()?;
+            let doing = format!("pid {} task {}: queueing signal {signal}", thread.pid, thread.tid);
+            if thread.batch.is_full(SIGINFO_LEN) {
+                thread.flush()?;
             }
-            let at = make.batch.put(info);
+            let at = thread.batch.put(info);
             // By the task itself: only to itself may it send what looks as if the kernel had sent it.
-            let (pid, tid) = (make.pid as u64, make.tid as u64);
+            let (pid, tid) = (thread.pid as u64, thread.tid as u64);
             // And by its own id, since it compares that with this: a thread's id stands for its process, whose leader may have ended.
             if n < body.private {
-                make.call(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, at.0], doing);
+                thread.call(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, at.0], doing);
             } else {
-                make.call(libc::SYS_rt_sigqueueinfo, [tid, signal, at.0], doing);
+                thread.call(libc::SYS_rt_sigqueueinfo, [tid, signal, at.0], doing);
             }
         }
         Ok(())

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Attribute, Look, Make, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::proc;
 use crate::sys::remote::batch::{Batch, Ticket};
@@ -65,30 +65,30 @@ impl Attribute for PosixTimers {
         }
     }
 
-    fn dump(&self, look: &Look<'_>, asked: Self::Tickets) -> Result<(PosixTimersBody, Vec<u8>)> {
+    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(PosixTimersBody, Vec<u8>)> {
         let mut interval = [[0; 4]; 3];
         for (timer, ticket) in interval.iter_mut().zip(asked.interval) {
-            *timer = look.answer(ticket, "getitimer")?;
+            *timer = thread.answer(ticket, "getitimer")?;
         }
-        let mut posix = parse(&proc::read_text(&format!("/proc/{}/timers", look.pid))?)
-            .ok_or_else(|| Error::os(format_args!("pid {}: parsing its timers", look.pid), libc::EIO))?;
+        let mut posix = parse(&proc::read_text(&format!("/proc/{}/timers", thread.pid))?)
+            .ok_or_else(|| Error::os(format_args!("pid {}: parsing its timers", thread.pid), libc::EIO))?;
         for timer in &mut posix {
             let ticket = asked.posix.get(timer.id as usize).ok_or_else(|| {
                 Error::unsupported(format!(
                     "pid {}: POSIX timer {}: ids from {MOST_TIMERS} on cannot be checkpointed yet",
-                    look.pid, timer.id
+                    thread.pid, timer.id
                 ))
             })?;
-            timer.spec = look.answer(*ticket, "timer_gettime")?;
+            timer.spec = thread.answer(*ticket, "timer_gettime")?;
         }
         Ok((PosixTimersBody { interval, posix }, Vec::new()))
     }
 
-    fn restore(&self, body: PosixTimersBody, _blob: &[u8], make: &mut Make<'_>) -> Result<()> {
-        let pid = make.pid;
+    fn restore(&self, body: PosixTimersBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
+        let pid = thread.pid;
         if !body.posix.is_empty() {
             let switch = |on: u64| [PR_TIMER_CREATE_RESTORE_IDS, on, 0, 0, 0];
-            make.call(libc::SYS_prctl, switch(1), format!("pid {pid}: choosing the ids of POSIX timers"));
+            thread.call(libc::SYS_prctl, switch(1), format!("pid {pid}: choosing the ids of POSIX timers"));
             for timer in &body.posix {
                 let mut event = Vec::new();
                 event.extend_from_slice(&timer.value.to_le_bytes());
@@ -96,24 +96,24 @@ impl Attribute for PosixTimers {
                 event.extend_from_slice(&timer.notify.to_le_bytes());
                 event.extend_from_slice(&timer.tid.to_le_bytes());
                 event.resize(64, 0);
-                let event = make.batch.put(&event);
-                let id = make.batch.put(&timer.id.to_le_bytes());
+                let event = thread.batch.put(&event);
+                let id = thread.batch.put(&timer.id.to_le_bytes());
                 let doing = format!("pid {pid}: creating POSIX timer {}", timer.id);
-                make.call(libc::SYS_timer_create, [timer.clock.cast_unsigned(), event.0, id.0], doing);
+                thread.call(libc::SYS_timer_create, [timer.clock.cast_unsigned(), event.0, id.0], doing);
             }
-            make.call(libc::SYS_prctl, switch(0), format!("pid {pid}: timer ids as ever"));
+            thread.call(libc::SYS_prctl, switch(0), format!("pid {pid}: timer ids as ever"));
         }
         for timer in &body.posix {
-            let spec = make.batch.put(&timer.spec.map(u64::to_le_bytes).concat());
+            let spec = thread.batch.put(&timer.spec.map(u64::to_le_bytes).concat());
             let doing = format!("pid {pid}: arming POSIX timer {}", timer.id);
-            make.call(libc::SYS_timer_settime, [u64::from(timer.id), 0, spec.0, 0], doing);
+            thread.call(libc::SYS_timer_settime, [u64::from(timer.id), 0, spec.0, 0], doing);
         }
         for (which, timer) in body.interval.into_iter().enumerate() {
             if timer == [0; 4] {
                 continue;
             }
-            let at = make.batch.put(&timer.map(u64::to_le_bytes).concat());
-            make.call(libc::SYS_setitimer, [which as u64, at.0, 0], format!("pid {pid}: interval timer {which}"));
+            let at = thread.batch.put(&timer.map(u64::to_le_bytes).concat());
+            thread.call(libc::SYS_setitimer, [which as u64, at.0, 0], format!("pid {pid}: interval timer {which}"));
         }
         Ok(())
     }
