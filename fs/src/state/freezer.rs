@@ -1,4 +1,4 @@
-//! `freeze` and `kill`: what cgroup v2 offers for groups, for the tree of a process.
+//! `freeze`: trees of processes that are held stopped, as cgroup v2 does it for groups.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,54 +10,55 @@ use parking_lot::{Condvar, Mutex};
 use crate::process::ProcId;
 use crate::state::tracers::{Lease, Tracers};
 
-/// The trees that are held stopped.
+/// The trees that are held.
 pub struct Freezer {
     tracers: Arc<Tracers>,
-    /// A leaf lock: trees are stopped and let go outside of it.
+    /// A leaf lock: trees are stopped and thawed outside of it.
     state: Mutex<FreezerState>,
     changed: Condvar,
 }
 
 #[derive(Default)]
 struct FreezerState {
-    /// And since when.
+    /// The held trees, each with its tracer and the time of the freeze.
     held: HashMap<ProcId, (Lease, Instant)>,
-    /// Trees that are being stopped or let go: the next write to their `freeze` waits.
+    /// Trees that are being stopped or thawed: the next write to their `freeze` waits.
     busy: HashSet<ProcId>,
 }
 
 impl Freezer {
-    /// Holds nothing.
+    /// No tree is held.
     pub fn new(tracers: Arc<Tracers>) -> Freezer {
         Freezer { tracers, state: Mutex::default(), changed: Condvar::new() }
     }
 
-    /// What `freeze` reads as.
+    /// The contents of the file `freeze`.
     pub fn text(&self, id: ProcId) -> &'static str {
         if self.state.lock().held.contains_key(&id) { "1\n" } else { "0\n" }
     }
 
-    /// The pids whose trees are held, ascending.
+    /// The roots of the held trees, ascending.
     pub fn held(&self) -> Vec<Pid> {
         let mut pids: Vec<Pid> = self.state.lock().held.keys().map(|id| id.pid).collect();
         pids.sort_unstable();
         pids
     }
 
-    /// The pids whose trees are held, and since when.
+    /// The roots of the held trees, and since when each is held.
     pub fn held_since(&self) -> Vec<(ProcId, Instant)> {
         self.state.lock().held.iter().map(|(id, (_, since))| (*id, *since)).collect()
     }
 
-    /// Stops the tree and keeps it stopped, or lets it go on, as the process `asker` wants. Blocks until that is so.
-    pub fn set(&self, id: ProcId, frozen: bool, asker: Option<Pid>) -> Result<()> {
+    /// Stops the tree and keeps it stopped, or thaws it. Blocks until that is done. `requester` is the process that wrote
+    /// to `freeze`.
+    pub fn set(&self, id: ProcId, frozen: bool, requester: Option<Pid>) -> Result<()> {
         let turn = self.turn(id);
         let held = self.state.lock().held.remove(&id);
         let (result, keep) = match (frozen, held) {
             (true, Some(held)) => (Ok(()), Some(held)),
             (true, None) => {
                 let lease = self.tracers.lease(id).on(|| format!("pid {}", id.pid))?;
-                match lease.freeze(asker) {
+                match lease.freeze(requester) {
                     Ok(()) => (Ok(()), Some((lease, Instant::now()))),
                     Err(error) => (Err(error), None),
                 }
@@ -65,7 +66,7 @@ impl Freezer {
             (false, None) => (Ok(()), None),
             (false, Some((lease, since))) => match lease.thaw() {
                 Ok(()) => (Ok(()), None),
-                // It still is stopped: so it still is held.
+                // The tree still is stopped, so it stays held.
                 Err(error) => (Err(error), Some((lease, since))),
             },
         };
@@ -76,28 +77,30 @@ impl Freezer {
         result
     }
 
-    /// Lets go of what is dead.
+    /// Releases trees whose root has ended.
     pub fn forget_dead(&self) {
         let held: Vec<ProcId> = self.state.lock().held.keys().copied().collect();
         self.forget(held.into_iter().filter(|id| !id.is_alive()));
     }
 
-    /// Lets go of everybody.
-    pub fn let_go(&self) {
+    /// Thaws all held trees.
+    pub fn thaw_all(&self) {
         let held: Vec<ProcId> = self.state.lock().held.keys().copied().collect();
         self.forget(held.into_iter());
     }
 
+    /// Releases these trees and thaws what is left of them.
     pub fn forget(&self, ids: impl Iterator<Item = ProcId>) {
         for id in ids {
             let lease = self.state.lock().held.remove(&id);
-            // A snapshot may keep the tracer longer; the dead need its thaw to be reaped by their parent.
+            // A snapshot may keep the tracer for longer. Dead tracees need the thaw, or their parent cannot reap them.
             if let Some(Err(error)) = lease.map(|(lease, _)| lease.thaw()) {
-                log::debug!("letting go of pid {}: {error}", id.pid);
+                log::debug!("thawing pid {}: {error}", id.pid);
             }
         }
     }
 
+    /// Waits until no other thread stops or thaws the tree.
     fn turn(&self, id: ProcId) -> FreezerTurn<'_> {
         let mut state = self.state.lock();
         while !state.busy.insert(id) {
@@ -107,7 +110,7 @@ impl Freezer {
     }
 }
 
-/// The right to stop or let go one tree.
+/// The right to stop or thaw one tree.
 struct FreezerTurn<'a> {
     freezer: &'a Freezer,
     id: ProcId,

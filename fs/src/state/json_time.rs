@@ -1,8 +1,8 @@
-//! Times as `status` and `restore` write them.
+//! Times as `status` and `restore` print them.
 
 use std::time::{Duration, SystemTime};
 
-/// A time as every JSON text of the mount tells it: seconds of the epoch, to the millisecond (`date -d @TIME`).
+/// A time as in every JSON text of the mount: seconds since the epoch, to the millisecond (`date -d @TIME`).
 pub fn seconds(time: SystemTime) -> f64 {
     let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     since.as_millis() as f64 / 1000.0

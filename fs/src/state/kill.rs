@@ -11,14 +11,15 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::process::container::Container;
 use crate::process::{self, ProcId};
 
-/// SIGKILL to `root` and all its descendants. Returns when they have ended, or after `patience` (a task that sleeps
-/// uninterruptibly ends when it wakes).
+/// Sends SIGKILL to `root` and all its descendants. Returns when they have ended, or after `timeout` (a task in
+/// uninterruptible sleep ends when it wakes). `may` decides whether the caller may kill a process; `thaw` detaches the
+/// tracers from those that were killed.
 ///
-/// Everybody is stopped before anybody is killed: the children of a dead process belong to somebody else, so that one
-/// forked in the middle would be lost from sight. A task with a signal waiting does not fork any more.
+/// All processes are stopped before the first is killed. The children of a dead process get another parent, so a child
+/// that is forked meanwhile would no longer be found below `root`. A task with a pending signal does not fork.
 ///
 /// # Errors
-/// What `may` says of any of them; then nobody is killed, and those that were stopped go on.
+/// The error of `may` for any of them: then none is killed, and those that were stopped continue.
 pub fn kill_tree(
     container: &Container,
     root: ProcId,
@@ -27,17 +28,17 @@ pub fn kill_tree(
     thaw: &dyn Fn(&[ProcId]),
 ) -> Result<()> {
     let mut tree: HashMap<ProcId, OwnedFd> = HashMap::new();
-    let mut stopped = Stopped::default();
-    // Also those that have ended and wait for their parent, who may be stopped and never ask: they are found again and again.
-    let mut seen: HashSet<ProcId> = HashSet::new();
+    let mut stopped = StoppedProcesses::default();
+    // Zombies are remembered too: a parent that is stopped never reaps them, so each pass finds them again.
+    let mut known: HashSet<ProcId> = HashSet::new();
     loop {
         let found = container.tree_of(root).on(|| format!("killing pid {}", root.pid))?;
-        let fresh: Vec<ProcId> = found.into_iter().filter(|id| seen.insert(*id)).collect();
+        let fresh: Vec<ProcId> = found.into_iter().filter(|id| known.insert(*id)).collect();
         if fresh.is_empty() {
             break;
         }
         for id in fresh {
-            // Who is gone by now need not be killed.
+            // A process that has gone need not be killed.
             let Some(handle) = pidfd(id) else { continue };
             may(id)?;
             stopped.stop(&handle, id)?;
@@ -50,7 +51,7 @@ pub fn kill_tree(
     if tree.is_empty() {
         return Err(Error::new(Kind::NoProcess, format!("killing pid {}: no such process", root.pid)));
     }
-    // Nobody becomes anybody else any more.
+    // All are stopped: no process can change its user any more.
     tree.keys().try_for_each(|id| may(*id))?;
     for (id, handle) in &tree {
         signal(handle, *id, Signal::KILL)?;
@@ -62,20 +63,20 @@ pub fn kill_tree(
     for handle in tree.values() {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        // Readable means ended. Whether it is in time or not, the signal is sent, which is all that was asked.
+        // Readable means ended. A timeout is no error: the signal was sent, which is what the caller has asked for.
         let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&timeout));
     }
     Ok(())
 }
 
-/// Those that were stopped here. On Drop they go on.
+/// Processes that were stopped here. Drop lets them continue.
 #[derive(Default)]
-pub struct Stopped(Vec<(OwnedFd, ProcId)>);
+struct StoppedProcesses(Vec<(OwnedFd, ProcId)>);
 
-impl Stopped {
+impl StoppedProcesses {
     fn stop(&mut self, handle: &OwnedFd, id: ProcId) -> Result<()> {
         if !process::is_stopped(id.pid) {
-            // Before the signal: nothing may fail between that and being known as one that is to go on.
+            // Before the signal: between the signal and this entry nothing may fail, or the process would stay stopped.
             let doing = || format!("duplicating the pidfd of pid {}", id.pid);
             self.0.push((handle.try_clone().doing(doing)?, id));
         }
@@ -83,23 +84,23 @@ impl Stopped {
     }
 }
 
-impl Drop for Stopped {
+impl Drop for StoppedProcesses {
     fn drop(&mut self) {
         for (handle, id) in &self.0 {
-            // Who is gone need not go on.
+            // A process that has gone needs no signal.
             let _ = signal(handle, *id, Signal::CONT);
         }
     }
 }
 
-/// A handle on this very process; `None` if it is gone.
-pub fn pidfd(id: ProcId) -> Option<OwnedFd> {
+/// A pidfd of exactly this process; `None` if it has ended.
+fn pidfd(id: ProcId) -> Option<OwnedFd> {
     let handle = pidfd_open(rustix::process::Pid::from_raw(id.pid)?, PidfdFlags::empty()).ok()?;
-    // Asked after the open: the handle cannot have been given to a later owner of the number.
+    // Checked after the open: so the pidfd is not of a later process with the same number.
     id.is_alive().then_some(handle)
 }
 
-pub fn signal(handle: &OwnedFd, id: ProcId, signal: Signal) -> Result<()> {
+fn signal(handle: &OwnedFd, id: ProcId, signal: Signal) -> Result<()> {
     match pidfd_send_signal(handle, signal) {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         failed => failed.doing(|| format!("sending {signal:?} to pid {}", id.pid)),
@@ -114,7 +115,7 @@ mod tests {
     use crate::testing::Sleeper;
 
     #[test]
-    fn a_tree_is_killed_whole_and_its_parent_told() {
+    fn a_tree_is_killed_whole_and_its_parent_notified() {
         let mut victim = Sleeper::with_child();
         let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
         let tree = container.members().unwrap();
@@ -128,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_killed_and_nobody_left_stopped_where_one_may_not_be() {
+    fn none_is_killed_or_left_stopped_where_one_may_not_be_killed() {
         let victim = Sleeper::with_child();
         let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
         let tree = container.members().unwrap();
         let root = container.find(victim.pid()).unwrap();
-        let may = |id: ProcId| if id == root { Ok(()) } else { Err(Error::os("not his", libc::EACCES)) };
+        let may = |id: ProcId| if id == root { Ok(()) } else { Err(Error::os("not permitted", libc::EACCES)) };
         let error = kill_tree(&container, root, Duration::from_secs(60), &may, &|_| {}).unwrap_err();
         assert_eq!(error.kind(), Kind::System(libc::EACCES));
         assert!(tree.iter().all(|id| id.is_alive()), "{tree:?}");
@@ -142,7 +143,7 @@ mod tests {
         }
     }
 
-    /// Zombies of a parent that does not ask are part of its tree, and no reason to look for ever.
+    /// Zombies that their parent does not reap are part of its tree, and must not make the search endless.
     #[test]
     fn a_tree_with_a_zombie_is_killed() {
         let mut shell = std::process::Command::new("sh");

@@ -1,4 +1,4 @@
-//! What the daemon keeps.
+//! The state of the daemon.
 
 pub mod freezer;
 pub mod json_time;

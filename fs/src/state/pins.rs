@@ -1,6 +1,6 @@
 //! The pinned snapshots, by the directory that lists them and their name there.
 //!
-//! One that is removed stays for whoever has a file of it open, as an unlinked file does.
+//! A removed snapshot lives on while a file of it is open, as an unlinked file does.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -15,10 +15,10 @@ use crate::node::PinId;
 use crate::process::ProcId;
 use crate::state::view::SnapshotView;
 
-/// Longest name, bytes (NAME_MAX, limits.h).
-const NAME_MOST: usize = 255;
+/// The longest name, bytes (limits.h).
+const NAME_MAX: usize = 255;
 
-/// How many snapshots may be pinned, and how much memory they may hold when another one is asked for.
+/// How many snapshots may be pinned, and how much memory they may hold when another one is requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// `-o pinned-max`
@@ -36,65 +36,66 @@ pub struct Pins {
 
 #[derive(Default)]
 struct PinState {
+    /// The last number that was given to a pin.
     last: u64,
-    /// `None`: it is being taken.
+    /// `None`: the snapshot is being taken.
     names: BTreeMap<(Pid, OsString), Option<PinId>>,
     views: HashMap<PinId, PinnedUse>,
-    /// When a directory last changed.
+    /// When each directory last changed.
     changed: HashMap<Pid, SystemTime>,
 }
 
 enum PinnedUse {
     Named(Arc<SnapshotView>),
-    /// Removed, and perhaps open.
+    /// Removed; files of it may be open.
     Removed(Weak<SnapshotView>),
 }
 
-/// One of them, for `status`.
+/// A pinned snapshot, for `status`.
 pub struct Pinned {
-    /// Which.
+    /// Its identity.
     pub pin: PinId,
-    /// Below the mountpoint.
+    /// Relative to the mountpoint.
     pub path: PathBuf,
-    /// It.
+    /// The snapshot.
     pub view: Arc<SnapshotView>,
 }
 
-/// The path below the mountpoint of `name` in the directory of `pid`.
+/// The path of `name` in the directory of `pid`, relative to the mountpoint.
 pub fn path_of(pid: Pid, name: &OsStr) -> PathBuf {
     let folder = if pid == ProcId::CONTAINER.pid { PathBuf::new() } else { PathBuf::from(pid.to_string()) };
     folder.join("snapshots").join(name)
 }
 
 impl Pins {
-    /// None yet.
+    /// No snapshot is pinned.
     pub fn new(limits: Limits) -> Pins {
         Pins { limits, state: Mutex::default() }
     }
 
-    /// One without a name, for as long as the mount stands: what the whole of it shows.
-    pub fn show(&self, of: ProcId, view: SnapshotView) -> PinId {
+    /// Adds a snapshot without a name, for the life of the mount: the image that the whole mount shows.
+    pub fn add_unnamed(&self, of: ProcId, view: SnapshotView) -> PinId {
         let pin = PinId { number: 0, of };
         self.state.lock().views.insert(pin, PinnedUse::Named(Arc::new(view)));
         pin
     }
 
-    /// The right to pin a snapshot as `name`.
+    /// Reserves `name` in the directory of `pid` for a snapshot.
     ///
     /// # Errors
     /// EEXIST, ENAMETOOLONG, ENOSPC.
     pub fn reserve(&self, pid: Pid, name: &OsStr) -> Result<Reservation<'_>> {
         let subject = path_of(pid, name);
         let refuse = |errno, why: &str| Err(Error::new(Kind::System(errno), format!("{}: {why}", subject.display())));
-        if name.len() > NAME_MOST {
+        if name.len() > NAME_MAX {
             return refuse(libc::ENAMETOOLONG, "the name is longer than 255 bytes");
         }
-        // Before the lock, and for nothing where the name is taken.
+        // Measured before the lock, and in vain if the name is taken.
         let memory = self.limits.memory.map(|most| (self.memory(), most));
         let mut state = self.state.lock();
         let place = (pid, name.to_owned());
         if state.names.contains_key(&place) {
-            return refuse(libc::EEXIST, "there is such a snapshot already");
+            return refuse(libc::EEXIST, "a snapshot with this name exists already");
         }
         if state.names.len() >= self.limits.count {
             let why =
@@ -109,30 +110,30 @@ impl Pins {
         Ok(Reservation { pins: self, place })
     }
 
-    /// Memory of all, also of those that are removed and still open.
+    /// The memory of all snapshots, including those that are removed and still open.
     fn memory(&self) -> u64 {
         let views: Vec<Arc<SnapshotView>> = self.state.lock().views.values().filter_map(PinnedUse::get).collect();
         views.iter().map(|view| view.memory()).sum()
     }
 
-    /// What the directory of `pid` lists.
+    /// The entries of the directory of `pid`.
     pub fn names(&self, pid: Pid) -> Vec<(OsString, PinId)> {
         let state = self.state.lock();
         let here = state.names.range((pid, OsString::new())..).take_while(|((owner, _), _)| *owner == pid);
         here.filter_map(|((_, name), pin)| Some((name.clone(), (*pin)?))).collect()
     }
 
-    /// The one of that name.
+    /// The snapshot with that name.
     pub fn find(&self, pid: Pid, name: &OsStr) -> Option<PinId> {
         self.state.lock().names.get(&(pid, name.to_owned())).copied().flatten()
     }
 
-    /// Whether it is there.
+    /// Whether the snapshot exists and is not removed.
     pub fn holds(&self, pin: PinId) -> bool {
         matches!(self.state.lock().views.get(&pin), Some(PinnedUse::Named(_)))
     }
 
-    /// It, if it is there.
+    /// The snapshot, if it is not removed.
     pub fn view(&self, pin: PinId) -> Option<Arc<SnapshotView>> {
         match self.state.lock().views.get(&pin) {
             Some(PinnedUse::Named(view)) => Some(Arc::clone(view)),
@@ -140,17 +141,17 @@ impl Pins {
         }
     }
 
-    /// It, if it is there or somebody has a file of it open.
+    /// The snapshot, if it is not removed or a file of it is open.
     pub fn peek(&self, pin: PinId) -> Option<Arc<SnapshotView>> {
         self.state.lock().views.get(&pin).and_then(PinnedUse::get)
     }
 
-    /// The youngest in the directory of `pid`.
+    /// The newest snapshot in the directory of `pid`.
     pub fn last_of(&self, pid: Pid) -> Option<PinId> {
         self.names(pid).into_iter().map(|(_, pin)| pin).max()
     }
 
-    /// The youngest of each directory but the container's, ascending.
+    /// The newest snapshot of each directory except the container's, ascending by pid.
     pub fn last_of_each(&self) -> Vec<PinId> {
         let mut last: BTreeMap<Pid, PinId> = BTreeMap::new();
         for ((pid, _), pin) in &self.state.lock().names {
@@ -161,28 +162,28 @@ impl Pins {
         last.into_values().collect()
     }
 
-    /// When the directory of `pid` last changed, if it did.
+    /// When the directory of `pid` last changed, if it has.
     pub fn changed(&self, pid: Pid) -> Option<SystemTime> {
         self.state.lock().changed.get(&pid).copied()
     }
 
-    /// Drops what is known of directories that are none any more.
-    pub fn prune(&self, is_there: impl Fn(Pid) -> bool) {
+    /// Drops the change times of directories that no longer exist.
+    pub fn prune(&self, exists: impl Fn(Pid) -> bool) {
         let PinState { names, changed, .. } = &mut *self.state.lock();
-        changed.retain(|pid, _| is_there(*pid) || names.keys().any(|(owner, _)| owner == pid));
+        changed.retain(|pid, _| exists(*pid) || names.keys().any(|(owner, _)| owner == pid));
     }
 
-    /// Takes the name away and gives what it named; whoever has a file of it open keeps it.
+    /// Removes the name and returns the snapshot. Open files of it stay readable.
     pub fn remove(&self, pid: Pid, name: &OsStr) -> Option<(PinId, Arc<SnapshotView>)> {
         let mut state = self.state.lock();
         let place = (pid, name.to_owned());
         let pin = state.names.get(&place).copied().flatten()?;
         state.names.remove(&place);
         state.changed.insert(pid, SystemTime::now());
-        Some((pin, state.let_go(pin)?))
+        Some((pin, state.remove_view(pin)?))
     }
 
-    /// Another name in the same directory.
+    /// Renames a snapshot in its directory.
     ///
     /// # Errors
     /// ENOENT; EEXIST: a snapshot is never replaced; ENAMETOOLONG.
@@ -197,7 +198,7 @@ impl Pins {
         if state.names.contains_key(&to) {
             return refuse(libc::EEXIST, new);
         }
-        if new.len() > NAME_MOST {
+        if new.len() > NAME_MAX {
             return refuse(libc::ENAMETOOLONG, new);
         }
         state.names.remove(&from);
@@ -206,17 +207,17 @@ impl Pins {
         Ok(())
     }
 
-    /// All that have a name.
+    /// All snapshots that have a name.
     pub fn all(&self) -> Vec<Pinned> {
         let state = self.state.lock();
-        let told = state.names.iter().filter_map(|((pid, name), pin)| {
+        let pinned = state.names.iter().filter_map(|((pid, name), pin)| {
             let pin = (*pin)?;
             Some(Pinned { pin, path: path_of(*pid, name), view: state.views.get(&pin)?.get()? })
         });
-        told.collect()
+        pinned.collect()
     }
 
-    /// Forgets all of them; gives their paths. A view must not be dropped inside the lock.
+    /// Forgets all snapshots and returns their paths. No view is dropped inside the lock.
     pub fn clear(&self) -> Vec<PathBuf> {
         let all = self.all();
         *self.state.lock() = PinState::default();
@@ -225,7 +226,8 @@ impl Pins {
 }
 
 impl PinState {
-    fn let_go(&mut self, pin: PinId) -> Option<Arc<SnapshotView>> {
+    /// Removes a snapshot from the table, but remembers it while files of it are open.
+    fn remove_view(&mut self, pin: PinId) -> Option<Arc<SnapshotView>> {
         self.views.retain(|_, kept| match kept {
             PinnedUse::Named(_) => true,
             PinnedUse::Removed(view) => view.strong_count() > 0,
@@ -246,19 +248,19 @@ impl PinnedUse {
     }
 }
 
-/// A name that is nobody else's. On Drop it is free again, if nothing was pinned.
+/// A reserved name. Drop frees it again, if no snapshot was pinned.
 pub struct Reservation<'a> {
     pins: &'a Pins,
     place: (Pid, OsString),
 }
 
 impl Reservation<'_> {
-    /// Below the mountpoint.
+    /// Relative to the mountpoint.
     pub fn path(&self) -> PathBuf {
         path_of(self.place.0, &self.place.1)
     }
 
-    /// Pins `view`, of `of`, under the name.
+    /// Pins `view`, a snapshot of `of`, under the name.
     pub fn pin(self, of: ProcId, view: SnapshotView) -> PinId {
         let mut state = self.pins.state.lock();
         state.last += 1;

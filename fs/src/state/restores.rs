@@ -1,4 +1,4 @@
-//! `restore`: what is written lives again; what was restored is read back.
+//! `restore`: images that are written are restored; a read shows the results.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use crate::process::container::Container;
 use crate::state::json_time::{milliseconds, seconds};
 use crate::state::status::Status;
 
-/// How many attempts are read back.
+/// How many attempts are remembered.
 const REMEMBERED: usize = 1000;
 
-/// How long an open waits for sessions that ended too early to be cleared away. See [`Journal::wait_for_endings`].
+/// How long an open waits until failed sessions have cleaned up. See [`Journal::wait_for_endings`].
 const GRACE: Duration = Duration::from_millis(100);
 
 /// One attempt that ended, as a line of JSON.
@@ -41,37 +41,37 @@ enum JournalLine<'a> {
     },
 }
 
-/// The attempts of a mount.
+/// The restore attempts of a mount.
 pub struct Journal {
     container: Arc<Container>,
     status: Arc<Status>,
     changed_files: ChangedFiles,
     /// The lines, oldest first. A leaf lock.
     lines: Mutex<VecDeque<String>>,
-    /// How many sessions were closed in the middle of an image and are not dropped yet. A leaf lock.
+    /// How many sessions were closed in the middle of an image and not dropped yet. A leaf lock.
     ending: Mutex<usize>,
     ended: Condvar,
 }
 
 impl Journal {
-    /// No attempt yet. What is restored joins `container`.
+    /// No attempt yet. Restored processes join `container`.
     pub fn new(container: Arc<Container>, status: Arc<Status>, changed_files: ChangedFiles) -> Arc<Journal> {
         let (lines, ending, ended) = Default::default();
         Arc::new(Journal { container, status, changed_files, lines, ending, ended })
     }
 
-    /// Gives sessions that were closed in the middle of an image the time to kill what they made.
+    /// Gives sessions that were closed in the middle of an image the time to kill the processes that they created.
     ///
-    /// The kernel tells a close(2) at once, but the release of the file behind the closer's back: the next attempt
-    /// would find its pids taken by the one that just failed. Where no release comes, a duplicate of the descriptor is
-    /// open somewhere, and that restore is simply not over.
+    /// The kernel reports a close(2) at once, but the release of the file later, asynchronously. Without this wait the
+    /// next attempt would find its pids taken by the one that just failed. If no release comes, a duplicate of the
+    /// descriptor is open somewhere, and that restore is not over.
     pub fn wait_for_endings(&self) {
         let deadline = Instant::now() + GRACE;
         let mut ending = self.ending.lock();
         while *ending > 0 && !self.ended.wait_until(&mut ending, deadline).timed_out() {}
     }
 
-    /// What `restore` reads as: one line per attempt that ended, newest last.
+    /// The contents of `restore`: one line per attempt that ended, newest last.
     pub fn text(&self) -> String {
         self.lines.lock().iter().map(|line| format!("{line}\n")).collect()
     }
@@ -112,82 +112,83 @@ impl Journal {
     }
 }
 
-/// One open of `restore` for writing. Dropped before the end of an image, what it made is killed.
+/// One open of `restore` for writing. If it is dropped before the end of an image, the processes created so far are
+/// killed.
 pub struct Session {
     journal: Arc<Journal>,
-    /// O_APPEND: the kernel counts offsets from a size that other writers moved; they say nothing.
+    /// O_APPEND: the kernel counts offsets from a size that other writers change, so they are ignored.
     append: bool,
     position: u64,
     flushed_at: u64,
-    /// Counted among [`Journal::ending`].
+    /// Whether this session is counted in [`Journal::ending`].
     ending: bool,
-    begun: Option<Begun>,
+    active: Option<ActiveRestore>,
 }
 
-struct Begun {
+struct ActiveRestore {
     restorer: Restorer,
     since: Instant,
-    /// How many of the restorer's images stand in the journal.
-    told: usize,
-    /// Why nothing more can be written here.
+    /// How many of the restorer's images are in the journal.
+    journaled: usize,
+    /// The failure after which every write fails.
     failure: Option<Error>,
 }
 
 impl Session {
-    /// Nothing happens before the first byte.
+    /// Nothing is started before the first byte.
     pub fn new(journal: Arc<Journal>, append: bool) -> Session {
-        Session { journal, append, position: 0, flushed_at: 0, ending: false, begun: None }
+        Session { journal, append, position: 0, flushed_at: 0, ending: false, active: None }
     }
 
-    /// The next bytes. They must follow those before: an image is restored as it comes.
+    /// Feeds the next bytes. They must follow the last ones: an image is restored as it arrives.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         if !self.append && offset != self.position {
             let at = self.position;
-            let sentence = format!("restore: bytes for offset {offset} came where those for {at} are due");
+            let sentence = format!("restore: bytes for offset {offset} were written, but those for offset {at} come next");
             return Err(Error::new(Kind::System(libc::ESPIPE), sentence));
         }
         if bytes.is_empty() {
             return Ok(());
         }
         self.set_ending(false);
-        let begun = match &mut self.begun {
-            Some(begun) => begun,
+        let active = match &mut self.active {
+            Some(active) => active,
             None => {
                 let restorer = Restorer::new(self.journal.changed_files)?;
-                self.begun.insert(Begun { restorer, since: Instant::now(), told: 0, failure: None })
+                self.active.insert(ActiveRestore { restorer, since: Instant::now(), journaled: 0, failure: None })
             }
         };
         self.position += bytes.len() as u64;
-        if let Some(error) = &begun.failure {
+        if let Some(error) = &active.failure {
             return Err(error.clone());
         }
-        let written = begun.restorer.write(bytes);
-        for restored in begun.restorer.restored().iter().skip(begun.told) {
+        let written = active.restorer.write(bytes);
+        for restored in active.restorer.restored().iter().skip(active.journaled) {
             self.journal.restored(restored);
         }
-        begun.told = begun.restorer.restored().len();
+        active.journaled = active.restorer.restored().len();
         if let Err(error) = &written {
-            self.journal.failed(self.position, begun.since, error);
-            begun.failure = Some(error.clone());
+            self.journal.failed(self.position, active.since, error);
+            active.failure = Some(error.clone());
         }
         written?;
         self.journal.status.count_written(bytes.len());
         Ok(())
     }
 
-    /// A descriptor was closed: tells whether what came since the last time was whole. The session goes on, because a
-    /// duplicate of the descriptor may still be written to.
+    /// A descriptor was closed. An error if the bytes since the last flush are no whole image. The session goes on,
+    /// because a duplicate of the descriptor may still be written to.
     pub fn flush(&mut self) -> Result<()> {
-        let outcome = self.begun.as_mut().map_or(Ok(()), |begun| begun.restorer.finish());
+        let outcome = self.active.as_mut().map_or(Ok(()), |active| active.restorer.finish());
         self.set_ending(outcome.is_err());
-        let Some(begun) = self.begun.as_ref().filter(|_| self.flushed_at != self.position) else {
+        let Some(active) = self.active.as_ref().filter(|_| self.flushed_at != self.position) else {
             return Ok(());
         };
         self.flushed_at = self.position;
-        if begun.failure.is_none()
+        if active.failure.is_none()
             && let Err(error) = &outcome
         {
-            self.journal.failed(self.position, begun.since, error);
+            self.journal.failed(self.position, active.since, error);
         }
         outcome
     }
@@ -205,8 +206,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // First the restorer, which kills what is not whole; then those who wait for that.
-        self.begun = None;
+        // First the restorer, which kills the processes of an incomplete image; then the opens that wait for this.
+        self.active = None;
         self.set_ending(false);
     }
 }

@@ -1,4 +1,4 @@
-//! The text of `status`: what the mount did and holds.
+//! The text of `status`: what the mount has done and what it holds.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,7 +18,7 @@ use crate::state::view::SnapshotView;
 /// How many freezes and errors are remembered.
 const REMEMBERED: usize = 100;
 
-/// What is counted and remembered for the life of a mount.
+/// Counters and recent events of a mount.
 #[derive(Default)]
 pub struct Status {
     target: String,
@@ -35,12 +35,12 @@ pub struct Status {
 
 #[derive(Default)]
 struct Recent {
-    freezes: VecDeque<Freeze>,
+    freezes: VecDeque<FreezeReport>,
     errors: VecDeque<ErrorReport>,
 }
 
 #[derive(Clone, Serialize)]
-struct Freeze {
+struct FreezeReport {
     time: f64,
     pid: Pid,
     stopped_ms: f64,
@@ -49,7 +49,7 @@ struct Freeze {
 #[derive(Clone, Serialize)]
 struct ErrorReport {
     time: f64,
-    /// Absent where no process is known yet: a restore that failed early.
+    /// Absent if no process is known yet: a restore that failed early.
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<Pid>,
     doing: &'static str,
@@ -63,18 +63,18 @@ struct Report<'a> {
     daemon: u32,
     target: &'a str,
     mountpoint: &'a str,
-    snapshots: Vec<Live>,
+    snapshots: Vec<OpenReport>,
     pinned: Vec<PinReport>,
     frozen: &'a [Pid],
     counters: Counters,
-    freezes: Vec<Freeze>,
-    /// The last sentence of each process that failed lately.
+    freezes: Vec<FreezeReport>,
+    /// The last error of each process that failed lately.
     last_error: BTreeMap<Pid, String>,
     errors: Vec<ErrorReport>,
 }
 
 #[derive(Serialize)]
-struct Live {
+struct OpenReport {
     pid: Pid,
     taken: f64,
     stopped_ms: f64,
@@ -84,13 +84,13 @@ struct Live {
 
 #[derive(Serialize)]
 struct PinReport {
-    /// Below the mountpoint; bytes that are no UTF-8 are replaced.
+    /// Relative to the mountpoint; bytes that are no UTF-8 are replaced.
     path: String,
     pid: Pid,
     taken: f64,
     stopped_ms: f64,
     image_bytes: u64,
-    /// What would be free without it.
+    /// How many bytes would be free without this snapshot.
     memory_bytes: u64,
 }
 
@@ -105,7 +105,7 @@ struct Counters {
 }
 
 impl Status {
-    /// Nothing happened yet.
+    /// Nothing has happened yet.
     pub fn new(target: String, mountpoint: String) -> Status {
         Status { target, mountpoint, ..Status::default() }
     }
@@ -114,8 +114,8 @@ impl Status {
     pub fn dumped(&self, id: ProcId, snapshot: &SnapshotView) {
         self.dumps.fetch_add(1, Ordering::Relaxed);
         let stopped_ms = stopped_ms(snapshot);
-        log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", whom(id), snapshot.image_len());
-        let freeze = Freeze { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms };
+        log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", subject(id), snapshot.image_len());
+        let freeze = FreezeReport { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms };
         remember(&mut self.recent.lock().freezes, freeze);
     }
 
@@ -125,18 +125,18 @@ impl Status {
         self.failed("dump", Some(id.pid), error);
     }
 
-    /// An image lives again.
+    /// An image was restored.
     pub fn restored(&self) {
         self.restores.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A restore ended without a process.
+    /// A restore failed.
     pub fn restore_failed(&self, error: &Error) {
         self.restore_failures.fetch_add(1, Ordering::Relaxed);
         self.failed("restore", None, error);
     }
 
-    /// Something else failed on a process: its sentence goes to the log and into the list.
+    /// Something else failed on a process: the error goes to the log and into the list.
     pub fn failed(&self, doing: &'static str, pid: Option<Pid>, error: &Error) {
         log::warn!("{doing}: {error}");
         let (time, errno) = (seconds(SystemTime::now()), errno_name(error.kind()));
@@ -144,26 +144,26 @@ impl Status {
         remember(&mut self.recent.lock().errors, failure);
     }
 
-    /// Bytes went to a reader.
+    /// Counts bytes that were read from the mount.
     pub fn count_read(&self, bytes: usize) {
         self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// Bytes came into `restore`.
+    /// Counts bytes that were written to `restore`.
     pub fn count_written(&self, bytes: usize) {
         self.bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The text of this moment: one JSON object.
+    /// The text at this moment: one JSON object.
     pub fn text(&self, snapshots: &[OpenValue<ProcId, SnapshotView>], pinned: &[Pinned], frozen: &[Pid]) -> String {
-        let mut live: Vec<Live> = snapshots
+        let mut live: Vec<OpenReport> = snapshots
             .iter()
-            .map(|held| Live {
-                pid: held.key.pid,
-                taken: seconds(held.value.taken()),
-                stopped_ms: stopped_ms(&held.value),
-                image_bytes: held.value.image_len(),
-                handles: held.opens,
+            .map(|open| OpenReport {
+                pid: open.key.pid,
+                taken: seconds(open.value.taken()),
+                stopped_ms: stopped_ms(&open.value),
+                image_bytes: open.value.image_len(),
+                handles: open.opens,
             })
             .collect();
         live.sort_unstable_by_key(|live| live.pid);
@@ -201,7 +201,7 @@ impl Status {
             last_error: errors.iter().filter_map(|failure| Some((failure.pid?, failure.error.clone()))).collect(),
             errors,
         };
-        // Such a report has no map with keys that JSON could refuse; were it refused, the reader should learn that.
+        // The report has no map with keys that JSON refuses. If it is refused anyway, the reader gets the error.
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
         text + "\n"
     }
@@ -211,11 +211,11 @@ fn stopped_ms(view: &SnapshotView) -> f64 {
     milliseconds(view.stopped().unwrap_or_default())
 }
 
-fn whom(id: ProcId) -> String {
+fn subject(id: ProcId) -> String {
     if id == ProcId::CONTAINER { "the container".to_owned() } else { format!("pid {}", id.pid) }
 }
 
-/// Appends, and forgets the oldest.
+/// Appends an item and drops the oldest if the list is full.
 fn remember<T>(list: &mut VecDeque<T>, item: T) {
     if list.len() == REMEMBERED {
         list.pop_front();
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_rounded_as_told() {
+    fn times_are_rounded_down() {
         assert_eq!(milliseconds(Duration::from_nanos(1_234_567)), 1.234);
         assert_eq!(seconds(SystemTime::UNIX_EPOCH + Duration::from_micros(1_500_999)), 1.5);
     }

@@ -1,4 +1,4 @@
-//! One tracer per tree, shared by all who need it: a snapshot that is open, a freeze that holds.
+//! One tracer per tree, shared by its users: open snapshots and a freeze.
 
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -11,17 +11,19 @@ use crate::process::ProcId;
 
 /// The tracers in use.
 ///
-/// A tree has one tracer at a time, because a tracee has: a second one could neither freeze the tree nor reap the
+/// A tree has one tracer at a time, because a tracee has one: a second tracer could neither freeze the tree nor reap the
 /// snapshot child of the first.
 pub struct Tracers {
     options: Options,
+    /// Freezes the cgroup of the container, if the container is one.
     freezer: Option<CgroupFreezer>,
-    /// A leaf lock; a tracer is started under it (which touches nobody) and dropped outside of it.
+    /// The tracers and how many leases each has. A leaf lock; a tracer is started under it (which touches no process) and
+    /// dropped outside of it.
     table: Mutex<HashMap<ProcId, (Tracer, usize)>>,
 }
 
 impl Tracers {
-    /// No tracer yet; each is started with `options`, and freezes the cgroup first where the container is one.
+    /// No tracer yet. Each is started with `options`, and with the cgroup freezer of the container, if it is a cgroup.
     pub fn new(options: Options, freezer: Option<CgroupFreezer>) -> Arc<Tracers> {
         Arc::new(Tracers { options, freezer, table: Mutex::default() })
     }
@@ -31,7 +33,7 @@ impl Tracers {
         self.lease_of(id, || Target::tree(id.pid))
     }
 
-    /// The tracer of what is known as `id`; `target` tells whom it stops if there is none yet.
+    /// The tracer with the key `id`. If there is none yet, one is started for `target`.
     pub fn lease_of(self: &Arc<Self>, id: ProcId, target: impl FnOnce() -> Target) -> Result<Lease> {
         let mut table = self.table.lock();
         let tracer = match table.get_mut(&id) {
@@ -49,7 +51,7 @@ impl Tracers {
     }
 }
 
-/// The use of a tracer.
+/// The use of a tracer. Dropping the last one ends it.
 pub struct Lease {
     tracers: Arc<Tracers>,
     id: ProcId,

@@ -81,7 +81,7 @@ impl Tree {
         let snapshots = Snapshots::new(whom, by, tracers, told, limits);
         let show = |view: SnapshotView| -> Result<PinId> {
             let of = view.root()?.map_or(ProcId::CONTAINER, |pid| ProcId { pid, start: 0 });
-            Ok(snapshots.pins().show(of, view))
+            Ok(snapshots.pins().add_unnamed(of, view))
         };
         let stored = stored.map(show).transpose()?;
         Ok(Tree {
@@ -151,7 +151,7 @@ impl Tree {
 
     /// The mount is over: everybody goes on, and nothing stays pinned.
     pub fn close(&self) {
-        self.freezer.let_go();
+        self.freezer.thaw_all();
         let pinned = self.snapshots.pins().clear();
         if !pinned.is_empty() {
             let paths: Vec<String> = pinned.iter().map(|path| path.display().to_string()).collect();
