@@ -1,8 +1,8 @@
-//! Which errno a failure has: the one match.
+//! The errno of each kind of error.
 
 use ckptfs_dumper::Kind;
 
-/// The errno that a caller sees. The only place where that is decided.
+/// The errno that the caller gets. It is decided only here.
 pub fn errno(kind: Kind) -> i32 {
     match kind {
         Kind::Unsupported => libc::EOPNOTSUPP,
@@ -17,7 +17,7 @@ pub fn errno(kind: Kind) -> i32 {
     }
 }
 
-/// Its name, for texts: "EBUSY".
+/// The name of the errno, for texts: "EBUSY".
 pub fn errno_name(kind: Kind) -> String {
     format!("{:?}", nix::errno::Errno::from_raw(errno(kind)))
 }

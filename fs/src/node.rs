@@ -1,10 +1,11 @@
-//! What stands in the mount: every path, its mode, and whose instant it tells of.
+//! Every path of the mount, its mode, and the process and instant that it shows.
 
 use ckptfs_dumper::Pid;
 
 use crate::process::{ProcId, Range};
 
-/// One path. A process is named with its start and a pinned snapshot with its number, so that a node outlives neither.
+/// One path. A process is identified with its start time and a pinned snapshot with its number, so that a node never
+/// leads to a later one with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// The mount's root.
@@ -21,31 +22,32 @@ pub enum Node {
     Vmas(Of),
     /// `vmas/START-END`
     Vma(Of, Range),
-    /// `PID/snapshots/`: of whoever has that number, now or when they were taken. With [`ProcId::CONTAINER`]'s the root's.
+    /// `PID/snapshots/`: the snapshots of all processes that have or had this pid. The pid of [`ProcId::CONTAINER`] stands
+    /// for `snapshots/` of the root.
     Snapshots(Pid),
 }
 
-/// Whose files these are, and of when.
+/// The process and the instant that a file shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Of {
-    /// A process, or the container, as it is when a file is opened.
+    /// A process, or the container, at the moment of an open.
     Live(ProcId),
-    /// The process, or the container, that a pinned snapshot was taken of.
+    /// The root of a pinned snapshot: the process, or the container, that it was taken of.
     Pinned(PinId),
     /// Another process of a pinned snapshot.
     Within(PinId, Pid),
 }
 
-/// One pinned snapshot. A number is given once.
+/// The identity of a pinned snapshot. A number is given once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PinId {
-    /// Which.
+    /// Its number.
     pub number: u64,
-    /// Whose.
+    /// What it was taken of.
     pub of: ProcId,
 }
 
-/// The files that tell of a process or act on it.
+/// The files that show a process or act on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum File {
     /// The image of the tree rooted here.
@@ -56,9 +58,9 @@ pub enum File {
     Info,
     /// Its mappings as text.
     Maps,
-    /// Stop and go on.
+    /// Stops and thaws the tree.
     Freeze,
-    /// SIGKILL to the tree.
+    /// Sends SIGKILL to the tree.
     Kill,
 }
 
@@ -67,29 +69,29 @@ pub enum File {
 pub enum Role {
     /// A directory.
     Directory,
-    /// Told by a snapshot: read-only, for the owner alone.
+    /// A file of a snapshot: read-only, for the owner only.
     Snapshot,
-    /// Text that is made when it is opened.
+    /// A text that is made when it is opened.
     Text,
-    /// Only a write does something; its size is 0, so that archivers pass it by.
+    /// Only a write does something. The size is 0, so that archivers skip it.
     Control,
 }
 
-/// How long what the kernel knows of a node stays true: its contents and what stat(2) tells.
+/// How long the kernel may cache a node: its contents and its attributes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Steady {
-    /// It changes at any time.
+    /// Not at all: the node changes at any time.
     Never,
-    /// While it is open it is of one instant.
+    /// While the node is open: then it is of one instant.
     WhileOpen,
-    /// For as long as it is there, and the place where it stands too.
+    /// As long as the node exists; its directory entry does not change either.
     Always,
 }
 
-/// In which folders a row stands.
+/// In which folders a file is.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Where {
-    /// Of whatever a snapshot is taken of.
+    /// Of everything that a snapshot is taken of.
     Snapshots,
     /// Of every process of a snapshot.
     Processes,
@@ -97,7 +99,7 @@ enum Where {
     Live,
 }
 
-/// The files of the root that are nobody's, in the order of listing; `image` comes before them, `snapshots` behind.
+/// The files of the root that show no process, in the order of listing; `image` comes before them, `snapshots` after.
 const ROOT: [(&str, Node); 2] = [("restore", Node::Restore), ("status", Node::Status)];
 
 /// The files of a folder, in the order of listing; `vmas` and `snapshots` follow them.
@@ -117,7 +119,7 @@ impl Of {
     /// The container, now.
     pub const CONTAINER: Of = Of::Live(ProcId::CONTAINER);
 
-    /// The process by its number in the snapshot; the container's is 0.
+    /// The pid of the process; 0 for the container.
     pub fn pid(self) -> Pid {
         match self {
             Of::Live(id) => id.pid,
@@ -126,7 +128,7 @@ impl Of {
         }
     }
 
-    /// The pinned snapshot that tells of it.
+    /// The pinned snapshot, if this is not live.
     pub fn pin(self) -> Option<PinId> {
         match self {
             Of::Live(_) => None,
@@ -144,7 +146,7 @@ impl Of {
 }
 
 impl Node {
-    /// The fixed entries of this directory. Processes, mappings and pinned snapshots come beside them.
+    /// The fixed entries of this directory. Processes, mappings and pinned snapshots are added to them.
     pub fn fixed_children(self) -> Vec<(&'static str, Node)> {
         let of = match self {
             Node::Root => Of::CONTAINER,
@@ -165,7 +167,7 @@ impl Node {
         children
     }
 
-    /// What it is.
+    /// What the node is to a program that opens it.
     pub fn role(self) -> Role {
         match self {
             Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_) => Role::Directory,
@@ -175,8 +177,8 @@ impl Node {
         }
     }
 
-    /// Its permission bits. A folder's list of mappings tells no more than /proc/PID/map_files: the owner's alone. Who may read an image
-    /// may keep one.
+    /// The permission bits. Only the owner may list `vmas`, as with /proc/PID/map_files. `snapshots` is writable for the
+    /// owner: a user that may read an image may pin one.
     pub fn mode(self) -> u16 {
         match self.role() {
             Role::Directory if matches!(self, Node::Vmas(_)) => 0o500,
@@ -188,12 +190,12 @@ impl Node {
         }
     }
 
-    /// Whether it tells of, or acts on, all of a tree: then it belongs to whom all of that belongs.
+    /// Whether the node shows, or acts on, a whole tree. Then it belongs to the owner of all processes in the tree.
     pub fn is_of_all(self) -> bool {
         matches!(self, Node::File(_, File::Image | File::Freeze | File::Kill) | Node::Snapshots(_))
     }
 
-    /// Whose instant it tells of.
+    /// The process and the instant that the node shows.
     pub fn of(self) -> Option<Of> {
         match self {
             Node::Root | Node::Restore | Node::Status | Node::Snapshots(_) => None,
@@ -201,8 +203,8 @@ impl Node {
         }
     }
 
-    /// How long all that can be told of it stays the same. The folder of a pinned snapshot can be renamed, and another one may have its name
-    /// then. Texts of a live process are small, and are not worth the kernel's memory.
+    /// How long the node stays the same. The folder of a pinned snapshot can be renamed, and another one may get its name.
+    /// Texts of a live process are small, and not worth the kernel's memory.
     pub fn steady(self) -> Steady {
         match self {
             Node::Folder(Of::Pinned(_)) => Steady::Never,
@@ -228,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_holds_what_there_is_of_whom_it_tells() {
+    fn a_folder_holds_the_files_of_what_it_shows() {
         assert!(Node::Status.fixed_children().is_empty());
         assert_eq!(names(Node::Root), ["image", "restore", "status", "snapshots"]);
         assert_eq!(

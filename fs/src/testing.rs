@@ -1,4 +1,4 @@
-//! What the unit tests of several rooms need: a process of ours that does nothing.
+//! Helpers of unit tests: a child process that does nothing.
 #![allow(clippy::unwrap_used)]
 
 use std::io::{BufRead, BufReader};
@@ -22,7 +22,7 @@ pub struct Sleeper {
 impl Sleeper {
     /// One process, which has started up and sleeps: its mappings stand still.
     pub fn new() -> Sleeper {
-        // What the test runner inherited (pipes, as often as not) is not the sleeper's.
+        // The sleeper closes what it has inherited from the test runner, often pipes.
         let script =
             "for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ $fd -le 2 ] || eval \"exec $fd>&-\"; done; exec sleep 300";
         let mut command = Command::new("bash");
@@ -66,7 +66,7 @@ impl Sleeper {
         self.child.wait().unwrap().signal()
     }
 
-    /// Waits until it has ended; who asked for that need not be this thread, if another one of this process traced it.
+    /// Waits until it has ended. This thread need not reap it, if another one of this process has traced it.
     pub fn wait_end(&self) {
         let stat = format!("/proc/{}/stat", self.pid());
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {
@@ -74,7 +74,7 @@ impl Sleeper {
         }
     }
 
-    /// Kills and reaps it: a pid that was and is no more.
+    /// Kills and reaps it. Returns a pid that no process has any more.
     pub fn into_dead(self) -> Pid {
         self.pid()
     }

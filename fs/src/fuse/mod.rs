@@ -68,7 +68,7 @@ impl Filesystem for Fuse {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if let Some(ino) = self.kernel.asked_by_number(parent, name, req.pid() as Pid) {
             let tree = Arc::clone(&self.tree);
-            self.jobs.run(move || entered(reply, tree.look_again(ino)));
+            self.jobs.run(move || entered(reply, tree.lookup_number(ino)));
         } else if self.tree.lookup_blocks(parent.0, name) {
             let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
             self.jobs.run(move || entered(reply, tree.lookup(parent.0, &name)));

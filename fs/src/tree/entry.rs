@@ -19,15 +19,17 @@ pub struct Entry {
     pub name: OsString,
 }
 
+/// ENOENT for `what`.
 pub fn no_entry(what: impl std::fmt::Display) -> Error {
     Error::new(Kind::NotFound, format!("{what}: no such entry"))
 }
 
+/// A refusal with this errno.
 pub fn refused(errno: i32, sentence: &str) -> Error {
     Error::new(Kind::System(errno), sentence)
 }
 
-/// What stat(2) tells of a node.
+/// What stat(2) returns for a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attr {
     /// Inode number.
@@ -46,7 +48,7 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// How long all this stays so; never, while what is steady only when it is open is not.
+    /// How long all this stays the same. `Never` for a node that is steady only while open, if it is not open.
     pub steady: Steady,
 }
 
@@ -61,6 +63,6 @@ pub struct Access {
     pub append: bool,
     /// O_TRUNC.
     pub truncate: bool,
-    /// By whom.
+    /// The caller that opens it.
     pub caller: Caller,
 }

@@ -1,4 +1,4 @@
-//! Inode numbers <-> nodes.
+//! The table of inode numbers and nodes.
 
 use std::collections::HashMap;
 
@@ -6,13 +6,13 @@ use parking_lot::Mutex;
 
 use crate::node::Node;
 
-/// The root's number, by the protocol (FUSE_ROOT_ID).
+/// The number of the root (FUSE_ROOT_ID of the protocol).
 pub const ROOT: u64 = 1;
 
-/// The table of inode numbers: each is given once and never again.
+/// The table of inode numbers. Each number is given once and never again.
 ///
-/// The files of a process, and those of a pinned snapshot, keep their numbers for its whole life, looked up or not, so that two listings
-/// agree. When it is gone, a row stays only for as long as the kernel holds the number.
+/// The files of a process, and those of a pinned snapshot, keep their numbers for its whole life, looked up or not, so
+/// that two listings agree. After that a row stays only while the kernel holds the number.
 pub struct Inodes {
     /// A leaf lock.
     table: Mutex<Table>,
@@ -26,12 +26,12 @@ struct Table {
 
 struct InodeRow {
     node: Node,
-    /// How often the kernel was told the number and has not forgotten it.
+    /// How many lookups have returned the number that the kernel has not forgotten.
     lookups: u64,
 }
 
 impl Inodes {
-    /// The root alone.
+    /// Only the root.
     pub fn new() -> Inodes {
         let root = InodeRow { node: Node::Root, lookups: 0 };
         let table = Table { next: ROOT + 1, nodes: [(ROOT, root)].into(), numbers: [(Node::Root, ROOT)].into() };
@@ -53,7 +53,7 @@ impl Inodes {
         self.table.lock().numbers.contains_key(&node)
     }
 
-    /// The number of a node, which the kernel from now on holds once more.
+    /// The number of a node. Counts one lookup of it by the kernel.
     pub fn look_up(&self, node: Node) -> u64 {
         let mut table = self.table.lock();
         let number = table.number(node);
@@ -63,7 +63,7 @@ impl Inodes {
         number
     }
 
-    /// The kernel forgets `count` lookups: the node, if it holds the number no longer.
+    /// The kernel forgets `count` lookups. Returns the node if the kernel no longer holds the number.
     pub fn forget(&self, number: u64, count: u64) -> Option<Node> {
         let mut table = self.table.lock();
         let row = table.nodes.get_mut(&number)?;
@@ -81,7 +81,7 @@ impl Inodes {
         }
     }
 
-    /// Drops the rows that the kernel does not hold and that `keep` denies.
+    /// Drops the rows that the kernel does not hold and for which `keep` is false.
     pub fn prune(&self, keep: impl Fn(Node) -> bool) {
         let mut table = self.table.lock();
         let Table { nodes, numbers, .. } = &mut *table;
@@ -130,7 +130,7 @@ mod tests {
         assert!(inodes.knows(image) && !inodes.knows(Node::Vmas(id(5, 1))));
         assert_eq!(inodes.node(number), Some(image));
         assert_eq!(inodes.forget(number, 1), Some(image));
-        assert_eq!(inodes.number(image), number, "forgotten, but it lives");
+        assert_eq!(inodes.number(image), number, "forgotten, but the process lives");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What stands where: looking up, listing, pinning.
+//! Looking up and listing names; mkdir, rmdir and rename of pinned snapshots.
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
@@ -14,7 +14,7 @@ impl Tree {
     /// The entries of directory `ino`, without `.` and `..`.
     pub fn list(&self, ino: u64) -> Result<Vec<Entry>> {
         let node = self.node(ino)?;
-        if !self.is_there(node) {
+        if !self.exists(node) {
             return Err(no_entry(format_args!("inode {ino}")));
         }
         let fixed = self.fixed_children(node).into_iter();
@@ -24,7 +24,7 @@ impl Tree {
                 Some(pin) => children.extend(self.processes_of(pin)),
                 None => children.extend(self.processes()?),
             },
-            // All that is left of a process that has ended.
+            // Nothing else is left of a process that has ended.
             Node::Folder(Of::Live(id)) if !id.is_alive() => {
                 children.retain(|(_, child)| matches!(child, Node::Snapshots(_)));
             }
@@ -57,7 +57,7 @@ impl Tree {
         Ok(children.into_iter().map(entry).collect())
     }
 
-    /// The members, and those that have ended and left pinned snapshots, by pid.
+    /// The members, and the ended processes that have pinned snapshots, by pid.
     fn processes(&self) -> Result<Vec<(OsString, Node)>> {
         let mut ids = self.container.members()?;
         let pins = self.snapshots.pins();
@@ -80,7 +80,7 @@ impl Tree {
         Ok(ids.into_iter().map(|id| (name_of(id.pid), Node::Folder(Of::Live(id)))).collect())
     }
 
-    /// What stands in a directory whatever happens; the root of an image's mount has nothing that acts.
+    /// The fixed entries of a directory. The root of a mount of an image has no control files.
     fn fixed_children(&self, node: Node) -> Vec<(&'static str, Node)> {
         match (node, self.stored) {
             (Node::Root, Some(pin)) => {
@@ -90,14 +90,14 @@ impl Tree {
         }
     }
 
-    /// A folder for each process of an image that all of the mount shows; that of the root of all others has the image.
+    /// A folder for each process of the image that the whole mount shows. The folder of the root process has the image.
     fn processes_of(&self, pin: PinId) -> Vec<(OsString, Node)> {
         let view = self.snapshots.pins().view(pin);
         let of = |pid: Pid| if pid == pin.of.pid { Of::Pinned(pin) } else { Of::Within(pin, pid) };
         view.iter().flat_map(|view| view.pids()).map(|pid| (name_of(pid), Node::Folder(of(pid)))).collect()
     }
 
-    /// The processes of a pinned snapshot whose files do not stand in its own folder.
+    /// The processes of a pinned snapshot whose files are not in its own folder.
     fn others_of(&self, pin: PinId) -> Vec<Pid> {
         if self.stored == Some(pin) {
             return Vec::new();
@@ -106,8 +106,8 @@ impl Tree {
         view.iter().flat_map(|view| view.pids()).filter(|pid| *pid != pin.of.pid).collect()
     }
 
-    /// Whether it would be found by its path now.
-    pub(super) fn is_there(&self, node: Node) -> bool {
+    /// Whether the node would be found by its path now.
+    pub(super) fn exists(&self, node: Node) -> bool {
         let pins = self.snapshots.pins();
         let has_pins = |pid| pins.last_of(pid).is_some();
         match (node, node.of()) {
@@ -121,9 +121,10 @@ impl Tree {
         }
     }
 
+    /// The entry `name` of directory `parent`, if it exists.
     pub(super) fn child(&self, parent: Node, name: &OsStr) -> Option<Node> {
         if let Some((_, node)) = self.fixed_children(parent).into_iter().find(|(known, _)| name == *known) {
-            return self.is_there(node).then_some(node);
+            return self.exists(node).then_some(node);
         }
         let number = || {
             let name = name.to_str()?;
@@ -146,16 +147,16 @@ impl Tree {
             Node::Snapshots(pid) => self.snapshots.pins().find(pid, name).map(|pin| Node::Folder(Of::Pinned(pin))),
             Node::Vmas(of) => {
                 let node = Node::Vma(of, Range::parse(name.to_str()?)?);
-                // To read all mappings for each of them would make `ls -l` quadratic: what was listed is there until the
-                // next listing. An open looks again.
-                let listed = self.inodes.knows(node) && self.is_there(node);
+                // Reading all mappings for each of them would make `ls -l` quadratic. So a listed mapping exists until the
+                // next listing; an open checks it.
+                let listed = self.inodes.knows(node) && self.exists(node);
                 (listed || self.ranges(of)?.iter().any(|&range| Node::Vma(of, range) == node)).then_some(node)
             }
             _ => None,
         }
     }
 
-    /// What `vmas/` lists: the mappings of the instant that is pinned or open, or those of now.
+    /// The entries of `vmas/`: the mappings of the instant that is pinned or open, otherwise the current ones.
     fn ranges(&self, of: Of) -> Option<Vec<Range>> {
         match (self.snapshots.peek(of).and_then(|view| view.mappings(of.pid()).ok()), of) {
             (Some(vmas), _) => Some(vmas.iter().map(|vma| Range { start: vma.start, end: vma.end }).collect()),
@@ -164,7 +165,8 @@ impl Tree {
         }
     }
 
-    /// mkdir(2): a snapshot now, pinned as `name`; the kernel holds its number once more. Blocks until the process goes on again.
+    /// mkdir(2): takes a snapshot and pins it as `name`. Counts one lookup of it by the kernel. Blocks until the process
+    /// continues.
     pub fn make_directory(&self, parent: u64, name: &OsStr, reader: Pid) -> Result<Attr> {
         let Node::Snapshots(pid) = self.node(parent)? else { return Err(refused(libc::EPERM, NOT_HERE)) };
         let id = if pid == ProcId::CONTAINER.pid { Some(ProcId::CONTAINER) } else { self.container.find(pid) };
@@ -183,7 +185,7 @@ impl Tree {
         Ok(())
     }
 
-    /// Another name for a pinned snapshot, which replaces nothing.
+    /// Renames a pinned snapshot. No other snapshot is ever replaced.
     pub fn rename(&self, parent: u64, name: &OsStr, new_parent: u64, new: &OsStr) -> Result<()> {
         match (self.node(parent)?, self.node(new_parent)?) {
             (Node::Snapshots(pid), Node::Snapshots(to)) if pid == to => self.snapshots.pins().rename(pid, name, new),
@@ -192,8 +194,9 @@ impl Tree {
     }
 }
 
-const NOT_HERE: &str = "directories are made and removed in snapshots/ only";
+const NOT_HERE: &str = "directories can be created and removed in snapshots/ only";
 
+/// The name of the folder of a process.
 fn name_of(pid: Pid) -> OsString {
     pid.to_string().into()
 }

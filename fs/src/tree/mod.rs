@@ -1,8 +1,8 @@
-//! The mount as a tree of nodes: what fuse.rs asks, answered without a word of FUSE.
+//! The mount as a tree of nodes. It answers the requests of the room fuse, without knowing FUSE.
 //!
-//! Order of locks: every lock of this crate is a leaf, taken and given back without another one inside and without a
-//! call into the engine, but for two: a restore session's, which is held while bytes are restored, and inside which the
-//! journal's, the container's and the status's are taken; and the table of tracers, under which a tracer is started.
+//! Order of locks: every lock of this crate is a leaf. While it is held, no other lock is taken and the engine is not
+//! called. There are two exceptions. The lock of a restore session is held while bytes are restored; the locks of the
+//! journal, the container and the status are taken inside it. A tracer is started under the lock of the table of tracers.
 
 pub mod control_files;
 pub mod entry;
@@ -48,7 +48,7 @@ pub struct Tree {
     kill_timeout: Duration,
     inodes: Inodes,
     snapshots: Snapshots,
-    /// The image that all of the mount shows, if it is none of live processes.
+    /// The image that the whole mount shows, if it does not show live processes.
     stored: Option<PinId>,
     freezer: Arc<Freezer>,
     journal: Arc<Journal>,
@@ -77,8 +77,8 @@ impl Tree {
             MountTarget::Image(file) => Some(SnapshotView::stored(file)?),
             _ => None,
         };
-        let (whom, by, told) = (Arc::clone(&container), Arc::clone(&freezer), Arc::clone(&status));
-        let snapshots = Snapshots::new(whom, by, tracers, told, limits);
+        let snapshots =
+            Snapshots::new(Arc::clone(&container), Arc::clone(&freezer), tracers, Arc::clone(&status), limits);
         let show = |view: SnapshotView| -> Result<PinId> {
             let of = view.root()?.map_or(ProcId::CONTAINER, |pid| ProcId { pid, start: 0 });
             Ok(snapshots.pins().add_unnamed(of, view))
@@ -102,7 +102,7 @@ impl Tree {
         })
     }
 
-    /// The entry `name` of directory `parent`; the kernel holds its number once more.
+    /// The entry `name` of directory `parent`. Counts one lookup of it by the kernel.
     pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Attr> {
         let child = self.child(self.node(parent)?, name).ok_or_else(|| no_entry(name.display()))?;
         let attr = self.attr_of(child)?;
@@ -110,27 +110,27 @@ impl Tree {
         Ok(attr)
     }
 
-    /// Whether to look up `name` may take its time.
+    /// Whether a lookup of `name` may block.
     pub fn lookup_blocks(&self, parent: u64, name: &OsStr) -> bool {
         let fixed = self.inodes.node(parent).into_iter().flat_map(Node::fixed_children);
-        fixed.filter(|(known, _)| name == *known).any(|(_, node)| self.asks_files(node))
+        fixed.filter(|(known, _)| name == *known).any(|(_, node)| self.reads_mapped_files(node))
     }
 
-    /// Whether stat(2) of `ino` may take its time.
+    /// Whether stat(2) of `ino` may block.
     pub fn attr_blocks(&self, ino: u64) -> bool {
-        self.inodes.node(ino).is_some_and(|node| self.asks_files(node))
+        self.inodes.node(ino).is_some_and(|node| self.reads_mapped_files(node))
     }
 
-    /// The size of a core is known only when it is made.
-    fn asks_files(&self, node: Node) -> bool {
+    /// The size of a core file is known only when it is made, which reads the files that the process has mapped.
+    fn reads_mapped_files(&self, node: Node) -> bool {
         match node {
             Node::File(of, File::Core) => self.snapshots.peek(of).is_some_and(|view| view.core_is_to_be_made(of.pid())),
             _ => false,
         }
     }
 
-    /// A node by its number; the kernel holds it once more.
-    pub fn look_again(&self, ino: u64) -> Result<Attr> {
+    /// A node by its number. Counts one lookup of it by the kernel.
+    pub fn lookup_number(&self, ino: u64) -> Result<Attr> {
         let node = self.node(ino)?;
         let attr = self.attr_of(node)?;
         self.inodes.look_up(node);
@@ -139,23 +139,23 @@ impl Tree {
 
     /// The kernel forgets `count` lookups of `ino`.
     pub fn forget(&self, ino: u64, count: u64) {
-        if let Some(node) = self.inodes.forget(ino, count).filter(|node| !self.is_there(*node)) {
+        if let Some(node) = self.inodes.forget(ino, count).filter(|node| !self.exists(*node)) {
             self.inodes.drop_row(node);
         }
     }
 
-    /// What stat(2) tells of `ino`.
+    /// The attributes of `ino`.
     pub fn attr(&self, ino: u64) -> Result<Attr> {
         self.attr_of(self.node(ino)?)
     }
 
-    /// The mount is over: everybody goes on, and nothing stays pinned.
+    /// The mount is over: thaws all held trees and frees all pinned snapshots.
     pub fn close(&self) {
         self.freezer.thaw_all();
         let pinned = self.snapshots.pins().clear();
         if !pinned.is_empty() {
             let paths: Vec<String> = pinned.iter().map(|path| path.display().to_string()).collect();
-            log::warn!("unmounting has freed what was pinned: {}", paths.join(", "));
+            log::warn!("unmounting has freed the pinned snapshots {}", paths.join(", "));
         }
     }
 

@@ -23,7 +23,7 @@ impl Tree {
             uid: self.owner.0,
             gid: self.owner.1,
             steady: match node.steady() {
-                // Until an instant is found for it, below.
+                // Changed below, if the node is open.
                 Steady::WhileOpen => Steady::Never,
                 steady => steady,
             },
@@ -38,11 +38,11 @@ impl Tree {
                 _ => Ok(base),
             };
         };
-        let told = role == Role::Snapshot || of.pin().is_some();
+        let shows_instant = role == Role::Snapshot || of.pin().is_some();
         let open = self.open_nodes.of(node);
-        let view = if told { self.snapshots.peek(open.unwrap_or_else(|| self.snapshots.taken_as(of))) } else { None };
+        let view = if shows_instant { self.snapshots.peek(open.unwrap_or_else(|| self.snapshots.taken_as(of))) } else { None };
         let steady = if open.is_some() && view.is_some() { node.steady() } else { base.steady };
-        // A snapshot outlives its process: what is open can still be asked for.
+        // A snapshot outlives its process: stat(2) of an open file still works.
         let ((uid, gid), time) = match (&view, of) {
             (Some(view), _) => (owner_in(view, node, of), view.taken()),
             (None, Of::CONTAINER) => (self.owner, self.mounted),
@@ -56,8 +56,8 @@ impl Tree {
         Ok(Attr { size, blocks, time, uid, gid, steady, ..base })
     }
 
-    /// Its owner's, who may pin snapshots there; that of the youngest of them, once the process has ended. The time of the last change, as
-    /// for other directories.
+    /// `PID/snapshots/` belongs to the owner of the process, which may pin snapshots there. Once the process has ended, it
+    /// belongs to the owner of its newest snapshot. Its time is that of the last change, as for other directories.
     fn attr_of_snapshots(&self, pid: Pid, base: Attr) -> Result<Attr> {
         let pins = self.snapshots.pins();
         let changed = pins.changed(pid);
@@ -69,7 +69,7 @@ impl Tree {
         Ok(Attr { time: changed.unwrap_or_else(|| self.clock.start_of(id)), uid, gid, ..base })
     }
 
-    /// Whose a live process's node is, if it is there.
+    /// The owner of a live process's node, if the node exists.
     pub(super) fn owner_of(&self, node: Node, id: ProcId) -> Option<(u32, u32)> {
         if let Some(owner) = process::owner(id.pid).filter(|_| id.is_alive()) {
             let all = || process::owner_of_tree(id.pid).unwrap_or(self.owner);
@@ -85,7 +85,8 @@ impl Tree {
         }
     }
 
-    /// Size and blocks of a file of a snapshot: exact if `view` is open, else an upper bound; `None` if the process is gone.
+    /// Size and blocks of a file of a snapshot: exact if `view` is open, otherwise an upper bound. `None` if the process
+    /// has gone.
     fn extent(&self, node: Node, of: Of, view: Option<&SnapshotView>) -> Result<Option<(u64, u64)>> {
         let pid = of.pid();
         let refusal = || if let Of::Live(id) = of { self.snapshots.peek_refusal(id) } else { None };
@@ -117,7 +118,7 @@ impl Tree {
         Ok(size.map(|size| (size, size.div_ceil(512))))
     }
 
-    /// How large the image of all members may become, which may be none.
+    /// An upper bound of the size of the image of all members; there may be none.
     fn container_bound(&self) -> Result<u64> {
         let bounds = self.container.members()?.into_iter().filter_map(|id| process::image_bound(id.pid));
         Ok(bounds.sum::<u64>().max(1))
@@ -129,7 +130,7 @@ impl Tree {
     }
 }
 
-/// Whose `node`, a file of `of`, is in an instant.
+/// The owner of `node`, a file of `of`, in an instant.
 pub(super) fn owner_in(view: &SnapshotView, node: Node, of: Of) -> (u32, u32) {
     if node.is_of_all() { view.owner_of_all(of.pid()) } else { view.owner(of.pid()) }
 }
