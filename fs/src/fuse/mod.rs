@@ -1,4 +1,4 @@
-//! fuser's calls -> the tree -> replies. Nothing is decided here but the errno.
+//! The adapter to fuser: a request becomes a call of the tree, its result a reply. Nothing is decided here.
 
 pub mod page_cache;
 pub mod probe;
@@ -20,7 +20,7 @@ use fuser::{
 };
 
 use crate::fuse::page_cache::PageCache;
-use crate::fuse::reply::{BLOCK_SIZE, code, done, entered, kind, opened, told, written};
+use crate::fuse::reply::{BLOCK_SIZE, attributes, code, done, entered, kind, opened, written};
 use crate::fuse::workers::Workers;
 use crate::node::Steady;
 use crate::process::caller::Caller;
@@ -30,21 +30,21 @@ use crate::tree::entry::Access;
 /// Largest read and write of one request.
 const MAX_REQUEST: u32 = 1 << 20;
 
-/// How many requests the kernel may have under way that nobody waits for (releases, read-ahead).
+/// How many background requests the kernel may have under way: those that no process waits for (releases, read-ahead).
 const MAX_BACKGROUND: u16 = 64;
 
-/// The file system that fuser serves.
+/// The filesystem that fuser serves.
 pub struct Fuse {
     tree: Arc<Tree>,
-    jobs: Arc<Workers>,
-    kernel: Arc<PageCache>,
+    workers: Arc<Workers>,
+    page_cache: Arc<PageCache>,
 }
 
 impl Fuse {
-    /// Serves `tree`; what takes its time runs as one of `jobs`, so that nobody else waits for it. Before the first request `kernel` is
-    /// connected.
-    pub fn new(tree: Arc<Tree>, jobs: Arc<Workers>, kernel: Arc<PageCache>) -> Fuse {
-        Fuse { tree, jobs, kernel }
+    /// Serves `tree`. Requests that block run on `workers`, so that no other request waits for them. `page_cache` is
+    /// connected before the first request.
+    pub fn new(tree: Arc<Tree>, workers: Arc<Workers>, page_cache: Arc<PageCache>) -> Fuse {
+        Fuse { tree, workers, page_cache }
     }
 }
 
@@ -54,7 +54,7 @@ fn caller(req: &Request) -> Caller {
 
 impl Filesystem for Fuse {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // What the kernel lacks or bounds otherwise, we do without: the nearest value is the answer in the error.
+        // Errors are ignored: they mean that this kernel lacks a capability or has a lower bound, which works too.
         let _ = config.set_max_write(MAX_REQUEST);
         let _ = config.set_max_background(MAX_BACKGROUND);
         let wanted = InitFlags::FUSE_ATOMIC_O_TRUNC
@@ -66,12 +66,12 @@ impl Filesystem for Fuse {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        if let Some(ino) = self.kernel.asked_by_number(parent, name, req.pid() as Pid) {
+        if let Some(ino) = self.page_cache.inode_by_name(parent, name, req.pid() as Pid) {
             let tree = Arc::clone(&self.tree);
-            self.jobs.run(move || entered(reply, tree.lookup_number(ino)));
+            self.workers.run(move || entered(reply, tree.lookup_number(ino)));
         } else if self.tree.lookup_blocks(parent.0, name) {
             let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
-            self.jobs.run(move || entered(reply, tree.lookup(parent.0, &name)));
+            self.workers.run(move || entered(reply, tree.lookup(parent.0, &name)));
         } else {
             entered(reply, self.tree.lookup(parent.0, name));
         }
@@ -84,9 +84,9 @@ impl Filesystem for Fuse {
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         if self.tree.attr_blocks(ino.0) {
             let tree = Arc::clone(&self.tree);
-            self.jobs.run(move || told(reply, tree.attr(ino.0)));
+            self.workers.run(move || attributes(reply, tree.attr(ino.0)));
         } else {
-            told(reply, self.tree.attr(ino.0));
+            attributes(reply, self.tree.attr(ino.0));
         }
     }
 
@@ -110,7 +110,7 @@ impl Filesystem for Fuse {
     ) {
         match size {
             Some(size) if mode.is_none() && uid.is_none() && gid.is_none() => {
-                told(reply, self.tree.truncate(ino.0, size))
+                attributes(reply, self.tree.truncate(ino.0, size))
             }
             _ => reply.error(Errno::EPERM),
         }
@@ -127,12 +127,12 @@ impl Filesystem for Fuse {
         };
         let steady = self.tree.steady(ino.0);
         if self.tree.open_blocks(ino.0) {
-            let (tree, kernel) = (Arc::clone(&self.tree), Arc::clone(&self.kernel));
-            self.jobs.run(move || {
+            let (tree, page_cache) = (Arc::clone(&self.tree), Arc::clone(&self.page_cache));
+            self.workers.run(move || {
                 let handle = tree.open(ino.0, access);
-                // A kernel that does not know the size is to ask for each piece.
-                let is_known = steady != Steady::WhileOpen || handle.is_err() || kernel.learn_attributes(ino);
-                opened(reply, handle, if is_known { steady } else { Steady::Never });
+                // A kernel that does not know the size must not cache: it asks for each piece.
+                let is_size_known = steady != Steady::WhileOpen || handle.is_err() || page_cache.learn_attributes(ino);
+                opened(reply, handle, if is_size_known { steady } else { Steady::Never });
             });
         } else {
             opened(reply, self.tree.open(ino.0, access), steady);
@@ -150,7 +150,7 @@ impl Filesystem for Fuse {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        // What goes through the page cache is asked for ahead by the kernel, and in several requests at once.
+        // For the page cache the kernel reads ahead itself, with several requests at once.
         let ahead = if flags.0 & libc::O_DIRECT != 0 { ReadAhead::Ours } else { ReadAhead::Theirs };
         match self.tree.read(fh.0, offset, size as usize, ahead) {
             Ok(bytes) => reply.data(&bytes),
@@ -172,7 +172,7 @@ impl Filesystem for Fuse {
     ) {
         if self.tree.write_blocks(fh.0) {
             let (tree, data) = (Arc::clone(&self.tree), data.to_vec());
-            self.jobs.run(move || written(reply, tree.write(fh.0, offset, &data), data.len()));
+            self.workers.run(move || written(reply, tree.write(fh.0, offset, &data), data.len()));
         } else {
             written(reply, self.tree.write(fh.0, offset, data), data.len());
         }
@@ -207,18 +207,18 @@ impl Filesystem for Fuse {
     ) {
         if self.tree.release_blocks(fh.0) {
             let tree = Arc::clone(&self.tree);
-            self.jobs.run(move || {
-                // No contents of it are kept.
+            self.workers.run(move || {
+                // Control files are not cached: nothing is left to be done.
                 drop(tree.release(fh.0));
                 reply.ok();
             });
             return;
         }
         if let Some(closing) = self.tree.release(fh.0) {
-            self.kernel.forget_attributes(ino);
-            let kernel = Arc::clone(&self.kernel);
-            self.jobs.run(move || {
-                kernel.forget_contents(ino);
+            self.page_cache.forget_attributes(ino);
+            let page_cache = Arc::clone(&self.page_cache);
+            self.workers.run(move || {
+                page_cache.forget_contents(ino);
                 drop(closing);
             });
         }
@@ -242,7 +242,7 @@ impl Filesystem for Fuse {
             Ok(entries) => entries,
             Err(error) => return reply.error(code(&error)),
         };
-        // An entry's offset is where to go on behind it. "." and ".." come first; nobody asks for the number of "..".
+        // An entry's offset is where the next call continues. "." and ".." come first; the number of ".." is not used.
         let dots = [(ino.0, true, OsStr::new(".")), (ino.0, true, OsStr::new(".."))];
         let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_os_str()));
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -272,7 +272,7 @@ impl Filesystem for Fuse {
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
         let (tree, name, reader) = (Arc::clone(&self.tree), name.to_owned(), req.pid() as Pid);
-        self.jobs.run(move || entered(reply, tree.make_directory(parent.0, &name, reader)));
+        self.workers.run(move || entered(reply, tree.make_directory(parent.0, &name, reader)));
     }
 
     fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
@@ -281,7 +281,7 @@ impl Filesystem for Fuse {
 
     fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
-        self.jobs.run(move || done(reply, tree.remove_directory(parent.0, &name)));
+        self.workers.run(move || done(reply, tree.remove_directory(parent.0, &name)));
     }
 
     fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _target: &Path, reply: ReplyEntry) {
@@ -298,7 +298,7 @@ impl Filesystem for Fuse {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        // Nothing is ever replaced: RENAME_NOREPLACE says what holds anyway.
+        // Nothing is ever replaced, so RENAME_NOREPLACE changes nothing.
         if flags.difference(RenameFlags::RENAME_NOREPLACE).is_empty() {
             done(reply, self.tree.rename(parent.0, name, newparent.0, newname));
         } else {
@@ -327,7 +327,7 @@ impl Filesystem for Fuse {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        // As with getxattr: from then on the kernel copies by itself.
+        // As for getxattr, ENOSYS means never: from then on the kernel copies by itself.
         reply.error(Errno::ENOSYS);
     }
 
@@ -342,12 +342,12 @@ impl Filesystem for Fuse {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        // Whoever opens a file as text asks whether it is a terminal.
+        // Programs that open a file as text ask whether it is a terminal.
         reply.error(Errno::ENOTTY);
     }
 
     fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _size: u32, reply: ReplyXattr) {
-        // The kernel takes ENOSYS for "never": it asks once and then says EOPNOTSUPP by itself.
+        // For the kernel ENOSYS means "never": it asks once and answers EOPNOTSUPP by itself from then on.
         reply.error(Errno::ENOSYS);
     }
 

@@ -1,12 +1,17 @@
-//! What the kernel keeps of the files, and is told of them unasked.
+//! What the kernel caches of the files, and how this program changes it.
 //!
-//! Images of live processes go through the page cache, because an archiver that reads 10 KiB at a time would otherwise pay a round trip to
-//! this program for each: with read-ahead it is four times faster. An open throws away the pages of earlier instants. The size is exact
-//! only from the open on, and must be known to the kernel by then: splice(2) and mmap(2) go by what it knows, and an end that is told by
-//! short reads is lost where several are under way (`fuse_read_update_size` in fs/fuse/file.c), which gives zeros behind it. An open has
-//! no attributes in its reply, so they are asked for, by a name that only this program can look up, before it is answered. Behind the
-//! last close they are taken back. Attributes that were on their way to the kernel by then count for nothing there (`attr_version` in
-//! fs/fuse/inode.c).
+//! Images of live processes go through the page cache. Otherwise an archiver that reads 10 KiB at a time would pay a
+//! round trip to this program for each read; with read-ahead it is four times faster. An open drops the pages of earlier
+//! instants.
+//!
+//! The size is exact only from the open on, and the kernel must know it before it uses the open file: splice(2) and
+//! mmap(2) use the size that the kernel knows. An end that is only shown by short reads is lost if several reads are
+//! under way (`fuse_read_update_size` in fs/fuse/file.c), and zeros follow the end. The reply to an open has no
+//! attributes. So, before it answers the open, this program makes the kernel ask for the attributes, with a name that
+//! only this program can look up.
+//!
+//! After the last close the attributes are invalidated. The kernel ignores attributes that are on their way to it at
+//! that moment (`attr_version` in fs/fuse/inode.c).
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -19,65 +24,72 @@ use fuser::{INodeNo, Notifier};
 use crate::fuse::probe::Probe;
 use crate::process;
 
-/// Names of the root that are nobody's but ours: this, and the number of an inode.
+/// The prefix of names in the root that only this program can look up; the number of an inode follows.
 const BY_NUMBER: &str = ".inode-";
 
-/// The other end of `/dev/fuse`.
+/// The page cache and the attribute cache of the kernel for this mount.
 pub struct PageCache {
     mountpoint: PathBuf,
-    asker: Probe,
-    /// Whether it was said that the mount is not found where it was made.
-    is_told: AtomicBool,
+    probe: Probe,
+    /// Whether it was logged that the mountpoint no longer leads to this mount.
+    is_logged: AtomicBool,
     notifier: OnceLock<Notifier>,
 }
 
 impl PageCache {
-    /// The one that has the mount on `mountpoint`.
+    /// The caches of the mount on `mountpoint`.
     pub fn new(mountpoint: PathBuf) -> Result<PageCache> {
-        Ok(PageCache { mountpoint, asker: Probe::start()?, is_told: AtomicBool::new(false), notifier: OnceLock::new() })
+        Ok(PageCache {
+            mountpoint,
+            probe: Probe::start()?,
+            is_logged: AtomicBool::new(false),
+            notifier: OnceLock::new(),
+        })
     }
 
-    /// From now on it can be told something.
+    /// From now on caches can be invalidated, through `notifier`.
     pub fn connect(&self, notifier: Notifier) {
         let _ = self.notifier.set(notifier);
     }
 
-    /// The inode that this program asks for, if the thread `asker` is one of its own.
-    pub(super) fn asked_by_number(&self, parent: INodeNo, name: &OsStr, asker: Pid) -> Option<u64> {
+    /// The inode that `name` stands for, if it is a name with [`BY_NUMBER`] and `thread` is one of this program.
+    pub(super) fn inode_by_name(&self, parent: INodeNo, name: &OsStr, thread: Pid) -> Option<u64> {
         let number = name.to_str()?.strip_prefix(BY_NUMBER)?.parse().ok()?;
-        let is_ours = || process::process_of_thread(asker) == Some(std::process::id() as Pid);
+        let is_ours = || process::process_of_thread(thread) == Some(std::process::id() as Pid);
         (parent == INodeNo::ROOT && is_ours()).then_some(number)
     }
 
-    /// Has it ask what stat(2) tells of a file that was just opened; whether it did. Not for a thread that answers it.
+    /// Makes the kernel ask for the attributes of a file that was just opened. Returns whether it did. Must not be called
+    /// on a thread that answers the kernel.
     pub(super) fn learn_attributes(&self, ino: INodeNo) -> bool {
-        // Whatever is told of it just now tells of no instant.
+        // Attributes that are being returned right now are not of the instant.
         self.forget_attributes(ino);
         let path = self.mountpoint.join(format!("{BY_NUMBER}{}", ino.0));
-        let has_asked = self.asker.inode(path) == Some(ino.0);
-        if !has_asked && !self.is_told.swap(true, Ordering::Relaxed) {
+        let has_asked = self.probe.inode(path) == Some(ino.0);
+        if !has_asked && !self.is_logged.swap(true, Ordering::Relaxed) {
             let place = self.mountpoint.display();
             log::warn!("{place} does not lead to this mount any more: images do not go through the page cache");
         }
         has_asked
     }
 
-    /// Has it forget what stat(2) told of a file. May be called while requests wait: nothing of theirs is waited for.
+    /// Makes the kernel forget the attributes of a file. May be called while requests are under way: it does not wait for
+    /// them.
     pub(super) fn forget_attributes(&self, ino: INodeNo) {
-        self.tell(ino, -1);
+        self.invalidate(ino, -1);
     }
 
-    /// Has it forget the contents of a file too, which gives the memory back. Waits for reads under way, of which there must be none: not
-    /// for a thread that answers them, and not while it is open.
+    /// Makes the kernel forget the contents of a file too, which frees the memory. Waits for reads under way: it must not
+    /// be called on a thread that answers the kernel, nor while the file is open.
     pub(super) fn forget_contents(&self, ino: INodeNo) {
-        self.tell(ino, 0);
+        self.invalidate(ino, 0);
     }
 
-    fn tell(&self, ino: INodeNo, from: i64) {
+    fn invalidate(&self, ino: INodeNo, from: i64) {
         let Some(notifier) = self.notifier.get() else { return };
-        // ENOENT is no error here: the kernel knows nothing of the file. Else the mount is over.
+        // ENOENT is no failure: the kernel has cached nothing of the file. With any other error the mount is over.
         if let Err(error) = notifier.inval_inode(ino, from, 0) {
-            log::debug!("inode {ino}: telling the kernel to forget it: {error}");
+            log::debug!("inode {ino}: invalidating the page cache: {error}");
         }
     }
 }

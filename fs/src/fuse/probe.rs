@@ -1,8 +1,9 @@
-//! A thread that looks at the mount from without, for this program.
+//! A thread of the daemon that calls stat(2) on the daemon's own mount.
 //!
-//! A thread that waits for an answer of its own mount cannot be killed once the request was read; if it shared the descriptor of
-//! `/dev/fuse`, a daemon that is killed meanwhile would keep its mount, and everybody on it, waiting for ever. So this one has a
-//! descriptor table of its own, with nothing in it: the kernel ends the connection when the daemon's table goes, and with it the wait.
+//! A thread that waits for an answer of its own mount cannot be killed once the request was read. If it shared the
+//! descriptor of `/dev/fuse`, a daemon that is killed meanwhile would keep the connection open, and every process that
+//! uses the mount would wait for ever. So this thread has a descriptor table of its own, which is empty: when the daemon
+//! is killed its table goes, the kernel ends the connection, and with it the wait.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -14,48 +15,48 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::process::descriptors;
 
-/// How long an answer is waited for: the way to the mount may lead over a filesystem that does not answer.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long an answer is waited for. The path to the mount may lead through a filesystem that does not answer.
+const TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Question {
     path: PathBuf,
     answer: Sender<Option<u64>>,
 }
 
-/// The way to the thread. It ends when this is dropped.
+/// The channel to the thread. The thread ends when this is dropped.
 pub struct Probe(Sender<Question>);
 
 impl Probe {
-    /// Starts it.
+    /// Starts the thread.
     pub fn start() -> Result<Probe> {
         let (questions, asked) = channel::<Question>();
         let (ready, is_ready) = channel();
-        let look = move || {
-            let lonely = leave_descriptors();
-            let goes_on = lonely.is_ok();
-            // Nobody hears an answer that comes too late.
-            let _ = ready.send(lonely);
-            for question in asked.iter().take_while(|_| goes_on) {
-                let found = std::fs::symlink_metadata(&question.path).ok().map(|facts| facts.ino());
+        let answer_all = move || {
+            let left = leave_descriptors();
+            let is_alone = left.is_ok();
+            // A failed send means that the answer comes too late and is not wanted any more.
+            let _ = ready.send(left);
+            for question in asked.iter().take_while(|_| is_alone) {
+                let found = std::fs::symlink_metadata(&question.path).ok().map(|metadata| metadata.ino());
                 let _ = question.answer.send(found);
             }
         };
         let doing = || "starting a thread";
-        std::thread::Builder::new().name("asker".into()).spawn(look).doing(doing)?;
+        std::thread::Builder::new().name("probe".into()).spawn(answer_all).doing(doing)?;
         is_ready.recv().map_err(|_| Error::os(doing(), libc::EIO))??;
         Ok(Probe(questions))
     }
 
-    /// The number of the inode that `path` leads to, if it leads to one in time.
+    /// The inode number of `path`; `None` if there is no answer in time.
     pub fn inode(&self, path: PathBuf) -> Option<u64> {
         let (answer, answered) = channel();
         self.0.send(Question { path, answer }).ok()?;
-        answered.recv_timeout(PATIENCE).ok().flatten()
+        answered.recv_timeout(TIMEOUT).ok().flatten()
     }
 }
 
-/// Gives the calling thread a descriptor table of its own and closes all of it, the standard streams too: whoever started the daemon waits for
-/// their end.
+/// Gives the calling thread a descriptor table of its own and closes all descriptors in it. The standard streams are
+/// closed too: the process that has started the daemon waits for their end.
 fn leave_descriptors() -> Result<()> {
     let doing = || "giving a thread a descriptor table of its own";
     unshare(CloneFlags::CLONE_FILES).doing(doing)?;
@@ -68,14 +69,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_answers_and_holds_nothing() {
+    fn it_answers_and_holds_no_descriptor() {
         let held = std::fs::File::open("/dev/null").unwrap();
-        let asker = Probe::start().unwrap();
-        assert_eq!(asker.inode("/".into()), Some(std::fs::metadata("/").unwrap().ino()));
-        assert_eq!(asker.inode("/there/is/nothing".into()), None);
+        let probe = Probe::start().unwrap();
+        assert_eq!(probe.inode("/".into()), Some(std::fs::metadata("/").unwrap().ino()));
+        assert_eq!(probe.inode("/there/is/nothing".into()), None);
         let tasks = std::fs::read_dir("/proc/self/task").unwrap().flatten();
-        let is_asker = |path: &PathBuf| std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "asker\n");
-        let task = tasks.map(|task| task.path()).find(is_asker).unwrap();
+        let is_probe = |path: &PathBuf| std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "probe\n");
+        let task = tasks.map(|task| task.path()).find(is_probe).unwrap();
         assert_eq!(std::fs::read_dir(task.join("fd")).unwrap().count(), 0);
         drop(held);
     }

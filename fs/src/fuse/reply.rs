@@ -1,4 +1,4 @@
-//! What the tree answers -> fuser's replies.
+//! Turns results of the tree into replies of fuser.
 
 use std::time::Duration;
 
@@ -15,10 +15,10 @@ use crate::tree::entry::Attr;
 /// `st_blksize`: the unit in which cat(1) and cp(1) read.
 pub const BLOCK_SIZE: u32 = 1 << 20;
 
-/// Nothing is cached: processes come and go.
+/// Not cached: processes start and end.
 const NO_TIME: Duration = Duration::ZERO;
 
-/// What does not change is cached for as long as the kernel likes: no inode number comes twice, and it is told of an end.
+/// What does not change is cached for a long time: an inode number is never reused, and caches are invalidated at the end.
 const LONG: Duration = Duration::from_secs(86400);
 
 fn file_attr(attr: &Attr) -> FileAttr {
@@ -63,7 +63,7 @@ pub fn code(error: &ckptfs_dumper::Error) -> Errno {
 pub fn opened(reply: ReplyOpen, result: Result<u64>, steady: Steady) {
     let flags = match steady {
         Steady::Never => FopenFlags::FOPEN_DIRECT_IO,
-        // What the kernel has of earlier instants it throws away at the open.
+        // The kernel drops cached pages of earlier instants at this open.
         Steady::WhileOpen => FopenFlags::empty(),
         Steady::Always => FopenFlags::FOPEN_KEEP_CACHE,
     };
@@ -73,7 +73,7 @@ pub fn opened(reply: ReplyOpen, result: Result<u64>, steady: Steady) {
     }
 }
 
-/// Answers what gives an entry.
+/// Answers a request for an entry.
 pub fn entered(reply: ReplyEntry, result: Result<Attr>) {
     match result {
         Ok(attr) => reply.entry_with_ttls(&valid(&attr), &entry_valid(&attr), &file_attr(&attr), Generation(0)),
@@ -81,8 +81,8 @@ pub fn entered(reply: ReplyEntry, result: Result<Attr>) {
     }
 }
 
-/// Answers what gives the facts of a node.
-pub fn told(reply: ReplyAttr, result: Result<Attr>) {
+/// Answers a request for attributes.
+pub fn attributes(reply: ReplyAttr, result: Result<Attr>) {
     match result {
         Ok(attr) => reply.attr(&valid(&attr), &file_attr(&attr)),
         Err(error) => reply.error(code(&error)),
@@ -98,7 +98,7 @@ pub fn written(reply: ReplyWrite, result: Result<()>, len: usize) {
     }
 }
 
-/// Answers what gives nothing.
+/// Answers a request that has no result but success.
 pub fn done(reply: ReplyEmpty, result: Result<()>) {
     match result {
         Ok(()) => reply.ok(),

@@ -1,4 +1,4 @@
-//! Threads for what takes its time, so that the threads that answer the kernel stay free.
+//! Threads for requests that block, so that the threads that answer the kernel stay free.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// The jobs that run.
 ///
-/// A dump may need an answer of this very mount (a descriptor of the process that points here), so no number of
-/// answering threads would be enough if dumps ran on them.
+/// A dump may need an answer of this mount itself (a descriptor of the process may point here). If dumps ran on the
+/// answering threads, no number of them would be enough.
 #[derive(Default)]
 pub struct Workers {
     /// A leaf lock.
@@ -17,35 +17,36 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Runs `job` on a thread of its own. Where none can be had it is dropped: its reply then answers EIO by itself.
+    /// Runs `job` on a thread of its own. If no thread can be started the job is dropped: its reply then answers EIO.
     pub fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
-        let ticket = Ticket::new(self);
+        let running = RunningJob::new(self);
         let thread = std::thread::Builder::new().name("job".into()).spawn(move || {
             job();
-            drop(ticket);
+            drop(running);
         });
         if let Err(error) = thread {
             log::error!("starting a thread: {error}");
         }
     }
 
-    /// Waits until none runs, or for `patience`; whether none does.
-    pub fn wait(&self, patience: Duration) -> bool {
+    /// Waits until no job runs, at most for `timeout`. Returns whether none runs.
+    pub fn wait(&self, timeout: Duration) -> bool {
         let mut running = self.running.lock();
-        !self.ended.wait_while_for(&mut running, |running| *running > 0, patience).timed_out()
+        !self.ended.wait_while_for(&mut running, |running| *running > 0, timeout).timed_out()
     }
 }
 
-struct Ticket(Arc<Workers>);
+/// Counts one job as long as it lives.
+struct RunningJob(Arc<Workers>);
 
-impl Ticket {
-    fn new(jobs: &Arc<Workers>) -> Ticket {
-        *jobs.running.lock() += 1;
-        Ticket(Arc::clone(jobs))
+impl RunningJob {
+    fn new(workers: &Arc<Workers>) -> RunningJob {
+        *workers.running.lock() += 1;
+        RunningJob(Arc::clone(workers))
     }
 }
 
-impl Drop for Ticket {
+impl Drop for RunningJob {
     fn drop(&mut self) {
         *self.0.running.lock() -= 1;
         self.0.ended.notify_all();
@@ -58,13 +59,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_for_those_that_run() {
-        let jobs = Arc::new(Workers::default());
-        assert!(jobs.wait(Duration::ZERO));
+    fn waits_for_running_jobs() {
+        let workers = Arc::new(Workers::default());
+        assert!(workers.wait(Duration::ZERO));
         let (go, may_go) = std::sync::mpsc::channel::<()>();
-        jobs.run(move || may_go.recv().unwrap());
-        assert!(!jobs.wait(Duration::from_millis(1)));
+        workers.run(move || may_go.recv().unwrap());
+        assert!(!workers.wait(Duration::from_millis(1)));
         go.send(()).unwrap();
-        assert!(jobs.wait(Duration::from_secs(60)));
+        assert!(workers.wait(Duration::from_secs(60)));
     }
 }

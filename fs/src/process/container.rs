@@ -1,4 +1,4 @@
-//! Which processes belong to the mount.
+//! The container: which processes belong to the mount.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use crate::process::{ProcId, Process, process_of_thread};
 
-/// What the mount was told to show.
+/// What the mount shows.
 #[derive(Clone, Debug)]
 pub enum MountTarget {
     /// Every process of the daemon's pid namespace.
@@ -20,7 +20,7 @@ pub enum MountTarget {
     Tree(ProcId),
     /// The processes of a cgroup directory and of those below it.
     Cgroup(PathBuf),
-    /// Those of an image in a file: nobody who lives.
+    /// The processes of a stored image; no living process.
     Image(PathBuf),
 }
 
@@ -28,9 +28,9 @@ impl MountTarget {
     /// The tree of `pid`, which must be alive.
     pub fn tree(pid: Pid) -> Result<MountTarget> {
         match Process::read(pid) {
-            // Under /proc a thread looks like a process, but nobody's parent is a thread.
+            // /proc shows a thread like a process. But a thread is never a parent, so its tree would be empty.
             Some(_) if let Some(leader) = process_of_thread(pid).filter(|leader| *leader != pid) => {
-                let sentence = format!("--tree {pid}: a thread of process {leader}, and no process");
+                let sentence = format!("--tree {pid}: a thread of process {leader}, not a process");
                 Err(Error::new(Kind::NoProcess, sentence))
             }
             Some(process) if !process.ended => Ok(MountTarget::Tree(process.id)),
@@ -48,7 +48,7 @@ impl MountTarget {
         let doing = || format!("--cgroup {}", dir.display());
         let dir = dir.canonicalize().doing(doing)?;
         let filesystem = statfs(&dir).doing(doing)?.filesystem_type();
-        // Any file may be called cgroup.procs.
+        // A directory of any filesystem may hold a file with the name cgroup.procs.
         if ![CGROUP2_SUPER_MAGIC, CGROUP_SUPER_MAGIC].contains(&filesystem) {
             return Err(Error::os(format!("{}: not a cgroup", doing()), libc::EINVAL));
         }
@@ -68,18 +68,20 @@ impl fmt::Display for MountTarget {
     }
 }
 
-/// Tells whether a pid is one that nobody should see: a copy-on-write child of a snapshot.
+/// Whether a pid is to be hidden: the copy-on-write child of a snapshot.
 pub type Hidden = Box<dyn Fn(Pid) -> bool + Send + Sync>;
 
-/// How long a list waits for snapshot children in the making. Whoever is like one in all but the name is listed after that.
-const UNSETTLED: Duration = Duration::from_millis(50);
+/// How long a list waits for snapshot children that are being created. After that, a process that resembles one in
+/// everything but its name is listed.
+const CREATION_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The processes of a mount: always asked anew, so that no entry is stale.
+/// The processes of a mount. They are read from /proc each time, so that no entry is stale.
 pub struct Container {
     target: MountTarget,
     daemon: Pid,
     hidden: Hidden,
-    /// What this mount restored. It belongs to a tree or cgroup although its parent is the daemon. A leaf lock.
+    /// The processes that this mount has restored. They belong to a tree or cgroup although their parent is the daemon.
+    /// A leaf lock.
     restored: Mutex<Vec<ProcId>>,
 }
 
@@ -89,29 +91,29 @@ impl Container {
         Container { target, daemon: std::process::id() as Pid, hidden, restored: Mutex::default() }
     }
 
-    /// What it was told to show.
+    /// What the mount shows.
     pub fn target(&self) -> &MountTarget {
         &self.target
     }
 
-    /// Every member, by pid.
+    /// All members, ascending by pid.
     pub fn members(&self) -> Result<Vec<ProcId>> {
-        let everybody = Process::all()?;
+        let all = Process::all()?;
         let mut members: Vec<ProcId> = match &self.target {
             MountTarget::Image(_) => Vec::new(),
-            MountTarget::All => everybody.iter().map(|process| process.id).collect(),
-            MountTarget::Tree(root) => below(&everybody, self.roots(Some(*root))).into_iter().collect(),
+            MountTarget::All => all.iter().map(|process| process.id).collect(),
+            MountTarget::Tree(root) => below(&all, self.roots(Some(*root))).into_iter().collect(),
             MountTarget::Cgroup(dir) => {
-                let mut ids = below(&everybody, self.roots(None));
+                let mut ids = below(&all, self.roots(None));
                 let pids: HashSet<Pid> = cgroup_pids(dir).into_iter().collect();
-                ids.extend(everybody.iter().map(|process| process.id).filter(|id| pids.contains(&id.pid)));
+                ids.extend(all.iter().map(|process| process.id).filter(|id| pids.contains(&id.pid)));
                 ids.into_iter().collect()
             }
         };
-        let known: HashMap<ProcId, &Process> = everybody.iter().map(|process| (process.id, process)).collect();
+        let known: HashMap<ProcId, &Process> = all.iter().map(|process| (process.id, process)).collect();
         members.retain(|id| known.get(id).is_some_and(|process| self.is_visible(process)));
-        // One that is told of now and hidden in a moment would be an entry that is not there.
-        let end = Instant::now() + UNSETTLED;
+        // A process that is listed now and hidden in a moment would be an entry without a folder.
+        let end = Instant::now() + CREATION_TIMEOUT;
         while members.iter().any(|id| may_be_in_the_making(id.pid)) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(1));
             members.retain(|id| id.is_alive() && !(self.hidden)(id.pid));
@@ -132,22 +134,23 @@ impl Container {
         belongs.then_some(process.id)
     }
 
-    /// `root` and its descendants, without those that are hidden; `root` first. Empty once `root` is gone.
+    /// `root` and its descendants, without hidden ones; `root` is first. Empty once `root` has gone.
     pub fn tree_of(&self, root: ProcId) -> Result<Vec<ProcId>> {
-        let everybody = Process::all()?;
+        let all = Process::all()?;
         let visible = |id: &ProcId| !(self.hidden)(id.pid) && id.pid != self.daemon;
-        let mut ids: Vec<ProcId> = below(&everybody, vec![root]).into_iter().filter(visible).collect();
+        let mut ids: Vec<ProcId> = below(&all, vec![root]).into_iter().filter(visible).collect();
         ids.sort_unstable_by_key(|id| (*id != root, *id));
         Ok(ids)
     }
 
-    /// The whole container as the engine is to stop it, and whose tracer does: the tree's, if it is no more than that.
+    /// The whole container: the key of the tracer that stops it, and what that stops. A container that is one tree has the
+    /// tracer of the tree.
     pub fn whole(&self) -> Result<(ProcId, ckptfs_dumper::Target)> {
         let pids = match &self.target {
             MountTarget::All => {
                 let sentence = format!(
-                    "the container is the whole pid namespace, to which the daemon (pid {}) and the reader belong, and would freeze them: \
-                     mount with --cgroup or --tree",
+                    "the container is the whole pid namespace: the dump would freeze the daemon (pid {}) and the reader too; mount \
+                     with --cgroup or --tree",
                     self.daemon
                 );
                 return Err(Error::new(Kind::Deadlock, sentence));
@@ -156,23 +159,27 @@ impl Container {
             MountTarget::Cgroup(dir) => cgroup_pids(dir).into_iter().collect(),
         };
         if let (MountTarget::Tree(root), true) = (&self.target, self.restored.lock().is_empty()) {
-            // Nobody else has to be looked at.
-            let is_there =
+            // No other process has to be read.
+            let exists =
                 Process::read(root.pid).is_some_and(|process| process.id == *root && self.is_visible(&process));
-            return if is_there { Ok((*root, ckptfs_dumper::Target::tree(root.pid))) } else { Err(self.nobody()) };
+            return if exists {
+                Ok((*root, ckptfs_dumper::Target::tree(root.pid)))
+            } else {
+                Err(self.has_no_process())
+            };
         }
-        let everybody = Process::all()?;
+        let all = Process::all()?;
         let root = match &self.target {
             MountTarget::Tree(root) => Some(*root),
             MountTarget::All | MountTarget::Cgroup(_) | MountTarget::Image(_) => None,
         };
-        // Those that descend from another are among its descendants already.
-        let all = below(&everybody, self.roots(root));
-        let known: HashSet<Pid> = all.iter().map(|id| id.pid).collect();
+        // A process that descends from another root is among its descendants already.
+        let members = below(&all, self.roots(root));
+        let known: HashSet<Pid> = members.iter().map(|id| id.pid).collect();
         let is_root = |process: &&Process| {
-            all.contains(&process.id) && !known.contains(&process.parent) && self.is_visible(process)
+            members.contains(&process.id) && !known.contains(&process.parent) && self.is_visible(process)
         };
-        let mut roots: Vec<ProcId> = everybody.iter().filter(is_root).map(|process| process.id).collect();
+        let mut roots: Vec<ProcId> = all.iter().filter(is_root).map(|process| process.id).collect();
         roots.retain(|id| !pids.contains(&id.pid));
         roots.sort_unstable();
         let pids = |roots: &[ProcId]| roots.iter().map(|id| id.pid).collect();
@@ -180,17 +187,17 @@ impl Container {
             (MountTarget::Cgroup(dir), roots) => {
                 Ok((ProcId::CONTAINER, ckptfs_dumper::Target::set(pids(roots), Some(dir.clone()))))
             }
-            (_, []) => Err(self.nobody()),
+            (_, []) => Err(self.has_no_process()),
             (_, [root]) => Ok((*root, ckptfs_dumper::Target::tree(root.pid))),
             (_, roots) => Ok((ProcId::CONTAINER, ckptfs_dumper::Target::set(pids(roots), None))),
         }
     }
 
-    fn nobody(&self) -> Error {
-        Error::new(Kind::NoProcess, format!("{}: nobody is left of it", self.target))
+    fn has_no_process(&self) -> Error {
+        Error::new(Kind::NoProcess, format!("{}: no process of it is left", self.target))
     }
 
-    /// From now on these belong here too: this mount made them.
+    /// These processes are members from now on: this mount has restored them.
     pub fn adopt(&self, pids: &[Pid]) {
         let mut restored = self.restored.lock();
         restored.retain(|id| id.is_alive());
@@ -206,13 +213,13 @@ impl Container {
     }
 }
 
-/// Those of `roots` that are among `everybody`, and all that descend from them.
-fn below(everybody: &[Process], roots: Vec<ProcId>) -> HashSet<ProcId> {
+/// The processes of `roots` that are in `all`, and their descendants.
+fn below(all: &[Process], roots: Vec<ProcId>) -> HashSet<ProcId> {
     let mut children: HashMap<Pid, Vec<ProcId>> = HashMap::new();
-    for process in everybody {
+    for process in all {
         children.entry(process.parent).or_default().push(process.id);
     }
-    let present: HashSet<ProcId> = everybody.iter().map(|process| process.id).collect();
+    let present: HashSet<ProcId> = all.iter().map(|process| process.id).collect();
     let mut found = HashSet::new();
     let mut queue: Vec<ProcId> = roots.into_iter().filter(|id| present.contains(id)).collect();
     while let Some(id) = queue.pop() {
@@ -230,8 +237,8 @@ fn is_below(process: Process, roots: &[ProcId]) -> bool {
         if roots.contains(&process.id) {
             return true;
         }
-        // Parents are read one after the other while processes come and go: a child is never older than its parent,
-        // which also keeps reused pids from making a circle.
+        // Parents are read one after the other while processes start and end. A child is never older than its parent: this
+        // check also prevents a circle through reused pids.
         at = Process::read(process.parent).filter(|parent| parent.id.pid != 0 && parent.id.start <= process.id.start);
         if at.is_some_and(|parent| parent.id == process.id) {
             return false;
@@ -258,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_is_the_process_and_its_descendants_and_nobody_else() {
+    fn a_tree_is_the_process_and_its_descendants_and_no_other() {
         let (parent, stranger) = (Sleeper::with_child(), Sleeper::new());
         let tree = container(MountTarget::tree(parent.pid()).unwrap());
         let pids: Vec<Pid> = tree.members().unwrap().iter().map(|id| id.pid).collect();
@@ -279,7 +286,7 @@ mod tests {
         let tree = container(MountTarget::tree(victim.pid()).unwrap());
         assert!(tree.find(victim.pid()).is_some());
         victim.kill_unreaped();
-        assert_eq!(tree.find(victim.pid()), None, "a zombie is nobody");
+        assert_eq!(tree.find(victim.pid()), None, "a zombie is no member");
         assert!(tree.members().unwrap().is_empty());
         let restored = Sleeper::new();
         assert_eq!(tree.find(restored.pid()), None);
@@ -288,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn all_means_everybody_but_the_daemon_the_kernel_and_the_hidden() {
+    fn all_means_all_but_the_daemon_the_kernel_and_the_hidden() {
         let (seen, unseen) = (Sleeper::new(), Sleeper::new());
         let hidden = unseen.pid();
         let all = Container::new(MountTarget::All, Box::new(move |pid| pid == hidden));

@@ -1,6 +1,6 @@
-//! One process as /proc tells it without disturbing it: who it is, whose it is, and how large its files may be.
+//! One process as /proc shows it, without disturbing it: its identity, its owner, and how large its files may become.
 //!
-//! Everything here answers `None` for a process that is gone; nobody is stopped, and no page of anybody is read.
+//! Everything here returns `None` for a process that has gone. No process is stopped, and no page of memory is read.
 
 pub mod caller;
 pub mod container;
@@ -12,10 +12,10 @@ use std::time::{Duration, SystemTime};
 use ckptfs_dumper::proc::{self, Fields, Mapping, Stat, TICKS_PER_SECOND};
 use ckptfs_dumper::{Doing, HOLE_MOST, Pid, Result};
 
-/// What an image holds beside the pages: records, tables, padding. A generous guess, for the size before an open.
+/// A generous guess of what an image holds beside the pages: records, tables, padding. For the size before an open.
 const IMAGE_SLACK: u64 = 4 << 20;
 
-/// One process for the whole of its life: a pid alone may come back as somebody else.
+/// One process for the whole of its life. A pid alone may be reused by another process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProcId {
     /// The id, as the daemon's pid namespace numbers it.
@@ -25,10 +25,10 @@ pub struct ProcId {
 }
 
 impl ProcId {
-    /// The container as a whole, where something is told of a process or of that: pid 0 is nobody's.
+    /// Stands for the container as a whole. No process has pid 0.
     pub const CONTAINER: ProcId = ProcId { pid: 0, start: 0 };
 
-    /// Whether this very process lives (a zombie does not).
+    /// Whether exactly this process lives (a zombie does not).
     pub fn is_alive(self) -> bool {
         Process::read(self.pid).is_some_and(|process| process.id == self && !process.ended)
     }
@@ -37,18 +37,18 @@ impl ProcId {
 /// The facts of /proc/PID/stat that decide where a process belongs.
 #[derive(Clone, Copy, Debug)]
 pub struct Process {
-    /// Who it is.
+    /// Its identity.
     pub id: ProcId,
     /// Its parent's pid.
     pub parent: Pid,
-    /// A kernel thread.
+    /// Whether it is a kernel thread.
     pub kernel: bool,
-    /// A zombie, or about to be none.
+    /// Whether it has ended: it is a zombie, or about to be reaped.
     pub ended: bool,
 }
 
 impl Process {
-    /// Looks `pid` up.
+    /// Reads the process `pid`.
     pub fn read(pid: Pid) -> Option<Process> {
         let stat = stat(pid)?;
         Some(Process {
@@ -60,7 +60,7 @@ impl Process {
         })
     }
 
-    /// Everybody in the daemon's pid namespace, in no order.
+    /// All processes of the daemon's pid namespace, in no order.
     pub fn all() -> Result<Vec<Process>> {
         let entries = std::fs::read_dir("/proc").doing(|| "reading /proc")?;
         let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -90,20 +90,21 @@ impl Clock {
     }
 }
 
-/// The user and group that the files in /proc/PID belong to: the process's own, or root where it is not dumpable (`task_dump_owner` in
-/// fs/proc/base.c: the folder itself is the process's own all the same). Who has ended has nothing that root would have to keep.
+/// The user and group that the files in /proc/PID belong to: those of the process, or root if it is not dumpable
+/// (`task_dump_owner` in fs/proc/base.c; the folder itself belongs to the process anyway). A process that has ended has
+/// nothing to protect, so it always belongs to its own user.
 pub fn owner(pid: Pid) -> Option<(u32, u32)> {
-    let of = |path: String| std::fs::metadata(path).ok().map(|facts| (facts.uid(), facts.gid()));
+    let of = |path: String| std::fs::metadata(path).ok().map(|metadata| (metadata.uid(), metadata.gid()));
     let (folder, file) = (of(format!("/proc/{pid}"))?, of(format!("/proc/{pid}/status"))?);
     Some(if folder == file || !has_ended(pid) { file } else { folder })
 }
 
-/// Whether all of the process has ended, and waits for its parent to ask.
+/// Whether all threads of the process have ended, and its parent has not reaped it.
 pub fn has_ended(pid: Pid) -> bool {
     stat(pid).is_some_and(|stat| stat.is_zombie_process())
 }
 
-/// Whether it is stopped by a signal.
+/// Whether the process is stopped by a signal.
 pub fn is_stopped(pid: Pid) -> bool {
     stat(pid).is_some_and(|stat| stat.state == 'T')
 }
@@ -112,13 +113,13 @@ fn stat(pid: Pid) -> Option<Stat> {
     Stat::read(&format!("/proc/{pid}/stat")).ok()
 }
 
-/// Whose the process and all below it are, if they are one user's.
+/// The owner of the process and all its descendants, if they belong to one user.
 pub fn owner_of_tree(pid: Pid) -> Option<(u32, u32)> {
-    let mine = owner(pid)?;
+    let root_owner = owner(pid)?;
     let members = ckptfs_dumper::Target::tree(pid).members().ok()?;
-    // Who has ended has nothing to keep.
-    let is_mine = |pid: Pid| owner(pid).is_none_or(|owner| owner.0 == mine.0) || has_ended(pid);
-    members.into_iter().all(is_mine).then_some(mine)
+    // A process that has ended has nothing to protect.
+    let has_same_user = |pid: Pid| owner(pid).is_none_or(|owner| owner.0 == root_owner.0) || has_ended(pid);
+    members.into_iter().all(has_same_user).then_some(root_owner)
 }
 
 /// `/proc/PID/status`.
@@ -131,33 +132,34 @@ pub fn process_of_thread(tid: Pid) -> Option<Pid> {
     Pid::try_from(status(tid)?.number("Tgid")).ok().filter(|pid| *pid > 0)
 }
 
-/// Resident and swapped bytes.
+/// Resident and swapped bytes of the process.
 pub fn memory_in_use(pid: Pid) -> Option<u64> {
     let status = status(pid)?;
     Some((status.number("VmRSS") + status.number("VmSwap")) << 10)
 }
 
-/// How large `image` may become: all that is resident or swapped, its chunk headers, and the records.
+/// An upper bound of the size of `image`: resident and swapped memory, its chunk headers, and the records.
 pub fn image_bound(pid: Pid) -> Option<u64> {
     let bytes = memory_in_use(pid)?;
     Some(bytes + bytes / 128 + IMAGE_SLACK)
 }
 
-/// How large `maps` may become: a line for every line of /proc/PID/maps, and a number at its end.
+/// An upper bound of the size of `maps`: each line of /proc/PID/maps, with a number added.
 pub fn maps_bound(pid: Pid) -> Option<u64> {
     let (bytes, lines) = maps_extent(pid)?;
     Some(4096 + bytes + lines * 64)
 }
 
-/// How large `info.json` may become: so much for every mapping, descriptor and thread.
+/// An upper bound of the size of `info.json`: so many bytes for each mapping, descriptor and thread.
 pub fn info_bound(pid: Pid) -> Option<u64> {
     let status = status(pid)?;
     let (bytes, lines) = maps_extent(pid)?;
     Some((64 << 10) + bytes + lines * 1024 + status.number("Threads") * 8192 + status.number("FDSize") * 1024)
 }
 
-/// How large `core` may become. Each page that is held may have a hole before and behind it that is in the file, but never more than there
-/// is of address space; a program header for each mapping and each of the larger holes; notes for the mapped files and for each thread.
+/// An upper bound of the size of `core`. Each page in use may have a hole before and after it that is in the file, but
+/// never more than the address space. A program header for each mapping and each larger hole, and notes for the mapped
+/// files and for each thread, are added.
 pub fn core_bound(pid: Pid) -> Option<u64> {
     let status = status(pid)?;
     let (in_use, space) = (memory_in_use(pid)?, status.number("VmSize") << 10);
@@ -175,12 +177,12 @@ fn maps_extent(pid: Pid) -> Option<(u64, u64)> {
     Some((text.len() as u64, text.iter().filter(|&&byte| byte == b'\n').count() as u64))
 }
 
-/// One mapping's addresses.
+/// The addresses of one mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Range {
     /// First address.
     pub start: u64,
-    /// First address behind.
+    /// First address after it.
     pub end: u64,
 }
 
@@ -190,7 +192,7 @@ impl Range {
         self.end.saturating_sub(self.start)
     }
 
-    /// Reads `START-END` as /proc/PID/map_files writes it, and no other spelling of the same numbers.
+    /// Reads `START-END` as in /proc/PID/map_files, and no other spelling of the same numbers.
     pub fn parse(name: &str) -> Option<Range> {
         let (start, end) = name.split_once('-')?;
         let range = Range { start: u64::from_str_radix(start, 16).ok()?, end: u64::from_str_radix(end, 16).ok()? };
@@ -207,12 +209,12 @@ impl std::fmt::Display for Range {
 /// The mappings of a live process that an image would hold, ascending.
 pub fn mappings(pid: Pid) -> Option<Vec<Range>> {
     let range = |map: &Mapping| Range { start: map.start, end: map.end };
-    let tells = |maps: &Vec<Mapping>| !maps.is_empty();
-    // A leader that has ended tells of none: whoever is left does.
+    let is_not_empty = |maps: &Vec<Mapping>| !maps.is_empty();
+    // /proc shows no mappings of a leader that has ended, so another thread is read.
     let threads = || proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
-    let others = || threads().into_iter().filter_map(|tid| proc::maps(tid).ok()).find(tells);
+    let others = || threads().into_iter().filter_map(|tid| proc::maps(tid).ok()).find(is_not_empty);
     let maps = proc::maps(pid).ok()?;
-    let maps = if tells(&maps) { maps } else { others().unwrap_or_default() };
+    let maps = if is_not_empty(&maps) { maps } else { others().unwrap_or_default() };
     Some(maps.iter().filter(|map| !map.is_special()).map(range).collect())
 }
 
@@ -221,33 +223,33 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn me() -> Pid {
+    fn own_pid() -> Pid {
         std::process::id() as Pid
     }
 
     #[test]
     fn a_process_is_itself_and_its_start_is_in_the_past() {
-        let process = Process::read(me()).unwrap();
+        let process = Process::read(own_pid()).unwrap();
         assert!(process.id.is_alive() && !process.kernel && !process.ended);
         let start = Clock::new().unwrap().start_of(process.id);
         let age = SystemTime::now().duration_since(start).unwrap();
         assert!(age < Duration::from_secs(3600), "started {age:?} ago");
-        assert!(!ProcId { pid: me(), start: process.id.start + 1 }.is_alive(), "another start is another process");
+        assert!(!ProcId { pid: own_pid(), start: process.id.start + 1 }.is_alive(), "another start is another process");
     }
 
     #[test]
     fn a_thread_leads_to_its_process() {
         let tid = std::thread::spawn(|| nix::unistd::gettid().as_raw()).join();
-        assert_eq!(process_of_thread(me()), Some(me()));
-        // The thread has ended: its id is nobody's, or (were it reused) not this process's.
-        assert_ne!(process_of_thread(tid.unwrap()), Some(me()));
+        assert_eq!(process_of_thread(own_pid()), Some(own_pid()));
+        // The thread has ended: its id is free, or (if it was reused) not of this process.
+        assert_ne!(process_of_thread(tid.unwrap()), Some(own_pid()));
         let (to_child, from_here) = std::sync::mpsc::channel();
         let (to_here, from_child) = std::sync::mpsc::channel();
         let thread = std::thread::spawn(move || {
             to_here.send(nix::unistd::gettid().as_raw()).unwrap();
             from_here.recv().unwrap();
         });
-        assert_eq!(process_of_thread(from_child.recv().unwrap()), Some(me()));
+        assert_eq!(process_of_thread(from_child.recv().unwrap()), Some(own_pid()));
         to_child.send(()).unwrap();
         thread.join().unwrap();
     }
@@ -266,10 +268,10 @@ mod tests {
 
     #[test]
     fn bounds_are_above_zero_and_mappings_leave_out_what_the_kernel_makes() {
-        assert!(image_bound(me()).unwrap() > IMAGE_SLACK);
-        assert!(maps_bound(me()).unwrap() > std::fs::read("/proc/self/maps").unwrap().len() as u64);
-        assert!(info_bound(me()).unwrap() > 65536);
-        let ranges = mappings(me()).unwrap();
+        assert!(image_bound(own_pid()).unwrap() > IMAGE_SLACK);
+        assert!(maps_bound(own_pid()).unwrap() > std::fs::read("/proc/self/maps").unwrap().len() as u64);
+        assert!(info_bound(own_pid()).unwrap() > 65536);
+        let ranges = mappings(own_pid()).unwrap();
         assert!(ranges.is_sorted());
         let text = std::fs::read_to_string("/proc/self/maps").unwrap();
         let vvar =

@@ -144,7 +144,8 @@ impl Session {
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         if !self.append && offset != self.position {
             let at = self.position;
-            let sentence = format!("restore: bytes for offset {offset} were written, but those for offset {at} come next");
+            let sentence =
+                format!("restore: bytes for offset {offset} were written, but those for offset {at} come next");
             return Err(Error::new(Kind::System(libc::ESPIPE), sentence));
         }
         if bytes.is_empty() {

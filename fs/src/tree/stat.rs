@@ -40,7 +40,8 @@ impl Tree {
         };
         let shows_instant = role == Role::Snapshot || of.pin().is_some();
         let open = self.open_nodes.of(node);
-        let view = if shows_instant { self.snapshots.peek(open.unwrap_or_else(|| self.snapshots.taken_as(of))) } else { None };
+        let view =
+            if shows_instant { self.snapshots.peek(open.unwrap_or_else(|| self.snapshots.taken_as(of))) } else { None };
         let steady = if open.is_some() && view.is_some() { node.steady() } else { base.steady };
         // A snapshot outlives its process: stat(2) of an open file still works.
         let ((uid, gid), time) = match (&view, of) {
