@@ -30,7 +30,8 @@ use crate::tree::Tree;
 
 const DEVICE: &str = "/dev/fuse";
 
-/// Threads that answer the kernel. They copy bytes; requests that block run on threads of their own (fuse/workers.rs).
+/// Threads that answer the kernel. They copy bytes; requests that block run on threads of their own
+/// (fuse/workers.rs).
 const THREADS: usize = 8;
 
 /// STATX_MNT_ID_UNIQUE of `linux/stat.h` (Linux 6.8): an id that no later mount gets.
@@ -47,7 +48,8 @@ pub enum Hangup {
     Reopens(Option<LogFile>),
 }
 
-/// `ckptfs mount`. `command_line`: the arguments of this program, for the daemon. `is_daemon`: this is the daemon.
+/// `ckptfs mount`. `command_line`: the arguments of this program, for the daemon. `is_daemon`: this
+/// is the daemon.
 pub fn run(
     arguments: &MountArgs,
     is_daemon: bool,
@@ -74,7 +76,8 @@ pub fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-/// Mounts, calls `ready` once the mount answers, and serves it until umount(8) or a signal unmounts it.
+/// Mounts, calls `ready` once the mount answers, and serves it until umount(8) or a signal unmounts
+/// it.
 fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Result<()> {
     // Before any thread is started: from here on a signal is a request and does not kill.
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).doing(|| "catching signals")?;
@@ -128,14 +131,16 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     if !workers.wait(plan.options.freeze_timeout + Duration::from_secs(1)) {
         log::warn!("a request did not end in time");
     }
-    // Frozen trees and pinned snapshots end before this process exits. Open snapshots end with the tree.
+    // Frozen trees and pinned snapshots end before this process exits. Open snapshots end with the
+    // tree.
     tree.close();
     drop(tree);
     log::info!("{}: unmounted", plan.mountpoint.display());
     ended
 }
 
-/// Raises the soft limit of descriptors to the hard limit: each process that is dumped or restored needs a few.
+/// Raises the soft limit of descriptors to the hard limit: each process that is dumped or restored
+/// needs a few.
 fn raise_descriptor_limit() -> Result<()> {
     let doing = || "raising the limit of descriptors (RLIMIT_NOFILE)";
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(doing)?;
@@ -165,8 +170,8 @@ struct Mounted {
 impl Mounted {
     /// Mounts (mount(2), fuse(4)). Returns the descriptor that the kernel's requests come from.
     ///
-    /// fuser itself would try fusermount3 if mount(2) is not permitted. A user that may not mount may not freeze or
-    /// restore either, so the errno of mount(2) is the better answer.
+    /// fuser itself would try fusermount3 if mount(2) is not permitted. A user that may not mount
+    /// may not freeze or restore either, so the errno of mount(2) is the better answer.
     fn new(plan: &Plan) -> Result<(OwnedFd, Mounted)> {
         let MountOptions { flags, fsname, allow_other, .. } = &plan.options;
         let mountpoint = &plan.mountpoint;
@@ -188,15 +193,17 @@ impl Mounted {
                 Ok((OwnedFd::from(device), Mounted { mountpoint: mountpoint.clone(), id, bdi }))
             }
             Err(error) => {
-                // The descriptor is the only one of the connection: a lazy unmount leaves nothing behind.
+                // The descriptor is the only one of the connection: a lazy unmount leaves nothing
+                // behind.
                 umount2(mountpoint, MntFlags::MNT_DETACH).doing(doing)?;
                 Err(error)
             }
         }
     }
 
-    /// Raises the kernel's read-ahead for the page cache (Documentation/ABI/testing/sysfs-class-bdi). The INIT reply,
-    /// which comes before this, can lower that bound but not raise it.
+    /// Raises the kernel's read-ahead for the page cache
+    /// (Documentation/ABI/testing/sysfs-class-bdi). The INIT reply, which comes before this, can
+    /// lower that bound but not raise it.
     fn raise_read_ahead(&self) {
         let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", self.bdi.0, self.bdi.1);
         if let Err(error) = std::fs::write(&file, READ_AHEAD_KIB.to_string()) {
@@ -211,8 +218,8 @@ impl Mounted {
             Ok(facts) if facts.stx_mnt_id == self.id => {}
             _ => return Ok(()),
         }
-        // MNT_FORCE aborts the connection: all requests end, and so does the session, even if another mount namespace has
-        // a copy of the mount.
+        // MNT_FORCE aborts the connection: all requests end, and so does the session, even if
+        // another mount namespace has a copy of the mount.
         umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).doing(doing)
     }
 }
@@ -225,7 +232,8 @@ impl Drop for Mounted {
     }
 }
 
-/// Id and device of the mount on `path`. The kernel answers without this daemon (statx(2), AT_STATX_DONT_SYNC).
+/// Id and device of the mount on `path`. The kernel answers without this daemon (statx(2),
+/// AT_STATX_DONT_SYNC).
 fn mount_facts(path: &Path) -> Result<Statx> {
     let flags = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
     let facts = statx(CWD, path, flags, MNT_ID_UNIQUE).doing(|| format!("statx of {}", path.display()))?;

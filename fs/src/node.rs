@@ -4,8 +4,8 @@ use ckptfs_dumper::Pid;
 
 use crate::process::{ProcId, Range};
 
-/// One path. A process is identified with its start time and a pinned snapshot with its number, so that a node never
-/// leads to a later one with the same name.
+/// One path. A process is identified with its start time and a pinned snapshot with its number, so
+/// that a node never leads to a later one with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// The mount's root.
@@ -22,8 +22,8 @@ pub enum Node {
     Vmas(Of),
     /// `vmas/START-END`
     Vma(Of, Range),
-    /// `PID/snapshots/`: the snapshots of all processes that have or had this pid. The pid of [`ProcId::CONTAINER`] stands
-    /// for `snapshots/` of the root.
+    /// `PID/snapshots/`: the snapshots of all processes that have or had this pid. The pid of
+    /// [`ProcId::CONTAINER`] stands for `snapshots/` of the root.
     Snapshots(Pid),
 }
 
@@ -99,7 +99,8 @@ enum Where {
     Live,
 }
 
-/// The files of the root that show no process, in the order of listing; `image` comes before them, `snapshots` after.
+/// The files of the root that show no process, in the order of listing; `image` comes before them,
+/// `snapshots` after.
 const ROOT: [(&str, Node); 2] = [("restore", Node::Restore), ("status", Node::Status)];
 
 /// The files of a folder, in the order of listing; `vmas` and `snapshots` follow them.
@@ -146,7 +147,8 @@ impl Of {
 }
 
 impl Node {
-    /// The fixed entries of this directory. Processes, mappings and pinned snapshots are added to them.
+    /// The fixed entries of this directory. Processes, mappings and pinned snapshots are added to
+    /// them.
     pub fn fixed_children(self) -> Vec<(&'static str, Node)> {
         let of = match self {
             Node::Root => Of::CONTAINER,
@@ -177,8 +179,8 @@ impl Node {
         }
     }
 
-    /// The permission bits. Only the owner may list `vmas`, as with /proc/PID/map_files. `snapshots` is writable for the
-    /// owner: a user that may read an image may pin one.
+    /// The permission bits. Only the owner may list `vmas`, as with /proc/PID/map_files.
+    /// `snapshots` is writable for the owner: a user that may read an image may pin one.
     pub fn mode(self) -> u16 {
         match self.role() {
             Role::Directory if matches!(self, Node::Vmas(_)) => 0o500,
@@ -190,7 +192,8 @@ impl Node {
         }
     }
 
-    /// Whether the node shows, or acts on, a whole tree. Then it belongs to the owner of all processes in the tree.
+    /// Whether the node shows, or acts on, a whole tree. Then it belongs to the owner of all
+    /// processes in the tree.
     pub fn is_of_all(self) -> bool {
         matches!(self, Node::File(_, File::Image | File::Freeze | File::Kill) | Node::Snapshots(_))
     }
@@ -203,8 +206,9 @@ impl Node {
         }
     }
 
-    /// How long the node stays the same. The folder of a pinned snapshot can be renamed, and another one may get its name.
-    /// Texts of a live process are small, and not worth the kernel's memory.
+    /// How long the node stays the same. The folder of a pinned snapshot can be renamed, and
+    /// another one may get its name. Texts of a live process are small, and not worth the kernel's
+    /// memory.
     pub fn steady(self) -> Steady {
         match self {
             Node::Folder(Of::Pinned(_)) => Steady::Never,

@@ -66,7 +66,8 @@ impl Sleeper {
         self.child.wait().unwrap().signal()
     }
 
-    /// Waits until it has ended. This thread need not reap it, if another one of this process has traced it.
+    /// Waits until it has ended. This thread need not reap it, if another one of this process has
+    /// traced it.
     pub fn wait_end(&self) {
         let stat = format!("/proc/{}/stat", self.pid());
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {

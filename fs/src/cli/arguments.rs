@@ -66,7 +66,8 @@ pub struct Cli {
 /// The commands.
 #[derive(Subcommand)]
 pub enum Command {
-    /// Mount; return when the mount answers, and serve it in the background until umount(8) or SIGTERM
+    /// Mount; return when the mount answers, and serve it in the background until umount(8) or
+    /// SIGTERM
     #[command(
         override_usage = "ckptfs mount [--cgroup DIR | --tree PID | --image FILE] [-f] [-o OPT[,OPT]]... MOUNTPOINT",
         after_help = OPTIONS_HELP

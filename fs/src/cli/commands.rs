@@ -70,8 +70,8 @@ fn each(files: &[PathBuf], mut act: impl FnMut(&mut Input, &mut dyn Write) -> Re
     code
 }
 
-/// Runs `act` with a buffered standard output, which is flushed even if `act` fails: results found before a failure are
-/// printed.
+/// Runs `act` with a buffered standard output, which is flushed even if `act` fails: results found
+/// before a failure are printed.
 fn with_output<T>(act: impl FnOnce(&mut dyn Write) -> Result<T>) -> Result<T> {
     let mut out = BufWriter::new(std::io::stdout().lock());
     let done = act(&mut out);

@@ -31,7 +31,8 @@ pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
     copy(&core, &mut File::from(out), &Bar::new(&image.display().to_string(), Some(core.len())))
 }
 
-/// Writes all of `core` at the offset of `out`. If `out` is a file that ends there, its holes stay holes.
+/// Writes all of `core` at the offset of `out`. If `out` is a file that ends there, its holes stay
+/// holes.
 fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
     let doing = || "writing standard output";
     let start = end_of_file(out)?;
@@ -67,7 +68,8 @@ fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
     }
 }
 
-/// The offset of `out`, if `out` is a regular file that ends there and was not opened with O_APPEND.
+/// The offset of `out`, if `out` is a regular file that ends there and was not opened with
+/// O_APPEND.
 fn end_of_file(out: &mut File) -> Result<Option<u64>> {
     let metadata = out.metadata().doing(|| "stat of standard output")?;
     let flags = fcntl(&*out, FcntlArg::F_GETFL).doing(|| "flags of standard output")?;

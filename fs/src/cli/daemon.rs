@@ -1,9 +1,10 @@
 //! The background daemon of a mount.
 //!
-//! The command starts its own program again, with [`STAGE`]. That process, the daemon, leaves the terminal, mounts, and
-//! writes one byte to its standard output when the mount answers. Until then it reports failures on the terminal's
-//! standard error, and its exit status becomes the command's. (A bare fork(2) would be less work, but Rust gives no
-//! guarantee for code that runs between fork and exec.)
+//! The command starts its own program again, with [`STAGE`]. That process, the daemon, leaves the
+//! terminal, mounts, and writes one byte to its standard output when the mount answers. Until then
+//! it reports failures on the terminal's standard error, and its exit status becomes the command's.
+//! (A bare fork(2) would be less work, but Rust gives no guarantee for code that runs between fork
+//! and exec.)
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -16,10 +17,12 @@ use ckptfs_dumper::{Context, Doing, Result};
 
 use crate::process::descriptors;
 
-/// The second argument of the daemon's own command line. It is no documented option, because no user is to pass it.
+/// The second argument of the daemon's own command line. It is no documented option, because no
+/// user is to pass it.
 const STAGE: &str = "--daemon-stage";
 
-/// Whether this process is the daemon that a mount without `-f` has started. Removes [`STAGE`] from the arguments.
+/// Whether this process is the daemon that a mount without `-f` has started. Removes [`STAGE`] from
+/// the arguments.
 pub fn is_stage(args: &mut Vec<OsString>) -> bool {
     let is_stage = args.get(2).is_some_and(|arg| arg == STAGE);
     if is_stage {
@@ -28,10 +31,11 @@ pub fn is_stage(args: &mut Vec<OsString>) -> bool {
     is_stage
 }
 
-/// Starts the daemon with this command's arguments, of which the first is `mount`. Returns when the mount answers, or
-/// with the daemon's exit status if it failed.
+/// Starts the daemon with this command's arguments, of which the first is `mount`. Returns when the
+/// mount answers, or with the daemon's exit status if it failed.
 pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Result<ExitCode> {
-    // The link leads to the program even if its file was replaced or is not visible to this process.
+    // The link leads to the program even if its file was replaced or is not visible to this
+    // process.
     let mut command = Command::new("/proc/self/exe");
     command.arg0("ckptfs").args(args.next()).arg(STAGE).args(args).stdin(Stdio::null()).stdout(Stdio::piped());
     let mut daemon = command.spawn().doing(|| "starting the daemon")?;
@@ -41,7 +45,8 @@ pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Res
         None => 0,
     };
     if answers > 0 {
-        // This stat(2) is not left to the daemon: a process that waits for an answer of its own mount cannot be killed.
+        // This stat(2) is not left to the daemon: a process that waits for an answer of its own
+        // mount cannot be killed.
         std::fs::metadata(mountpoint).doing(|| format!("mounting {}: stat of it", mountpoint.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -49,9 +54,10 @@ pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Res
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0).unwrap_or(1)))
 }
 
-/// The daemon leaves the session, the directory and the descriptors of the process that started it, except for the
-/// standard streams. Otherwise an inherited lock would be held, and the reader of an inherited pipe would see no end,
-/// for as long as the mount lives. The daemon must have no other thread and no open file yet.
+/// The daemon leaves the session, the directory and the descriptors of the process that started it,
+/// except for the standard streams. Otherwise an inherited lock would be held, and the reader of an
+/// inherited pipe would see no end, for as long as the mount lives. The daemon must have no other
+/// thread and no open file yet.
 pub fn detach() -> Result<()> {
     // A program that is started through /proc/self/exe is called "exe" in ps(1).
     nix::sys::prctl::set_name(c"ckptfs").doing(|| "setting the daemon's name")?;

@@ -36,7 +36,7 @@ impl Failure {
         Failure { error, status: TROUBLE }
     }
 
-    /// Whether the reader of standard output has closed it: a message would be no news to it.
+    /// Whether the reader of standard output has closed it, and so needs no message.
     pub fn is_reader_gone(&self) -> bool {
         self.status == FAILURE && self.error.errno() == Some(libc::EPIPE)
     }

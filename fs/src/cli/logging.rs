@@ -1,4 +1,5 @@
-//! Where the log goes. RUST_LOG sets the level; the default is `info` for this project and `warn` for libraries.
+//! Where the log goes. RUST_LOG sets the level; the default is `info` for this project and `warn`
+//! for libraries.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
@@ -12,7 +13,8 @@ use parking_lot::Mutex;
 
 /// The levels unless RUST_LOG is set.
 ///
-/// fuser logs an error when the kernel no longer waits for a reply. That only means that a reader was interrupted.
+/// fuser logs an error when the kernel no longer waits for a reply. That only means that a reader
+/// was interrupted.
 const LEVELS: &str = "warn,ckptfs=info,ckptfs_dumper=info,fuser::reply=off";
 
 /// The socket of syslog(3).
@@ -69,7 +71,8 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the path again, after logrotate(8) has moved the old file away. If that fails the old file stays in use.
+    /// Opens the path again, after logrotate(8) has moved the old file away. If that fails the old
+    /// file stays in use.
     pub fn reopen(&self) -> Result<()> {
         let fresh = open(&self.path)?;
         *self.open.lock() = fresh;
@@ -87,8 +90,9 @@ impl Write for LogFile {
     }
 }
 
-/// Sends one message per write: env_logger writes a record at once. As syslog(3) does, it connects when there is a
-/// message, and once more if no logger listens at the other end: it may have been restarted.
+/// Sends one message per write: env_logger writes a record at once. As syslog(3) does, it connects
+/// when there is a message, and once more if no logger listens at the other end: it may have been
+/// restarted.
 struct Syslog {
     path: PathBuf,
     socket: Option<UnixDatagram>,
@@ -150,7 +154,7 @@ mod tests {
         let path = folder.path().join("log");
         let mut syslog = Syslog { path: path.clone(), socket: None };
         // A missing logger is no error.
-        let _lost = syslog.write(b"nobody listens\n");
+        let _lost = syslog.write(b"no logger listens\n");
         for message in ["one", "two"] {
             let logger = UnixDatagram::bind(&path).unwrap();
             syslog.write_all(message.as_bytes()).unwrap();
@@ -158,7 +162,7 @@ mod tests {
             drop(logger);
             std::fs::remove_file(&path).unwrap();
         }
-        let _lost = syslog.write(b"nobody listens\n");
+        let _lost = syslog.write(b"no logger listens\n");
         let logger = UnixDatagram::bind(&path).unwrap();
         syslog.write_all(b"three\n").unwrap();
         assert_eq!(received(&logger), "three");

@@ -1,11 +1,11 @@
 //! `mount -t fuse.ckptfs` and fstab(5).
 //!
-//! mount(8) runs `mount.fuse.ckptfs SOURCE DIR -o OPTIONS` if there is such a program (a link to this one). Otherwise it
-//! runs libfuse's mount.fuse, which runs `ckptfs SOURCE DIR -o OPTIONS`. Both command lines are translated to `ckptfs
-//! mount`.
+//! mount(8) runs `mount.fuse.ckptfs SOURCE DIR -o OPTIONS` if there is such a program (a link to
+//! this one). Otherwise it runs libfuse's mount.fuse, which runs `ckptfs SOURCE DIR -o OPTIONS`.
+//! Both command lines are translated to `ckptfs mount`.
 //!
-//! SOURCE is `tree:PID`, `cgroup:DIR` or `image:FILE`; any other word means every process of the pid namespace. The
-//! options `tree=PID`, `cgroup=DIR` and `image=FILE` mean the same.
+//! SOURCE is `tree:PID`, `cgroup:DIR` or `image:FILE`; any other word means every process of the
+//! pid namespace. The options `tree=PID`, `cgroup=DIR` and `image=FILE` mean the same.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -23,7 +23,8 @@ const TARGETS: [&str; 3] = ["tree", "cgroup", "image"];
 pub enum Invocation {
     /// As `ckptfs COMMAND`.
     Command,
-    /// As a mount helper: the arguments of the `ckptfs mount` that does the same, with the program's name first.
+    /// As a mount helper: the arguments of the `ckptfs mount` that does the same, with the
+    /// program's name first.
     Mount(Vec<OsString>),
     /// As a mount helper with `-f`: do everything but the mount.
     Fake,
@@ -35,7 +36,8 @@ pub fn read(args: &[OsString]) -> Invocation {
     let is_helper = Path::new(program).file_name().is_some_and(|name| name.as_bytes().starts_with(b"mount."));
     let is_word = |arg: &OsStr| !arg.is_empty() && !arg.as_bytes().starts_with(b"-");
     let known = Cli::command().get_subcommands().any(|command| *source == command.get_name()) || *source == "help";
-    // libfuse's mount.fuse always passes options. Without them an unknown word is a mistyped command.
+    // libfuse's mount.fuse always passes options. Without them an unknown word is a mistyped
+    // command.
     let has_options = rest.iter().any(|arg| arg.as_bytes() == b"-o");
     if !is_word(source) || !is_word(directory) || !is_helper && (known || !has_options) {
         return Invocation::Command;

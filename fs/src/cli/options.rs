@@ -16,16 +16,18 @@ const PINNED_MAX: usize = 64;
 pub struct MountOptions {
     /// How long a tree may take to stop.
     pub freeze_timeout: Duration,
-    /// Whether a pipe with an end in a process outside of the tree is connected again at the restore, instead of refused
-    /// at the dump.
+    /// Whether a pipe with an end in a process outside of the tree is connected again at the
+    /// restore, instead of refused at the dump.
     pub keep_external_pipes: bool,
-    /// Whether semaphores and message queues are in the image just because the tree's users created them in its lifetime.
+    /// Whether semaphores and message queues are in the image just because the tree's users created
+    /// them in its lifetime.
     pub owned_sysv_ipc: bool,
     /// What a restore does with files that have changed since the dump.
     pub changed_files: ChangedFiles,
     /// How much may be pinned.
     pub pinned: Limits,
-    /// Whether users other than the daemon's may use the mount, as far as the modes of its files allow.
+    /// Whether users other than the daemon's may use the mount, as far as the modes of its files
+    /// allow.
     pub allow_other: bool,
     /// The first column of `mount`'s list.
     pub fsname: String,
@@ -38,7 +40,8 @@ pub struct MountOptions {
 /// MS_NOSYMFOLLOW of `linux/mount.h` (Linux 5.10).
 const NO_SYMLINKS: MsFlags = MsFlags::from_bits_retain(256);
 
-/// The options of mount(8) for every filesystem that mount(2) knows as a flag, and whether they set it.
+/// The options of mount(8) for every filesystem that mount(2) knows as a flag, and whether they set
+/// it.
 const FLAGS: [(&str, MsFlags, bool); 25] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
@@ -68,8 +71,8 @@ const FLAGS: [(&str, MsFlags, bool); 25] = [
     ("symfollow", NO_SYMLINKS, false),
 ];
 
-/// Options that are accepted and change nothing: some always hold here, the others are for the readers of fstab(5), which
-/// decide which user may mount, and when.
+/// Options that are accepted and change nothing: some always hold here, the others are for the
+/// readers of fstab(5), which decide which user may mount, and when.
 const IGNORED: [&str; 16] = [
     "defaults",
     "default_permissions",
@@ -95,8 +98,8 @@ const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed
                      noexec, noatime and the others of mount(8), defaults";
 
 impl MountOptions {
-    /// Reads the lists of `-o`; later options win. `root`: the daemon runs as root, for which `allow_other` is the
-    /// default.
+    /// Reads the lists of `-o`; later options win. `root`: the daemon runs as root, for which
+    /// `allow_other` is the default.
     pub fn parse(lists: &[String], root: bool) -> Result<MountOptions> {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),

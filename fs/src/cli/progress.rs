@@ -1,4 +1,5 @@
-//! Progress of long work on a terminal: bytes, rate and time left. Nothing is shown if standard error is no terminal.
+//! Progress of long work on a terminal: bytes, rate and time left. Nothing is shown if standard
+//! error is no terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -44,7 +45,8 @@ impl Drop for Bar {
     }
 }
 
-/// An input, its name, and a bar that shows how much of it was read. The bar is removed at the end of the input.
+/// An input, its name, and a bar that shows how much of it was read. The bar is removed at the end
+/// of the input.
 pub struct Input {
     /// For messages.
     pub name: String,
@@ -85,7 +87,8 @@ impl Read for Input {
     }
 }
 
-/// An output that may be the terminal with the bar. Whole lines are written, above the bar; a flush writes the rest too.
+/// An output that may be the terminal with the bar. Whole lines are written, above the bar; a flush
+/// writes the rest too.
 pub struct BarOutput<'a> {
     bar: ProgressBar,
     out: &'a mut dyn Write,
@@ -124,6 +127,6 @@ impl Write for BarOutput<'_> {
 
 /// Prints one line on standard error.
 pub fn complain(what: &dyn std::fmt::Display) {
-    // If standard error is closed there is nobody to inform.
+    // A failure is ignored: standard error is closed.
     let _ = writeln!(std::io::stderr(), "ckptfs: {what}");
 }

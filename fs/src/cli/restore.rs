@@ -1,7 +1,8 @@
-//! `ckptfs restore`: restores the processes of images without a mount, and reports each image at once.
+//! `ckptfs restore`: restores the processes of images without a mount, and reports each image at
+//! once.
 //!
-//! A failure after an image, in the rest of the input or in writing standard output, does not undo the restore of the
-//! image.
+//! A failure after an image, in the rest of the input or in writing standard output, does not undo
+//! the restore of the image.
 
 use std::io::{ErrorKind, Read, Write};
 
@@ -15,7 +16,8 @@ pub fn restore_all(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write)
     let mut restorer = Restorer::new(policy)?;
     let mut reporter = Reporter { name: &name, out: input.above_bar(out), reported: 0, failure: None };
     let fed = feed(input, &mut restorer, &mut reporter);
-    // A restore is known some writes later: only now all restored processes are known, also after a failure.
+    // A restore is known some writes later: only now all restored processes are known, also after a
+    // failure.
     let finished = restorer.finish().on(|| &name);
     reporter.report(&restorer);
     fed.and(finished)?;

@@ -1,4 +1,5 @@
-//! The adapter to fuser: a request becomes a call of the tree, its result a reply. Nothing is decided here.
+//! The adapter to fuser: a request becomes a call of the tree, its result a reply. Nothing is
+//! decided here.
 
 pub mod page_cache;
 pub mod probe;
@@ -30,7 +31,8 @@ use crate::tree::entry::Access;
 /// Largest read and write of one request.
 const MAX_REQUEST: u32 = 1 << 20;
 
-/// How many background requests the kernel may have under way: those that no process waits for (releases, read-ahead).
+/// How many background requests the kernel may have under way: those that no process waits for
+/// (releases, read-ahead).
 const MAX_BACKGROUND: u16 = 64;
 
 /// The filesystem that fuser serves.
@@ -41,8 +43,8 @@ pub struct Fuse {
 }
 
 impl Fuse {
-    /// Serves `tree`. Requests that block run on `workers`, so that no other request waits for them. `page_cache` is
-    /// connected before the first request.
+    /// Serves `tree`. Requests that block run on `workers`, so that no other request waits for
+    /// them. `page_cache` is connected before the first request.
     pub fn new(tree: Arc<Tree>, workers: Arc<Workers>, page_cache: Arc<PageCache>) -> Fuse {
         Fuse { tree, workers, page_cache }
     }
@@ -54,7 +56,8 @@ fn caller(req: &Request) -> Caller {
 
 impl Filesystem for Fuse {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        // Errors are ignored: they mean that this kernel lacks a capability or has a lower bound, which works too.
+        // Errors are ignored: they mean that this kernel lacks a capability or has a lower bound,
+        // which works too.
         let _ = config.set_max_write(MAX_REQUEST);
         let _ = config.set_max_background(MAX_BACKGROUND);
         let wanted = InitFlags::FUSE_ATOMIC_O_TRUNC
@@ -242,7 +245,8 @@ impl Filesystem for Fuse {
             Ok(entries) => entries,
             Err(error) => return reply.error(code(&error)),
         };
-        // An entry's offset is where the next call continues. "." and ".." come first; the number of ".." is not used.
+        // An entry's offset is where the next call continues. "." and ".." come first; the number
+        // of ".." is not used.
         let dots = [(ino.0, true, OsStr::new(".")), (ino.0, true, OsStr::new(".."))];
         let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_os_str()));
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
@@ -263,8 +267,9 @@ impl Filesystem for Fuse {
         reply.statfs(0, 0, 0, 0, 0, BLOCK_SIZE, 255, BLOCK_SIZE);
     }
 
-    // A pinned snapshot is a directory that is made, removed and renamed by hand; all the rest of the tree's shape is the processes'. Said
-    // here one by one, because fuser's own answer (ENOSYS) is logged as a thing forgotten.
+    // Only pinned snapshots can be created, removed and renamed; everything else in the tree
+    // follows the processes. Each request is refused here, because fuser's default answer (ENOSYS)
+    // logs a warning that the request is missing.
 
     fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _mode: u32, _umask: u32, _rdev: u32, reply: ReplyEntry) {
         reply.error(Errno::EPERM);
@@ -347,7 +352,8 @@ impl Filesystem for Fuse {
     }
 
     fn getxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _size: u32, reply: ReplyXattr) {
-        // For the kernel ENOSYS means "never": it asks once and answers EOPNOTSUPP by itself from then on.
+        // For the kernel ENOSYS means "never": it asks once and answers EOPNOTSUPP by itself from
+        // then on.
         reply.error(Errno::ENOSYS);
     }
 

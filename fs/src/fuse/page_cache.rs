@@ -1,17 +1,18 @@
 //! What the kernel caches of the files, and how this program changes it.
 //!
-//! Images of live processes go through the page cache. Otherwise an archiver that reads 10 KiB at a time would pay a
-//! round trip to this program for each read; with read-ahead it is four times faster. An open drops the pages of earlier
-//! instants.
+//! Images of live processes go through the page cache. Otherwise an archiver that reads 10 KiB at a
+//! time would pay a round trip to this program for each read; with read-ahead it is four times
+//! faster. An open drops the pages of earlier instants.
 //!
-//! The size is exact only from the open on, and the kernel must know it before it uses the open file: splice(2) and
-//! mmap(2) use the size that the kernel knows. An end that is only shown by short reads is lost if several reads are
-//! under way (`fuse_read_update_size` in fs/fuse/file.c), and zeros follow the end. The reply to an open has no
-//! attributes. So, before it answers the open, this program makes the kernel ask for the attributes, with a name that
-//! only this program can look up.
+//! The size is exact only from the open on, and the kernel must know it before it uses the open
+//! file: splice(2) and mmap(2) use the size that the kernel knows. An end that is only shown by
+//! short reads is lost if several reads are under way (`fuse_read_update_size` in fs/fuse/file.c),
+//! and zeros follow the end. The reply to an open has no attributes. So, before it answers the
+//! open, this program makes the kernel ask for the attributes, with a name that only this program
+//! can look up.
 //!
-//! After the last close the attributes are invalidated. The kernel ignores attributes that are on their way to it at
-//! that moment (`attr_version` in fs/fuse/inode.c).
+//! After the last close the attributes are invalidated. The kernel ignores attributes that are on
+//! their way to it at that moment (`attr_version` in fs/fuse/inode.c).
 
 use std::ffi::OsStr;
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ use fuser::{INodeNo, Notifier};
 use crate::fuse::probe::Probe;
 use crate::process;
 
-/// The prefix of names in the root that only this program can look up; the number of an inode follows.
+/// The prefix of names in the root that only this program can look up; the number of an inode
+/// follows.
 const BY_NUMBER: &str = ".inode-";
 
 /// The page cache and the attribute cache of the kernel for this mount.
@@ -52,15 +54,16 @@ impl PageCache {
         let _ = self.notifier.set(notifier);
     }
 
-    /// The inode that `name` stands for, if it is a name with [`BY_NUMBER`] and `thread` is one of this program.
+    /// The inode that `name` stands for, if it is a name with [`BY_NUMBER`] and `thread` is one of
+    /// this program.
     pub(super) fn inode_by_name(&self, parent: INodeNo, name: &OsStr, thread: Pid) -> Option<u64> {
         let number = name.to_str()?.strip_prefix(BY_NUMBER)?.parse().ok()?;
         let is_ours = || process::process_of_thread(thread) == Some(std::process::id() as Pid);
         (parent == INodeNo::ROOT && is_ours()).then_some(number)
     }
 
-    /// Makes the kernel ask for the attributes of a file that was just opened. Returns whether it did. Must not be called
-    /// on a thread that answers the kernel.
+    /// Makes the kernel ask for the attributes of a file that was just opened. Returns whether it
+    /// did. Must not be called on a thread that answers the kernel.
     pub(super) fn learn_attributes(&self, ino: INodeNo) -> bool {
         // Attributes that are being returned right now are not of the instant.
         self.forget_attributes(ino);
@@ -73,21 +76,23 @@ impl PageCache {
         has_asked
     }
 
-    /// Makes the kernel forget the attributes of a file. May be called while requests are under way: it does not wait for
-    /// them.
+    /// Makes the kernel forget the attributes of a file. May be called while requests are under
+    /// way: it does not wait for them.
     pub(super) fn forget_attributes(&self, ino: INodeNo) {
         self.invalidate(ino, -1);
     }
 
-    /// Makes the kernel forget the contents of a file too, which frees the memory. Waits for reads under way: it must not
-    /// be called on a thread that answers the kernel, nor while the file is open.
+    /// Makes the kernel forget the contents of a file too, which frees the memory. Waits for reads
+    /// under way: it must not be called on a thread that answers the kernel, nor while the file is
+    /// open.
     pub(super) fn forget_contents(&self, ino: INodeNo) {
         self.invalidate(ino, 0);
     }
 
     fn invalidate(&self, ino: INodeNo, from: i64) {
         let Some(notifier) = self.notifier.get() else { return };
-        // ENOENT is no failure: the kernel has cached nothing of the file. With any other error the mount is over.
+        // ENOENT is no failure: the kernel has cached nothing of the file. With any other error the
+        // mount is over.
         if let Err(error) = notifier.inval_inode(ino, from, 0) {
             log::debug!("inode {ino}: invalidating the page cache: {error}");
         }

@@ -1,9 +1,10 @@
 //! A thread of the daemon that calls stat(2) on the daemon's own mount.
 //!
-//! A thread that waits for an answer of its own mount cannot be killed once the request was read. If it shared the
-//! descriptor of `/dev/fuse`, a daemon that is killed meanwhile would keep the connection open, and every process that
-//! uses the mount would wait for ever. So this thread has a descriptor table of its own, which is empty: when the daemon
-//! is killed its table goes, the kernel ends the connection, and with it the wait.
+//! A thread that waits for an answer of its own mount cannot be killed once the request was read.
+//! If it shared the descriptor of `/dev/fuse`, a daemon that is killed meanwhile would keep the
+//! connection open, and every process that uses the mount would wait for ever. So this thread has a
+//! descriptor table of its own, which is empty: when the daemon is killed its table goes, the
+//! kernel ends the connection, and with it the wait.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -15,7 +16,8 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::process::descriptors;
 
-/// How long an answer is waited for. The path to the mount may lead through a filesystem that does not answer.
+/// How long an answer is waited for. The path to the mount may lead through a filesystem that does
+/// not answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 struct Question {
@@ -55,8 +57,8 @@ impl Probe {
     }
 }
 
-/// Gives the calling thread a descriptor table of its own and closes all descriptors in it. The standard streams are
-/// closed too: the process that has started the daemon waits for their end.
+/// Gives the calling thread a descriptor table of its own and closes all descriptors in it. The
+/// standard streams are closed too: the process that has started the daemon waits for their end.
 fn leave_descriptors() -> Result<()> {
     let doing = || "giving a thread a descriptor table of its own";
     unshare(CloneFlags::CLONE_FILES).doing(doing)?;

@@ -7,8 +7,8 @@ use parking_lot::{Condvar, Mutex};
 
 /// The jobs that run.
 ///
-/// A dump may need an answer of this mount itself (a descriptor of the process may point here). If dumps ran on the
-/// answering threads, no number of them would be enough.
+/// A dump may need an answer of this mount itself (a descriptor of the process may point here). If
+/// dumps ran on the answering threads, no number of them would be enough.
 #[derive(Default)]
 pub struct Workers {
     /// A leaf lock.
@@ -17,7 +17,8 @@ pub struct Workers {
 }
 
 impl Workers {
-    /// Runs `job` on a thread of its own. If no thread can be started the job is dropped: its reply then answers EIO.
+    /// Runs `job` on a thread of its own. If no thread can be started the job is dropped: its reply
+    /// then answers EIO.
     pub fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
         let running = RunningJob::new(self);
         let thread = std::thread::Builder::new().name("job".into()).spawn(move || {

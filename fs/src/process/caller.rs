@@ -1,7 +1,8 @@
 //! The caller that opens a file.
 //!
-//! The kernel has already checked the mode bits of the file (`default_permissions`). But a process, and each process of
-//! its tree, may have changed its user since then by executing a set-user-ID program.
+//! The kernel has already checked the mode bits of the file (`default_permissions`). But a process,
+//! and each process of its tree, may have changed its user since then by executing a set-user-ID
+//! program.
 
 use ckptfs_dumper::Pid;
 use ckptfs_dumper::proc::Fields;

@@ -28,7 +28,8 @@ impl MountTarget {
     /// The tree of `pid`, which must be alive.
     pub fn tree(pid: Pid) -> Result<MountTarget> {
         match Process::read(pid) {
-            // /proc shows a thread like a process. But a thread is never a parent, so its tree would be empty.
+            // /proc shows a thread like a process. But a thread is never a parent, so its tree
+            // would be empty.
             Some(_) if let Some(leader) = process_of_thread(pid).filter(|leader| *leader != pid) => {
                 let sentence = format!("--tree {pid}: a thread of process {leader}, not a process");
                 Err(Error::new(Kind::NoProcess, sentence))
@@ -71,8 +72,8 @@ impl fmt::Display for MountTarget {
 /// Whether a pid is to be hidden: the copy-on-write child of a snapshot.
 pub type Hidden = Box<dyn Fn(Pid) -> bool + Send + Sync>;
 
-/// How long a list waits for snapshot children that are being created. After that, a process that resembles one in
-/// everything but its name is listed.
+/// How long a list waits for snapshot children that are being created. After that, a process that
+/// resembles one in everything but its name is listed.
 const CREATION_TIMEOUT: Duration = Duration::from_millis(50);
 
 /// The processes of a mount. They are read from /proc each time, so that no entry is stale.
@@ -80,8 +81,8 @@ pub struct Container {
     target: MountTarget,
     daemon: Pid,
     hidden: Hidden,
-    /// The processes that this mount has restored. They belong to a tree or cgroup although their parent is the daemon.
-    /// A leaf lock.
+    /// The processes that this mount has restored. They belong to a tree or cgroup although their
+    /// parent is the daemon. A leaf lock.
     restored: Mutex<Vec<ProcId>>,
 }
 
@@ -134,7 +135,8 @@ impl Container {
         belongs.then_some(process.id)
     }
 
-    /// `root` and its descendants, without hidden ones; `root` is first. Empty once `root` has gone.
+    /// `root` and its descendants, without hidden ones; `root` is first. Empty once `root` has
+    /// gone.
     pub fn tree_of(&self, root: ProcId) -> Result<Vec<ProcId>> {
         let all = Process::all()?;
         let visible = |id: &ProcId| !(self.hidden)(id.pid) && id.pid != self.daemon;
@@ -143,8 +145,8 @@ impl Container {
         Ok(ids)
     }
 
-    /// The whole container: the key of the tracer that stops it, and what that stops. A container that is one tree has the
-    /// tracer of the tree.
+    /// The whole container: the key of the tracer that stops it, and what that stops. A container
+    /// that is one tree has the tracer of the tree.
     pub fn whole(&self) -> Result<(ProcId, ckptfs_dumper::Target)> {
         let pids = match &self.target {
             MountTarget::All => {
@@ -230,15 +232,16 @@ fn below(all: &[Process], roots: Vec<ProcId>) -> HashSet<ProcId> {
     found
 }
 
-/// Whether `process` is one of `roots` or descends from one: up the chain of parents, which ends at pid 1 or outside.
+/// Whether `process` is one of `roots` or descends from one: up the chain of parents, which ends at
+/// pid 1 or outside.
 fn is_below(process: Process, roots: &[ProcId]) -> bool {
     let mut at = Some(process);
     while let Some(process) = at {
         if roots.contains(&process.id) {
             return true;
         }
-        // Parents are read one after the other while processes start and end. A child is never older than its parent: this
-        // check also prevents a circle through reused pids.
+        // Parents are read one after the other while processes start and end. A child is never
+        // older than its parent: this check also prevents a circle through reused pids.
         at = Process::read(process.parent).filter(|parent| parent.id.pid != 0 && parent.id.start <= process.id.start);
         if at.is_some_and(|parent| parent.id == process.id) {
             return false;
@@ -247,10 +250,11 @@ fn is_below(process: Process, roots: &[ProcId]) -> bool {
     false
 }
 
-/// The pids of a cgroup and of those below it. A cgroup that vanishes meanwhile has none.
+/// The pids of a cgroup and of the cgroups below it. A cgroup that vanishes meanwhile has none.
 fn cgroup_pids(dir: &Path) -> Vec<Pid> {
     let groups = cgroup::members(dir).unwrap_or_default();
-    // 0 stands for a process of a pid namespace that the daemon cannot see into.
+    // 0 stands for a process in a pid namespace that the daemon cannot see. The mount cannot show
+    // it, but shows the others.
     groups.into_iter().flat_map(|(_, pids)| pids).filter(|pid| *pid > 0).collect()
 }
 

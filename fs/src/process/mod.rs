@@ -1,6 +1,8 @@
-//! One process as /proc shows it, without disturbing it: its identity, its owner, and how large its files may become.
+//! One process as /proc shows it, without disturbing it: its identity, its owner, and how large its
+//! files may become.
 //!
-//! Everything here returns `None` for a process that has gone. No process is stopped, and no page of memory is read.
+//! Everything here returns `None` for a process that has gone. No process is stopped, and no page
+//! of memory is read.
 
 pub mod caller;
 pub mod container;
@@ -12,7 +14,8 @@ use std::time::{Duration, SystemTime};
 use ckptfs_dumper::proc::{self, Fields, Mapping, Stat, TICKS_PER_SECOND};
 use ckptfs_dumper::{Doing, HOLE_MOST, Pid, Result};
 
-/// A generous guess of what an image holds beside the pages: records, tables, padding. For the size before an open.
+/// A generous guess of what an image holds beside the pages: records, tables, padding. For the size
+/// before an open.
 const IMAGE_SLACK: u64 = 4 << 20;
 
 /// One process for the whole of its life. A pid alone may be reused by another process.
@@ -55,7 +58,8 @@ impl Process {
             id: ProcId { pid, start: stat.started() },
             parent: stat.ppid(),
             kernel: stat.is_kernel_thread(),
-            // A first thread that has exited shows as Z while the others run on: that process lives.
+            // A thread group leader that has exited is shown as Z while other threads run: that
+            // process lives.
             ended: matches!(stat.state, 'X' | 'x') || stat.is_zombie_process(),
         })
     }
@@ -90,9 +94,9 @@ impl Clock {
     }
 }
 
-/// The user and group that the files in /proc/PID belong to: those of the process, or root if it is not dumpable
-/// (`task_dump_owner` in fs/proc/base.c; the folder itself belongs to the process anyway). A process that has ended has
-/// nothing to protect, so it always belongs to its own user.
+/// The user and group that the files in /proc/PID belong to: those of the process, or root if it is
+/// not dumpable (`task_dump_owner` in fs/proc/base.c; the folder itself belongs to the process
+/// anyway). A process that has ended has nothing to protect, so it always belongs to its own user.
 pub fn owner(pid: Pid) -> Option<(u32, u32)> {
     let of = |path: String| std::fs::metadata(path).ok().map(|metadata| (metadata.uid(), metadata.gid()));
     let (folder, file) = (of(format!("/proc/{pid}"))?, of(format!("/proc/{pid}/status"))?);
@@ -138,7 +142,8 @@ pub fn memory_in_use(pid: Pid) -> Option<u64> {
     Some((status.number("VmRSS") + status.number("VmSwap")) << 10)
 }
 
-/// An upper bound of the size of `image`: resident and swapped memory, its chunk headers, and the records.
+/// An upper bound of the size of `image`: resident and swapped memory, its chunk headers, and the
+/// records.
 pub fn image_bound(pid: Pid) -> Option<u64> {
     let bytes = memory_in_use(pid)?;
     Some(bytes + bytes / 128 + IMAGE_SLACK)
@@ -150,16 +155,17 @@ pub fn maps_bound(pid: Pid) -> Option<u64> {
     Some(4096 + bytes + lines * 64)
 }
 
-/// An upper bound of the size of `info.json`: so many bytes for each mapping, descriptor and thread.
+/// An upper bound of the size of `info.json`: so many bytes for each mapping, descriptor and
+/// thread.
 pub fn info_bound(pid: Pid) -> Option<u64> {
     let status = status(pid)?;
     let (bytes, lines) = maps_extent(pid)?;
     Some((64 << 10) + bytes + lines * 1024 + status.number("Threads") * 8192 + status.number("FDSize") * 1024)
 }
 
-/// An upper bound of the size of `core`. Each page in use may have a hole before and after it that is in the file, but
-/// never more than the address space. A program header for each mapping and each larger hole, and notes for the mapped
-/// files and for each thread, are added.
+/// An upper bound of the size of `core`. Each page in use may have a hole before and after it that
+/// is in the file, but never more than the address space. A program header for each mapping and
+/// each larger hole, and notes for the mapped files and for each thread, are added.
 pub fn core_bound(pid: Pid) -> Option<u64> {
     let status = status(pid)?;
     let (in_use, space) = (memory_in_use(pid)?, status.number("VmSize") << 10);

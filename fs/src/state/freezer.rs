@@ -49,8 +49,8 @@ impl Freezer {
         self.state.lock().held.iter().map(|(id, (_, since))| (*id, *since)).collect()
     }
 
-    /// Stops the tree and keeps it stopped, or thaws it. Blocks until that is done. `requester` is the process that wrote
-    /// to `freeze`.
+    /// Stops the tree and keeps it stopped, or thaws it. Blocks until that is done. `requester` is
+    /// the process that wrote to `freeze`.
     pub fn set(&self, id: ProcId, frozen: bool, requester: Option<Pid>) -> Result<()> {
         let turn = self.turn(id);
         let held = self.state.lock().held.remove(&id);
@@ -93,7 +93,8 @@ impl Freezer {
     pub fn forget(&self, ids: impl Iterator<Item = ProcId>) {
         for id in ids {
             let lease = self.state.lock().held.remove(&id);
-            // A snapshot may keep the tracer for longer. Dead tracees need the thaw, or their parent cannot reap them.
+            // A snapshot may keep the tracer for longer. Dead tracees need the thaw, or their
+            // parent cannot reap them.
             if let Some(Err(error)) = lease.map(|(lease, _)| lease.thaw()) {
                 log::debug!("thawing pid {}: {error}", id.pid);
             }

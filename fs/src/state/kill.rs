@@ -11,12 +11,13 @@ use rustix::process::{PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use crate::process::container::Container;
 use crate::process::{self, ProcId};
 
-/// Sends SIGKILL to `root` and all its descendants. Returns when they have ended, or after `timeout` (a task in
-/// uninterruptible sleep ends when it wakes). `may` decides whether the caller may kill a process; `thaw` detaches the
-/// tracers from those that were killed.
+/// Sends SIGKILL to `root` and all its descendants. Returns when they have ended, or after
+/// `timeout` (a task in uninterruptible sleep ends when it wakes). `may` decides whether the caller
+/// may kill a process; `thaw` detaches the tracers from those that were killed.
 ///
-/// All processes are stopped before the first is killed. The children of a dead process get another parent, so a child
-/// that is forked meanwhile would no longer be found below `root`. A task with a pending signal does not fork.
+/// All processes are stopped before the first is killed. The children of a dead process get another
+/// parent, so a child that is forked meanwhile would no longer be found below `root`. A task with a
+/// pending signal does not fork.
 ///
 /// # Errors
 /// The error of `may` for any of them: then none is killed, and those that were stopped continue.
@@ -29,7 +30,8 @@ pub fn kill_tree(
 ) -> Result<()> {
     let mut tree: HashMap<ProcId, OwnedFd> = HashMap::new();
     let mut stopped = StoppedProcesses::default();
-    // Zombies are remembered too: a parent that is stopped never reaps them, so each pass finds them again.
+    // Zombies are remembered too: a parent that is stopped never reaps them, so each pass finds
+    // them again.
     let mut known: HashSet<ProcId> = HashSet::new();
     loop {
         let found = container.tree_of(root).on(|| format!("killing pid {}", root.pid))?;
@@ -63,7 +65,8 @@ pub fn kill_tree(
     for handle in tree.values() {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        // Readable means ended. A timeout is no error: the signal was sent, which is what the caller has asked for.
+        // Readable means ended. A timeout is no error: the signal was sent, which is what the
+        // caller has asked for.
         let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&timeout));
     }
     Ok(())
@@ -76,7 +79,8 @@ struct StoppedProcesses(Vec<(OwnedFd, ProcId)>);
 impl StoppedProcesses {
     fn stop(&mut self, handle: &OwnedFd, id: ProcId) -> Result<()> {
         if !process::is_stopped(id.pid) {
-            // Before the signal: between the signal and this entry nothing may fail, or the process would stay stopped.
+            // Before the signal: between the signal and this entry nothing may fail, or the process
+            // would stay stopped.
             let doing = || format!("duplicating the pidfd of pid {}", id.pid);
             self.0.push((handle.try_clone().doing(doing)?, id));
         }
@@ -143,7 +147,8 @@ mod tests {
         }
     }
 
-    /// Zombies that their parent does not reap are part of its tree, and must not make the search endless.
+    /// Zombies that their parent does not reap are part of its tree, and must not make the search
+    /// endless.
     #[test]
     fn a_tree_with_a_zombie_is_killed() {
         let mut shell = std::process::Command::new("sh");

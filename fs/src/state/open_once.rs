@@ -1,4 +1,5 @@
-//! Values that are made at the first open and dropped at the last close: one per key, shared by all opens in between.
+//! Values that are made at the first open and dropped at the last close: one per key, shared by all
+//! opens in between.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -10,7 +11,8 @@ use std::time::{Duration, Instant};
 use ckptfs_dumper::{Error, Kind, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-/// How long an open waits for the release of earlier opens that were flushed. See [`Opened::set_flushed`].
+/// How long an open waits for the release of earlier opens that were flushed. See
+/// [`Opened::set_flushed`].
 const GRACE: Duration = Duration::from_millis(100);
 
 /// One value per key, for as long as it is open.
@@ -22,7 +24,8 @@ pub struct OpenOnce<K, V> {
 }
 
 enum Slot<V> {
-    /// The value is being made or dropped: other opens wait. A failure is stored in the flight and answers all of them.
+    /// The value is being made or dropped: other opens wait. A failure is stored in the flight and
+    /// answers all of them.
     Busy(Arc<Flight>),
     Open {
         value: Arc<V>,
@@ -35,11 +38,12 @@ enum Slot<V> {
 
 type Flight = OnceLock<Error>;
 
-/// One open of a value. Dropping it closes it: the last one of a key drops the value, unless [`OpenOnce::peek`] gave it
-/// to a caller that still holds it. Opens of the key wait meanwhile, until the value is gone.
+/// One open of a value. Dropping it closes it: the last one of a key drops the value, unless
+/// [`OpenOnce::peek`] gave it to a caller that still holds it. Opens of the key wait meanwhile,
+/// until the value is gone.
 pub struct Opened<K: Eq + Hash + Copy, V> {
-    // Fields drop in this order: the open's own share goes first, so that the last close drops the value in its slot,
-    // where opens wait for that.
+    // Fields drop in this order: the open's own share goes first, so that the last close drops the
+    // value in its slot, where opens wait for that.
     value: Arc<V>,
     closer: Closer<K, V>,
 }
@@ -51,10 +55,11 @@ impl<K: Eq + Hash + Copy, V> Opened<K, V> {
 
     /// This open was flushed (`true`), or read after a flush (`false`).
     ///
-    /// The kernel reports a close(2) at once (FLUSH). That it was the last close of the file (RELEASE) is reported later,
-    /// asynchronously: the next open of the same caller may overtake it, and would then get the old instant. So an open
-    /// that finds all others flushed waits a moment for their release. If no release comes, a duplicate of the
-    /// descriptor is still open somewhere, and the value is shared as usual.
+    /// The kernel reports a close(2) at once (FLUSH). That it was the last close of the file
+    /// (RELEASE) is reported later, asynchronously: the next open of the same caller may overtake
+    /// it, and would then get the old instant. So an open that finds all others flushed waits a
+    /// moment for their release. If no release comes, a duplicate of the descriptor is still open
+    /// somewhere, and the value is shared as usual.
     pub fn set_flushed(&self, flushed: bool) {
         if self.closer.flushed.swap(flushed, Ordering::Relaxed) != flushed {
             self.closer.once.count_flushed(self.closer.key, flushed);
@@ -103,8 +108,8 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         Self { slots: Mutex::default(), changed: Condvar::new(), grace }
     }
 
-    /// Opens the value of `key`: the one that is open, or the one that `make` makes. One `make` runs for a key at a time;
-    /// opens that waited for it get its value or its failure.
+    /// Opens the value of `key`: the one that is open, or the one that `make` makes. One `make`
+    /// runs for a key at a time; opens that waited for it get its value or its failure.
     pub fn open(self: &Arc<Self>, key: K, make: impl FnOnce() -> Result<V>) -> Result<Opened<K, V>> {
         let mut slots = self.slots.lock();
         if let Some(value) = self.join_locked(&mut slots, key)? {
@@ -116,7 +121,7 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         match make() {
             Ok(value) => Ok(Opened::new(self, key, turn.finish_with(value))),
             Err(error) => {
-                // This thread is the only one that sets it, and does so once: the result has no news.
+                // Only this thread sets it, and only once: it cannot fail.
                 let _ = turn.flight.set(error.clone());
                 Err(error)
             }
@@ -164,8 +169,8 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         self.changed.notify_all();
     }
 
-    /// Waits a moment until opens of `key` that were all flushed are released: for the caller that closed them they are
-    /// over already.
+    /// Waits a moment until opens of `key` that were all flushed are released: for the caller that
+    /// closed them they are over already.
     pub fn settle(&self, key: K) {
         let deadline = Instant::now() + self.grace;
         let mut slots = self.slots.lock();
@@ -292,7 +297,8 @@ mod tests {
             has_started.recv().unwrap();
             let waiter = scope.spawn(|| shared.open(1, || panic!("the one in flight answers")));
             assert!(shared.open(2, || Ok(2)).is_ok(), "other keys do not wait");
-            // Give the waiter its flight: it waits once the lock was taken after the maker's insert.
+            // Give the waiter its flight: it waits once the lock was taken after the maker's
+            // insert.
             while !waiter.is_finished()
                 && shared.slots.lock().get(&1).is_some_and(|slot| match slot {
                     Slot::Busy(flight) => Arc::strong_count(flight) < 3,

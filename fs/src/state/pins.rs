@@ -18,7 +18,8 @@ use crate::state::view::SnapshotView;
 /// The longest name, bytes (limits.h).
 const NAME_MAX: usize = 255;
 
-/// How many snapshots may be pinned, and how much memory they may hold when another one is requested.
+/// How many snapshots may be pinned, and how much memory they may hold when another one is
+/// requested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// `-o pinned-max`
@@ -73,7 +74,8 @@ impl Pins {
         Pins { limits, state: Mutex::default() }
     }
 
-    /// Adds a snapshot without a name, for the life of the mount: the image that the whole mount shows.
+    /// Adds a snapshot without a name, for the life of the mount: the image that the whole mount
+    /// shows.
     pub fn add_unnamed(&self, of: ProcId, view: SnapshotView) -> PinId {
         let pin = PinId { number: 0, of };
         self.state.lock().views.insert(pin, PinnedUse::Named(Arc::new(view)));

@@ -60,11 +60,13 @@ impl Journal {
         Arc::new(Journal { container, status, changed_files, lines, ending, ended })
     }
 
-    /// Gives sessions that were closed in the middle of an image the time to kill the processes that they created.
+    /// Gives sessions that were closed in the middle of an image the time to kill the processes
+    /// that they created.
     ///
-    /// The kernel reports a close(2) at once, but the release of the file later, asynchronously. Without this wait the
-    /// next attempt would find its pids taken by the one that just failed. If no release comes, a duplicate of the
-    /// descriptor is open somewhere, and that restore is not over.
+    /// The kernel reports a close(2) at once, but the release of the file later, asynchronously.
+    /// Without this wait the next attempt would find its pids taken by the one that just failed. If
+    /// no release comes, a duplicate of the descriptor is open somewhere, and that restore is not
+    /// over.
     pub fn wait_for_endings(&self) {
         let deadline = Instant::now() + GRACE;
         let mut ending = self.ending.lock();
@@ -112,11 +114,12 @@ impl Journal {
     }
 }
 
-/// One open of `restore` for writing. If it is dropped before the end of an image, the processes created so far are
-/// killed.
+/// One open of `restore` for writing. If it is dropped before the end of an image, the processes
+/// created so far are killed.
 pub struct Session {
     journal: Arc<Journal>,
-    /// O_APPEND: the kernel counts offsets from a size that other writers change, so they are ignored.
+    /// O_APPEND: the kernel counts offsets from a size that other writers change, so they are
+    /// ignored.
     append: bool,
     position: u64,
     flushed_at: u64,
@@ -177,8 +180,8 @@ impl Session {
         Ok(())
     }
 
-    /// A descriptor was closed. An error if the bytes since the last flush are no whole image. The session goes on,
-    /// because a duplicate of the descriptor may still be written to.
+    /// A descriptor was closed. An error if the bytes since the last flush are no whole image. The
+    /// session goes on, because a duplicate of the descriptor may still be written to.
     pub fn flush(&mut self) -> Result<()> {
         let outcome = self.active.as_mut().map_or(Ok(()), |active| active.restorer.finish());
         self.set_ending(outcome.is_err());
@@ -207,7 +210,8 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // First the restorer, which kills the processes of an incomplete image; then the opens that wait for this.
+        // First the restorer, which kills the processes of an incomplete image; then the opens that
+        // wait for this.
         self.active = None;
         self.set_ending(false);
     }

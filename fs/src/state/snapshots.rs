@@ -1,6 +1,8 @@
-//! The snapshots of a mount: those that are open, and those that are pinned. Files read both through the same calls.
+//! The snapshots of a mount: those that are open, and those that are pinned. Files read both
+//! through the same calls.
 //!
-//! At most one live snapshot of a process, and one of the container, is open at a time; all handles on its files share it.
+//! At most one live snapshot of a process, and one of the container, is open at a time; all handles
+//! on its files share it.
 
 use std::ffi::OsStr;
 use std::ops::Deref;
@@ -21,7 +23,8 @@ use crate::state::status::Status;
 use crate::state::tracers::{Lease, Tracers};
 use crate::state::view::{PinReaders, SnapshotView};
 
-/// One open of a live snapshot. Dropping the last one ends the snapshot, which may take some milliseconds.
+/// One open of a live snapshot. Dropping the last one ends the snapshot, which may take some
+/// milliseconds.
 pub type OpenedLive = Opened<ProcId, SnapshotView>;
 
 /// One open of the text that stands in place of `info.json` of a process that cannot be dumped.
@@ -92,8 +95,8 @@ impl Snapshots {
         &self.pins
     }
 
-    /// Which instant a file of `of` is opened with. A container that is one tree has the instant of the tree, so that
-    /// both files freeze it once.
+    /// Which instant a file of `of` is opened with. A container that is one tree has the instant of
+    /// the tree, so that both files freeze it once.
     pub fn taken_as(&self, of: Of) -> Of {
         match (of, self.container.target()) {
             (Of::CONTAINER, MountTarget::Tree(_)) => self.container.whole().map_or(of, |(id, _)| Of::Live(id)),
@@ -101,8 +104,8 @@ impl Snapshots {
         }
     }
 
-    /// Opens the instant of `of`: the pinned one, the live one that is open, or a new one, which blocks until the
-    /// process continues. `reader` is the process that reads.
+    /// Opens the instant of `of`: the pinned one, the live one that is open, or a new one, which
+    /// blocks until the process continues. `reader` is the process that reads.
     pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<OpenedSnapshot> {
         match of {
             Of::Live(id) => {
@@ -122,8 +125,9 @@ impl Snapshots {
         }
     }
 
-    /// Refuses a shared instant that is older than a freeze. A caller that holds a tree by its file `freeze` wants an
-    /// image of the tree as it stands, not one from before that other callers still read.
+    /// Refuses a shared instant that is older than a freeze. A caller that holds a tree by its file
+    /// `freeze` wants an image of the tree as it stands, not one from before that other callers
+    /// still read.
     fn refuse_older(&self, id: ProcId, view: &SnapshotView) -> Result<()> {
         for (held, since) in self.freezer.held_since() {
             let belongs = || {
@@ -145,8 +149,9 @@ impl Snapshots {
         self.live.join(id)
     }
 
-    /// Takes a snapshot and keeps it as `name` in the directory of `pid`. `id` is the process with that pid, or the
-    /// container; `None` if the process has ended. Blocks until the process continues.
+    /// Takes a snapshot and keeps it as `name` in the directory of `pid`. `id` is the process with
+    /// that pid, or the container; `None` if the process has ended. Blocks until the process
+    /// continues.
     pub fn pin(&self, pid: Pid, id: Option<ProcId>, name: &OsStr, reader: Option<Pid>) -> Result<PinId> {
         let report = |error| {
             self.status.failed("pin", Some(pid), &error);
@@ -203,7 +208,8 @@ impl Snapshots {
         self.tracers.lease_of(tracer_id, || target).on(|| "the container")
     }
 
-    /// As [`Snapshots::open`] of a live process, but a process that cannot be dumped gives the reason as a text.
+    /// As [`Snapshots::open`] of a live process, but a process that cannot be dumped gives the
+    /// reason as a text.
     pub fn open_info(&self, id: ProcId, reader: Option<Pid>) -> Result<Info> {
         // While a refusal is open all opens share it, because an inode has one size.
         if let Some(text) = self.refusals.join(id)? {

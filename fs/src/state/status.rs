@@ -201,7 +201,8 @@ impl Status {
             last_error: errors.iter().filter_map(|failure| Some((failure.pid?, failure.error.clone()))).collect(),
             errors,
         };
-        // The report has no map with keys that JSON refuses. If it is refused anyway, the reader gets the error.
+        // The report has no map with keys that JSON refuses. If it is refused anyway, the reader
+        // gets the error.
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
         text + "\n"
     }

@@ -1,4 +1,5 @@
-//! One instant as the files of the mount show it. Files read it only through this view, be it live, pinned or stored.
+//! One instant as the files of the mount show it. Files read it only through this view, be it live,
+//! pinned or stored.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -16,7 +17,8 @@ use crate::state::tracers::Lease;
 /// How long a measured memory cost of a snapshot is reused: measuring it walks page tables.
 const MEMORY_AGE: Duration = Duration::from_secs(1);
 
-/// A checkpoint, the owners of its processes, and what was computed from it. It derefs to the [`Checkpoint`] itself.
+/// A checkpoint, the owners of its processes, and what was computed from it. It derefs to the
+/// [`Checkpoint`] itself.
 pub struct SnapshotView {
     processes: BTreeMap<Pid, ProcessFiles>,
     /// The daemon's user and group; for a stored image those of its file.
@@ -57,8 +59,8 @@ struct ProcessFiles {
     vmas: OnceLock<Result<Arc<[VmaView]>>>,
 }
 
-/// A text that is made when it is opened and dropped with the last open. Each making gives the same bytes, so its
-/// extent is remembered.
+/// A text that is made when it is opened and dropped with the last open. Each making gives the same
+/// bytes, so its extent is remembered.
 struct MadeOnOpen<T: ?Sized> {
     /// Its length, and how many bytes of it are no hole.
     extent: OnceLock<(u64, u64)>,
@@ -95,7 +97,8 @@ impl<T: ?Sized> MadeOnOpen<T> {
     }
 }
 
-/// One open of a file of a pinned snapshot. The last one that is dropped gives back what only readers need.
+/// One open of a file of a pinned snapshot. The last one that is dropped gives back what only
+/// readers need.
 pub struct PinReaders(Arc<SnapshotView>);
 
 impl Deref for PinReaders {
@@ -161,7 +164,7 @@ impl SnapshotView {
         open
     }
 
-    /// When the snapshot was requested: the tree stood still later than that.
+    /// When the snapshot was requested. The tree was stopped later than that.
     pub fn requested(&self) -> Instant {
         self.requested
     }
@@ -177,14 +180,14 @@ impl SnapshotView {
         self.processes.keys().copied()
     }
 
-    /// The owner of the files of a process: its user and group at the instant. Files of several processes belong to
-    /// the daemon.
+    /// The owner of the files of a process: its user and group at the instant. Files of several
+    /// processes belong to the daemon.
     pub fn owner(&self, pid: Pid) -> (u32, u32) {
         self.processes.get(&pid).map_or(self.default_owner, |files| files.owner)
     }
 
-    /// The owner of the image that begins with `pid`: the process's owner, if all processes in it are of that user;
-    /// else the daemon.
+    /// The owner of the image that begins with `pid`: the process's owner, if all processes in it
+    /// are of that user; else the daemon.
     pub fn owner_of_all(&self, pid: Pid) -> (u32, u32) {
         let owner = self.owner(pid);
         let is_one_users = self.processes.values().all(|files| files.owner.0 == owner.0);
@@ -218,8 +221,8 @@ impl SnapshotView {
         self.files(pid)?.core.get_or_init(|| self.core(pid).map(Arc::new)).clone()
     }
 
-    /// Whether [`SnapshotView::core_file`] would have to read the files that the process has mapped, which may take
-    /// long (a network filesystem).
+    /// Whether [`SnapshotView::core_file`] would have to read the files that the process has
+    /// mapped, which may take long (a network filesystem).
     pub fn core_is_to_be_made(&self, pid: Pid) -> bool {
         self.processes.get(&pid).is_some_and(|files| files.core.get().is_none())
     }

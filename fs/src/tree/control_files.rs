@@ -10,8 +10,8 @@ use crate::tree::Tree;
 use crate::tree::entry::refused;
 
 impl Tree {
-    /// Does what `bytes` ask for, on behalf of the caller that opened the file. Blocks until the tree has stopped, goes
-    /// on or has ended.
+    /// Does what `bytes` ask for, on behalf of the caller that opened the file. Blocks until the
+    /// tree has stopped, goes on or has ended.
     pub(super) fn write_control(&self, id: ProcId, file: File, caller: Caller, bytes: &[u8]) -> Result<()> {
         if !id.is_alive() {
             return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));

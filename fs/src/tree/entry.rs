@@ -48,7 +48,8 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// How long all this stays the same. `Never` for a node that is steady only while open, if it is not open.
+    /// How long all this stays the same. `Never` for a node that is steady only while open, if it
+    /// is not open.
     pub steady: Steady,
 }
 

@@ -1,4 +1,5 @@
-//! An open file: a file of one snapshot, read at any offset; a text; an open restore; an open directory.
+//! An open file: a file of one snapshot, read at any offset; a text; an open restore; an open
+//! directory.
 
 use std::collections::HashMap;
 use std::ops::{Deref, Range as Span};
@@ -25,11 +26,13 @@ pub enum Handle {
     Refusal(OpenedRefusal),
     /// `restore`, open for reading: text of the moment of the open.
     Text(Arc<str>),
-    /// `status`: text of the moment of the open, and the length that stat(2) shows while any handle is open.
+    /// `status`: text of the moment of the open, and the length that stat(2) shows while any handle
+    /// is open.
     Status(Arc<str>, #[expect(dead_code, reason = "held for its reference count")] Arc<AtomicU64>),
     /// `restore`, open for writing (and perhaps reading).
     Restore {
-        /// What is fed. Held while bytes are restored; the journal's and the container's locks are taken inside it.
+        /// What is fed. Held while bytes are restored; the journal's and the container's locks are
+        /// taken inside it.
         session: Mutex<Session>,
         /// What reads give.
         journal: Arc<str>,
@@ -44,7 +47,8 @@ pub enum Handle {
 pub struct SnapshotFile {
     /// Which instant it is of.
     pub of: Of,
-    // Fields drop in this order: `part` may share what the snapshot is read from, and the last open is to end it.
+    // Fields drop in this order: `part` may share what the snapshot is read from, and the last open
+    // is to end it.
     /// The file.
     pub part: Part,
     /// The instant.

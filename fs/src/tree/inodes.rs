@@ -11,8 +11,9 @@ pub const ROOT: u64 = 1;
 
 /// The table of inode numbers. Each number is given once and never again.
 ///
-/// The files of a process, and those of a pinned snapshot, keep their numbers for its whole life, looked up or not, so
-/// that two listings agree. After that a row stays only while the kernel holds the number.
+/// The files of a process, and those of a pinned snapshot, keep their numbers for its whole life,
+/// looked up or not, so that two listings agree. After that a row stays only while the kernel holds
+/// the number.
 pub struct Inodes {
     /// A leaf lock.
     table: Mutex<Table>,
@@ -63,7 +64,8 @@ impl Inodes {
         number
     }
 
-    /// The kernel forgets `count` lookups. Returns the node if the kernel no longer holds the number.
+    /// The kernel forgets `count` lookups. Returns the node if the kernel no longer holds the
+    /// number.
     pub fn forget(&self, number: u64, count: u64) -> Option<Node> {
         let mut table = self.table.lock();
         let row = table.nodes.get_mut(&number)?;

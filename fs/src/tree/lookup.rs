@@ -90,14 +90,15 @@ impl Tree {
         }
     }
 
-    /// A folder for each process of the image that the whole mount shows. The folder of the root process has the image.
+    /// A folder for each process of the image that the whole mount shows. The folder of the root
+    /// process has the image.
     fn processes_of(&self, pin: PinId) -> Vec<(OsString, Node)> {
         let view = self.snapshots.pins().view(pin);
         let of = |pid: Pid| if pid == pin.of.pid { Of::Pinned(pin) } else { Of::Within(pin, pid) };
         view.iter().flat_map(|view| view.pids()).map(|pid| (name_of(pid), Node::Folder(of(pid)))).collect()
     }
 
-    /// The processes of a pinned snapshot whose files are not in its own folder.
+    /// The processes of a pinned snapshot that have folders of their own in it.
     fn others_of(&self, pin: PinId) -> Vec<Pid> {
         if self.stored == Some(pin) {
             return Vec::new();
@@ -147,8 +148,8 @@ impl Tree {
             Node::Snapshots(pid) => self.snapshots.pins().find(pid, name).map(|pin| Node::Folder(Of::Pinned(pin))),
             Node::Vmas(of) => {
                 let node = Node::Vma(of, Range::parse(name.to_str()?)?);
-                // Reading all mappings for each of them would make `ls -l` quadratic. So a listed mapping exists until the
-                // next listing; an open checks it.
+                // Reading all mappings for each of them would make `ls -l` quadratic. So a listed
+                // mapping exists until the next listing; an open checks it.
                 let listed = self.inodes.knows(node) && self.exists(node);
                 (listed || self.ranges(of)?.iter().any(|&range| Node::Vma(of, range) == node)).then_some(node)
             }
@@ -156,7 +157,8 @@ impl Tree {
         }
     }
 
-    /// The entries of `vmas/`: the mappings of the instant that is pinned or open, otherwise the current ones.
+    /// The entries of `vmas/`: the mappings of the instant that is pinned or open, otherwise the
+    /// current ones.
     fn ranges(&self, of: Of) -> Option<Vec<Range>> {
         match (self.snapshots.peek(of).and_then(|view| view.mappings(of.pid()).ok()), of) {
             (Some(vmas), _) => Some(vmas.iter().map(|vma| Range { start: vma.start, end: vma.end }).collect()),
@@ -165,8 +167,8 @@ impl Tree {
         }
     }
 
-    /// mkdir(2): takes a snapshot and pins it as `name`. Counts one lookup of it by the kernel. Blocks until the process
-    /// continues.
+    /// mkdir(2): takes a snapshot and pins it as `name`. Counts one lookup of it by the kernel.
+    /// Blocks until the process continues.
     pub fn make_directory(&self, parent: u64, name: &OsStr, reader: Pid) -> Result<Attr> {
         let Node::Snapshots(pid) = self.node(parent)? else { return Err(refused(libc::EPERM, NOT_HERE)) };
         let id = if pid == ProcId::CONTAINER.pid { Some(ProcId::CONTAINER) } else { self.container.find(pid) };

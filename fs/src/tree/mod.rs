@@ -1,8 +1,9 @@
 //! The mount as a tree of nodes. It answers the requests of the room fuse, without knowing FUSE.
 //!
-//! Order of locks: every lock of this crate is a leaf. While it is held, no other lock is taken and the engine is not
-//! called. There are two exceptions. The lock of a restore session is held while bytes are restored; the locks of the
-//! journal, the container and the status are taken inside it. A tracer is started under the lock of the table of tracers.
+//! Order of locks: every lock of this crate is a leaf. While it is held, no other lock is taken and
+//! the engine is not called. There are two exceptions. The lock of a restore session is held while
+//! bytes are restored; the locks of the journal, the container and the status are taken inside it.
+//! A tracer is started under the lock of the table of tracers.
 
 pub mod control_files;
 pub mod entry;
@@ -61,7 +62,8 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree of `container`, dumped and restored with `options`; snapshots are pinned within `limits`.
+    /// The tree of `container`, dumped and restored with `options`; snapshots are pinned within
+    /// `limits`.
     pub fn new(
         container: Container,
         options: Options,
@@ -121,7 +123,8 @@ impl Tree {
         self.inodes.node(ino).is_some_and(|node| self.reads_mapped_files(node))
     }
 
-    /// The size of a core file is known only when it is made, which reads the files that the process has mapped.
+    /// The size of a core file is known only when it is made, which reads the files that the
+    /// process has mapped.
     fn reads_mapped_files(&self, node: Node) -> bool {
         match node {
             Node::File(of, File::Core) => self.snapshots.peek(of).is_some_and(|view| view.core_is_to_be_made(of.pid())),

@@ -28,7 +28,8 @@ impl Tree {
         Ok(Handle::Directory(Directory { entries: Mutex::new(self.list(ino)?), walk }))
     }
 
-    /// The handle's entries. They are listed anew when the handle is rewound, which begins another walk.
+    /// The handle's entries. They are listed anew when the handle is rewound, which begins another
+    /// walk.
     pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool) -> Result<Vec<Entry>> {
         let handle = self.handle(handle)?;
         let Handle::Directory(Directory { entries, walk }) = &*handle else {
@@ -42,8 +43,8 @@ impl Tree {
         Ok(entries.lock().clone())
     }
 
-    /// The walks of `reader` through the files of `id`: it has the folder of `id` open, or the root of a mount of that
-    /// tree.
+    /// The walks of `reader` through the files of `id`: it has the folder of `id` open, or the root
+    /// of a mount of that tree.
     fn walks(&self, id: ProcId, reader: Pid) -> Vec<Arc<Walk>> {
         let handles = self.handles.read();
         let walks = handles.all().filter_map(|handle| match handle {
@@ -53,8 +54,9 @@ impl Tree {
         walks.filter(|walk| walk.of == id && walk.reader == reader).cloned().collect()
     }
 
-    /// Keeps the reason why `id` cannot be dumped for a walk of `reader`. The process is stopped once, not once for each
-    /// of its files: the walk gets the answer of the first file for all of them.
+    /// Keeps the reason why `id` cannot be dumped for a walk of `reader`. The process is stopped
+    /// once, not once for each of its files: the walk gets the answer of the first file for all of
+    /// them.
     pub(super) fn keep_refusal(&self, id: ProcId, reader: Option<Pid>, error: &Error) {
         let walks = reader.filter(|_| error.kind() == Kind::Unsupported).map(|reader| self.walks(id, reader));
         for walk in walks.unwrap_or_default() {
@@ -67,14 +69,16 @@ impl Tree {
         self.walks(id, reader?).into_iter().find_map(|walk| walk.refusal())
     }
 
-    /// Keeps the instant of `id` that `reader` has just opened, until the directory that it walks through is closed.
+    /// Keeps the instant of `id` that `reader` has just opened, until the directory that it walks
+    /// through is closed.
     pub(super) fn keep_snapshot(&self, id: ProcId, reader: Option<Pid>) {
         for walk in reader.map(|reader| self.walks(id, reader)).unwrap_or_default() {
             if !walk.keeps_nothing() {
                 continue;
             }
             let Ok(Some(opened)) = self.snapshots.join(id) else { return };
-            // Meanwhile another thread of the reader may have been quicker, or the directory closed.
+            // Meanwhile another thread of the reader may have been quicker, or the directory
+            // closed.
             walk.keep(Kept::Snapshot(opened));
         }
     }

@@ -117,7 +117,8 @@ impl Tree {
         self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Restore { .. }))
     }
 
-    /// The last descriptor of the handle was closed. Returns what is left to be done if this closes the node too.
+    /// The last descriptor of the handle was closed. Returns what is left to be done if this closes
+    /// the node too.
     pub fn release(&self, handle: u64) -> Option<Closing> {
         let HandleEntry { handle, node } = self.handles.write().remove(handle)?;
         let closing = node.and_then(OpenedNode::close);

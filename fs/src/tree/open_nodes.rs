@@ -1,5 +1,5 @@
-//! Which nodes are open whose contents stay the same while they are open, and with which instant. An inode has one
-//! content at a time, because the kernel caches it.
+//! The open nodes among those that are steady while they are open, and the instant of each. An
+//! inode has one content at a time, because the kernel caches it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,11 +19,13 @@ pub struct OpenNodes {
 enum OpenState {
     /// How many handles have the node open, and with which instant.
     Open(usize, Of),
-    /// The last handle is closed and the kernel is to forget the contents. Opens wait, so that none reads meanwhile.
+    /// The last handle is closed and the kernel is to forget the contents. Opens wait, so that none
+    /// reads meanwhile.
     Closing,
 }
 
-/// One open of a node. Dropping it closes the node, but only [`OpenedNode::close`] lets the kernel forget it.
+/// One open of a node. Dropping it closes the node, but only [`OpenedNode::close`] lets the kernel
+/// forget it.
 pub struct OpenedNode(Option<(Arc<OpenNodes>, Node)>);
 
 /// What is left to be done after a last close. Opens of the node wait until this is dropped.
@@ -41,8 +43,8 @@ impl OpenNodes {
         }
     }
 
-    /// Opens `node` with the instant of `of`; `None` if it is open with another instant. Waits until a closing node is
-    /// closed.
+    /// Opens `node` with the instant of `of`; `None` if it is open with another instant. Waits
+    /// until a closing node is closed.
     pub fn open(self: &Arc<Self>, node: Node, of: Of) -> Option<OpenedNode> {
         let mut nodes = self.nodes.lock();
         loop {

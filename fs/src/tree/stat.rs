@@ -57,8 +57,9 @@ impl Tree {
         Ok(Attr { size, blocks, time, uid, gid, steady, ..base })
     }
 
-    /// `PID/snapshots/` belongs to the owner of the process, which may pin snapshots there. Once the process has ended, it
-    /// belongs to the owner of its newest snapshot. Its time is that of the last change, as for other directories.
+    /// `PID/snapshots/` belongs to the owner of the process, which may pin snapshots there. Once
+    /// the process has ended, it belongs to the owner of its newest snapshot. Its time is that of
+    /// the last change, as for other directories.
     fn attr_of_snapshots(&self, pid: Pid, base: Attr) -> Result<Attr> {
         let pins = self.snapshots.pins();
         let changed = pins.changed(pid);
@@ -86,8 +87,8 @@ impl Tree {
         }
     }
 
-    /// Size and blocks of a file of a snapshot: exact if `view` is open, otherwise an upper bound. `None` if the process
-    /// has gone.
+    /// Size and blocks of a file of a snapshot: exact if `view` is open, otherwise an upper bound.
+    /// `None` if the process has gone.
     fn extent(&self, node: Node, of: Of, view: Option<&SnapshotView>) -> Result<Option<(u64, u64)>> {
         let pid = of.pid();
         let refusal = || if let Of::Live(id) = of { self.snapshots.peek_refusal(id) } else { None };

@@ -336,7 +336,7 @@ fn an_image_that_breaks_off_is_told_at_close() {
         assert_eq!(errno(&error), libc::EINVAL);
         assert!(error.to_string().contains("truncated"), "{error}");
     }
-    assert!(tree.flush(handle).is_err() || tree.journal.text().lines().count() == 1, "told once");
+    assert!(tree.flush(handle).is_err() || tree.journal.text().lines().count() == 1, "reported once");
     tree.release(handle);
 }
 

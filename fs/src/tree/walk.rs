@@ -1,7 +1,8 @@
 //! An open directory, and what it keeps for a process that walks through it.
 //!
-//! An archiver reads the folder of a process and opens the files in it one after the other. Such a walk is to find one
-//! instant in all of them, so the open directory keeps the instant of the first file until it is closed or rewound.
+//! An archiver reads the folder of a process and opens the files in it one after the other. Such a
+//! walk is to find one instant in all of them, so the open directory keeps the instant of the first
+//! file until it is closed or rewound.
 
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ impl Walk {
         Walk { of, reader, kept: Mutex::new(Kept::Nothing) }
     }
 
-    /// Keeps `kept` if nothing is kept yet. Otherwise drops it, outside of the lock: this may close the snapshot.
+    /// Keeps `kept` if nothing is kept yet. Otherwise drops it, outside of the lock: this may close
+    /// the snapshot.
     pub fn keep(&self, kept: Kept) {
         let mut current = self.kept.lock();
         if matches!(*current, Kept::Nothing) {
