@@ -1,20 +1,43 @@
-//! The engine of ckptfs: freeze a process tree, take its snapshot, tell it as an image, make an image live again.
+//! The engine of ckptfs: it freezes a process tree, takes a copy-on-write snapshot of it, gives that
+//! as an image, and makes an image live again. Linux on x86-64; both directions need root.
 //!
-//! Records flow one way: kernel -> collector -> record -> layout -> bytes -> decoder -> record -> restorer -> kernel.
+//! ```no_run
+//! use ckptfs_dumper::{ChangedFiles, Checkpoint, Options, ReadAhead, Restorer, SnapshotUse, Target, Tracer};
 //!
-//! | floor | rooms |
+//! fn there_and_back(pid: i32) -> ckptfs_dumper::Result<()> {
+//!     // The tree of `pid` stands still for some milliseconds, while the snapshot is taken.
+//!     let tracer = Tracer::new(Target::tree(pid), Options::default(), None);
+//!     let snapshot = tracer.snapshot(None, SnapshotUse::Stream)?;
+//!     let mut image = Vec::new();
+//!     while (image.len() as u64) < snapshot.image_len() {
+//!         let offset = image.len() as u64;
+//!         image.extend_from_slice(&snapshot.read_image(offset, 1 << 20, ReadAhead::Ours)?);
+//!     }
+//!     // Later, when `pid` has ended: its processes run when the last write returns.
+//!     let mut restorer = Restorer::new(ChangedFiles::Warn)?;
+//!     restorer.write(&image)?;
+//!     restorer.finish()
+//! }
+//! ```
+//!
+//! # Floors
+//!
+//! Records flow one way: kernel -> collector -> record -> layout -> bytes -> decoder -> record ->
+//! restorer -> kernel. A module imports from lower floors and from its own folder.
+//!
+//! | floor | modules |
 //! |---|---|
-//! | the whole | [`tracer`] (who may freeze), [`snapshot`] (the instant), [`restore`] (an image lives again), [`stream`] |
-//! | an instant | [`Checkpoint`]: of live processes or of a file ([`StoredImage`]); [`view`], `info` and [`core`] (it is looked at) |
-//! | order of looking | `dump` (one process), `kin` (who is who), `heritage` (which pages are common) |
-//! | order of putting back | `making` (records as they come), `family` (who makes whom), `made` (one process), `task::attribute::Phase`; `brood` undoes it |
-//! | objects | `task` (what a task has), `file` (what a descriptor can be), `sysv` (what belongs to nobody), `pages` (memory in bulk) |
-//! | who | [`target`] (whom), [`freeze`] (they stand still; [`cgroup`]), `door` (the way into a process), `child` (its copy-on-write child), `held` (what a snapshot is read from) |
-//! | bytes | [`image`]: the format, knows no kernel object |
-//! | kernel | `sys`: the only room with `unsafe` |
+//! | 7 | `snapshot`: an instant of a tree, from freeze to layout |
+//! | 6 | `dump`: kernel to records; `restore`: records to kernel; `checkpoint`: an instant that is read |
+//! | 5 | `file`: what a descriptor can be |
+//! | 4 | `task`: what a task has; `memory`: mappings and pages; `cow`: copy-on-write children |
+//! | 3 | `kind`: how a kind is defined; `freeze`, `pstree`, `sysv`, `read_ahead` |
+//! | 2 | `options`; [`image`]: the format, knows no kernel object; `sys`: the only room with `unsafe` |
+//! | 1 | `error`: what was attempted, on what, why it failed |
 //!
-//! Nothing points upward. Three back edges, no others: bytes on demand ([`image::PageSource`]), thaw on Drop
-//! ([`freeze::Frozen`]), and the parent image of an increment (to come).
+//! `docs/design.md` of the project says more.
+
+#![deny(unnameable_types)]
 
 mod checkpoint;
 mod cow;
@@ -50,7 +73,9 @@ pub mod proc {
 
 /// What the records of an image say, for a reader that restores nothing.
 pub mod inspect {
-    pub use crate::kind::record_sort::{Shown, ShownFile, ShownMapping, ShownProcess, ShownTask};
+    pub use crate::kind::record_sort::{
+        RecordSort, Role, Shown, ShownFile, ShownMapping, ShownProcess, ShownTask, Subject,
+    };
     pub use crate::records::show;
 }
 
@@ -58,7 +83,7 @@ pub use crate::checkpoint::Checkpoint;
 pub use crate::checkpoint::elf_core::Core;
 pub use crate::checkpoint::elf_core::segments::HOLE_MOST;
 pub use crate::checkpoint::stored::StoredImage;
-pub use crate::checkpoint::view::VmaView;
+pub use crate::checkpoint::view::{View, VmaView};
 pub use crate::error::{Context, Doing, Error, Kind, Result};
 pub use crate::freeze::cgroup::CgroupFreezer;
 pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making};

@@ -14,7 +14,7 @@ pub enum ChangedFiles {
 }
 
 /// What a mount decides once for all its dumps and restores.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long a tree may take to stop. After that all of it is resumed (EBUSY).
     pub freeze_timeout: Duration,
@@ -26,6 +26,18 @@ pub struct Options {
     pub owned_sysv_ipc: bool,
     /// What a restore does about files that have changed.
     pub changed_files: ChangedFiles,
+}
+
+impl Default for Options {
+    /// What a mount has without options.
+    fn default() -> Self {
+        Self {
+            freeze_timeout: Duration::from_secs(5),
+            keep_external_pipes: false,
+            owned_sysv_ipc: false,
+            changed_files: ChangedFiles::default(),
+        }
+    }
 }
 
 /// What a snapshot is for, and so what it may cost the tree.

@@ -42,7 +42,12 @@ pub struct View {
 
 impl View {
     /// `of_whom` stands in errors; `pages`: the sources that the page lists of `records` name.
-    pub fn new(of_whom: String, header: Header, records: Arc<dyn RecordSet>, pages: Arc<dyn PageSource>) -> Self {
+    pub(crate) fn new(
+        of_whom: String,
+        header: Header,
+        records: Arc<dyn RecordSet>,
+        pages: Arc<dyn PageSource>,
+    ) -> Self {
         let (tree, memory) = (OnceLock::new(), OnceLock::new());
         Self { of_whom, header, records, pages, tree, memory }
     }
@@ -53,7 +58,7 @@ impl View {
     }
 
     /// The image's records.
-    pub fn records(&self) -> &dyn RecordSet {
+    pub(crate) fn records(&self) -> &dyn RecordSet {
         &*self.records
     }
 
@@ -71,13 +76,13 @@ impl View {
     }
 
     /// The address spaces.
-    pub fn memory(&self) -> Result<&AddressSpaces> {
+    pub(crate) fn memory(&self) -> Result<&AddressSpaces> {
         let made = self.memory.get_or_init(|| AddressSpaces::of(&self.of_whom, self.tree()?, &*self.records));
         made.as_ref().map_err(Clone::clone)
     }
 
     /// Who is in it.
-    pub fn tree(&self) -> Result<&Tree> {
+    pub(crate) fn tree(&self) -> Result<&Tree> {
         let missing = || Error::damaged(format!("{}: no record tells who is there", self.of_whom));
         let made = self.tree.get_or_init(|| {
             let first = self.records.records().find(|record| record.tag == record::TAG).ok_or_else(missing)?;

@@ -53,7 +53,7 @@ impl CgroupFreezer {
     }
 
     /// Waits for a turn.
-    pub fn turn(&self, deadline: Deadline) -> Result<FreezeTurn> {
+    pub(crate) fn turn(&self, deadline: Deadline) -> Result<FreezeTurn> {
         let dir = &self.0.dir;
         let doing = || format!("opening {}", dir.display());
         loop {
@@ -77,7 +77,7 @@ impl CgroupFreezer {
     ///
     /// # Errors
     /// [`Kind::Busy`]: it does not freeze in time (a task that sleeps uninterruptibly), and goes on.
-    pub fn stand_still(&self, deadline: Deadline) -> Result<CgroupFrozen<'_>> {
+    pub(crate) fn stand_still(&self, deadline: Deadline) -> Result<CgroupFrozen<'_>> {
         let FreezerState { dir, watcher } = &*self.0;
         watcher.arm(true)?;
         let still = CgroupFrozen(&self.0);

@@ -40,7 +40,7 @@ pub struct SnapshotData {
 
 impl Snapshot {
     /// An instant, and the lease whose end lets go of what it is read from.
-    pub fn new(taken: SnapshotData, lease: Lease) -> Self {
+    pub(crate) fn new(taken: SnapshotData, lease: Lease) -> Self {
         Self { taken, _lease: lease }
     }
 

@@ -48,7 +48,7 @@ impl Tracer {
     /// Stops the whole tree and keeps it stopped until [`Tracer::thaw`]. Idempotent. `asker` is the process that asks, if known.
     ///
     /// # Errors
-    /// [`Kind::Deadlock`] if it belongs to the tree: it would wait for itself.
+    /// [`crate::Kind::Deadlock`] if it belongs to the tree: it would wait for itself.
     pub fn freeze(&self, asker: Option<Pid>) -> Result<()> {
         target::refuse_reader(&self.target, &self.target.members()?, asker)?;
         let mut held = self.held.lock();
@@ -67,7 +67,7 @@ impl Tracer {
     /// Lets a held tree go on. Idempotent.
     ///
     /// # Errors
-    /// [`Kind::Busy`] while an image of the stopped tree is being read: its memory is the image.
+    /// [`crate::Kind::Busy`] while an image of the stopped tree is being read: its memory is the image.
     pub fn thaw(&self) -> Result<()> {
         let mut held = self.held.lock();
         if let Some(session) = &*held {
@@ -83,8 +83,8 @@ impl Tracer {
     /// Takes a snapshot. `reader` is the process that asks, if known.
     ///
     /// # Errors
-    /// [`Kind::Deadlock`] if the reader belongs to the tree; [`Kind::Unsupported`] names what cannot be checkpointed;
-    /// [`Kind::Busy`] if the tree does not stop; EAGAIN or ENOMEM if one that is to be kept can have no copy-on-write children
+    /// [`crate::Kind::Deadlock`] if the reader belongs to the tree; [`crate::Kind::Unsupported`] names what cannot be checkpointed;
+    /// [`crate::Kind::Busy`] if the tree does not stop; EAGAIN or ENOMEM if one that is to be kept can have no copy-on-write children
     /// (fork(2)). The tree then goes on as if nothing had been asked.
     pub fn snapshot(&self, reader: Option<Pid>, purpose: SnapshotUse) -> Result<Snapshot> {
         let target = &self.target;

@@ -29,12 +29,6 @@ impl RemotePtr {
     pub fn add(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))
     }
-
-    /// The address `bytes` before.
-    #[must_use]
-    pub fn sub(self, bytes: u64) -> Self {
-        Self(self.0.wrapping_sub(bytes))
-    }
 }
 
 impl std::fmt::Display for RemotePtr {

@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::image::format::Header;
 use crate::image::frame::Record;
 
-/// Who hears what is in an image. An error ends the decoding; it comes out of [`Decoder::push`].
+/// Who hears what is in an image. An error ends the decoding; it comes out of [`Decoder::push`](crate::image::decoder::Decoder::push).
 pub trait Sink {
     /// An image begins.
     fn header(&mut self, header: &Header) -> Result<()>;

@@ -54,10 +54,10 @@ pub struct Failed {
     pub error: Error,
 }
 
-impl From<Failed> for Error {
-    /// The task is let go.
-    fn from(failed: Failed) -> Self {
-        failed.error
+impl Failed {
+    /// Lets the task go.
+    pub fn let_go(self) -> Error {
+        self.error
     }
 }
 
@@ -244,7 +244,7 @@ impl Drop for StackFrame<'_> {
 /// One call in `task` without injecting anything: registers, mask and stack are as before when it
 /// returns.
 pub fn call_once(task: Stopped, mem: &MemFile, entry: &EntryPoint, call: &Call) -> Result<(Stopped, i64)> {
-    let mut task = Hijacked::take(task, mem, entry.wake)?;
+    let mut task = Hijacked::take(task, mem, entry.wake).map_err(Failed::let_go)?;
     let frame = StackFrame::lay(mem, entry, &task)?;
     let result = task.call_at(entry.syscall, frame.as_ref().map(|frame| frame.at), call);
     let task = task.give_back();

@@ -8,7 +8,7 @@ use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::{self, Regs, Stop, Stopped};
 use crate::sys::remote::batch::{Answers, Batch, Call, SCRATCH_LEN};
-use crate::sys::remote::hijack::Hijacked;
+use crate::sys::remote::hijack::{Failed, Hijacked};
 use crate::sys::remote::run::{run_batch, stub_regs};
 use crate::sys::remote::stub;
 use crate::sys::{errno, wait};
@@ -36,7 +36,7 @@ impl Owned {
     /// [`Owned::inject`].
     pub fn adopt(task: Stopped, scratch: RemotePtr, tgid: Pid, tid: Pid) -> Result<Self> {
         let mem = MemFile::open(task.tid())?;
-        Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE)?, mem, scratch, tgid, tid })
+        Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE).map_err(Failed::let_go)?, mem, scratch, tgid, tid })
     }
 
     /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is
