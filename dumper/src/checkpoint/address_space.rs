@@ -198,7 +198,7 @@ impl AddressSpaces {
 fn contents(set: &dyn RecordSet) -> Result<BTreeMap<u32, (usize, &PageRuns)>> {
     let (mut objects, mut files) = (BTreeMap::new(), BTreeMap::new());
     for record in set.records() {
-        let Some(sort) = records::sort(&record) else { continue };
+        let Some(sort) = records::sort(record.tag) else { continue };
         if !matches!(sort.role, Role::Object | Role::OpenFile) {
             continue;
         }

@@ -5,6 +5,7 @@
 
 use crate::error::Result;
 use crate::file::{self, fd_table};
+use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::record_sort::{RecordSort, Role, Shown, ShownProcess, Subject};
 use crate::kind::{object, open_file};
@@ -32,9 +33,9 @@ pub fn sorts() -> impl Iterator<Item = RecordSort> {
         .chain([vma::SORT])
 }
 
-/// The row of a record; `None` if its sort is not known.
-pub fn sort(record: &RecordView<'_>) -> Option<RecordSort> {
-    sorts().find(|sort| sort.tag == record.tag)
+/// The row of a tag; `None` if it is not known.
+pub fn sort(tag: Tag) -> Option<RecordSort> {
+    sorts().find(|sort| sort.tag == tag)
 }
 
 /// What a record is about.
@@ -42,7 +43,7 @@ pub fn sort(record: &RecordView<'_>) -> Option<RecordSort> {
 /// # Errors
 /// Damaged: its body does not name it.
 pub fn subject(record: &RecordView<'_>) -> Result<Subject> {
-    Subject::of(sort(record).map(|sort| sort.role), record)
+    Subject::of(sort(record.tag).map(|sort| sort.role), record)
 }
 
 /// What a record says; `None` if its sort is not known.
@@ -50,7 +51,7 @@ pub fn subject(record: &RecordView<'_>) -> Result<Subject> {
 /// # Errors
 /// Damaged: its body is not understood.
 pub fn show(record: &RecordView<'_>) -> Result<Option<Shown>> {
-    sort(record).map(|sort| (sort.show)(record)).transpose()
+    sort(record.tag).map(|sort| (sort.show)(record)).transpose()
 }
 
 fn show_tree(record: &RecordView<'_>) -> Result<Shown> {

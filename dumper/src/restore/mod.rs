@@ -6,12 +6,15 @@
 //! is traced with EXITKILL and stopped until the trailer has been verified: a failure at any instant, the daemon's own
 //! death included, leaves nothing behind.
 
+pub mod attributes;
 pub mod core_flag;
 pub mod descriptors;
+pub mod files;
 pub mod image;
 pub mod job_control;
 pub mod memory;
 pub mod outcome;
+pub mod pending;
 pub mod process;
 pub mod pstree;
 pub mod rollback;

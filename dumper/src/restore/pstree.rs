@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::kind::attribute::Resume;
-use crate::memory::vdso::Vdso;
+use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::Vma;
 use crate::pstree::fork_plan::{How, Sessions};
 use crate::pstree::record::{self, Ended, Process, Share, Tree};
 use crate::pstree::terminal;
 use crate::restore::core_flag;
+use crate::restore::pending::PendingRecords;
 use crate::restore::process::NewProcess;
 use crate::restore::rollback::KillOnDrop;
 use crate::restore::signals::{forget_signal, forget_signals, has_sigchld};
@@ -26,7 +27,7 @@ use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sys::wait;
 use crate::sysv::kind::Actors;
-use crate::task::cgroup::Membership;
+use crate::task::cgroup::{self, Membership};
 
 /// How long the exit of a placeholder process may take.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -40,8 +41,6 @@ pub struct NewTree {
     /// Those that only have to be let go.
     ready: Vec<Stopped>,
     tree: Tree,
-    /// The cgroup of each.
-    memberships: BTreeMap<Pid, Membership>,
     /// The session that each is in by now.
     sessions: Sessions,
     hole: RemotePtr,
@@ -59,60 +58,67 @@ impl Actors for NewTree {
 }
 
 impl NewTree {
-    /// Nobody yet. `memberships`: the cgroup of each; `hole`: address space that no process of the image uses.
-    pub fn new(tree: Tree, memberships: BTreeMap<Pid, Membership>, hole: RemotePtr) -> Self {
+    /// No process yet. `hole`: address space that no process of the image uses.
+    pub fn new(tree: Tree, hole: RemotePtr) -> Self {
         Self {
             brood: KillOnDrop::default(),
             made: BTreeMap::new(),
             ready: Vec::new(),
             tree,
-            memberships,
             sessions: Sessions::default(),
             hole,
             next: 0,
         }
     }
 
-    /// Who is to come out.
+    /// The tree that is to be restored.
     pub fn tree(&self) -> &Tree {
         &self.tree
     }
 
-    /// Makes everybody up to `pid`, in the order of the image.
-    pub fn make_until(&mut self, pid: Pid, vdsos: &BTreeMap<Pid, Vdso>) -> Result<&mut NewProcess> {
+    /// Creates the processes up to `pid` that do not exist yet, in the order of the image.
+    pub fn fork_until(&mut self, pid: Pid, pending: &PendingRecords) -> Result<&mut NewProcess> {
         while !self.made.contains_key(&pid) {
             let process = self.tree.processes.get(self.next).cloned();
             let process = process.ok_or_else(|| Error::damaged(format!("pid {pid} is not in the tree")))?;
             self.next += 1;
-            self.make(&process, vdsos.get(&process.pid))?;
+            self.create(&process, pending)?;
         }
-        self.of(pid)
+        self.process(pid)
     }
 
-    /// Makes everybody who is not there yet.
-    pub fn make_rest(&mut self, vdsos: &BTreeMap<Pid, Vdso>) -> Result<()> {
+    /// Creates all processes that do not exist yet.
+    pub fn fork_rest(&mut self, pending: &PendingRecords) -> Result<()> {
         match self.tree.processes.last().map(|last| last.pid) {
-            Some(last) => self.make_until(last, vdsos).map(drop),
+            Some(last) => self.fork_until(last, pending).map(drop),
             None => Ok(()),
         }
     }
 
     /// One that is there.
-    pub fn of(&mut self, pid: Pid) -> Result<&mut NewProcess> {
+    pub fn process(&mut self, pid: Pid) -> Result<&mut NewProcess> {
         self.made.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
     }
 
     /// A thread of one that is there.
     pub fn task(&mut self, tid: Pid) -> Result<(&mut Owned, &Channel)> {
         let of = self.tree.processes.iter().find(|process| process.threads.contains(&tid)).map(|process| process.pid);
-        self.of(of.unwrap_or(tid))?.task(tid)
+        self.process(of.unwrap_or(tid))?.task(tid)
     }
 
-    fn make(&mut self, process: &Process, vdso: Option<&Vdso>) -> Result<()> {
+    fn create(&mut self, process: &Process, pending: &PendingRecords) -> Result<()> {
+        self.create_outside_cgroup(process, pending)?;
+        // Before it has memory, so that all of it is charged there.
+        pending.body(process.pid, cgroup::TAG)?.as_ref().map_or(Ok(()), Membership::restore)
+    }
+
+    fn create_outside_cgroup(&mut self, process: &Process, pending: &PendingRecords) -> Result<()> {
         let (pid, by) = (process.pid, process.maker.by);
-        if vdso.is_none() && !process.threads.is_empty() {
-            return Err(Error::damaged(format!("pid {pid}: record VDSO is missing")));
+        let vdso: Option<Vdso> = pending.body(pid, vdso::TAG)?;
+        if !process.threads.is_empty() {
+            pending.required(pid, pid, vdso::TAG)?;
         }
+        let vdso = vdso.as_ref();
         let wanted = self.tree.session(process);
         if by == 0 {
             let mut made = NewProcess::create(pid, vdso, self.hole, &mut self.brood)?;
@@ -121,14 +127,14 @@ impl NewTree {
             }
             self.sessions.lead(pid);
             self.made.insert(pid, made);
-            return self.join_cgroup(pid);
+            return Ok(());
         }
         if self.sessions.has_left(process.maker) {
             self.begin_session(by)?;
         }
         self.sessions.enter(pid, process.maker, wanted)?;
         let copied = match self.tree.memory_owner(pid) {
-            Some(owner) if !process.shares(Share::Vm) => self.of(owner)?.vmas.clone(),
+            Some(owner) if !process.shares(Share::Vm) => self.process(owner)?.vmas.clone(),
             _ => Vec::new(),
         };
         let sibling = process.maker.how == How::Sibling;
@@ -148,17 +154,13 @@ impl NewTree {
             }
         };
         self.made.insert(pid, made);
-        self.join_cgroup(pid)
-    }
-
-    fn join_cgroup(&self, pid: Pid) -> Result<()> {
-        self.memberships.get(&pid).map_or(Ok(()), Membership::restore)
+        Ok(())
     }
 
     /// By a helper that ends at once, so that the next subreaper above becomes the parent.
     fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<NewProcess> {
         let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
-        self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
+        self.process(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
         let Self { brood, made, .. } = self;
         let by = process.maker.by;
         let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
@@ -167,7 +169,7 @@ impl NewTree {
         let forked = helper.fork(process, vdso, false, copied, brood)?;
         self.end_helper(by, helper)?;
         // Whether it is one in the end is among its attributes.
-        self.of(process.ppid)?.call(libc::SYS_prctl, subreaper(0), "being no subreaper")?;
+        self.process(process.ppid)?.call(libc::SYS_prctl, subreaper(0), "being no subreaper")?;
         Ok(forked)
     }
 
@@ -175,7 +177,7 @@ impl NewTree {
         let pid = helper.pid;
         helper.leader.exit(helper.syscall, 0)?;
         let wait = [pid as u64, 0, libc::__WALL as u64, 0];
-        self.of(maker)?.call(libc::SYS_wait4, wait, "reaping a helper")?;
+        self.process(maker)?.call(libc::SYS_wait4, wait, "reaping a helper")?;
         self.brood.forget(pid);
         Ok(())
     }
@@ -186,7 +188,7 @@ impl NewTree {
         if self.sessions.leads(pid) {
             return Ok(());
         }
-        let made = self.of(pid)?;
+        let made = self.process(pid)?;
         made.call(libc::SYS_setsid, [], "setsid")?;
         if let Some(terminal) = process.terminal {
             terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
@@ -196,7 +198,7 @@ impl NewTree {
     }
 
     /// Sessions that have not begun yet, then groups: leaders first, since a group begins with somebody of its number.
-    pub fn arrange(&mut self) -> Result<()> {
+    pub fn arrange_groups(&mut self) -> Result<()> {
         let processes = self.tree.processes.clone();
         for process in &processes {
             self.begin_session(process.pid)?;
@@ -205,7 +207,7 @@ impl NewTree {
         let groups: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in processes.iter().filter(|process| groups.contains(&process.pid)) {
             if !self.sessions.leads(process.pid) {
-                self.of(process.pid)?.call(libc::SYS_setpgid, [0, 0], "leading a group")?;
+                self.process(process.pid)?.call(libc::SYS_setpgid, [0, 0], "leading a group")?;
             }
         }
         let mut waiting: Vec<&Process> =
@@ -226,7 +228,11 @@ impl NewTree {
             }
             for process in &ready {
                 let group = self.tree.group(process);
-                self.of(process.pid)?.call(libc::SYS_setpgid, [0, group as u64], &format!("joining group {group}"))?;
+                self.process(process.pid)?.call(
+                    libc::SYS_setpgid,
+                    [0, group as u64],
+                    &format!("joining group {group}"),
+                )?;
             }
             waiting = rest;
         }
@@ -239,7 +245,7 @@ impl NewTree {
             if let (Some(terminal), Some(group)) =
                 (process.terminal, process.foreground.filter(|it| known.contains(it)))
             {
-                let made = self.of(process.pid)?;
+                let made = self.process(process.pid)?;
                 terminal::set_foreground(process.pid, terminal, group, &made.channel, &mut made.leader)?;
             }
         }
@@ -247,7 +253,7 @@ impl NewTree {
     }
 
     /// Those that were there for others only, and those that have ended, end.
-    pub fn bury(&mut self) -> Result<()> {
+    pub fn end_dead(&mut self) -> Result<()> {
         let processes = self.tree.processes.clone();
         for process in processes.iter().filter(|process| process.threads.is_empty()) {
             let Some(made) = self.made.remove(&process.pid) else { continue };
@@ -260,7 +266,7 @@ impl NewTree {
             }
         }
         for process in processes.iter().filter(|process| process.continued) {
-            self.of(process.pid)?.stop_and_continue()?;
+            self.process(process.pid)?.stop_and_continue()?;
         }
         // Their parents have been told, which they had not been then: what was pending is put back later.
         for made in self.made.values_mut() {
@@ -313,12 +319,12 @@ impl NewTree {
     }
 
     /// Lets everybody go at once; those that were stopped stay so, and go first, because their parents may have to ask for it.
-    pub fn let_go(mut self, mut resume: BTreeMap<Pid, Vec<Resume>>) -> Result<()> {
+    pub fn resume(mut self, mut resumes: BTreeMap<Pid, Vec<Resume>>) -> Result<()> {
         let processes = self.tree.processes.clone();
         for process in processes.iter().rev().filter(|process| process.stopped_by.is_some()) {
             let Some(made) = self.made.remove(&process.pid) else { continue };
             let had_sigchld = self.made.get(&process.ppid).map(has_sigchld).transpose()?;
-            made.stop_and_release(process, resume.remove(&process.pid).unwrap_or_default())?;
+            made.stop_and_release(process, resumes.remove(&process.pid).unwrap_or_default())?;
             let (Some(parent), Some(had_sigchld)) = (self.made.get_mut(&process.ppid), had_sigchld) else { continue };
             if process.stop_reported {
                 let how = (libc::WSTOPPED | libc::WNOHANG | libc::__WALL) as u64;
@@ -334,7 +340,7 @@ impl NewTree {
         pids.sort_by_key(|pid| !self.made[pid].borrows_memory());
         for pid in pids {
             let Some(made) = self.made.remove(&pid) else { continue };
-            self.ready.extend(made.release(resume.remove(&pid).unwrap_or_default())?);
+            self.ready.extend(made.release(resumes.remove(&pid).unwrap_or_default())?);
         }
         self.brood.set_free();
         for task in self.ready {

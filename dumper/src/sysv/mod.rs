@@ -23,7 +23,7 @@ pub mod undo;
 use std::collections::BTreeSet;
 
 use crate::error::Result;
-use crate::image::frame::{Record, Tag};
+use crate::image::frame::Record;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, stat, status};
 use crate::sys::sysvipc::{CreatedIpc, IpcKind};
@@ -33,11 +33,6 @@ use crate::sysv::undo::Adjustment;
 
 /// Every kind.
 pub const KINDS: &[&dyn DynSysv] = &[&semaphores::SemaphoreSets, &message_queues::MessageQueues];
-
-/// Whether a record with this tag is one of these kinds'.
-pub fn is_known(tag: Tag) -> bool {
-    KINDS.iter().any(|kind| kind.tag() == tag)
-}
 
 /// How the processes of a tree use System V IPC.
 pub struct IpcUsers {

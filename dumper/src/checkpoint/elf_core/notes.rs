@@ -56,7 +56,7 @@ impl<'a> CoreProcess<'a> {
         }
         let (mut of_tasks, mut files) = (BTreeMap::new(), BTreeMap::new());
         for record in view.records().records() {
-            let Some(sort) = records::sort(&record) else { continue };
+            let Some(sort) = records::sort(record.tag) else { continue };
             if !matches!(sort.role, Role::Task | Role::OpenFile) {
                 continue;
             }

@@ -1,0 +1,141 @@
+//! The open files of an image, and the objects that they share, in the restorer.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use crate::error::{Error, Result};
+use crate::file;
+use crate::image::frame::Record;
+use crate::kind::object::{DynObject, RestoreContext, RestoredObject};
+use crate::kind::open_file::{self, DynOpenFile};
+use crate::kind::refs::Files;
+use crate::options::ChangedFiles;
+use crate::restore::pending::PendingRecords;
+use crate::sys::pid::Pid;
+use crate::sys::sysvipc::CreatedIpc;
+
+/// All of them, by id.
+#[derive(Default)]
+pub struct RestoredFiles {
+    objects: RestoredObjects,
+    files: BTreeMap<u32, OwnedFd>,
+    /// Open files that are opened when the image has been read to its end.
+    opens_last: Vec<(u32, &'static dyn DynOpenFile, Record)>,
+}
+
+/// The objects, and what else a kind of open file may ask of a restore.
+#[derive(Default)]
+struct RestoredObjects {
+    by_id: BTreeMap<u32, (RestoredObject, &'static dyn DynObject, Record)>,
+    changed_files: ChangedFiles,
+    warnings: RefCell<Vec<String>>,
+}
+
+/// What a kind of open file sees of the restore.
+struct Context<'a>(&'a RestoredObjects, &'a PendingRecords);
+
+impl RestoreContext for Context<'_> {
+    fn anchor(&self, id: u32) -> Result<&RestoredObject> {
+        self.0.get(id)
+    }
+
+    fn makes(&self, pid: Pid) -> bool {
+        self.1.has_task(pid)
+    }
+
+    fn changed_files(&self) -> ChangedFiles {
+        self.0.changed_files
+    }
+
+    fn warn(&self, sentence: String) {
+        self.0.warn(sentence);
+    }
+}
+
+impl RestoredObjects {
+    fn get(&self, id: u32) -> Result<&RestoredObject> {
+        let object = self.by_id.get(&id).map(|(object, ..)| object);
+        object.ok_or_else(|| Error::damaged(format!("object {id} is not in the image")))
+    }
+
+    fn warn(&self, sentence: String) {
+        log::warn!("{sentence}");
+        let mut warnings = self.warnings.borrow_mut();
+        if !warnings.contains(&sentence) {
+            warnings.push(sentence);
+        }
+    }
+}
+
+impl Files for RestoredFiles {
+    fn fd(&self, id: u32) -> Result<RawFd> {
+        let file = self.files.get(&id).map(AsRawFd::as_raw_fd);
+        file.ok_or_else(|| Error::damaged(format!("open file {id} is not in the image")))
+    }
+}
+
+impl RestoredFiles {
+    /// None yet.
+    pub fn new(changed_files: ChangedFiles) -> Self {
+        let objects = RestoredObjects { changed_files, ..RestoredObjects::default() };
+        Self { objects, ..Self::default() }
+    }
+
+    /// Creates the object of a record; gives its id.
+    pub fn create_object(&mut self, record: Record) -> Result<u32> {
+        let (id, name) = open_file::id_and_kind(&record)?;
+        let kind = file::OBJECTS.iter().find(|kind| kind.kind() == name);
+        let kind = *kind.ok_or_else(|| Error::damaged(format!("object {id}: unknown kind {name}")))?;
+        let object = kind.make(&record)?;
+        self.objects.by_id.insert(id, (object, kind, record));
+        Ok(id)
+    }
+
+    /// Opens the file of a record, or keeps the record until [`RestoredFiles::open_last`].
+    pub fn open(&mut self, record: Record, pending: &PendingRecords) -> Result<()> {
+        let (id, name) = open_file::id_and_kind(&record)?;
+        let kind = file::KINDS.iter().find(|kind| kind.kind() == name);
+        let kind = *kind.ok_or_else(|| Error::damaged(format!("open file {id}: unknown kind {name}")))?;
+        if kind.opens_last() {
+            self.opens_last.push((id, kind, record));
+        } else {
+            self.files.insert(id, kind.restore(&record, &Context(&self.objects, pending))?);
+        }
+        Ok(())
+    }
+
+    /// Writes whole pages of an object, from `offset` on.
+    pub fn fill(&self, id: u32, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.objects.get(id)?.fill(offset, bytes)
+    }
+
+    /// The image is whole, its processes exist and have their memory: makes the objects visible to other processes,
+    /// opens the last files, and finishes the objects. What this created in the kernel is given back: it has to be
+    /// kept when the restore has succeeded.
+    pub fn open_last(&mut self, pending: &PendingRecords) -> Result<Vec<CreatedIpc>> {
+        for (object, kind, record) in self.objects.by_id.values_mut() {
+            kind.appear(record, object)?;
+        }
+        for (id, kind, record) in std::mem::take(&mut self.opens_last) {
+            self.files.insert(id, kind.restore(&record, &Context(&self.objects, pending))?);
+        }
+        let mut created = Vec::new();
+        // Each is closed here: a file that is still open for writing cannot become an executable.
+        for (mut object, kind, record) in std::mem::take(&mut self.objects.by_id).into_values() {
+            created.extend(object.made.take());
+            kind.finish(&record, &object)?;
+        }
+        Ok(created)
+    }
+
+    /// Adds a sentence that the caller of the restore should know; once.
+    pub fn warn(&self, sentence: String) {
+        self.objects.warn(sentence);
+    }
+
+    /// Closes all files; gives what the caller of the restore should know.
+    pub fn into_warnings(self) -> Vec<String> {
+        self.objects.warnings.into_inner()
+    }
+}
