@@ -1,4 +1,4 @@
-//! One thread: the records of all attributes, asked for in one batch.
+//! One thread: the records of all its attributes, with one batch of calls.
 
 use crate::dump::files::FileCollector;
 use crate::error::Result;
@@ -53,7 +53,8 @@ impl ThreadCollector<'_> {
         let pending: Vec<PendingRecord<'_>> = kinds.map(|kind| kind.ask(&mut batch)).collect();
         let dir = format!("/proc/{}/task/{tid}", self.pid);
         let status = Fields::read(&format!("{dir}/status"))?;
-        // Fields of the whole process, such as start_stack, are the same in the stat of each thread.
+        // Fields of the whole process, such as start_stack, are the same in the stat of each
+        // thread.
         let stat = Stat::read(&format!("{dir}/stat"))?;
         let (regs, mask): (Regs, u64) = (injected.regs()?, injected.mask()?);
         self.waits.extend(table::waits_for(&regs));

@@ -1,8 +1,9 @@
-//! What a task *has*, as a kind: its record, how it is looked at, how it is put back, all in one file per kind.
+//! What a task *has*. One file for each kind holds its record, its dump and its restore.
 //!
-//! A kind implements [`Attribute`]; the table in `mod.rs` holds it as a [`DynAttribute`]. Looking happens in two steps, so that the
-//! system calls of all kinds go into one batch per thread: [`Attribute::ask`] adds calls, [`Attribute::dump`] reads what
-//! they gave. Putting back adds checked calls to the batch of its [`Phase`].
+//! A kind implements [`Attribute`]; the table in `task/mod.rs` holds it as a [`DynAttribute`]. A
+//! dump has two steps, so that the system calls of all kinds go into one batch for each thread:
+//! [`Attribute::ask`] adds calls and gives a [`Ticket`] for each, [`Attribute::dump`] reads the
+//! answers with the tickets. A restore adds checked calls to the batch of the kind's [`Phase`].
 
 use std::os::fd::RawFd;
 
@@ -157,16 +158,16 @@ pub trait Attribute: Sync {
     const TAG: Tag;
     /// Whose it is.
     const SCOPE: Scope;
-    /// When it is put back.
+    /// When it is restored.
     const PHASE: Phase;
 
     /// Adds the system calls that [`Attribute::dump`] needs.
     fn ask(&self, batch: &mut Batch) -> Self::Tickets;
-    /// Looks; the blob is empty for most.
+    /// The record's body and its blob, which is empty for most kinds.
     fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
-    /// Puts it back.
+    /// Restores what a record holds.
     fn restore(&self, body: Self::Body, blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()>;
-    /// What a record says to a reader that restores nothing, beside its task.
+    /// What a record says to a reader that restores nothing, in addition to its task.
     fn show(_record: &RecordView<'_>) -> Result<ShownTask> {
         Ok(ShownTask::default())
     }
@@ -188,7 +189,8 @@ pub fn tid_of(record: &Record) -> Result<Pid> {
     Ok(record.body::<Tid>()?.tid)
 }
 
-/// An attribute whose calls are in a batch. Once the batch has run, it is called to make the record of their answers.
+/// An attribute whose calls are in a batch. Once the batch has run, calling this makes the record
+/// from the answers.
 pub type PendingRecord<'a> = Box<dyn FnOnce(&DumpedThread<'_>) -> Result<Record> + 'a>;
 
 fn show<A: Attribute>(record: &RecordView<'_>) -> Result<Shown> {

@@ -1,20 +1,21 @@
-//! When in a restore something is put back.
+//! When in a restore an attribute is restored.
 
-/// When it is put back. The order and its reasons stand here and nowhere else.
+/// A step of a restore. The order and its reasons stand here and nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// Fields of the address space, once every mapping is there (the kernel checks them against the mappings) and while we
-    /// may still change the executable.
+    /// Fields of the address space. The kernel checks them against the mappings, so every mapping
+    /// is there already; the process is still privileged, so the executable can be changed.
     AddressSpace,
     /// Process-wide attributes, while the process is still privileged.
     Process,
-    /// Thread attributes that need no privilege or need it still.
+    /// Attributes of threads, with or without need of privileges.
     Thread,
-    /// Credentials: everything before this could be refused to the real user.
+    /// Credentials: what comes before could be refused to the real user.
     Credentials,
-    /// What changing credentials clears: dumpable, parent-death signal; what makes later calls fail: no_new_privs, MDWE.
+    /// What a change of credentials clears (dumpable, parent-death signal), and what makes later
+    /// calls fail (no_new_privs, MDWE).
     AfterCredentials,
-    /// Timers, last of the calls: they run from here on.
+    /// Timers. They run from here on, so no other calls follow.
     Arm,
     /// Registers and signal mask: after the last remote call.
     Resume,

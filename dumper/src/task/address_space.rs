@@ -1,6 +1,7 @@
-//! The address space as a whole: where code, data, heap, stack, arguments and environment lie, auxv, the executable, vDSO.
+//! The address space as a whole: where code, data, heap, stack, arguments and environment lie,
+//! auxv, the executable, vDSO.
 //!
-//! PR_SET_MM_MAP (prctl(2)) puts all of it back in one call, after every mapping is there.
+//! PR_SET_MM_MAP of prctl(2) restores all of it in one call, after every mapping is there.
 
 use std::os::fd::RawFd;
 
@@ -20,7 +21,7 @@ use crate::sys::remote::batch::{Batch, Ticket};
 /// include/uapi/linux/membarrier.h.
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
 
-/// Bytes to read of the LDT: whether there is one is all that matters.
+/// Bytes to read of the LDT; only whether there is one matters.
 const LDT_ROOM: usize = 64;
 
 /// Table row.
@@ -46,7 +47,7 @@ pub struct AddressSpaceBody {
     exe: u32,
     /// personality(2).
     personality: u32,
-    /// The MEMBARRIER_CMD_REGISTER_* commands that were given, membarrier(2).
+    /// The MEMBARRIER_CMD_REGISTER_* commands that the process has given, membarrier(2).
     #[serde(default)]
     membarrier: u32,
     /// Address space that no mapping touches.
@@ -139,7 +140,7 @@ impl Attribute for AddressSpace {
             auxv,
             exe,
             personality: thread.answer(asked.personality, "personality")? as u32,
-            // A kernel that cannot tell (before 6.3) gives EINVAL.
+            // A kernel before 6.3 does not know the command and gives EINVAL.
             membarrier: u32::try_from(thread.raw(asked.membarrier)).unwrap_or(0),
             hole: thread.hole,
         };

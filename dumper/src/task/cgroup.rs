@@ -1,8 +1,9 @@
-//! The control group that a process is in (cgroups(7), version 2), by its path as the daemon sees it.
+//! The control group that a process is in (cgroups(7), version 2), by its path as this program sees
+//! it.
 //!
-//! Joined as soon as the process is there, before it has memory, so that all of it counts there; children are then made in the cgroup of
-//! whoever makes them and leave it the same way. The groups themselves, and the hierarchies of version 1, are nobody's: they are not in
-//! the image.
+//! A new process joins it before it has memory, so that all its memory is charged there. Its
+//! children start in the cgroup of their maker and move to their own in the same way. The groups
+//! themselves and the hierarchies of version 1 belong to no process: they are not in the image.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -21,23 +22,24 @@ pub const TAG: Tag = Tag(*b"CGRP");
 /// Its row in the table of records.
 pub const SORT: RecordSort = record_sort::of_task(TAG);
 
-/// The record. There is none where no hierarchy of version 2 is.
+/// The record. Without a hierarchy of version 2 there is none.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Membership {
     /// The process.
     pub tid: Pid,
-    /// Its cgroup, for a person to read.
+    /// Its cgroup, as text.
     path: String,
-    /// The bytes of that where `path` cannot hold them.
+    /// The bytes of its cgroup, if `path` cannot hold them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     bytes: Option<Vec<u8>>,
 }
 
 impl Membership {
-    /// Looks.
+    /// The cgroup of the process.
     ///
     /// # Errors
-    /// Unsupported: a thread in another (threaded) cgroup than its process, and a cgroup above what the daemon's namespace shows.
+    /// Unsupported: a thread in another (threaded) cgroup than its process, and a cgroup outside of
+    /// the cgroup namespace of this program.
     pub fn collect(pid: Pid) -> Result<Option<Self>> {
         let Some(path) = cgroup::path_of(&pid.to_string())? else { return Ok(None) };
         if path.starts_with("/..") {
@@ -47,7 +49,8 @@ impl Membership {
             )));
         }
         let tids = proc::numbers(&format!("/proc/{pid}/task"))?;
-        // In a plain domain all threads are where their process is; the top cgroup has no type and can have threaded ones below.
+        // In a plain domain all threads are in the cgroup of their process. The top cgroup has no
+        // type and can have threaded cgroups below.
         let is_domain = tids.len() == 1
             || cgroup::directory(&path)?
                 .and_then(|dir| std::fs::read_to_string(dir.join("cgroup.type")).ok())
@@ -76,7 +79,7 @@ impl Membership {
         Path::new(OsStr::from_bytes(self.bytes.as_deref().unwrap_or(self.path.as_bytes())))
     }
 
-    /// As a record.
+    /// The record.
     pub fn record(&self) -> Result<Record> {
         Record::new(TAG, self)
     }
@@ -101,11 +104,11 @@ mod tests {
         let Some(here) = Membership::collect(pid).unwrap() else { return };
         let again: Membership = here.record().unwrap().body().unwrap();
         assert_eq!(again, here);
-        // It is there already: nothing is written, and nothing can fail.
+        // The process is in it already: nothing is written, and nothing can fail.
         again.restore().unwrap();
         let gone = Membership::of(pid, "/ckptfs-test-no-such-group".into());
-        let told = gone.restore().unwrap_err();
-        assert!(told.kind() == crate::error::Kind::NotFound && told.to_string().contains(&gone.path), "{told}");
+        let error = gone.restore().unwrap_err();
+        assert!(error.kind() == crate::error::Kind::NotFound && error.to_string().contains(&gone.path), "{error}");
     }
 
     #[test]

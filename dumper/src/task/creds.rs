@@ -1,4 +1,5 @@
-//! Credentials: ids, groups, capabilities, securebits, no_new_privs (credentials(7), capabilities(7)); per thread for the kernel.
+//! Credentials: ids, groups, capabilities, securebits, no_new_privs (credentials(7),
+//! capabilities(7)). For the kernel each thread has its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +8,7 @@ use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::proc::status::Fields;
 use crate::sys::remote::batch::{Batch, Ticket};
 
 const SECBIT_NO_SETUID_FIXUP: u64 = 1 << 2;
@@ -87,7 +89,7 @@ impl Attribute for Credentials {
         let groups_at = thread.batch.put(&groups);
         let say = |what: &str| format!("{subject}: {what}");
         let prctl = |option: i32, value: u64| [option as u64, value, 0, 0, 0];
-        // Privileges stay until everything that needs them is done: no fixup at setuid, capabilities kept.
+        // Keep the capabilities through setuid until every call that needs them is made.
         let keep = SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS;
         thread.call(libc::SYS_prctl, prctl(libc::PR_SET_SECUREBITS, keep), say("securebits"));
         thread.call(libc::SYS_setgroups, [body.groups.len() as u64, groups_at.0], say("setgroups"));
@@ -101,7 +103,7 @@ impl Attribute for Credentials {
         if fsuid != euid {
             thread.batch.call_giving(libc::SYS_setfsuid, [fsuid], euid, say("setfsuid"));
         }
-        let ours = crate::sys::proc::status::Fields::read("/proc/self/status")?;
+        let ours = Fields::read("/proc/self/status")?;
         let (our_bounding, our_permitted) = (ours.hex("CapBnd"), ours.hex("CapPrm"));
         let missing = (body.permitted & !our_permitted) | (body.bounding & !our_bounding);
         if missing != 0 {
@@ -110,7 +112,8 @@ impl Attribute for Credentials {
         for cap in (0..64).filter(|cap| our_bounding >> cap & 1 == 1 && body.bounding >> cap & 1 == 0) {
             thread.call(libc::SYS_prctl, prctl(libc::PR_CAPBSET_DROP, cap), say("PR_CAPBSET_DROP"));
         }
-        // Ambient wants a capability permitted and inheritable, and securebits may forbid raising: so before both are final.
+        // A capability can become ambient only while it is permitted and inheritable, and
+        // securebits may forbid it. So this comes before both have their final values.
         let header = thread.batch.put(&[CAPABILITY_VERSION_3, 0].map(u32::to_le_bytes).concat());
         let all = capability_words(our_permitted, our_permitted, body.inheritable);
         let all = thread.batch.put(&all);
@@ -130,7 +133,8 @@ impl Attribute for Credentials {
     }
 }
 
-/// Two of struct `__user_cap_data_struct`: effective, permitted, inheritable; low words, then high words.
+/// Two of struct `__user_cap_data_struct`: effective, permitted, inheritable; low words, then high
+/// words.
 fn capability_words(effective: u64, permitted: u64, inheritable: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for shift in [0, 32] {

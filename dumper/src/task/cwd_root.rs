@@ -1,4 +1,5 @@
-//! Working directory, root directory and umask: one per process until a thread unshares CLONE_FS.
+//! Working directory, root directory and umask. The threads of a process share them, except a
+//! thread that has unshared CLONE_FS.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsRawFd, RawFd};
@@ -32,9 +33,9 @@ pub struct CwdRootBody {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Directory {
-    /// By its name, as the daemon sees it.
+    /// Its path as this program sees it.
     Named(Vec<u8>),
-    /// A removed one: by the id of its open file.
+    /// The id of its open file, because it has been removed.
     Removed(u32),
 }
 
@@ -73,8 +74,9 @@ impl Attribute for CwdRoot {
 
     fn restore(&self, body: CwdRootBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
         let pid = thread.pid;
-        // Both are looked up here, where no symbolic link is followed: whoever has put one into a name since must not lead the process
-        // elsewhere. The working directory comes last: it may lie outside the root.
+        // Both paths are opened here and no symbolic link is followed: a link that was put on the
+        // way since the dump must not lead the process elsewhere. The working directory comes last,
+        // because it may lie outside the root.
         let named = |what: &str, path: &[u8]| {
             open::open_name(Path::new(OsStr::from_bytes(path)), libc::O_PATH | libc::O_DIRECTORY)
                 .on(|| format!("pid {pid}: {what} directory"))
@@ -109,7 +111,7 @@ fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-/// A directory of the process by the name that leads to it; `None` if it was removed.
+/// The path of a directory of the process; `None` if the directory was removed.
 fn directory(thread: &DumpedThread<'_>, link: &str) -> Result<Option<Vec<u8>>> {
     let link = thread.proc(link);
     let path: PathBuf = proc::read_link(&link)?;

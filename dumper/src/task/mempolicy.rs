@@ -1,4 +1,5 @@
-//! Where a thread's memory comes to lie: its NUMA policy, set_mempolicy(2). Those of ranges (mbind(2)) cannot be asked of all memory at once.
+//! The NUMA policy of a thread, set_mempolicy(2): the nodes that its memory comes from. Policies of
+//! address ranges (mbind(2)) are not recorded: no call asks for those of all memory at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +9,10 @@ use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::remote::batch::{Batch, Ticket};
 
-/// Nodes that are asked for; more than any kernel is built with (CONFIG_NODES_SHIFT).
+/// Nodes that the call asks for: more than any kernel is built with (CONFIG_NODES_SHIFT).
 const NODES: usize = 1024;
 const WORDS: usize = NODES / 64;
-/// The kernel takes one bit less than it is told.
+/// The kernel reads and writes one bit less than this argument says.
 const MAXNODE: u64 = NODES as u64 + 1;
 
 /// Table row.
@@ -69,7 +70,8 @@ impl Attribute for Mempolicy {
             true => (0, 0),
             false => (thread.batch.put(&mask.map(u64::to_le_bytes).concat()).0, MAXNODE),
         };
-        // Also the default: the daemon may have been started under another policy. A kernel without any has no other.
+        // The default policy is set too, because this program may run under another one. A kernel
+        // without NUMA has no policy at all.
         let mode_word = u64::from(mode.cast_unsigned());
         match mode {
             libc::MPOL_DEFAULT => thread.batch.call_or(libc::SYS_set_mempolicy, [0, 0, 0], libc::ENOSYS, doing),

@@ -1,4 +1,4 @@
-//! What a task *has*: the table of kinds, nothing else.
+//! What a task *has*: the table of kinds, and nothing else.
 
 pub mod address_space;
 pub mod cgroup;
@@ -17,9 +17,9 @@ pub mod timers;
 
 use crate::kind::attribute::DynAttribute;
 
-/// Every kind. Within a phase they are put back in this order:
-/// address space before the limits that could forbid it; limits before credentials; `prctls` after `creds` in
-/// the phases that they share, because credentials clear dumpable and the parent-death signal.
+/// Every kind. Those of one phase are restored in this order: the address space before the limits
+/// that could forbid it, limits before credentials, late prctl settings after credentials because
+/// credentials clear dumpable and the parent-death signal.
 pub const KINDS: &[&dyn DynAttribute] = &[
     &address_space::AddressSpace,
     &cwd_root::CwdRoot,

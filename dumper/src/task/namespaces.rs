@@ -1,37 +1,43 @@
-//! Namespaces: a thread may have others than its process (unshare(2), setns(2)), and others still for its children. None is in the image:
-//! everybody comes back in those of the daemon.
+//! Namespaces. A thread may be in others than its process (unshare(2), setns(2)), and may have
+//! others for its children. The image holds none: processes come back in the namespaces of this
+//! program.
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
 
-/// Those that all threads of a process have in common: the kernel gives another one only to who is alone in his process.
+/// Namespaces that all threads of a process share: the kernel lets only the single thread of a
+/// process change them.
 const OF_PROCESS: [&str; 3] = ["pid", "user", "time"];
 
-/// Those that each thread can have for itself.
+/// Namespaces that each thread can have of its own.
 const OF_THREAD: [&str; 7] = ["mnt", "net", "ipc", "uts", "cgroup", "pid_for_children", "time_for_children"];
 
-/// The daemon's own.
+/// The namespaces of this program.
 pub struct Namespaces {
     of_process: [Option<PathBuf>; 3],
     of_thread: [Option<PathBuf>; 7],
 }
 
-/// The name and number of one, `net:[4026531840]`; `None` on a kernel without.
+/// Name and number of a namespace, `net:[4026531840]`; `None` if the kernel does not have its kind.
 fn of(task: &str, space: &str) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{task}/ns/{space}")).ok()
 }
 
 impl Namespaces {
-    /// Looks.
+    /// Reads them.
     pub fn own() -> Self {
         let own = |space| of("self", space);
         Self { of_process: OF_PROCESS.map(own), of_thread: OF_THREAD.map(own) }
     }
 
-    /// Refuses who is in another one. To be known before anything is done inside: the first child of whoever has left his pid namespace by
-    /// unshare(2) is the init of the new one, and when a copy-on-write child was that, its end lets nobody be born there any more.
+    /// Refuses a process with a thread in another namespace.
+    ///
+    /// This check must come before anything is done inside the process. If a process has left its
+    /// pid namespace by unshare(2), its first child is the init of the new namespace. If a
+    /// copy-on-write child became that init, its end would leave the namespace unable to create
+    /// processes.
     pub fn refuse_others(&self, pid: Pid, tids: impl Iterator<Item = Pid>) -> Result<()> {
         for (at, tid) in tids.enumerate() {
             let task = format!("{pid}/task/{tid}");

@@ -1,4 +1,4 @@
-//! Small per-thread and per-process settings behind prctl(2) that have a getter and a setter, and two files of /proc.
+//! Small settings of a thread or a process that prctl(2) gets and sets, and two files of /proc.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,13 +13,13 @@ use crate::sys::{errno, proc};
 /// How a setting is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Read {
-    /// The call's result is the value.
+    /// The value is the result of the call.
     Result,
-    /// The call writes an int through its first argument.
+    /// The call writes the value, an int, through its first argument.
     Pointer,
 }
 
-/// PR_MCE_KILL, which is told first what to do with its value.
+/// PR_MCE_KILL takes a command before its value.
 const PR_MCE_KILL: u64 = 33;
 const PR_MCE_KILL_SET: u64 = 1;
 
@@ -34,7 +34,8 @@ const fn setting(name: &'static str, get: u64, set: u64, read: Read) -> Setting 
     Setting { name, get, set, read }
 }
 
-/// include/uapi/linux/prctl.h; those of the whole process and those that nothing later clears.
+/// Settings of the whole process, and settings that no later step of a restore clears.
+/// include/uapi/linux/prctl.h.
 const EARLY: &[Setting] = &[
     setting("PR_SET_CHILD_SUBREAPER", 37, 36, Read::Pointer),
     setting("PR_SET_TIMERSLACK", 30, 29, Read::Result),
@@ -45,7 +46,8 @@ const EARLY: &[Setting] = &[
     setting("PR_MCE_KILL", 34, PR_MCE_KILL, Read::Result),
 ];
 
-/// Cleared by a change of credentials, or in the way of what we do before.
+/// Settings that a change of credentials clears, or that would make earlier steps of a restore
+/// fail.
 const LATE: &[Setting] = &[
     setting("PR_SET_DUMPABLE", 3, 4, Read::Result),
     setting("PR_SET_PDEATHSIG", 2, 1, Read::Pointer),
@@ -60,10 +62,10 @@ pub struct PrctlBody {
     files: std::collections::BTreeMap<String, String>,
 }
 
-/// Table row: settings put back before credentials.
+/// Table row: settings that are restored before the credentials.
 pub struct EarlyPrctls;
 
-/// Table row: settings put back after credentials.
+/// Table row: settings that are restored after the credentials.
 pub struct LatePrctls;
 
 /// Where the value of a setting will be.
@@ -110,7 +112,8 @@ fn ask(settings: &[Setting], batch: &mut Batch) -> SettingTickets {
 fn dump(asked: SettingTickets, thread: &DumpedThread<'_>) -> Result<PrctlBody> {
     let mut body = PrctlBody { settings: Default::default(), files: Default::default() };
     for (name, ticket) in asked {
-        // EINVAL: a kernel without this setting; EPERM: PR_GET_IO_FLUSHER without CAP_SYS_RESOURCE. Neither can have set it.
+        // EINVAL: the kernel does not have this setting. EPERM: PR_GET_IO_FLUSHER without
+        // CAP_SYS_RESOURCE. In neither case can it be set.
         if matches!(errno::errno(ticket.raw(thread)), Some(libc::EINVAL | libc::EPERM)) {
             continue;
         }
@@ -126,11 +129,13 @@ fn restore(settings: &[Setting], body: &PrctlBody, thread: &mut RestoredThread<'
             .find(|setting| setting.name == name)
             .ok_or_else(|| Error::damaged(format!("pid {}: unknown setting {name}", thread.pid)))?;
         let doing = format!("pid {} task {}: {name} {value}", thread.pid, thread.tid);
-        // The first two cannot be cleared again once set, nor need they be, nor the third, which not every kernel has: a new process has none.
+        // A new process has none of these, so that 0 needs no call. The first two cannot be cleared
+        // once set, and not every kernel has the third.
         if *value == 0 && matches!(name.as_str(), "PR_SET_MDWE" | "PR_SET_IO_FLUSHER" | "PR_SET_MEMORY_MERGE") {
             continue;
         }
-        // SUID_DUMP_ROOT comes of a change of credentials and cannot be asked for; not dumpable is the nearest.
+        // SUID_DUMP_ROOT (2) results from a change of credentials and cannot be set. The nearest
+        // value is 0, not dumpable.
         let value = if name == "PR_SET_DUMPABLE" && *value == 2 { 0 } else { *value };
         let args = match setting.set {
             PR_MCE_KILL => [PR_MCE_KILL, PR_MCE_KILL_SET, value.cast_unsigned(), 0, 0],
@@ -147,7 +152,8 @@ const FILES: [&str; 2] = ["oom_score_adj", "coredump_filter"];
 /// The tag of the record of settings that are put back before credentials.
 pub const TAG: Tag = Tag(*b"PRCT");
 
-/// Which mappings a core file is to hold: the bits of /proc/PID/coredump_filter (core(5)), of a record; `None` if it does not tell.
+/// Which mappings a core file holds: the bits of /proc/PID/coredump_filter (core(5)), of a record;
+/// `None` if the record does not have them.
 pub fn coredump_filter(record: &RecordView<'_>) -> Result<Option<u64>> {
     let body: PrctlBody = record.body()?;
     Ok(body.files.get("coredump_filter").and_then(|value| u64::from_str_radix(value, 16).ok()))
@@ -189,7 +195,7 @@ impl Attribute for EarlyPrctls {
             if proc::read_text(&path)?.trim() == value {
                 continue;
             }
-            // The kernel shows this one in hexadecimal without saying so, and reads any base.
+            // The kernel shows this file in hexadecimal without 0x, and reads a number of any base.
             let written = if name == "coredump_filter" { format!("0x{value}") } else { value.clone() };
             std::fs::write(&path, written).doing(|| format!("writing {value} to {path}"))?;
         }

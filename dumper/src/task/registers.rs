@@ -1,9 +1,12 @@
-//! Registers of a thread: general and extended (x87, SSE, AVX, AVX-512, PKRU), and the system call that the freeze interrupted.
+//! Registers of a thread: general and extended (x87, SSE, AVX, AVX-512, PKRU), and the system call
+//! that the freeze has interrupted.
 //!
-//! Registers are stored as the kernel showed them, also inside an interrupted call (`rax` = -ERESTARTSYS and so on): put back
-//! into a stopped task they make the kernel restart the call by its own rules, with handlers and SA_RESTART as ever. Only
-//! -ERESTART_RESTARTBLOCK needs more, because what is left of the time lives in the kernel: the restored thread makes the
-//! call again with that time, interrupted from the start, and has thereby a restart block of its own.
+//! The record holds the registers as the kernel shows them, also inside an interrupted call (`rax`
+//! =
+//! -ERESTARTSYS and its like). Set in a stopped task they make the kernel restart the call by its
+//! own rules, with signal handlers and SA_RESTART as always. Only -ERESTART_RESTARTBLOCK needs
+//! more, because the kernel keeps the time that is left. The restored thread makes the call again
+//! with that time and is interrupted at once, and so has a restart block of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +22,7 @@ use crate::sys::remote::batch::{Batch, Call};
 /// Table row.
 pub struct Registers;
 
-/// Bytes of the XSAVE legacy area and header; XCR0 stands in its software-reserved bytes.
+/// Bytes of the XSAVE legacy area and header. Its software-reserved bytes hold XCR0.
 const XSAVE_MIN: usize = 576;
 const XCR0_AT: usize = 464;
 
@@ -31,9 +34,9 @@ pub struct RegistersBody {
     blocked: u64,
     /// XCR0: which parts the XSAVE area may hold.
     xcr0: u64,
-    /// A timed sleep to go on with: the call's number and what was left, ns.
+    /// A call with a timeout that is to go on: its number, and the time that is left, ns.
     asleep: Option<(i64, u64)>,
-    /// `rax` and `orig_rax` as the kernel showed them, where others are put back.
+    /// `rax` and `orig_rax` as the kernel showed them, if the restore sets others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shown: Option<(u64, u64)>,
 }
@@ -41,7 +44,7 @@ pub struct RegistersBody {
 /// The record's tag.
 pub const TAG: Tag = Tag(*b"REGS");
 
-/// What a debugger is shown of a stopped thread.
+/// The registers of a stopped thread, as a debugger sees them.
 pub struct Shown {
     /// In the order of struct user_regs_struct.
     pub general: Vec<u64>,
@@ -51,7 +54,8 @@ pub struct Shown {
     pub components: u64,
 }
 
-/// The registers of a record as PTRACE_GETREGS showed them: inside an interrupted call `rax` is -ERESTARTSYS or its like.
+/// The registers of a record as PTRACE_GETREGS showed them: inside an interrupted call `rax` is
+/// -ERESTARTSYS or its like.
 pub fn shown(record: &RecordView<'_>) -> Result<Shown> {
     let RegistersBody { mut general, blocked, shown, xcr0, .. } = record.body()?;
     if let Some((rax, orig_rax)) = shown {
@@ -96,7 +100,8 @@ impl Attribute for Registers {
                     regs.rax = restart::NOHAND.cast_unsigned();
                     regs.orig_rax = nr.cast_unsigned();
                 }
-                // A call whose remaining time nobody can tell is interrupted, as a stop signal would have done.
+                // The time that is left is unknown: the call is interrupted, as a stop signal would
+                // do.
                 None => {
                     regs.rax = (-i64::from(libc::EINTR)).cast_unsigned();
                     regs.orig_rax = u64::MAX;
@@ -143,12 +148,13 @@ fn xcr0(area: &[u8]) -> Option<u64> {
     (area.len() >= XSAVE_MIN).then(|| u64::from_le_bytes(std::array::from_fn(|i| bytes[i])))
 }
 
-/// Rebuilds the restart block: the call is made again with `left` ns; what the kernel then shows goes into `regs`.
+/// Rebuilds the restart block: makes the call again with `left` ns, and puts the registers that the
+/// kernel then shows into `regs`.
 fn fall_asleep(thread: &mut RestoredThread<'_>, regs: &mut Regs, nr: i64, left: u64) -> Result<()> {
     thread.flush()?;
     let span = [left / 1_000_000_000, left % 1_000_000_000].map(u64::to_le_bytes).concat();
     let span = thread.batch.put(&span);
-    // The batch's memory is written when it runs.
+    // The memory of a batch is written when the batch runs: so one call is made now.
     thread.call(libc::SYS_getpid, [], "laying out a timeout");
     thread.flush()?;
     let mut args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
@@ -162,7 +168,8 @@ fn fall_asleep(thread: &mut RestoredThread<'_>, regs: &mut Regs, nr: i64, left: 
     let stopped = thread.owned.fall_asleep(thread.syscall, &Call { nr, args })?;
     regs.rax = stopped.rax;
     if stopped.rax.cast_signed() != restart::BLOCK {
-        // It has ended already (the time was over, a descriptor was ready): then this is its result.
+        // The call has ended already (its time was over, or a descriptor was ready): this is its
+        // result.
         regs.orig_rax = u64::MAX;
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What the kernel and the C library know a thread by: name, id address, robust list, rseq, alternate signal stack.
+//! What a thread has registered with the kernel: its name, the address of its id, its robust list,
+//! its rseq area, its alternate signal stack.
 
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +24,7 @@ pub struct Registrations;
 pub struct RegistrationsBody {
     /// Up to 15 bytes.
     comm: Vec<u8>,
-    /// set_tid_address(2), cleared and woken when the thread ends.
+    /// The address of set_tid_address(2), which the kernel clears and wakes when the thread ends.
     clear_child_tid: u64,
     /// (head, length), set_robust_list(2).
     robust_list: (u64, u64),
@@ -96,13 +97,13 @@ impl Attribute for Registrations {
             thread.call(libc::SYS_set_robust_list, [head, len], format!("{subject}: set_robust_list"));
         }
         let (sp, flags, size) = body.altstack;
-        // Being on it now is a fact of the stack pointer, not a flag to set.
+        // SS_ONSTACK follows from the stack pointer and cannot be set.
         let flags = if flags == libc::SS_DISABLE as u64 { flags } else { flags & SS_AUTODISARM & !SS_ONSTACK };
         let at = thread.batch.put(&[sp, flags, size].map(u64::to_le_bytes).concat());
         thread.call(libc::SYS_sigaltstack, [at.0, 0], format!("{subject}: sigaltstack"));
         let (area, len, signature) = body.rseq;
         if area != 0 {
-            // The kernel takes back only the very length that was registered.
+            // The kernel unregisters an area only with the length that was registered.
             let args = [area, u64::from(len), 0, u64::from(signature)];
             thread.call(libc::SYS_rseq, args, format!("{subject}: rseq"));
         }

@@ -1,10 +1,12 @@
-//! What is left of a relative timeout that the freeze interrupted: nanosleep, clock_nanosleep, poll, futex wait.
+//! The time that is left of a relative timeout that the freeze has interrupted: nanosleep,
+//! clock_nanosleep, poll, futex wait.
 //!
-//! The kernel keeps the deadline in the task's restart block and shows it to nobody. It does show every armed timer in
-//! /proc/timer_list, without an owner: a timer that was there before the tree was stopped and is gone after was one of
-//! the tree's. Of those the latest that the thread's own timeout allows is taken, so that no sleep is ever cut short: with one
-//! sleeper that is exact, with several one may sleep longer than it had left, never longer than it had asked for.
-//! Absolute timeouts need none of this: such a call is simply made again.
+//! The kernel keeps the deadline in the restart block of the task and does not show it. It does
+//! show every armed timer in /proc/timer_list, without an owner. A timer that is listed before the
+//! tree is stopped and not after belongs to the tree. Of these a thread gets the latest one that
+//! its timeout allows, so that no sleep is cut short. With one sleeping thread that is exact. With
+//! several, a thread may sleep longer than it had left, but not longer than it had asked for. An
+//! absolute timeout needs none of this: the call is made again.
 
 use std::collections::BTreeMap;
 
@@ -16,21 +18,24 @@ use crate::sys::{clock, proc};
 
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_CMD: u64 = 0x7f;
-/// Slack of a timer beyond its deadline, and the time between a call's entry and the arming of its timer, ns.
+/// The slack of a timer beyond its deadline, and the time from the entry of a call until its timer
+/// is armed, ns.
 const MARGIN: u64 = 5_000_000;
 
-/// What was seen of sleeping threads before they were stopped.
+/// What is known of sleeping threads from before they were stopped.
 #[derive(Debug, Default)]
 pub struct SleepTimers {
-    /// Deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
+    /// The deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
     deadlines: Vec<u64>,
-    /// When the tree stood still (CLOCK_MONOTONIC, ns): what is left is told from then on, however late it is looked at.
-    at: u64,
-    /// The calls of threads that were stopped before and sleep on in restart_syscall, which hides the number.
+    /// When the tree was stopped (CLOCK_MONOTONIC, ns): the time that is left counts from here,
+    /// however late a thread is dumped.
+    stopped_at: u64,
+    /// The calls of threads that were stopped once before and sleep on in restart_syscall, which
+    /// hides the number of the call.
     restarted: BTreeMap<Pid, Restarted>,
 }
 
-/// Where in the kernel a thread sleeps on.
+/// The call that a thread sleeps in through restart_syscall.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Restarted {
     Nanosleep,
@@ -41,7 +46,7 @@ enum Restarted {
 impl SleepTimers {
     /// Reads /proc/timer_list if a thread of these processes is in a call with a relative timeout.
     pub fn before(pids: &[Pid]) -> Self {
-        let mut seen = Self::default();
+        let mut timers = Self::default();
         let mut sleeps = false;
         for pid in pids {
             for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
@@ -55,27 +60,27 @@ impl SleepTimers {
                     Some(libc::SYS_restart_syscall) => {
                         sleeps = true;
                         let place = proc::read_text(&format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
-                        seen.restarted.extend(restarted(&place).map(|what| (tid, what)));
+                        timers.restarted.extend(restarted(&place).map(|what| (tid, what)));
                     }
                     _ => {}
                 }
             }
         }
         if sleeps {
-            seen.deadlines = armed();
+            timers.deadlines = armed();
         }
-        seen
+        timers
     }
 
-    /// Those that are gone by now, with the tree stopped.
+    /// Keeps the timers that are gone now, with the tree stopped.
     pub fn gone(self) -> Self {
         let still = if self.deadlines.is_empty() { Vec::new() } else { armed() };
-        let at = clock::clock_ns(libc::CLOCK_MONOTONIC);
-        let gone = |deadline: &u64| *deadline > at && !still.contains(deadline);
-        Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), at, restarted: self.restarted }
+        let stopped_at = clock::clock_ns(libc::CLOCK_MONOTONIC);
+        let gone = |deadline: &u64| *deadline > stopped_at && !still.contains(deadline);
+        Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), stopped_at, restarted: self.restarted }
     }
 
-    /// How a thread with these registers goes on; `None` if nobody can tell.
+    /// How a thread with these registers goes on; `None`: it is not known.
     pub fn of(&self, tid: Pid, regs: &Regs, mem: &MemFile) -> Option<RestartBlock> {
         let nr = match regs.orig_rax.cast_signed() {
             libc::SYS_restart_syscall => self.called_before(tid, regs)?,
@@ -96,17 +101,21 @@ impl SleepTimers {
             libc::SYS_futex => return Some(RestartBlock::SameCall(nr)),
             _ => return None,
         };
-        let latest = self.at.saturating_add(asked).saturating_add(MARGIN);
+        let latest = self.stopped_at.saturating_add(asked).saturating_add(MARGIN);
         let deadline = self.deadlines.iter().copied().filter(|deadline| *deadline <= latest).max();
-        Some(RestartBlock::TimeLeft(nr, deadline.map_or(asked, |deadline| deadline.saturating_sub(self.at).max(1))))
+        Some(RestartBlock::TimeLeft(
+            nr,
+            deadline.map_or(asked, |deadline| deadline.saturating_sub(self.stopped_at).max(1)),
+        ))
     }
 
-    /// The call that a thread in restart_syscall made first; its arguments are still in the registers.
+    /// The call that a thread in restart_syscall has made first. Its arguments are still in the
+    /// registers.
     fn called_before(&self, tid: Pid, regs: &Regs) -> Option<i64> {
         Some(match self.restarted.get(&tid)? {
             Restarted::Futex => libc::SYS_futex,
             Restarted::Poll => libc::SYS_poll,
-            // The first argument tells a clock from a pointer.
+            // The first argument is a clock in one call and a pointer in the other.
             Restarted::Nanosleep if regs.rdi < 0x1000 || regs.rdi.cast_signed() < 0 => libc::SYS_clock_nanosleep,
             Restarted::Nanosleep => libc::SYS_nanosleep,
         })
@@ -117,8 +126,8 @@ fn armed() -> Vec<u64> {
     parse(&proc::read_text("/proc/timer_list").unwrap_or_default())
 }
 
-/// From /proc/PID/wchan. The restart function of nanosleep jumps into the scheduler without a frame of its own, so that the
-/// place shows as the system call entry.
+/// The call of a thread by its /proc/PID/wchan. The restart function of nanosleep jumps into the
+/// scheduler without a frame of its own, so that its place shows as the system call entry.
 fn restarted(place: &str) -> Option<Restarted> {
     match place {
         place if place.contains("futex") => Some(Restarted::Futex),
@@ -128,7 +137,8 @@ fn restarted(place: &str) -> Option<Restarted> {
     }
 }
 
-/// Soft deadlines of the `hrtimer_wakeup` timers. Clock 0 is CLOCK_MONOTONIC; other bases are told by their offset to it.
+/// Soft deadlines of the `hrtimer_wakeup` timers. Clock 0 is CLOCK_MONOTONIC; the list shows the
+/// offset of other clocks to it.
 fn parse(text: &str) -> Vec<u64> {
     let mut found = Vec::new();
     let (mut wakes, mut offset) = (false, 0_i64);

@@ -25,11 +25,12 @@ impl Attribute for Rlimits {
     type Tickets = [Ticket<[u64; 2]>; LIMITS];
     const TAG: Tag = Tag(*b"RLIM");
     const SCOPE: Scope = Scope::Process;
-    // Behind the descriptors and mappings that a lower limit would forbid, before credentials that could not raise it.
+    // After the descriptors and mappings that a lower limit would forbid, and before credentials
+    // that could not raise it.
     const PHASE: Phase = Phase::Thread;
 
     fn ask(&self, batch: &mut Batch) -> Self::Tickets {
-        // From inside: prlimit on a process of another uid would need CAP_SYS_RESOURCE.
+        // The process asks itself: prlimit on a process of another uid needs CAP_SYS_RESOURCE.
         std::array::from_fn(|resource| batch.call_into(libc::SYS_prlimit64, [0, resource as u64, 0, 0], 3))
     }
 

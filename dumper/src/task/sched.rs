@@ -1,4 +1,5 @@
-//! How a thread is scheduled: policy, nice, priority, affinity, I/O priority; asked and set from outside.
+//! How a thread is scheduled: policy, nice value, priority, affinity, I/O priority. This program
+//! gets and sets them from outside.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,8 +11,8 @@ use crate::kind::phase::Phase;
 use crate::sys::remote::batch::Batch;
 use crate::sys::sched::{self, SchedAttr};
 
-/// SCHED_FLAG_RESET_ON_FORK, SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps: what sched_setattr(2) takes back as
-/// it was read.
+/// The flags that sched_setattr(2) takes as sched_getattr(2) gave them: SCHED_FLAG_RESET_ON_FORK,
+/// SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps.
 const KEPT_FLAGS: u64 = 0x67;
 
 /// Table row.
@@ -82,7 +83,7 @@ impl Attribute for Scheduling {
         sched::set_affinity(tid, &mask).on(subject)?;
         let mut flags = body.flags & KEPT_FLAGS;
         let fair = body.policy == libc::SCHED_OTHER as u32 || body.policy == libc::SCHED_BATCH as u32;
-        // A clamp that was never set reads as 0..1024; naming it needs CONFIG_UCLAMP_TASK.
+        // A clamp that was never set reads as 0..1024. To set one needs CONFIG_UCLAMP_TASK.
         if (body.util_min, body.util_max) == (0, 1024) || (body.util_min, body.util_max) == (0, 0) {
             flags &= !0x60;
         }
@@ -98,7 +99,8 @@ impl Attribute for Scheduling {
             util_max: body.util_max,
             size: 0,
         };
-        // An unchanged ordinary thread is left alone: a request of the default slice would be kept as a custom one.
+        // An ordinary thread that needs no change is left alone: the kernel would keep the default
+        // slice, once it is requested, as a custom one.
         let now = sched::sched_attr(tid)?;
         if !fair
             || (now.policy, now.nice, now.runtime) != (attr.policy, attr.nice, attr.runtime)

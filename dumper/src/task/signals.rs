@@ -1,6 +1,8 @@
-//! Signals: what the process does on each (rt_sigaction(2)), and what is pending, in order, for it and for each thread.
+//! Signals: the action of a process on each (rt_sigaction(2)), and the pending signals of the
+//! process and of each thread, in order.
 //!
-//! The mask is not here: it belongs to the last phase, since every signal must stay blocked until then.
+//! The mask is restored in the last phase, with the registers: until then every signal stays
+//! blocked.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +17,10 @@ use crate::sys::remote::batch::{Batch, Ticket};
 
 const SIGNALS: usize = 64;
 
-/// Table row: dispositions.
+/// Table row: signal actions.
 pub struct SignalActions;
 
-/// One disposition, struct kernel_sigaction.
+/// The action on one signal, struct kernel_sigaction.
 #[derive(Serialize, Deserialize)]
 struct Action {
     handler: u64,
@@ -33,7 +35,7 @@ pub struct SignalActionsBody {
     actions: Vec<Action>,
 }
 
-/// SIGKILL and SIGSTOP have no disposition.
+/// Whether the action can be set: not for SIGKILL and SIGSTOP.
 fn settable(signal: usize) -> bool {
     signal != libc::SIGKILL as usize && signal != libc::SIGSTOP as usize
 }
@@ -79,7 +81,8 @@ impl Attribute for SignalActions {
 /// Table row: pending signals.
 pub struct SignalQueues;
 
-/// The record: how many of the blob's siginfos are the thread's own; the rest are the process's (told with the leader).
+/// The record. The blob holds first the `private` siginfos of the thread, then the `shared` ones of
+/// the process, which are recorded with the representative thread.
 #[derive(Serialize, Deserialize)]
 pub struct SignalQueuesBody {
     private: usize,
@@ -98,7 +101,8 @@ impl Attribute for SignalQueues {
     fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(SignalQueuesBody, Vec<u8>)> {
         let private = thread.stopped.pending(false)?;
         let shared = if thread.is_representative { thread.stopped.pending(true)? } else { Vec::new() };
-        // A set bit without an entry in the queue (out of RLIMIT_SIGPENDING): the kernel then delivers SI_USER from nobody.
+        // A signal beyond RLIMIT_SIGPENDING is a bit in the set without an entry in the queue. The
+        // kernel delivers it as SI_USER without a sender.
         let mut all = private.clone();
         let mut counts = [private.len(), shared.len()];
         all.extend(shared);
@@ -107,8 +111,8 @@ impl Attribute for SignalQueues {
                 continue;
             }
             let (from, len) = if which == 0 { (0, counts[0]) } else { (counts[0], counts[1]) };
-            let told = all[from..from + len].iter().fold(0, |set, info| set | bit(info));
-            for signal in (1..=SIGNALS).filter(|signal| (thread.status.hex(name) & !told) >> (signal - 1) & 1 == 1) {
+            let queued = all[from..from + len].iter().fold(0, |set, info| set | bit(info));
+            for signal in (1..=SIGNALS).filter(|signal| (thread.status.hex(name) & !queued) >> (signal - 1) & 1 == 1) {
                 let mut info = [0; SIGINFO_LEN];
                 info[0] = signal as u8;
                 all.insert(from + counts[which], info);
@@ -130,9 +134,11 @@ impl Attribute for SignalQueues {
                 thread.flush()?;
             }
             let at = thread.batch.put(info);
-            // By the task itself: only to itself may it send what looks as if the kernel had sent it.
+            // The task sends it itself: only to itself may a task send what looks as if it came
+            // from the kernel.
             let (pid, tid) = (thread.pid as u64, thread.tid as u64);
-            // And by its own id, since it compares that with this: a thread's id stands for its process, whose leader may have ended.
+            // And to its own id, because the kernel compares the two. The id of a thread stands for
+            // its process too, whose leader may have ended.
             if n < body.private {
                 thread.call(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, at.0], doing);
             } else {

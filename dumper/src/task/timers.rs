@@ -1,6 +1,8 @@
-//! Interval timers (getitimer(2)) and POSIX timers (timer_create(2)) of a process, with what is left of them.
+//! Interval timers (getitimer(2)) and POSIX timers (timer_create(2)) of a process, with the time
+//! that is left.
 //!
-//! Armed in the last phase of calls. POSIX timers come back under their ids through PR_TIMER_CREATE_RESTORE_IDS (6.15).
+//! They are armed in the last phase of calls. POSIX timers get their ids back by
+//! PR_TIMER_CREATE_RESTORE_IDS (Linux 6.15).
 
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +28,7 @@ struct PosixTimer {
     value: u64,
     /// SIGEV_*.
     notify: u32,
-    /// The thread that is signalled, with SIGEV_THREAD_ID.
+    /// The thread that gets the signal, with SIGEV_THREAD_ID.
     tid: i32,
     /// Seconds and nanoseconds: interval, then what is left.
     spec: [u64; 4],
@@ -40,7 +42,8 @@ pub struct PosixTimersBody {
     posix: Vec<PosixTimer>,
 }
 
-/// The dump knows the ids only after /proc is read, so timer_gettime is asked for the lowest ids that a process can have.
+/// POSIX timers that can be dumped: those with the lowest ids. The calls are made before /proc
+/// shows which ids a process has.
 const MOST_TIMERS: usize = 32;
 
 /// What is asked of the process: the words of struct itimerval and of struct itimerspec.
@@ -119,7 +122,8 @@ impl Attribute for PosixTimers {
     }
 }
 
-/// `/proc/PID/timers`: lines `ID:`, `signal: NR/VALUE`, `notify: HOW/KIND.ID`, `ClockID:`, one group per timer.
+/// `/proc/PID/timers`: for each timer the lines `ID:`, `signal: NR/VALUE`, `notify: HOW/KIND.ID`
+/// and `ClockID:`.
 fn parse(text: &str) -> Option<Vec<PosixTimer>> {
     let mut timers: Vec<PosixTimer> = Vec::new();
     for line in text.lines() {
