@@ -15,15 +15,17 @@ mod cli;
 mod completions;
 #[path = "build/pages.rs"]
 mod pages;
+#[path = "build/roff.rs"]
+mod roff;
 
 /// Where the format is drawn.
 const FORMAT: &str = "../dumper/src/image/format.rs";
 
-/// Where the mount is drawn.
-const README: &str = "../README.md";
+/// Where the mount is described.
+const MOUNT: &str = "../docs/mount.md";
 
 fn main() -> std::io::Result<()> {
-    for source in ["build.rs", "build", "src/cli/arguments.rs", "man", FORMAT, README] {
+    for source in ["build.rs", "build", "src/cli/arguments.rs", "man", FORMAT, MOUNT] {
         println!("cargo::rerun-if-changed={source}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| std::io::Error::other("no OUT_DIR"))?);
@@ -33,5 +35,5 @@ fn main() -> std::io::Result<()> {
     fs::create_dir_all(&man)?;
     fs::create_dir_all(&shells)?;
     completions::write(&mut cli::Cli::command(), &shells)?;
-    pages::write(cli::Cli::command(), Path::new(FORMAT), Path::new(README), &man)
+    pages::write(cli::Cli::command(), Path::new(FORMAT), Path::new(MOUNT), &man)
 }

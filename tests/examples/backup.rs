@@ -285,8 +285,8 @@ fn what_an_earlier_run_left() {
     ends_well(victim);
 }
 
-/// The lines of README.md that cron(8) and systemd run, with cron's environment and ckptfs where README.md installs it; and archive.sh,
-/// which is run in the same way.
+/// The lines of docs/recipes.md that cron(8) and systemd run, with cron's environment and ckptfs where README.md installs
+/// it; and archive.sh, which is run in the same way.
 #[test]
 fn by_cron() {
     let victim = worker();
@@ -296,10 +296,10 @@ fn by_cron() {
     std::os::unix::fs::symlink(build::ckptfs(), bin.path().join("ckptfs")).unwrap();
     // Copies have no target/release beside them.
     let _copied = tool::shell("cp \"$1\"/*.sh \"$2\"", &[script("").as_path(), examples.path()]).success();
-    let readme = fs::read_to_string(script("../README.md")).unwrap();
+    let recipes = fs::read_to_string(script("../docs/recipes.md")).unwrap();
     let mut lines: Vec<String> = ["*/15 * * * * root ", "ExecStart="]
         .into_iter()
-        .flat_map(|begin| readme.lines().filter_map(move |line| line.strip_prefix(begin)))
+        .flat_map(|begin| recipes.lines().filter_map(move |line| line.strip_prefix(begin)))
         .map(str::to_owned)
         .collect();
     assert_eq!(lines.len(), 2, "{lines:?}");

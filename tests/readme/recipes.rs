@@ -1,0 +1,77 @@
+//! What README.md and docs/ have a person type, typed.
+
+use ckptfs_tests::worker::{ends_well, worker};
+use ckptfs_tests::{Mounted, tool};
+
+use super::{commands, root, section};
+
+/// As a newcomer types them, in a mount namespace of its own, where what they leave in /ckpt and /var/backups goes with it.
+#[test]
+fn from_install_to_the_first_restored_backup() {
+    let commands = commands("README.md", "From install to the first restored backup");
+    assert_eq!(commands.lines().count(), 5, "{commands}");
+    let script = format!(
+        r#"
+        exec < /dev/null; for fd in /proc/$$/fd/*; do fd=${{fd##*/}}; [ "$fd" -le 2 ] || eval "exec $fd>&-"; done
+        umount -l -a -t fuse.ckptfs; mkdir -p /ckpt /var/backups; mount -t tmpfs none /ckpt; mount -t tmpfs none /var/backups
+        PATH=/usr/local/bin:$PATH
+        trap 'kill -9 $! || :; umount /ckpt || :; umount /ckpt || :; rmdir --ignore-fail-on-non-empty /ckpt; cargo uninstall --quiet ckptfs --root /usr/local' EXIT
+        {commands}
+        test "$(tr '\0' ' ' < /proc/$!/cmdline)" = "sleep infinity "; test "$(awk '{{print $3}}' /proc/$!/stat)" = S
+        echo restored
+        "#
+    );
+    let dir = tempfile::tempdir().unwrap();
+    let out = std::fs::File::create(dir.path().join("out")).unwrap();
+    // A release build takes minutes.
+    let mut command = std::process::Command::new("timeout");
+    command.args(["--signal=TERM", "900", "unshare", "--mount", "bash", "-euo", "pipefail", "-c", &script]);
+    let status = command.current_dir(root()).stdout(out.try_clone().unwrap()).stderr(out).status().unwrap();
+    let told = std::fs::read_to_string(dir.path().join("out")).unwrap();
+    assert!(status.success() && told.ends_with("restored\n"), "{status}\n{told}");
+}
+
+/// The lines of the recipe: what is kept is there until it lives again, also where the first attempt fails.
+#[test]
+fn before_a_risky_step() {
+    let recipe = commands("docs/recipes.md", "Before a risky step");
+    let mut victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let lines: Vec<String> = recipe
+        .lines()
+        .map(|line| line.replace("1234", &victim.pid().to_string()))
+        .map(|line| line.replace("/ckpt/", &format!("{}/", mount.path().display())))
+        .collect();
+    let ([keep, back], none) = (&lines[..], &[""; 0]) else { panic!("{lines:?}") };
+    let _kept = tool::shell(keep, none).success();
+    let kept = mount.of(victim.pid(), "snapshots/before");
+    // A file that it has open is not there. And nobody waits for the killed one yet, so that its pid is taken.
+    let (count, away) = (victim.dir().join("count"), victim.dir().join("away"));
+    std::fs::rename(&count, &away).unwrap();
+    // As it is typed: an interactive shell goes on behind what fails.
+    let failed = tool::shell(&format!("set +e; {back}"), none);
+    assert!(kept.join("image").exists(), "the snapshot is gone");
+    assert!(failed.code != 0 && failed.stderr.contains("write error"), "{}", failed.stderr);
+    std::fs::rename(&away, &count).unwrap();
+    victim.kill();
+    let (_, again) = back.split_once(";").expect("kill, and what comes then");
+    let _back = tool::shell(again, none).success();
+    assert!(!kept.exists());
+    ends_well(victim);
+}
+
+/// How the reason of a failed restore is read back.
+#[test]
+fn the_reason_of_a_restore() {
+    let section = section("docs/mount.md", "Where the reason stands");
+    let line = section.lines().find(|line| line.starts_with("tail ")).expect("the command");
+    let victim = worker();
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    mount.try_restore(&snap).fails_with("File exists");
+    let line = line.replace("/ckpt/", &format!("{}/", mount.path().display()));
+    let sentence = tool::shell(&line, &[""; 0]).success().text();
+    assert_eq!(sentence, format!("pid {} is taken: a process with this id is alive\n", victim.pid()));
+    ends_well(victim);
+}
