@@ -13,6 +13,8 @@ use clap::CommandFactory;
 mod cli;
 #[path = "build/completions.rs"]
 mod completions;
+#[path = "build/mount_page.rs"]
+mod mount_page;
 #[path = "build/pages.rs"]
 mod pages;
 #[path = "build/roff.rs"]

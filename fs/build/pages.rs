@@ -9,7 +9,8 @@ use std::path::Path;
 use clap::Command;
 use clap_mangen::Man;
 
-use super::roff::{cells, escaped, of_markdown, running};
+use super::mount_page;
+use super::roff::escaped;
 
 /// What a paragraph of the help begins with, and the section that it is.
 const SECTIONS: [(&str, &str); 4] = [
@@ -19,51 +20,22 @@ const SECTIONS: [(&str, &str); 4] = [
     ("Exit status:", "EXIT STATUS"),
 ];
 
-/// The sections of docs/mount.md that are sections of ckptfs(1).
-const DESCRIBED: [(&str, &str); 7] = [
-    ("Reading an image", "READING AN IMAGE"),
-    ("Pinned snapshots", "PINNED SNAPSHOTS"),
-    ("Freeze, kill and cgroups", "FREEZE, KILL AND CGROUPS"),
-    ("Permissions", "PERMISSIONS"),
-    ("Restoring", "RESTORING"),
-    ("Where the reason stands", "WHERE THE REASON STANDS"),
-    ("mount(8) and fstab(5)", "MOUNT(8) AND FSTAB(5)"),
-];
-
-/// By which word of the column "at" the table of errors knows a subcommand.
-const AT: [(&str, &str); 6] = [
-    ("mount", "mount"),
-    ("restore", "restore"),
-    ("core", "file"),
-    ("inspect", "file"),
-    ("diff", "file"),
-    ("verify", "file"),
-];
-
-/// The column at which the drawing of the mount says what a file is.
-const TEXT_COLUMN: usize = 19;
-
 /// Writes them. `format`: the source where the format is drawn; `mount`: the document that describes the mount.
 pub fn write(mut command: Command, format: &Path, mount: &Path, dir: &Path) -> Result<()> {
     command = command.disable_help_subcommand(true);
     command.build();
     let about_mount = fs::read_to_string(mount)?;
     for subcommand in command.get_subcommands() {
-        let at = AT.into_iter().find(|(name, _)| *name == subcommand.get_name());
-        let errors = at.map(|(_, word)| errors_at(&about_mount, word)).transpose()?;
-        page(subcommand, "", &errors.unwrap_or_default(), &[], dir)?;
+        let errors = mount_page::errors_of(&about_mount, subcommand.get_name())?;
+        page(subcommand, "", &errors, &[], dir)?;
     }
     let version = env!("CARGO_PKG_VERSION");
-    let mut described = String::new();
-    for (heading, name) in DESCRIBED {
-        described += &format!(".SH {name}\n{}", of_markdown(section(&about_mount, heading)?));
-    }
     let about = fs::read_to_string("man/ckptfs.1.in")?
-        .replace("@FILES@", &layout(&about_mount)?)
-        .replace("@DESCRIBED@", &described);
+        .replace("@FILES@", &mount_page::files(&about_mount)?)
+        .replace("@DESCRIBED@", &mount_page::described(&about_mount)?);
     let names: Vec<String> =
         command.get_subcommands().map(|subcommand| format!("ckptfs-{}", subcommand.get_name())).collect();
-    page(&command, &about, &all_errors(&about_mount)?, &names, dir)?;
+    page(&command, &about, &mount_page::all_errors(&about_mount)?, &names, dir)?;
     let about_format = fs::read_to_string("man/ckptfs.5")?.replace("@VERSION@", version);
     fs::write(dir.join("ckptfs.5"), about_format.replace("@FORMAT@", &drawing(&fs::read_to_string(format)?)))
 }
@@ -118,83 +90,6 @@ fn table(text: &str) -> String {
         }
     }
     page
-}
-
-/// What stands below a heading of docs/mount.md.
-fn section<'a>(document: &'a str, heading: &str) -> Result<&'a str> {
-    let missing = || Error::other(format!("docs/mount.md: the section {heading:?} is not found"));
-    let (_, text) = document.split_once(&format!("\n## {heading}\n")).ok_or_else(missing)?;
-    Ok(text.split_once("\n## ").map_or(text, |(text, _)| text))
-}
-
-/// A row of the table of errors.
-struct Failure<'a> {
-    errno: &'a str,
-    at: Vec<&'a str>,
-    happened: &'a str,
-    to_do: &'a str,
-}
-
-fn failures(document: &str) -> Result<Vec<Failure<'_>>> {
-    let rows =
-        section(document, "Errors")?.lines().filter(|line| line.starts_with("| E")).map(|row| match cells(row)[..] {
-            [errno, at, happened, to_do] => Ok(Failure { errno, at: at.split(' ').collect(), happened, to_do }),
-            _ => Err(Error::other(format!("docs/mount.md: a row of the errors has other columns: {row}"))),
-        });
-    let rows = rows.collect::<Result<Vec<_>>>()?;
-    if rows.is_empty() { Err(Error::other("docs/mount.md: the table of errors is empty")) } else { Ok(rows) }
-}
-
-/// Every error, and the text before their table.
-fn all_errors(document: &str) -> Result<String> {
-    let text = section(document, "Errors")?;
-    let mut page = of_markdown(text.split_once("\n|").map_or(text, |(before, _)| before));
-    let mut above = "";
-    for Failure { errno, at, happened, to_do } in failures(document)? {
-        page += &if errno == above { ".IP\n".to_owned() } else { format!(".TP\n.B {errno}\n") };
-        page += &format!("({}) {}{}", at.join(", "), running(happened), running(to_do));
-        above = errno;
-    }
-    Ok(page)
-}
-
-/// The errors of one subcommand.
-fn errors_at(document: &str, word: &str) -> Result<String> {
-    let mut page = lines(
-        "Standard error has the reason in one line. It ends in the text of the errno where the kernel refused a call. The errnos behind \
-         the reasons are:",
-    );
-    for Failure { errno, happened, to_do, .. } in failures(document)?.into_iter().filter(|row| row.at.contains(&word)) {
-        page += &format!(".TP\n.B {errno}\n{}{}", running(happened), running(to_do));
-    }
-    if word == "mount" {
-        page += ".PP\nThe errors that the files of the mount give are in\n.BR ckptfs (1).\n";
-    }
-    Ok(page)
-}
-
-/// The files of the mount as a list, from their drawing.
-fn layout(document: &str) -> Result<String> {
-    let drawn: Vec<&str> =
-        document.lines().skip_while(|line| *line != "/ckpt/").skip(1).take_while(|line| *line != "```").collect();
-    if drawn.is_empty() {
-        return Err(Error::other("docs/mount.md: the drawing of the mount is not found"));
-    }
-    let mut page = String::new();
-    // The folders above, by their depth.
-    let mut above: Vec<(usize, &str)> = Vec::new();
-    for line in drawn {
-        let (name, text) = line.split_at_checked(TEXT_COLUMN).unwrap_or((line, ""));
-        let depth = name.len() - name.trim_start().len();
-        if !name.trim().is_empty() {
-            above.retain(|(over, _)| *over < depth);
-            above.push((depth, name.trim()));
-            let path: String = above.iter().map(|(_, name)| *name).collect();
-            page += &format!(".TP\n.B {}\n", escaped(&path));
-        }
-        page += &running(text.trim());
-    }
-    Ok(page)
 }
 
 /// The drawing of the format, which stands in its module's documentation and nowhere else.

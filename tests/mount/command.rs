@@ -230,6 +230,14 @@ fn manual_pages() {
             has ckptfs.1 "$what"
         done
         for name in '' -mount -restore -core -inspect -diff -verify; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
+        # What went wrong, and what to do: each page has the errors of its own command.
+        for name in '' -mount -restore -core -inspect -diff -verify; do
+            has "ckptfs$name.1" '^EXIT STATUS'; has "ckptfs$name.1" '^       2 +'
+            has "ckptfs$name.1" '^ERRORS'; has "ckptfs$name.1" '^       EINVAL '
+        done
+        has ckptfs.1 'Detach the debugger'; has ckptfs-restore.1 'ipcrm -m'; has ckptfs-mount.1 'Run ckptfs mount as root'
+        has ckptfs-verify.1 'Use another copy'
+        for section in 'READING AN IMAGE' 'PINNED SNAPSHOTS' RESTORING 'WHERE THE REASON STANDS'; do has ckptfs.1 "^$section"; done
         ! grep -l EXTRA man/* || false
     "#;
     let output = tool::shell(script, &[&assets]).success();
@@ -246,6 +254,39 @@ fn manual_pages() {
     for tag in tags.lines() {
         assert!(page.contains(tag), "record {tag} is not in ckptfs(5)");
     }
+}
+
+/// The errnos that a source gives as such, without its tests.
+fn errnos(source: &str) -> Vec<&str> {
+    let (code, _) = source.split_once("#[cfg(test)]").unwrap_or((source, ""));
+    let given = code.lines().map(str::trim).filter(|line| {
+        let makes =
+            ["Error::os(", "Error::new(", "refused(", "refuse(", "=> libc::E"].iter().any(|made| line.contains(made));
+        !line.starts_with("//") && (makes || line.starts_with("libc::E") && line.ends_with(','))
+    });
+    let names =
+        given.filter_map(|line| line.split_once("libc::E").map(|(before, _)| &line[before.len() + "libc::".len()..]));
+    names.filter_map(|name| name.split(|c: char| !c.is_ascii_alphanumeric()).next()).collect()
+}
+
+/// Whatever errno the program decides on has its place in the manual.
+#[test]
+fn manual_pages_explain_every_errno() {
+    let page = fs::read_to_string(build::ckptfs().parent().unwrap().join("assets/man/ckptfs.1")).unwrap();
+    let (_, explained) = page.split_once(".SH ERRORS").unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let sources = tool::shell(
+        r#"find "$1" "$2" -name '*.rs' -not -path '*/tests/*'"#,
+        &[root.join("dumper/src"), root.join("fs/src")],
+    );
+    let mut count = 0;
+    for path in sources.success().text().lines() {
+        for errno in errnos(&fs::read_to_string(path).unwrap()) {
+            count += 1;
+            assert!(explained.contains(&format!(".B {errno}\n")), "{errno}, given in {path}, is not in ckptfs(1)");
+        }
+    }
+    assert!(count > 40, "the sources are not found: {count}");
 }
 
 #[test]

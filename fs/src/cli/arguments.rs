@@ -9,23 +9,35 @@ Environment:
   RUST_LOG  the level of the log: error, warn, info, debug, trace or off, also for single modules (ckptfs=debug,fuser=warn);
             empty or unset means warn,ckptfs=info,ckptfs_dumper=info
 
-Exit status: 0 success; 1 failure, with one line on standard error; 2 wrong usage.";
+Exit status:
+  0  success
+  1  failure, with one line on standard error
+  2  wrong usage";
 
-const STATUS_HELP: &str = "Exit status: 0 success; 1 failure, with one line on standard error; 2 wrong usage.";
+const STATUS_HELP: &str = "\
+Exit status:
+  0  success
+  1  failure, with one line on standard error
+  2  wrong usage";
 
 const DIFF_HELP: &str = "\
 Compares pages by mapping, descriptors by what they refer to, and everything else by record and field. The times of the two images are
 ignored.
 
-Exit status: 0 no difference; 1 they differ; 2 failure, with one line on standard error, or wrong usage.";
+Exit status:
+  0  no difference
+  1  they differ
+  2  failure, with one line on standard error, or wrong usage";
 
 const RESTORE_HELP: &str = "\
 No mount is needed. When this command ends, the restored processes become children of init (or of the nearest subreaper). A root with a
 parent-death signal (PR_SET_PDEATHSIG) gets the signal at that moment: restore it through a mount instead. One line is printed for each
 image as soon as its processes run. A terminal shows bytes, rate and time left.
 
-Exit status: 0 all images are restored; 1 failure, with one line on standard error: of an image without a line on standard output nothing
-is restored; 2 wrong usage.";
+Exit status:
+  0  all images are restored
+  1  failure, with one line on standard error: of an image without a line on standard output nothing is restored
+  2  wrong usage";
 
 const OPTIONS_HELP: &str = "\
 Options (-o):
@@ -52,7 +64,10 @@ Signals:
 Environment:
   RUST_LOG  see ckptfs(1)
 
-Exit status: 0 the mount answers (with -f: it was unmounted); 1 failure, with one line on standard error; 2 wrong usage.";
+Exit status:
+  0  the mount answers; with -f: it was unmounted
+  1  failure, with one line on standard error
+  2  wrong usage";
 
 /// A mount where a checkpoint of a process is a file: read it to dump, write it to restore
 #[derive(Parser)]
