@@ -3,7 +3,7 @@
 //! written by hand around the drawing of the format.
 
 use std::fs;
-use std::io::{Error, Result, Write};
+use std::io::{Result, Write};
 use std::path::Path;
 
 use clap::Command;
