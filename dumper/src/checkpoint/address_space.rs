@@ -1,7 +1,8 @@
-//! The address spaces of an image: which mappings each process has, and where each page of them is stored.
+//! The address spaces of an image: which mappings each process has, and where each page of them is
+//! stored.
 //!
-//! A page may stand with the mapping itself, with the one who forked it, or with a file without a name that is mapped. A process that shares
-//! its memory with its maker has its maker's mappings.
+//! A page may stand with the mapping itself, with the one who forked it, or with a file without a
+//! name that is mapped. A process that shares its memory with its maker has its maker's mappings.
 
 use std::collections::BTreeMap;
 
@@ -135,7 +136,8 @@ impl AddressSpaces {
         area.map(|area| &area.runs).ok_or_else(missing)
     }
 
-    /// Memory of a process from `address` on, all inside of one mapping; zeros where nothing is stored.
+    /// Memory of a process from `address` on, all inside of one mapping; zeros where nothing is
+    /// stored.
     pub fn read(&self, pages: &dyn PageSource, pid: Pid, address: u64, buf: &mut [u8]) -> Result<()> {
         let mut rest = buf;
         let mut at = address;
@@ -153,7 +155,8 @@ impl AddressSpaces {
         Ok(())
     }
 
-    /// What stands at `address`. Pages of a maker's maker are looked for as far up as need be: makers come first, so that ends.
+    /// What stands at `address`. Pages of a maker's maker are looked for as far up as need be:
+    /// makers come first, so that ends.
     fn piece(&self, pid: Pid, address: u64) -> Result<MemoryPiece> {
         let (mut space, mut whose) = self.space(pid)?;
         let mut end = u64::MAX;

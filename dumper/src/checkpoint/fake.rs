@@ -36,7 +36,8 @@ pub(crate) struct FakeCheckpoint {
 }
 
 impl FakeCheckpoint {
-    /// Processes with one thread each: pid, and who made it (0: nobody); others than the first have pages from their makers.
+    /// Processes with one thread each: pid, and who made it (0: nobody); others than the first have
+    /// pages from their makers.
     pub(crate) fn of(processes: &[(Pid, Pid)]) -> Self {
         let process = |(pid, by): &(Pid, Pid)| {
             json!({

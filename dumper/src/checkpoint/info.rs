@@ -11,7 +11,8 @@ use crate::pstree::record::Tree;
 use crate::records;
 use crate::sys::pid::Pid;
 
-/// The bodies of those of `records` that belong to process `pid` of `tree`, by tag. The tree's record is given whole.
+/// The bodies of those of `records` that belong to process `pid` of `tree`, by tag. The tree's
+/// record is given whole.
 pub fn records(records: &dyn RecordSet, tree: &Tree, pid: Pid) -> Result<Map<String, Value>> {
     let about: Vec<(Subject, RecordView<'_>)> =
         records.records().map(|record| Ok((records::subject(&record)?, record))).collect::<Result<_>>()?;
@@ -28,7 +29,8 @@ pub fn records(records: &dyn RecordSet, tree: &Tree, pid: Pid) -> Result<Map<Str
     Ok(by_tag)
 }
 
-/// The process, its threads, what belongs to no process, and everything that the records of these refer to.
+/// The process, its threads, what belongs to no process, and everything that the records of these
+/// refer to.
 fn subjects(about: &[(Subject, RecordView<'_>)], tree: &Tree, pid: Pid) -> Result<BTreeSet<Subject>> {
     let mut by_subject: BTreeMap<Subject, Vec<&RecordView<'_>>> = BTreeMap::new();
     for (subject, record) in about {

@@ -1,4 +1,5 @@
-//! An instant of some processes, to be read: taken of live ones ([`crate::snapshot::Snapshot`]), or stored in a file ([`crate::checkpoint::stored::StoredImage`]).
+//! An instant of some processes, to be read: taken of live ones ([`crate::snapshot::Snapshot`]), or
+//! stored in a file ([`crate::checkpoint::stored::StoredImage`]).
 
 pub mod address_space;
 pub mod elf_core;
@@ -17,7 +18,8 @@ use crate::error::Result;
 use crate::read_ahead::{Piece, ReadAhead};
 use crate::sys::pid::Pid;
 
-/// An image and what it tells by process. A source has its own way to the bytes; what they say is told by the [`View`] alone.
+/// An image and what it tells by process. A source has its own way to the bytes; what they say is
+/// told by the [`View`] alone.
 pub trait Checkpoint: Send + Sync {
     /// What is in it.
     fn view(&self) -> &Arc<View>;
@@ -38,12 +40,14 @@ pub trait Checkpoint: Send + Sync {
         self.view().taken()
     }
 
-    /// How long the tree was stopped (until the snapshot was taken, for one that is held by `freeze`), if that is told.
+    /// How long the tree was stopped (until the snapshot was taken, for one that is held by
+    /// `freeze`), if that is told.
     fn stopped(&self) -> Option<Duration> {
         self.view().stopped()
     }
 
-    /// The processes that have not ended. The first is the root, or the first root; makers come before those that they made.
+    /// The processes that have not ended. The first is the root, or the first root; makers come
+    /// before those that they made.
     fn processes(&self) -> Result<Vec<Pid>> {
         self.view().processes()
     }
@@ -58,7 +62,8 @@ pub trait Checkpoint: Send + Sync {
         self.view().info_json(pid)
     }
 
-    /// The text of `maps`: as in /proc, with the bytes that the image holds of each mapping before the name, which need not be UTF-8.
+    /// The text of `maps`: as in /proc, with the bytes that the image holds of each mapping before
+    /// the name, which need not be UTF-8.
     fn maps(&self, pid: Pid) -> Result<Vec<u8>> {
         self.view().maps(pid)
     }
@@ -68,8 +73,8 @@ pub trait Checkpoint: Send + Sync {
         self.view().vmas(pid)
     }
 
-    /// Raw memory of one mapping from `offset` (relative to its start); what the image does not hold reads as zeros. Fewer
-    /// bytes only at the mapping's end.
+    /// Raw memory of one mapping from `offset` (relative to its start); what the image does not
+    /// hold reads as zeros. Fewer bytes only at the mapping's end.
     fn read_vma(&self, pid: Pid, start: u64, offset: u64, buf: &mut [u8]) -> Result<usize> {
         self.view().read(pid, start, offset, buf)
     }

@@ -9,8 +9,9 @@ use crate::error::{Context, Result};
 use crate::image::image_file::ImageFile;
 use crate::read_ahead::{Piece, ReadAhead};
 
-/// An image in a file. Its frames were looked through when it was opened; the contents of a page are held against their CRC when they are
-/// read ([`crate::error::Kind::Damaged`] if they do not hold), but for [`Checkpoint::read_image`], which gives the file's bytes as they are.
+/// An image in a file. Its frames were looked through when it was opened; the contents of a page
+/// are held against their CRC when they are read ([`crate::error::Kind::Damaged`] if they do not
+/// hold), but for [`Checkpoint::read_image`], which gives the file's bytes as they are.
 pub struct StoredImage {
     index: Arc<ImageFile>,
     view: Arc<View>,
@@ -20,7 +21,8 @@ impl StoredImage {
     /// Opens the image in `path`.
     ///
     /// # Errors
-    /// As [`ImageFile::open`] has them, and [`crate::error::Kind::Damaged`] for records that cannot be.
+    /// As [`ImageFile::open`] has them, and [`crate::error::Kind::Damaged`] for records that cannot
+    /// be.
     pub fn open(path: &Path) -> Result<Self> {
         let index = Arc::new(ImageFile::open(path)?);
         let name = path.display().to_string();

@@ -1,5 +1,5 @@
-//! What an image tells by process: `info.json`, `maps`, `vmas/`. Everything comes from its records and its pages, so that a live snapshot
-//! and a stored image tell the same.
+//! What an image tells by process: `info.json`, `maps`, `vmas/`. Everything comes from its records
+//! and its pages, so that a live snapshot and a stored image tell the same.
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -159,7 +159,8 @@ impl View {
         Ok(wanted)
     }
 
-    /// Memory of a process from `address` on, which must be inside of one mapping as far as `buf` goes; zeros where nothing is stored.
+    /// Memory of a process from `address` on, which must be inside of one mapping as far as `buf`
+    /// goes; zeros where nothing is stored.
     pub fn read_memory(&self, pid: Pid, address: u64, buf: &mut [u8]) -> Result<()> {
         self.memory()?.read(&*self.pages, pid, address, buf)
     }

@@ -1,8 +1,9 @@
-//! A sort of record: its tag, what its records are about, and what they say to a reader that restores nothing.
+//! A sort of record: its tag, what its records are about, and what they say to a reader that
+//! restores nothing.
 //!
-//! The row of a sort stands in the file that owns the record; the table of all rows is `records/mod.rs`. A restore
-//! looks the [`Role`] up, `info.json`, core files and `ckptfs inspect` the [`Subject`] and what is [`Shown`]. So a tag
-//! and the shape of its body are known in one file.
+//! The row of a sort stands in the file that owns the record; the table of all rows is
+//! `records/mod.rs`. A restore looks the [`Role`] up, `info.json`, core files and `ckptfs inspect`
+//! the [`Subject`] and what is [`Shown`]. So a tag and the shape of its body are known in one file.
 
 use std::ops::Range;
 
@@ -207,7 +208,8 @@ impl Shown {
     }
 }
 
-/// A name for a person in the body of an open file or an object: its name if it has one, else its kind.
+/// A name for a person in the body of an open file or an object: its name if it has one, else its
+/// kind.
 pub fn label(body: &Value, kind: &str) -> String {
     let text = |field: &str| body.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     text("name").or_else(|| text("shown")).unwrap_or(kind).to_owned()

@@ -1,7 +1,8 @@
 //! What an image says: the table of the sorts of records, nothing else.
 //!
-//! A new sort needs its own file, which holds its tag, its body and its row, and a line here. A kind of attribute, of
-//! descriptor state or of System V object is a sort too: it has its line in the table of its room.
+//! A new sort needs its own file, which holds its tag, its body and its row, and a line here. A
+//! kind of attribute, of descriptor state or of System V object is a sort too: it has its line in
+//! the table of its room.
 
 use crate::error::Result;
 use crate::file::{self, fd_table};
@@ -15,9 +16,10 @@ use crate::sysv::table::IpcName;
 use crate::task::cgroup;
 use crate::{sysv, task};
 
-/// Every sort, in the order of an image: each stands behind what it needs. Tasks are named by the tree, open files
-/// refer to objects, descriptor tables to open files, the state of a descriptor to its table; mappings come last, since
-/// with the first of them a restore begins to create processes.
+/// Every sort, in the order of an image: each stands behind what it needs. Tasks are named by the
+/// tree, open files refer to objects, descriptor tables to open files, the state of a descriptor to
+/// its table; mappings come last, since with the first of them a restore begins to create
+/// processes.
 pub fn sorts() -> impl Iterator<Item = RecordSort> {
     // The tree and System V objects are below the floor on which rows are defined.
     let tree = RecordSort { tag: record::TAG, role: Role::Tree, show: show_tree };

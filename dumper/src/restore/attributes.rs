@@ -64,8 +64,8 @@ fn recorded_of(process: &Process, tid: Pid, scope: Scope, phase: Phase) -> Optio
     let is_leader = tid == process.pid;
     let has_ended = is_leader && process.leader_ended.is_some();
     match scope {
-        // What belongs to the process is restored through its leader, even if that is about to end. The record is that
-        // of the representative.
+        // What belongs to the process is restored through its leader, even if that is about to end.
+        // The record is that of the representative.
         Scope::Process | Scope::Directories if is_leader => Some(process.representative()),
         Scope::Directories if process.owns(tid, Share::Fs) => Some(tid),
         Scope::Thread if !has_ended => Some(tid),

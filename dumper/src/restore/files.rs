@@ -110,9 +110,9 @@ impl RestoredFiles {
         self.objects.get(id)?.fill(offset, bytes)
     }
 
-    /// The image is whole, its processes exist and have their memory: makes the objects visible to other processes,
-    /// opens the last files, and finishes the objects. What this created in the kernel is given back: it has to be
-    /// kept when the restore has succeeded.
+    /// The image is whole, its processes exist and have their memory: makes the objects visible to
+    /// other processes, opens the last files, and finishes the objects. What this created in the
+    /// kernel is given back: it has to be kept when the restore has succeeded.
     pub fn open_last(&mut self, pending: &PendingRecords) -> Result<Vec<CreatedIpc>> {
         for (object, kind, record) in self.objects.by_id.values_mut() {
             kind.appear(record, object)?;

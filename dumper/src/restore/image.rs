@@ -1,6 +1,7 @@
-//! The restore of one image. Its records come in order: each is looked up in the table of sorts and kept, or turned
-//! into what it describes at once. The first mapping needs a process: from there on processes are created. At the end
-//! of the image they get their descriptors and attributes, and resume.
+//! The restore of one image. Its records come in order: each is looked up in the table of sorts and
+//! kept, or turned into what it describes at once. The first mapping needs a process: from there on
+//! processes are created. At the end of the image they get their descriptors and attributes, and
+//! resume.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -121,11 +122,13 @@ impl ImageRestore {
         process.leader.mem().fill(RemotePtr(address), bytes)
     }
 
-    /// The trailer is verified: completes the processes and resumes them. This thread is to reap the roots.
+    /// The trailer is verified: completes the processes and resumes them. This thread is to reap
+    /// the roots.
     pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
         processes_of(&mut self.processes, &self.pending)?;
         let Self { begun, pending, mut files, mut sysv, processes, .. } = self;
-        // Declared last, so dropped first: on an error it kills all processes while everything that they use is there.
+        // Declared last, so dropped first: on an error it kills all processes while everything that
+        // they use is there.
         let mut tree = processes.ok_or_else(|| Error::damaged("an image without a process"))?;
         tree.fork_rest(&pending)?;
         let processes: Vec<Process> = tree.tree().processes.clone();
@@ -142,7 +145,8 @@ impl ImageRestore {
         }
         let resumes = restore_phases(&mut tree, &pending, &files, &mut sysv, &mut created)?;
         tree.verify()?;
-        // An end of a pipe that is still open here would hide from the other end that no process has it.
+        // An end of a pipe that is still open here would hide from the other end that no process
+        // has it.
         let warnings = files.into_warnings();
         let roots = tree.roots()?;
         tree.resume(resumes)?;
@@ -154,7 +158,8 @@ impl ImageRestore {
     }
 }
 
-/// The processes; none is created before this is first called, when the records of all tasks have come.
+/// The processes; none is created before this is first called, when the records of all tasks have
+/// come.
 fn processes_of<'a>(processes: &'a mut Option<NewTree>, pending: &PendingRecords) -> Result<&'a mut NewTree> {
     let new = match processes.take() {
         Some(new) => new,
@@ -192,8 +197,8 @@ fn place_descriptors(
     Ok(())
 }
 
-/// Restores what remains of all processes, phase by phase; gives how their threads resume. Completes the objects of
-/// `sysv`, and adds those that the restore has created to `created`.
+/// Restores what remains of all processes, phase by phase; gives how their threads resume.
+/// Completes the objects of `sysv`, and adds those that the restore has created to `created`.
 fn restore_phases(
     tree: &mut NewTree,
     pending: &PendingRecords,
@@ -204,8 +209,8 @@ fn restore_phases(
     let mut resumes: BTreeMap<Pid, Vec<Resume>> = BTreeMap::new();
     for phase in PHASES {
         if phase == Phase::Credentials {
-            // From here on no process opens or closes a file: closing one would cost the process its locks. And the
-            // processes still have the right to take them.
+            // From here on no process opens or closes a file: closing one would cost the process
+            // its locks. And the processes still have the right to take them.
             restore_fd_states(tree, pending)?;
             for object in std::mem::take(sysv) {
                 created.extend(object.finish(tree)?);

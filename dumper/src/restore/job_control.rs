@@ -13,7 +13,8 @@ use crate::sys::remote::batch::Batch;
 use crate::sys::wait;
 
 impl NewProcess {
-    /// Has it stop and go on again, before it has more than one thread; its parent can ask for that.
+    /// Has it stop and go on again, before it has more than one thread; its parent can ask for
+    /// that.
     pub fn stop_and_continue(&mut self) -> Result<()> {
         self.leader.stop_by(self.syscall, libc::SIGSTOP)?;
         let pid = self.pid;
@@ -27,7 +28,8 @@ impl NewProcess {
             self.end_leader(resume.remove(0))?;
         }
         let signal = process.stopped_by.unwrap_or(libc::SIGSTOP);
-        // Nobody can ask for the number any more, and SIGSTOP needs neither a disposition nor a group that is not orphaned.
+        // Nobody can ask for the number any more, and SIGSTOP needs neither a disposition nor a
+        // group that is not orphaned.
         let plain = process.stop_reported || signal == libc::SIGSTOP;
         if !plain {
             let mut batch = Batch::new(self.leader.scratch());
@@ -52,7 +54,8 @@ impl NewProcess {
         await_state(pid, process.representative(), 'T')
     }
 
-    /// Lets a leader that has ended already end now, while the others are held: a process that is stopped does not come to that.
+    /// Lets a leader that has ended already end now, while the others are held: a process that is
+    /// stopped does not come to that.
     fn end_leader(&mut self, resume: Resume) -> Result<()> {
         let pid = self.pid;
         let alone = || Error::damaged(format!("pid {pid}: its leader has ended, and there is no other thread"));

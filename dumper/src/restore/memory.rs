@@ -1,5 +1,6 @@
-//! The address space of a process that is being made: mapping after mapping, ascending. Where it was forked from its maker, what came
-//! with the fork makes room for what the image says, piece by piece, and only inherited pages stay.
+//! The address space of a process that is being made: mapping after mapping, ascending. Where it
+//! was forked from its maker, what came with the fork makes room for what the image says, piece by
+//! piece, and only inherited pages stay.
 
 use crate::error::{Error, Result};
 use crate::freeze::entry::HOLE_LEN;
@@ -51,7 +52,8 @@ impl NewProcess {
         Ok(())
     }
 
-    /// The parts of `vma` in which the copies of its maker's mappings hold inherited pages, ascending.
+    /// The parts of `vma` in which the copies of its maker's mappings hold inherited pages,
+    /// ascending.
     fn kept(&self, vma: &Vma) -> Result<Vec<(u64, u64)>> {
         let mut kept = Vec::new();
         let mut covered = 0;

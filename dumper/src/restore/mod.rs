@@ -1,10 +1,11 @@
 //! Records -> kernel: an image lives again.
 //!
-//! One thread per [`Restorer`] makes the processes (they are its children: a parent-death signal means *this* thread, so it
-//! stays until they have ended, and reaps them). It is fed with the bytes of images as they arrive, some of them ahead, so that whoever brings
-//! them need not wait while memory is filled; only the last bytes of an image are waited for. Everything that is made
-//! is traced with EXITKILL and stopped until the trailer has been verified: a failure at any instant, the daemon's own
-//! death included, leaves nothing behind.
+//! One thread per [`Restorer`] makes the processes (they are its children: a parent-death signal
+//! means *this* thread, so it stays until they have ended, and reaps them). It is fed with the
+//! bytes of images as they arrive, some of them ahead, so that whoever brings them need not wait
+//! while memory is filled; only the last bytes of an image are waited for. Everything that is made
+//! is traced with EXITKILL and stopped until the trailer has been verified: a failure at any
+//! instant, the daemon's own death included, leaves nothing behind.
 
 pub mod attributes;
 pub mod core_flag;
@@ -41,8 +42,8 @@ const AHEAD: usize = 4;
 /// How long the end of those that a failed restore has made is waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A restore in progress: fed with the bytes of images in order, cut anywhere. Dropped before the end of an image it kills
-/// everything that it has made of that one, and waits until that is gone.
+/// A restore in progress: fed with the bytes of images in order, cut anywhere. Dropped before the
+/// end of an image it kills everything that it has made of that one, and waits until that is gone.
 pub struct Restorer {
     /// `None` once nothing more comes.
     to: Option<Sender<Vec<u8>>>,
@@ -84,12 +85,12 @@ impl Restorer {
         Ok(Self { to: Some(to), from, sent: 0, under_way: 0, end: None, restored, incomplete, failure, buffers })
     }
 
-    /// The next bytes. When the last byte of an image is in, its processes run before this returns; what is wrong with the bytes before may
-    /// be told a few writes later.
+    /// The next bytes. When the last byte of an image is in, its processes run before this returns;
+    /// what is wrong with the bytes before may be told a few writes later.
     ///
     /// # Errors
-    /// [`Kind::Damaged`], [`Kind::PidTaken`], [`Kind::NotFound`], [`Kind::System`]: nothing of the image is left, and every
-    /// further write gives the same error.
+    /// [`Kind::Damaged`], [`Kind::PidTaken`], [`Kind::NotFound`], [`Kind::System`]: nothing of the
+    /// image is left, and every further write gives the same error.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.failed()?;
         let mut buffer = self.buffers.pop().unwrap_or_default();
@@ -142,7 +143,8 @@ impl Restorer {
 impl Drop for Restorer {
     fn drop(&mut self) {
         self.to = None;
-        // Whoever tries again at once finds nothing in his way, and whose program ends leaves nobody half made.
+        // Whoever tries again at once finds nothing in his way, and whose program ends leaves
+        // nobody half made.
         let end = Instant::now() + PATIENCE;
         while self.from.recv_deadline(end).is_ok() {}
     }
@@ -154,13 +156,13 @@ fn thread_has_ended() -> Error {
 
 fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: ChangedFiles) {
     let mut decoder = Decoder::new();
-    let mut builder = ImageSink { changed_files, making: None, restored: Vec::new(), roots: Vec::new() };
+    let mut builder = ImageSink { changed_files, image: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {
         let result = decoder.push(&bytes, &mut builder);
         if result.is_err() {
             // Kills and reaps what was made.
-            builder.making = None;
+            builder.image = None;
         }
         let restored = std::mem::take(&mut builder.restored);
         // A root that has ended already is a zombie of ours until its pidfd is polled.
@@ -179,30 +181,30 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: Change
 /// Turns the decoder's events into a process.
 struct ImageSink {
     changed_files: ChangedFiles,
-    making: Option<ImageRestore>,
+    image: Option<ImageRestore>,
     restored: Vec<Restored>,
     /// Children of this thread.
     roots: Vec<PidFd>,
 }
 
 impl ImageSink {
-    fn making(&mut self) -> Result<&mut ImageRestore> {
-        self.making.as_mut().ok_or_else(|| Error::damaged("a record outside an image"))
+    fn image(&mut self) -> Result<&mut ImageRestore> {
+        self.image.as_mut().ok_or_else(|| Error::damaged("a record outside an image"))
     }
 }
 
 impl Sink for ImageSink {
     fn header(&mut self, _header: &Header) -> Result<()> {
-        self.making = Some(ImageRestore::new(Instant::now(), self.changed_files));
+        self.image = Some(ImageRestore::new(Instant::now(), self.changed_files));
         Ok(())
     }
 
     fn record(&mut self, record: Record) -> Result<()> {
-        self.making()?.record(record)
+        self.image()?.record(record)
     }
 
     fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
-        self.making()?.pages(address, bytes)
+        self.image()?.pages(address, bytes)
     }
 
     fn end_of_pages(&mut self) -> Result<()> {
@@ -210,8 +212,8 @@ impl Sink for ImageSink {
     }
 
     fn end(&mut self, total: u64) -> Result<()> {
-        let making = self.making.take().ok_or_else(|| Error::damaged("an end without an image"))?;
-        let (restored, roots) = making.finish(total)?;
+        let image = self.image.take().ok_or_else(|| Error::damaged("an end without an image"))?;
+        let (restored, roots) = image.finish(total)?;
         self.roots.extend(roots);
         log::info!("pid {}: restored from {total} bytes in {:?}", restored.root, restored.elapsed);
         self.restored.push(restored);

@@ -1,4 +1,5 @@
-//! One process that a restore makes: created or forked under its old id, given its mappings, descriptors and threads, and let go.
+//! One process that a restore makes: created or forked under its old id, given its mappings,
+//! descriptors and threads, and let go.
 
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
@@ -30,7 +31,8 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 /// Where user space ends on x86-64 with four levels of page tables.
 pub const TASK_SIZE: u64 = (1 << 47) - 4096;
 
-/// The process, once it exists. Dropped before it is let go it goes on untraced: whoever holds it must have killed it before.
+/// The process, once it exists. Dropped before it is let go it goes on untraced: whoever holds it
+/// must have killed it before.
 pub struct NewProcess {
     /// Its id.
     pub pid: Pid,
@@ -64,7 +66,8 @@ pub struct NewProcess {
     borrows_memory: bool,
 }
 
-/// Seizes a process that was just made. Whoever dumps everything that it sees may have been quicker: it lets go again soon.
+/// Seizes a process that was just made. Whoever dumps everything that it sees may have been
+/// quicker: it lets go again soon.
 fn seize(pid: Pid) -> Result<Running> {
     let deadline = Deadline::after(PATIENCE);
     loop {
@@ -78,16 +81,18 @@ fn seize(pid: Pid) -> Result<Running> {
 }
 
 impl NewProcess {
-    /// A process of our own, a child of the calling thread, with the vDSO in its place and nothing else but the stub; it leads a session.
-    pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, brood: &mut KillOnDrop) -> Result<Self> {
+    /// A process of our own, a child of the calling thread, with the vDSO in its place and nothing
+    /// else but the stub; it leads a session.
+    pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, rollback: &mut KillOnDrop) -> Result<Self> {
         clone::spawn(pid)?;
-        brood.add(pid)?;
+        rollback.add(pid)?;
         let stopped = seize(pid)?.wait_or_release(Deadline::after(PATIENCE))?;
         let maps = maps::maps(pid)?;
         let mem = MemFile::open(pid)?;
         let (code, syscall, _) = gadget::code(&maps, &mem, pid)?;
         let here = Vdso::of(pid, &maps, gadget::digest(&code));
-        // One half for the stub, the other to park the vDSO; the half that the vDSO is in now, if any, is for neither at first.
+        // One half for the stub, the other to park the vDSO; the half that the vDSO is in now, if
+        // any, is for neither at first.
         let half =
             |at: RemotePtr| (at, here.parts.iter().any(|(_, start, end)| *start < at.0 + SCRATCH_LEN && at.0 < *end));
         let (scratch, aside) = match (half(hole), half(hole.add(SCRATCH_LEN))) {
@@ -95,9 +100,10 @@ impl NewProcess {
             _ => return Err(Error::os(format_args!("pid {pid}: the vDSO lies in the way at {hole}"), libc::EAGAIN)),
         };
         let leader = Owned::inject(stopped, syscall, scratch, pid)?;
-        Self::dress(pid, leader, EmptyProcess { here, syscall, hole, aside }, vdso, |calls| {
+        Self::from_copy(pid, leader, EmptyProcess { here, syscall, hole, aside }, vdso, |calls| {
             calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
-            // Those of this daemon are nobody's business; it and those that it forks may have to die of a signal.
+            // Those of this daemon are nobody's business; it and those that it forks may have to
+            // die of a signal.
             let default = calls.put(&[0; 32]);
             for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
                 let doing = format!("pid {pid}: default action of signal {signal}");
@@ -106,8 +112,8 @@ impl NewProcess {
         })
     }
 
-    /// An empty process out of one that is the copy of another.
-    fn dress(
+    /// Empties a process that is the copy of another one.
+    fn from_copy(
         pid: Pid,
         leader: Owned,
         empty: EmptyProcess,
@@ -131,10 +137,18 @@ impl NewProcess {
         vdso.move_from(here, aside, &mut calls)?;
         calls.flush(&mut leader)?;
         let channel = Rc::new(Channel::open(&mut leader, pid)?);
-        Ok(Self::new(pid, leader, channel, calls, &empty, vdso))
+        Ok(Self::new(pid, leader, channel, calls, &empty, vdso, Inherited::default()))
     }
 
-    fn new(pid: Pid, leader: Owned, channel: Rc<Channel>, calls: Checked, empty: &EmptyProcess, vdso: &Vdso) -> Self {
+    fn new(
+        pid: Pid,
+        leader: Owned,
+        channel: Rc<Channel>,
+        calls: Checked,
+        empty: &EmptyProcess,
+        vdso: &Vdso,
+        inherited: Inherited,
+    ) -> Self {
         Self {
             pid,
             syscall: vdso.moved(&empty.here, empty.syscall),
@@ -147,11 +161,11 @@ impl NewProcess {
             hole: empty.hole,
             aside: empty.aside,
             vdso: vdso.clone(),
-            copied: Vec::new(),
+            copied: inherited.copied,
             cleared: 0,
             mapped: BTreeMap::new(),
             segments: BTreeMap::new(),
-            borrows_memory: false,
+            borrows_memory: inherited.borrows_memory,
         }
     }
 
@@ -160,25 +174,26 @@ impl NewProcess {
         EmptyProcess { here: self.vdso.clone(), syscall: self.syscall, hole: self.hole, aside: self.aside }
     }
 
-    /// Forks this process as `process`, with CLONE_PARENT if `sibling`. `copied`: the mappings that come with it.
+    /// Forks this process as `process`, with CLONE_PARENT if `sibling`. `copied`: the mappings that
+    /// come with it.
     pub fn fork(
         &mut self,
         process: &Process,
         vdso: Option<&Vdso>,
         sibling: bool,
         copied: Vec<Vma>,
-        brood: &mut KillOnDrop,
+        rollback: &mut KillOnDrop,
     ) -> Result<Self> {
         let pid = process.pid;
         let flags = Share::ALL
             .iter()
             .filter(|share| process.shares(**share))
             .fold(0, |flags, share| flags | share.clone_flag());
-        let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, process.maker.thread, brood)?;
+        let leader = self.clone_as(Some(pid), flags, process.exit_signal, sibling, process.maker.thread, rollback)?;
         let empty = self.empty();
         let borrows_memory = process.shares(Share::Vm);
         if !borrows_memory && !process.inherits && vdso.is_some() && !process.shares(Share::Files) {
-            return Self::dress(pid, leader, empty, vdso, |_| {});
+            return Self::from_copy(pid, leader, empty, vdso, |_| {});
         }
         let mut leader = leader;
         let mut calls = Checked::new(leader.scratch());
@@ -192,9 +207,8 @@ impl NewProcess {
         };
         let here = &empty.here;
         let vdso = vdso.unwrap_or(here);
-        let mut made = Self::new(pid, leader, channel, calls, &empty, vdso);
-        made.copied = copied;
-        made.borrows_memory = borrows_memory;
+        let inherited = Inherited { copied, borrows_memory };
+        let mut made = Self::new(pid, leader, channel, calls, &empty, vdso, inherited);
         if !borrows_memory && vdso.parts != here.parts {
             for (name, start, end) in &vdso.parts {
                 let doing = format!("pid {pid}: making room for {name}");
@@ -206,7 +220,8 @@ impl NewProcess {
         Ok(made)
     }
 
-    /// Makes a child (or a sibling) with one clone3(2) in the leader; stopped before its first instruction.
+    /// Makes a child (or a sibling) with one clone3(2) in the leader; stopped before its first
+    /// instruction.
     fn clone_as(
         &mut self,
         pid: Option<Pid>,
@@ -214,7 +229,7 @@ impl NewProcess {
         exit_signal: i32,
         sibling: bool,
         thread: Pid,
-        brood: &mut KillOnDrop,
+        rollback: &mut KillOnDrop,
     ) -> Result<Owned> {
         let scratch = self.leader.scratch();
         let maker = match self.threads.iter_mut().find(|owned| owned.tid() == thread) {
@@ -235,7 +250,7 @@ impl NewProcess {
         };
         let told = || format!("pid {}: forking pid {}", self.pid, pid.unwrap_or(0));
         let got = answers.get(forked, told)? as Pid;
-        brood.add(got)?;
+        rollback.add(got)?;
         let stopped = Running::adopt(got).wait_or_release(Deadline::after(PATIENCE))?;
         Owned::adopt(stopped, scratch, got, got)
     }
@@ -284,11 +299,11 @@ impl NewProcess {
     }
 
     /// A child with nothing of its own, to make another and end.
-    pub fn fork_helper(&mut self, brood: &mut KillOnDrop) -> Result<Self> {
-        let leader = self.clone_as(None, 0, libc::SIGCHLD, false, 0, brood)?;
+    pub fn fork_helper(&mut self, rollback: &mut KillOnDrop) -> Result<Self> {
+        let leader = self.clone_as(None, 0, libc::SIGCHLD, false, 0, rollback)?;
         let pid = leader.task()?.tid();
         let calls = Checked::new(leader.scratch());
-        Ok(Self::new(pid, leader, Rc::clone(&self.channel), calls, &self.empty(), &self.vdso))
+        Ok(Self::new(pid, leader, Rc::clone(&self.channel), calls, &self.empty(), &self.vdso, Inherited::default()))
     }
 
     /// Whether its address space is another's.
@@ -341,6 +356,15 @@ impl NewProcess {
     }
 }
 
+/// What a new process has of the memory of the one that forked it.
+#[derive(Default)]
+struct Inherited {
+    /// Copies of its mappings, ascending.
+    copied: Vec<Vma>,
+    /// The address space itself (CLONE_VM).
+    borrows_memory: bool,
+}
+
 /// Where an empty process is.
 struct EmptyProcess {
     here: Vdso,
@@ -360,7 +384,8 @@ fn untouchable(vdso: &Vdso, scratch: RemotePtr) -> Vec<(u64, u64)> {
 fn clone3(batch: &mut Batch, flags: i32, exit_signal: i32, pid: Option<Pid>) -> Ticket<u64> {
     let set_tid = pid.map(|pid| batch.put(&pid.to_le_bytes()));
     let (at, count) = set_tid.map_or((0, 0), |at| (at.0, 1));
-    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, its size, cgroup.
+    // struct clone_args: flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls,
+    // set_tid, its size, cgroup.
     let args = [flags as u64, 0, 0, 0, exit_signal as u64, 0, 0, 0, at, count, 0];
     let args = batch.put(&args.map(u64::to_le_bytes).concat());
     batch.call(libc::SYS_clone3, [args.0, 88])
@@ -375,7 +400,8 @@ pub struct Attached {
 }
 
 impl Attached {
-    /// By a descriptor of the segment's pages: the inode number is the id, the mode that of the attachment.
+    /// By a descriptor of the segment's pages: the inode number is the id, the mode that of the
+    /// attachment.
     pub fn look(fd: RawFd) -> Result<Self> {
         let flags = Fields::read(&format!("/proc/self/fdinfo/{fd}"))?.octal("flags") as i32;
         let stat = std::fs::metadata(format!("/proc/self/fd/{fd}"));

@@ -1,5 +1,6 @@
-//! The processes that a restore makes, each by the one that must make it: parents, sessions, groups, and what is left of those that
-//! have ended. The order of making stands in the tree's record; what came out is held against it.
+//! The processes that a restore makes, each by the one that must make it: parents, sessions,
+//! groups, and what is left of those that have ended. The order of making stands in the tree's
+//! record; what came out is held against it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -34,11 +35,12 @@ const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All processes of one image.
 pub struct NewTree {
-    /// First, because the first field is dropped first: who is killed cannot run on when its tracer lets go.
-    brood: KillOnDrop,
-    /// Those that are there.
+    /// The first field, so dropped first: a process has to be killed before its tracer detaches, or
+    /// it would run.
+    rollback: KillOnDrop,
+    /// The processes that exist.
     pub made: BTreeMap<Pid, NewProcess>,
-    /// Those that only have to be let go.
+    /// Threads that only have to be detached.
     ready: Vec<Stopped>,
     tree: Tree,
     /// The session that each is in by now.
@@ -61,7 +63,7 @@ impl NewTree {
     /// No process yet. `hole`: address space that no process of the image uses.
     pub fn new(tree: Tree, hole: RemotePtr) -> Self {
         Self {
-            brood: KillOnDrop::default(),
+            rollback: KillOnDrop::default(),
             made: BTreeMap::new(),
             ready: Vec::new(),
             tree,
@@ -121,7 +123,7 @@ impl NewTree {
         let vdso = vdso.as_ref();
         let wanted = self.tree.session(process);
         if by == 0 {
-            let mut made = NewProcess::create(pid, vdso, self.hole, &mut self.brood)?;
+            let mut made = NewProcess::create(pid, vdso, self.hole, &mut self.rollback)?;
             if let Some(terminal) = process.terminal {
                 terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
             }
@@ -141,7 +143,7 @@ impl NewTree {
         let made = match process.maker.how {
             How::Orphan => self.fork_orphan(process, vdso, copied)?,
             How::Child | How::Sibling => {
-                let Self { brood, made, tree, .. } = self;
+                let Self { rollback, made, tree, .. } = self;
                 let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
                 if process.maker.thread != 0
                     && let Some(maker_told) = tree.processes.iter().find(|it| it.pid == by)
@@ -150,7 +152,7 @@ impl NewTree {
                 }
                 // What its mappings hold is to be there before it is copied.
                 maker.calls.flush(&mut maker.leader)?;
-                maker.fork(process, vdso, sibling, copied, brood)?
+                maker.fork(process, vdso, sibling, copied, rollback)?
             }
         };
         self.made.insert(pid, made);
@@ -161,12 +163,12 @@ impl NewTree {
     fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<NewProcess> {
         let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
         self.process(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
-        let Self { brood, made, .. } = self;
+        let Self { rollback, made, .. } = self;
         let by = process.maker.by;
         let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
         maker.calls.flush(&mut maker.leader)?;
-        let mut helper = maker.fork_helper(brood)?;
-        let forked = helper.fork(process, vdso, false, copied, brood)?;
+        let mut helper = maker.fork_helper(rollback)?;
+        let forked = helper.fork(process, vdso, false, copied, rollback)?;
         self.end_helper(by, helper)?;
         // Whether it is one in the end is among its attributes.
         self.process(process.ppid)?.call(libc::SYS_prctl, subreaper(0), "being no subreaper")?;
@@ -178,7 +180,7 @@ impl NewTree {
         helper.leader.exit(helper.syscall, 0)?;
         let wait = [pid as u64, 0, libc::__WALL as u64, 0];
         self.process(maker)?.call(libc::SYS_wait4, wait, "reaping a helper")?;
-        self.brood.forget(pid);
+        self.rollback.forget(pid);
         Ok(())
     }
 
@@ -197,13 +199,15 @@ impl NewTree {
         Ok(())
     }
 
-    /// Sessions that have not begun yet, then groups: leaders first, since a group begins with somebody of its number.
+    /// Sessions that have not begun yet, then groups: leaders first, since a group begins with
+    /// somebody of its number.
     pub fn arrange_groups(&mut self) -> Result<()> {
         let processes = self.tree.processes.clone();
         for process in &processes {
             self.begin_session(process.pid)?;
         }
-        // A group begins with the process of its number, even if that is in another one in the end: it leaves once all others are in.
+        // A group begins with the process of its number, even if that is in another one in the end:
+        // it leaves once all others are in.
         let groups: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in processes.iter().filter(|process| groups.contains(&process.pid)) {
             if !self.sessions.leads(process.pid) {
@@ -218,11 +222,12 @@ impl NewTree {
             let (mut ready, mut rest): (Vec<_>, Vec<_>) =
                 waiting.iter().copied().partition(|process| !awaited.contains(&process.pid));
             if ready.is_empty() {
-                // Each is in the group of another's number: a child keeps the one that the first leaves.
-                let Self { brood, made, .. } = self;
+                // Each is in the group of another's number: a child keeps the one that the first
+                // leaves.
+                let Self { rollback, made, .. } = self;
                 let maker = made.get_mut(&first.pid);
                 let maker = maker.ok_or_else(|| Error::damaged(format!("pid {} is not there yet", first.pid)))?;
-                stand_ins.push((first.pid, maker.fork_helper(brood)?));
+                stand_ins.push((first.pid, maker.fork_helper(rollback)?));
                 ready.push(first);
                 rest.retain(|process| process.pid != first.pid);
             }
@@ -241,7 +246,8 @@ impl NewTree {
         }
         let known: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in &processes {
-            // A group that nobody is in any more cannot be in the foreground again; the leader's is.
+            // A group that nobody is in any more cannot be in the foreground again; the leader's
+            // is.
             if let (Some(terminal), Some(group)) =
                 (process.terminal, process.foreground.filter(|it| known.contains(it)))
             {
@@ -268,7 +274,8 @@ impl NewTree {
         for process in processes.iter().filter(|process| process.continued) {
             self.process(process.pid)?.stop_and_continue()?;
         }
-        // Their parents have been told, which they had not been then: what was pending is put back later.
+        // Their parents have been told, which they had not been then: what was pending is put back
+        // later.
         for made in self.made.values_mut() {
             forget_signals(made)?;
         }
@@ -281,7 +288,7 @@ impl NewTree {
             How::Sibling => return Err(Error::damaged(format!("pid {} has no task", ghost.pid))),
             How::Child | How::Orphan => ghost.maker.by,
         };
-        self.brood.forget(ghost.pid);
+        self.rollback.forget(ghost.pid);
         if parent == 0 {
             let _ = wait::reap(ghost.pid, EXIT_TIMEOUT);
             return Ok(());
@@ -311,14 +318,16 @@ impl NewTree {
         Ok(())
     }
 
-    /// The processes that are children of the restorer, for whoever is to reap them: a leader that has ended cannot be opened any more.
+    /// The processes that are children of the restorer, for whoever is to reap them: a leader that
+    /// has ended cannot be opened any more.
     pub fn roots(&self) -> Result<Vec<PidFd>> {
         // Also those that were made as siblings of another root: CLONE_PARENT.
         let roots = record::roots(&self.tree.processes).filter(|process| self.made.contains_key(&process.pid));
         roots.map(|root| PidFd::open(root.pid)).collect()
     }
 
-    /// Lets everybody go at once; those that were stopped stay so, and go first, because their parents may have to ask for it.
+    /// Lets everybody go at once; those that were stopped stay so, and go first, because their
+    /// parents may have to ask for it.
     pub fn resume(mut self, mut resumes: BTreeMap<Pid, Vec<Resume>>) -> Result<()> {
         let processes = self.tree.processes.clone();
         for process in processes.iter().rev().filter(|process| process.stopped_by.is_some()) {
@@ -342,7 +351,7 @@ impl NewTree {
             let Some(made) = self.made.remove(&pid) else { continue };
             self.ready.extend(made.release(resumes.remove(&pid).unwrap_or_default())?);
         }
-        self.brood.set_free();
+        self.rollback.set_free();
         for task in self.ready {
             task.detach();
         }
@@ -366,11 +375,12 @@ fn end_as(mut made: NewProcess, ended: &Ended) -> Result<()> {
     }
     let (pid, syscall, status) = (made.pid, made.syscall, ended.status);
     let got = if libc::WIFSIGNALED(status) {
-        // Dumpable or not decides whether it leaves a core file, and is decided anew by the new credentials.
+        // Dumpable or not decides whether it leaves a core file, and is decided anew by the new
+        // credentials.
         let leaves_core = libc::WCOREDUMP(status);
         let dumpable = [libc::PR_SET_DUMPABLE as u64, u64::from(leaves_core), 0, 0, 0];
         made.call(libc::SYS_prctl, dumpable, "deciding about a core file")?;
-        let _cores = if leaves_core { Some(core_flag::anywhere(&mut made, ended)?) } else { None };
+        let _cores = if leaves_core { Some(core_flag::dump_core_into_temp_dir(&mut made, ended)?) } else { None };
         made.leader.die(syscall, libc::WTERMSIG(status))?
     } else {
         made.leader.exit(syscall, libc::WEXITSTATUS(status))?

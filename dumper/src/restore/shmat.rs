@@ -1,5 +1,5 @@
-//! Attachments of System V shared memory, shmat(2): made when everything else is in its place, because a segment is attached as a
-//! whole, even where only parts of that are left.
+//! Attachments of System V shared memory, shmat(2): made when everything else is in its place,
+//! because a segment is attached as a whole, even where only parts of that are left.
 
 use std::collections::BTreeMap;
 
@@ -9,8 +9,9 @@ use crate::restore::process::{Attached, NewProcess};
 use crate::sys::memory::PAGE;
 
 impl NewProcess {
-    /// Attaches what the image says. The parts of one attachment belong together for shmdt(2), by their common beginning (ksys_shmdt in
-    /// ipc/shm.c): so each is made by one call, anywhere, and its parts are moved to the places that were kept for them.
+    /// Attaches what the image says. The parts of one attachment belong together for shmdt(2), by
+    /// their common beginning (ksys_shmdt in ipc/shm.c): so each is made by one call, anywhere, and
+    /// its parts are moved to the places that were kept for them.
     pub fn attach(&mut self) -> Result<()> {
         let mut attachments: BTreeMap<(u32, u64), Vec<Vma>> = BTreeMap::new();
         for vma in self.vmas.iter().filter(|vma| vma.kind == Type::IpcShm) {
@@ -51,8 +52,9 @@ impl NewProcess {
         self.calls.flush(&mut self.leader)
     }
 
-    /// Gives each part its protection. Parts that were divided stay so, because mappings that count themselves are never joined
-    /// (can_merge_remove_vma in mm/vma.c), and the segment counts them: different protections divide them first.
+    /// Gives each part its protection. Parts that were divided stay so, because mappings that count
+    /// themselves are never joined (can_merge_remove_vma in mm/vma.c), and the segment counts them:
+    /// different protections divide them first.
     fn divide(&mut self, run: &[Vma]) -> Result<()> {
         let divided: &[i32] = if run.len() > 1 { &[libc::PROT_NONE, libc::PROT_READ] } else { &[] };
         for (part, prot) in run.iter().zip(divided.iter().cycle()) {

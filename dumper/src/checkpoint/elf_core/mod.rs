@@ -53,7 +53,8 @@ impl Core {
     /// The core of `pid` at the instant of `view`.
     ///
     /// # Errors
-    /// [`crate::error::Kind::NoProcess`]: it is not there, or has ended. [`crate::error::Kind::Damaged`]: what belongs to it is not there.
+    /// [`crate::error::Kind::NoProcess`]: it is not there, or has ended.
+    /// [`crate::error::Kind::Damaged`]: what belongs to it is not there.
     pub fn new(view: &Arc<View>, pid: Pid) -> Result<Self> {
         let process = notes::CoreProcess::find(view, pid)?;
         let segments = segments::of(view, &process)?;

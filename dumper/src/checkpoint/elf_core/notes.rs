@@ -1,8 +1,9 @@
-//! The notes of a core file, in the kernel's order (`write_note_info` in fs/binfmt_elf.c): NT_PRSTATUS of the first thread, then what is
-//! told once, then its other registers; then the other threads; at the end the layout of the extended state.
+//! The notes of a core file, in the kernel's order (`write_note_info` in fs/binfmt_elf.c):
+//! NT_PRSTATUS of the first thread, then what is told once, then its other registers; then the
+//! other threads; at the end the layout of the extended state.
 //!
-//! Registers are those that gdb would see if it were attached. What the image does not know is zero: CPU times, process flags, and the
-//! signal of the death, because nobody has died.
+//! Registers are those that gdb would see if it were attached. What the image does not know is
+//! zero: CPU times, process flags, and the signal of the death, because nobody has died.
 
 use std::collections::BTreeMap;
 
@@ -127,7 +128,8 @@ pub fn encode(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
     Ok(notes.0)
 }
 
-/// An array of struct x86_xfeat_component, arch/x86/include/uapi/asm/elf.h: type, size, offset, flags.
+/// An array of struct x86_xfeat_component, arch/x86/include/uapi/asm/elf.h: type, size, offset,
+/// flags.
 fn xsave_layout(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
     let has = registers::shown(process.record(registers::TAG, process.told.representative())?)?.components;
     let layout = view.tree()?.xsave.iter().filter(|(number, ..)| has.checked_shr(*number).unwrap_or(0) & 1 == 1);

@@ -1,11 +1,13 @@
-//! The memory of a core file: a PT_LOAD for each mapping, or several, because a segment has contents from its beginning on and then
-//! none any more.
+//! The memory of a core file: a PT_LOAD for each mapping, or several, because a segment has
+//! contents from its beginning on and then none any more.
 //!
-//! What is in it is what the kernel would write, by the process's own coredump_filter (core(5)) and MADV_DONTDUMP, as far as the image
-//! holds it; with these differences:
-//! - Of a private mapping of a file the kernel writes either every page or none. Here pages that the process has not changed are left out
-//!   (debuggers read them from the file, which NT_FILE names), unless the file has no name any more and its contents are in the image.
-//! - Holes of more than 1 MiB are left out as well: what is reserved only would make the file as large as the address space.
+//! What is in it is what the kernel would write, by the process's own coredump_filter (core(5)) and
+//! MADV_DONTDUMP, as far as the image holds it; with these differences:
+//! - Of a private mapping of a file the kernel writes either every page or none. Here pages that
+//!   the process has not changed are left out (debuggers read them from the file, which NT_FILE
+//!   names), unless the file has no name any more and its contents are in the image.
+//! - Holes of more than 1 MiB are left out as well: what is reserved only would make the file as
+//!   large as the address space.
 //! - The vDSO is there if this kernel has the same; its data pages are not.
 
 use object::elf;
@@ -104,8 +106,9 @@ fn cut(start: u64, end: u64, runs: &PageRuns, hole_most: u64, flags: elf::Progra
     segments
 }
 
-/// The first page of a mapped ELF file, from which a debugger knows which one it was (its build-id), if the file is still the one that was
-/// mapped. A page that the image holds itself comes from there.
+/// The first page of a mapped ELF file, from which a debugger knows which one it was (its
+/// build-id), if the file is still the one that was mapped. A page that the image holds itself
+/// comes from there.
 fn header_page(area: &Area, filter: u64, process: &CoreProcess<'_>) -> Option<Vec<u8>> {
     let vma = &area.vma;
     let readable = vma.prot & libc::PROT_READ != 0;

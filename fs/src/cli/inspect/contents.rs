@@ -1,7 +1,7 @@
 //! What an image holds, gathered by process: for the tables of a person, and to compare two images.
 //!
-//! [`show`] says what a record is about. Its body stays as it stands in the image, so that fields and sorts of records
-//! that a later version adds are compared too.
+//! [`show`] says what a record is about. Its body stays as it stands in the image, so that fields
+//! and sorts of records that a later version adds are compared too.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,7 +22,8 @@ pub(super) struct Contents {
     pub kernel: String,
     /// The process tree.
     pub processes: Vec<ShownProcess>,
-    /// Records of tasks, by tag and task, and all that belong to none, by tag and number in the image.
+    /// Records of tasks, by tag and task, and all that belong to none, by tag and number in the
+    /// image.
     pub attributes: BTreeMap<(String, i64), Attribute>,
     pub files: BTreeMap<u32, OpenFile>,
     pub objects: BTreeMap<u32, Object>,
@@ -178,17 +179,20 @@ impl Contents {
         self.processes.iter().find(|process| process.pid == pid)
     }
 
-    /// The name (comm) of a task, also of a process that has ended; empty if the image does not have it.
+    /// The name (comm) of a task, also of a process that has ended; empty if the image does not
+    /// have it.
     pub(super) fn name(&self, tid: Pid) -> String {
         let ended = || self.process(tid).and_then(|process| process.ended.as_ref()).map(|(_, name)| name);
         let name = self.names.get(&tid).or_else(ended);
         name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
     }
 
-    /// Its command line, arguments separated by spaces; its name in brackets if the image does not have the arguments.
+    /// Its command line, arguments separated by spaces; its name in brackets if the image does not
+    /// have the arguments.
     pub(super) fn command(&self, pid: Pid) -> String {
         let mut at = pid;
-        // The first page of a child's stack may be in the image with the process that forked it, at the same address.
+        // The first page of a child's stack may be in the image with the process that forked it, at
+        // the same address.
         let place = self.commands.get(&pid).map(|command| (command.start, command.bytes.len()));
         for _ in 0..self.processes.len() {
             if let Some(command) = self.commands.get(&at).filter(|it| Some((it.start, it.bytes.len())) == place)
@@ -206,7 +210,8 @@ impl Contents {
         format!("[{}]", self.name(pid))
     }
 
-    /// The body of an open file, with that of the object beneath it: everything but the ids, which only this image has.
+    /// The body of an open file, with that of the object beneath it: everything but the ids, which
+    /// only this image has.
     pub(super) fn open_file(&self, id: u32) -> Value {
         let without_id = |body: &Value| {
             let mut body = body.clone();

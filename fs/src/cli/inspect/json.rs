@@ -1,4 +1,5 @@
-//! An image as one JSON document, written while it is read. Bodies stand in it as they stand in the image.
+//! An image as one JSON document, written while it is read. Bodies stand in it as they stand in the
+//! image.
 
 use std::io::Write;
 
@@ -7,7 +8,8 @@ use ckptfs_dumper::{Doing, Error, Result};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-/// `{"images":[{"header":{...},"records":[{...}],"whole":true}]}`, and `"error"` behind the images if they are damaged.
+/// `{"images":[{"header":{...},"records":[{...}],"whole":true}]}`, and `"error"` behind the images
+/// if they are damaged.
 pub(super) struct Document<'a> {
     out: &'a mut dyn Write,
     images: u64,

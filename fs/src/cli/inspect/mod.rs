@@ -1,5 +1,6 @@
-//! `ckptfs verify`, `ckptfs inspect` and `ckptfs diff`: is an image whole, what is in it, and in what do two differ. All read a stream from
-//! front to back. What is told record by record knows no kind of them: what a later version stores shows up by itself.
+//! `ckptfs verify`, `ckptfs inspect` and `ckptfs diff`: is an image whole, what is in it, and in
+//! what do two differ. All read a stream from front to back. What is told record by record knows no
+//! kind of them: what a later version stores shows up by itself.
 
 pub mod contents;
 pub mod diff;
@@ -12,8 +13,8 @@ use std::io::{ErrorKind, Read, Write};
 use ckptfs_dumper::image::{Decoder, Header, PAGE_SIZE, Record, Sink};
 use ckptfs_dumper::{Context, Doing, Error, Result};
 
-/// Reads all of `input` (called `name` in every message) and writes one line if it is whole: how many images, records,
-/// pages and bytes. The error says at which offset it is not.
+/// Reads all of `input` (called `name` in every message) and writes one line if it is whole: how
+/// many images, records, pages and bytes. The error says at which offset it is not.
 pub fn verify(input: &mut dyn Read, name: &str, out: &mut dyn Write) -> Result<()> {
     let mut totals = Totals::default();
     feed(input, name, &mut totals)?;
@@ -31,8 +32,8 @@ pub enum Form {
     Json,
 }
 
-/// Writes what is in `input` (called `name` in every message). Of a damaged image what stands before the damage is written, and the
-/// error says where that is.
+/// Writes what is in `input` (called `name` in every message). Of a damaged image what stands
+/// before the damage is written, and the error says where that is.
 pub fn inspect(input: &mut dyn Read, name: &str, form: Form, out: &mut dyn Write) -> Result<()> {
     match form {
         Form::Json => {
@@ -56,7 +57,8 @@ pub fn inspect(input: &mut dyn Read, name: &str, form: Form, out: &mut dyn Write
     }
 }
 
-/// Writes in what two images differ, for a person or as JSON; whether they are the same but for their times.
+/// Writes in what two images differ, for a person or as JSON; whether they are the same but for
+/// their times.
 pub fn diff(a: (&mut dyn Read, &str), b: (&mut dyn Read, &str), json: bool, out: &mut dyn Write) -> Result<bool> {
     diff::diff(a, b, json, out)
 }

@@ -18,7 +18,8 @@ const ADDRESSES: [&str; 3] = ["start", "end", "address"];
 /// Characters of a record's fields that are shown.
 const WIDTH: usize = 100;
 
-/// The records of the images of one input. Records are written as they come, memory when its image ends.
+/// The records of the images of one input. Records are written as they come, memory when its image
+/// ends.
 pub(super) struct Records<'a> {
     out: &'a mut dyn Write,
     /// All images.
@@ -149,7 +150,8 @@ pub(super) fn escaped(text: &str) -> String {
     if text.chars().any(char::is_control) { format!("{text:?}") } else { text.to_owned() }
 }
 
-/// A text of the image for a terminal: no control character passes, quoted where it would be misread.
+/// A text of the image for a terminal: no control character passes, quoted where it would be
+/// misread.
 pub(super) fn printable(text: &str) -> String {
     let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"\"\\=".contains(c));
     if plain { text.to_string() } else { format!("{text:?}") }

@@ -1,4 +1,5 @@
-//! An image as tables for a person: who is there, what memory they have, what their descriptors lead to.
+//! An image as tables for a person: who is there, what memory they have, what their descriptors
+//! lead to.
 
 use std::io::Write;
 
