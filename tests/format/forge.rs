@@ -79,11 +79,11 @@ impl Forge {
     }
 
     /// The same of a format version, with the time that the processes stood still.
-    pub fn finish_as(mut self, version: u32, time_ns: i64, stood_ns: u64) -> Vec<u8> {
+    pub fn finish_as(mut self, version: u32, time_ns: i64, stopped_ns: u64) -> Vec<u8> {
         let json = self.trailer_json();
         self.record(b"TEND", 0, json.as_bytes(), b"");
         let total = self.bytes.len() as u64;
-        self.seal_as(version, total, time_ns, stood_ns)
+        self.seal_as(version, total, time_ns, stopped_ns)
     }
 
     /// The header alone, which says `total`.
@@ -91,7 +91,7 @@ impl Forge {
         self.seal_as(1, total, time_ns, 0)
     }
 
-    fn seal_as(mut self, version: u32, total: u64, time_ns: i64, stood_ns: u64) -> Vec<u8> {
+    fn seal_as(mut self, version: u32, total: u64, time_ns: i64, stopped_ns: u64) -> Vec<u8> {
         let header = &mut self.bytes[..64];
         header[..8].copy_from_slice(b"\x89CKP\r\n\x1a\n");
         for (at, number) in [(8, version), (12, 62), (16, 4096), (20, 64)] {
@@ -99,7 +99,7 @@ impl Forge {
         }
         header[24..32].copy_from_slice(&total.to_le_bytes());
         header[32..40].copy_from_slice(&time_ns.to_le_bytes());
-        header[40..48].copy_from_slice(&stood_ns.to_le_bytes());
+        header[40..48].copy_from_slice(&stopped_ns.to_le_bytes());
         let own = crc(&header[..60]);
         header[60..].copy_from_slice(&own.to_le_bytes());
         self.bytes

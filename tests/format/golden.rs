@@ -14,14 +14,14 @@ const GOLDEN: [(u32, u64, &[u8]); 2] = [(1, 0, V1), (2, STOOD_NS, V2)];
 
 #[test]
 fn each_decodes_to_what_it_was_made_of() {
-    for (version, stood_ns, golden) in GOLDEN {
-        decodes(golden, version, stood_ns);
+    for (version, stopped_ns, golden) in GOLDEN {
+        decodes(golden, version, stopped_ns);
     }
 }
 
-fn decodes(golden: &[u8], version: u32, stood_ns: u64) {
+fn decodes(golden: &[u8], version: u32, stopped_ns: u64) {
     let total = golden.len() as u64;
-    let header = Header { version, arch: 62, page_size: 4096, total, time_ns: TIME_NS, stood_ns };
+    let header = Header { version, arch: 62, page_size: 4096, total, time_ns: TIME_NS, stopped_ns };
     let mut expected = vec![Event::Header(header)];
     let mut lists = LISTS.iter();
     for record in records() {
@@ -49,8 +49,8 @@ fn the_writer_writes_it_again() {
 /// The forge lays bytes one behind the other as the format is drawn and shares no code with the writer.
 #[test]
 fn the_drawing_describes_each() {
-    for (version, stood_ns, golden) in GOLDEN {
-        assert!(forged().finish_as(version, TIME_NS, stood_ns) == golden, "version {version}");
+    for (version, stopped_ns, golden) in GOLDEN {
+        assert!(forged().finish_as(version, TIME_NS, stopped_ns) == golden, "version {version}");
     }
 }
 

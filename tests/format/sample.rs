@@ -43,7 +43,7 @@ pub fn records() -> Vec<Record> {
 
 pub fn layout() -> Layout {
     let mut builder = LayoutBuilder::new(TIME_NS);
-    builder.stood(Duration::from_nanos(STOOD_NS));
+    builder.stopped(Duration::from_nanos(STOOD_NS));
     let mut lists = LISTS.iter();
     for record in records() {
         let pages = record.pages;

@@ -72,7 +72,7 @@ impl View {
 
     /// See [`crate::checkpoint::Checkpoint::stopped`].
     pub fn stopped(&self) -> Option<Duration> {
-        (self.header.stood_ns != 0).then(|| Duration::from_nanos(self.header.stood_ns))
+        (self.header.stopped_ns != 0).then(|| Duration::from_nanos(self.header.stopped_ns))
     }
 
     /// The address spaces.

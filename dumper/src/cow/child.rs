@@ -58,7 +58,7 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> R
     let mut task = born.cont(0)?.wait_or_release(Deadline::after(PATIENCE))?;
     // Not before: who was killed without its name is a zombie that nobody knows as ours, nor reaps. Until here it ends by itself.
     task.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
-    task.swallow_signal();
+    task.discard_signal();
     let got = task.regs()?.rbx.cast_signed();
     let child = Child { pid, parent: root, scratch: injected.scratch(), of, killed: false, task: Some(task) };
     errno::check(got, || format!("pid {root}: giving the copy-on-write child a descriptor table of its own"))?;
@@ -180,7 +180,7 @@ fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
         }
         _ => stopped,
     };
-    stopped.forgive_interruption();
+    stopped.restart_interrupted_call();
     if Fields::read(&format!("/proc/{tid}/status"))?.number("Seccomp") != 0 {
         // A filter that was set since: our call is none of its business, and might be the process's last.
         stopped.set_options(ptrace::options::SYSGOOD | ptrace::options::SUSPEND_SECCOMP)?;

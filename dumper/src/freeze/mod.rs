@@ -287,7 +287,7 @@ fn settle(mut running: Running, deadline: Deadline) -> Result<Settled> {
         match running.wait(deadline.at_most(PATIENCE))? {
             Waited::Stopped(stopped) => match stopped.stop() {
                 Stop::Interrupted | Stop::Group(_) => {
-                    stopped.forgive_interruption();
+                    stopped.restart_interrupted_call();
                     return Ok(Settled::Stopped(stopped));
                 }
                 Stop::Signal(signal) => running = stopped.cont(signal)?,

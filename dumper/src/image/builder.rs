@@ -1,4 +1,5 @@
-//! The whole image, decided before its first byte is read: records and page sets in, every offset out.
+//! The whole image, decided before its first byte is read: records and page sets go in, every
+//! offset comes out.
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::image::trailer::Trailer;
 #[derive(Debug)]
 pub struct LayoutBuilder {
     time_ns: i64,
-    stood: Duration,
+    stopped: Duration,
     segments: Vec<LayoutSegment>,
     at: u64,
     frames: u64,
@@ -26,19 +27,19 @@ pub struct LayoutBuilder {
 }
 
 impl LayoutBuilder {
-    /// An image of the instant `time_ns` (since the epoch) without any record yet.
+    /// An image of the instant `time_ns` (since the epoch), without any record yet.
     pub fn new(time_ns: i64) -> LayoutBuilder {
         let at = HEADER_LEN as u64;
-        let (stood, segments) = (Duration::ZERO, Vec::new());
-        LayoutBuilder { time_ns, stood, segments, at, frames: 0, chunks: 0, opened: None, fault: None }
+        let (stopped, segments) = (Duration::ZERO, Vec::new());
+        LayoutBuilder { time_ns, stopped, segments, at, frames: 0, chunks: 0, opened: None, fault: None }
     }
 
-    /// How long the processes stood still.
-    pub fn stood(&mut self, stood: Duration) {
-        self.stood = stood;
+    /// Sets how long the processes were stopped.
+    pub fn stopped(&mut self, stopped: Duration) {
+        self.stopped = stopped;
     }
 
-    /// The next record. Refused (EOPNOTSUPP) if it is over the format's ceilings.
+    /// Adds a record. Refused (EOPNOTSUPP) if it is over the format's ceilings.
     pub fn record(&mut self, record: Record) -> Result<()> {
         record.check()?;
         self.close_list();
@@ -51,8 +52,8 @@ impl LayoutBuilder {
         Ok(())
     }
 
-    /// The pages of the record just given, which must open a list; read from `source` when their bytes are asked for.
-    /// A call out of place makes [`LayoutBuilder::finish`] fail.
+    /// Adds the pages of the last record, which must open a list. They are read from `source` when
+    /// their bytes are needed. A call out of place makes [`LayoutBuilder::finish`] fail.
     pub fn pages(&mut self, source: usize, runs: PageRuns) {
         let Some(tag) = self.opened.take() else {
             let fault =
@@ -72,18 +73,18 @@ impl LayoutBuilder {
         self.segments.push(LayoutSegment::Pages(list));
     }
 
-    /// Nothing more will come: from now on every offset is known.
+    /// Ends the image: from now on every offset is known.
     pub fn finish(mut self) -> Result<Layout> {
         self.close_list();
         if let Some(fault) = self.fault {
             return Err(fault);
         }
-        let stood_ns = u64::try_from(self.stood.as_nanos()).unwrap_or(u64::MAX);
-        let header = Header::new(self.at + Trailer::encoded_len(self.frames)?, self.time_ns, stood_ns);
+        let stopped_ns = u64::try_from(self.stopped.as_nanos()).unwrap_or(u64::MAX);
+        let header = Header::new(self.at + Trailer::encoded_len(self.frames)?, self.time_ns, stopped_ns);
         Ok(Layout::new(header, self.segments, self.at, Checksums::new(self.chunks)))
     }
 
-    /// A record that opens a list and brings no pages has an empty one.
+    /// A record that opens a list and is followed by no pages has an empty list.
     fn close_list(&mut self) {
         if self.opened.is_some() {
             self.pages(0, PageRuns::new());

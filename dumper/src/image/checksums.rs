@@ -1,7 +1,9 @@
-//! What is known of the CRCs of chunk contents: of whole chunks for good, of parts until the rest has been read.
+//! The CRCs of chunk contents, as far as they are known: of whole chunks for good, of parts until
+//! the rest has been read.
 //!
-//! A reader's block ends anywhere in a chunk. What it has read of it is remembered as one part; the next block extends
-//! it, so a pass from front to back reads every page once and computes every CRC once, whoever reads the blocks.
+//! A reader's block ends anywhere in a chunk. The part that it has read is remembered, and the next
+//! block extends it. So a pass from front to back reads every page once and computes every CRC
+//! once, by whatever thread the blocks are read.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -61,8 +63,8 @@ impl Checksums {
         self.put(part, len);
     }
 
-    /// What is known of an unfinished `chunk` from `from` on: where the next part starts, and if that is `from`, where
-    /// it ends.
+    /// What is known of an unfinished `chunk` from `from` on: where the next part starts, and if
+    /// that is `from`, where it ends.
     pub(super) fn next_part(&self, chunk: usize, from: u64) -> Option<(u64, u64)> {
         let parts = self.parts.lock();
         let behind = parts.iter().filter(|part| part.chunk == chunk && part.upto > from);
@@ -77,15 +79,16 @@ impl Checksums {
         Some(parts.remove(index))
     }
 
-    /// Keeps `part`, joined with its neighbours. That there is none left is seen under the lock under which it is kept:
-    /// two threads that bring neighbours at once must not miss each other.
+    /// Keeps `part`, joined with its neighbours. The lock under which no neighbour is found is the
+    /// lock under which the part is kept: two threads that bring neighbours at once must not miss
+    /// each other.
     fn put(&self, mut part: ChecksumPart, len: u64) {
         let touches = |a: &ChecksumPart, b: &ChecksumPart| a.chunk == b.chunk && (a.upto == b.from || b.upto == a.from);
         loop {
             let mut parts = self.parts.lock();
             if let Some(index) = parts.iter().position(|other| touches(other, &part)) {
                 let other = parts.remove(index);
-                // A join takes 20 us; others need not wait for it.
+                // A join takes 20 us; other threads need not wait for it.
                 drop(parts);
                 part = if other.upto == part.from { other.followed_by(&part) } else { part.followed_by(&other) };
                 continue;

@@ -1,4 +1,4 @@
-//! Pages that are made up, and that count how often they are read.
+//! Made-up pages that count how often they are read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use crate::image::page_source::PageSource;
 /// The address of the first page of every list.
 const BASE: u64 = 0x7f00_0000_0000;
 
-/// A source whose every byte depends on its source, address and place.
+/// A source in which every byte depends on source, address and place.
 #[derive(Default)]
 pub(crate) struct FakePages {
     read: Mutex<HashMap<(usize, u64), u64>>,
@@ -64,7 +64,8 @@ impl PageSource for FakePages {
     }
 }
 
-/// A layout of one list for each number of pages (in runs of 1, 2, 3 ... pages with holes between), and a last record.
+/// A layout of one list for each number of pages (in runs of 1, 2, 3 ... pages with holes between),
+/// and a last record.
 pub(crate) fn layout(lists: &[u64]) -> Layout {
     let mut builder = LayoutBuilder::new(1_700_000_000_000_000_000);
     for (source, pages) in lists.iter().enumerate() {

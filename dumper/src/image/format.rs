@@ -1,4 +1,5 @@
-//! The layout of an image, drawn here and nowhere else. Little-endian; every struct of fixed width, 8-byte aligned.
+//! The layout of an image, drawn here and nowhere else. Little-endian; every struct of fixed width,
+//! 8-byte aligned.
 //!
 //! ```text
 //!   image    = header, frames, trailer                       offsets count from the image's own first byte
@@ -6,11 +7,11 @@
 //!   a file   = image, then any number of zero bytes and further images (increments)
 //!
 //!   HEADER   0        8    12    16    20    24        32        40        48       60    64
-//!            | magic  | ver | arch| page| hlen| total   | time ns | stood ns| zero   | crc |
+//!            | magic  | ver | arch| page| hlen| total   | time ns | stop ns | zero   | crc |
 //!              89 'C' 'K' 'P' 0d 0a 1a 0a: a bit lost, LF <-> CRLF, ^Z and UTF-8 show
 //!              ver   u32  VERSION                       total  u64  header to trailer, both inclusive
 //!              arch  u32  ELF e_machine                 time   i64  ns since the epoch
-//!              page  u32  PAGE_SIZE                     stood  u64  how long the processes stood still, ns; 0: not told
+//!              page  u32  PAGE_SIZE                     stop   u64  ns that the processes were stopped; 0: unknown
 //!              hlen  u32  HEADER_LEN                    crc    u32  of bytes 0..60
 //!
 //!   RECORD   0     4     8     12    16        24    28    32
@@ -33,7 +34,8 @@
 //!              digest  SHA-256 over the CRCs of each of them, in order: bcrc hcrc, or ccrc (0 if n = 0) acrc hcrc
 //! ```
 //!
-//! The header is not in the digest: two images of an unchanged process differ in the header's times and CRC alone.
+//! The header is not in the digest: two images of an unchanged process differ in the header's times
+//! and CRC alone.
 
 use std::time::SystemTime;
 
@@ -42,7 +44,7 @@ use crate::image::crc;
 
 /// What a reader of this build understands, and what it writes.
 /// - 1: the first format; bytes 40..60 of the header are zero.
-/// - 2: the header says how long the processes stood still.
+/// - 2: the header says how long the processes were stopped.
 pub const VERSION: u32 = 2;
 
 /// The machine that this build reads and writes: EM_X86_64 of elf(5).
@@ -54,7 +56,8 @@ pub const PAGE_SIZE: u64 = 4096;
 /// Bytes of the image header.
 pub const HEADER_LEN: usize = 64;
 
-/// PNG's idea: the first byte has the high bit set, then a name, then every sequence that text mode changes.
+/// After the example of PNG: a first byte with the high bit set, then a name, then every sequence
+/// that text mode changes.
 pub(super) const MAGIC: [u8; 8] = *b"\x89CKP\r\n\x1a\n";
 
 /// Bytes of a record's or chunk's header.
@@ -110,14 +113,14 @@ pub struct Header {
     pub total: u64,
     /// The instant, in ns since the epoch.
     pub time_ns: i64,
-    /// How long the processes stood still, ns; 0 if that is not told.
-    pub stood_ns: u64,
+    /// How long the processes were stopped, ns; 0 if that is not known.
+    pub stopped_ns: u64,
 }
 
 impl Header {
     /// The header of an image of this build.
-    pub(super) fn new(total: u64, time_ns: i64, stood_ns: u64) -> Header {
-        Header { version: VERSION, arch: ARCH, page_size: PAGE_SIZE as u32, total, time_ns, stood_ns }
+    pub(super) fn new(total: u64, time_ns: i64, stopped_ns: u64) -> Header {
+        Header { version: VERSION, arch: ARCH, page_size: PAGE_SIZE as u32, total, time_ns, stopped_ns }
     }
 
     pub(super) fn encode(&self) -> [u8; HEADER_LEN] {
@@ -129,14 +132,15 @@ impl Header {
         bytes[20..24].copy_from_slice(&(HEADER_LEN as u32).to_le_bytes());
         bytes[24..32].copy_from_slice(&self.total.to_le_bytes());
         bytes[32..40].copy_from_slice(&self.time_ns.to_le_bytes());
-        bytes[40..48].copy_from_slice(&self.stood_ns.to_le_bytes());
+        bytes[40..48].copy_from_slice(&self.stopped_ns.to_le_bytes());
         let crc = crc::of(&bytes[..60]);
         bytes[60..].copy_from_slice(&crc.to_le_bytes());
         bytes
     }
 
-    /// Reads the header that stands at `offset` of the input. The order of the checks is the order in which a later
-    /// format may change things: the magic is for ever, the version is read before anything that depends on it.
+    /// Decodes the header at `offset` of the input. The order of the checks is the order in which a
+    /// later format may change things: the magic never changes, and the version is read before
+    /// anything that depends on it.
     pub(super) fn decode(bytes: &[u8; HEADER_LEN], offset: u64) -> Result<Header> {
         check_magic(&bytes[..8], offset)?;
         let version = u32_at(bytes, 8);
@@ -180,18 +184,18 @@ impl Header {
             return Err(Error::damaged(format!("offset {at}: reserved bytes of the header are not zero")));
         }
         let total = u64_at(bytes, 24);
-        let (time_ns, stood_ns) = (u64_at(bytes, 32) as i64, u64_at(bytes, 40));
+        let (time_ns, stopped_ns) = (u64_at(bytes, 32) as i64, u64_at(bytes, 40));
         if total < (HEADER_LEN + FRAME_LEN) as u64 || !total.is_multiple_of(8) || offset.checked_add(total).is_none() {
             return Err(Error::damaged(format!(
                 "offset {}: the header gives an impossible total length of {total} bytes",
                 offset + 24
             )));
         }
-        Ok(Header { version, arch, page_size, total, time_ns, stood_ns })
+        Ok(Header { version, arch, page_size, total, time_ns, stopped_ns })
     }
 }
 
-/// Checks the magic that stands at `offset`; tells damage by text mode from a file of another kind.
+/// Checks the magic at `offset`; recognises an image that was damaged by text mode.
 pub(super) fn check_magic(bytes: &[u8], offset: u64) -> Result<()> {
     if bytes == MAGIC {
         return Ok(());
@@ -269,13 +273,13 @@ mod tests {
     }
 
     #[test]
-    fn text_mode_damage_is_told_apart() {
-        let told = |bytes: &[u8]| check_magic(bytes, 0).unwrap_err().to_string();
-        assert!(told(b"\x89CKP\n\x1a\n\x01").contains("text mode (CR LF became LF)"));
-        assert!(told(b"\x89CKP\r\r\n\x1a").contains("text mode (LF became CR LF)"));
-        assert!(told(b"\x89CKP\r\n\n\x01").contains("text mode (^Z"));
-        assert!(told(b"\x09CKP\r\n\x1a\n").contains("text mode (the high bit"));
-        assert!(told(b"\xc2\x89CKP\r\n\x1a").contains("text mode (it was recoded"));
-        assert!(told(b"\x7fELF\x02\x01\x01\0").contains("not a ckptfs image"));
+    fn text_mode_damage_is_recognised() {
+        let refusal = |bytes: &[u8]| check_magic(bytes, 0).unwrap_err().to_string();
+        assert!(refusal(b"\x89CKP\n\x1a\n\x01").contains("text mode (CR LF became LF)"));
+        assert!(refusal(b"\x89CKP\r\r\n\x1a").contains("text mode (LF became CR LF)"));
+        assert!(refusal(b"\x89CKP\r\n\n\x01").contains("text mode (^Z"));
+        assert!(refusal(b"\x09CKP\r\n\x1a\n").contains("text mode (the high bit"));
+        assert!(refusal(b"\xc2\x89CKP\r\n\x1a").contains("text mode (it was recoded"));
+        assert!(refusal(b"\x7fELF\x02\x01\x01\0").contains("not a ckptfs image"));
     }
 }

@@ -11,7 +11,7 @@ use crate::image::format::{
     CHUNK_TAG, FRAME_LEN, MAX_BLOB, MAX_JSON, MAX_PAGES, OPTIONAL, PAGES, TRAILER_TAG, padded, u32_at, u64_at,
 };
 
-/// What a record is about: four printable ASCII bytes, given by the floor that knows the meaning.
+/// What a record is about: four printable ASCII bytes. The floors above give them their meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(pub [u8; 4]);
 
@@ -45,15 +45,15 @@ pub struct Record {
     pub pages: bool,
     /// A JSON object.
     pub json: Vec<u8>,
-    /// Whatever is better not told in JSON; may be empty.
+    /// Bytes that are better not written as JSON; may be empty.
     pub blob: Vec<u8>,
 }
 
 impl Record {
-    /// A record whose JSON is `body`: must-understand, no blob, no pages.
+    /// A record with `body` as its JSON: must-understand, no blob, no pages.
     pub fn new<T: Serialize>(tag: Tag, body: &T) -> Result<Record> {
         let json = serde_json::to_vec(body)
-            .map_err(|error| Error::unsupported(format!("record {tag} cannot be told as JSON: {error}")))?;
+            .map_err(|error| Error::unsupported(format!("record {tag} cannot be written as JSON: {error}")))?;
         Ok(Record { tag, optional: false, pages: false, json, blob: Vec::new() })
     }
 
@@ -80,7 +80,7 @@ impl Record {
         body(self.tag, &self.json)
     }
 
-    /// Refuses what no reader would take.
+    /// Refuses a record that no reader would accept.
     pub(super) fn check(&self) -> Result<()> {
         let tag = self.tag;
         if !tag.is_printable() || tag.0 == CHUNK_TAG || tag.0 == TRAILER_TAG {

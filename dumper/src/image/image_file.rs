@@ -1,7 +1,9 @@
-//! An image that lies in a file: its records, and where each of its pages stands, found in one pass that reads no page.
+//! An image in a file: its records, and where each of its pages stands, found in one pass that
+//! reads no page.
 //!
-//! The pass is the decoder's own, so that a file is refused for the same reasons, with the same sentences and offsets as a stream;
-//! the digest of the whole holds then as well. The pages of a chunk are held against their CRC when the first of them is asked for.
+//! The pass is made by the decoder, so that a file is refused for the same reasons, with the same
+//! sentences and offsets, as a stream; the digest of the whole is checked as well. The pages of a
+//! chunk are checked against their CRC when the first of them is read.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -12,7 +14,7 @@ use crate::error::{Context, Doing, Error, Result};
 use crate::image::crc;
 use crate::image::decoder::Decoder;
 use crate::image::decoder::page_contents::wrong_crc;
-use crate::image::decoder::pages::{Ahead, Passed};
+use crate::image::decoder::pages::{Ahead, SkippedPages};
 use crate::image::decoder::sink::Sink;
 use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
 use crate::image::frame::Record;
@@ -20,7 +22,7 @@ use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordSet, RecordView};
 
-/// Bytes read at a time: memory grows with what is there, not with what was announced.
+/// Bytes read at a time: memory grows with what the file holds, not with what its header announces.
 const PIECE: u64 = 1 << 20;
 
 /// The image in a file.
@@ -47,15 +49,17 @@ struct Chunk {
     at: u64,
     /// How many of the list's pages stand in chunks before.
     before: u64,
-    /// Whether its CRC was found to hold.
-    holds: AtomicBool,
+    /// Whether its CRC has been checked.
+    is_verified: AtomicBool,
 }
 
 impl ImageFile {
-    /// Looks through the image in `path`, called so in every error. Zero bytes may stand behind it.
+    /// Opens the image in `path`; every error begins with that path. Zero bytes may stand behind
+    /// the image.
     ///
     /// # Errors
-    /// Damage and truncation with their offsets; ESPIPE for what cannot be sought in; EOPNOTSUPP for a file of several images.
+    /// Damage and truncation with their offsets; ESPIPE for a file without offsets; EOPNOTSUPP for
+    /// a file of several images.
     pub fn open(path: &Path) -> Result<ImageFile> {
         let name = path.display().to_string();
         let file = File::open(path).doing(|| format!("opening {name}"))?;
@@ -87,10 +91,10 @@ impl ImageFile {
         self.file.read_exact_at(buf, offset).doing(|| format!("{}: reading at offset {offset}", self.name))
     }
 
-    /// Reads part of the chunk `number` of a list; all of it, where it was not looked at before.
+    /// Reads part of the chunk `number` of a list; reads and checks the whole chunk the first time.
     fn read_chunk(&self, list: &List, number: usize, from: u64, buf: &mut [u8]) -> Result<()> {
         let chunk = &list.chunks[number];
-        if chunk.holds.load(Ordering::Relaxed) {
+        if chunk.is_verified.load(Ordering::Relaxed) {
             return self.fill(chunk.at + from, buf);
         }
         let len = (list.behind(number) - chunk.before) * PAGE_SIZE;
@@ -101,7 +105,7 @@ impl ImageFile {
             let first = list.runs.nth(chunk.before).unwrap_or_default();
             return Err(wrong_crc(chunk.at + len, first).on(&self.name));
         }
-        chunk.holds.store(true, Ordering::Relaxed);
+        chunk.is_verified.store(true, Ordering::Relaxed);
         buf.copy_from_slice(&pages[from as usize..from as usize + buf.len()]);
         Ok(())
     }
@@ -147,7 +151,7 @@ impl PageSource for ImageFile {
     }
 }
 
-/// What the decoder tells.
+/// What the decoder found.
 #[derive(Default)]
 struct FoundRecords {
     header: Option<Header>,
@@ -156,10 +160,10 @@ struct FoundRecords {
 }
 
 impl FoundRecords {
-    fn passed(&mut self, passed: &Passed) {
+    fn skipped(&mut self, skipped: &SkippedPages) {
         let Some(list) = self.lists.last_mut() else { return };
-        list.chunks.push(Chunk { at: passed.at, before: list.runs.pages(), holds: AtomicBool::new(false) });
-        passed.addresses.iter().for_each(|address| list.runs.push(*address, 1));
+        list.chunks.push(Chunk { at: skipped.at, before: list.runs.pages(), is_verified: AtomicBool::new(false) });
+        skipped.addresses.iter().for_each(|address| list.runs.push(*address, 1));
     }
 }
 
@@ -205,12 +209,12 @@ fn pass(file: &File, len: u64, found: &mut FoundRecords) -> Result<()> {
             break;
         }
         match decoder.ahead() {
-            Ahead::Pages(_) => match decoder.pass(left) {
-                Some(passed) => found.passed(&passed),
+            Ahead::Pages(_) => match decoder.skip_pages(left) {
+                Some(skipped) => found.skipped(&skipped),
                 None => break,
             },
             Ahead::Bytes(wanted) => {
-                // Behind the image there may be zeros, as many as an archiver liked.
+                // Zeros may follow the image, as many as an archiver has added.
                 let wanted = if decoder.is_complete() && at > 0 { PIECE } else { wanted };
                 bytes.resize(wanted.clamp(1, PIECE).min(left) as usize, 0);
                 file.read_exact_at(&mut bytes, at).doing(|| format!("reading at offset {at}"))?;

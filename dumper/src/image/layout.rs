@@ -13,10 +13,11 @@ use crate::image::record_set::{RecordSet, RecordView};
 use crate::image::trailer::Digest;
 use crate::image::window::Window;
 
-/// Bytes read at once where only their CRC is wanted.
+/// Bytes that are read at once where only their CRC is needed.
 const SCRATCH: u64 = 256 << 10;
 
-/// An image whose every offset is known. Holds records, page sets and checksums, never page contents.
+/// An image with every offset known. It holds records, page sets and checksums, never page
+/// contents.
 #[derive(Debug)]
 pub struct Layout {
     header: Header,
@@ -64,7 +65,7 @@ impl RecordSet for Layout {
     }
 }
 
-/// What [`Layout::fill`] left undone.
+/// What [`Layout::fill`] left for [`Layout::settle`].
 #[derive(Debug)]
 #[must_use = "the buffer is not complete before `settle`"]
 pub struct Filled {
@@ -74,13 +75,14 @@ pub struct Filled {
 }
 
 impl Filled {
-    /// The lowest offset of the image on whose pages a missing piece depends; `None` if nothing is missing.
+    /// The lowest offset of the pages that a missing piece depends on; `None` if nothing is
+    /// missing.
     pub fn depends_from(&self) -> Option<u64> {
         self.late.iter().map(|late| late.depends_from).min()
     }
 }
 
-/// A footer, or the trailer, whose CRC is not known yet.
+/// A footer, or the trailer, with a CRC that is not known yet.
 #[derive(Clone, Copy, Debug)]
 struct LateProof {
     what: Proof,
@@ -104,7 +106,7 @@ impl Layout {
         self.header.total
     }
 
-    /// Whether the image tells of nothing: header and trailer alone.
+    /// Whether the image holds no record: header and trailer alone.
     pub fn is_empty(&self) -> bool {
         self.segments.is_empty()
     }
@@ -130,9 +132,10 @@ impl Layout {
         })
     }
 
-    /// Bytes of the image from `offset` on, into `buf`; fewer than it takes only at the image's end. The same bytes
-    /// however often and in whatever order it is asked. A pass from front to back reads every page once; the footer
-    /// of a chunk that was not read before reads the chunk, the trailer all that were not.
+    /// Reads the bytes of the image from `offset` on into `buf`; fewer only at the image's end. The
+    /// bytes are the same however often and in whatever order they are read. A pass from front to
+    /// back reads every page once. Reading the footer of a chunk that was not read before reads
+    /// that chunk; reading the trailer reads all chunks that were not.
     pub fn read_at(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let filled = self.fill(pages, offset, buf)?;
         let len = filled.len;
@@ -140,8 +143,9 @@ impl Layout {
         Ok(len)
     }
 
-    /// The first half of [`Layout::read_at`]: everything but checksums that are not known yet. Several threads that
-    /// read neighbouring blocks fill them side by side and settle them in order, so that none reads for another.
+    /// The first half of [`Layout::read_at`]: everything but the checksums that are not known yet.
+    /// Several threads that read neighbouring blocks fill them in parallel and settle them in
+    /// order, so that no thread reads pages for another.
     pub fn fill(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8]) -> Result<Filled> {
         let len = self.len().saturating_sub(offset).min(buf.len() as u64) as usize;
         let mut window = Window::new(offset, &mut buf[..len]);
@@ -166,8 +170,8 @@ impl Layout {
         Ok(Filled { len, late })
     }
 
-    /// The second half of [`Layout::read_at`]: the checksums that `fill` did not know. What is not known by now either
-    /// is read.
+    /// The second half of [`Layout::read_at`]: the checksums that `fill` did not know. What is
+    /// still not known is read.
     pub fn settle(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8], filled: Filled) -> Result<()> {
         let mut window = Window::new(offset, &mut buf[..filled.len]);
         for late in filled.late {
@@ -218,7 +222,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The CRC of the pages of chunk `k`; reads those of them that nobody has read yet.
+    /// The CRC of the pages of chunk `k`; reads those of its pages that were not read before.
     fn content_crc(&self, pages: &dyn PageSource, list: &PageList, k: u64) -> Result<u32> {
         let (chunk, len) = (list.first_chunk + k as usize, list.content_len(k));
         let mut scratch = Vec::new();
@@ -240,7 +244,7 @@ impl Layout {
         if let Some(crc) = self.checksums.get(chunk) {
             return Ok(crc);
         }
-        // Other readers crowded our parts out. Nothing helps but a pass of our own.
+        // Other readers have displaced the parts of this chunk. Only a whole pass helps.
         let mut crc = crc::EMPTY;
         for at in (0..len).step_by(SCRATCH as usize) {
             scratch.resize((len - at).min(SCRATCH) as usize, 0);
@@ -301,7 +305,8 @@ mod tests {
         buf
     }
 
-    /// Layouts that share nothing but the pages, so that one reading's checksums do not help another.
+    /// Layouts that share nothing but the pages, so that one reading's checksums do not help
+    /// another.
     fn whole() -> Vec<u8> {
         let layout = layout(&[3, 700, 0, 256, 1]);
         read(&layout, &FakePages::default(), 0, layout.len() as usize)

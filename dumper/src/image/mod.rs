@@ -1,9 +1,11 @@
-//! Bytes: the image format, alone. Knows no process, descriptor or mapping; what a record's tag and body mean is said by
-//! the floors above.
+//! Bytes: the image format, alone. This room knows no process, descriptor or mapping. The floors
+//! above say what a record's tag and body mean.
 //!
-//! `format` draws the layout. `frame` has the records (`records` those of a whole image); `runs` the sets of pages; `chunk` where each page of a list
-//! lies. `writer` decides a whole [`Layout`] at once, `layout` reads it at any offset, `content` remembers checksums;
-//! `reader` takes an image apart as its bytes arrive; `index` has it look into a file, passing over the pages. `crc` and `trailer` are the proofs.
+//! `format` draws the layout. `frame` has the records, `record_set` those of a whole image;
+//! `page_runs` the sets of pages; `page_list` where each page of a list lies. `builder` decides a
+//! whole [`Layout`] at once, `layout` reads it at any offset, `checksums` remembers CRCs. `decoder`
+//! decodes an image as its bytes arrive; `image_file` lets it look into a file and skip the pages.
+//! `crc` and `trailer` are the proofs.
 
 pub(crate) mod builder;
 pub(crate) mod checksums;
@@ -24,7 +26,7 @@ pub(crate) mod window;
 
 pub use crate::image::builder::LayoutBuilder;
 pub use crate::image::decoder::Decoder;
-pub use crate::image::decoder::pages::{Ahead, Passed};
+pub use crate::image::decoder::pages::{Ahead, SkippedPages};
 pub use crate::image::decoder::sink::Sink;
 pub use crate::image::format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
 pub use crate::image::frame::{Record, Tag};

@@ -1,5 +1,5 @@
-//! Where each page of a list lies in the image. Full chunks have a fixed stride, so no object is kept for a chunk:
-//! everything is arithmetic from the place where the list starts.
+//! Where each page of a list lies in the image. Full chunks have a fixed stride, so no object is
+//! kept for a chunk: everything is arithmetic from the place where the list starts.
 
 use crate::error::Result;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, MAX_PAGES, PAGE_SIZE};
@@ -9,7 +9,8 @@ use crate::image::page_source::PageSource;
 
 const FULL: u64 = MAX_PAGES as u64 * PAGE_SIZE;
 
-/// From the pages of one full chunk to those of the next: a footer, a header and at most 256 addresses fit one page.
+/// From the pages of one full chunk to those of the next: a footer, a header and at most 256
+/// addresses fit one page.
 const STRIDE: u64 = FULL + PAGE_SIZE;
 
 /// One list of pages: its chunks, the one that ends it included.
@@ -57,7 +58,7 @@ impl PageList {
         self.content_at(k) + self.content_len(k)
     }
 
-    /// The footer of chunk `k`, whose pages have this CRC.
+    /// The footer of chunk `k`; `content_crc` is the CRC of its pages.
     pub(super) fn footer(&self, k: u64, content_crc: u32) -> [u8; FOOTER_LEN] {
         let mut bytes = [0; FOOTER_LEN];
         bytes[..4].copy_from_slice(&content_crc.to_le_bytes());
@@ -78,7 +79,7 @@ impl PageList {
         FRAME_LEN as u64 + self.content_len(k) / PAGE_SIZE * 8
     }
 
-    /// The header and the addresses of chunk `k`; up to the pages follow zeros.
+    /// The header and the addresses of chunk `k`. Zeros follow up to the pages.
     pub(super) fn head(&self, k: u64) -> Vec<u8> {
         let from = k * MAX_PAGES as u64 * PAGE_SIZE;
         let addresses: Vec<u64> = self
@@ -94,7 +95,8 @@ impl PageList {
         self.head_at(self.chunks()) + FRAME_LEN as u64
     }
 
-    /// The chunk to which the byte at `offset` belongs (header, pages or footer); `chunks()` for the end of the list.
+    /// The chunk to which the byte at `offset` belongs (header, pages or footer); `chunks()` for
+    /// the end of the list.
     pub(super) fn chunk_of(&self, offset: u64) -> u64 {
         // Chunk k + 1 starts behind the footer of k, before the next stride is full.
         let guess = offset.saturating_sub(self.content_at(0)) / STRIDE;

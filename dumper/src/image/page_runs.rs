@@ -27,7 +27,8 @@ pub struct PageRuns {
     disordered: bool,
 }
 
-/// Where a run starts, and how many pages stand before it (which also gives the length of the one before).
+/// Where a run starts, and how many pages stand before it (which also gives the length of the one
+/// before).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Start {
     address: u64,
@@ -40,8 +41,8 @@ impl PageRuns {
         PageRuns::default()
     }
 
-    /// Adds `pages` pages from `address` on, which must be page-aligned and behind every page so far: a set that was
-    /// pushed otherwise is refused when a layout is made of it.
+    /// Adds `pages` pages from `address` on, which must be page-aligned and behind every page so
+    /// far: a set that was pushed otherwise is refused when a layout is made of it.
     pub fn push(&mut self, address: u64, pages: u64) {
         if pages == 0 {
             return;
@@ -119,7 +120,8 @@ impl PageRuns {
         self.run_at(address).map_or(address, |run| run.end())
     }
 
-    /// The bytes `from..from + len` of all pages laid one behind the other: pieces (address, bytes) of one run each.
+    /// The bytes `from..from + len` of all pages laid one behind the other: pieces (address, bytes)
+    /// of one run each.
     pub(super) fn pieces(&self, from: u64, len: u64) -> impl Iterator<Item = (u64, usize)> + '_ {
         let end = (from + len).min(self.pages * PAGE_SIZE);
         let mut at = from;

@@ -1,4 +1,4 @@
-//! The records of an image, to be looked at: of one that is laid out here, or of one in a file.
+//! The records of an image: of one that is laid out here, or of one in a file.
 
 use serde::de::DeserializeOwned;
 
@@ -12,7 +12,7 @@ pub trait RecordSet: Send + Sync {
     fn records(&self) -> Box<dyn Iterator<Item = RecordView<'_>> + '_>;
 }
 
-/// One record, to be looked at.
+/// One record, borrowed.
 #[derive(Clone, Copy, Debug)]
 pub struct RecordView<'a> {
     /// What it is about.
@@ -38,7 +38,8 @@ impl RecordView<'_> {
         body(self.tag, self.json)
     }
 
-    /// The record itself; whether an old reader may skip it is not told.
+    /// A copy of the record. It is must-understand, because the view does not hold the OPTIONAL
+    /// flag.
     pub fn to_record(&self) -> Record {
         let (json, blob) = (self.json.to_vec(), self.blob.to_vec());
         Record { tag: self.tag, optional: false, pages: self.pages.is_some(), json, blob }

@@ -23,13 +23,14 @@ impl Digest {
         self.frames += 1;
     }
 
-    /// The next frame is a chunk with this CRC of its pages (0 if none), and these bytes 24..32 of its header.
+    /// The next frame is a chunk with this CRC of its pages (0 if none), and these bytes 24..32 of
+    /// its header.
     pub(super) fn chunk(&mut self, content_crc: u32, crcs: &[u8]) {
         self.hash.update(content_crc.to_le_bytes());
         self.record(crcs);
     }
 
-    /// How many frames so far: the ordinal of the next.
+    /// How many frames there are so far: the ordinal of the next.
     pub(super) fn frames(&self) -> u64 {
         self.frames
     }
@@ -58,7 +59,7 @@ impl Trailer {
         Ok(Record::new(Tag(TRAILER_TAG), self)?.encode(self.frames))
     }
 
-    /// Bytes of the frame behind `frames` frames: known before the digest is.
+    /// Bytes of the trailer behind `frames` frames: known before the digest is.
     pub(super) fn encoded_len(frames: u64) -> Result<u64> {
         Ok(Trailer { frames, digest: "0".repeat(64) }.encode()?.len() as u64)
     }

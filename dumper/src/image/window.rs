@@ -1,13 +1,14 @@
-//! A buffer laid over the image: whatever stands somewhere in the image is put where the buffer shows it.
+//! A buffer that shows a part of the image: bytes of the image are copied to where the buffer shows
+//! them.
 
-/// The part of the image that a buffer stands for.
+/// The part of the image that a buffer shows.
 pub(super) struct Window<'a> {
     at: u64,
     buf: &'a mut [u8],
 }
 
 impl<'a> Window<'a> {
-    /// `buf` stands for the bytes of the image from `at` on.
+    /// `buf` shows the bytes of the image from `at` on.
     pub(super) fn new(at: u64, buf: &'a mut [u8]) -> Window<'a> {
         Window { at, buf }
     }
@@ -20,20 +21,21 @@ impl<'a> Window<'a> {
         self.at + self.buf.len() as u64
     }
 
-    /// What the buffer holds of the `len` bytes at `at`: from which of them on, and the place for them.
+    /// The part that the buffer shows of the `len` bytes at `at`: its first byte, counted from
+    /// `at`, and the place for it.
     pub(super) fn part(&mut self, at: u64, len: u64) -> Option<(u64, &mut [u8])> {
         let (from, upto) = (at.max(self.at), (at + len).min(self.end()));
         (from < upto).then(|| (from - at, &mut self.buf[(from - self.at) as usize..(upto - self.at) as usize]))
     }
 
-    /// `bytes` stand at `at`.
+    /// Copies `bytes`, which the image has at `at`.
     pub(super) fn put(&mut self, at: u64, bytes: &[u8]) {
         if let Some((from, place)) = self.part(at, bytes.len() as u64) {
             place.copy_from_slice(&bytes[from as usize..from as usize + place.len()]);
         }
     }
 
-    /// Zeros stand from `at` up to `end`.
+    /// Writes the zeros that the image has from `at` up to `end`.
     pub(super) fn zero(&mut self, at: u64, end: u64) {
         if let Some((_, place)) = self.part(at, end - at) {
             place.fill(0);

@@ -48,7 +48,7 @@ pub fn tell(
     }
     let inherited = cow_pages::find(&mut looked, &mut memory, source)?;
     let mut builder = LayoutBuilder::new(format::epoch_ns(looked.taken));
-    builder.stood(stopped);
+    builder.stopped(stopped);
     builder.record(Record::new(record::TAG, &looked.tree)?)?;
     let (mut sources, mut places) = (Vec::new(), BTreeMap::new());
     let mut own = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! What the processor says of itself, cpuid(4).
+//! What the processor can do, by the CPUID instruction (cpuid(4)).
 
 use std::arch::x86_64::__cpuid_count;
 
@@ -6,8 +6,8 @@ use std::arch::x86_64::__cpuid_count;
 const EXTENDED_STATE: u32 = 0xd;
 
 /// Where the components of the extended state stand in an XSAVE area of the standard format:
-/// number, size and offset of each that programs can have, but for x87 and SSE, whose places are
-/// fixed. Processors differ in it.
+/// number, size and offset of each component that programs can have. x87 and SSE are left out,
+/// because their places are fixed. The layout differs from processor to processor.
 pub fn xsave_layout() -> Vec<(u32, u32, u32)> {
     let whole = __cpuid_count(EXTENDED_STATE, 0);
     let supported = u64::from(whole.eax) | u64::from(whole.edx) << 32;

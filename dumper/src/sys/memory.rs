@@ -142,7 +142,7 @@ pub fn shared_anonymous(len: u64) -> Result<OwnedFd> {
     file.map(OwnedFd::from).doing(doing)
 }
 
-/// The link of one of our own mappings, proc_pid_map_files(5).
+/// The link of a mapping of this process, proc_pid_map_files(5).
 pub(super) fn map_file(start: u64, end: u64) -> String {
     format!("/proc/self/map_files/{start:x}-{end:x}")
 }

@@ -12,8 +12,8 @@ const LEN: u64 = 104;
 
 /// struct prctl_mm_map, include/uapi/linux/prctl.h.
 pub struct MmMap {
-    /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end, env_start,
-    /// env_end.
+    /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end,
+    /// env_start, env_end.
     pub fields: [u64; 11],
     /// Where the auxiliary vector is read from, and its bytes; of no length, the process has none.
     pub auxv: (RemotePtr, u32),

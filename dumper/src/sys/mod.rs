@@ -1,7 +1,7 @@
 //! The kernel, wrapped: the only room with `unsafe`.
 //!
-//! Each file wraps one interface and knows no kernel object of ours: what a call means for a
-//! checkpoint is decided above.
+//! Each file wraps one interface and knows no kind of record: the floors above decide what a call
+//! means for a checkpoint. Every call returns [`crate::error::Result`].
 
 #![allow(unsafe_code)]
 

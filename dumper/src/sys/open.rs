@@ -1,4 +1,4 @@
-//! Opening what an image names.
+//! Opening files by the names that an image holds.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;

@@ -130,8 +130,8 @@ pub fn reap(mut children: Vec<PidFd>) {
             let mut status = 0;
             // SAFETY: `status` is a live local.
             match unsafe { libc::waitpid(child.pid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
-                // It was killed while one of our tracer threads held it: that thread has to let it
-                // go first.
+                // A tracer thread of this daemon held the process when it was killed: that thread
+                // has to let it go first.
                 0 => {
                     std::thread::sleep(Duration::from_millis(2));
                     return true;

@@ -1,10 +1,10 @@
 //! ptrace(2), with the state of a tracee in its type: no request compiles on a task that runs.
 //!
-//! [`Running`] and [`Stopped`] are moved by value into each other. Dropping either lets the task go
-//! on untraced; that is the guard that keeps a foreign process safe on every error path. Requests
-//! must come from the thread that attached, so neither type is `Send`. Seizing (never
-//! PTRACE_ATTACH) keeps job control intact: a group-stop stays visible as such and is reinstated by
-//! the kernel at detach (kernel/ptrace.c, `__ptrace_unlink`).
+//! [`Running`] and [`Stopped`] are moved by value into each other. Dropping either detaches the
+//! task, which runs on: the guard that keeps a foreign process safe on every error path. Requests
+//! must come from the thread that attached, so neither type is `Send`. PTRACE_SEIZE (never
+//! PTRACE_ATTACH) keeps job control intact: a group-stop stays visible as such, and the kernel
+//! reinstates it at detach (kernel/ptrace.c, `__ptrace_unlink`).
 
 use std::marker::PhantomData;
 use std::time::{Duration, Instant};
@@ -43,7 +43,7 @@ pub enum Stop {
 
 /// Bits for PTRACE_SETOPTIONS that this project uses.
 pub mod options {
-    /// Bit 7 of the signal tells a syscall-stop from a SIGTRAP.
+    /// Bit 7 of the signal marks a syscall-stop, unlike a SIGTRAP.
     pub const SYSGOOD: i32 = libc::PTRACE_O_TRACESYSGOOD;
     /// The tracee dies with its tracer: for tasks that we make, never for those that we find.
     pub const EXITKILL: i32 = libc::PTRACE_O_EXITKILL;
@@ -56,7 +56,7 @@ pub mod options {
 pub struct Running {
     tid: Pid,
     armed: bool,
-    owed: u64,
+    deferred: u64,
     _bound_to_thread: PhantomData<*const ()>,
 }
 
@@ -66,8 +66,9 @@ pub struct Stopped {
     tid: Pid,
     stop: Stop,
     armed: bool,
-    /// Signals that arrived while we worked, bit n-1: signal n; given back at detach.
-    owed: u64,
+    /// Signals that were taken from the task while it was worked on, bit n-1: signal n. They are
+    /// sent again at detach.
+    deferred: u64,
     _bound_to_thread: PhantomData<*const ()>,
 }
 
@@ -102,7 +103,8 @@ fn request(what: &str, request: libc::c_uint, tid: Pid, address: usize, data: us
 /// (PTRACE_INTERRUPT).
 ///
 /// # Errors
-/// ESRCH the task is gone (also: a zombie), EPERM it is traced already or not ours.
+/// [`Kind::NoProcess`]: the task is gone or a zombie; EPERM: it is traced already, or may not be
+/// traced by this daemon.
 pub fn seize(tid: Pid, options: i32) -> Result<Running> {
     request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, 0, options as usize)?;
     let running = Running::adopt(tid);
@@ -113,7 +115,7 @@ pub fn seize(tid: Pid, options: i32) -> Result<Running> {
 impl Running {
     /// A task that is traced by this thread already (traced from birth).
     pub fn adopt(tid: Pid) -> Self {
-        Self { tid, armed: true, owed: 0, _bound_to_thread: PhantomData }
+        Self { tid, armed: true, deferred: 0, _bound_to_thread: PhantomData }
     }
 
     /// The thread id.
@@ -143,7 +145,7 @@ impl Running {
                         tid: self.tid,
                         stop: classify(status),
                         armed: true,
-                        owed: self.owed,
+                        deferred: self.deferred,
                         _bound_to_thread: PhantomData,
                     }));
                 }
@@ -186,13 +188,13 @@ impl Drop for Running {
         if !self.armed {
             return;
         }
-        // PTRACE_DETACH works on a stopped task only. One that will not stop within this bound is
-        // in uninterruptible sleep; it is released when the tracer thread ends, which its owner
-        // does after a failed freeze.
+        // PTRACE_DETACH works on a stopped task only. A task that does not stop within this bound
+        // is in uninterruptible sleep. It is released when the tracer thread ends, and the owner of
+        // that thread ends it after a failed freeze.
         self.armed = false;
         let _ = raw(libc::PTRACE_INTERRUPT, self.tid, 0, 0);
         let mut again = Running::adopt(self.tid);
-        again.owed = self.owed;
+        again.deferred = self.deferred;
         match again.wait(Deadline::after(DETACH_LIMIT)) {
             Ok(Waited::Stopped(stopped)) => {
                 let signal = if let Stop::Signal(signal) = stopped.stop { signal } else { 0 };
@@ -233,8 +235,8 @@ impl Stopped {
         self.stop
     }
 
-    /// PTRACE_INTERRUPT: it will stop again as soon as it is resumed, or behind the call that it is
-    /// about to make.
+    /// PTRACE_INTERRUPT: the task will stop again as soon as it is resumed, or behind the call that
+    /// it is about to make.
     pub fn interrupt(&self) -> Result<()> {
         request("PTRACE_INTERRUPT", libc::PTRACE_INTERRUPT, self.tid, 0, 0).map(drop)
     }
@@ -243,7 +245,7 @@ impl Stopped {
         request("resuming", how, self.tid, 0, signal as usize)?;
         self.armed = false;
         let mut running = Running::adopt(self.tid);
-        running.owed = self.owed;
+        running.deferred = self.deferred;
         Ok(running)
     }
 
@@ -262,21 +264,21 @@ impl Stopped {
         request("PTRACE_SETOPTIONS", libc::PTRACE_SETOPTIONS, self.tid, 0, options as usize).map(drop)
     }
 
-    /// The signal of this signal-delivery-stop was sent for our own purposes: it is not delivered.
-    pub fn swallow_signal(&mut self) {
+    /// Discards the signal of this signal-delivery-stop, which was sent for our own purposes.
+    pub fn discard_signal(&mut self) {
         self.stop = Stop::Interrupted;
     }
 
-    /// Remembers that a signal was swallowed while we worked; the process gets it back at detach.
-    pub fn owe(&mut self, signal: i32) {
-        self.owed |= 1 << (signal - 1);
+    /// Remembers a signal that was taken from the task; the process gets it again at detach.
+    pub fn defer_signal(&mut self, signal: i32) {
+        self.deferred |= 1 << (signal - 1);
     }
 
-    fn pay(&self) {
-        let owes = |signal: i32| self.owed >> (signal - 1) & 1 == 1;
-        for signal in (1..=64).filter(|signal| owes(*signal)) {
-            // A SIGCONT takes back the stop before it: had the stop still been pending, the kernel
-            // would have dropped it.
+    fn resend_deferred(&self) {
+        let is_deferred = |signal: i32| self.deferred >> (signal - 1) & 1 == 1;
+        for signal in (1..=64).filter(|signal| is_deferred(*signal)) {
+            // A SIGCONT takes back the stop before it: had the SIGSTOP still been pending, the
+            // kernel would have dropped it.
             let continued = |infos: Vec<Siginfo>| infos.iter().any(|info| i32::from(info[0]) == libc::SIGCONT);
             if signal == libc::SIGSTOP && self.pending(true).is_ok_and(continued) {
                 continue;
@@ -287,9 +289,9 @@ impl Stopped {
     }
 
     /// Undoes what our interruption did to a call that ends with EINTR for any wake-up, with or
-    /// without a handler (signal(7)): where it has no timeout it is made again, unless a handler
+    /// without a handler (signal(7)). A call without a timeout is made again, unless a handler
     /// runs.
-    pub fn forgive_interruption(&self) {
+    pub fn restart_interrupted_call(&self) {
         const EPOLL_PWAIT2: i64 = 441;
         let Ok(mut regs) = self.regs() else { return };
         if regs.rax.cast_signed() != -i64::from(libc::EINTR) {
@@ -311,23 +313,24 @@ impl Stopped {
         }
     }
 
-    /// Detaches; the task goes on (or stays in its group-stop).
+    /// Detaches; the task runs on (or stays in its group-stop).
     pub fn detach(self) {
         self.detach_with(0);
     }
 
     /// Detaches, delivering `signal`; valid only in a signal-delivery-stop.
     pub fn detach_with(mut self, signal: i32) {
-        self.let_go(signal);
+        self.release(signal);
     }
 
-    fn let_go(&mut self, signal: i32) {
+    fn release(&mut self, signal: i32) {
         self.armed = false;
-        self.pay();
+        self.resend_deferred();
         if raw(libc::PTRACE_DETACH, self.tid, 0, signal as usize) == Err(Errno::ESRCH) {
             // The task was killed while it was stopped. It is a zombie that its parent cannot reap
-            // before we have. A leader is reported only after its last thread, which may be one
-            // that is still to be detached: then the code that holds the tree asks again.
+            // before its tracer has. A leader is reported only after its last thread, which may be
+            // one that is still to be detached. In that case the owner of the frozen tree asks
+            // again.
             let _ = wait::wait_ended(self.tid, ZOMBIE_LIMIT);
         }
     }
@@ -337,7 +340,8 @@ impl Stopped {
         self.armed = false;
     }
 
-    /// The task, unless it has been killed: then it is reaped (as far as its tracer has to).
+    /// Gives the task back, unless it has been killed: then it is reaped (as far as its tracer has
+    /// to).
     pub fn alive(mut self) -> Option<Self> {
         match wait::poll(self.tid) {
             Ok(Polled::Unchanged) => Some(self),
@@ -349,7 +353,7 @@ impl Stopped {
         }
     }
 
-    /// The general registers (NT_PRSTATUS). A 32-bit tracee has another layout: refused.
+    /// The general registers (NT_PRSTATUS). A 32-bit tracee, which has another layout, is refused.
     pub fn regs(&self) -> Result<Regs> {
         // SAFETY: all-zero is a valid value of this plain struct of integers.
         let mut regs: Regs = unsafe { std::mem::zeroed() };
@@ -400,7 +404,7 @@ impl Stopped {
             .map(drop)
     }
 
-    /// The blocked signals (bit n-1: signal n): right inside sigsuspend and ppoll too, unlike
+    /// The blocked signals (bit n-1: signal n). Right inside sigsuspend(2) and ppoll(2) too, unlike
     /// /proc.
     pub fn sigmask(&self) -> Result<u64> {
         let mut mask = 0_u64;
@@ -414,7 +418,7 @@ impl Stopped {
         request("PTRACE_SETSIGMASK", PTRACE_SETSIGMASK, self.tid, 8, (&raw mut mask) as usize).map(drop)
     }
 
-    /// The siginfo of the signal-delivery-stop: (code, sender's pid).
+    /// The code and the sender's pid in the siginfo of the signal-delivery-stop.
     pub fn signal_sender(&self) -> Result<(i32, Pid)> {
         // SAFETY: all-zero is a valid siginfo.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -424,7 +428,7 @@ impl Stopped {
         Ok((info.si_code, unsafe { info.si_pid() }))
     }
 
-    /// Pending signals without taking them away (PTRACE_PEEKSIGINFO), in queue order.
+    /// The pending signals, left where they are (PTRACE_PEEKSIGINFO), in queue order.
     pub fn pending(&self, shared: bool) -> Result<Vec<Siginfo>> {
         #[repr(C)]
         struct Args {
@@ -450,7 +454,7 @@ impl Stopped {
         }
     }
 
-    /// The rseq registration: (area, length, signature, flags); an area of 0 means none.
+    /// The rseq registration: (area, length, signature); an area of 0 means none.
     pub fn rseq(&self) -> Result<(u64, u32, u32)> {
         #[repr(C)]
         #[derive(Default)]
@@ -478,7 +482,7 @@ impl Stopped {
         let mut config = [0_u64; 4];
         match raw(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, self.tid, 32, (&raw mut config) as usize) {
             Ok(_) => Ok(config[0] != 0),
-            // Kernels without it cannot have it on.
+            // A kernel without the request does not have the feature.
             Err(Errno::EIO | Errno::EINVAL) => Ok(false),
             Err(errno) => Err(errno)
                 .doing(|| format!("task {}: reading syscall user dispatch", self.tid))
@@ -491,7 +495,7 @@ impl Drop for Stopped {
     fn drop(&mut self) {
         if self.armed {
             let signal = if let Stop::Signal(signal) = self.stop { signal } else { 0 };
-            self.let_go(signal);
+            self.release(signal);
         }
     }
 }

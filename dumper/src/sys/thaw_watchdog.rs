@@ -1,4 +1,4 @@
-//! A process that outlives this one by a moment, to put something right if this one is killed.
+//! A small process that thaws a cgroup if this daemon is killed while the cgroup is frozen.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -12,23 +12,23 @@ use nix::unistd::{ForkResult, Pid};
 
 use crate::error::{Doing, Result};
 
-/// Its name in `ps`: another than the daemon's, so that who kills that by its name does not kill
-/// this.
+/// Its name in `ps`. It differs from the daemon's, so that killing the daemon by name does not kill
+/// the watchdog.
 const NAME: &CStr = c"ckptfs-thaw";
 
-/// Writes "0" to a file when whoever started it ends while the watcher is armed. Dropped, it ends.
+/// Writes "0" to a file if this daemon ends while the watchdog is armed. Drop ends the watchdog.
 #[derive(Debug)]
 pub struct ThawWatchdog {
-    /// The other end is read by the watcher alone: its end is ours.
+    /// The watchdog reads the other end and sees the end of the pipe when this daemon ends.
     pipe: Option<File>,
     pid: Pid,
 }
 
 impl ThawWatchdog {
-    /// Starts it, not armed. The earlier in the life of a program the better: it is a copy of its
-    /// memory.
+    /// Starts the watchdog, not armed. It is a copy of this process's memory, so start it early in
+    /// the life of the program.
     pub fn start(file: &Path) -> Result<Self> {
-        let doing = || format!("starting the watcher of {}", file.display());
+        let doing = || format!("starting the watchdog of {}", file.display());
         let target = File::options().write(true).open(file).doing(doing)?;
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
         // SAFETY: the child makes nothing but raw system calls on integers and live locals; no lock
@@ -39,18 +39,18 @@ impl ThawWatchdog {
         }
     }
 
-    /// From now on the file is to be written to, or is not.
+    /// Arms or disarms the watchdog.
     pub fn arm(&self, armed: bool) -> Result<()> {
         let mut pipe = self.pipe.as_ref();
-        pipe.as_mut().map_or(Ok(()), |pipe| pipe.write_all(&[u8::from(armed)])).doing(|| "telling the watcher")
+        pipe.as_mut().map_or(Ok(()), |pipe| pipe.write_all(&[u8::from(armed)])).doing(|| "arming the watchdog")
     }
 }
 
 impl Drop for ThawWatchdog {
     fn drop(&mut self) {
         self.pipe = None;
-        // It reads the end of the pipe and is gone; whoever was quicker to reap it has done the
-        // same.
+        // The watchdog reads the end of the pipe and exits. Another thread may have reaped it
+        // already, which is as good.
         while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
     }
 }
@@ -62,8 +62,8 @@ fn watch(pipe: RawFd, file: RawFd) -> ! {
     // SAFETY: raw calls on integers and live locals; no library state is touched in this forked
     // child.
     unsafe {
-        // Nobody's end is to be held up by a descriptor here: the device of the mount, a lock, a
-        // pipe of another watcher.
+        // A descriptor that stays open here would hold up the end of something else: the device of
+        // the mount, a lock, a pipe of another watchdog.
         for (from, upto) in [(0, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
             if from <= upto {
                 libc::syscall(libc::SYS_close_range, from, upto, 0);
@@ -88,14 +88,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_armed_is_put_right_and_nothing_else() {
+    fn the_file_is_written_if_and_only_if_the_watchdog_was_armed() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let text = || std::fs::read_to_string(file.path()).unwrap();
         for (steps, left) in [(&[][..], "1"), (&[true, false], "1"), (&[true, false, true], "0")] {
             std::fs::write(file.path(), "1").unwrap();
-            let watcher = ThawWatchdog::start(file.path()).unwrap();
-            steps.iter().for_each(|armed| watcher.arm(*armed).unwrap());
-            drop(watcher);
+            let watchdog = ThawWatchdog::start(file.path()).unwrap();
+            steps.iter().for_each(|armed| watchdog.arm(*armed).unwrap());
+            drop(watchdog);
             assert_eq!(text(), left, "{steps:?}");
         }
     }

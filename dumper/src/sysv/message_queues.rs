@@ -132,7 +132,7 @@ impl MessageQueueBody {
         }
         let id = self.head.name.id;
         let doing = format!("{}: sending {} messages", self.shown(), messages.len());
-        let laid: Vec<(Vec<u8>, usize)> = messages.iter().map(|it| (msg::laid_out(it), it.text.len())).collect();
+        let laid: Vec<(Vec<u8>, usize)> = messages.iter().map(|it| (msg::encode(it), it.text.len())).collect();
         let inside = actors.act(sender, &mut |calls| {
             for (bytes, len) in &laid {
                 let at = calls.put(bytes);

@@ -1,6 +1,6 @@
-//! The bytes that arrive, and those that wait for the rest of their struct.
+//! Bytes that arrive, and those that wait for the rest of their struct.
 
-/// How far the input got, and the beginning of a struct whose end has not arrived.
+/// How much of the input has arrived, and the beginning of a struct that is not complete.
 #[derive(Debug, Default)]
 pub(super) struct Feed {
     /// Bytes of the input so far.
@@ -17,7 +17,8 @@ impl Feed {
         taken
     }
 
-    /// Holds back input until there are `len` bytes. Memory grows with what arrives, not with what was announced.
+    /// Holds back input until there are `len` bytes. Memory grows with what arrives, not with what
+    /// was announced.
     pub(super) fn gather(&mut self, input: &mut &[u8], len: usize) -> bool {
         let missing = len - self.held.len();
         let taken = self.take(input, missing.min(input.len()));

@@ -1,8 +1,9 @@
-//! Takes images apart as their bytes arrive, in slices cut anywhere, in constant memory.
+//! Decodes images as their bytes arrive, in slices cut anywhere, in constant memory.
 //!
-//! Nothing is believed: lengths are held against their ceilings and against the image's total before anything is
-//! allocated, and memory for a record grows only as its bytes come. Pages go to the sink as they arrive, before the CRC
-//! behind them: a sink must be able to undo, and only [`Sink::end`] says that the image was whole.
+//! No number in the input is trusted. Lengths are checked against their ceilings and against the
+//! image's total before anything is allocated, and memory for a record grows only as its bytes
+//! arrive. Pages go to the sink as they arrive, before the CRC behind them: a sink must be able to
+//! undo, and only [`Sink::end`] means that the image was whole.
 
 mod feed;
 pub mod page_contents;
@@ -18,7 +19,7 @@ use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAG
 use crate::image::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
 use crate::image::trailer::{Digest, Trailer};
 
-/// A reader that is fed.
+/// Decodes the images of one input.
 #[derive(Debug, Default)]
 pub struct Decoder {
     feed: Feed,
@@ -28,14 +29,14 @@ pub struct Decoder {
     failure: Option<Error>,
 }
 
-/// The image under way.
+/// The image that is being decoded.
 #[derive(Debug, Default)]
 struct Image {
     /// Offset in the input of its first byte.
     start: u64,
     total: u64,
     digest: Digest,
-    /// Where in the input the frame under way begins.
+    /// Offset in the input of the current frame.
     frame_at: u64,
     /// A list of pages is open; the last address of it.
     list: Option<Option<u64>>,
@@ -58,7 +59,7 @@ enum DecoderState {
 }
 
 impl Decoder {
-    /// A reader that has seen nothing.
+    /// A decoder at the beginning of an input.
     pub fn new() -> Decoder {
         Decoder::default()
     }
@@ -73,7 +74,7 @@ impl Decoder {
         self.failure.is_none() && matches!(self.state, DecoderState::Between)
     }
 
-    /// Where in the input the image under way ends, once its header has told that.
+    /// Where in the input the current image ends, once its header is decoded.
     pub fn end(&self) -> Option<u64> {
         let is_known = self.failure.is_none()
             && !matches!(self.state, DecoderState::Between | DecoderState::Magic | DecoderState::Header);
@@ -99,8 +100,8 @@ impl Decoder {
         }
     }
 
-    /// The next bytes. What they complete is told to `sink` before this returns. After an error every further call
-    /// gives the same error.
+    /// Takes the next bytes. What they complete reaches `sink` before this returns. After an error
+    /// every further call gives the same error.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -144,7 +145,7 @@ impl Decoder {
                 if let Some(bytes) = self.feed.gather_array::<HEADER_LEN>(input) {
                     let header = Header::decode(&bytes, self.image.start)?;
                     self.image.total = header.total;
-                    sink.header(&header).map_err(|error| self.told(error))?;
+                    sink.header(&header).map_err(|error| self.with_offset(error))?;
                     self.begin_frame()?;
                 }
             }
@@ -234,7 +235,7 @@ impl Decoder {
                 }
                 self.image.digest.chunk(crc::EMPTY, &chunk.crcs);
                 self.image.list = None;
-                sink.end_of_pages().map_err(|error| self.told(error))?;
+                sink.end_of_pages().map_err(|error| self.with_offset(error))?;
                 self.begin_frame()
             }
         }
@@ -264,7 +265,7 @@ impl Decoder {
         }
         self.image.digest.record(&header.crcs);
         self.image.list = pages.then_some(None);
-        sink.record(record).map_err(|error| self.told(error))?;
+        sink.record(record).map_err(|error| self.with_offset(error))?;
         self.begin_frame()
     }
 
@@ -275,7 +276,7 @@ impl Decoder {
             let (here, total) = (self.position(), self.image.total);
             return refuse(format!("the trailer ends the image at {here} bytes, its header says {total}"));
         }
-        let found: Trailer = record.body().map_err(|error| self.told(error))?;
+        let found: Trailer = record.body().map_err(|error| self.with_offset(error))?;
         let expected = self.image.digest.trailer();
         if found.frames != expected.frames {
             return refuse(format!("the trailer counts {} frames, there are {}", found.frames, expected.frames));
@@ -285,7 +286,7 @@ impl Decoder {
         }
         self.images += 1;
         self.state = DecoderState::Between;
-        sink.end(self.image.total).map_err(|error| self.told(error))
+        sink.end(self.image.total).map_err(|error| self.with_offset(error))
     }
 
     /// A frame must begin here.
@@ -301,19 +302,20 @@ impl Decoder {
         Ok(())
     }
 
-    /// Bytes of the image under way.
+    /// Bytes of the current image so far.
     fn position(&self) -> u64 {
         self.feed.offset - self.image.start
     }
 
-    /// Bytes from `ahead` bytes on to where pages may start.
+    /// Bytes from `ahead` bytes on up to where pages may start.
     fn to_page_boundary(&self, ahead: u64) -> u64 {
         let position = self.position() + ahead;
         position.next_multiple_of(PAGE_SIZE) - position
     }
 
-    /// Says where, if a sink calls the image damaged; any other failure has nothing to do with the place.
-    fn told(&self, error: Error) -> Error {
+    /// Adds the offset if a sink calls the image damaged; any other failure has nothing to do with
+    /// the place.
+    fn with_offset(&self, error: Error) -> Error {
         match error.kind() {
             Kind::Damaged => error.on(format!("offset {}", self.image.frame_at)),
             _ => error,
@@ -363,11 +365,11 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_sink_stays_and_damage_names_the_offset() {
-        for (kind, told) in [(Kind::Damaged, "offset 64: no"), (Kind::PidTaken, "no")] {
+        for (kind, sentence) in [(Kind::Damaged, "offset 64: no"), (Kind::PidTaken, "no")] {
             let mut decoder = Decoder::new();
             for _ in 0..2 {
                 let error = decoder.push(&beginning(), &mut Refusing(kind)).unwrap_err();
-                assert_eq!((error.kind(), error.to_string().as_str()), (kind, told));
+                assert_eq!((error.kind(), error.to_string().as_str()), (kind, sentence));
             }
             assert!(!decoder.is_complete());
             assert_eq!(decoder.finish().unwrap_err().kind(), kind);
@@ -381,8 +383,8 @@ mod tests {
         decoder.push(&beginning()[..70], &mut Refusing(Kind::Damaged)).unwrap();
         assert!(!decoder.is_complete());
         assert_eq!(decoder.offset(), 70);
-        let told = decoder.finish().unwrap_err().to_string();
-        assert_eq!(told, "offset 70: the image is truncated: 70 of 4096 bytes are there");
+        let sentence = decoder.finish().unwrap_err().to_string();
+        assert_eq!(sentence, "offset 70: the image is truncated: 70 of 4096 bytes are there");
     }
 
     #[test]

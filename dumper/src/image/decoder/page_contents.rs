@@ -14,13 +14,13 @@ pub(super) struct PageContents {
     /// Pages that the sink has.
     pub(super) done: usize,
     pub(super) crc: u32,
-    /// Passed over: the CRC is what the footer says.
-    pub(super) passed: bool,
+    /// The pages were skipped: the CRC is taken from the footer.
+    pub(super) skipped: bool,
 }
 
 impl PageContents {
-    /// The next pages, in runs of consecutive addresses.
-    pub(super) fn hand_on(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
+    /// Delivers the next pages, in runs of consecutive addresses.
+    pub(super) fn deliver(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
         self.crc = crc::extend(self.crc, bytes);
         let mut rest = bytes;
         while !rest.is_empty() {
@@ -36,7 +36,7 @@ impl PageContents {
     }
 }
 
-/// The pages from `address` on are not those that the footer at `at` speaks of.
+/// The error of pages, from `address` on, that do not match the CRC in the footer at `at`.
 pub(crate) fn wrong_crc(at: u64, address: u64) -> Error {
     Error::damaged(format!("offset {at}: the CRC of the pages from {address:#x} on does not hold"))
 }

@@ -8,18 +8,19 @@ use crate::image::decoder::{Decoder, DecoderState};
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, PAGE_SIZE, padded, u32_at, u64_at};
 use crate::image::frame::ChunkHeader;
 
-/// What an input that is a file has ahead.
+/// What follows in an input that is a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ahead {
-    /// The struct under way is complete after so many bytes (never 0; where none is under way a beginning of the next).
+    /// The current struct is complete after so many bytes (never 0; between structs, some bytes of
+    /// the next).
     Bytes(u64),
-    /// So many bytes of whole pages stand next: [`Decoder::pass`] does without them.
+    /// So many bytes of whole pages follow: [`Decoder::skip_pages`] can skip them.
     Pages(u64),
 }
 
-/// Pages that were passed over.
+/// Pages that were skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Passed {
+pub struct SkippedPages {
     /// Offset in the input of the first one; the others follow it.
     pub at: u64,
     /// Their addresses.
@@ -47,7 +48,7 @@ impl Decoder {
             return Err(Error::damaged(format!("offset {}: page address {address:#x} {wrong}", at + index as u64 * 8)));
         }
         self.image.list = Some(last);
-        let contents = PageContents { header, addresses, done: 0, crc: crc::EMPTY, passed: false };
+        let contents = PageContents { header, addresses, done: 0, crc: crc::EMPTY, skipped: false };
         self.state = match self.to_page_boundary(0) {
             0 => DecoderState::Contents(contents),
             _ => DecoderState::Padding(contents),
@@ -68,7 +69,8 @@ impl Decoder {
         Ok(())
     }
 
-    /// Hands on whole pages, borrowed from the input; a page that is cut by the end of a slice is put together first.
+    /// Delivers whole pages, borrowed from the input. A page that is cut by the end of a slice is
+    /// put together first.
     pub(super) fn contents(
         &mut self,
         mut contents: PageContents,
@@ -79,9 +81,9 @@ impl Decoder {
         let whole = (input.len() / page).min(contents.addresses.len() - contents.done);
         if self.feed.held.is_empty() && whole > 0 {
             let bytes = self.feed.take(input, whole * page);
-            contents.hand_on(bytes, sink).map_err(|error| self.told(error))?;
+            contents.deliver(bytes, sink).map_err(|error| self.with_offset(error))?;
         } else if self.feed.gather(input, page) {
-            contents.hand_on(&self.feed.held, sink).map_err(|error| self.told(error))?;
+            contents.deliver(&self.feed.held, sink).map_err(|error| self.with_offset(error))?;
             self.feed.held.clear();
         }
         let complete = contents.done == contents.addresses.len();
@@ -89,7 +91,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// What stands next, for who can go on at any place of the input.
+    /// What follows, for a caller that can go on at any offset of the input.
     pub fn ahead(&self) -> Ahead {
         let held = self.feed.held.len();
         let missing = |len: usize| Ahead::Bytes(len.saturating_sub(held) as u64);
@@ -109,9 +111,10 @@ impl Decoder {
         }
     }
 
-    /// Goes on behind the pages that stand next ([`Ahead::Pages`]) without their bytes: what their CRC proves is for the caller to
-    /// find out. `None` if there are none, or if the input ends inside of them: it has `left` bytes.
-    pub fn pass(&mut self, left: u64) -> Option<Passed> {
+    /// Skips the pages that follow ([`Ahead::Pages`]) without their bytes; the caller has to check
+    /// them against their CRC. `None` if no pages follow, or if the input, which has `left` more
+    /// bytes, ends inside of them.
+    pub fn skip_pages(&mut self, left: u64) -> Option<SkippedPages> {
         let Ahead::Pages(len) = self.ahead() else { return None };
         let at = self.feed.offset;
         self.feed.offset += len.min(left);
@@ -120,18 +123,18 @@ impl Decoder {
             return None;
         }
         contents.done = contents.addresses.len();
-        contents.passed = true;
+        contents.skipped = true;
         let addresses = contents.addresses.clone();
         if let DecoderState::Contents(contents) = std::mem::replace(&mut self.state, DecoderState::Between) {
             self.state = DecoderState::Footer(contents);
         }
-        Some(Passed { at, addresses })
+        Some(SkippedPages { at, addresses })
     }
 
     pub(super) fn footer(&mut self, mut contents: PageContents) -> Result<()> {
         let at = self.feed.offset - FOOTER_LEN as u64;
         let crc = u32_at(&self.feed.held, 0);
-        if contents.passed {
+        if contents.skipped {
             contents.crc = crc;
         }
         if crc != contents.crc {

@@ -4,16 +4,19 @@ use crate::error::Result;
 use crate::image::format::Header;
 use crate::image::frame::Record;
 
-/// Who hears what is in an image. An error ends the decoding; it comes out of [`Decoder::push`](crate::image::decoder::Decoder::push).
+/// Receives the contents of an image in order. An error ends the decoding;
+/// [`Decoder::push`](crate::image::decoder::Decoder::push) returns it.
 pub trait Sink {
     /// An image begins.
     fn header(&mut self, header: &Header) -> Result<()>;
-    /// A record, its CRC verified. The sink refuses a tag that it does not know unless the record is optional.
+    /// A record, its CRC verified. The sink refuses a tag that it does not know unless the record
+    /// is optional.
     fn record(&mut self, record: Record) -> Result<()>;
-    /// Whole pages from `address` on, of the list that the last record opened. Their CRC is not verified yet.
+    /// Whole pages from `address` on, of the list that the last record opened. Their CRC is not
+    /// verified yet.
     fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
     /// The list is complete.
     fn end_of_pages(&mut self) -> Result<()>;
-    /// The image of `total` bytes is complete and its digest holds.
+    /// The image of `total` bytes is complete and its digest is_verified.
     fn end(&mut self, total: u64) -> Result<()>;
 }

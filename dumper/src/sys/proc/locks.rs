@@ -4,10 +4,10 @@ use crate::error::Result;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 
-/// All locks of the machine, proc_locks(5).
+/// The file that lists all locks of the machine.
 pub const LOCKS: &str = "/proc/locks";
 
-/// A line of `fdinfo` or /proc/locks.
+/// A lock: one line of `fdinfo` or /proc/locks.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Line<'a> {
     pub what: &'a str,
@@ -20,8 +20,8 @@ pub struct Line<'a> {
     pub end: i64,
 }
 
-/// `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`; `None` for a waiter (`1: -> ...`) and what is no
-/// such line.
+/// Parses `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`; `None` for a waiter (`1: -> ...`) and for
+/// any other line.
 pub fn parse(line: &str) -> Option<Line<'_>> {
     let mut words = line.split_ascii_whitespace().skip(1);
     let (what, state, mode) = (words.next()?, words.next()?, words.next()?);
@@ -38,15 +38,15 @@ pub fn parse(line: &str) -> Option<Line<'_>> {
     Some(Line { what, state, write: mode == "WRITE", pid, dev, ino, start, end })
 }
 
-/// Makes looks at the machine's locks quick for the next milliseconds. The first one waits for a
-/// grace period of RCU, 6 to 20 ms (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c), which is
-/// not to be waited for while a process stands still.
+/// Makes readings of the machine's locks fast for the next milliseconds. The first reading waits
+/// for a grace period of RCU, 6 to 20 ms (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c).
+/// That wait must not fall into the time in which a process is stopped.
 pub fn prepare() {
-    // What cannot be read now is told of when it is needed.
+    // A failure is reported by the reading that needs the locks.
     let _ = proc::read_text(LOCKS);
 }
 
-/// Whether somebody has a lease of this file, and would have to give it back if it were opened.
+/// Whether a process holds a lease of this file, which opening the file would break.
 pub fn is_leased(dev: u64, ino: u64) -> Result<bool> {
     let locks = proc::read_text(LOCKS)?;
     Ok(locks.lines().filter_map(parse).any(|line| is_lease(&line) && (line.dev, line.ino) == (dev, ino)))

@@ -10,9 +10,9 @@ use crate::sys::proc::{read, unescape};
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mapping {
-    /// First address.
+    /// The first address.
     pub start: u64,
-    /// First address behind.
+    /// The first address behind it.
     pub end: u64,
     /// PROT_* bits.
     pub prot: i32,
@@ -29,7 +29,7 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Whether the kernel makes it by itself, anew for every process: no image holds it.
+    /// Whether the kernel makes this mapping by itself, anew for every process: no image holds it.
     pub fn is_special(&self) -> bool {
         matches!(&self.name[..], b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
     }
@@ -68,8 +68,8 @@ pub fn parse_mapping(line: &[u8]) -> Option<Mapping> {
     })
 }
 
-/// What a path of `maps` is written without (`seq_path` in fs/proc/task_mmu.c). A backslash is not
-/// among it: a file that is named `a\012b` looks there like one with a newline.
+/// The bytes that `maps` escapes in a path (`seq_path` in fs/proc/task_mmu.c). A backslash is not
+/// among them: a file that is named `a\012b` looks there like one with a newline.
 const MAPS_ESCAPED: &[u8] = b"\n";
 
 /// A name as `/proc/PID/maps` writes it.
@@ -110,7 +110,7 @@ pub fn vm_flags(pid: Pid) -> Result<BTreeMap<u64, (Vec<String>, u64)>> {
     Ok(found)
 }
 
-/// Bytes that nobody has mapped but this process, from `/proc/PID/smaps_rollup`
+/// Bytes that only this process has mapped, from `/proc/PID/smaps_rollup`
 /// (Documentation/filesystems/proc.rst). Costs a walk over its page tables.
 pub fn private_bytes(pid: Pid) -> Result<u64> {
     let sums = Fields::read(&format!("/proc/{pid}/smaps_rollup"))?;

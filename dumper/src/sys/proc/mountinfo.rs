@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::error::Result;
 use crate::sys::proc::{read, unescape};
 
-/// Whether `path`, which is absolute and holds no links, is in a mount of this type,
-/// `/proc/self/mountinfo`. Asks no filesystem.
+/// Whether `path`, which is absolute and holds no links, is in a mount of this type, by
+/// `/proc/self/mountinfo`. No filesystem is asked.
 pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {
     Ok(mounts()?.iter().any(|mount| mount.kind == kind.as_bytes() && path.starts_with(&mount.mountpoint)))
 }
@@ -16,15 +16,15 @@ pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {
 /// One line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mount {
-    /// The directory of the filesystem that is seen there.
+    /// The directory of the filesystem that is visible at the mount point.
     pub root: PathBuf,
-    /// Where.
+    /// The directory where it is mounted.
     pub mountpoint: PathBuf,
     /// The filesystem's type.
     pub kind: Vec<u8>,
 }
 
-/// What is mounted for this process.
+/// All mounts that this process sees.
 pub fn mounts() -> Result<Vec<Mount>> {
     Ok(parse_mounts(&read("/proc/self/mountinfo")?))
 }
@@ -42,7 +42,7 @@ pub fn parse_mounts(text: &[u8]) -> Vec<Mount> {
     text.split(|byte| *byte == b'\n').filter_map(parse).collect()
 }
 
-/// The same of mountinfo (`show_mountinfo` in fs/proc_namespace.c).
+/// The bytes that `mountinfo` escapes in a path (`show_mountinfo` in fs/proc_namespace.c).
 pub const MOUNTINFO_ESCAPED: &[u8] = b" \t\n\\";
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::stat::Stat;
 
-/// Whether the task `tid` (0: none) runs this same program.
+/// Whether the task `tid` (0: no task) runs the same program as this process.
 pub fn runs_this_program(tid: u64) -> bool {
     let program = |pid: &str| {
         let exe = fs::metadata(format!("/proc/{pid}/exe")).ok()?;

@@ -11,7 +11,7 @@ pub const TICKS_PER_SECOND: u64 = 100;
 #[derive(Clone, Debug)]
 pub struct Stat {
     fields: Vec<u64>,
-    /// One letter.
+    /// The state as one letter.
     pub state: char,
 }
 
@@ -61,7 +61,7 @@ impl Stat {
         self.field(9) & PF_EXITING != 0
     }
 
-    /// Whether it is a thread of the kernel, without a program of its own.
+    /// Whether it is a kernel thread, which has no program.
     pub fn is_kernel_thread(&self) -> bool {
         // include/linux/sched.h.
         const PF_KTHREAD: u64 = 0x0020_0000;

@@ -1,4 +1,4 @@
-//! /proc/PID/status, fdinfo and whatever else has a field on each line.
+//! /proc/PID/status, fdinfo and every other file with one field on each line.
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
-//! System calls to be made by another process: an array of them, and the memory that they read and
+//! System calls for another process to make: an array of them, and the memory that they read and
 //! write.
 //!
-//! The layout of the scratch stands here: code, signal frame, calls, arena.
+//! The layout of the scratch memory is decided here: code, signal frame, calls, arena.
 
 use std::marker::PhantomData;
 
@@ -10,7 +10,7 @@ use crate::sys::errno;
 use crate::sys::memory::{RemotePtr, words};
 use crate::sys::remote::sigframe;
 
-/// Bytes of a mapped scratch; pages that are not touched cost nothing.
+/// Bytes of a mapped scratch area; pages that are not touched cost nothing.
 pub const SCRATCH_LEN: u64 = 512 << 10;
 /// Where the signal frame lies in it: behind one page of code.
 pub(super) const FRAME_AT: u64 = 4096;
@@ -40,7 +40,7 @@ impl Call {
     }
 }
 
-/// Calls to be made one behind the other, and the memory that they read and write.
+/// Calls that are made one after the other, and the memory that they read and write.
 #[derive(Debug)]
 pub struct Batch {
     pub(super) arena_at: RemotePtr,
@@ -102,7 +102,7 @@ impl Batch {
         Ticket { call: self.calls.len() - 1, room: self.arena_at, answer: PhantomData }
     }
 
-    /// Adds a call whose argument `at` is made to point to zeroed room for its answer.
+    /// Adds a call. Its argument `at` points to zeroed room for the answer.
     pub fn call_into<T: Answer, const N: usize>(&mut self, nr: i64, mut args: [u64; N], at: usize) -> Ticket<T> {
         let room = self.room(T::ROOM);
         args[at] = room.0;
@@ -129,7 +129,7 @@ impl Batch {
         self.put(&vec![0; len])
     }
 
-    /// Whether it has none.
+    /// Whether there is no call in it.
     pub fn is_empty(&self) -> bool {
         self.calls.is_empty()
     }

@@ -5,7 +5,8 @@ use crate::sys::memory::RemotePtr;
 use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::remote::owned::Owned;
 
-/// A batch in which every call must succeed; says what was being done if one does not.
+/// A batch in which every call must succeed. The error says what was being done by the call that
+/// did not.
 pub struct Checked {
     batch: Batch,
     scratch: RemotePtr,
@@ -43,7 +44,7 @@ impl Checked {
         self.expect.push((ticket, Expect::Success, doing.into()));
     }
 
-    /// Adds a call that may also fail with `errno`, having done what it is made for.
+    /// Adds a call that may also fail with `errno`, which means that its work is done already.
     pub fn call_or<const N: usize>(&mut self, nr: i64, args: [u64; N], errno: i32, doing: impl Into<String>) {
         let ticket = self.batch.call(nr, args);
         self.expect.push((ticket, Expect::Or(errno), doing.into()));
@@ -55,7 +56,7 @@ impl Checked {
         self.expect.push((ticket, Expect::Value(value), doing.into()));
     }
 
-    /// Whether `bytes` and some calls more would be too much.
+    /// Whether the batch has no room for `bytes` and some more calls.
     pub fn is_full(&self, bytes: usize) -> bool {
         self.batch.is_full(80, bytes)
     }

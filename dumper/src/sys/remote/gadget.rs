@@ -1,5 +1,5 @@
-//! Instructions that a process has already: where a first system call can be made before anything
-//! is injected.
+//! Instructions that every process has: a first system call is made there before anything is
+//! injected.
 
 use memchr::memmem;
 
@@ -9,7 +9,7 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::maps::Mapping;
 
 /// Offset of a `syscall` after which the code only clears registers and returns, so that the return
-/// address decides what comes next; every vDSO has one behind its fallbacks. Second best: any
+/// address decides what comes next. Every vDSO has one behind its fallbacks. Second best is any
 /// `syscall`.
 pub fn syscall(code: &[u8]) -> Option<(u64, bool)> {
     let mut first = None;
@@ -35,19 +35,18 @@ fn returns_cleanly(mut code: &[u8]) -> bool {
     }
 }
 
-/// Bytes of the longest form of what [`sigreturn`] looks for.
+/// Bytes of the longest instruction sequence that [`sigreturn`] finds.
 pub const SIGRETURN_LEN: usize = 9;
 
-/// Offset of `mov $15, %(r|e)ax; syscall`: the signal restorer that every C library (and Go)
-/// brings.
+/// Offset of `mov $15, %(r|e)ax; syscall`: the signal restorer that every C library (and Go) has.
 pub fn sigreturn(code: &[u8]) -> Option<u64> {
     memmem::find(code, &[0x48, 0xc7, 0xc0, 0x0f, 0, 0, 0, 0x0f, 0x05])
         .or_else(|| memmem::find(code, &[0xb8, 0x0f, 0, 0, 0, 0x0f, 0x05]))
         .map(|at| at as u64)
 }
 
-/// The code of the vDSO among `maps`, and where a system call can be made in it (the flag: it
-/// returns cleanly).
+/// The code of the vDSO among `maps`, and where a system call can be made in it. The flag says that
+/// the code returns cleanly after it.
 pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, RemotePtr, bool)> {
     let found = maps.iter().find(|mapping| mapping.name == b"[vdso]");
     let vdso =

@@ -1,5 +1,5 @@
-//! A stopped task whose registers and signal mask are borrowed, for one call at an instruction that
-//! it has already.
+//! A stopped task with borrowed registers and signal mask, for one call at an instruction that its
+//! process has already.
 
 use std::time::Duration;
 
@@ -11,22 +11,22 @@ use crate::sys::ptrace::{self, Regs, Running, Stop, Stopped, Waited};
 use crate::sys::remote::batch::Call;
 use crate::sys::remote::sigframe;
 
-/// What the kernel sends for a fault of the instruction itself.
+/// The signals of a fault of the instruction itself.
 const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
 
 /// How long a batch may take. No call in a batch sleeps, so only a machine under heavy load comes
 /// near it.
 const BATCH_LIMIT: Duration = Duration::from_secs(10);
-/// How long a task whose call hangs may take to stop after an interrupt.
+/// How long a task may take to stop after an interrupt if its call hangs.
 const INTERRUPT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Where a process can be entered without having anything injected.
+/// Where a process can be entered before anything is injected.
 #[derive(Clone, Debug)]
 pub struct EntryPoint {
     /// A `syscall` instruction (in the vDSO).
     pub syscall: RemotePtr,
-    /// The way home while nothing is mapped: a restorer and unused (all-zero) stack of
-    /// [`sigframe::FRAME_ROOM`] bytes.
+    /// The way back to the program while nothing is mapped: a signal restorer, and an unused
+    /// (all-zero) stack of [`sigframe::FRAME_ROOM`] bytes.
     pub home: Option<(RemotePtr, RemotePtr)>,
     /// A signal that is ignored by default, not pending and preferably not caught.
     pub wake: i32,
@@ -36,7 +36,8 @@ pub struct EntryPoint {
     pub hole: RemotePtr,
 }
 
-/// A stopped task whose registers and signal mask are borrowed.
+/// A stopped task with borrowed registers and signal mask. They are put back when it is given back
+/// or dropped.
 #[derive(Debug)]
 pub struct Hijacked {
     pub(super) task: Option<Stopped>,
@@ -44,18 +45,18 @@ pub struct Hijacked {
     pub(super) mask: u64,
 }
 
-/// Why a task could not be made use of. It is held all the same, unless it is gone: whoever holds a
-/// whole tree goes on doing so.
+/// Why a task could not be used. The task is still held unless it is gone, so that the holder of a
+/// whole tree can go on holding it.
 #[derive(Debug)]
 pub struct Failed {
     /// The task, as it was.
     pub task: Option<Stopped>,
-    /// Why.
+    /// The reason.
     pub error: Error,
 }
 
 impl Failed {
-    /// Lets the task go.
+    /// Detaches the task and gives the reason.
     pub fn let_go(self) -> Error {
         self.error
     }
@@ -77,17 +78,17 @@ impl Hijacked {
         }
     }
 
-    /// It could not be made use of: gives it back.
+    /// Gives the task back after a failure.
     pub(super) fn fail(self, error: Error) -> Failed {
         Failed { task: self.give_back().ok(), error }
     }
 
-    /// The registers that it will have again.
+    /// The registers that the task gets back.
     pub fn regs(&self) -> &Regs {
         &self.regs
     }
 
-    /// The signal mask that it will have again.
+    /// The signal mask that the task gets back.
     pub fn mask(&self) -> u64 {
         self.mask
     }
@@ -97,7 +98,7 @@ impl Hijacked {
         self.task.as_ref().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
     }
 
-    /// Gives registers and mask back.
+    /// Puts registers and mask back and returns the task.
     pub fn give_back(mut self) -> Result<Stopped> {
         let task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
         task.set_regs(&self.regs)?;
@@ -105,14 +106,14 @@ impl Hijacked {
         Ok(task)
     }
 
-    pub(super) fn owe(&mut self, signal: i32) {
+    pub(super) fn defer_signal(&mut self, signal: i32) {
         if let Some(task) = &mut self.task {
-            task.owe(signal);
+            task.defer_signal(signal);
         }
     }
 
-    /// Lets the task run from `regs` until `done` says so of a stop. Signals that arrive are owed,
-    /// not lost.
+    /// Lets the task run from `regs` until `done` accepts a stop. Signals that arrive meanwhile are
+    /// sent again at detach.
     pub(super) fn run(
         &mut self,
         regs: &Regs,
@@ -140,20 +141,20 @@ impl Hijacked {
                 Waited::Ended => return Err(ptrace::has_ended(tid)),
             };
             if done(&stopped) {
-                stopped.swallow_signal();
+                stopped.discard_signal();
                 self.task = Some(stopped);
                 return Ok(());
             }
             if let Stop::Signal(signal) = stopped.stop() {
                 if FAULTS.contains(&signal) {
-                    // Our own doing; gone on with it would fault for ever.
-                    stopped.swallow_signal();
+                    // The injected call itself faults, and would fault again for ever.
+                    stopped.discard_signal();
                     self.task = Some(stopped);
                     let doing = format!("task {tid}: signal {signal} in a system call on behalf of a checkpoint");
                     return Err(Error::os(doing, libc::EFAULT));
                 }
-                // SIGSTOP, or a wake signal from elsewhere: the rest is blocked.
-                stopped.owe(signal);
+                // SIGSTOP, or a wake signal from another sender: all other signals are blocked.
+                stopped.defer_signal(signal);
             }
             running = go(stopped)?;
         }
@@ -169,9 +170,9 @@ impl Hijacked {
         regs.orig_rax = u64::MAX;
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
         self.run(&regs, Stopped::cont_to_syscall, |stopped| stopped.stop() == Stop::Syscall)?;
-        // Interrupted from here on, the task stops again behind the call, in the kernel's signal
-        // handling: the only place where it restarts a call by the registers that are put back. A
-        // syscall-exit-stop is not, and clears the request.
+        // The interrupt makes the task stop again behind the call, in the kernel's signal handling.
+        // That is the only place where the kernel restarts a call by the registers that are put
+        // back. A syscall-exit-stop is no such place, and it clears the request to restart.
         let entered = self.task()?.regs()?;
         self.task()?.interrupt()?;
         self.run(
@@ -183,11 +184,12 @@ impl Hijacked {
     }
 }
 
-/// Inside a restartable sequence (rseq(2)) a task must come back at its abort handler.
+/// A task inside a restartable sequence (rseq(2)) must come back at the abort handler of the
+/// sequence.
 ///
-/// Running our code in it is what a preemption is: the kernel sees it outside the sequence and
-/// clears the descriptor without an abort. So the descriptor is read before, and abort, which a
-/// sequence must expect at any instruction, is taken for it.
+/// Running our code there amounts to a preemption: the kernel finds the task outside the sequence
+/// and clears the descriptor without an abort. So the descriptor is read before, and the task comes
+/// back at the abort handler, which a sequence must expect at any instruction.
 fn out_of_rseq(task: &Stopped, mem: &MemFile, regs: &mut Regs) -> Result<()> {
     let (area, _, _) = task.rseq()?;
     if area == 0 {
@@ -216,8 +218,8 @@ impl Drop for Hijacked {
     }
 }
 
-/// The signal frame at the low end of the stack while a task is outside the stub; zeros again on
-/// Drop.
+/// The signal frame at the low end of the stack, for the time in which a task is outside the stub.
+/// Drop puts zeros back.
 pub(super) struct StackFrame<'m> {
     mem: &'m MemFile,
     pub(super) at: RemotePtr,
@@ -225,7 +227,7 @@ pub(super) struct StackFrame<'m> {
 }
 
 impl<'m> StackFrame<'m> {
-    pub(super) fn lay(mem: &'m MemFile, entry: &EntryPoint, task: &Hijacked) -> Result<Option<Self>> {
+    pub(super) fn place(mem: &'m MemFile, entry: &EntryPoint, task: &Hijacked) -> Result<Option<Self>> {
         let Some((restorer, at)) = entry.home else { return Ok(None) };
         let xstate = task.task()?.xstate()?;
         let bytes = sigframe::build(at, restorer.0, &task.regs, task.mask, &xstate);
@@ -241,11 +243,11 @@ impl Drop for StackFrame<'_> {
     }
 }
 
-/// One call in `task` without injecting anything: registers, mask and stack are as before when it
-/// returns.
+/// Makes one call in `task` without injecting anything. Registers, mask and stack are as before
+/// when it returns.
 pub fn call_once(task: Stopped, mem: &MemFile, entry: &EntryPoint, call: &Call) -> Result<(Stopped, i64)> {
     let mut task = Hijacked::take(task, mem, entry.wake).map_err(Failed::let_go)?;
-    let frame = StackFrame::lay(mem, entry, &task)?;
+    let frame = StackFrame::place(mem, entry, &task)?;
     let result = task.call_at(entry.syscall, frame.as_ref().map(|frame| frame.at), call);
     let task = task.give_back();
     drop(frame);

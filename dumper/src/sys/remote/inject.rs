@@ -1,14 +1,15 @@
 //! System calls made by another process on our behalf, in batches.
 //!
-//! [`Hijacked`] borrows the registers and signal mask of a stopped task; [`Injected`] is a hijacked
-//! task in whose process the stub is mapped. Both are guards: giving back (or dropping) restores
+//! [`Hijacked`] borrows the registers and signal mask of a stopped task. [`Injected`] is a hijacked
+//! task with the stub mapped in its process. Both are guards: giving back (or dropping) restores
 //! everything.
 //!
-//! At every instant the task's registers are such that, were the tracer killed now, running on
-//! leads home: during the first call (made at an instruction of the vDSO) and the last the return
-//! address is a signal restorer with a frame at the unused low end of the stack; in between it is
-//! the stub with a frame in its own pages. Only where a program has neither a restorer nor an
-//! unused stack end are those two calls unguarded, some 50 us each.
+//! The tracer may be killed at any instant. The task's registers are always such that the task then
+//! finds back to its program by itself. During the first call (made at an instruction of the vDSO)
+//! and the last one the return address is a signal restorer with a frame at the unused low end of
+//! the stack. In between the task is in the stub, with a frame in the stub's own pages. Only where
+//! a program has neither a restorer nor an unused stack end are those two calls unguarded, some 50
+//! us each.
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::errno;
@@ -19,7 +20,7 @@ use crate::sys::remote::hijack::{EntryPoint, Failed, Hijacked, StackFrame};
 use crate::sys::remote::run::{run_batch, stub_regs};
 use crate::sys::remote::{sigframe, stub};
 
-/// A task in whose process the stub is mapped.
+/// A task with the stub mapped in its process.
 pub struct Injected<'m> {
     task: Option<Hijacked>,
     mem: &'m MemFile,
@@ -36,7 +37,8 @@ impl<'m> Injected<'m> {
             Err(error) => return Err(task.fail(error)),
         };
         let mut injected = Self { task: Some(task), mem, scratch: entry.hole, entry };
-        // From here the way home is in the scratch; only then may the frame on the stack go.
+        // From here on the frame in the scratch leads back to the program; only now may the frame
+        // on the stack go.
         let entered = injected.enter_scratch();
         drop(frame);
         match entered {
@@ -60,7 +62,7 @@ impl<'m> Injected<'m> {
         self.task.as_mut().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
     }
 
-    /// Lays the frame of the current task and gives the registers for entering the stub.
+    /// Writes the frame of the current task and gives the registers for entering the stub.
     fn stub_regs(&mut self, count: usize) -> Result<Regs> {
         let (scratch, wake, tgid) = (self.scratch, self.entry.wake, self.entry.tgid);
         let frame_at = scratch.add(FRAME_AT);
@@ -71,20 +73,20 @@ impl<'m> Injected<'m> {
         Ok(stub_regs(&task.regs, scratch, count, wake, tgid, task.task()?.tid()))
     }
 
-    /// Exchanges the task for another thread of the same process; the former is given back as it
-    /// was.
+    /// Exchanges the task for another thread of the same process. The former one is given back as
+    /// it was.
     pub fn exchange(&mut self, other: Stopped) -> std::result::Result<Stopped, Failed> {
         let other = Hijacked::take(other, self.mem, self.entry.wake)?;
         let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"));
         before.and_then(Hijacked::give_back).map_err(|error| Failed { task: None, error })
     }
 
-    /// The registers that the current task will have again.
+    /// The registers that the current task gets back.
     pub fn regs(&mut self) -> Result<Regs> {
         Ok(*self.hijacked()?.regs())
     }
 
-    /// The signal mask that the current task will have again.
+    /// The signal mask that the current task gets back.
     pub fn mask(&mut self) -> Result<u64> {
         Ok(self.hijacked()?.mask())
     }
@@ -99,8 +101,9 @@ impl<'m> Injected<'m> {
         self.enter(batch)
     }
 
-    /// Makes one `clone` call whose child never runs a step unless told to: it exits should its
-    /// tracer die. The child does not get the mappings `without`, all of which fork(2) would copy.
+    /// Makes one `clone` call. The child runs no step of the program: it stays in the stub, and it
+    /// exits if its tracer dies. The child does not get the mappings `without`; fork(2) would copy
+    /// all of their pages.
     pub fn fork(&mut self, flags: u64, without: &[(u64, u64)]) -> Result<i64> {
         let mut batch = Batch::new(self.scratch);
         let advise = |batch: &mut Batch, advice: i32| {
@@ -108,8 +111,8 @@ impl<'m> Injected<'m> {
                 batch.call(libc::SYS_madvise, [*start, end - start, advice as u64]);
             }
         };
-        // In one batch, which the task brings to its end even if we die meanwhile: the advice is
-        // taken back whatever comes.
+        // One batch, because the task completes it even if this daemon dies meanwhile: the advice
+        // is taken back in any case.
         advise(&mut batch, libc::MADV_DONTFORK);
         let call = batch.call(libc::SYS_clone, [flags]);
         advise(&mut batch, libc::MADV_DOFORK);
@@ -130,7 +133,7 @@ impl<'m> Injected<'m> {
     fn leave(&mut self) -> std::result::Result<Stopped, Failed> {
         let gone = || Failed { task: None, error: Error::new(Kind::NoProcess, "the task has ended") };
         let mut task = self.task.take().ok_or_else(gone)?;
-        let frame = match StackFrame::lay(self.mem, &self.entry, &task) {
+        let frame = match StackFrame::place(self.mem, &self.entry, &task) {
             Ok(frame) => frame,
             Err(error) => return Err(task.fail(error)),
         };
@@ -158,9 +161,9 @@ impl Drop for Injected<'_> {
     }
 }
 
-/// Maps the scratch, and gives the frame on the stack that led home meanwhile.
+/// Maps the scratch. Gives the frame on the stack that guards the task meanwhile.
 fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<Option<StackFrame<'m>>> {
-    let frame = StackFrame::lay(mem, entry, task)?;
+    let frame = StackFrame::place(mem, entry, task)?;
     let map = |prot: i32, at: RemotePtr, len: u64| {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | MAP_FIXED_NOREPLACE;
         Call::new(libc::SYS_mmap, [at.0, len, prot as u64, flags as u64, u64::MAX, 0])
@@ -169,8 +172,8 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<
     let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     let mut got = task.call_at(entry.syscall, stack, &map(all, entry.hole, SCRATCH_LEN))?;
     if matches!(errno::errno(got), Some(libc::EACCES | libc::EPERM)) {
-        // PR_SET_MDWE and its like: no page writable and executable. Code apart; it is written
-        // through /proc.
+        // PR_SET_MDWE and the like forbid a page that is writable and executable. The code gets a
+        // page of its own, which is written through /proc.
         let code = libc::PROT_READ | libc::PROT_EXEC;
         got = task.call_at(entry.syscall, stack, &map(code, entry.hole, FRAME_AT))?;
         errno::check(got, || no_room("mapping a page of code", got))?;
@@ -182,8 +185,8 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<
     Ok(frame)
 }
 
-/// What was being done, and the limit of the process that is in the way, where it is one. Whoever
-/// asked names the process.
+/// What was being done, and the limit of the process that is in the way, if it is one. The caller
+/// adds the name of the process.
 fn no_room(doing: &str, got: i64) -> String {
     match errno::errno(got) {
         Some(libc::ENOMEM) => format!("{doing} (is its RLIMIT_AS used up, or RLIMIT_DATA?)"),

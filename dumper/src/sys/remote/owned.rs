@@ -1,4 +1,5 @@
-//! A process of our own making, whose calls need no way home: if anything fails it dies.
+//! A process that this daemon made. Its calls need no way back to a program: if anything fails it
+//! dies.
 
 use std::time::Duration;
 
@@ -17,8 +18,7 @@ const RSEQ_FLAG_UNREGISTER: u64 = 1;
 /// How long the process may take to stop by a signal or to end: nothing but load delays either.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// A process of our own making, stopped and traced with EXITKILL: no way home is needed, its end is
-/// the undoing.
+/// A process that this daemon made, stopped and traced with EXITKILL: its death is the rollback.
 pub struct Owned {
     task: Hijacked,
     mem: MemFile,
@@ -27,21 +27,21 @@ pub struct Owned {
     tid: Pid,
 }
 
-/// The wake signal inside processes of our own making: one that nobody sends, because it must not
-/// be among the pending signals that are put back.
+/// The wake signal inside processes that this daemon made. No program sends this signal, so it is
+/// never among the pending signals that are put back.
 const OWN_WAKE: i32 = libc::SIGSTKFLT;
 
 impl Owned {
-    /// A process in which the stub is mapped at `scratch` already: a copy-on-write child, or after
-    /// [`Owned::inject`].
+    /// Takes a process in which the stub is mapped at `scratch` already: a copy-on-write child, or
+    /// one after [`Owned::inject`].
     pub fn adopt(task: Stopped, scratch: RemotePtr, tgid: Pid, tid: Pid) -> Result<Self> {
         let mem = MemFile::open(task.tid())?;
         Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE).map_err(Failed::let_go)?, mem, scratch, tgid, tid })
     }
 
     /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is
-    /// there. The inherited rseq registration goes first: its area is about to vanish, and the
-    /// kernel kills a task whose area is gone.
+    /// there. The inherited rseq registration goes first: its area is about to be unmapped, and the
+    /// kernel kills a registered task without its area.
     pub fn inject(task: Stopped, syscall: RemotePtr, scratch: RemotePtr, tgid: Pid) -> Result<Self> {
         let (area, len, signature) = task.rseq()?;
         let mut owned = Self::adopt(task, scratch, tgid, tgid)?;
@@ -82,26 +82,26 @@ impl Owned {
     /// Makes the calls of `batch`.
     pub fn run(&mut self, batch: Batch) -> Result<Answers> {
         let mut regs = stub_regs(&self.task.regs, self.scratch, batch.calls.len(), OWN_WAKE, self.tgid, self.tid);
-        // No way home: a process that is not complete must not go on, but die.
+        // No signal frame: a process that is not complete must not run on, but die.
         regs.r13 = 0;
         run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)
     }
 
     /// Makes a call that would sleep, at the `syscall` instruction `at`, interrupted from its entry
-    /// on, and gives the registers behind it: the kernel has then laid what `restart_syscall`
+    /// on, and gives the registers behind it. By then the kernel has set up what `restart_syscall`
     /// needs, or the call had its result at once.
     pub fn fall_asleep(&mut self, at: RemotePtr, call: &Call) -> Result<Regs> {
         self.task.call_at(at, None, call)?;
         self.task.task()?.regs()
     }
 
-    /// Makes one call at the instruction `at`, without the stub: the one that takes the stub away.
+    /// Makes one call at the instruction `at`, without the stub: the call that unmaps the stub.
     pub fn call_at(&mut self, at: RemotePtr, call: &Call) -> Result<i64> {
         self.task.call_at(at, None, call)
     }
 
-    /// Ends the process by exit_group(2) at the `syscall` instruction `at`; what wait(2) tells of
-    /// it. Its parent has still to ask.
+    /// Ends the process by exit_group(2) at the `syscall` instruction `at`. Gives the status as
+    /// wait(2) has it. Its parent has still to reap it.
     pub fn exit(mut self, at: RemotePtr, code: i32) -> Result<i32> {
         let regs = self.call_regs(at, libc::SYS_exit_group, code as u64);
         let task = self.take()?;
@@ -110,7 +110,7 @@ impl Owned {
         self.ended()
     }
 
-    /// Ends the process by a signal whose action is the default one.
+    /// Ends the process by a signal, which must have its default action.
     pub fn die(mut self, at: RemotePtr, signal: i32) -> Result<i32> {
         let task = self.deliver(at, signal)?;
         if let Some(task) = task {
@@ -119,8 +119,8 @@ impl Owned {
         self.ended()
     }
 
-    /// Has job control stop the process by `signal`, whose action is the default one; back when
-    /// this thread has stopped.
+    /// Stops the process by job control with `signal`, which must have its default action. Returns
+    /// when this thread has stopped.
     pub fn stop_by(&mut self, at: RemotePtr, signal: i32) -> Result<()> {
         let task = self.deliver(at, signal)?;
         let gone = || ptrace::has_ended(self.tid);
@@ -135,8 +135,8 @@ impl Owned {
         Err(Error::os(doing, libc::EOPNOTSUPP))
     }
 
-    /// Brings the task to where `signal` is about to be delivered to it; `None` if nobody can see
-    /// that (SIGKILL).
+    /// Brings the task to where `signal` is about to be delivered to it; `None` for SIGKILL, which
+    /// has no such stop.
     fn deliver(&mut self, at: RemotePtr, signal: i32) -> Result<Option<Stopped>> {
         let regs = self.call_regs(at, libc::SYS_pause, 0);
         let task = self.take()?;
@@ -158,8 +158,8 @@ impl Owned {
         Ok(Some(stopped))
     }
 
-    /// Registers with which the task will make one call, at the `syscall` instruction `at`, as soon
-    /// as it goes on.
+    /// Registers with which the task makes one call, at the `syscall` instruction `at`, as soon as
+    /// it runs.
     pub fn call_regs(&self, at: RemotePtr, nr: i64, argument: u64) -> Regs {
         let mut regs = self.task.regs;
         (regs.rip, regs.rax, regs.rdi, regs.orig_rax) = (at.0, nr as u64, argument, u64::MAX);

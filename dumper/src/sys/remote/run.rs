@@ -1,4 +1,4 @@
-//! Runs one batch of calls in a task that stands at the stub.
+//! Runs one batch of calls in a task that stands in the stub.
 
 use crate::error::{Error, Result};
 use crate::sys::memory::{MemFile, RemotePtr, words};
@@ -49,12 +49,12 @@ pub fn run_batch(
     if !batch.arena.is_empty() {
         mem.write(batch.arena_at, &batch.arena)?;
     }
-    // The place, not the signal alone: anybody may send one, and a pending one may be put back by
-    // this very batch.
+    // The place counts, not the signal alone: any process may send the signal, and this very batch
+    // may put a pending one back.
     let end = scratch.add(stub::done()).0;
-    // Where RLIMIT_SIGPENDING leaves no room to say who sent it, it is told as SI_USER from nobody.
+    // Where RLIMIT_SIGPENDING leaves no room for the sender, the kernel reports SI_USER and pid 0.
     let ours = |stopped: &Stopped| {
-        stopped.signal_sender().is_ok_and(|told| told == (SI_TKILL, tgid) || told == (libc::SI_USER, 0))
+        stopped.signal_sender().is_ok_and(|sender| sender == (SI_TKILL, tgid) || sender == (libc::SI_USER, 0))
     };
     let is_end =
         |stopped: &Stopped| stopped.stop() == Stop::Signal(wake) && stopped.regs().is_ok_and(|regs| regs.rip == end);
@@ -70,8 +70,9 @@ pub fn run_batch(
         },
     )?;
     if foreign.get() {
-        // One was pending when ours was sent, and the kernel keeps only the first.
-        task.owe(wake);
+        // A foreign wake signal was pending when the stub sent its own, and the kernel keeps only
+        // the first.
+        task.defer_signal(wake);
     }
     mem.read(scratch.add(CALLS_AT), &mut array)?;
     let mut arena = batch.arena;

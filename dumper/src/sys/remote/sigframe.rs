@@ -1,5 +1,5 @@
 //! A signal frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) that holds a task's true
-//! state: the way home for a task that finds itself inside injected code after its tracer has died.
+//! state. A task inside injected code returns through it to its program if its tracer has died.
 
 use crate::sys::errno::restart;
 use crate::sys::memory::RemotePtr;
@@ -17,9 +17,9 @@ const UC_STRICT_RESTORE_SS: u64 = 4;
 const UC_FLAGS: u64 = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
 const INVALID_SS_FLAGS: u64 = 0x7fff;
 
-/// Registers with which a task that was stopped inside a system call goes on as if a tracer had
-/// never been there: calls that can be repeated are, one whose remaining time only the kernel knows
-/// gives EINTR (rt_sigreturn forgets it).
+/// Registers with which a task that was stopped inside a system call runs on as if it had never
+/// been traced. A call that can be repeated is repeated. A call with a remaining time that only the
+/// kernel knows gives EINTR (rt_sigreturn forgets that time).
 pub fn settled(regs: &Regs) -> Regs {
     let mut regs = *regs;
     if regs.orig_rax.cast_signed() >= 0 {
@@ -36,8 +36,8 @@ pub fn settled(regs: &Regs) -> Regs {
     regs
 }
 
-/// Whether `bytes` are a frame that [`build`] made: left behind by a tracer that was killed, and
-/// dead since its task went home.
+/// Whether `bytes` are a frame that [`build`] made. A tracer that was killed leaves it behind, and
+/// it is unused once its task has returned.
 pub fn is_left_behind(bytes: &[u8]) -> bool {
     let [restorer, flags, link, sp, ss_flags, size] = crate::sys::memory::words(bytes);
     restorer != 0 && (flags, link, sp, ss_flags, size) == (UC_FLAGS, 0, 0, INVALID_SS_FLAGS, 0)
@@ -55,7 +55,7 @@ pub fn build(at: RemotePtr, restorer: u64, regs: &Regs, mask: u64, xstate: &[u8]
     frame.word(UC_FLAGS);
     frame.word(0); // uc_link
     frame.word(0); // ss_sp
-    // do_sigaltstack refuses it and the task's alternate stack stays as it is.
+    // do_sigaltstack refuses these flags, so the task's alternate stack stays as it is.
     frame.word(INVALID_SS_FLAGS);
     frame.word(0); // ss_size
     for value in [

@@ -60,7 +60,7 @@ impl IpcKind {
         Errno::result(got).map(drop).doing(|| format!("IPC_RMID of {self} {id}"))
     }
 
-    /// The id of the one with this key; `None` if there is none.
+    /// The id of the object with this key; `None` if there is none.
     pub fn with_key(self, key: i32) -> Option<i32> {
         // SAFETY: no memory is passed.
         let got = unsafe {
@@ -90,8 +90,8 @@ impl IpcKind {
 /// How often another process may take the id that this daemon has set.
 const TRIES: usize = 30;
 
-/// Makes one with a chosen id (kernel.*_next_id, CONFIG_CHECKPOINT_RESTORE) by `call`, with
-/// IPC_CREAT and IPC_EXCL in it.
+/// Makes an object with a chosen id (kernel.*_next_id, CONFIG_CHECKPOINT_RESTORE) by `call`, which
+/// has IPC_CREAT and IPC_EXCL.
 ///
 /// # Errors
 /// EBUSY: the id is taken, or other processes make so many objects that this daemon never gets it.

@@ -42,11 +42,11 @@ pub fn peek(id: i32, position: usize, room: &mut [u64]) -> Result<Option<Message
 }
 
 /// A message as msgsnd(2) reads it.
-pub fn laid_out(message: &Message) -> Vec<u8> {
+pub fn encode(message: &Message) -> Vec<u8> {
     [&message.kind.to_le_bytes()[..], &message.text].concat()
 }
 
-/// msgsnd(2) of what is [laid out](laid_out) at `at`; does not sleep.
+/// msgsnd(2) of what is [encoded](encode) at `at`; does not sleep.
 pub fn send(id: i32, at: u64, text: usize) -> Call {
     Call::new(libc::SYS_msgsnd, [id as u64, at, text as u64, libc::IPC_NOWAIT as u64])
 }

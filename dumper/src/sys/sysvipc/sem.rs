@@ -35,7 +35,7 @@ impl Op {
     }
 }
 
-/// Semaphores of a set at most: their numbers have 16 bits (semop(2)).
+/// The most semaphores of a set: their numbers have 16 bits (semop(2)).
 const SET_MOST: usize = 1 << 16;
 
 // include/uapi/linux/sem.h.
@@ -55,7 +55,7 @@ pub fn values(id: i32, count: usize) -> Result<Vec<u16>> {
     Errno::result(got).map(|_| values).doing(|| format!("GETALL of semaphore set {id}"))
 }
 
-fn ask(id: i32, n: u16, command: i32, what: &str) -> Result<i32> {
+fn query(id: i32, n: u16, command: i32, what: &str) -> Result<i32> {
     // SAFETY: the commands take no fourth argument; no memory is passed.
     Errno::result(unsafe { libc::semctl(id, i32::from(n), command) })
         .doing(|| format!("{what} of semaphore {n} of set {id}"))
@@ -63,12 +63,12 @@ fn ask(id: i32, n: u16, command: i32, what: &str) -> Result<i32> {
 
 /// GETPID: the process of the last operation; 0 if there was none.
 pub fn last_user(id: i32, n: u16) -> Result<Pid> {
-    ask(id, n, GETPID, "GETPID")
+    query(id, n, GETPID, "GETPID")
 }
 
 /// GETNCNT and GETZCNT: how many tasks wait for it.
 pub fn waiting(id: i32, n: u16) -> Result<i32> {
-    Ok(ask(id, n, GETNCNT, "GETNCNT")? + ask(id, n, GETZCNT, "GETZCNT")?)
+    Ok(query(id, n, GETNCNT, "GETNCNT")? + query(id, n, GETZCNT, "GETZCNT")?)
 }
 
 /// SETVAL.

@@ -84,7 +84,7 @@ fn control(id: i32, command: i32, what: &str) -> Result<()> {
     Errno::result(got).map(drop).doing(|| format!("{what} of shared memory {id}"))
 }
 
-/// Removes a segment; it goes with its last user.
+/// Marks a segment for removal; the kernel frees it with its last user.
 pub fn remove_segment(id: i32) -> Result<()> {
     IpcKind::Shm.remove(id)
 }
@@ -138,7 +138,7 @@ pub fn is_segment(name: &[u8], dev: u64) -> bool {
     name.starts_with(b"/SYSV") && Some(dev) == device()
 }
 
-/// Where the kernel keeps shared memory of every kind.
+/// The device number of all shared memory of the kernel.
 fn device() -> Option<u64> {
     static DEVICE: OnceLock<Option<u64>> = OnceLock::new();
     *DEVICE.get_or_init(|| {

@@ -65,10 +65,10 @@ impl Sink for Document<'_> {
         let separator = if self.images == 0 { "" } else { "," };
         self.images += 1;
         self.open = Some(0);
-        let Header { version, arch, page_size, total, time_ns, stood_ns } = header;
+        let Header { version, arch, page_size, total, time_ns, stopped_ns } = header;
         let header = json!({
             "version": version, "arch": arch, "page_size": page_size, "total": total, "time_ns": time_ns,
-            "stood_ns": stood_ns
+            "stood_ns": stopped_ns
         });
         self.write(format!("{separator}\n{{\"header\":{header},\"records\":[").as_bytes())
     }

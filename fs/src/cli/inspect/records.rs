@@ -74,12 +74,13 @@ impl<'a> Records<'a> {
 
 impl Sink for Records<'_> {
     fn header(&mut self, header: &Header) -> Result<()> {
-        let Header { version, arch, page_size, total, time_ns, stood_ns } = header;
+        let Header { version, arch, page_size, total, time_ns, stopped_ns } = header;
         let taken =
             Timestamp::from_nanosecond(i128::from(*time_ns)).map_or(time_ns.to_string(), |time| time.to_string());
         self.records = 0;
         let number = self.totals.images + 1;
-        let stood = if *stood_ns == 0 { String::new() } else { format!(", stood still for {} us", stood_ns / 1000) };
+        let stood =
+            if *stopped_ns == 0 { String::new() } else { format!(", stood still for {} us", stopped_ns / 1000) };
         self.line(format_args!("image {number}: {total} bytes, taken {taken}{stood}"))?;
         self.line(format_args!("format version {version}, machine {arch}, pages of {page_size} bytes\n"))?;
         self.line(format_args!("{:>6} TAG  {:>9} {:>9}  FIELDS", "RECORD", "JSON", "BLOB"))
