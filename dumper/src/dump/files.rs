@@ -1,24 +1,26 @@
-//! Who shares what: descriptor tables, and which descriptors are one open file description.
+//! Collects the open files of a tree: its descriptor tables, and which descriptors are one open
+//! file description.
 //!
-//! kcmp(2) alone can tell; it is asked only of descriptors that agree in everything visible.
+//! Only kcmp(2) says whether two descriptors are one description; it is called only for descriptors
+//! that agree in everything visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{Context, Doing, Error, Result};
-use crate::file::fd_table::{FdTable, TABLE, Visible};
-use crate::file::{KINDS, LATE};
+use crate::dump::objects::ObjectCollector;
+use crate::error::{Error, Result};
+use crate::file::fd_table::{FdTable, TABLE};
+use crate::file::{FD_STATES, KINDS, unsupported_name};
 use crate::image::frame::Record;
-use crate::kind::external::{self, External, Key};
-use crate::kind::fd_state::{Named, Placed};
-use crate::kind::object::{self, DumpContext, ObjectContents};
+use crate::kind::fd_state::{Named, ObservedFd};
+use crate::kind::object::ObjectContents;
 use crate::kind::observed::{NOT_KEPT, ObservedFile, Via};
 use crate::kind::refs::FileIds;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
+use crate::sys::proc;
 use crate::sys::proc::status::Fields;
-use crate::sys::{clock, proc};
 
 /// The open files of a tree.
 pub struct CollectedFiles {
@@ -26,253 +28,151 @@ pub struct CollectedFiles {
     pub objects: Vec<(Record, Option<ObjectContents>)>,
     /// The descriptions, in the order of their ids.
     pub files: Vec<Record>,
-    /// What descriptors have beyond: it refers to the tables.
-    pub late: Vec<Record>,
+    /// What descriptors have beyond their open files; these records refer to the tables.
+    pub fd_states: Vec<Record>,
 }
 
 /// Collects the open files of a tree, each description once.
 pub struct FileCollector {
-    tree: Vec<Pid>,
-    /// When it was looked at, in ticks since boot.
-    instant: u64,
-    inner: std::cell::RefCell<CollectedState>,
-}
-
-/// An object of which others may hold an end.
-struct ReachesOutside {
-    id: u32,
-    kind: &'static dyn object::DynObject,
-    key: Key,
-    /// Of the descriptor that led to it.
-    subject: String,
-    shown: String,
-    flags: i32,
-}
-
-#[derive(Default)]
-struct CollectedState {
-    objects: Vec<(Record, Option<ObjectContents>)>,
-    /// By device and inode.
-    shared: BTreeMap<(u64, u64), u32>,
-    records: Vec<Record>,
-    known: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
-    referred: BTreeMap<(u64, u64, i32, bool), u32>,
-    reaching: Vec<ReachesOutside>,
+    objects: ObjectCollector,
+    /// The descriptions, in the order of their ids.
+    files: Vec<Record>,
+    /// Descriptions by what is visible of them: for each the first descriptor that led to it, and
+    /// its id.
+    by_sight: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
+    /// Files that mappings and the like refer to, by device, inode, flags and whether they must not
+    /// change.
+    by_reference: BTreeMap<(u64, u64, i32, bool), u32>,
     /// Which descriptions each process has.
     held: BTreeSet<(Pid, u32)>,
-    late: Vec<Record>,
-    /// Who must be in the tree, and the sentence if not.
+    fd_states: Vec<Record>,
+    /// The tasks that must be in the tree, and the error if one is not.
     named: Vec<(Named, Error)>,
 }
 
+/// What can be seen of a description without kcmp(2).
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Visible {
+    dev: u64,
+    ino: u64,
+    position: u64,
+    flags: i32,
+}
+
 impl FileCollector {
-    /// For the processes with these ids, which are all of the tree, and stopped.
+    /// For the processes with these pids, which are all of the tree, and stopped.
     pub fn of(tree: Vec<Pid>) -> Self {
-        Self { tree, instant: clock::boot_ticks(), inner: Default::default() }
+        Self {
+            objects: ObjectCollector::of(tree),
+            files: Vec::new(),
+            by_sight: BTreeMap::new(),
+            by_reference: BTreeMap::new(),
+            held: BTreeSet::new(),
+            fd_states: Vec::new(),
+            named: Vec::new(),
+        }
     }
 
-    /// Looks who outside of the tree holds a part of what is in the image. That takes as long as there are descriptors in the whole
-    /// system, so it happens when the tree goes on already: who has come since does not count, who has left since is not seen.
-    ///
-    /// # Errors
-    /// [`crate::error::Kind::Unsupported`] names the first; with `keep` such an object's record says that it is to be found again.
-    pub fn settle(&self, keep: bool) -> Result<()> {
-        let mut inner = self.inner.borrow_mut();
-        let CollectedState { objects, reaching, .. } = &mut *inner;
-        let mut keys: Vec<Key> = reaching.iter().map(|reaching| reaching.key).collect();
-        // Most trees hold none: then nobody is looked at.
-        let others = if keys.is_empty() { Vec::new() } else { proc::numbers("/proc")? };
-        for pid in others {
-            let held = external::held_by(pid, &keys);
-            if held.is_empty() || !external::is_outside(pid, &self.tree, self.instant) {
-                continue;
-            }
-            for (reaching, holder) in reaching.iter().flat_map(|r| held.iter().find(|h| h.key == r.key).map(|h| (r, h)))
-            {
-                if !keep {
-                    return Err(reaching.held_outside(holder));
-                }
-                keys.retain(|key| *key != reaching.key);
-                let (record, _) = &mut objects[reaching.id as usize];
-                *record = reaching.kind.external(record, External::of(reaching.key)?)?;
-            }
-        }
-        Ok(())
+    /// See [`ObjectCollector::settle`].
+    pub fn settle(&mut self, keep: bool) -> Result<()> {
+        self.objects.settle(keep)
     }
 
     /// All that was found.
     ///
     /// # Errors
-    /// Somebody is to be signalled who is not in the tree, says `is_known`.
+    /// A record names a task that `is_known` does not know: a signal would go to a process outside
+    /// the tree.
     pub fn into_records(self, is_known: impl Fn(Named) -> bool) -> Result<CollectedFiles> {
-        let CollectedState { objects, records, late, named, .. } = self.inner.into_inner();
-        if let Some((_, refused)) = named.into_iter().find(|(who, _)| !is_known(*who)) {
+        if let Some((_, refused)) = self.named.into_iter().find(|(task, _)| !is_known(*task)) {
             return Err(refused);
         }
-        Ok(CollectedFiles { objects, files: records, late })
+        Ok(CollectedFiles { objects: self.objects.into_records(), files: self.files, fd_states: self.fd_states })
     }
 
-    /// Adds a description that is not known yet.
-    fn add(&self, seen: &ObservedFile<'_>) -> Result<u32> {
-        let kind = KINDS.iter().find(|kind| kind.takes(seen)).ok_or_else(|| seen.refuse(describe(seen)))?;
-        let id = self.inner.borrow().records.len() as u32;
-        let record = kind.dump(id, seen, self)?;
-        self.inner.borrow_mut().records.push(record);
-        Ok(id)
-    }
-
-    /// All descriptors of `pid`, a process or a thread with a table of its own; `speaker` is a thread that has not ended.
-    pub fn table(&self, pid: Pid, speaker: Pid) -> Result<Record> {
-        let pidfd = PidFd::of_thread(speaker)?;
+    /// All descriptors of `pid`, a process or a thread with a table of its own; `representative` is
+    /// a thread of it that has not ended.
+    pub fn table(&mut self, pid: Pid, representative: Pid) -> Result<Record> {
+        let pidfd = PidFd::of_thread(representative)?;
         let mut fds = Vec::new();
-        for number in proc::numbers(&format!("/proc/{speaker}/fd"))? {
-            let (id, cloexec) = self.descriptor(pid, speaker, &pidfd, number)?;
+        for number in proc::numbers(&format!("/proc/{representative}/fd"))? {
+            let (id, cloexec) = self.descriptor(pid, representative, &pidfd, number)?;
             fds.push((number, id, cloexec));
         }
         Record::new(TABLE, &FdTable { tid: pid, fds })
     }
 
-    /// One descriptor of the table that is told as `pid`'s; the kernel is asked about `speaker`, since who has ended has none.
-    fn descriptor(&self, pid: Pid, speaker: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, bool)> {
+    /// One descriptor of the table that is recorded as `pid`'s. The kernel is asked about
+    /// `representative`, because a thread that has ended has no descriptors.
+    fn descriptor(&mut self, pid: Pid, representative: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, bool)> {
         let subject = format!("pid {pid} fd {number}");
-        let text = proc::read_text(&format!("/proc/{speaker}/fdinfo/{number}"))?;
+        let text = proc::read_text(&format!("/proc/{representative}/fdinfo/{number}"))?;
         let info = Fields::parse(&text);
         let all_flags = info.octal("flags") as i32;
         let cloexec = all_flags & libc::O_CLOEXEC != 0;
         let flags = all_flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = info.number("pos");
-        let link = format!("/proc/{speaker}/fd/{number}");
-        let mut seen = look(subject, &link, flags, position, info, false, Via::Descriptor(pidfd, number))?;
-        if !(seen.stat.is_file() || seen.stat.is_dir()) {
-            // Only F_SETFL makes it act, and only where it was not set before; files proper do not know it, and keep it as it is.
-            seen.flags &= !libc::O_ASYNC;
+        let link = format!("/proc/{representative}/fd/{number}");
+        let mut file = ObservedFile::observe(subject, &link, Via::Descriptor(pidfd, number))?;
+        (file.flags, file.position, file.info) = (flags, position, info);
+        if !(file.stat.is_file() || file.stat.is_dir()) {
+            // O_ASYNC takes effect only when F_SETFL sets it anew. Files and directories have no such
+            // signals, and keep the flag as it is.
+            file.flags &= !libc::O_ASYNC;
         }
-        let visible = Visible { dev: seen.stat.dev(), ino: seen.stat.ino(), position, flags };
-        let known = self.known(&visible, speaker, number)?;
-        let id = known.map_or_else(|| self.add(&seen), Ok)?;
-        let is_known_here = !self.inner.borrow_mut().held.insert((pid, id));
-        let placed = Placed { seen: &seen, flags: all_flags, info: &text, is_known: known.is_some(), is_known_here };
-        for kind in LATE {
-            for (record, named) in kind.dump(pid, number, &placed)? {
-                let mut inner = self.inner.borrow_mut();
-                inner.late.push(record);
-                let stranger = |who| seen.refuse(format_args!("{}: {who:?}, not in the tree,", seen.target.display()));
-                inner.named.extend(named.map(|who| (who, stranger(who))));
+        let visible = Visible { dev: file.stat.dev(), ino: file.stat.ino(), position, flags };
+        let known = self.known(&visible, representative, number)?;
+        let id = known.map_or_else(|| self.add(&file), Ok)?;
+        let is_known_here = !self.held.insert((pid, id));
+        let observed =
+            ObservedFd { file: &file, flags: all_flags, info: &text, is_known: known.is_some(), is_known_here };
+        for kind in FD_STATES {
+            for (record, named) in kind.dump(pid, number, &observed)? {
+                self.fd_states.push(record);
+                let refusal = |task| file.refuse(format_args!("{}: {task:?}, not in the tree,", file.target.display()));
+                self.named.extend(named.map(|task| (task, refusal(task))));
             }
         }
         if known.is_none() {
-            self.inner.borrow_mut().known.entry(visible).or_default().push((speaker, number, id));
+            self.by_sight.entry(visible).or_default().push((representative, number, id));
         }
         Ok((id, cloexec))
     }
 
     /// The description, if another descriptor has led to it.
-    fn known(&self, visible: &Visible, speaker: Pid, number: i32) -> Result<Option<u32>> {
-        for &(other_speaker, other, id) in self.inner.borrow().known.get(visible).map_or(&[][..], Vec::as_slice) {
-            if kcmp::kcmp(other_speaker, speaker, Kcmp::File, other as u64, number as u64)? {
+    fn known(&self, visible: &Visible, representative: Pid, number: i32) -> Result<Option<u32>> {
+        for &(other_task, other, id) in self.by_sight.get(visible).map_or(&[][..], Vec::as_slice) {
+            if kcmp::kcmp(other_task, representative, Kcmp::File, other as u64, number as u64)? {
                 return Ok(Some(id));
             }
         }
         Ok(None)
     }
+
+    /// Adds a description that is not known yet.
+    fn add(&mut self, observed: &ObservedFile<'_>) -> Result<u32> {
+        let kind = KINDS.iter().find(|kind| kind.takes(observed));
+        let kind = kind.ok_or_else(|| observed.refuse(unsupported_name(observed)))?;
+        let id = self.files.len() as u32;
+        self.files.push(kind.dump(id, observed, &mut self.objects)?);
+        Ok(id)
+    }
 }
 
 impl FileIds for FileCollector {
-    fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32> {
-        let held = Via::Link(link);
-        let seen = look(subject.to_owned(), link, flags, 0, Fields::parse(""), must_not_change, held)?;
-        if !(seen.stat.is_file() || seen.stat.is_dir() || KINDS.iter().any(|kind| kind.is_mappable(&seen))) {
-            return Err(seen.refuse(format_args!("mapping of {}", seen.target.display())));
+    fn id_of(&mut self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32> {
+        let mut observed = ObservedFile::observe(subject.to_owned(), link, Via::Link(link))?;
+        (observed.flags, observed.must_not_change) = (flags, must_not_change);
+        if !(observed.stat.is_file() || observed.stat.is_dir() || KINDS.iter().any(|kind| kind.is_mappable(&observed)))
+        {
+            return Err(observed.refuse(format_args!("mapping of {}", observed.target.display())));
         }
-        let key = (seen.stat.dev(), seen.stat.ino(), flags, must_not_change);
-        if let Some(id) = self.inner.borrow().referred.get(&key) {
+        let key = (observed.stat.dev(), observed.stat.ino(), flags, must_not_change);
+        if let Some(id) = self.by_reference.get(&key) {
             return Ok(*id);
         }
-        let id = self.add(&seen)?;
-        self.inner.borrow_mut().referred.insert(key, id);
+        let id = self.add(&observed)?;
+        self.by_reference.insert(key, id);
         Ok(id)
     }
-}
-
-impl DumpContext for FileCollector {
-    fn id_of(&self, kind: &'static dyn object::DynObject, seen: &ObservedFile<'_>) -> Result<u32> {
-        let key = (seen.stat.dev(), seen.stat.ino());
-        if let Some(id) = self.inner.borrow().shared.get(&key) {
-            return Ok(*id);
-        }
-        let id = self.inner.borrow().objects.len() as u32;
-        let object = kind.dump(id, seen)?;
-        let mut inner = self.inner.borrow_mut();
-        inner.objects.push(object);
-        if kind.reaches_out() {
-            let (subject, shown) = (seen.subject.clone(), seen.target.display().to_string());
-            inner.reaching.push(ReachesOutside { id, kind, key, subject, shown, flags: seen.flags });
-        }
-        inner.shared.insert(key, id);
-        Ok(id)
-    }
-
-    fn holds(&self, pid: Pid) -> bool {
-        self.tree.contains(&pid)
-    }
-}
-
-impl ReachesOutside {
-    fn held_outside(&self, holder: &external::Holder) -> Error {
-        let mode = self.flags & libc::O_ACCMODE;
-        let same = holder.modes() == (mode != libc::O_WRONLY, mode != libc::O_RDONLY);
-        Error::unsupported(format!(
-            "{}: {} end of {} is held by pid {} ({}), which is not of the tree",
-            self.subject,
-            if same { "this" } else { "the other" },
-            self.shown,
-            holder.pid,
-            holder.name()
-        ))
-    }
-}
-
-fn look<'a>(
-    subject: String,
-    link: &str,
-    flags: i32,
-    position: u64,
-    info: Fields,
-    must_not_change: bool,
-    held: Via<'a>,
-) -> Result<ObservedFile<'a>> {
-    let target = proc::read_link(link).on(|| subject.clone())?;
-    let stat = std::fs::metadata(link).doing(|| format!("{subject}: stat"))?;
-    Ok(ObservedFile { subject, target, stat, flags, position, info, must_not_change, held })
-}
-
-/// What something is, for the sentence that refuses it.
-fn describe(seen: &ObservedFile<'_>) -> String {
-    let target = seen.target.display().to_string();
-    for (prefix, what) in [
-        ("socket:", "a socket"),
-        ("anon_inode:[eventpoll]", "epoll"),
-        ("anon_inode:[timerfd]", "a timerfd"),
-        ("anon_inode:[signalfd]", "a signalfd"),
-        ("anon_inode:inotify", "inotify"),
-        ("anon_inode:[fanotify]", "fanotify"),
-        ("anon_inode:[io_uring]", "io_uring"),
-        ("anon_inode:[userfaultfd]", "userfaultfd"),
-        ("anon_inode:[pidfd]", "a pidfd"),
-        ("anon_inode:[perf_event]", "a perf event"),
-        ("anon_inode:bpf", "a BPF object"),
-    ] {
-        if target.starts_with(prefix) {
-            return format!("{what} ({target})");
-        }
-    }
-    use std::os::unix::fs::FileTypeExt;
-    let kind = seen.stat.file_type();
-    let what = match () {
-        () if kind.is_char_device() => "character device",
-        () if kind.is_block_device() => "block device",
-        () if kind.is_socket() => "socket",
-        () => "file",
-    };
-    format!("{what} {target}")
 }

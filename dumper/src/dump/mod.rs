@@ -14,6 +14,7 @@ use crate::sysv::undo::Adjustment;
 pub mod cow_pages;
 pub mod files;
 pub mod memory;
+pub mod objects;
 pub mod process;
 pub mod pstree;
 pub mod thread;

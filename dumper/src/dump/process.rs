@@ -25,7 +25,7 @@ pub struct ProcessCollector<'a> {
     /// The tree; what its parents know of stopped children is written into it.
     pub tree: &'a mut Tree,
     /// All open files of the tree.
-    pub files: &'a FileCollector,
+    pub files: &'a mut FileCollector,
     /// What threads were asleep.
     pub timers: &'a SleepTimers,
     /// Semaphore sets and message queues.
@@ -63,7 +63,7 @@ impl ProcessCollector<'_> {
             representative: speaker,
             own_directories,
             entry: door,
-            files: self.files,
+            files: &mut *self.files,
             timers: self.timers,
             hole: self.hole,
             rseq: Vec::new(),
@@ -76,14 +76,14 @@ impl ProcessCollector<'_> {
             records.extend(here.thread(injected, tid)?);
             undo::refuse_own(self.sysv, injected, pid, speaker)?;
         }
+        let ThreadCollector { mut rseq, waits, .. } = here;
         let mut mappings = Vec::new();
         let flags = FlagsOnDemand::of(speaker);
         for mapping in door.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
-            let mut vma = Vma::collect(speaker, mapping, self.files, &flags)?;
+            let mut vma = Vma::collect(speaker, mapping, &mut *self.files, &flags)?;
             vma.tid = pid;
             mappings.push((mapping.clone(), vma));
         }
-        let ThreadCollector { mut rseq, waits, .. } = here;
         rseq.sort_unstable();
         let locked = lock::of_mappings(pid, speaker, &door.maps)?;
         Ok(CollectedProcess { pid, records, mappings, locked, rseq, waits, adjustments })

@@ -28,7 +28,7 @@ pub struct ThreadCollector<'a> {
     /// The way into the process.
     pub entry: &'a Entry,
     /// The open files of the tree.
-    pub files: &'a FileCollector,
+    pub files: &'a mut FileCollector,
     /// The timers of threads that slept when they were stopped.
     pub timers: &'a SleepTimers,
     /// Address space that no process of the tree uses.
@@ -63,7 +63,7 @@ impl ThreadCollector<'_> {
         let xstate = stopped.xstate()?;
         self.rseq.extend(Some(stopped.rseq()?.0).filter(|area| *area != 0));
         let restart_block = self.timers.of(tid, &regs, &self.entry.mem);
-        let thread = DumpedThread {
+        let mut thread = DumpedThread {
             pid: self.pid,
             tid,
             is_representative,
@@ -73,8 +73,8 @@ impl ThreadCollector<'_> {
             stat: &stat,
             answers: &answers,
             hole: self.hole,
-            files: self.files,
+            files: &mut *self.files,
         };
-        pending.into_iter().map(|record| record(&thread)).collect()
+        pending.into_iter().map(|record| record(&mut thread)).collect()
     }
 }

@@ -1,5 +1,6 @@
-//! Shared anonymous memory (mmap(2), MAP_SHARED | MAP_ANONYMOUS): a file that the kernel names `/dev/zero (deleted)` and that only
-//! mappings hold. Each object is stored once, however many processes map it.
+//! Shared anonymous memory (mmap(2), MAP_SHARED | MAP_ANONYMOUS): a file that the kernel names
+//! `/dev/zero (deleted)` and that only mappings hold. Each object is in the image once, however
+//! many processes map it.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -9,12 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::file::parts::contents;
-use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
-use crate::kind::observed::ObservedFile;
+use crate::kind::object::{DumpContext, Dumped, MappedReference, Object, RestoreContext, RestoredObject};
+use crate::kind::observed::{ANON_SHM, ObservedFile};
 use crate::kind::open_file::OpenFile;
 use crate::sys::memory;
-
-const NAME: &[u8] = b"/dev/zero (deleted)";
 
 /// Table row: the object.
 pub struct AnonShm;
@@ -29,9 +28,9 @@ impl Object for AnonShm {
     type Body = AnonShmBody;
     const KIND: &'static str = "shared_memory";
 
-    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<AnonShmBody>> {
-        let (file, size) = (seen.anew(libc::O_RDONLY)?, seen.stat.size());
-        let contents = contents::copy(&file, size, &seen.subject)?;
+    fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<AnonShmBody>> {
+        let (file, size) = (observed.anew(libc::O_RDONLY)?, observed.stat.size());
+        let contents = contents::copy(&file, size, &observed.subject)?;
         Ok(Dumped { body: AnonShmBody { size }, blob: Vec::new(), contents })
     }
 
@@ -43,30 +42,23 @@ impl Object for AnonShm {
 /// Table row: what a mapping refers to.
 pub struct AnonShmDescription;
 
-/// Its record.
-#[derive(Serialize, Deserialize)]
-pub struct AnonShmDescriptionBody {
-    object: u32,
-    flags: i32,
-}
-
 impl OpenFile for AnonShmDescription {
-    type Body = AnonShmDescriptionBody;
+    type Body = MappedReference;
     const KIND: &'static str = "shared_memory";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        seen.stat.is_file() && seen.stat.nlink() == 0 && seen.target.as_os_str().as_bytes() == NAME
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        observed.stat.is_file() && observed.stat.nlink() == 0 && observed.target.as_os_str().as_bytes() == ANON_SHM
     }
 
-    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool {
-        OpenFile::takes(self, seen)
+    fn is_mappable(&self, observed: &ObservedFile<'_>) -> bool {
+        OpenFile::takes(self, observed)
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<AnonShmDescriptionBody> {
-        Ok(AnonShmDescriptionBody { object: objects.id_of(&AnonShm, seen)?, flags: seen.flags })
+    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<MappedReference> {
+        MappedReference::dump(&AnonShm, observed, objects)
     }
 
-    fn restore(&self, body: AnonShmDescriptionBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
-        anchors.anchor(body.object)?.open(body.flags, 0)
+    fn restore(&self, body: MappedReference, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        body.open(context)
     }
 }

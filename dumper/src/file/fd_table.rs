@@ -13,10 +13,10 @@ pub const TABLE: Tag = Tag(*b"FDTB");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TABLE, role: Role::Task, show };
 
-/// A process's descriptors.
+/// The descriptors of a process, or of a thread with a table of its own.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct FdTable {
-    /// The process.
+    /// The process, or the thread.
     pub tid: Pid,
     /// Number, id of the open file, close-on-exec.
     pub fds: Vec<(i32, u32, bool)>,
@@ -25,12 +25,4 @@ pub struct FdTable {
 fn show(record: &RecordView<'_>) -> Result<Shown> {
     let FdTable { tid, fds } = record.body()?;
     Ok(Shown::FdTable(tid, fds))
-}
-
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-pub struct Visible {
-    pub dev: u64,
-    pub ino: u64,
-    pub position: u64,
-    pub flags: i32,
 }

@@ -1,7 +1,9 @@
-//! File locks: flock(2), record locks of a process and of an open file description (fcntl_locking(2)), leases (F_SETLEASE(2const)).
+//! File locks: flock(2), record locks of a process and of an open file description
+//! (fcntl_locking(2)), leases (F_SETLEASE(2const)).
 //!
-//! `fdinfo` tells those of the descriptor's own description (`show_fd_locks` in fs/locks.c): a lock of a description under every
-//! descriptor of it, a lock of a process only under that process's. Waiters are not told: a thread that waits makes its call again.
+//! `fdinfo` shows the locks of the descriptor's own description (`show_fd_locks` in fs/locks.c): a
+//! lock of a description under each of its descriptors, a lock of a process only under that
+//! process's descriptors. Waiters are not shown: a thread that waits makes its call again.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::fd_state::{FdState, Placed};
+use crate::kind::fd_state::{FdState, ObservedFd};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::locks::{LOCKS, Line, is_lease, parse};
@@ -27,11 +29,11 @@ pub struct Lock;
 enum LockKind {
     /// Of the description, all of the file.
     Flock,
-    /// Of the process: it goes with any close of the file there.
+    /// Of the process: any close of the file in it drops the lock.
     Posix,
     /// Of the description, a range.
     Ofd,
-    /// Of the description: whoever opens the file waits until it is given back.
+    /// Of the description: another process that opens the file waits until the lease is given back.
     Lease,
 }
 
@@ -44,7 +46,7 @@ pub struct LockBody {
     start: i64,
     /// Last byte; `i64::MAX` is the end of the file, wherever that will be.
     end: i64,
-    /// The file, for the sentence.
+    /// The file, for errors.
     name: String,
 }
 
@@ -52,24 +54,25 @@ impl FdState for Lock {
     type Body = LockBody;
     const TAG: Tag = Tag(*b"LOCK");
 
-    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<LockBody>> {
+    fn dump(&self, observed: &ObservedFd<'_>) -> Result<Vec<LockBody>> {
         let mut found = Vec::new();
-        for text in placed.info.lines().filter_map(|line| line.strip_prefix("lock:")) {
-            let name = placed.seen.target.display();
-            let line = parse(text).ok_or_else(|| placed.seen.refuse(format_args!("file lock{text} on {name}")))?;
+        for text in observed.info.lines().filter_map(|line| line.strip_prefix("lock:")) {
+            let name = observed.file.target.display();
+            let line = parse(text).ok_or_else(|| observed.file.refuse(format_args!("file lock{text} on {name}")))?;
             let what = match (line.what, line.state) {
                 ("FLOCK", _) => LockKind::Flock,
                 ("POSIX", _) => LockKind::Posix,
                 ("OFDLCK", _) => LockKind::Ofd,
                 ("LEASE", "ACTIVE") => LockKind::Lease,
-                // The holder has been told, and has not given it back yet; somebody else waits for it.
-                ("LEASE", _) => return Err(placed.seen.refuse(format_args!("lease of {name} that is being broken"))),
-                _ => return Err(placed.seen.refuse(format_args!("file lock{text} on {name}"))),
+                // Another process waits for it: the holder has been signalled, and has not given it
+                // back yet.
+                ("LEASE", _) => return Err(observed.file.refuse(format_args!("lease of {name} that is being broken"))),
+                _ => return Err(observed.file.refuse(format_args!("file lock{text} on {name}"))),
             };
-            if what == LockKind::Lease && !placed.seen.stat.is_file() {
-                return Err(placed.seen.refuse(format_args!("lease of {name}")));
+            if what == LockKind::Lease && !observed.file.stat.is_file() {
+                return Err(observed.file.refuse(format_args!("lease of {name}")));
             }
-            let known = if what == LockKind::Posix { placed.is_known_here } else { placed.is_known };
+            let known = if what == LockKind::Posix { observed.is_known_here } else { observed.is_known };
             if !known {
                 let (write, start, end) = (line.write, line.start, line.end);
                 found.push(LockBody { what, write, start, end, name: name.to_string() });
@@ -109,14 +112,15 @@ impl FdState for Lock {
     }
 }
 
-/// Which mappings are of files with a lock of a description. A mapping is a reference to the description that it was made through: a copy
-/// of it in somebody else's address space would keep the lock when the process itself has let go.
+/// Which mappings are of files with a lock of a description. A mapping refers to the description
+/// that it was made through: a copy of it in another address space would keep the lock after the
+/// process has released it.
 ///
-/// `speaker` is a thread that has not ended.
+/// `representative` is a thread that has not ended.
 ///
 /// # Errors
-/// A lock of the process itself that none of its descriptors tells of: the mapping alone still holds it.
-pub fn of_mappings(pid: Pid, speaker: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
+/// A lock of the process itself that none of its descriptors shows: only the mapping holds it.
+pub fn of_mappings(pid: Pid, representative: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
     let locks = proc::read_text(LOCKS)?;
     let mapped: BTreeSet<(u64, u64)> = mappings.iter().filter(|m| m.ino != 0).map(|m| (m.dev, m.ino)).collect();
     let of_description = |line: &Line<'_>| line.what != "POSIX" && mapped.contains(&(line.dev, line.ino));
@@ -124,24 +128,25 @@ pub fn of_mappings(pid: Pid, speaker: Pid, mappings: &[Mapping]) -> Result<Vec<(
     if locks.is_empty() {
         return Ok(Vec::new());
     }
-    let mut told = String::new();
-    for number in proc::numbers(&format!("/proc/{speaker}/fd"))? {
-        told += &proc::read_text(&format!("/proc/{speaker}/fdinfo/{number}"))?;
+    let mut shown = String::new();
+    for number in proc::numbers(&format!("/proc/{representative}/fd"))? {
+        shown += &proc::read_text(&format!("/proc/{representative}/fdinfo/{number}"))?;
     }
-    let told: Vec<Line<'_>> = told.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse).collect();
+    let shown: Vec<Line<'_>> = shown.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse).collect();
     for line in &locks {
-        let is_told = told.contains(line);
+        let is_shown = shown.contains(line);
         let name = mappings.iter().find(|m| (m.dev, m.ino) == (line.dev, line.ino)).map_or(&[][..], |m| &m.name);
         let name = String::from_utf8_lossy(name);
-        // That of a description names nobody (-1): it may be this one's.
-        if !is_told && (line.pid == pid || line.pid == -1) {
+        // A lock of a description names no process (-1): it may be this process's.
+        if !is_shown && (line.pid == pid || line.pid == -1) {
             return Err(Error::unsupported(format!(
                 "pid {pid}: a file lock ({}) on {name} that only a mapping of it holds cannot be checkpointed",
                 line.what
             )));
         }
-        if is_told && is_lease(line) && line.write {
-            // The mapping would be made through another description, and nobody else may have the file open.
+        if is_shown && is_lease(line) && line.write {
+            // The mapping would be made through another description, and a write lease allows no
+            // other.
             return Err(Error::unsupported(format!(
                 "pid {pid}: a write lease of {name}, which is mapped as well, cannot be checkpointed"
             )));
@@ -159,30 +164,18 @@ mod tests {
     use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
     use super::*;
-    use crate::kind::observed::{ObservedFile, Via};
+    use crate::kind::observed::fake::observed;
     use crate::sys::memory::RemotePtr;
-    use crate::sys::proc::status::Fields;
 
     fn dump(file: &impl AsRawFd, is_known: bool) -> Result<Vec<LockBody>> {
         let number = file.as_raw_fd();
-        let link = format!("/proc/self/fd/{number}");
         let info = proc::read_text(&format!("/proc/self/fdinfo/{number}")).unwrap();
-        let seen = ObservedFile {
-            subject: "test".into(),
-            target: std::fs::read_link(&link).unwrap(),
-            stat: std::fs::metadata(&link).unwrap(),
-            flags: libc::O_RDWR,
-            position: 0,
-            info: Fields::parse(&info),
-            must_not_change: false,
-            held: Via::Link(""),
-        };
-        let placed = Placed { seen: &seen, flags: libc::O_RDWR, info: &info, is_known, is_known_here: is_known };
-        FdState::dump(&Lock, &placed)
+        let file = &observed(file);
+        FdState::dump(&Lock, &ObservedFd { file, flags: libc::O_RDWR, info: &info, is_known, is_known_here: is_known })
     }
 
     #[test]
-    fn all_locks_of_a_file_are_told_once() {
+    fn all_locks_of_a_file_are_recorded_once() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let range = |kind: i32, start, len| libc::flock {
             l_type: kind as i16,
@@ -196,9 +189,9 @@ mod tests {
         let file = Flock::lock(file.into_file(), FlockArg::LockShared).map_err(|(_, errno)| errno).unwrap();
         let mut found = dump(&*file, false).unwrap();
         found.sort_by_key(|body| body.start);
-        let told: Vec<_> = found.iter().map(|body| (body.what, body.write, body.start, body.end)).collect();
+        let found: Vec<_> = found.iter().map(|body| (body.what, body.write, body.start, body.end)).collect();
         assert_eq!(
-            told,
+            found,
             [
                 (LockKind::Flock, false, 0, i64::MAX),
                 (LockKind::Posix, true, 5, 5),

@@ -1,5 +1,5 @@
-//! Files of memory without a name: memfd_create(2). Contents, seals, mode and owner belong to the object; descriptions of it are
-//! opened through /proc like any file's.
+//! Files in memory without a name: memfd_create(2). Contents, seals, mode and owner belong to the
+//! object; its descriptions are opened through /proc like those of any file.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
 use crate::file::parts::contents;
+use crate::file::parts::owner::Owner;
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
-use crate::kind::observed::{HUGETLBFS, ObservedFile};
+use crate::kind::observed::{DELETED, HUGETLBFS, ObservedFile};
 use crate::kind::open_file::OpenFile;
 
 const PREFIX: &[u8] = b"/memfd:";
-const SUFFIX: &[u8] = b" (deleted)";
 
 /// Table row: the object.
 pub struct Memfd;
@@ -29,35 +29,33 @@ pub struct MemfdBody {
     shown: String,
     size: u64,
     seals: i32,
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    #[serde(flatten)]
+    owner: Owner,
 }
 
 impl Object for Memfd {
     type Body = MemfdBody;
     const KIND: &'static str = "memfd";
 
-    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<MemfdBody>> {
-        let file = seen.anew(libc::O_RDONLY | libc::O_NOATIME)?;
-        if nix::sys::statfs::fstatfs(&file).doing(|| &seen.subject)?.filesystem_type().0 == HUGETLBFS {
-            return Err(seen.refuse("a memfd of huge pages"));
+    fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<MemfdBody>> {
+        let file = observed.anew(libc::O_RDONLY | libc::O_NOATIME)?;
+        if nix::sys::statfs::fstatfs(&file).doing(|| &observed.subject)?.filesystem_type().0 == HUGETLBFS {
+            return Err(observed.refuse("a memfd of huge pages"));
         }
-        let seals = fcntl(file.as_fd(), FcntlArg::F_GET_SEALS).doing(|| format!("{}: F_GET_SEALS", seen.subject))?;
-        let name = seen.target.as_os_str().as_bytes();
+        let seals =
+            fcntl(file.as_fd(), FcntlArg::F_GET_SEALS).doing(|| format!("{}: F_GET_SEALS", observed.subject))?;
+        let name = observed.target.as_os_str().as_bytes();
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
-        let name = name.strip_suffix(SUFFIX).unwrap_or(name).to_vec();
-        let size = seen.stat.size();
+        let name = name.strip_suffix(DELETED).unwrap_or(name).to_vec();
+        let size = observed.stat.size();
         let body = MemfdBody {
             shown: String::from_utf8_lossy(&name).into_owned(),
             name,
             size,
             seals,
-            mode: seen.stat.mode() & 0o7777,
-            uid: seen.stat.uid(),
-            gid: seen.stat.gid(),
+            owner: Owner::of(&observed.stat),
         };
-        Ok(Dumped { body, blob: Vec::new(), contents: contents::copy(&file, size, &seen.subject)? })
+        Ok(Dumped { body, blob: Vec::new(), contents: contents::copy(&file, size, &observed.subject)? })
     }
 
     fn make(&self, body: &MemfdBody, _blob: &[u8]) -> Result<RestoredObject> {
@@ -70,14 +68,13 @@ impl Object for Memfd {
         Ok(RestoredObject { fd, other: None, len: body.size, made: None })
     }
 
-    fn finish(&self, body: &MemfdBody, anchor: &RestoredObject) -> Result<()> {
+    fn finish(&self, body: &MemfdBody, object: &RestoredObject) -> Result<()> {
         let doing = || format!("finishing memfd {:?}", body.shown);
-        let mode = nix::sys::stat::Mode::from_bits_truncate(body.mode);
-        nix::sys::stat::fchmod(&anchor.fd, mode).doing(doing)?;
-        nix::unistd::fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
-        // Last: a seal may forbid all of the above, and mappings that F_SEAL_FUTURE_WRITE lets be.
+        body.owner.restore(&object.fd, doing)?;
+        // Last: a seal may forbid all of the above, and mappings too (F_SEAL_FUTURE_WRITE leaves
+        // only existing ones alone).
         let seals = SealFlag::from_bits_retain(body.seals);
-        fcntl(anchor.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals)).doing(doing).map(drop)
+        fcntl(object.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals)).doing(doing).map(drop)
     }
 }
 
@@ -88,22 +85,21 @@ impl OpenFile for MemfdDescription {
     type Body = Reference;
     const KIND: &'static str = "memfd";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        let name = seen.target.as_os_str().as_bytes();
-        seen.stat.is_file() && seen.stat.nlink() == 0 && name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        let name = observed.target.as_os_str().as_bytes();
+        observed.stat.is_file() && observed.stat.nlink() == 0 && name.starts_with(PREFIX) && name.ends_with(DELETED)
     }
 
-    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool {
-        OpenFile::takes(self, seen)
+    fn is_mappable(&self, observed: &ObservedFile<'_>) -> bool {
+        OpenFile::takes(self, observed)
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Reference> {
-        let object = objects.id_of(&Memfd, seen)?;
-        Ok(Reference::new(object, seen))
+    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<Reference> {
+        Reference::dump(&Memfd, observed, objects)
     }
 
-    fn restore(&self, body: Reference, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
-        anchors.anchor(body.object)?.open(body.flags, body.position)
+    fn restore(&self, body: Reference, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        body.open(context)
     }
 }
 
@@ -117,9 +113,8 @@ mod tests {
 
     use super::*;
     use crate::image::page_source::PageSource;
-    use crate::kind::observed::Via;
+    use crate::kind::observed::fake::observed;
     use crate::memory::source::{MemorySource, MemorySources};
-    use crate::sys::proc::status::Fields;
 
     #[test]
     fn contents_name_and_seals_come_back() {
@@ -128,34 +123,24 @@ mod tests {
         file.set_len(1 << 20).unwrap();
         file.write_all_at(b"there", (1 << 20) - 5).unwrap();
         fcntl(file.as_fd(), FcntlArg::F_ADD_SEALS(SealFlag::F_SEAL_GROW)).unwrap();
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        let seen = ObservedFile {
-            subject: "test".into(),
-            target: std::fs::read_link(&link).unwrap(),
-            stat: file.metadata().unwrap(),
-            flags: libc::O_RDWR,
-            position: (1 << 20) - 5,
-            info: Fields::parse(""),
-            must_not_change: false,
-            held: Via::Link(&link),
-        };
-        assert!(OpenFile::takes(&MemfdDescription, &seen));
-        let Dumped { body, contents, .. } = Object::dump(&Memfd, &seen).unwrap();
+        let observed = ObservedFile { flags: libc::O_RDWR, position: (1 << 20) - 5, ..observed(&file) };
+        assert!(OpenFile::takes(&MemfdDescription, &observed));
+        let Dumped { body, contents, .. } = Object::dump(&Memfd, &observed).unwrap();
         let contents = contents.unwrap();
         assert_eq!(contents.runs.pages(), 1, "the hole stays one");
 
-        let anchor = Object::make(&Memfd, &body, &[]).unwrap();
+        let object = Object::make(&Memfd, &body, &[]).unwrap();
         let at = contents.runs.runs().next().unwrap().address;
         let mut page = [0; 4096];
         MemorySources(vec![MemorySource::File(contents.file.into())]).read(0, at, &mut page).unwrap();
-        anchor.fill(at, &page).unwrap();
-        Object::finish(&Memfd, &body, &anchor).unwrap();
-        assert_eq!(fcntl(anchor.fd.as_fd(), FcntlArg::F_GET_SEALS).unwrap(), SealFlag::F_SEAL_GROW.bits());
-        let mut again = File::from(anchor.open(libc::O_RDONLY, seen.position).unwrap());
+        object.fill(at, &page).unwrap();
+        Object::finish(&Memfd, &body, &object).unwrap();
+        assert_eq!(fcntl(object.fd.as_fd(), FcntlArg::F_GET_SEALS).unwrap(), SealFlag::F_SEAL_GROW.bits());
+        let mut again = File::from(object.open(libc::O_RDONLY, observed.position).unwrap());
         let mut text = String::new();
         again.read_to_string(&mut text).unwrap();
         assert_eq!((text.as_str(), again.metadata().unwrap().len()), ("there", 1 << 20));
-        let name = std::fs::read_link(format!("/proc/self/fd/{}", anchor.fd.as_raw_fd())).unwrap();
+        let name = std::fs::read_link(format!("/proc/self/fd/{}", object.fd.as_raw_fd())).unwrap();
         assert_eq!(name.to_str(), Some("/memfd:a name (deleted)"));
     }
 }

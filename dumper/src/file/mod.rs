@@ -1,4 +1,4 @@
-//! What a descriptor can *be*: the table of kinds, nothing else.
+//! What a descriptor can *be*: the tables of kinds.
 
 pub mod anon_shm;
 pub mod device;
@@ -18,12 +18,17 @@ pub mod sysv_shm;
 pub mod tty;
 pub mod unlinked;
 
+use crate::kind::fd_state::DynFdState;
+use crate::kind::object::DynObject;
+use crate::kind::observed::ObservedFile;
 use crate::kind::open_file::DynOpenFile;
-use crate::kind::{fd_state, object};
 
-/// Every kind; the first that takes a file has it. Files of a process stand first, because what leads to them is made late; what is
-/// only a place in the tree before what can be read; files without a name before those with one, terminals before the other
-/// character devices.
+/// Every kind of open file. A file is of the first kind that takes it, so the order matters:
+/// - files of /proc/PID come first, whatever type they have: they are opened when the processes
+///   exist again;
+/// - O_PATH descriptors come before kinds that read the file;
+/// - files without a name come before those with one;
+/// - terminals come before the other character devices.
 pub const KINDS: &[&dyn DynOpenFile] = &[
     &procfs::Procfs,
     &o_path::OPath,
@@ -41,7 +46,7 @@ pub const KINDS: &[&dyn DynOpenFile] = &[
 ];
 
 /// Every kind of object that descriptions share.
-pub const OBJECTS: &[&dyn object::DynObject] = &[
+pub const OBJECTS: &[&dyn DynObject] = &[
     &memfd::Memfd,
     &anon_shm::AnonShm,
     &sysv_shm::SysvShm,
@@ -51,6 +56,53 @@ pub const OBJECTS: &[&dyn object::DynObject] = &[
     &removed_dir::RemovedDir,
 ];
 
-/// Every kind of what a descriptor can have, in the order of putting back: to take a lease makes the taker the one to be signalled,
-/// unless there is one, and who it was is set right after.
-pub const LATE: &[&dyn fd_state::DynFdState] = &[&lock::Lock, &sigio::Sigio];
+/// Every kind of what a descriptor has beyond its open file, in the order of the restore. Locks
+/// come first: taking a lease makes its holder the process to be signalled if there is none, and
+/// the recorded one is set afterwards.
+pub const FD_STATES: &[&dyn DynFdState] = &[&lock::Lock, &sigio::Sigio];
+
+/// What no kind restores yet: how its link in /proc begins, and what an error calls it. Building
+/// one of them moves its line to [`KINDS`].
+const UNSUPPORTED: &[(&str, &str)] = &[
+    ("socket:", "a socket"),
+    ("anon_inode:[eventpoll]", "epoll"),
+    ("anon_inode:[timerfd]", "a timerfd"),
+    ("anon_inode:[signalfd]", "a signalfd"),
+    ("anon_inode:inotify", "inotify"),
+    ("anon_inode:[fanotify]", "fanotify"),
+    ("anon_inode:[io_uring]", "io_uring"),
+    ("anon_inode:[userfaultfd]", "userfaultfd"),
+    ("anon_inode:[pidfd]", "a pidfd"),
+    ("anon_inode:[perf_event]", "a perf event"),
+    ("anon_inode:bpf", "a BPF object"),
+];
+
+/// What an error calls a file that no kind takes.
+pub fn unsupported_name(observed: &ObservedFile<'_>) -> String {
+    let target = observed.target.display().to_string();
+    match UNSUPPORTED.iter().find(|(prefix, _)| target.starts_with(prefix)) {
+        Some((_, what)) => format!("{what} ({target})"),
+        None => format!("{} {target}", observed.type_name()),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+    use crate::kind::observed::fake::observed;
+
+    #[test]
+    fn a_file_that_no_kind_takes_has_a_name_in_errors() {
+        let (socket, _other) = UnixStream::pair().unwrap();
+        let epoll = nix::sys::epoll::Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC).unwrap().0;
+        for (file, name) in
+            [(observed(&socket), "a socket (socket:["), (observed(&epoll), "epoll (anon_inode:[eventpoll])")]
+        {
+            assert!(KINDS.iter().all(|kind| !kind.takes(&file)));
+            assert!(unsupported_name(&file).starts_with(name), "{}", unsupported_name(&file));
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! Descriptors that only stand for a place in the tree (open(2), O_PATH): of anything that has a name, a symbolic link itself included.
+//! Descriptors that only stand for a name in the file tree (open(2), O_PATH): for a file of any
+//! type, a symbolic link included.
 
 use std::fs::FileType;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -16,7 +17,7 @@ use crate::kind::open_file::OpenFile;
 /// Table row.
 pub struct OPath;
 
-/// What stands there.
+/// What the name leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OPathTarget {
@@ -50,28 +51,31 @@ impl OpenFile for OPath {
     type Body = OPathBody;
     const KIND: &'static str = "path";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        seen.flags & libc::O_PATH != 0 && (seen.is_named() || !(seen.stat.is_file() || seen.stat.is_dir()))
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        observed.flags & libc::O_PATH != 0
+            && (observed.is_named() || !(observed.stat.is_file() || observed.stat.is_dir()))
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<OPathBody> {
-        let name = seen.target.display().to_string();
-        let what = what(seen.stat.file_type(), seen.stat.rdev());
-        let what = what.filter(|_| seen.is_named());
-        let what = what.ok_or_else(|| seen.refuse(format_args!("O_PATH descriptor of {name}, whose name is gone,")))?;
-        let path = seen.target.clone().into_os_string().into_vec();
-        Ok(OPathBody { path, name, what, flags: seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) })
+    fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<OPathBody> {
+        let name = observed.target.display().to_string();
+        let what = what(observed.stat.file_type(), observed.stat.rdev());
+        let what = what.filter(|_| observed.is_named());
+        let what =
+            what.ok_or_else(|| observed.refuse(format_args!("O_PATH descriptor of {name}, whose name is gone,")))?;
+        let path = observed.target.clone().into_os_string().into_vec();
+        Ok(OPathBody { path, name, what, flags: observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) })
     }
 
-    fn restore(&self, body: OPathBody, _anchors: &dyn RestoreContext) -> Result<OwnedFd> {
+    fn restore(&self, body: OPathBody, _context: &dyn RestoreContext) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW)?;
         let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
         if what(now.file_type(), now.rdev()) != Some(body.what) {
-            let told = format!("{} is no longer {:?}, as at the dump", path.display(), body.what);
-            return Err(Error::new(Kind::NotFound, told));
+            let sentence = format!("{} is no longer {:?}, as at the dump", path.display(), body.what);
+            return Err(Error::new(Kind::NotFound, sentence));
         }
-        // Through /proc: the only way to stand for a symbolic link without O_NOFOLLOW among the flags.
+        // Through /proc: only so can a descriptor stand for a symbolic link without O_NOFOLLOW
+        // among its flags.
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         let follows = body.flags & libc::O_NOFOLLOW == 0;
         if follows { open_link(Path::new(&link), body.flags) } else { open_path(&path, body.flags) }.map(OwnedFd::from)
@@ -95,21 +99,8 @@ fn what(kind: FileType, rdev: u64) -> Option<OPathTarget> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kind::object::RestoredObject;
-    use crate::kind::observed::Via;
-    use crate::sys::proc::status::Fields;
-
-    struct None;
-    impl DumpContext for None {
-        fn id_of(&self, _: &dyn crate::kind::object::DynObject, seen: &ObservedFile<'_>) -> Result<u32> {
-            Err(seen.refuse("an object"))
-        }
-    }
-    impl RestoreContext for None {
-        fn anchor(&self, id: u32) -> Result<&RestoredObject> {
-            Err(Error::damaged(format!("object {id}")))
-        }
-    }
+    use crate::kind::object::fake::none;
+    use crate::kind::observed::fake::observed;
 
     #[test]
     fn a_symbolic_link_comes_back_and_nothing_else_in_its_place() {
@@ -117,23 +108,15 @@ mod tests {
         let path = dir.path().join("link");
         std::os::unix::fs::symlink("nowhere", &path).unwrap();
         let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW).unwrap();
-        let seen = ObservedFile {
-            subject: "test".into(),
-            target: path.clone(),
-            stat: file.metadata().unwrap(),
-            flags: libc::O_PATH,
-            position: 0,
-            info: Fields::parse(""),
-            must_not_change: false,
-            held: Via::Link(""),
-        };
-        assert!(OPath.takes(&seen));
-        let fd = OPath.restore(OPath.dump(&seen, &None).unwrap(), &None).unwrap();
+        let observed = ObservedFile { flags: libc::O_PATH, ..observed(&file) };
+        assert_eq!(observed.target, path);
+        assert!(OPath.takes(&observed));
+        let fd = OPath.restore(OPath.dump(&observed, &mut none()).unwrap(), &none()).unwrap();
         let flags = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL).unwrap();
         assert!(std::fs::File::from(fd).metadata().unwrap().is_symlink() && flags & libc::O_NOFOLLOW == 0);
-        let body = OPath.dump(&seen, &None).unwrap();
+        let body = OPath.dump(&observed, &mut none()).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "").unwrap();
-        assert_eq!(OPath.restore(body, &None).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(OPath.restore(body, &none()).unwrap_err().kind(), Kind::NotFound);
     }
 }

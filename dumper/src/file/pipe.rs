@@ -1,19 +1,21 @@
-//! Pipes, pipe(7): the buffers belong to the object, flags (O_NONBLOCK, packet mode) to each description of an end.
+//! Pipes, pipe(7): the buffers belong to the object, flags (O_NONBLOCK, packet mode) to each
+//! description of an end.
 //!
-//! A pipe's two first descriptions come from pipe(2) and lack O_LARGEFILE, which open(2) always adds and nobody can take away: they come
-//! back as the two that pipe(2) gives. Whatever else there is was opened through /proc, and is again.
+//! A pipe's first two descriptions come from pipe(2) and lack O_LARGEFILE, which open(2) always
+//! adds and no call removes: they become the two that pipe(2) makes at the restore. All other
+//! descriptions were opened through /proc, and are opened so again.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::FileTypeExt;
 
 use nix::fcntl::OFlag;
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{fchown, pipe2};
+use nix::unistd::pipe2;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Result};
-use crate::file::parts::pipe_buffer::{PipeBuffers, set_flags};
+use crate::file::parts::pipe_buffer::set_flags;
+use crate::file::parts::pipe_head::PipeHead;
 use crate::kind::external::External;
 use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
 use crate::kind::observed::{NOT_KEPT, ObservedFile};
@@ -28,13 +30,8 @@ pub struct Pipe;
 pub struct PipeBody {
     /// "pipe:[1234]" at the dump.
     shown: String,
-    mode: u32,
-    uid: u32,
-    gid: u32,
     #[serde(flatten)]
-    buffers: PipeBuffers,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    external: Option<External>,
+    head: PipeHead,
 }
 
 impl Object for Pipe {
@@ -42,34 +39,25 @@ impl Object for Pipe {
     const KIND: &'static str = "pipe";
     const REACHES_OUT: bool = true;
 
-    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<PipeBody>> {
-        let (buffers, blob) = PipeBuffers::peek(seen)?;
-        let body = PipeBody {
-            shown: seen.target.display().to_string(),
-            mode: seen.stat.mode() & 0o7777,
-            uid: seen.stat.uid(),
-            gid: seen.stat.gid(),
-            buffers,
-            external: None,
-        };
-        Ok(Dumped { body, blob, contents: None })
+    fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<PipeBody>> {
+        let (head, blob) = PipeHead::of(observed)?;
+        let shown = observed.target.display().to_string();
+        Ok(Dumped { body: PipeBody { shown, head }, blob, contents: None })
     }
 
     fn external(&self, body: PipeBody, external: External) -> PipeBody {
-        PipeBody { external: Some(external), buffers: body.buffers.without_contents(), ..body }
+        PipeBody { head: body.head.held_outside(external), ..body }
     }
 
     fn make(&self, body: &PipeBody, blob: &[u8]) -> Result<RestoredObject> {
-        if let Some(external) = &body.external {
-            return Ok(RestoredObject { fd: external.find(&body.shown)?, other: None, len: 0, made: None });
-        }
-        let doing = || format!("making {} again", body.shown);
-        let (fd, other) = pipe2(OFlag::O_CLOEXEC).doing(doing)?;
-        // Whoever opens it through /proc is asked for the permissions.
-        fchown(&fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
-        fchmod(fd.as_fd(), Mode::from_bits_truncate(body.mode)).doing(doing)?;
-        body.buffers.refill(blob, &other)?;
-        Ok(RestoredObject { fd, other: Some(other), len: 0, made: None })
+        body.head.find_or(&body.shown, || {
+            let doing = || format!("making {} again", body.shown);
+            let (fd, other) = pipe2(OFlag::O_CLOEXEC).doing(doing)?;
+            // The kernel checks them when a process opens the pipe through /proc.
+            body.head.owner.restore(&fd, doing)?;
+            body.head.buffers.refill(blob, &other)?;
+            Ok((fd, Some(other)))
+        })
     }
 }
 
@@ -87,28 +75,28 @@ impl OpenFile for PipeEnd {
     type Body = PipeEndBody;
     const KIND: &'static str = "pipe";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        seen.stat.file_type().is_fifo() && seen.target.as_os_str().as_bytes().starts_with(b"pipe:[")
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        observed.stat.file_type().is_fifo() && observed.target.as_os_str().as_bytes().starts_with(b"pipe:[")
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<PipeEndBody> {
-        if seen.flags & libc::O_PATH != 0 {
-            return Err(seen.refuse(format_args!("O_PATH descriptor of {}", seen.target.display())));
+    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<PipeEndBody> {
+        if observed.flags & libc::O_PATH != 0 {
+            return Err(observed.refuse(format_args!("O_PATH descriptor of {}", observed.target.display())));
         }
-        Ok(PipeEndBody { object: objects.id_of(&Pipe, seen)?, flags: seen.flags & !NOT_KEPT })
+        Ok(PipeEndBody { object: objects.id_of(&Pipe, observed)?, flags: observed.flags & !NOT_KEPT })
     }
 
-    fn restore(&self, body: PipeEndBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
-        let anchor = anchors.anchor(body.object)?;
+    fn restore(&self, body: PipeEndBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        let pipe = context.object(body.object)?;
         let mode = body.flags & libc::O_ACCMODE;
-        let first = match (&anchor.other, mode) {
-            (Some(_), libc::O_RDONLY) => Some(&anchor.fd),
+        let first = match (&pipe.other, mode) {
+            (Some(_), libc::O_RDONLY) => Some(&pipe.fd),
             (Some(other), libc::O_WRONLY) => Some(other),
             _ => None,
         };
         let fd = match first.filter(|_| body.flags & O_LARGEFILE == 0) {
             Some(end) => end.try_clone().doing(|| "duplicating an end of a pipe")?,
-            None => anchor.open(mode | libc::O_NONBLOCK, 0)?,
+            None => pipe.open(mode | libc::O_NONBLOCK, 0)?,
         };
         set_flags(&fd, body.flags)?;
         Ok(fd)
@@ -118,6 +106,8 @@ impl OpenFile for PipeEnd {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::MetadataExt;
     use std::process::Command;
 
     use nix::errno::Errno;
@@ -125,7 +115,9 @@ mod tests {
     use nix::unistd::{read, write};
 
     use super::*;
-    use crate::file::parts::pipe_buffer::tests::{Only, read_once, seen, this};
+    use crate::file::parts::pipe_buffer::tests::read_once;
+    use crate::kind::object::fake::{OneObject, none};
+    use crate::kind::observed::fake::{observed_fd, this};
 
     #[test]
     fn both_ends_flags_and_contents_come_back() {
@@ -134,18 +126,17 @@ mod tests {
         write(&to, b"one").unwrap();
         write(&to, b"two").unwrap();
         let own = |fd: &OwnedFd| fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap();
-        let (reader, writer) = (seen(&from, &this), seen(&to, &this));
+        let (reader, writer) = (observed_fd(&from, &this), observed_fd(&to, &this));
         assert!(OpenFile::takes(&PipeEnd, &reader) && OpenFile::takes(&PipeEnd, &writer));
         let dumped = Object::dump(&Pipe, &writer).unwrap();
-        let anchor = Object::make(&Pipe, &dumped.body, &dumped.blob).unwrap();
-        let anchors = Only(Some(anchor));
+        let context = OneObject(Some(Object::make(&Pipe, &dumped.body, &dumped.blob).unwrap()));
         let again =
-            |seen| OpenFile::restore(&PipeEnd, OpenFile::dump(&PipeEnd, seen, &Only(None)).unwrap(), &anchors).unwrap();
+            |end| OpenFile::restore(&PipeEnd, OpenFile::dump(&PipeEnd, end, &mut none()).unwrap(), &context).unwrap();
         let (read_end, write_end) = (again(&reader), again(&writer));
         assert_eq!((own(&read_end), own(&write_end)), (own(&from), own(&to)));
-        let another = ObservedFile { flags: O_LARGEFILE | libc::O_RDWR, ..seen(&from, &this) };
+        let another = ObservedFile { flags: O_LARGEFILE | libc::O_RDWR, ..observed_fd(&from, &this) };
         let both = again(&another);
-        drop(anchors);
+        drop(context);
         assert_eq!(fcntl(both.as_fd(), FcntlArg::F_GETPIPE_SZ).unwrap(), 1 << 20);
         assert_eq!(read_once(&both), b"one");
         assert_eq!(read_once(&read_end), b"two");
@@ -159,13 +150,13 @@ mod tests {
         write(&to, b"theirs").unwrap();
         // What this program itself holds does not count.
         let mut holder = Command::new("sleep").arg("100").stdout(to.try_clone().unwrap()).spawn().unwrap();
-        let writer = seen(&to, &this);
+        let writer = observed_fd(&to, &this);
         let body = Object::dump(&Pipe, &writer).unwrap().body;
         let external = External::of((writer.stat.dev(), writer.stat.ino())).unwrap();
         let body = Object::external(&Pipe, body, external);
-        let anchors = Only(Some(Object::make(&Pipe, &body, &[]).unwrap()));
-        let end = OpenFile::dump(&PipeEnd, &writer, &Only(None)).unwrap();
-        let end = OpenFile::restore(&PipeEnd, end, &anchors).unwrap();
+        let context = OneObject(Some(Object::make(&Pipe, &body, &[]).unwrap()));
+        let end = OpenFile::dump(&PipeEnd, &writer, &mut none()).unwrap();
+        let end = OpenFile::restore(&PipeEnd, end, &context).unwrap();
         write(&end, b" and ours").unwrap();
         assert_eq!(read_once(&from), b"theirs and ours");
         assert_eq!(read(&from, &mut [0; 1]), Err(Errno::EAGAIN));

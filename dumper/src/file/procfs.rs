@@ -1,5 +1,7 @@
-//! Files and directories of /proc/PID, proc_pid(5): of the processes of the image and their threads (/proc/self/maps, /proc/self/fd,
-//! /proc/thread-self/stat), opened once they exist again, or of another process, which must be the same as at the dump.
+//! Files and directories of /proc/PID, proc_pid(5). Those of the processes of the image and their
+//! threads (/proc/self/maps, /proc/self/fd, /proc/thread-self/stat) are opened when the processes
+//! exist again. Those of any other process are opened only if it is the same process as at the
+//! dump.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -27,9 +29,9 @@ pub struct ProcfsBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
-    /// Whose it is.
+    /// The process or thread that the file describes.
     pid: Pid,
-    /// When that process started: another one must be the same at the restore.
+    /// When it started: a process outside the image must be the same at the restore.
     start: u64,
     flags: i32,
     position: u64,
@@ -39,43 +41,46 @@ impl OpenFile for Procfs {
     type Body = ProcfsBody;
     const KIND: &'static str = "proc";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        let whose = pid(&seen.target).is_some();
-        whose && seen.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == PROC)
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        pid(&observed.target).is_some()
+            && observed.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == PROC)
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<ProcfsBody> {
-        // At every look-up of a name below net/ the kernel makes it anew and calls the one before deleted (pde_force_lookup in
-        // fs/proc/internal.h), so its mark says nothing.
-        let path = if is_of_network(&seen.target) { seen.name_before() } else { seen.target.clone() };
+    fn dump(&self, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<ProcfsBody> {
+        // At every look-up of a name below net/ the kernel creates the file anew and marks the one
+        // before as deleted (pde_force_lookup in fs/proc/internal.h), so the mark means nothing
+        // there.
+        let path = if is_of_network(&observed.target) { observed.name_before() } else { observed.target.clone() };
         let name = path.display().to_string();
-        let whose = pid(&path).filter(|_| seen.is_at(&path));
-        let whose = whose.ok_or_else(|| seen.refuse(format_args!("{name}, which is gone with what it told of,")))?;
-        if objects.holds(whose) && is_of_descriptor(&path) {
+        let process = pid(&path).filter(|_| observed.is_at(&path));
+        let process = process.ok_or_else(|| {
+            observed.refuse(format_args!("{name}, which is gone with the process that it described,"))
+        })?;
+        if context.is_in_tree(process) && is_of_descriptor(&path) {
             return Err(
-                seen.refuse(format_args!("{name}, which is of one descriptor of a process that is in the image,"))
+                observed.refuse(format_args!("{name}, which is of one descriptor of a process that is in the image,"))
             );
         }
-        if !(seen.stat.is_file() || seen.stat.is_dir() || seen.flags & libc::O_PATH != 0) {
-            return Err(seen.refuse(format_args!("special file {name}")));
+        if !(observed.stat.is_file() || observed.stat.is_dir() || observed.flags & libc::O_PATH != 0) {
+            return Err(observed.refuse(format_args!("special file {name}")));
         }
-        let start = Stat::read(&format!("/proc/{whose}/stat"))?.started();
-        let flags = seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
-        let position = seen.position_to_seek()?;
-        Ok(ProcfsBody { path: path.into_os_string().into_vec(), name, pid: whose, start, flags, position })
+        let start = Stat::read(&format!("/proc/{process}/stat"))?.started();
+        let flags = observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+        let position = observed.position_to_seek()?;
+        Ok(ProcfsBody { path: path.into_os_string().into_vec(), name, pid: process, start, flags, position })
     }
 
     fn opens_last(&self) -> bool {
         true
     }
 
-    fn restore(&self, body: ProcfsBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
+    fn restore(&self, body: ProcfsBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
         let start = || Stat::read(&format!("/proc/{}/stat", body.pid)).ok().map(|stat| stat.started());
-        if !anchors.makes(body.pid) && start() != Some(body.start) {
+        if !context.restores_task(body.pid) && start() != Some(body.start) {
             return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
-        // The kernel's own links, which lead to nothing that it is not asked for.
+        // Links on this path are the kernel's own, and lead only to what they name.
         let file = OwnedFd::from(open_link(&path, body.flags)?);
         if body.position != 0 {
             fd::seek(&file, body.position).on(|| path.display())?;
@@ -84,20 +89,20 @@ impl OpenFile for Procfs {
     }
 }
 
-/// The number behind /proc.
+/// The number that follows /proc.
 fn pid(path: &Path) -> Option<Pid> {
     number(path.strip_prefix("/proc").ok()?.iter().next()?)
 }
 
-/// Whether it stands below /proc/PID/net or /proc/PID/task/TID/net.
+/// Whether the path is below /proc/PID/net or /proc/PID/task/TID/net.
 fn is_of_network(path: &Path) -> bool {
     let parts: Vec<_> = path.iter().skip(2).take(4).collect();
     matches!(parts[..], [_, net, _, ..] if net == "net")
         || matches!(parts[..], [_, task, _, net] if task == "task" && net == "net")
 }
 
-/// Whether it is /proc/PID/fdinfo/N, or the link /proc/PID/fd/N itself: there only while the process has a descriptor N, and descriptors are
-/// given to a process all at once.
+/// Whether the path is /proc/PID/fdinfo/N, or the link /proc/PID/fd/N itself. It exists only while
+/// the process has a descriptor N, and a process gets all its descriptors at once.
 fn is_of_descriptor(path: &Path) -> bool {
     let [table, which] = [path.parent().and_then(Path::file_name), path.file_name()];
     table.is_some_and(|table| table == "fd" || table == "fdinfo") && which.is_some_and(|which| number(which).is_some())
@@ -113,14 +118,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_it_is_stands_in_its_name() {
+    fn the_process_is_in_the_name() {
         assert_eq!(pid(Path::new("/proc/12/task/13/maps")), Some(12));
         assert_eq!(pid(Path::new("/proc/meminfo")), None);
         assert_eq!(pid(Path::new("/processes/12")), None);
     }
 
     #[test]
-    fn names_that_need_another_look() {
+    fn names_below_net_and_of_descriptors() {
         for (name, of_network, of_descriptor) in [
             ("/proc/12/net/dev (deleted)", true, false),
             ("/proc/12/task/13/net/stat/arp_cache (deleted)", true, false),

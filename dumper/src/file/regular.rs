@@ -1,4 +1,5 @@
-//! Regular files and directories: by name, with offset and flags. The contents stay where they are.
+//! Regular files and directories: opened again by name, with offset and flags. The image does not
+//! have their contents.
 
 use std::fs::Metadata;
 use std::mem::MaybeUninit;
@@ -31,7 +32,7 @@ pub struct RegularBody {
     directory: bool,
     flags: i32,
     position: u64,
-    /// What it was like, where that says something.
+    /// Size and time of the last change, where they mean something.
     version: Option<FileVersion>,
 }
 
@@ -39,29 +40,30 @@ impl OpenFile for Regular {
     type Body = RegularBody;
     const KIND: &'static str = "regular";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        seen.stat.is_file() || seen.stat.is_dir()
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        observed.stat.is_file() || observed.stat.is_dir()
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, _objects: &dyn DumpContext) -> Result<RegularBody> {
-        let path = if seen.is_named() { seen.target.clone() } else { other_name(seen)? };
+    fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<RegularBody> {
+        let path = if observed.is_named() { observed.target.clone() } else { other_name(observed)? };
         let shown = path.display();
         Ok(RegularBody {
             name: shown.to_string(),
             path: path.into_os_string().into_vec(),
-            directory: seen.stat.is_dir(),
-            flags: flags(seen),
-            position: seen.position_to_seek()?,
-            version: FileVersion::of(seen)?,
+            directory: observed.stat.is_dir(),
+            flags: flags(observed),
+            position: observed.position_to_seek()?,
+            version: FileVersion::of(observed)?,
         })
     }
 
-    fn restore(&self, body: RegularBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
+    fn restore(&self, body: RegularBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let subject = || path.display().to_string();
-        // Looked at before it is opened: opening what stands there now could block (a FIFO) or act (a device).
-        if let Ok(there) = std::fs::metadata(&path)
-            && (there.is_dir() != body.directory || !(there.is_dir() || there.is_file()))
+        // Checked before it is opened: to open what the name leads to now could block (a FIFO) or
+        // act (a device).
+        if let Ok(now) = std::fs::metadata(&path)
+            && (now.is_dir() != body.directory || !(now.is_dir() || now.is_file()))
         {
             return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
         }
@@ -71,12 +73,12 @@ impl OpenFile for Regular {
             return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
         }
         if let Some(version) = &body.version {
-            version.judge(&now, &body.name, body.position, anchors)?;
+            version.check(&now, &body.name, body.position, context)?;
         }
         let file = OwnedFd::from(file);
         if body.position != 0 {
             if body.directory {
-                wake(&file);
+                read_an_entry(&file);
             }
             fd::seek(&file, body.position).on(subject)?;
         }
@@ -87,14 +89,15 @@ impl OpenFile for Regular {
 /// The type of this project's mounts, as mount(8) shows it.
 const OWN_KIND: &str = "fuse.ckptfs";
 
-/// The first `len` bytes of the file that a record names, which had the inode number `ino`; `None` if it is not there as it was, or
-/// cannot be read without anybody's taking notice.
+/// The first `len` bytes of the file that a record names, which had the inode number `ino`. `None`
+/// if the file has changed, or cannot be read without another process noticing it.
 pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8>> {
     let body: RegularBody = record.body().ok()?;
     let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
     let version = body.version?;
     let is_it = |now: &Metadata| now.is_file() && now.ino() == ino && version.is_same(now);
-    // An image may name anything: to ask a mount of our own kind might be to wait for ourselves.
+    // An image may name any file: to read a mount of this program may be to wait for this very
+    // process.
     if mountinfo::is_in_mount_of(OWN_KIND, &path).ok()? {
         return None;
     }
@@ -103,37 +106,38 @@ pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8
         return None;
     }
     let file = open_path(&path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOATIME);
-    // Only its owner and root may ask for that.
+    // O_NOATIME is only for the owner and root.
     let file = file.or_else(|_| open_path(&path, libc::O_RDONLY | libc::O_NONBLOCK)).ok()?;
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0).ok()?;
     file.metadata().ok().filter(is_it).map(|_| bytes)
 }
 
-/// Reads a little: a directory of ext4 whose very first reading is one at its end gives nothing at the next either, even rewound
+/// Reads an entry of a directory that is then moved to another offset. If the very first read of an
+/// ext4 directory is at its end, the next read gives nothing either, even after a rewind
 /// (`ext4_dx_readdir` in fs/ext4/dir.c; seen with Linux 6.18).
-fn wake(directory: &OwnedFd) {
+fn read_an_entry(directory: &OwnedFd) {
     let mut room = [MaybeUninit::uninit(); 512];
     let _entry = RawDir::new(directory, &mut room).next();
 }
 
-/// The flags to open it with. That it once was made with O_TMPFILE is all that the flag says of a file that has a name.
-fn flags(seen: &ObservedFile<'_>) -> i32 {
-    let made_nameless = if seen.flags & TMPFILE == 0 { 0 } else { libc::O_TMPFILE };
-    seen.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) & !made_nameless
+/// The flags to open it with. O_TMPFILE only says how a file that has a name now was once created.
+fn flags(observed: &ObservedFile<'_>) -> i32 {
+    let made_nameless = if observed.flags & TMPFILE == 0 { 0 } else { libc::O_TMPFILE };
+    observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) & !made_nameless
 }
 
-/// Another name of a file whose own is gone: a hard link in the same directory.
-fn other_name(seen: &ObservedFile<'_>) -> Result<PathBuf> {
-    let shown = seen.target.display();
-    if !seen.is_unlinked() {
-        return Err(seen.refuse(format_args!(
+/// Another name of a file whose name is gone: a hard link in the same directory.
+fn other_name(observed: &ObservedFile<'_>) -> Result<PathBuf> {
+    let shown = observed.target.display();
+    if !observed.is_unlinked() {
+        return Err(observed.refuse(format_args!(
             "{shown}, which that name does not lead to (another mount, or another root directory),"
         )));
     }
-    seen.hard_link_beside().ok_or_else(|| {
-        let links = seen.stat.nlink();
-        seen.refuse(format_args!("{shown}, whose {links} hard link(s) are not in that directory,"))
+    observed.hard_link_beside().ok_or_else(|| {
+        let links = observed.stat.nlink();
+        observed.refuse(format_args!("{shown}, whose {links} hard link(s) are not in that directory,"))
     })
 }
 
@@ -141,44 +145,21 @@ fn other_name(seen: &ObservedFile<'_>) -> Result<PathBuf> {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::io::{Read, Seek, Write};
-    use std::os::fd::AsRawFd;
 
     use super::*;
-    use crate::kind::observed::Via;
-    use crate::sys::proc::status::Fields;
+    use crate::kind::object::fake::none;
+    use crate::kind::observed::fake::observed;
 
-    struct None;
-    impl DumpContext for None {
-        fn id_of(&self, _: &dyn crate::kind::object::DynObject, seen: &ObservedFile<'_>) -> Result<u32> {
-            Err(seen.refuse("an object"))
-        }
-    }
-    impl RestoreContext for None {
-        fn anchor(&self, id: u32) -> Result<&crate::kind::object::RestoredObject> {
-            Err(Error::damaged(format!("object {id}")))
-        }
-    }
-
-    fn seen(file: &std::fs::File, must_not_change: bool) -> ObservedFile<'static> {
-        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
-        ObservedFile {
-            held: Via::Link(String::leak(link.clone())),
-            subject: "test".into(),
-            target: std::fs::read_link(&link).unwrap(),
-            stat: file.metadata().unwrap(),
-            flags: libc::O_RDWR,
-            position: 3,
-            info: Fields::parse(""),
-            must_not_change,
-        }
+    fn observe(file: &std::fs::File, must_not_change: bool) -> ObservedFile<'static> {
+        ObservedFile { flags: libc::O_RDWR, position: 3, must_not_change, ..observed(file) }
     }
 
     #[test]
     fn offset_and_contents_come_back() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(b"abcdef").unwrap();
-        let body = Regular.dump(&seen(file.as_file(), true), &None).unwrap();
-        let mut again = std::fs::File::from(Regular.restore(body, &None).unwrap());
+        let body = Regular.dump(&observe(file.as_file(), true), &mut none()).unwrap();
+        let mut again = std::fs::File::from(Regular.restore(body, &none()).unwrap());
         assert_eq!(again.stream_position().unwrap(), 3);
         let mut text = String::new();
         again.read_to_string(&mut text).unwrap();
@@ -188,18 +169,18 @@ mod tests {
     #[test]
     fn a_changed_file_is_refused_only_where_it_is_memory() {
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        let memory = Regular.dump(&seen(file.as_file(), true), &None).unwrap();
-        let plain = Regular.dump(&seen(file.as_file(), false), &None).unwrap();
+        let memory = Regular.dump(&observe(file.as_file(), true), &mut none()).unwrap();
+        let plain = Regular.dump(&observe(file.as_file(), false), &mut none()).unwrap();
         file.write_all(b"grown").unwrap();
-        assert!(Regular.restore(memory, &None).unwrap_err().to_string().contains("has changed"));
-        Regular.restore(plain, &None).unwrap();
+        assert!(Regular.restore(memory, &none()).unwrap_err().to_string().contains("has changed"));
+        Regular.restore(plain, &none()).unwrap();
     }
 
     #[test]
     fn a_missing_file_is_not_found() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        let body = Regular.dump(&seen(file.as_file(), false), &None).unwrap();
+        let body = Regular.dump(&observe(file.as_file(), false), &mut none()).unwrap();
         drop(file);
-        assert_eq!(Regular.restore(body, &None).unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(Regular.restore(body, &none()).unwrap_err().kind(), Kind::NotFound);
     }
 }

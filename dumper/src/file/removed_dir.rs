@@ -1,20 +1,20 @@
-//! Directories that were removed while they were open or somebody's working directory: empty for ever, but with mode, owner and times.
+//! Directories that were removed while they were open or the working directory of a process: empty
+//! for ever, but with mode, owner and times.
 //!
-//! At the restore such a directory is made under its old name where that is free (with the directories above it that are gone as
-//! well), else under another one beside it, and removed again.
+//! A restore creates such a directory under its old name where that is free, together with the
+//! directories above it that are gone as well; otherwise under another name beside it. Then it
+//! removes all of them again.
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::fchown;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Doing, Result};
+use crate::error::{Context, Result};
 use crate::file::parts::directory::{self, ParentDir};
+use crate::file::parts::owner::Owner;
 use crate::file::parts::times::FileTimes;
 use crate::file::parts::xattrs::{self, Xattr};
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
@@ -31,9 +31,8 @@ pub struct RemovedDirBody {
     path: Vec<u8>,
     /// Readable twin of `path`.
     name: String,
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    #[serde(flatten)]
+    owner: Owner,
     times: FileTimes,
     xattrs: Vec<Xattr>,
 }
@@ -42,17 +41,15 @@ impl Object for RemovedDir {
     type Body = RemovedDirBody;
     const KIND: &'static str = "removed";
 
-    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<RemovedDirBody>> {
-        let path = seen.name_before();
-        let dir = seen.anew(libc::O_RDONLY | libc::O_DIRECTORY)?;
+    fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<RemovedDirBody>> {
+        let path = observed.name_before();
+        let dir = observed.anew(libc::O_RDONLY | libc::O_DIRECTORY)?;
         let body = RemovedDirBody {
             name: path.display().to_string(),
             path: path.into_os_string().into_vec(),
-            mode: seen.stat.mode() & 0o7777,
-            uid: seen.stat.uid(),
-            gid: seen.stat.gid(),
-            times: FileTimes::of(&seen.stat),
-            xattrs: xattrs::of(&dir).on(|| &seen.subject)?,
+            owner: Owner::of(&observed.stat),
+            times: FileTimes::of(&observed.stat),
+            xattrs: xattrs::of(&dir).on(|| &observed.subject)?,
         };
         Ok(Dumped { body, blob: Vec::new(), contents: None })
     }
@@ -66,36 +63,36 @@ impl Object for RemovedDir {
         Ok(RestoredObject { fd, other: None, len: 0, made: None })
     }
 
-    fn finish(&self, body: &RemovedDirBody, anchor: &RestoredObject) -> Result<()> {
+    fn finish(&self, body: &RemovedDirBody, object: &RestoredObject) -> Result<()> {
         let doing = || format!("finishing removed directory {}", body.name);
-        fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
-        fchmod(&anchor.fd, Mode::from_bits_truncate(body.mode)).doing(doing)?;
-        xattrs::put(&anchor.fd, &body.xattrs).on(doing)?;
-        body.times.put(&anchor.fd).on(doing)
+        body.owner.restore(&object.fd, doing)?;
+        xattrs::restore(&object.fd, &body.xattrs).on(doing)?;
+        body.times.restore(&object.fd).on(doing)
     }
 }
 
-/// Directories that exist for a moment, each in the one before: removed on Drop.
+/// Directories that are created for a moment, each in the one before: removed on Drop.
 struct TemporaryDirs(Vec<(ParentDir, OsString)>);
 
 impl TemporaryDirs {
-    /// Makes `path`, or something beside it if there is such a thing already, and what is missing above.
+    /// Creates `path`, or a directory beside it if that name is taken, and the missing directories
+    /// above it.
     fn make(&mut self, path: &Path) -> Result<OwnedFd> {
-        let (mut place, missing) = ParentDir::nearest(path)?;
+        let (mut parent, missing) = ParentDir::nearest(path)?;
         for name in missing {
-            let inner = place.make_directory(name)?;
-            self.0.push((std::mem::replace(&mut place, inner), name.to_owned()));
+            let inner = parent.make_directory(name)?;
+            self.0.push((std::mem::replace(&mut parent, inner), name.to_owned()));
         }
-        let (fd, name) = place.make_directory_beside(path.file_name().unwrap_or_default())?;
-        self.0.push((place, name));
+        let (fd, name) = parent.make_directory_beside(path.file_name().unwrap_or_default())?;
+        self.0.push((parent, name));
         Ok(fd)
     }
 }
 
 impl Drop for TemporaryDirs {
     fn drop(&mut self) {
-        for (place, name) in self.0.iter().rev() {
-            if let Err(error) = place.remove(name) {
+        for (parent, name) in self.0.iter().rev() {
+            if let Err(error) = parent.remove_directory(name) {
                 log::warn!("{error}");
             }
         }
@@ -109,19 +106,19 @@ impl OpenFile for RemovedDirDescription {
     type Body = Reference;
     const KIND: &'static str = "removed";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        // A process that has ended takes its directories of /proc with it, but those are no mere names.
-        seen.stat.is_dir() && seen.is_unlinked() && !seen.target.starts_with("/proc")
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        // The directories of /proc/PID go when the process ends, but a restore cannot create those.
+        observed.stat.is_dir() && observed.is_unlinked() && !observed.target.starts_with("/proc")
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Reference> {
-        let object = objects.id_of(&RemovedDir, seen)?;
-        Ok(Reference::new(object, seen))
+    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<Reference> {
+        Reference::dump(&RemovedDir, observed, objects)
     }
 
-    fn restore(&self, body: Reference, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
-        let fd = anchors.anchor(body.object)?.open(body.flags, 0)?;
-        // Nothing is read at any offset, and ext4 takes those of a directory with an index in one that has any block only.
+    fn restore(&self, body: Reference, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        let fd = context.object(body.object)?.open(body.flags, 0)?;
+        // The directory is empty at every offset, so a failure does no harm: ext4 accepts the
+        // offset of a directory with an index only in a directory that has a block.
         if body.position != 0
             && let Err(error) = fd::seek(&fd, body.position)
         {
@@ -135,28 +132,18 @@ impl OpenFile for RemovedDirDescription {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::fd::AsRawFd;
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
-    use crate::kind::observed::Via;
-    use crate::sys::proc::status::Fields;
+    use crate::kind::observed::fake::observed;
 
     fn again(dir: &std::fs::File) -> PathBuf {
-        let link = format!("/proc/self/fd/{}", dir.as_raw_fd());
-        let seen = ObservedFile {
-            subject: "test".into(),
-            target: std::fs::read_link(&link).unwrap(),
-            stat: dir.metadata().unwrap(),
-            flags: libc::O_DIRECTORY,
-            position: 0,
-            info: Fields::parse(""),
-            must_not_change: false,
-            held: Via::Link(&link),
-        };
-        assert!(OpenFile::takes(&RemovedDirDescription, &seen));
-        let Dumped { body, .. } = Object::dump(&RemovedDir, &seen).unwrap();
-        let anchor = Object::make(&RemovedDir, &body, &[]).unwrap();
-        Object::finish(&RemovedDir, &body, &anchor).unwrap();
-        let after = std::fs::File::from(anchor.open(libc::O_DIRECTORY, 0).unwrap());
+        let observed = ObservedFile { flags: libc::O_DIRECTORY, ..observed(dir) };
+        assert!(OpenFile::takes(&RemovedDirDescription, &observed));
+        let Dumped { body, .. } = Object::dump(&RemovedDir, &observed).unwrap();
+        let object = Object::make(&RemovedDir, &body, &[]).unwrap();
+        Object::finish(&RemovedDir, &body, &object).unwrap();
+        let after = std::fs::File::from(object.open(libc::O_DIRECTORY, 0).unwrap());
         assert_eq!(after.metadata().unwrap().mode(), dir.metadata().unwrap().mode());
         std::fs::read_link(format!("/proc/self/fd/{}", after.as_raw_fd())).unwrap()
     }

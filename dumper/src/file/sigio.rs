@@ -1,14 +1,16 @@
-//! Who is signalled when a description becomes ready: F_SETOWN_EX, F_SETSIG, O_ASYNC (fcntl(2)).
+//! The process that is signalled when a description becomes ready: F_SETOWN_EX, F_SETSIG, O_ASYNC
+//! (fcntl(2)).
 //!
-//! The kernel remembers the ids of the user who set it and checks them whenever it signals (`sigio_perm` in fs/fcntl.c), so the
-//! call is made under those. Of several duplicates that O_ASYNC could have been set through, which decides the `si_fd` of the signal,
-//! the lowest is taken: the kernel does not tell.
+//! The kernel remembers the user ids of the caller of F_SETOWN_EX and checks them at every signal
+//! (`sigio_perm` in fs/fcntl.c), so a restore makes the call under those ids. The descriptor
+//! through which O_ASYNC was set decides the `si_fd` of the signal. The kernel does not show which
+//! duplicate that was: a restore takes the lowest.
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Result};
 use crate::image::frame::Tag;
-use crate::kind::fd_state::{FdState, Named, Placed};
+use crate::kind::fd_state::{FdState, Named, ObservedFd};
 use crate::sys::fd;
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
@@ -26,11 +28,11 @@ pub struct Sigio;
 pub struct SigioBody {
     /// F_OWNER_*.
     kind: i32,
-    /// Thread, process or group; 0: nobody, or somebody who is gone.
+    /// Thread, process or group; 0: none, or one that has ended.
     owner: Pid,
     /// 0: SIGIO, without a siginfo.
     signal: i32,
-    /// Of whoever set the owner.
+    /// The ids of the process that set the owner.
     uid: u32,
     euid: u32,
     /// With O_ASYNC: all flags that F_SETFL sets.
@@ -41,22 +43,24 @@ impl FdState for Sigio {
     type Body = SigioBody;
     const TAG: Tag = Tag(*b"SGIO");
 
-    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<SigioBody>> {
-        let seen = placed.seen;
-        if placed.is_known || placed.flags & libc::O_PATH != 0 {
+    fn dump(&self, observed: &ObservedFd<'_>) -> Result<Vec<SigioBody>> {
+        let file = observed.file;
+        if observed.is_known || observed.flags & libc::O_PATH != 0 {
             return Ok(Vec::new());
         }
-        let fd::Owner { kind, id: owner, signal, uid, euid } = fd::owner(&seen.description()?).on(|| &seen.subject)?;
-        if owner != 0 && seen.stat.is_dir() {
-            // F_NOTIFY sets an owner, and what it watches for is told to nobody (fs/notify/dnotify/dnotify.c).
-            return Err(seen.refuse(format_args!("signals from directory {}", seen.target.display())));
+        let fd::Owner { kind, id: owner, signal, uid, euid } = fd::owner(&file.description()?).on(|| &file.subject)?;
+        if owner != 0 && file.stat.is_dir() {
+            // F_NOTIFY sets an owner, and the kernel does not show the events it watches for
+            // (fs/notify/dnotify/dnotify.c).
+            return Err(file.refuse(format_args!("signals from directory {}", file.target.display())));
         }
-        let is_async = placed.flags & libc::O_ASYNC != 0 && seen.flags & libc::O_ASYNC == 0;
-        let flags = is_async.then_some(seen.flags | libc::O_ASYNC);
+        let is_async = observed.flags & libc::O_ASYNC != 0 && file.flags & libc::O_ASYNC == 0;
+        let flags = is_async.then_some(file.flags | libc::O_ASYNC);
         let body = SigioBody { kind, owner, signal, uid, euid, flags };
         let none = SigioBody { kind: 0, owner: 0, signal: 0, uid, euid, flags: None };
-        // A lease has made its taker the owner, if there was none: that there is none now has to be said.
-        let is_any = body != none || placed.flags & libc::O_ASYNC != 0;
+        // Restoring a lease makes its holder the owner if there is none, so "no owner" has to be
+        // recorded as well.
+        let is_any = body != none || observed.flags & libc::O_ASYNC != 0;
         Ok(is_any.then_some(body).into_iter().collect())
     }
 
@@ -73,11 +77,11 @@ impl FdState for Sigio {
         let owner = (body.owner as u32 as u64) << 32 | u64::from(body.kind as u32);
         let owner = calls.put(&owner.to_le_bytes());
         let fd = fd as u64;
-        let own = |calls: &mut Checked| {
+        let set_owner = |calls: &mut Checked| {
             let doing = format!("{subject}: signals to {} (kind {})", body.owner, body.kind);
             calls.call(libc::SYS_fcntl, [fd, F_SETOWN_EX, owner.0], doing);
         };
-        // The saved id stays root's: the way back, and what keeps the capabilities.
+        // The saved id stays root's: it allows the way back, and keeps the capabilities.
         let become_user = |uid: u32, euid: u32, calls: &mut Checked| {
             let doing = format!("{subject}: signals in the name of user {uid}, {euid}");
             calls.call(libc::SYS_setresuid, [u64::from(uid), u64::from(euid), 0], doing);
@@ -86,7 +90,7 @@ impl FdState for Sigio {
         if is_foreign {
             become_user(body.uid, body.euid, calls);
         }
-        own(calls);
+        set_owner(calls);
         if is_foreign {
             become_user(0, 0, calls);
         }
@@ -97,8 +101,8 @@ impl FdState for Sigio {
         if let Some(flags) = body.flags {
             calls.call(libc::SYS_fcntl, [fd, libc::F_SETFL as u64, flags as u64], format!("{subject}: O_ASYNC"));
             if body.owner == 0 {
-                // A terminal and a lease make somebody the owner where there is none.
-                own(calls);
+                // O_ASYNC on a terminal, and a lease, set an owner where there is none.
+                set_owner(calls);
             }
         }
         Ok(())
@@ -109,40 +113,27 @@ impl FdState for Sigio {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kind::observed::{ObservedFile, Via};
+    use crate::kind::observed::ObservedFile;
+    use crate::kind::observed::fake::{observed_fd, this};
     use crate::sys::memory::RemotePtr;
-    use crate::sys::pidfd::PidFd;
-    use crate::sys::proc::status::Fields;
 
     fn dump(path: &str, flags: i32, is_known: bool) -> Vec<SigioBody> {
-        use std::os::fd::AsRawFd;
-        let file = std::fs::File::open(path).unwrap();
-        let pidfd = PidFd::open(std::process::id() as Pid).unwrap();
-        let seen = ObservedFile {
-            subject: "test".into(),
-            target: path.into(),
-            stat: file.metadata().unwrap(),
-            flags: flags & !libc::O_ASYNC,
-            position: 0,
-            info: Fields::parse(""),
-            must_not_change: false,
-            held: Via::Descriptor(&pidfd, file.as_raw_fd()),
-        };
-        let placed = Placed { seen: &seen, flags, info: "", is_known, is_known_here: is_known };
-        FdState::dump(&Sigio, &placed).unwrap()
+        let (file, this) = (std::fs::File::open(path).unwrap(), this());
+        let file = &ObservedFile { flags: flags & !libc::O_ASYNC, ..observed_fd(&file, &this) };
+        FdState::dump(&Sigio, &ObservedFd { file, flags, info: "", is_known, is_known_here: is_known }).unwrap()
     }
 
     #[test]
-    fn only_what_differs_from_a_new_description_is_told() {
+    fn only_what_differs_from_a_new_description_is_recorded() {
         assert_eq!(dump("/dev/null", libc::O_RDONLY, false), []);
         let flags = libc::O_ASYNC | libc::O_NONBLOCK;
         let body = SigioBody { kind: 0, owner: 0, signal: 0, uid: 0, euid: 0, flags: Some(flags) };
         assert_eq!(dump("/dev/null", flags, false), [body]);
-        assert_eq!(dump("/dev/null", flags, true), [], "told once");
+        assert_eq!(dump("/dev/null", flags, true), [], "recorded once");
     }
 
     #[test]
-    fn whoever_is_named_must_be_there() {
+    fn the_named_task_must_be_in_the_image() {
         let body = |kind, owner| SigioBody { kind, owner, signal: 0, uid: 0, euid: 0, flags: None };
         assert_eq!(Sigio.names(&body(0, 5)), Some(Named::Task(5)));
         assert_eq!(Sigio.names(&body(1, 5)), Some(Named::Process(5)));

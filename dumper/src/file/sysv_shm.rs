@@ -1,10 +1,11 @@
-//! System V shared memory, sysvipc(7): a segment has a name of its own, lives without anybody, and each mapping of it is counted. It is
-//! in the image if a process of the tree has it attached.
+//! System V shared memory, sysvipc(7). A segment has a name of its own, exists without any process,
+//! and counts its mappings. It is in the image if a process of the tree has it attached.
 //!
-//! A mapping leads to the segment: /proc tells the key that it was made with as the name, and the id as the inode number. A restore
-//! makes it again with its id, key, creator and creator's pid. If it is there still, made in the same boot, it is the very same one: while
-//! somebody has it attached the contents are his, and stay; otherwise those of the image are put back. Another one with this id
-//! or key is in the way (EEXIST).
+//! A mapping leads to the segment: /proc shows the key that it was created with as the file name,
+//! and the id as the inode number. A restore creates it again with its id, key, creator and
+//! creator's pid. A segment that still exists, created in the same boot, is the very same one: if a
+//! process has it attached it keeps its contents, otherwise it gets those of the image. Another
+//! segment with this id or key is in the way (EEXIST).
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
 use crate::file::parts::contents;
-use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
+use crate::kind::object::{DumpContext, Dumped, MappedReference, Object, RestoreContext, RestoredObject};
 use crate::kind::observed::{HUGETLBFS, ObservedFile};
 use crate::kind::open_file::OpenFile;
 use crate::sys::clone::Creator;
@@ -25,7 +26,8 @@ use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::shm::{self, SHM_DEST, SHM_LOCKED, ShmSegment};
 
 const NAME: &[u8] = b"/SYSV";
-/// kernel.shm_rmid_forced: segments end with their last user or their maker, and the maker of a restored one ends at once.
+/// kernel.shm_rmid_forced: segments end with their last user or their creator, and the creator of a
+/// restored one ends at once.
 const FORCED: &str = "/proc/sys/kernel/shm_rmid_forced";
 
 /// Table row: the object.
@@ -35,9 +37,9 @@ pub struct SysvShm;
 #[derive(Debug, Serialize, Deserialize)]
 pub struct SysvShmBody {
     shmid: i32,
-    /// IPC_PRIVATE for one that is removed.
+    /// IPC_PRIVATE for a segment that is removed.
     key: i32,
-    /// The key that it was made with: its mappings are named by it.
+    /// The key that it was created with: its mappings are named by it.
     name: i32,
     size: u64,
     mode: u32,
@@ -46,11 +48,11 @@ pub struct SysvShmBody {
     cuid: u32,
     cgid: u32,
     cpid: Pid,
-    /// Removed, and there for as long as it is attached (SHM_DEST).
+    /// Removed, and exists only while it is attached (SHM_DEST).
     removed: bool,
     /// SHM_LOCK.
     locked: bool,
-    /// Within one boot no id is given twice.
+    /// The boot in which the id is unique.
     boot: String,
 }
 
@@ -65,24 +67,25 @@ impl SysvShmBody {
         format!("shared memory {} (key {:#x})", self.shmid, self.key)
     }
 
-    fn in_the_way(&self, which: i32, whose: Pid) -> Error {
-        let hint = format!("{}: shared memory {which}, made by pid {whose}, is in the way (ipcrm -m)", self.shown());
+    fn in_the_way(&self, which: i32, maker: Pid) -> Error {
+        let hint = format!("{}: shared memory {which}, made by pid {maker}, is in the way (ipcrm -m)", self.shown());
         Error::os(hint, libc::EEXIST)
     }
 
-    fn is(&self, there: &ShmSegment) -> Result<bool> {
-        let same_key = there.key == self.key || there.mode & SHM_DEST != 0;
-        let same_maker = (there.cuid, there.cgid) == (self.cuid, self.cgid);
-        Ok(same_key && same_maker && there.size == self.size && proc::boot_id()? == self.boot)
+    /// Whether `segment`, which has this id, is the very same one.
+    fn is(&self, segment: &ShmSegment) -> Result<bool> {
+        let same_key = segment.key == self.key || segment.mode & SHM_DEST != 0;
+        let same_maker = (segment.cuid, segment.cgid) == (self.cuid, self.cgid);
+        Ok(same_key && same_maker && segment.size == self.size && proc::boot_id()? == self.boot)
     }
 
-    /// The segment that is there under this id.
-    fn found(&self, there: &ShmSegment) -> Result<RestoredObject> {
-        if !self.is(there)? {
-            return Err(self.in_the_way(self.shmid, there.cpid));
+    /// The segment that exists with this id.
+    fn found(&self, segment: &ShmSegment) -> Result<RestoredObject> {
+        if !self.is(segment)? {
+            return Err(self.in_the_way(self.shmid, segment.cpid));
         }
         let fd = shm::open_segment(self.shmid, self.size)?;
-        if there.attached > 0 {
+        if segment.attached > 0 {
             log::warn!("{} is attached by others: its contents stay as they are", self.shown());
             return Ok(RestoredObject { fd, other: None, len: 0, made: None });
         }
@@ -92,8 +95,9 @@ impl SysvShmBody {
         Ok(RestoredObject { fd, other: None, len: self.size, made: None })
     }
 
-    fn is_taken_over(&self, anchor: &RestoredObject) -> bool {
-        anchor.len != self.size
+    /// Whether it keeps its contents, because a process outside the image has it attached.
+    fn is_taken_over(&self, object: &RestoredObject) -> bool {
+        object.len != self.size
     }
 }
 
@@ -110,15 +114,15 @@ impl Object for SysvShm {
     type Body = SysvShmBody;
     const KIND: &'static str = "sysv_shm";
 
-    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<SysvShmBody>> {
-        refuse_forced(&seen.subject)?;
-        let id = seen.stat.ino() as i32;
-        let gone = || Error::os(format!("{}: shared memory {id}", seen.subject), libc::EIDRM);
+    fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<SysvShmBody>> {
+        refuse_forced(&observed.subject)?;
+        let id = observed.stat.ino() as i32;
+        let gone = || Error::os(format!("{}: shared memory {id}", observed.subject), libc::EIDRM);
         let segment = shm::segment(id)?.ok_or_else(gone)?;
-        let name = seen.target.as_os_str().as_bytes().strip_prefix(NAME).and_then(|rest| rest.get(..8));
+        let name = observed.target.as_os_str().as_bytes().strip_prefix(NAME).and_then(|rest| rest.get(..8));
         let name = name.and_then(|hex| u32::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         let body = SysvShmBody::of(id, name.unwrap_or(0).cast_signed(), &segment, proc::boot_id()?);
-        let contents = contents::copy(&seen.anew(libc::O_RDONLY)?, body.size, &seen.subject)?;
+        let contents = contents::copy(&observed.anew(libc::O_RDONLY)?, body.size, &observed.subject)?;
         Ok(Dumped { body, blob: Vec::new(), contents })
     }
 
@@ -127,12 +131,13 @@ impl Object for SysvShm {
             return body.found(&there);
         }
         refuse_forced(&body.shown())?;
-        // The name that mappings have is worth less than the key of somebody else.
+        // A removed segment is found by no key, so it does without its name if another segment has
+        // that key.
         let key =
             if body.removed && IpcKind::Shm.with_key(body.name).is_some() { libc::IPC_PRIVATE } else { body.name };
         if let Some(other) = IpcKind::Shm.with_key(key) {
-            let whose = shm::segment(other)?.map_or(0, |there| there.cpid);
-            return Err(body.in_the_way(other, whose));
+            let maker = shm::segment(other)?.map_or(0, |there| there.cpid);
+            return Err(body.in_the_way(other, maker));
         }
         let creator = Creator { pid: body.cpid, uid: body.cuid, gid: body.cgid };
         let made = shm::make_segment(body.shmid, key, body.size, creator)?;
@@ -140,13 +145,13 @@ impl Object for SysvShm {
         Ok(RestoredObject { fd, other: None, len: body.size, made: Some(made) })
     }
 
-    fn finish(&self, body: &SysvShmBody, anchor: &RestoredObject) -> Result<()> {
-        if body.is_taken_over(anchor) {
+    fn finish(&self, body: &SysvShmBody, object: &RestoredObject) -> Result<()> {
+        if body.is_taken_over(object) {
             return Ok(());
         }
         shm::set_segment(body.shmid, body.mode, body.uid, body.gid)?;
         shm::lock_segment(body.shmid, body.locked)?;
-        // Everybody who had it attached has it again.
+        // All processes that had it attached have it again.
         if body.removed { shm::remove_segment(body.shmid) } else { Ok(()) }
     }
 }
@@ -154,37 +159,29 @@ impl Object for SysvShm {
 /// Table row: what a mapping refers to.
 pub struct SysvShmDescription;
 
-/// Its record.
-#[derive(Serialize, Deserialize)]
-pub struct SysvShmDescriptionBody {
-    object: u32,
-    /// O_RDONLY or O_RDWR.
-    flags: i32,
-}
-
 impl OpenFile for SysvShmDescription {
-    type Body = SysvShmDescriptionBody;
+    type Body = MappedReference;
     const KIND: &'static str = "sysv_shm";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        let name = seen.target.as_os_str().as_bytes();
-        let is_huge = || seen.filesystem().is_ok_and(|it| it.filesystem_type().0 == HUGETLBFS);
-        shm::is_segment(name, seen.stat.dev()) || name.starts_with(NAME) && seen.stat.nlink() == 0 && is_huge()
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        let name = observed.target.as_os_str().as_bytes();
+        let is_huge = || observed.filesystem().is_ok_and(|it| it.filesystem_type().0 == HUGETLBFS);
+        shm::is_segment(name, observed.stat.dev()) || name.starts_with(NAME) && observed.stat.nlink() == 0 && is_huge()
     }
 
-    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool {
-        OpenFile::takes(self, seen)
+    fn is_mappable(&self, observed: &ObservedFile<'_>) -> bool {
+        OpenFile::takes(self, observed)
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<SysvShmDescriptionBody> {
-        if !shm::is_segment(seen.target.as_os_str().as_bytes(), seen.stat.dev()) {
-            return Err(seen.refuse("System V shared memory of huge pages (SHM_HUGETLB)"));
+    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<MappedReference> {
+        if !shm::is_segment(observed.target.as_os_str().as_bytes(), observed.stat.dev()) {
+            return Err(observed.refuse("System V shared memory of huge pages (SHM_HUGETLB)"));
         }
-        Ok(SysvShmDescriptionBody { object: objects.id_of(&SysvShm, seen)?, flags: seen.flags })
+        MappedReference::dump(&SysvShm, observed, objects)
     }
 
-    fn restore(&self, body: SysvShmDescriptionBody, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
-        anchors.anchor(body.object)?.open(body.flags, 0)
+    fn restore(&self, body: MappedReference, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        body.open(context)
     }
 }
 
@@ -208,19 +205,19 @@ mod tests {
             attached: 0,
         };
         let body = SysvShmBody::of(id, segment.key, &segment, proc::boot_id().unwrap());
-        let anchor = Object::make(&SysvShm, &body, &[]).unwrap();
-        anchor.fill(4096, b"contents").unwrap();
-        Object::finish(&SysvShm, &body, &anchor).unwrap();
+        let object = Object::make(&SysvShm, &body, &[]).unwrap();
+        object.fill(4096, b"contents").unwrap();
+        Object::finish(&SysvShm, &body, &object).unwrap();
         let there = shm::segment(id).unwrap().unwrap();
         assert_eq!((there.key, there.mode, there.size), (segment.key, segment.mode, segment.size));
         assert_eq!((there.uid, there.gid, there.cuid, there.cgid), (1, 2, 3, 4));
         assert!(there.cpid == segment.cpid || there.cpid > 0 && there.attached == 0);
 
-        // The very same one, attached by nobody: emptied, to be filled again.
+        // The very same one, which no process has attached: emptied, to be filled again.
         let again = Object::make(&SysvShm, &body, &[]).unwrap();
         assert!(again.made.is_none() && !body.is_taken_over(&again));
         assert_eq!(nix::unistd::lseek(&again.fd, 0, nix::unistd::Whence::SeekData), Err(nix::errno::Errno::ENXIO));
-        // Another one.
+        // Another segment.
         let elsewhere =
             SysvShmBody { boot: "another".into(), ..SysvShmBody::of(id, segment.key, &segment, String::new()) };
         assert_eq!(
@@ -233,7 +230,7 @@ mod tests {
             Object::make(&SysvShm, &other_id, &[]).err().unwrap().kind(),
             crate::error::Kind::System(libc::EEXIST)
         );
-        drop(anchor);
+        drop(object);
         assert!(shm::segment(id).unwrap().is_none(), "what was made for a restore that failed goes");
     }
 }

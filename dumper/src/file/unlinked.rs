@@ -1,8 +1,10 @@
-//! Regular files without a name: unlinked while they were open or mapped (also an executable or a library that a package upgrade
-//! has replaced), or never named (open(2), O_TMPFILE). Their contents are in the image, once, for every description and mapping.
+//! Regular files without a name: unlinked while they were open or mapped (also an executable or a
+//! library that a package upgrade has replaced), or never named (open(2), O_TMPFILE). Their
+//! contents are in the image, once for all descriptions and mappings.
 //!
-//! At the restore such a file is made under its old name where that is free, and unlinked again, so that /proc says the same of it;
-//! else without a name in that directory, the nearest one that there is, or /tmp.
+//! A restore creates such a file under its old name where that is free, and unlinks it again, so
+//! that /proc shows the same name for it. Otherwise it creates the file without a name, in that
+//! directory, in the nearest one that exists, or in /tmp.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -10,12 +12,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
-use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{fchown, ftruncate};
+use nix::unistd::ftruncate;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Result};
 use crate::file::parts::directory::{self, ParentDir};
+use crate::file::parts::owner::Owner;
 use crate::file::parts::times::FileTimes;
 use crate::file::parts::xattrs::{self, Xattr};
 use crate::file::parts::{contents, overlay};
@@ -35,11 +37,11 @@ pub struct UnlinkedBody {
     /// Readable twin of `path`.
     name: String,
     size: u64,
-    mode: u32,
-    uid: u32,
-    gid: u32,
+    #[serde(flatten)]
+    owner: Owner,
     times: FileTimes,
-    /// Never had a name: O_TMPFILE and the flags that it was made with, as far as they are known.
+    /// It never had a name: O_TMPFILE and the flags that it was created with, as far as they are
+    /// known.
     made_with: Option<i32>,
     xattrs: Vec<Xattr>,
 }
@@ -48,43 +50,43 @@ impl Object for Unlinked {
     type Body = UnlinkedBody;
     const KIND: &'static str = "unlinked";
 
-    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<UnlinkedBody>> {
-        let filesystem = seen.filesystem()?.filesystem_type().0;
+    fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<UnlinkedBody>> {
+        let filesystem = observed.filesystem()?.filesystem_type().0;
         if filesystem == HUGETLBFS {
-            return Err(seen.refuse("a file of huge pages"));
+            return Err(observed.refuse("a file of huge pages"));
         }
-        let path = seen.name_before();
-        // Named after its inode: how the kernel calls what open(2) made with O_TMPFILE (d_mark_tmpfile in fs/dcache.c).
-        let nameless = path.file_name().is_some_and(|name| name == format!("#{}", seen.stat.ino()).as_str());
-        let made_with = match seen.flags & TMPFILE {
+        let path = observed.name_before();
+        // The kernel names a file that open(2) created with O_TMPFILE after its inode
+        // (d_mark_tmpfile in fs/dcache.c).
+        let nameless = path.file_name().is_some_and(|name| name == format!("#{}", observed.stat.ino()).as_str());
+        let made_with = match observed.flags & TMPFILE {
             0 => nameless.then_some(TMPFILE | libc::O_RDWR),
-            _ => Some(seen.flags & !NOT_KEPT & !SETTABLE),
+            _ => Some(observed.flags & !NOT_KEPT & !SETTABLE),
         };
-        let size = seen.stat.size();
-        let file = seen.anew(libc::O_RDONLY | libc::O_NOATIME)?;
-        // A copy in tmpfs is in memory either way, and there it would take the room of the process.
-        let beside = if filesystem == TMPFS { None } else { directory_beside(&path, seen.stat.dev()) };
-        let contents = contents::copy_beside(&file, size, beside, &seen.subject)?;
+        let size = observed.stat.size();
+        let file = observed.anew(libc::O_RDONLY | libc::O_NOATIME)?;
+        // A copy of a file in tmpfs is in memory either way; in the same tmpfs it would take the
+        // room of the process.
+        let beside = if filesystem == TMPFS { None } else { directory_beside(&path, observed.stat.dev()) };
+        let contents = contents::copy_beside(&file, size, beside, &observed.subject)?;
         let body = UnlinkedBody {
             name: path.display().to_string(),
             path: path.into_os_string().into_vec(),
             size,
-            mode: seen.stat.mode() & 0o7777,
-            uid: seen.stat.uid(),
-            gid: seen.stat.gid(),
-            times: FileTimes::of(&seen.stat),
+            owner: Owner::of(&observed.stat),
+            times: FileTimes::of(&observed.stat),
             made_with,
-            xattrs: xattrs::of(&file).on(|| &seen.subject)?,
+            xattrs: xattrs::of(&file).on(|| &observed.subject)?,
         };
         Ok(Dumped { body, blob: Vec::new(), contents })
     }
 
     fn make(&self, body: &UnlinkedBody, _blob: &[u8]) -> Result<RestoredObject> {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&body.path));
-        let named = if body.made_with.is_some() { None } else { under_its_name(&path)? };
+        let named = if body.made_with.is_some() { None } else { make_under_name(&path)? };
         let fd = match named {
             Some(fd) => fd,
-            None => without_a_name(&path, body.made_with.unwrap_or(libc::O_RDWR))?,
+            None => make_nameless(&path, body.made_with.unwrap_or(libc::O_RDWR))?,
         };
         let doing = || format!("giving unlinked file {} its {} bytes", body.name, body.size);
         let size = i64::try_from(body.size).map_err(|_| Error::damaged(doing()))?;
@@ -92,40 +94,38 @@ impl Object for Unlinked {
         Ok(RestoredObject { fd, other: None, len: body.size, made: None })
     }
 
-    fn finish(&self, body: &UnlinkedBody, anchor: &RestoredObject) -> Result<()> {
+    fn finish(&self, body: &UnlinkedBody, object: &RestoredObject) -> Result<()> {
         let doing = || format!("finishing unlinked file {}", body.name);
-        // Before the mode: a change of owner takes set-user-ID away.
-        fchown(&anchor.fd, Some(body.uid.into()), Some(body.gid.into())).doing(doing)?;
-        fchmod(&anchor.fd, Mode::from_bits_truncate(body.mode)).doing(doing)?;
-        xattrs::put(&anchor.fd, &body.xattrs).on(doing)?;
-        body.times.put(&anchor.fd).on(doing)
+        body.owner.restore(&object.fd, doing)?;
+        xattrs::restore(&object.fd, &body.xattrs).on(doing)?;
+        body.times.restore(&object.fd).on(doing)
     }
 }
 
-/// The nearest directory above `path` that is still there, if it is on the filesystem of the file.
+/// The nearest directory above `path` that still exists, if it is on the filesystem of the file.
 fn directory_beside(path: &Path, dev: u64) -> Option<&Path> {
     let dir = path.ancestors().skip(1).find(|dir| dir.is_dir())?;
-    std::fs::metadata(dir).ok().filter(|there| there.dev() == dev).map(|_| dir)
+    std::fs::metadata(dir).ok().filter(|stat| stat.dev() == dev).map(|_| dir)
 }
 
-/// Made under `path` and unlinked; `None` if that is not possible.
-fn under_its_name(path: &Path) -> Result<Option<OwnedFd>> {
-    let Ok((place, name)) = ParentDir::of(path) else { return Ok(None) };
-    let Ok(fd) = place.make_file(name) else { return Ok(None) };
-    place.unlink(name)?;
+/// Creates the file under `path` and unlinks it; `None` if that is not possible.
+fn make_under_name(path: &Path) -> Result<Option<OwnedFd>> {
+    let Ok((dir, name)) = ParentDir::of(path) else { return Ok(None) };
+    let Ok(fd) = dir.make_file(name) else { return Ok(None) };
+    dir.unlink(name)?;
     directory::is_gone(&fd, path)?;
     Ok(Some(fd))
 }
 
-/// Made by O_TMPFILE as near to `path` as can be.
-fn without_a_name(path: &Path, flags: i32) -> Result<OwnedFd> {
-    let near = ParentDir::nearest(path).map(|(place, _)| place);
+/// Creates the file with O_TMPFILE, as near to `path` as possible.
+fn make_nameless(path: &Path, flags: i32) -> Result<OwnedFd> {
+    let near = ParentDir::nearest(path).map(|(dir, _)| dir);
     let mut failed = Error::os(format_args!("no place for unlinked file {}", path.display()), libc::ENOENT);
-    for place in [near, ParentDir::at(Path::new("/tmp"))].into_iter().flatten() {
-        match place.make_nameless(flags) {
+    for dir in [near, ParentDir::at(Path::new("/tmp"))].into_iter().flatten() {
+        match dir.make_nameless(flags) {
             Ok(fd) => return Ok(fd),
             Err(errno) => {
-                let doing = format!("making unlinked file {} again in {}", path.display(), place.path().display());
+                let doing = format!("making unlinked file {} again in {}", path.display(), dir.path().display());
                 failed = Error::os(doing, errno as i32);
             }
         }
@@ -140,28 +140,28 @@ impl OpenFile for UnlinkedDescription {
     type Body = Reference;
     const KIND: &'static str = "unlinked";
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        let is_gone = || seen.stat.nlink() == 0 || overlay::is_hidden_below(seen);
-        seen.stat.is_file() && seen.is_unlinked() && is_gone()
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        let is_gone = || observed.stat.nlink() == 0 || overlay::is_hidden_below(observed);
+        observed.stat.is_file() && observed.is_unlinked() && is_gone()
     }
 
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Reference> {
-        let object = objects.id_of(&Unlinked, seen)?;
-        Ok(Reference::new(object, seen))
+    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<Reference> {
+        Reference::dump(&Unlinked, observed, objects)
     }
 
-    fn restore(&self, body: Reference, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
-        let anchor = anchors.anchor(body.object)?;
+    fn restore(&self, body: Reference, context: &dyn RestoreContext) -> Result<OwnedFd> {
         if body.flags & TMPFILE == 0 {
-            return anchor.open(body.flags, body.position);
+            return body.open(context);
         }
-        // O_TMPFILE stays a flag of the one description that made the file: the anchor itself.
+        // O_TMPFILE stays a flag of the one description that created the file: the descriptor of
+        // the object itself.
+        let object = context.object(body.object)?;
         let doing = || "the description that made a nameless file";
-        let made_with = fcntl(anchor.fd.as_fd(), FcntlArg::F_GETFL).doing(doing)?;
+        let made_with = fcntl(object.fd.as_fd(), FcntlArg::F_GETFL).doing(doing)?;
         if (made_with ^ body.flags) & !SETTABLE & !NOT_KEPT & !O_LARGEFILE != 0 {
-            return anchor.open(body.flags & !libc::O_TMPFILE, body.position);
+            return object.open(body.flags & !libc::O_TMPFILE, body.position);
         }
-        let fd = anchor.fd.try_clone().doing(doing)?;
+        let fd = object.fd.try_clone().doing(doing)?;
         fcntl(&fd, FcntlArg::F_SETFL(OFlag::from_bits_retain(body.flags))).doing(doing)?;
         fd::seek(&fd, body.position).on(doing)?;
         Ok(fd)
@@ -178,38 +178,27 @@ mod tests {
 
     use super::*;
     use crate::image::page_source::PageSource;
-    use crate::kind::observed::Via;
+    use crate::kind::observed::fake::observed;
     use crate::memory::source::{MemorySource, MemorySources};
-    use crate::sys::proc::status::Fields;
 
     fn link(fd: i32) -> String {
         format!("/proc/self/fd/{fd}")
     }
 
     fn again(file: &File, flags: i32) -> (UnlinkedBody, RestoredObject) {
-        let link = link(file.as_raw_fd());
-        let seen = ObservedFile {
-            subject: "test".into(),
-            target: std::fs::read_link(&link).unwrap(),
-            stat: file.metadata().unwrap(),
-            flags,
-            position: 0,
-            info: Fields::parse(""),
-            must_not_change: false,
-            held: Via::Link(&link),
-        };
-        assert!(OpenFile::takes(&UnlinkedDescription, &seen));
-        let Dumped { body, contents, .. } = Object::dump(&Unlinked, &seen).unwrap();
-        let anchor = Object::make(&Unlinked, &body, &[]).unwrap();
+        let observed = ObservedFile { flags, position: 0, ..observed(file) };
+        assert!(OpenFile::takes(&UnlinkedDescription, &observed));
+        let Dumped { body, contents, .. } = Object::dump(&Unlinked, &observed).unwrap();
+        let object = Object::make(&Unlinked, &body, &[]).unwrap();
         if let Some(contents) = contents {
             let runs: Vec<_> = contents.runs.runs().collect();
             assert_eq!(runs.len(), 1, "the hole stays one");
             let mut page = [0; 4096];
             MemorySources(vec![MemorySource::File(contents.file.into())]).read(0, runs[0].address, &mut page).unwrap();
-            anchor.fill(runs[0].address, &page).unwrap();
+            object.fill(runs[0].address, &page).unwrap();
         }
-        Object::finish(&Unlinked, &body, &anchor).unwrap();
-        (body, anchor)
+        Object::finish(&Unlinked, &body, &object).unwrap();
+        (body, object)
     }
 
     #[test]
@@ -221,9 +210,9 @@ mod tests {
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o751)).unwrap();
         file.set_modified(std::time::UNIX_EPOCH).unwrap();
         std::fs::remove_file(&path).unwrap();
-        let (_, anchor) = again(&file, libc::O_RDWR);
+        let (_, object) = again(&file, libc::O_RDWR);
         let before = file.metadata().unwrap();
-        let mut file = File::from(anchor.open(libc::O_RDONLY, 1 << 20).unwrap());
+        let mut file = File::from(object.open(libc::O_RDONLY, 1 << 20).unwrap());
         let after = file.metadata().unwrap();
         assert_eq!((after.mode(), after.mtime(), after.blocks()), (before.mode(), 0, before.blocks()));
         let target = std::fs::read_link(link(file.as_raw_fd())).unwrap();
@@ -234,15 +223,15 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_is_taken_stays_who_it_is() {
+    fn a_name_that_is_taken_keeps_its_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("name");
         let file = File::create_new(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "another").unwrap();
-        let (_, anchor) = again(&file, libc::O_RDWR);
+        let (_, object) = again(&file, libc::O_RDWR);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "another");
-        let target = std::fs::read_link(link(anchor.fd.as_raw_fd())).unwrap();
+        let target = std::fs::read_link(link(object.fd.as_raw_fd())).unwrap();
         assert!(target.starts_with(dir.path()) && target.to_str().unwrap().ends_with(" (deleted)"));
     }
 
@@ -253,8 +242,8 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         let file = File::create_new(path.join("name")).unwrap();
         std::fs::remove_dir_all(&path).unwrap();
-        let (body, anchor) = again(&file, libc::O_RDWR);
+        let (body, object) = again(&file, libc::O_RDWR);
         assert!(body.name.ends_with("deeper/name"));
-        assert_eq!(File::from(anchor.fd).metadata().unwrap().nlink(), 0);
+        assert_eq!(File::from(object.fd).metadata().unwrap().nlink(), 0);
     }
 }

@@ -58,7 +58,7 @@ pub struct DumpedThread<'a> {
     /// Address space that no mapping touches; a restore uses it.
     pub hole: RemotePtr,
     /// Gives an id to files that are not in a descriptor table.
-    pub files: &'a dyn FileIds,
+    pub files: &'a mut dyn FileIds,
 }
 
 /// What a thread has in the processor, as it was before it was stopped.
@@ -164,7 +164,7 @@ pub trait Attribute: Sync {
     /// Adds the system calls that [`Attribute::dump`] needs.
     fn ask(&self, batch: &mut Batch) -> Self::Tickets;
     /// The record's body and its blob, which is empty for most kinds.
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
     /// Restores what a record holds.
     fn restore(&self, body: Self::Body, blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()>;
     /// What a record says to a reader that restores nothing, in addition to its task.
@@ -191,7 +191,7 @@ pub fn tid_of(record: &Record) -> Result<Pid> {
 
 /// An attribute whose calls are in a batch. Once the batch has run, calling this makes the record
 /// from the answers.
-pub type PendingRecord<'a> = Box<dyn FnOnce(&DumpedThread<'_>) -> Result<Record> + 'a>;
+pub type PendingRecord<'a> = Box<dyn FnOnce(&mut DumpedThread<'_>) -> Result<Record> + 'a>;
 
 fn show<A: Attribute>(record: &RecordView<'_>) -> Result<Shown> {
     #[derive(Deserialize)]

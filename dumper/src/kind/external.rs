@@ -1,4 +1,5 @@
-//! Who holds a pipe: the kernel does not tell, so the descriptors of all processes are looked through.
+//! Which processes hold a pipe. The kernel does not say, so the descriptors of all processes are
+//! searched.
 
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -20,11 +21,11 @@ pub type Key = (u64, u64);
 /// A descriptor that leads to a pipe.
 #[derive(Debug)]
 pub struct Holder {
-    /// Whose it is.
+    /// The process that holds it.
     pub pid: Pid,
-    /// Behind this link of /proc.
+    /// Its link in /proc.
     pub link: String,
-    /// What it leads to.
+    /// The pipe.
     pub key: Key,
 }
 
@@ -34,21 +35,24 @@ impl Holder {
         proc::read_text(&format!("/proc/{}/comm", self.pid)).unwrap_or_default().trim_end().to_owned()
     }
 
-    /// Whether it is open for reading, and for writing: the permissions of the link (proc_pid_fd(5)).
+    /// Whether it is open for reading, and for writing: the permissions of the link
+    /// (proc_pid_fd(5)).
     pub fn modes(&self) -> (bool, bool) {
         let mode = fs::symlink_metadata(&self.link).map_or(0, |link| link.mode());
         (mode & 0o400 != 0, mode & 0o200 != 0)
     }
 }
 
-/// The first descriptor of `pid` that leads to each of `keys`. Who ends meanwhile holds nothing.
+/// The first descriptor of `pid` that leads to each of `keys`. A process that ends meanwhile holds
+/// none.
 pub fn held_by(pid: Pid, keys: &[Key]) -> Vec<Holder> {
     let mut found: Vec<Holder> = Vec::new();
     for dir in tables(pid) {
         for number in proc::numbers(&format!("{dir}/fd")).unwrap_or_default() {
             if let Some(key) = leads_to(&dir, number, keys)
                 && found.iter().all(|holder| holder.key != key)
-                // Of this program, only what it was started with: what a daemon holds beyond is borrowed for a moment.
+                // Of this program, only what it was started with counts: any other descriptor is a
+                // daemon's and held for a moment.
                 && (number <= libc::STDERR_FILENO || !runs_this_program(pid as u64))
             {
                 found.push(Holder { pid, link: format!("{dir}/fd/{number}"), key });
@@ -58,8 +62,8 @@ pub fn held_by(pid: Pid, keys: &[Key]) -> Vec<Holder> {
     found
 }
 
-/// Where the descriptor tables of a process are seen: threads may have their own (unshare(2) CLONE_FILES), and a main thread that has
-/// ended has none.
+/// The directories of /proc with the descriptor tables of a process: a thread may have its own
+/// (unshare(2), CLONE_FILES), and a main thread that has ended has none.
 fn tables(pid: Pid) -> Vec<String> {
     let mut dirs = vec![format!("/proc/{pid}")];
     for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
@@ -70,7 +74,8 @@ fn tables(pid: Pid) -> Vec<String> {
     dirs
 }
 
-/// By the link's text and not by stat(2), which may ask a file server that does not answer (or is this daemon).
+/// The pipe of `keys` that a descriptor leads to. The text of the link decides first, because
+/// stat(2) may wait for a file server that does not answer (or is this daemon).
 fn leads_to(dir: &str, number: i32, keys: &[Key]) -> Option<Key> {
     let link = format!("{dir}/fd/{number}");
     let target = fs::read_link(&link).ok()?;
@@ -86,11 +91,11 @@ fn leads_to(dir: &str, number: i32, keys: &[Key]) -> Option<Key> {
 }
 
 fn is(link: &str, key: Key) -> bool {
-    fs::metadata(link).is_ok_and(|there| (there.dev(), there.ino()) == key)
+    fs::metadata(link).is_ok_and(|stat| (stat.dev(), stat.ino()) == key)
 }
 
-/// Whether `pid` may have held something at `instant` (ticks since boot, as [`now`] gives them) without belonging to `tree`: not if it
-/// was born since, or descends from the tree.
+/// Whether `pid` existed at `instant` (ticks since boot) outside `tree`: not if it is younger, or
+/// descends from the tree.
 pub fn is_outside(pid: Pid, tree: &[Pid], instant: u64) -> bool {
     let mut at = pid;
     while at > 0 {
@@ -106,33 +111,33 @@ pub fn is_outside(pid: Pid, tree: &[Pid], instant: u64) -> bool {
     true
 }
 
-/// A pipe that somebody outside of the tree held: it is not made, but found again.
+/// A pipe that a process outside the tree held: a restore finds it and does not create it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct External {
     dev: u64,
     ino: u64,
-    /// Numbers are given anew by every boot.
+    /// The boot in which the numbers are unique.
     boot: String,
 }
 
 impl External {
-    /// What is to be found again.
+    /// The pipe with this key.
     pub fn of((dev, ino): Key) -> Result<Self> {
         Ok(Self { dev, ino, boot: proc::boot_id()? })
     }
 
-    /// Finds it among the descriptors of all processes: a descriptor that only names it (O_PATH), so that nobody takes us for a reader or
-    /// a writer.
+    /// Finds it among the descriptors of all processes. The descriptor is O_PATH only, so that
+    /// other processes do not take the restorer for a reader or a writer.
     ///
     /// # Errors
-    /// [`Kind::NotFound`] if nobody holds it any more.
+    /// [`Kind::NotFound`] if no process holds it any more.
     pub fn find(&self, shown: &str) -> Result<OwnedFd> {
         let key = (self.dev, self.ino);
         let here = if proc::boot_id()? == self.boot { proc::numbers("/proc")? } else { Vec::new() };
         for holder in here.into_iter().flat_map(|pid| held_by(pid, &[key])) {
             let opened = OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&holder.link);
             if let Ok(file) = opened
-                && file.metadata().is_ok_and(|there| (there.dev(), there.ino()) == key)
+                && file.metadata().is_ok_and(|stat| (stat.dev(), stat.ino()) == key)
             {
                 return Ok(file.into());
             }
@@ -151,7 +156,7 @@ mod tests {
     use crate::sys::clock;
 
     #[test]
-    fn a_holder_is_found_by_what_it_holds_and_told_from_the_tree() {
+    fn a_holder_is_found_by_what_it_holds_and_where_it_descends_from() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("fifo");
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();

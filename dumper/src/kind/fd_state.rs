@@ -1,5 +1,6 @@
-//! What a descriptor has beyond what open(2) gives: locks, somebody to be signalled. It names processes, so it is put back late, by
-//! calls in the process itself at the descriptor's own number: the kernel remembers who calls, and through which number.
+//! What a descriptor has beyond what open(2) gives: locks, a process to be signalled. It names
+//! processes, so it is restored late, by calls in the process itself at the descriptor's own
+//! number: the kernel remembers the caller and the number.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -12,21 +13,21 @@ use crate::kind::record_sort::{RecordSort, Role, Shown};
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
-/// A descriptor whose open file is in the image.
-pub struct Placed<'a> {
+/// A descriptor whose open file is recorded already.
+pub struct ObservedFd<'a> {
     /// Its open file.
-    pub seen: &'a ObservedFile<'a>,
+    pub file: &'a ObservedFile<'a>,
     /// O_* of the description, all of them.
     pub flags: i32,
-    /// Its `fdinfo`, in which a name may occur more than once.
+    /// Its `fdinfo`, in which a field may occur more than once.
     pub info: &'a str,
-    /// Another descriptor has led to the same description before, here or in another process.
+    /// Another descriptor of the same description came before, in this process or another.
     pub is_known: bool,
-    /// Another descriptor of this process has.
+    /// Another descriptor of the same description came before in this process.
     pub is_known_here: bool,
 }
 
-/// Somebody whom a record names: to be in the image as well.
+/// A task that a record names: it must be in the image as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A thread.
@@ -44,13 +45,13 @@ pub trait FdState: Sync {
     /// The record's tag.
     const TAG: Tag;
 
-    /// Looks; changes nothing.
-    fn dump(&self, placed: &Placed<'_>) -> Result<Vec<Self::Body>>;
-    /// Whom it names.
+    /// Records it; changes nothing.
+    fn dump(&self, observed: &ObservedFd<'_>) -> Result<Vec<Self::Body>>;
+    /// The task that it names.
     fn names(&self, _body: &Self::Body) -> Option<Named> {
         None
     }
-    /// Adds the calls that put it back on descriptor `fd`; `subject` is for the error.
+    /// Adds the calls that restore it on descriptor `fd`; `subject` is for the error.
     fn restore(&self, body: &Self::Body, fd: i32, subject: &str, calls: &mut Checked) -> Result<()>;
 }
 
@@ -79,7 +80,7 @@ pub trait DynFdState: Sync {
     /// Its row in the table of records.
     fn sort(&self) -> RecordSort;
     /// See [`FdState::dump`] and [`FdState::names`].
-    fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>>;
+    fn dump(&self, tid: Pid, fd: i32, observed: &ObservedFd<'_>) -> Result<Vec<(Record, Option<Named>)>>;
     /// See [`FdState::restore`].
     fn restore(&self, record: &Record, calls: &mut Checked) -> Result<()>;
 }
@@ -93,8 +94,8 @@ impl<L: FdState> DynFdState for L {
         RecordSort { tag: L::TAG, role: Role::FdState, show }
     }
 
-    fn dump(&self, tid: Pid, fd: i32, placed: &Placed<'_>) -> Result<Vec<(Record, Option<Named>)>> {
-        let found = FdState::dump(self, placed)?.into_iter().map(|body| {
+    fn dump(&self, tid: Pid, fd: i32, observed: &ObservedFd<'_>) -> Result<Vec<(Record, Option<Named>)>> {
+        let found = FdState::dump(self, observed)?.into_iter().map(|body| {
             let named = self.names(&body);
             Ok((Record::new(L::TAG, &TaggedFdState { tid, fd, body })?, named))
         });

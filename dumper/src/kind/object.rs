@@ -1,8 +1,8 @@
-//! What several descriptions can share beneath them: a pipe's buffer, the pages of a file without a name. Each is in the image
-//! once, before the descriptions that refer to it by its id.
+//! What several open file descriptions can share: a pipe's buffer, the pages of a file without a
+//! name. Each such object is in the image once, before the descriptions that refer to it by its id.
 //!
-//! At the restore an object is one descriptor held by the restorer, its anchor, from which every description (and every mapping) is
-//! opened anew through /proc/self/fd.
+//! At the restore the restorer holds one descriptor of each object. Every description and every
+//! mapping of the object is opened anew from it, through /proc/self/fd.
 
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -27,7 +27,7 @@ pub const TAG: Tag = Tag(*b"OBJT");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::Object, show };
 
-/// What looking at an object gives.
+/// A dumped object.
 pub struct Dumped<T> {
     /// The record's body.
     pub body: T,
@@ -37,29 +37,29 @@ pub struct Dumped<T> {
     pub contents: Option<ObjectContents>,
 }
 
-/// Contents in bulk, as they were at the instant.
+/// Contents in bulk, as they were at the snapshot.
 #[derive(Debug)]
 pub struct ObjectContents {
     /// Which pages there are, by offset in the object.
     pub runs: PageRuns,
-    /// Where they are read from, at the same offsets. Nobody else may write to it.
+    /// The file to read them from, at the same offsets. No process may write to it any more.
     pub file: OwnedFd,
 }
 
-/// An object that is being restored.
+/// An object during the restore.
 pub struct RestoredObject {
-    /// Holds it. Open for reading and writing, where that is one thing.
+    /// Holds it; open for reading and writing, where one descriptor can be.
     pub fd: OwnedFd,
     /// Its other end, where it has two.
     pub other: Option<OwnedFd>,
-    /// Its length, bytes: what the last page of the contents holds beyond is not written.
+    /// Its length, bytes: the last page of the contents is written up to here.
     pub len: u64,
-    /// What would outlive a restore that fails.
+    /// A System V object, which would outlive a restore that fails.
     pub made: Option<sysvipc::CreatedIpc>,
 }
 
 impl RestoredObject {
-    /// A description of the object with these flags and this offset.
+    /// A new description of the object, with these flags and at this offset.
     pub fn open(&self, flags: i32, position: u64) -> Result<OwnedFd> {
         let mode = flags & libc::O_ACCMODE;
         let file = OpenOptions::new()
@@ -75,7 +75,7 @@ impl RestoredObject {
         Ok(file)
     }
 
-    /// Contents from `offset` on, whole pages.
+    /// Writes contents from `offset` on, whole pages.
     pub fn fill(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = (self.len.saturating_sub(offset)).min(bytes.len() as u64) as usize;
         let file = std::fs::File::from(self.fd.try_clone().doing(|| "duplicating the descriptor of an object")?);
@@ -83,7 +83,7 @@ impl RestoredObject {
     }
 }
 
-/// The record of a description that is nothing but a way to its object.
+/// The record of a description that has no state but flags and offset beyond its object.
 #[derive(Serialize, Deserialize)]
 pub struct Reference {
     /// The object's id.
@@ -95,9 +95,43 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Of the description that was `seen`.
-    pub fn new(object: u32, seen: &ObservedFile<'_>) -> Self {
-        Self { object, flags: seen.flags & !NOT_KEPT, position: seen.position }
+    /// Of the description `observed`, whose object is of `kind`.
+    pub fn dump(
+        kind: &'static dyn DynObject,
+        observed: &ObservedFile<'_>,
+        objects: &mut dyn DumpContext,
+    ) -> Result<Self> {
+        let object = objects.id_of(kind, observed)?;
+        Ok(Self { object, flags: observed.flags & !NOT_KEPT, position: observed.position })
+    }
+
+    /// Opens the description.
+    pub fn open(&self, restore: &dyn RestoreContext) -> Result<OwnedFd> {
+        restore.object(self.object)?.open(self.flags, self.position)
+    }
+}
+
+/// The record of what a mapping refers to, where the object can only be mapped.
+#[derive(Serialize, Deserialize)]
+pub struct MappedReference {
+    object: u32,
+    /// O_RDONLY or O_RDWR.
+    flags: i32,
+}
+
+impl MappedReference {
+    /// Of the mapping `observed`, whose object is of `kind`.
+    pub fn dump(
+        kind: &'static dyn DynObject,
+        observed: &ObservedFile<'_>,
+        objects: &mut dyn DumpContext,
+    ) -> Result<Self> {
+        Ok(Self { object: objects.id_of(kind, observed)?, flags: observed.flags })
+    }
+
+    /// Opens a description for the mapping.
+    pub fn open(&self, restore: &dyn RestoreContext) -> Result<OwnedFd> {
+        restore.object(self.object)?.open(self.flags, 0)
     }
 }
 
@@ -107,24 +141,27 @@ pub trait Object: Sync {
     type Body: Serialize + DeserializeOwned;
     /// Its name in the format.
     const KIND: &'static str;
-    /// Whether a process outside of the tree may hold it as well, and take part in it.
+    /// Whether a process outside the tree may hold an end of it as well.
     const REACHES_OUT: bool = false;
 
-    /// Looks, through any of the descriptions; changes nothing.
-    fn dump(&self, seen: &ObservedFile<'_>) -> Result<Dumped<Self::Body>>;
-    /// Makes it again. Contents in bulk follow.
+    /// Records the object, through any of its descriptions; changes nothing.
+    fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<Self::Body>>;
+    /// Creates it again. Contents in bulk are written afterwards.
     fn make(&self, body: &Self::Body, blob: &[u8]) -> Result<RestoredObject>;
-    /// What is stored of one that reaches out and that a process outside of the tree holds: it is found again, not made.
+    /// The record of an object that a process outside the tree holds as well: a restore finds it
+    /// and does not create it.
     fn external(&self, body: Self::Body, _external: External) -> Self::Body {
         body
     }
-    /// What others would notice of it: done when the image has been read to its end and is whole, before its descriptions are opened
-    /// (which then have to be [`OpenFile::opens_last`](crate::kind::open_file::OpenFile::opens_last)).
-    fn appear(&self, _body: &Self::Body, _blob: &[u8], _anchor: &mut RestoredObject) -> Result<()> {
+    /// Does what other processes notice. Called when the whole image has been read and verified,
+    /// before the descriptions of the object are opened; they must be
+    /// [`OpenFile::opens_last`](crate::kind::open_file::OpenFile::opens_last).
+    fn publish(&self, _body: &Self::Body, _blob: &[u8], _object: &mut RestoredObject) -> Result<()> {
         Ok(())
     }
-    /// The last touch, when its contents are in, all descriptions are open and all mappings made.
-    fn finish(&self, _body: &Self::Body, _anchor: &RestoredObject) -> Result<()> {
+    /// Completes it, when its contents are written, all descriptions are open and all mappings are
+    /// made.
+    fn finish(&self, _body: &Self::Body, _object: &RestoredObject) -> Result<()> {
         Ok(())
     }
 }
@@ -144,15 +181,15 @@ pub trait DynObject: Sync {
     /// See [`Object::REACHES_OUT`].
     fn reaches_out(&self) -> bool;
     /// See [`Object::dump`].
-    fn dump(&self, id: u32, seen: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)>;
+    fn dump(&self, id: u32, observed: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)>;
     /// See [`Object::external`].
     fn external(&self, record: &Record, external: External) -> Result<Record>;
     /// See [`Object::make`].
     fn make(&self, record: &Record) -> Result<RestoredObject>;
-    /// See [`Object::appear`].
-    fn appear(&self, record: &Record, anchor: &mut RestoredObject) -> Result<()>;
+    /// See [`Object::publish`].
+    fn publish(&self, record: &Record, object: &mut RestoredObject) -> Result<()>;
     /// See [`Object::finish`].
-    fn finish(&self, record: &Record, anchor: &RestoredObject) -> Result<()>;
+    fn finish(&self, record: &Record, object: &RestoredObject) -> Result<()>;
 }
 
 impl<O: Object> DynObject for O {
@@ -164,8 +201,8 @@ impl<O: Object> DynObject for O {
         O::REACHES_OUT
     }
 
-    fn dump(&self, id: u32, seen: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)> {
-        let Dumped { body, blob, contents } = Object::dump(self, seen)?;
+    fn dump(&self, id: u32, observed: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)> {
+        let Dumped { body, blob, contents } = Object::dump(self, observed)?;
         let record = Record::new(TAG, &TaggedObject { id, kind: O::KIND.to_owned(), body })?.with_blob(blob);
         Ok((if contents.is_some() { record.opens_pages() } else { record }, contents))
     }
@@ -179,12 +216,12 @@ impl<O: Object> DynObject for O {
         Object::make(self, &record.body::<TaggedObject<O::Body>>()?.body, &record.blob)
     }
 
-    fn appear(&self, record: &Record, anchor: &mut RestoredObject) -> Result<()> {
-        Object::appear(self, &record.body::<TaggedObject<O::Body>>()?.body, &record.blob, anchor)
+    fn publish(&self, record: &Record, object: &mut RestoredObject) -> Result<()> {
+        Object::publish(self, &record.body::<TaggedObject<O::Body>>()?.body, &record.blob, object)
     }
 
-    fn finish(&self, record: &Record, anchor: &RestoredObject) -> Result<()> {
-        Object::finish(self, &record.body::<TaggedObject<O::Body>>()?.body, anchor)
+    fn finish(&self, record: &Record, object: &RestoredObject) -> Result<()> {
+        Object::finish(self, &record.body::<TaggedObject<O::Body>>()?.body, object)
     }
 }
 
@@ -199,30 +236,57 @@ fn show(record: &RecordView<'_>) -> Result<Shown> {
     Ok(Shown::Object { id, kind, label })
 }
 
-/// While looking: gives every object one id, however many descriptions lead to it.
+/// What a kind of open file may ask for during a dump. It gives every object one id, however many
+/// descriptions lead to it.
 pub trait DumpContext {
-    /// The id of the object of `kind` behind `seen`; it is looked at the first time.
-    fn id_of(&self, kind: &'static dyn DynObject, seen: &ObservedFile<'_>) -> Result<u32>;
-    /// Whether this process is of the tree that is looked at.
-    fn holds(&self, _pid: Pid) -> bool {
+    /// The id of the object of `kind` behind `observed`; the first call dumps the object.
+    fn id_of(&mut self, kind: &'static dyn DynObject, observed: &ObservedFile<'_>) -> Result<u32>;
+    /// Whether this process is in the tree that is dumped.
+    fn is_in_tree(&self, _pid: Pid) -> bool {
         false
     }
 }
 
-/// While restoring: the objects of the image, and what else a kind may ask of the restore.
+/// What a kind of open file may ask for during a restore: the objects of the image, and more.
 pub trait RestoreContext {
     /// The object with this id.
-    fn anchor(&self, id: u32) -> Result<&RestoredObject>;
-    /// Whether it makes a task with this id.
-    fn makes(&self, _pid: Pid) -> bool {
+    fn object(&self, id: u32) -> Result<&RestoredObject>;
+    /// Whether the restore creates a task with this id.
+    fn restores_task(&self, _pid: Pid) -> bool {
         false
     }
-    /// What becomes of files that have changed.
+    /// How to treat a file that has changed since the dump.
     fn changed_files(&self) -> ChangedFiles {
         ChangedFiles::default()
     }
-    /// Something that does not stand in the way, and that whoever restores should know.
+    /// Passes a warning to the caller of the restore.
     fn warn(&self, sentence: String) {
         log::warn!("{sentence}");
+    }
+}
+
+#[cfg(test)]
+pub mod fake {
+    use super::*;
+    use crate::error::Error;
+
+    /// At a dump every object has id 0; at a restore there is at most this one.
+    pub struct OneObject(pub Option<RestoredObject>);
+
+    impl DumpContext for OneObject {
+        fn id_of(&mut self, _: &'static dyn DynObject, _: &ObservedFile<'_>) -> Result<u32> {
+            Ok(0)
+        }
+    }
+
+    impl RestoreContext for OneObject {
+        fn object(&self, id: u32) -> Result<&RestoredObject> {
+            self.0.as_ref().filter(|_| id == 0).ok_or_else(|| Error::damaged("no such object"))
+        }
+    }
+
+    /// No object.
+    pub fn none() -> OneObject {
+        OneObject(None)
     }
 }

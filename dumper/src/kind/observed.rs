@@ -1,9 +1,9 @@
-//! An open file as it is observed from outside, and how a file is opened again.
+//! An open file as a dump observes it from outside the process, and how a file is opened again.
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -12,19 +12,20 @@ use nix::sys::stat::Mode;
 use nix::sys::statfs::{Statfs, statfs};
 use nix::unistd::Whence;
 
-use crate::error::{Context, Doing, Error, Kind, Result};
+use crate::error::{Context, Doing, Error, Result};
 use crate::sys::open;
 use crate::sys::pidfd::PidFd;
+use crate::sys::proc;
 use crate::sys::proc::locks::is_leased;
 use crate::sys::proc::status::Fields;
 
-/// An open file as it is seen from outside.
+/// An open file as it is observed from outside the process.
 pub struct ObservedFile<'a> {
-    /// "pid 812 fd 7": for every sentence.
+    /// "pid 812 fd 7": the subject of every error.
     pub subject: String,
-    /// What the link says.
+    /// The text of its link in /proc.
     pub target: PathBuf,
-    /// What it leads to.
+    /// stat(2) of the file.
     pub stat: Metadata,
     /// O_* of the description.
     pub flags: i32,
@@ -32,26 +33,36 @@ pub struct ObservedFile<'a> {
     pub position: u64,
     /// Its `fdinfo` (empty for a file that is only mapped or executed).
     pub info: Fields,
-    /// The contents of the file are part of the process's memory (a private mapping, the executable): they must not have
-    /// changed until the restore.
+    /// The contents of the file are memory of the process (a private mapping, the executable): they
+    /// must be unchanged at the restore.
     pub must_not_change: bool,
-    /// Where it is held.
-    pub held: Via<'a>,
+    /// How the process refers to it.
+    pub via: Via<'a>,
 }
 
-/// Where an open file is held.
+/// How a process refers to an open file.
 #[derive(Clone, Copy)]
 pub enum Via<'a> {
-    /// In a descriptor table.
+    /// A descriptor.
     Descriptor(&'a PidFd, i32),
-    /// By a mapping, an executable: behind this link of /proc.
+    /// A mapping, the executable, a directory: this link of /proc leads to it.
     Link(&'a str),
 }
 
-impl ObservedFile<'_> {
-    /// The very description, for a descriptor; for what is only mapped a new one for reading.
+impl<'a> ObservedFile<'a> {
+    /// Observes the file behind `link` of /proc: for reading, at offset 0, without `fdinfo`. The
+    /// caller sets what it knows better.
+    pub fn observe(subject: String, link: &str, via: Via<'a>) -> Result<Self> {
+        let target = proc::read_link(link).on(|| subject.clone())?;
+        let stat = std::fs::metadata(link).doing(|| format!("{subject}: stat"))?;
+        let info = Fields::parse("");
+        Ok(Self { subject, target, stat, flags: libc::O_RDONLY, position: 0, info, must_not_change: false, via })
+    }
+
+    /// The description itself, of a descriptor; of a file that is only mapped, a new one for
+    /// reading.
     pub fn description(&self) -> Result<OwnedFd> {
-        match self.held {
+        match self.via {
             Via::Descriptor(pidfd, number) => pidfd.pull(number),
             Via::Link(link) => self.reopen(link, libc::O_RDONLY),
         }
@@ -59,7 +70,7 @@ impl ObservedFile<'_> {
 
     /// A new description of the same file with other flags.
     pub fn anew(&self, flags: i32) -> Result<OwnedFd> {
-        match self.held {
+        match self.via {
             Via::Descriptor(pidfd, number) => self.reopen(&format!("/proc/{}/fd/{number}", pidfd.pid()), flags),
             Via::Link(link) => self.reopen(link, flags),
         }
@@ -73,7 +84,7 @@ impl ObservedFile<'_> {
 
     /// The link of /proc that leads to it.
     pub fn link(&self) -> String {
-        match self.held {
+        match self.via {
             Via::Descriptor(pidfd, number) => format!("/proc/{}/fd/{number}", pidfd.pid()),
             Via::Link(link) => link.to_owned(),
         }
@@ -84,7 +95,8 @@ impl ObservedFile<'_> {
         statfs(self.link().as_str()).doing(|| format!("{}: statfs", self.subject))
     }
 
-    /// The offset, of a file whose offset can be set again: some of /proc and its like move it by reading only.
+    /// The offset, if a restore can set it: in some files of /proc and its like only reading moves
+    /// it.
     pub fn position_to_seek(&self) -> Result<u64> {
         if self.position != 0 && self.flags & libc::O_PATH == 0 {
             let seekable = nix::unistd::lseek(self.description()?, 0, Whence::SeekCur);
@@ -93,34 +105,47 @@ impl ObservedFile<'_> {
         Ok(self.position)
     }
 
-    /// Refuses what no kind can put back yet.
+    /// The error for something that no kind can restore yet.
     pub fn refuse(&self, what: impl std::fmt::Display) -> Error {
         Error::unsupported(format!("{}: {what} cannot be checkpointed", self.subject))
     }
 
-    /// Whether the name still leads to this very file.
+    /// What an error calls a file of this type.
+    pub fn type_name(&self) -> &'static str {
+        let kind = self.stat.file_type();
+        match () {
+            () if kind.is_char_device() => "character device",
+            () if kind.is_block_device() => "block device",
+            () if kind.is_socket() => "socket",
+            () => "file",
+        }
+    }
+
+    /// Whether the name in [`ObservedFile::target`] still leads to this very file.
     pub fn is_named(&self) -> bool {
         self.is_at(&self.target)
     }
 
-    /// Whether `path` leads to this very file. A symbolic link is a file of its own here: /proc tells names without any.
+    /// Whether `path` leads to this very file. A symbolic link counts as a file of its own: names
+    /// in /proc hold none.
     pub fn is_at(&self, path: &Path) -> bool {
-        let there = std::fs::symlink_metadata(path).ok();
-        self.target.is_absolute() && there.is_some_and(|m| (m.dev(), m.ino()) == (self.stat.dev(), self.stat.ino()))
+        let found = std::fs::symlink_metadata(path).ok();
+        self.target.is_absolute() && found.is_some_and(|m| (m.dev(), m.ino()) == (self.stat.dev(), self.stat.ino()))
     }
 
-    /// Whether it has lost its name (d_path in fs/d_path.c says so behind it), and not merely to a directory above it that is hidden.
+    /// Whether the file has lost its name: d_path in fs/d_path.c appends [`DELETED`]. A name that a
+    /// mount hides is not lost.
     pub fn is_unlinked(&self) -> bool {
         self.target.is_absolute() && self.target.as_os_str().as_bytes().ends_with(DELETED) && !self.is_named()
     }
 
-    /// The name that it had.
+    /// The name that the file had.
     pub fn name_before(&self) -> PathBuf {
         let name = self.target.as_os_str().as_bytes();
         PathBuf::from(OsStr::from_bytes(name.strip_suffix(DELETED).unwrap_or(name)))
     }
 
-    /// Another name of it in the directory of the one that it had.
+    /// Another name of the file, in the directory where it had its name.
     pub fn hard_link_beside(&self) -> Option<PathBuf> {
         let before = self.name_before();
         let dir = before.parent()?;
@@ -134,10 +159,10 @@ impl ObservedFile<'_> {
     }
 }
 
-/// A process stands still while its directories are searched.
-pub const ENTRIES_MOST: usize = 100_000;
+/// Entries of one directory that a dump searches: the process is stopped meanwhile.
+const ENTRIES_MOST: usize = 100_000;
 
-/// The flags of open(2) that are of the moment of opening, or of the descriptor, and not of the description.
+/// The flags of open(2) that concern the opening itself or the descriptor, and not the description.
 pub const NOT_KEPT: i32 =
     libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
 
@@ -156,11 +181,16 @@ pub const HUGETLBFS: i64 = 0x9584_58f6;
 /// RAMFS_MAGIC, statfs(2).
 pub const RAMFS: i64 = 0x8584_58f6;
 
+/// What the kernel appends to the name of a file that has lost it.
 pub const DELETED: &[u8] = b" (deleted)";
 
-/// Opens `path`, a name of the image, with the flags of a description, as [`open::open_name`] does.
+/// The name of shared anonymous memory (shmem_zero_setup in mm/shmem.c).
+pub const ANON_SHM: &[u8] = b"/dev/zero (deleted)";
+
+/// Opens `path`, a name from the image, as [`open::open_name`] does; `flags` are those of a
+/// description.
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
-    // openat2(2) takes no flag that would mean nothing.
+    // openat2(2) refuses a flag that would have no effect.
     let flags = match flags & libc::O_PATH {
         0 => (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY,
         _ => flags & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW),
@@ -168,34 +198,47 @@ pub fn open_path(path: &Path, flags: i32) -> Result<File> {
     open::open_name(path, flags).map(File::from)
 }
 
-/// Opens what a link of /proc leads to.
+/// Opens the file that a link of /proc leads to.
 pub fn open_link(path: &Path, flags: i32) -> Result<File> {
-    // O_NOFOLLOW stays a flag of the description, and the names that /proc tells hold no symbolic link.
+    // O_NOFOLLOW stays a flag of the description, and names in /proc hold no symbolic link.
     let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
     nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty())
         .map(File::from)
         .or_else(|errno| open::not_opened(path, errno))
 }
 
-/// Opens a character device by name and makes sure that it is the one; never as a controlling terminal.
-pub fn open_device(path: Vec<u8>, rdev: u64, flags: i32) -> Result<OwnedFd> {
-    let path = PathBuf::from(std::ffi::OsString::from_vec(path));
-    if std::fs::metadata(&path).is_ok_and(|there| !there.file_type().is_char_device() || there.rdev() != rdev) {
-        return Err(Error::new(Kind::NotFound, format!("{} is no longer the same device", path.display())));
+/// Refuses a file that has a lease: opening it would break the lease.
+fn refuse_leased(observed: &ObservedFile<'_>) -> Result<()> {
+    match is_leased(observed.stat.dev(), observed.stat.ino())? {
+        true => Err(observed.refuse(format_args!("lease of {}", observed.target.display()))),
+        false => Ok(()),
     }
-    let file = open_path(&path, flags)?;
-    let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
-    if !now.file_type().is_char_device() || now.rdev() != rdev {
-        return Err(Error::new(Kind::NotFound, format!("{} is no longer the same device", path.display())));
-    }
-    Ok(file.into())
 }
 
-/// Refuses a file that opening would disturb: whoever opens it breaks its lease.
-pub fn refuse_leased(seen: &ObservedFile<'_>) -> Result<()> {
-    use std::os::unix::fs::MetadataExt;
-    match is_leased(seen.stat.dev(), seen.stat.ino())? {
-        true => Err(seen.refuse(format_args!("lease of {}", seen.target.display()))),
-        false => Ok(()),
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+pub mod fake {
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+
+    /// A descriptor of this process, as a dump would observe it through its link.
+    pub fn observed(fd: &impl AsRawFd) -> ObservedFile<'static> {
+        let number = fd.as_raw_fd();
+        let link: &str = String::leak(format!("/proc/self/fd/{number}"));
+        let info = Fields::read(&format!("/proc/self/fdinfo/{number}")).unwrap();
+        let (flags, position) = (info.octal("flags") as i32 & !libc::O_CLOEXEC, info.number("pos"));
+        let file = ObservedFile::observe("test".into(), link, Via::Link(link)).unwrap();
+        ObservedFile { flags, position, info, ..file }
+    }
+
+    /// The same, as a dump would observe it through the descriptor: `this` is this process.
+    pub fn observed_fd<'a>(fd: &impl AsRawFd, this: &'a PidFd) -> ObservedFile<'a> {
+        ObservedFile { via: Via::Descriptor(this, fd.as_raw_fd()), ..observed(fd) }
+    }
+
+    /// This process.
+    pub fn this() -> PidFd {
+        PidFd::open(std::process::id() as i32).unwrap()
     }
 }

@@ -1,4 +1,4 @@
-//! What a descriptor can be, as a kind: its record, how it is looked at, how it is opened again.
+//! What a descriptor can be, as a kind: its record, how it is dumped, how it is opened again.
 
 use std::os::fd::OwnedFd;
 
@@ -24,21 +24,22 @@ pub trait OpenFile: Sync {
     /// Its name in the format.
     const KIND: &'static str;
 
-    /// Whether this kind has it.
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool;
-    /// Whether this kind has it and its private mapping is the process's own memory from the start.
+    /// Whether the file is of this kind.
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool;
+    /// Whether the file is of this kind, and a mapping of it can be restored although it may be
+    /// neither a regular file nor a directory.
     fn is_mappable(&self, _seen: &ObservedFile<'_>) -> bool {
         false
     }
-    /// Looks; refuses what it cannot put back.
-    fn dump(&self, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Self::Body>;
-    /// Whether it can be opened only when the image has come to its end: the processes are there again, and what others may notice
-    /// of an object is done.
+    /// Records the file; refuses one that cannot be restored. Changes nothing.
+    fn dump(&self, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<Self::Body>;
+    /// Whether it can be opened only when the whole image has been read: then the processes exist
+    /// again, and [`Object::publish`](crate::kind::object::Object::publish) has been called.
     fn opens_last(&self) -> bool {
         false
     }
     /// Opens it again, as the same description.
-    fn restore(&self, body: Self::Body, anchors: &dyn RestoreContext) -> Result<OwnedFd>;
+    fn restore(&self, body: Self::Body, context: &dyn RestoreContext) -> Result<OwnedFd>;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,15 +55,15 @@ pub trait DynOpenFile: Sync {
     /// See [`OpenFile::KIND`].
     fn kind(&self) -> &'static str;
     /// See [`OpenFile::takes`].
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool;
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool;
     /// See [`OpenFile::is_mappable`].
-    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool;
+    fn is_mappable(&self, observed: &ObservedFile<'_>) -> bool;
     /// See [`OpenFile::dump`].
-    fn dump(&self, id: u32, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Record>;
+    fn dump(&self, id: u32, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<Record>;
     /// See [`OpenFile::opens_last`].
     fn opens_last(&self) -> bool;
     /// See [`OpenFile::restore`].
-    fn restore(&self, record: &Record, anchors: &dyn RestoreContext) -> Result<OwnedFd>;
+    fn restore(&self, record: &Record, context: &dyn RestoreContext) -> Result<OwnedFd>;
 }
 
 impl<O: OpenFile> DynOpenFile for O {
@@ -70,16 +71,16 @@ impl<O: OpenFile> DynOpenFile for O {
         O::KIND
     }
 
-    fn takes(&self, seen: &ObservedFile<'_>) -> bool {
-        OpenFile::takes(self, seen)
+    fn takes(&self, observed: &ObservedFile<'_>) -> bool {
+        OpenFile::takes(self, observed)
     }
 
-    fn is_mappable(&self, seen: &ObservedFile<'_>) -> bool {
-        OpenFile::is_mappable(self, seen)
+    fn is_mappable(&self, observed: &ObservedFile<'_>) -> bool {
+        OpenFile::is_mappable(self, observed)
     }
 
-    fn dump(&self, id: u32, seen: &ObservedFile<'_>, objects: &dyn DumpContext) -> Result<Record> {
-        let body = OpenFile::dump(self, seen, objects)?;
+    fn dump(&self, id: u32, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<Record> {
+        let body = OpenFile::dump(self, observed, context)?;
         Record::new(TAG, &TaggedOpenFile { id, kind: O::KIND.to_owned(), body })
     }
 
@@ -87,8 +88,8 @@ impl<O: OpenFile> DynOpenFile for O {
         OpenFile::opens_last(self)
     }
 
-    fn restore(&self, record: &Record, anchors: &dyn RestoreContext) -> Result<OwnedFd> {
-        OpenFile::restore(self, record.body::<TaggedOpenFile<O::Body>>()?.body, anchors)
+    fn restore(&self, record: &Record, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        OpenFile::restore(self, record.body::<TaggedOpenFile<O::Body>>()?.body, context)
     }
 }
 

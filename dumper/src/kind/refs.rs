@@ -1,12 +1,14 @@
-//! References to open files, by the numbers that the image gives them.
+//! References to open files, by the ids that the image gives them.
 
 use crate::error::Result;
 
-/// Gives files that something refers to (an executable, a mapping) an id in the image's table of open files.
+/// Gives files that something refers to (an executable, a mapping) an id in the image's table of
+/// open files.
 pub trait FileIds {
-    /// The id of the regular file (or directory) behind a link of /proc, to be opened with `flags`; `subject` is for the error.
-    /// `must_not_change`: its contents are memory of the process.
-    fn id_of(&self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32>;
+    /// The id of the regular file (or directory) behind a link of /proc, to be opened with `flags`.
+    /// `must_not_change` says that its contents are memory of the process; `subject` is for the
+    /// error.
+    fn id_of(&mut self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32>;
 }
 
 /// The open files of an image.

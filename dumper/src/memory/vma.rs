@@ -13,6 +13,7 @@ use crate::error::{Doing, Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::image::record_set::RecordView;
+use crate::kind::observed::ANON_SHM;
 use crate::kind::record_sort::{RecordSort, Role, Shown, ShownMapping};
 use crate::kind::refs::FileIds;
 use crate::memory::vm_flags::{self, FlagsOnDemand, VmFlags};
@@ -116,7 +117,7 @@ impl Vma {
     ///
     /// # Errors
     /// Unsupported: memory of a kind that cannot be checkpointed.
-    pub fn collect(pid: Pid, mapping: &Mapping, files: &dyn FileIds, vm_flags: &FlagsOnDemand) -> Result<Self> {
+    pub fn collect(pid: Pid, mapping: &Mapping, files: &mut dyn FileIds, vm_flags: &FlagsOnDemand) -> Result<Self> {
         let subject = format!("pid {pid}: mapping {:x}-{:x}", mapping.start, mapping.end);
         let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
         let bytes = match mapping.name.contains(&b'\n') {
@@ -162,7 +163,7 @@ impl Vma {
                 flags.push(XFILE.to_owned());
             }
             let kind = match (mapping.shared, mapping.name.as_slice()) {
-                (true, b"/dev/zero (deleted)") => Type::AnonShm,
+                (true, ANON_SHM) => Type::AnonShm,
                 (true, name) if sysvipc::shm::is_segment(name, mapping.dev) => Type::IpcShm,
                 (true, _) => Type::FileShm,
                 (false, _) => Type::File,
@@ -305,7 +306,7 @@ mod tests {
 
     struct NoFiles;
     impl FileIds for NoFiles {
-        fn id_of(&self, _: &str, _: i32, _: bool, _: &str) -> Result<u32> {
+        fn id_of(&mut self, _: &str, _: i32, _: bool, _: &str) -> Result<u32> {
             Ok(1)
         }
     }
@@ -314,7 +315,8 @@ mod tests {
     fn a_name_is_bytes_and_readable() {
         let collect = |name: &[u8]| {
             let line = [b"7000-8000 r--p 00000000 fe:01 42 ", name].concat();
-            let vma = Vma::collect(1, &maps::parse_mapping(&line).unwrap(), &NoFiles, &FlagsOnDemand::of(1)).unwrap();
+            let vma =
+                Vma::collect(1, &maps::parse_mapping(&line).unwrap(), &mut NoFiles, &FlagsOnDemand::of(1)).unwrap();
             let record = vma.record(None).unwrap();
             let body: serde_json::Value = record.body().unwrap();
             (

@@ -31,7 +31,7 @@ pub fn sorts() -> impl Iterator<Item = RecordSort> {
         .chain(task::KINDS.iter().map(|kind| kind.sort()))
         .chain(sysv)
         .chain([object::SORT, open_file::SORT, fd_table::SORT])
-        .chain(file::LATE.iter().map(|kind| kind.sort()))
+        .chain(file::FD_STATES.iter().map(|kind| kind.sort()))
         .chain([vma::SORT])
 }
 

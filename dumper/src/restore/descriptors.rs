@@ -1,4 +1,4 @@
-//! Descriptors of a process that is being made: pushed into it, then moved to their numbers.
+//! Descriptors of a restored process: pushed into it, then moved to their numbers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::RawFd;
@@ -11,7 +11,8 @@ use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
 impl NewProcess {
-    /// Gives the process (or the thread that has a table of its own) its descriptors, each at its number.
+    /// Gives the process (or the thread with a table of its own) its descriptors, each at its
+    /// number.
     pub fn place(&mut self, table: &FdTable, files: &dyn Files) -> Result<()> {
         let pid = table.tid;
         let (owned, channel) = self.task(pid)?;
@@ -23,7 +24,8 @@ impl NewProcess {
         if wanted.len() != table.fds.len() || wanted.first().is_some_and(|first| *first < 0) {
             return Err(Error::damaged(format!("pid {pid}: a descriptor number is negative or occurs twice")));
         }
-        // Numbers that nobody wants and that are not open: what stands in the way is moved there.
+        // Numbers that the table does not use and that are not open: a descriptor in the way is
+        // moved to one of them.
         let open: BTreeSet<i32> = received.iter().copied().chain([channel.number()]).collect();
         let mut spare = (0..).filter(|number| !wanted.contains(number) && !open.contains(number));
         let cloexec = libc::O_CLOEXEC as u64;
@@ -62,7 +64,8 @@ impl NewProcess {
         calls.flush(owned)
     }
 
-    /// The channels are needed no more; that of the process is another's if it only borrows its table.
+    /// Closes the channels in the process, except that of a table that it only borrows from another
+    /// process.
     pub fn close_helpers(&mut self, borrows_table: bool) -> Result<()> {
         let own = (!borrows_table).then_some(self.pid);
         let tids: Vec<Pid> = self.own_channels.keys().copied().chain(own).collect();

@@ -36,11 +36,11 @@ struct RestoredObjects {
 struct Context<'a>(&'a RestoredObjects, &'a PendingRecords);
 
 impl RestoreContext for Context<'_> {
-    fn anchor(&self, id: u32) -> Result<&RestoredObject> {
+    fn object(&self, id: u32) -> Result<&RestoredObject> {
         self.0.get(id)
     }
 
-    fn makes(&self, pid: Pid) -> bool {
+    fn restores_task(&self, pid: Pid) -> bool {
         self.1.has_task(pid)
     }
 
@@ -115,7 +115,7 @@ impl RestoredFiles {
     /// kernel is given back: it has to be kept when the restore has succeeded.
     pub fn open_last(&mut self, pending: &PendingRecords) -> Result<Vec<CreatedIpc>> {
         for (object, kind, record) in self.objects.by_id.values_mut() {
-            kind.appear(record, object)?;
+            kind.publish(record, object)?;
         }
         for (id, kind, record) in std::mem::take(&mut self.opens_last) {
             self.files.insert(id, kind.restore(&record, &Context(&self.objects, pending))?);

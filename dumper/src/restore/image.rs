@@ -230,7 +230,7 @@ fn restore_phases(
 
 /// Restores what descriptors have beyond their open files, kind by kind.
 fn restore_fd_states(tree: &mut NewTree, pending: &PendingRecords) -> Result<()> {
-    for kind in file::LATE {
+    for kind in file::FD_STATES {
         for record in pending.fd_states(kind.tag()) {
             let (owned, _) = tree.task(tid_of(record)?)?;
             let mut calls = Checked::new(owned.scratch());

@@ -31,7 +31,7 @@ pub struct Collected {
 
 impl Collected {
     /// What others have a part in. That takes its time, and the tree may go on.
-    pub fn settle(&self, options: &Options) -> Result<()> {
+    pub fn settle(&mut self, options: &Options) -> Result<()> {
         pstree::refuse_sharing_outside(&self.looked.tree, self.stopped_at)?;
         self.files.settle(options.keep_external_pipes)
     }
@@ -58,14 +58,14 @@ pub fn see(
     }
     let hole = entry::share_hole(doors.values_mut())?;
     let sysv = table::IpcTables::read();
-    let files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect());
+    let mut files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect());
     let (mut processes, mut tables) = (Vec::new(), Vec::new());
     for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
         let pid = process.pid;
         let door = &doors[&pid];
         let shares = |what: Share| tree.processes.iter().any(|it| it.pid == pid && it.shares(what));
         let (has_memory, has_files) = (!shares(Share::Vm), !shares(Share::Files));
-        let mut looking = process::ProcessCollector { tree: &mut tree, files: &files, timers, sysv: &sysv, hole };
+        let mut looking = process::ProcessCollector { tree: &mut tree, files: &mut files, timers, sysv: &sysv, hole };
         let looked = entry::inside(process, door, |injected, process| {
             let mut looked = looking.process(process, door, injected)?;
             child::reap_left_behind(injected, &snapshot_child::left_behind(pid))?;

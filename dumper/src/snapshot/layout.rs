@@ -69,7 +69,7 @@ pub fn tell(
     for record in std::mem::take(&mut looked.sysv) {
         builder.record(record)?;
     }
-    let CollectedFiles { objects, files, late } = files.into_records(|who| is_known(&looked.tree, who))?;
+    let CollectedFiles { objects, files, fd_states } = files.into_records(|who| is_known(&looked.tree, who))?;
     for (record, contents) in objects {
         builder.record(record)?;
         if let Some(contents) = contents {
@@ -77,7 +77,7 @@ pub fn tell(
             sources.push(MemorySource::File(contents.file.into()));
         }
     }
-    for record in files.into_iter().chain(looked.tables).chain(late) {
+    for record in files.into_iter().chain(looked.tables).chain(fd_states) {
         builder.record(record)?;
     }
     for ((process, sets), mut inherited) in looked.processes.into_iter().zip(memory).zip(inherited) {

@@ -82,7 +82,7 @@ pub fn take(
 /// What the children of a tree tell, which may go on meanwhile.
 pub fn tell_of_children(
     target: &Target,
-    seen: Collected,
+    mut seen: Collected,
     children: &mut Children,
     kept: BTreeMap<(Pid, u64), Kept>,
     stopped: Duration,
@@ -98,7 +98,12 @@ pub fn tell_of_children(
 }
 
 /// What a stopped tree tells.
-pub fn tell_of_stopped(target: &Target, seen: Collected, stopped: Duration, options: &Options) -> Result<SnapshotData> {
+pub fn tell_of_stopped(
+    target: &Target,
+    mut seen: Collected,
+    stopped: Duration,
+    options: &Options,
+) -> Result<SnapshotData> {
     seen.settle(options)?;
     let speakers = seen.looked.speakers();
     tell(target, seen, speakers, BTreeMap::new(), stopped)

@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::sys::pid::Pid;
+use crate::sys::proc;
 use crate::sys::remote::checked::Checked;
 use crate::sys::sysvipc::{CreatedIpc, IpcKind};
-use crate::sysv::proc;
 use crate::sysv::table::{IpcEntry, IpcName, IpcTables};
 use crate::sysv::undo::Adjustment;
 

@@ -59,7 +59,7 @@ pub fn series(n: u16, sum: i32) -> Vec<Op> {
     ops
 }
 
-/// A semaphore whose adjustment is looked for.
+/// A semaphore whose adjustment is not known yet.
 struct Sought {
     set: i32,
     n: u16,
@@ -151,10 +151,7 @@ fn of_set(entry: &IpcEntry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec
         // A semaphore whose value has fallen meanwhile blocks the first operation (EAGAIN), which
         // says nothing about the adjustment.
     }
-    Err(Error::os(
-        format!("pid {pid}: semaphore set {set} is changed by others too often to be looked at"),
-        libc::EBUSY,
-    ))
+    Err(Error::os(format!("pid {pid}: semaphore set {set} is changed by others too often to be read"), libc::EBUSY))
 }
 
 /// Whether the adjustment of each is exactly `value`: no other process can cause both answers.

@@ -112,7 +112,7 @@ impl Attribute for AddressSpace {
         }
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(AddressSpaceBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(AddressSpaceBody, Vec<u8>)> {
         if thread.answer(asked.ldt_len, "reading the LDT")? as i32 != 0 {
             return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", thread.pid)));
         }

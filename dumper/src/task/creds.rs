@@ -59,7 +59,7 @@ impl Attribute for Credentials {
         CredentialsTickets { securebits }
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(CredentialsBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(CredentialsBody, Vec<u8>)> {
         let status = thread.status;
         if status.number("Seccomp") != 0 {
             return Err(Error::unsupported(format!("{}: seccomp cannot be checkpointed yet", thread.subject())));

@@ -13,6 +13,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
+use crate::kind::observed::DELETED;
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
 use crate::sys::remote::batch::Batch;
@@ -54,7 +55,7 @@ impl Attribute for CwdRoot {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(CwdRootBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(CwdRootBody, Vec<u8>)> {
         let body = CwdRootBody {
             cwd: match directory(thread, "cwd")? {
                 Some(path) => Directory::Named(path),
@@ -122,7 +123,7 @@ fn directory(thread: &DumpedThread<'_>, link: &str) -> Result<Option<Vec<u8>>> {
     let name = path.as_os_str().as_bytes();
     match same && path.is_absolute() {
         true => Ok(Some(path.into_os_string().into_vec())),
-        false if path.is_absolute() && name.ends_with(b" (deleted)") => Ok(None),
+        false if path.is_absolute() && name.ends_with(DELETED) => Ok(None),
         false => Err(Error::unsupported(format!(
             "pid {}: {link} leads to a hidden directory {}, which cannot be checkpointed",
             thread.pid,

@@ -48,7 +48,7 @@ impl Attribute for Mempolicy {
         }
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(MempolicyBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(MempolicyBody, Vec<u8>)> {
         if thread.raw(asked.mode) == -i64::from(libc::ENOSYS) {
             return Ok((MempolicyBody { mode: None, nodes: Vec::new() }, Vec::new()));
         }

@@ -170,7 +170,7 @@ impl Attribute for EarlyPrctls {
         ask(EARLY, batch)
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
         if thread.stopped.syscall_user_dispatch()? {
             return Err(Error::unsupported(format!(
                 "{}: syscall user dispatch cannot be checkpointed",
@@ -214,7 +214,7 @@ impl Attribute for LatePrctls {
         ask(LATE, batch)
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(PrctlBody, Vec<u8>)> {
         Ok((dump(asked, thread)?, Vec::new()))
     }
 

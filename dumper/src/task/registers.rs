@@ -87,7 +87,7 @@ impl Attribute for Registers {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(RegistersBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(RegistersBody, Vec<u8>)> {
         let mut regs = *thread.context.regs;
         let mut asleep = None;
         if regs.orig_rax.cast_signed() >= 0 && regs.rax.cast_signed() == restart::BLOCK {

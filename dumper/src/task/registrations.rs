@@ -67,7 +67,7 @@ impl Attribute for Registrations {
         }
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(RegistrationsBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(RegistrationsBody, Vec<u8>)> {
         let [clear_child_tid] = thread.answer(asked.clear_child_tid, "PR_GET_TID_ADDRESS")?;
         let [sp, flags, size] = thread.answer(asked.altstack, "sigaltstack")?;
         let mut comm = proc::read(&thread.proc("comm"))?;

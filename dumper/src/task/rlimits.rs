@@ -34,7 +34,7 @@ impl Attribute for Rlimits {
         std::array::from_fn(|resource| batch.call_into(libc::SYS_prlimit64, [0, resource as u64, 0, 0], 3))
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(RlimitsBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(RlimitsBody, Vec<u8>)> {
         let mut limits = Vec::new();
         for ticket in asked {
             let [soft, hard] = thread.answer(ticket, "getrlimit")?;

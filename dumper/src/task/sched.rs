@@ -52,7 +52,7 @@ impl Attribute for Scheduling {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(SchedulingBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(SchedulingBody, Vec<u8>)> {
         let attr = sched::sched_attr(thread.tid)?;
         let mask = sched::affinity(thread.tid)?;
         let cpus = (0..mask.len() as u32 * 8).filter(|cpu| mask[*cpu as usize / 8] >> (cpu % 8) & 1 == 1).collect();

@@ -51,7 +51,7 @@ impl Attribute for SignalActions {
         std::array::from_fn(|at| batch.call_into(libc::SYS_rt_sigaction, [at as u64 + 1, 0, 0, 8], 2))
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(SignalActionsBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(SignalActionsBody, Vec<u8>)> {
         let mut actions = Vec::with_capacity(SIGNALS);
         for ticket in asked {
             let [handler, flags, restorer, mask] = thread.answer(ticket, "rt_sigaction")?;
@@ -98,7 +98,7 @@ impl Attribute for SignalQueues {
 
     fn ask(&self, _batch: &mut Batch) {}
 
-    fn dump(&self, thread: &DumpedThread<'_>, (): ()) -> Result<(SignalQueuesBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(SignalQueuesBody, Vec<u8>)> {
         let private = thread.stopped.pending(false)?;
         let shared = if thread.is_representative { thread.stopped.pending(true)? } else { Vec::new() };
         // A signal beyond RLIMIT_SIGPENDING is a bit in the set without an entry in the queue. The

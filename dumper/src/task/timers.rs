@@ -68,7 +68,7 @@ impl Attribute for PosixTimers {
         }
     }
 
-    fn dump(&self, thread: &DumpedThread<'_>, asked: Self::Tickets) -> Result<(PosixTimersBody, Vec<u8>)> {
+    fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(PosixTimersBody, Vec<u8>)> {
         let mut interval = [[0; 4]; 3];
         for (timer, ticket) in interval.iter_mut().zip(asked.interval) {
             *timer = thread.answer(ticket, "getitimer")?;

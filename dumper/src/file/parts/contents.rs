@@ -1,4 +1,5 @@
-//! Contents of a file that must be in the image, copied at the instant: afterwards the process may write to it again.
+//! Contents of a file that must be in the image. They are copied while the process is stopped,
+//! because it may write to the file afterwards.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -14,17 +15,19 @@ use crate::image::page_runs::PageRuns;
 use crate::kind::object::ObjectContents;
 use crate::sys::memory::PAGE;
 
-/// Copies the first `size` bytes of `file`, holes staying holes, into memory that is not the daemon's own: its peak does not grow with
-/// the file. `None` if it is all hole. Moves the offset of `file`: to be a description of our own.
+/// Copies the first `size` bytes of `file` into a memfd, and leaves holes as holes: the daemon's
+/// own memory does not grow with the file. `None` if the file is all hole. Moves the offset of
+/// `file`, so `file` must be a description that only the caller uses.
 pub fn copy(file: &OwnedFd, size: u64, subject: &str) -> Result<Option<ObjectContents>> {
     let doing = || format!("{subject}: copying {size} bytes of contents");
     let to = nix::sys::memfd::memfd_create("ckptfs-contents", MFdFlags::MFD_CLOEXEC).doing(doing)?;
     copy_to(file, to, size, subject)
 }
 
-/// The same into a nameless file (open(2), O_TMPFILE) in `dir`, which is to be on the filesystem of `file`: there a copy may cost
-/// nothing (copy_file_range(2) shares the blocks where the filesystem can) and takes no memory. Where that does not work, or has
-/// no room, as [`copy`].
+/// Copies as [`copy`] does, but into a nameless file (open(2), O_TMPFILE) in `dir`, which must be
+/// on the filesystem of `file`: there a copy takes no memory and may cost nothing
+/// (copy_file_range(2) shares the blocks where the filesystem can). If that does not work, or there
+/// is no room, it copies into a memfd.
 pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str) -> Result<Option<ObjectContents>> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     if let Some(to) = dir.and_then(|dir| open(dir, flags, Mode::from_bits_truncate(0o600)).ok()) {
@@ -49,30 +52,32 @@ fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Opti
             got => got.doing(doing)?.cast_unsigned(),
         };
         let hole = lseek(file, data.cast_signed(), Whence::SeekHole).doing(doing)?.cast_unsigned();
-        // A filesystem may tell holes in other units than pages.
+        // A filesystem may report holes in other units than pages.
         let (from, upto) = (data - data % PAGE, hole.min(size).next_multiple_of(PAGE));
         let from = from.max(at);
         if upto <= from {
             break;
         }
-        send(file, &to, from, upto.min(size), subject)?;
+        copy_range(file, &to, from, upto.min(size), subject)?;
         runs.push(from, (upto - from) / PAGE);
         at = upto;
     }
     Ok((!runs.is_empty()).then_some(ObjectContents { runs, file: to }))
 }
 
-/// One range. What the file has lost since it told its size reads as zeros, as in the file itself.
-fn send(file: &OwnedFd, to: &OwnedFd, from: u64, upto: u64, subject: &str) -> Result<()> {
+/// Copies one range. If the file has become shorter meanwhile, the rest reads as zeros, as in the
+/// file itself.
+fn copy_range(file: &OwnedFd, to: &OwnedFd, from: u64, upto: u64, subject: &str) -> Result<()> {
     let doing = |at: i64| move || format!("{subject}: copying contents at {at}");
     let mut at = from.cast_signed();
     while at.cast_unsigned() < upto {
-        let mut there = at;
+        let mut target = at;
         let left = (upto - at.cast_unsigned()).min(1 << 30) as usize;
-        match copy_file_range(file, Some(&mut at), to, Some(&mut there), left) {
+        match copy_file_range(file, Some(&mut at), to, Some(&mut target), left) {
             Ok(0) => break,
             Ok(_) => {}
-            // Across filesystems, and for files of /proc and their like, only by way of a pipe.
+            // Between filesystems, and from files of /proc and their like, only sendfile(2) works:
+            // it copies through a pipe.
             Err(Errno::EXDEV | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
                 lseek(to, at, Whence::SeekSet).doing(doing(at))?;
                 if nix::sys::sendfile::sendfile(to, file, Some(&mut at), left).doing(doing(at))? == 0 {

@@ -1,8 +1,10 @@
-//! Where something is made again for a moment under a name of the image: a directory, held open, and names in it.
+//! A directory, held open, in which a restore creates a file for a moment under a name from the
+//! image.
 //!
-//! Nobody can lead us elsewhere: the names that /proc tells hold no symbolic link, so none is followed on the way to the directory
-//! (openat2(2), RESOLVE_NO_SYMLINKS), and whatever is made or taken away there is named relative to it. Whoever may write in that
-//! directory can still put something of his in the place of what was made; it is noticed, since what was made is then not gone.
+//! No process can redirect the restorer. Names in /proc hold no symbolic link, so none is followed
+//! on the way to the directory (openat2(2), RESOLVE_NO_SYMLINKS), and all names in it are used
+//! relative to it. A process that may write in the directory can still replace the created file
+//! with its own. That is noticed: the created file then still has a name ([`is_gone`]).
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,31 +18,33 @@ use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 use crate::error::{Doing, Error, Result};
 use crate::sys::open::open_name;
 
-/// A directory that is there.
+/// A directory that exists.
 pub struct ParentDir {
     dir: OwnedFd,
     path: PathBuf,
 }
 
-/// Names that are tried beside one that is taken.
+/// How many other names are tried if one is taken.
 const NAMES_MOST: u32 = 100;
 
 impl ParentDir {
     /// The directory at `path`.
     ///
     /// # Errors
-    /// [`crate::error::Kind::NotFound`] if it is gone, ELOOP if a symbolic link stands on the way, ENOTDIR if it is something else.
+    /// [`crate::error::Kind::NotFound`] if it is gone, ELOOP if a symbolic link is on the way,
+    /// ENOTDIR if it is no directory.
     pub fn at(path: &Path) -> Result<Self> {
         Ok(Self { dir: open_name(path, libc::O_PATH | libc::O_DIRECTORY)?, path: path.to_owned() })
     }
 
-    /// The directory that `path` names something in, and the name.
+    /// The directory of `path`, and the last name of `path`.
     pub fn of(path: &Path) -> Result<(Self, &OsStr)> {
         let (dir, name) = split(path)?;
         Ok((Self::at(dir)?, name))
     }
 
-    /// The nearest directory above `path` that is there, and what is missing between the two, the outermost first.
+    /// The nearest directory above `path` that exists, and the missing directories between the two,
+    /// the outermost first.
     pub fn nearest(path: &Path) -> Result<(Self, Vec<&OsStr>)> {
         let (mut dir, _) = split(path)?;
         let mut missing = Vec::new();
@@ -60,19 +64,20 @@ impl ParentDir {
         &self.path
     }
 
-    /// A new regular file, open for reading and writing, that nobody else may open.
+    /// A new regular file, open for reading and writing, that only its owner may open.
     pub fn make_file(&self, name: &OsStr) -> std::result::Result<OwnedFd, Errno> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         openat(&self.dir, name, flags, Mode::S_IRUSR | Mode::S_IWUSR)
     }
 
-    /// A regular file without a name, open(2) O_TMPFILE, with these flags as well.
+    /// A new regular file without a name (open(2), O_TMPFILE), opened with these flags as well.
     pub fn make_nameless(&self, flags: i32) -> std::result::Result<OwnedFd, Errno> {
         let flags = OFlag::from_bits_retain(flags) | OFlag::O_TMPFILE | OFlag::O_CLOEXEC;
         openat(&self.dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)
     }
 
-    /// A new FIFO under `name`, or under another name if that is taken; open as a mere place (O_PATH), and the name.
+    /// A new FIFO under `name`, or under another name if that is taken: its descriptor (O_PATH),
+    /// and the name.
     pub fn make_fifo(&self, name: &OsStr) -> Result<(OwnedFd, OsString)> {
         let name = self.beside(name, |name| mkfifoat(&self.dir, name, Mode::S_IRUSR | Mode::S_IWUSR))?;
         Ok((self.open(&name, OFlag::O_PATH)?, name))
@@ -82,17 +87,19 @@ impl ParentDir {
     pub fn make_directory(&self, name: &OsStr) -> Result<Self> {
         let path = self.path.join(name);
         let made = mkdirat(&self.dir, name, Mode::S_IRWXU).doing(|| format!("making directory {}", path.display()));
-        // What stands in the way says more.
+        // The error of opening what is in the way says more.
         made.or_else(|error| Self::at(&path).and(Err(error)))?;
         Ok(Self { dir: self.open(name, OFlag::O_PATH | OFlag::O_DIRECTORY)?, path })
     }
 
-    /// A new directory under `name`, or under another name if that is taken; open for reading, and the name.
+    /// A new directory under `name`, or under another name if that is taken: its descriptor, open
+    /// for reading, and the name.
     pub fn make_directory_beside(&self, name: &OsStr) -> Result<(OwnedFd, OsString)> {
         let name = self.beside(name, |name| mkdirat(&self.dir, name, Mode::S_IRWXU))?;
         Ok((self.open(&name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, name))
     }
 
+    /// Makes something under `name`, or under another name if that is taken; the name.
     fn beside(&self, name: &OsStr, make: impl Fn(&OsStr) -> std::result::Result<(), Errno>) -> Result<OsString> {
         let others = (1..=NAMES_MOST).map(|n| format!(".ckptfs-{n}").into());
         let mut failed = Errno::EEXIST;
@@ -114,27 +121,30 @@ impl ParentDir {
         openat(&self.dir, name, flags | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC, Mode::empty()).doing(doing)
     }
 
-    /// Takes the name of something that was made here away again.
+    /// Removes the name of a file in this directory.
     pub fn unlink(&self, name: &OsStr) -> Result<()> {
-        self.take_away(name, UnlinkatFlags::NoRemoveDir)
+        self.remove_name(name, UnlinkatFlags::NoRemoveDir)
     }
 
-    /// The same of a directory.
-    pub fn remove(&self, name: &OsStr) -> Result<()> {
-        self.take_away(name, UnlinkatFlags::RemoveDir)
+    /// Removes a directory in this directory.
+    pub fn remove_directory(&self, name: &OsStr) -> Result<()> {
+        self.remove_name(name, UnlinkatFlags::RemoveDir)
     }
 
-    fn take_away(&self, name: &OsStr, how: UnlinkatFlags) -> Result<()> {
+    fn remove_name(&self, name: &OsStr, how: UnlinkatFlags) -> Result<()> {
         unlinkat(&self.dir, name, how).doing(|| format!("removing {} again", self.path.join(name).display()))
     }
 }
 
-/// Makes sure that what was made has no name any more.
+/// Makes sure that a created file has no name any more.
+///
+/// # Errors
+/// EBUSY: another process has moved it to another name.
 pub fn is_gone(fd: impl AsFd, name: &Path) -> Result<()> {
     let stat = fstat(fd).doing(|| format!("stat of {}, made again", name.display()))?;
     match stat.st_nlink {
         0 => Ok(()),
-        _ => Err(Error::os(format!("{}: somebody else has moved what was made there", name.display()), libc::EBUSY)),
+        _ => Err(Error::os(format!("{}: another process has moved what was made there", name.display()), libc::EBUSY)),
     }
 }
 
@@ -158,24 +168,24 @@ mod tests {
         assert_eq!(ParentDir::of(&link.join("name")).err().unwrap().kind(), Kind::System(libc::ELOOP));
         assert_eq!(ParentDir::of(&dir.path().join("gone/name")).err().unwrap().kind(), Kind::NotFound);
         let path = link.join("deep/name");
-        let (place, missing) = ParentDir::nearest(&path).unwrap();
-        assert_eq!((place.path(), missing), (dir.path(), vec![OsStr::new("link"), OsStr::new("deep")]));
-        assert!(place.make_directory(OsStr::new("link")).is_err());
-        let (place, name) = ParentDir::of(&link).unwrap();
-        assert_eq!(place.make_file(name).err(), Some(Errno::EEXIST));
-        assert_eq!(place.make_fifo(name).unwrap().1, ".ckptfs-1");
+        let (parent, missing) = ParentDir::nearest(&path).unwrap();
+        assert_eq!((parent.path(), missing), (dir.path(), vec![OsStr::new("link"), OsStr::new("deep")]));
+        assert!(parent.make_directory(OsStr::new("link")).is_err());
+        let (parent, name) = ParentDir::of(&link).unwrap();
+        assert_eq!(parent.make_file(name).err(), Some(Errno::EEXIST));
+        assert_eq!(parent.make_fifo(name).unwrap().1, ".ckptfs-1");
         assert_eq!(std::fs::read_dir(&real).unwrap().count(), 0);
     }
 
     #[test]
-    fn what_somebody_has_moved_is_noticed() {
+    fn a_file_that_another_process_moves_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("name");
-        let (place, name) = ParentDir::of(&path).unwrap();
-        let fd = place.make_file(name).unwrap();
+        let (parent, name) = ParentDir::of(&path).unwrap();
+        let fd = parent.make_file(name).unwrap();
         std::fs::rename(&path, dir.path().join("moved")).unwrap();
         std::fs::write(&path, "another").unwrap();
-        place.unlink(name).unwrap();
+        parent.unlink(name).unwrap();
         assert_eq!(is_gone(&fd, &path).unwrap_err().kind(), Kind::System(libc::EBUSY));
         std::fs::remove_file(dir.path().join("moved")).unwrap();
         is_gone(&fd, &path).unwrap();

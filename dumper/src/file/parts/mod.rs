@@ -1,9 +1,12 @@
-//! What several kinds of open file share.
+//! What several kinds of open file share: no kind of its own is here.
 
 pub mod contents;
+pub mod device_node;
 pub mod directory;
 pub mod overlay;
+pub mod owner;
 pub mod pipe_buffer;
+pub mod pipe_head;
 pub mod times;
 pub mod version;
 pub mod xattrs;

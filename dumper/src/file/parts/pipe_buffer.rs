@@ -1,7 +1,9 @@
-//! What a pipe holds, pipe(7): a row of buffers, each with a length of its own, and in packet mode each a packet.
+//! The contents of a pipe, pipe(7): a row of buffers, each with a length of its own, and in packet
+//! mode each a packet.
 //!
-//! Looked at with tee(2) into a pipe of ours, which takes the buffers one by one as they are (`link_pipe` in fs/splice.c): reader
-//! and writer notice nothing. Put back with splice(2), which moves a buffer whole: a full pipe is full again to the byte.
+//! A dump copies them with tee(2) into a pipe of its own, which takes the buffers one by one as
+//! they are (`link_pipe` in fs/splice.c): reader and writer notice nothing. A restore writes them
+//! with splice(2), which moves a whole buffer: a full pipe is full again to the byte.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -15,48 +17,52 @@ use crate::kind::observed::ObservedFile;
 use crate::sys::fd;
 use crate::sys::memory::PAGE;
 
-/// All that there is, for calls that move buffers.
+/// No limit, for calls that move buffers.
 const ALL: usize = 1 << 30;
 const NOW: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK;
 
-/// A pipe's buffers; the bytes stand in the record's blob.
+/// A pipe's buffers; the bytes are in the record's blob.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PipeBuffers {
     /// F_GETPIPE_SZ, bytes.
     capacity: i32,
-    /// The length of each, and whether it is a packet: a read never goes beyond its end, and drops what it leaves.
+    /// The length of each, and whether it is a packet: a read never goes beyond its end, and drops
+    /// what it leaves.
     buffers: Vec<(u32, bool)>,
 }
 
 impl PipeBuffers {
-    /// Looks into the pipe behind `seen`, and copies what is in it.
-    pub fn peek(seen: &ObservedFile<'_>) -> Result<(Self, Vec<u8>)> {
-        let held = seen.description()?;
-        let doing = |what: &'static str| move || format!("{}: {what}", seen.subject);
+    /// Copies what is in the pipe that was observed, and changes nothing.
+    pub fn peek(observed: &ObservedFile<'_>) -> Result<(Self, Vec<u8>)> {
+        let held = observed.description()?;
+        let doing = |what: &'static str| move || format!("{}: {what}", observed.subject);
         let capacity = fcntl(held.as_fd(), FcntlArg::F_GETPIPE_SZ).doing(doing("F_GETPIPE_SZ"))?;
         let (mut buffers, mut bytes) = (Vec::new(), Vec::new());
-        let (ours, end) = pipe_of(capacity).on(|| &seen.subject)?;
-        let reader = match seen.flags & libc::O_ACCMODE {
-            libc::O_WRONLY if fd::readable(&held).on(|| &seen.subject)? == 0 => None,
-            // Only where it must be: while it is there, a pipe without a reader seems to have one.
-            libc::O_WRONLY => Some(seen.anew(libc::O_RDONLY | libc::O_NONBLOCK)?),
+        let (ours, end) = pipe_of(capacity).on(|| &observed.subject)?;
+        let reader = match observed.flags & libc::O_ACCMODE {
+            libc::O_WRONLY if fd::readable(&held).on(|| &observed.subject)? == 0 => None,
+            // Only where it is needed: while this reader exists, a pipe without a reader seems to
+            // have one.
+            libc::O_WRONLY => Some(observed.anew(libc::O_RDONLY | libc::O_NONBLOCK)?),
             _ => Some(held.try_clone().doing(doing("duplicating it"))?),
         };
         let teed = match &reader {
             Some(reader) => tee(reader, &end, ALL, NOW),
-            // Nothing, into it: that only tells what sort of pipe it is.
+            // From an empty pipe: the call copies nothing, and its error shows what sort of pipe
+            // this is.
             None => tee(&ours, &held, 1, NOW),
         };
         match teed {
             Ok(0) | Err(Errno::EAGAIN) => {}
-            Ok(_) => take_apart(&ours, &mut buffers, &mut bytes).on(|| &seen.subject)?,
-            // No calls of this family on it, pipe2(2) O_NOTIFICATION_PIPE.
-            Err(Errno::EINVAL) => return Err(seen.refuse("a notification pipe")),
+            Ok(_) => take_apart(&ours, &mut buffers, &mut bytes).on(|| &observed.subject)?,
+            // pipe2(2), O_NOTIFICATION_PIPE: the calls of this family do not work on it.
+            Err(Errno::EINVAL) => return Err(observed.refuse("a notification pipe")),
             Err(error) => return Err(error).doing(doing("tee")),
         }
         if buffers.len() as u64 * PAGE > u64::from(capacity.cast_unsigned()) {
-            // A buffer spliced from a socket may be longer than a page, and cannot be made again.
-            return Err(seen.refuse("a pipe that holds more than its capacity"));
+            // A buffer spliced from a socket may be longer than a page, and a restore cannot make
+            // such a one.
+            return Err(observed.refuse("a pipe that holds more than its capacity"));
         }
         Ok((Self { capacity, buffers }, bytes))
     }
@@ -90,14 +96,14 @@ impl PipeBuffers {
         Ok(())
     }
 
-    /// The same pipe, empty: what it holds belongs to somebody else.
+    /// The same pipe, empty.
     pub fn without_contents(self) -> Self {
         Self { buffers: Vec::new(), ..self }
     }
 }
 
-/// Empties a pipe of ours buffer by buffer: moved alone into a pipe, with a byte behind it, one read tells its length and whether it
-/// is a packet.
+/// Empties a pipe of this process buffer by buffer. Each is moved alone into another pipe, with one
+/// byte behind it: then one read gives its length, and shows whether it is a packet.
 fn take_apart(pipe: &OwnedFd, buffers: &mut Vec<(u32, bool)>, bytes: &mut Vec<u8>) -> Result<()> {
     let doing = || "taking a copy of a pipe apart";
     let (one, to_one) = pipe_of(PAGE as i32)?;
@@ -127,8 +133,9 @@ fn pipe_of(capacity: i32) -> Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// The flags of a description that fcntl(2) F_SETFL sets. Packet mode (O_DIRECT) is set in no other way on a pipe that is opened again
-/// (`do_dentry_open` in fs/open.c refuses it), and whoever opens a FIFO without O_NONBLOCK waits for its other end.
+/// The flags of a description that fcntl(2) F_SETFL sets. Packet mode (O_DIRECT) is set in no other
+/// way on a pipe that is opened again (`do_dentry_open` in fs/open.c refuses it), and opening a
+/// FIFO without O_NONBLOCK waits for its other end.
 pub fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
     fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags)))
         .doing(|| format!("setting the flags {flags:#o} of a pipe"))
@@ -138,48 +145,10 @@ pub fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 pub mod tests {
-    use std::os::fd::AsRawFd;
-
     use super::*;
-    use crate::kind::object::{DumpContext, DynObject, RestoreContext, RestoredObject};
-    use crate::kind::observed::Via;
-    use crate::sys::pidfd::PidFd;
-    use crate::sys::proc::status::Fields;
+    use crate::kind::observed::fake::{observed_fd, this};
 
-    /// Everything is object 0; while looking there is none.
-    pub struct Only(pub Option<RestoredObject>);
-    impl DumpContext for Only {
-        fn id_of(&self, _: &'static dyn DynObject, _: &ObservedFile<'_>) -> Result<u32> {
-            Ok(0)
-        }
-    }
-    impl RestoreContext for Only {
-        fn anchor(&self, id: u32) -> Result<&RestoredObject> {
-            self.0.as_ref().filter(|_| id == 0).ok_or_else(|| Error::damaged("no such object"))
-        }
-    }
-
-    /// A descriptor of this process as a dump sees it.
-    pub fn seen<'a>(fd: &OwnedFd, this: &'a PidFd) -> ObservedFile<'a> {
-        let link = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        ObservedFile {
-            subject: "test".into(),
-            target: std::fs::read_link(&link).unwrap(),
-            stat: std::fs::metadata(&link).unwrap(),
-            flags: fcntl(fd.as_fd(), FcntlArg::F_GETFL).unwrap(),
-            position: 0,
-            info: Fields::parse(""),
-            must_not_change: false,
-            held: Via::Descriptor(this, fd.as_raw_fd()),
-        }
-    }
-
-    /// This process.
-    pub fn this() -> PidFd {
-        PidFd::open(std::process::id() as i32).unwrap()
-    }
-
-    /// Everything that one read gives.
+    /// All that one read gives.
     pub fn read_once(fd: &OwnedFd) -> Vec<u8> {
         let mut bytes = vec![0; 100_000];
         let len = read(fd, &mut bytes).unwrap();
@@ -199,14 +168,18 @@ pub mod tests {
         }
         mode(OFlag::O_NONBLOCK);
         write(&to, b"and on").unwrap();
-        let (buffers, bytes) = PipeBuffers::peek(&seen(&from, &this)).unwrap();
+        let (buffers, bytes) = PipeBuffers::peek(&observed_fd(&from, &this)).unwrap();
         assert_eq!(bytes.len(), 10_000 + 1 + 2 + 4096 + 1 + 6);
         // What comes behind bytes that a page has room for goes there, packet or not.
         let lens = [(4096, false), (4096, false), (1811, false), (4096, true), (1, true), (6, false)];
         assert_eq!(buffers.buffers, lens);
-        assert_eq!(PipeBuffers::peek(&seen(&to, &this)).unwrap(), (buffers, bytes), "the same through the other end");
+        assert_eq!(
+            PipeBuffers::peek(&observed_fd(&to, &this)).unwrap(),
+            (buffers, bytes),
+            "the same through the other end"
+        );
 
-        let (buffers, bytes) = PipeBuffers::peek(&seen(&from, &this)).unwrap();
+        let (buffers, bytes) = PipeBuffers::peek(&observed_fd(&from, &this)).unwrap();
         let (again, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
         buffers.refill(&bytes, &end).unwrap();
         for pipe in [&from, &again] {
@@ -227,12 +200,12 @@ pub mod tests {
             while write(&to, &vec![1; len]).is_ok() {
                 packets += 1;
             }
-            let (buffers, bytes) = PipeBuffers::peek(&seen(&from, &this)).unwrap();
+            let (buffers, bytes) = PipeBuffers::peek(&observed_fd(&from, &this)).unwrap();
             assert_eq!((packets, bytes.len()), (256, 256 * len));
             let (again, end) = pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap();
             buffers.refill(&bytes, &end).unwrap();
             assert_eq!(write(&end, b"x"), Err(Errno::EAGAIN));
-            assert_eq!(PipeBuffers::peek(&seen(&again, &this)).unwrap(), (buffers, bytes));
+            assert_eq!(PipeBuffers::peek(&observed_fd(&again, &this)).unwrap(), (buffers, bytes));
         }
     }
 

@@ -1,4 +1,4 @@
-//! When a file was last read and changed, for files that a restore makes anew.
+//! When a file was last read and changed, for files that a restore creates anew.
 
 use std::fs::Metadata;
 use std::os::fd::OwnedFd;
@@ -18,13 +18,13 @@ pub struct FileTimes {
 }
 
 impl FileTimes {
-    /// As stat(2) tells them.
+    /// As stat(2) shows them.
     pub fn of(stat: &Metadata) -> Self {
         Self { atime: (stat.atime(), stat.atime_nsec()), mtime: (stat.mtime(), stat.mtime_nsec()) }
     }
 
-    /// Puts them back (futimens(3)).
-    pub fn put(&self, fd: &OwnedFd) -> Result<()> {
+    /// Restores them (futimens(3)).
+    pub fn restore(&self, fd: &OwnedFd) -> Result<()> {
         let spec = |(seconds, nanoseconds)| TimeSpec::new(seconds, nanoseconds);
         futimens(fd, &spec(self.atime), &spec(self.mtime)).doing(|| "setting the times of a file")
     }

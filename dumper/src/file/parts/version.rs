@@ -1,7 +1,8 @@
-//! What a restore makes of a file that is not as it was at the dump. The file is named by the image, its contents are where it lies.
+//! What a restore does with a file that has changed since the dump. The image names the file and
+//! does not have its contents.
 //!
-//! One rule holds always: what is memory of the process (the executable, a private mapping) must be unchanged. For what is only
-//! open or mapped shared, a [`ChangedFiles`] decides.
+//! One rule always holds: a file that is memory of the process (the executable, a private mapping)
+//! must be unchanged. For a file that is only open or mapped shared, [`ChangedFiles`] decides.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -14,7 +15,7 @@ use crate::kind::object::RestoreContext;
 use crate::kind::observed::{ObservedFile, RAMFS, TMPFS, Via};
 use crate::options::ChangedFiles;
 
-/// What is remembered of a file.
+/// Size and time of the last change of a file.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct FileVersion {
     size: u64,
@@ -22,42 +23,44 @@ pub struct FileVersion {
     memory: PageUse,
 }
 
-/// How far the process's memory depends on it.
+/// How the process's memory depends on the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum PageUse {
     /// Not at all.
     No,
-    /// Mapped shared: where it has become shorter, an access is SIGBUS.
+    /// Mapped shared: if the file has become shorter, an access beyond its end is SIGBUS.
     Shared,
-    /// Its contents are part of it.
+    /// Its contents are memory of the process.
     Private,
 }
 
 impl FileVersion {
-    /// Of a file that is looked at; `None` where size and time say nothing (a directory; /proc and its like).
-    pub fn of(seen: &ObservedFile<'_>) -> Result<Option<Self>> {
-        let memory = match seen.held {
-            _ if seen.must_not_change => PageUse::Private,
+    /// Of the file that was observed; `None` where size and time mean nothing (a directory; /proc
+    /// and its like).
+    pub fn of(observed: &ObservedFile<'_>) -> Result<Option<Self>> {
+        let memory = match observed.via {
+            _ if observed.must_not_change => PageUse::Private,
             Via::Link(_) => PageUse::Shared,
             Via::Descriptor(..) => PageUse::No,
         };
-        if !seen.stat.is_file() || memory == PageUse::No && is_of_the_kernel(&seen.filesystem()?) {
+        if !observed.stat.is_file() || memory == PageUse::No && is_of_the_kernel(&observed.filesystem()?) {
             return Ok(None);
         }
-        Ok(Some(Self { size: seen.stat.size(), mtime_ns: mtime_ns(&seen.stat), memory }))
+        Ok(Some(Self { size: observed.stat.size(), mtime_ns: mtime_ns(&observed.stat), memory }))
     }
 
-    /// Whether what is there `now` is of the same size and time of last change.
+    /// Whether the file has the same size and time of last change `now`.
     pub fn is_same(&self, now: &Metadata) -> bool {
         (now.size(), mtime_ns(now)) == (self.size, self.mtime_ns)
     }
 
-    /// Judges what is there now under `name`; `position` is where the process stood in it.
+    /// Checks whether the file `name`, as it is `now`, may be used; `position` is the offset of the
+    /// process in it.
     ///
     /// # Errors
-    /// ESTALE: it may not be used.
-    pub fn judge(&self, now: &Metadata, name: &str, position: u64, restore: &dyn RestoreContext) -> Result<()> {
+    /// ESTALE: it has changed and may not be used.
+    pub fn check(&self, now: &Metadata, name: &str, position: u64, restore: &dyn RestoreContext) -> Result<()> {
         if self.is_same(now) {
             return Ok(());
         }
@@ -79,8 +82,8 @@ impl FileVersion {
     }
 }
 
-/// Whether a filesystem has no blocks at all: /proc, /sys and whatever else answers statfs(2) by `simple_statfs` of the kernel's
-/// fs/libfs.c. A tmpfs without a limit does so too.
+/// Whether a filesystem has no blocks at all: /proc, /sys and all others that answer statfs(2) with
+/// `simple_statfs` of the kernel's fs/libfs.c. A tmpfs without a limit also shows no blocks.
 fn is_of_the_kernel(filesystem: &Statfs) -> bool {
     filesystem.blocks() == 0 && ![TMPFS, RAMFS].contains(&filesystem.filesystem_type().0)
 }

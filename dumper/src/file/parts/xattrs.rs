@@ -1,4 +1,5 @@
-//! Extended attributes, xattr(7) (ACLs and file capabilities among them), of files that a restore makes anew.
+//! Extended attributes, xattr(7) (ACLs and file capabilities among them), of files that a restore
+//! creates anew.
 
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
@@ -15,7 +16,7 @@ const MOST: usize = 65536;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Xattr(Vec<u8>, Vec<u8>);
 
-/// All of them, sorted by name.
+/// All attributes of a file, sorted by name; none if its filesystem has no attributes.
 pub fn of(fd: &OwnedFd) -> Result<Vec<Xattr>> {
     let mut names = vec![0; MOST];
     let len = match flistxattr(fd, &mut names[..]) {
@@ -35,8 +36,8 @@ pub fn of(fd: &OwnedFd) -> Result<Vec<Xattr>> {
     Ok(found)
 }
 
-/// Puts them back.
-pub fn put(fd: &OwnedFd, xattrs: &[Xattr]) -> Result<()> {
+/// Restores them.
+pub fn restore(fd: &OwnedFd, xattrs: &[Xattr]) -> Result<()> {
     for Xattr(name, value) in xattrs {
         let shown = || format!("setting extended attribute {}", String::from_utf8_lossy(name));
         let name = CString::new(name.as_slice()).map_err(std::io::Error::from).doing(shown)?;

@@ -1,0 +1,155 @@
+//! Collects the objects that open files share, each once.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+
+use crate::error::{Error, Result};
+use crate::image::frame::Record;
+use crate::kind::external::{self, External, Holder, Key};
+use crate::kind::object::{DumpContext, DynObject, ObjectContents};
+use crate::kind::observed::ObservedFile;
+use crate::sys::pid::Pid;
+use crate::sys::{clock, proc};
+
+/// The objects of a tree. A kind of open file gets it as its [`DumpContext`], and nothing else of
+/// the dump.
+pub struct ObjectCollector {
+    tree: Vec<Pid>,
+    /// When the tree was stopped already, in ticks since boot.
+    instant: u64,
+    /// In the order of their ids.
+    records: Vec<(Record, Option<ObjectContents>)>,
+    /// By device and inode.
+    ids: BTreeMap<(u64, u64), u32>,
+    reaching_out: Vec<ReachesOut>,
+}
+
+/// An object of which a process outside the tree may hold an end.
+struct ReachesOut {
+    id: u32,
+    kind: &'static dyn DynObject,
+    key: Key,
+    /// The descriptor that led to it.
+    subject: String,
+    shown: String,
+    flags: i32,
+}
+
+impl ObjectCollector {
+    /// For the processes with these pids, which are all of the tree, and stopped.
+    pub fn of(tree: Vec<Pid>) -> Self {
+        let instant = clock::boot_ticks();
+        Self { tree, instant, records: Vec::new(), ids: BTreeMap::new(), reaching_out: Vec::new() }
+    }
+
+    /// Finds out which processes outside the tree hold a part of an object. That reads every
+    /// descriptor of the whole system, so it happens when the tree runs again: a process that came
+    /// since the tree was stopped does not count, and one that has ended since is missed.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Unsupported`] names the first such process; with `keep` the object's
+    /// record says instead that a restore has to find the object, and not to make it.
+    pub fn settle(&mut self, keep: bool) -> Result<()> {
+        let mut keys: Vec<Key> = self.reaching_out.iter().map(|it| it.key).collect();
+        // Most trees have no such object: then no process is searched.
+        let pids = if keys.is_empty() { Vec::new() } else { proc::numbers("/proc")? };
+        for pid in pids {
+            let held = external::held_by(pid, &keys);
+            if held.is_empty() || !external::is_outside(pid, &self.tree, self.instant) {
+                continue;
+            }
+            let holder_of = |key: Key| held.iter().find(|holder| holder.key == key);
+            for (object, holder) in self.reaching_out.iter().filter_map(|it| Some((it, holder_of(it.key)?))) {
+                if !keep {
+                    return Err(object.held_outside(holder));
+                }
+                keys.retain(|key| *key != object.key);
+                let (record, _) = &mut self.records[object.id as usize];
+                *record = object.kind.external(record, External::of(object.key)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The records, in the order of their ids.
+    pub fn into_records(self) -> Vec<(Record, Option<ObjectContents>)> {
+        self.records
+    }
+}
+
+impl DumpContext for ObjectCollector {
+    fn id_of(&mut self, kind: &'static dyn DynObject, observed: &ObservedFile<'_>) -> Result<u32> {
+        let key = (observed.stat.dev(), observed.stat.ino());
+        if let Some(id) = self.ids.get(&key) {
+            return Ok(*id);
+        }
+        let id = self.records.len() as u32;
+        self.records.push(kind.dump(id, observed)?);
+        if kind.reaches_out() {
+            let (subject, shown) = (observed.subject.clone(), observed.target.display().to_string());
+            self.reaching_out.push(ReachesOut { id, kind, key, subject, shown, flags: observed.flags });
+        }
+        self.ids.insert(key, id);
+        Ok(id)
+    }
+
+    fn is_in_tree(&self, pid: Pid) -> bool {
+        self.tree.contains(&pid)
+    }
+}
+
+impl ReachesOut {
+    fn held_outside(&self, holder: &Holder) -> Error {
+        let mode = self.flags & libc::O_ACCMODE;
+        let same = holder.modes() == (mode != libc::O_WRONLY, mode != libc::O_RDONLY);
+        Error::unsupported(format!(
+            "{}: {} end of {} is held by pid {} ({}), which is not of the tree",
+            self.subject,
+            if same { "this" } else { "the other" },
+            self.shown,
+            holder.pid,
+            holder.name()
+        ))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::process::Command;
+
+    use nix::fcntl::OFlag;
+    use nix::unistd::pipe2;
+
+    use super::*;
+    use crate::file::pipe::Pipe;
+    use crate::kind::observed::fake::{observed_fd, this};
+
+    #[test]
+    fn an_object_is_recorded_once_and_marked_if_it_is_held_outside() {
+        let (this, (from, to)) = (this(), pipe2(OFlag::O_CLOEXEC).unwrap());
+        let pid = std::process::id() as Pid;
+        let mut objects = ObjectCollector::of(vec![pid]);
+        assert_eq!(objects.id_of(&Pipe, &observed_fd(&from, &this)).unwrap(), 0);
+        assert_eq!(objects.id_of(&Pipe, &observed_fd(&to, &this)).unwrap(), 0);
+        let (other, _end) = pipe2(OFlag::O_CLOEXEC).unwrap();
+        assert_eq!(objects.id_of(&Pipe, &observed_fd(&other, &this)).unwrap(), 1);
+        assert!(objects.is_in_tree(pid) && !objects.is_in_tree(pid + 1));
+        objects.settle(false).unwrap();
+
+        // A child of the tree does not count; outside of every tree it does.
+        let mut child = Command::new("sleep").arg("100").stdout(to).spawn().unwrap();
+        (objects.tree, objects.instant) = (Vec::new(), clock::boot_ticks() + 1);
+        let held = objects.settle(false).unwrap_err();
+        assert!(
+            held.to_string().contains(&format!("the other end of {} is held by pid", objects.reaching_out[0].shown)),
+            "{held}"
+        );
+        objects.settle(true).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let external = |record: &Record| record.body::<serde_json::Value>().unwrap().get("external").is_some();
+        let records: Vec<bool> = objects.into_records().iter().map(|(record, _)| external(record)).collect();
+        assert_eq!(records, [true, false]);
+    }
+}

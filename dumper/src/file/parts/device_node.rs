@@ -1,0 +1,56 @@
+//! Character devices that are opened again by name.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Error, Kind, Result};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, open_path};
+
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct DeviceNode {
+    path: Vec<u8>,
+    /// Readable twin of `path`.
+    name: String,
+    rdev: u64,
+    flags: i32,
+}
+
+impl DeviceNode {
+    /// Of the device that was observed; `what` is how an error calls it.
+    pub fn of(observed: &ObservedFile<'_>, what: &str) -> Result<Self> {
+        let name = observed.target.display().to_string();
+        if !observed.is_named() {
+            return Err(observed.refuse(format_args!("{what} {name} whose name is gone")));
+        }
+        let path = observed.target.clone().into_os_string().into_vec();
+        Ok(Self { path, name, rdev: observed.stat.rdev(), flags: observed.flags & !NOT_KEPT })
+    }
+
+    /// Opens it, never as a controlling terminal.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`]: the name leads to something else now.
+    pub fn open(&self) -> Result<OwnedFd> {
+        let path = Path::new(std::ffi::OsStr::from_bytes(&self.path));
+        // Checked before it is opened as well: to open another device may act on it, or block.
+        if std::fs::metadata(path).is_ok_and(|now| !self.is(&now)) {
+            return Err(self.is_another());
+        }
+        let file = open_path(path, self.flags)?;
+        let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
+        if self.is(&now) { Ok(file.into()) } else { Err(self.is_another()) }
+    }
+
+    fn is(&self, now: &std::fs::Metadata) -> bool {
+        now.file_type().is_char_device() && now.rdev() == self.rdev
+    }
+
+    fn is_another(&self) -> Error {
+        Error::new(Kind::NotFound, format!("{} is no longer the same device", self.name))
+    }
+}

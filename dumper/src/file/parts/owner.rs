@@ -1,0 +1,34 @@
+//! Owner and mode of a file that a restore creates anew.
+
+use std::fmt;
+use std::fs::Metadata;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::fchown;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Result};
+
+/// Part of the record of such a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    mode: u32,
+    uid: u32,
+    gid: u32,
+}
+
+impl Owner {
+    /// As stat(2) shows them.
+    pub fn of(stat: &Metadata) -> Self {
+        Self { mode: stat.mode() & 0o7777, uid: stat.uid(), gid: stat.gid() }
+    }
+
+    /// Restores them; `doing` is for the error.
+    pub fn restore<D: fmt::Display>(&self, fd: &OwnedFd, doing: impl Fn() -> D) -> Result<()> {
+        // Before the mode: a change of owner takes set-user-ID away.
+        fchown(fd, Some(self.uid.into()), Some(self.gid.into())).doing(&doing)?;
+        fchmod(fd.as_fd(), Mode::from_bits_truncate(self.mode)).doing(&doing)
+    }
+}
