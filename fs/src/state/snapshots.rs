@@ -135,7 +135,7 @@ impl Snapshots {
             };
             if view.requested() < since && belongs() {
                 let sentence = format!(
-                    "pid {}: an image from before the freeze is still open, or the directory of a process that reads one",
+                    "pid {}: an image from before it was frozen is still open, or the directory of a process that reads one",
                     id.pid
                 );
                 return Err(Error::new(Kind::Busy, sentence));
