@@ -26,5 +26,6 @@ pub mod remote;
 pub mod sched;
 pub mod sysvipc;
 pub mod thaw_watchdog;
+mod tracee;
 pub mod tty;
 pub mod wait;
