@@ -6,6 +6,7 @@ mod damaged;
 mod events;
 mod forge;
 mod forged;
+mod format_md;
 mod golden;
 mod index;
 mod sample;

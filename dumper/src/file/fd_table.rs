@@ -8,7 +8,7 @@ use crate::image::record_set::RecordView;
 use crate::kind::record_sort::{RecordSort, Role, Shown};
 use crate::sys::pid::Pid;
 
-/// The tag of a descriptor table.
+/// The descriptor table of a process. Body: [`FdTable`].
 pub const TABLE: Tag = Tag(*b"FDTB");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TABLE, role: Role::Task, show };

@@ -52,6 +52,7 @@ pub struct LockBody {
 
 impl FdState for Lock {
     type Body = LockBody;
+    /// A file lock or a lease that is held through a descriptor.
     const TAG: Tag = Tag(*b"LOCK");
 
     fn dump(&self, observed: &ObservedFd<'_>) -> Result<Vec<LockBody>> {

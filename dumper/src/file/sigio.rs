@@ -41,6 +41,7 @@ pub struct SigioBody {
 
 impl FdState for Sigio {
     type Body = SigioBody;
+    /// What is signalled when a descriptor becomes ready, fcntl(2).
     const TAG: Tag = Tag(*b"SGIO");
 
     fn dump(&self, observed: &ObservedFd<'_>) -> Result<Vec<SigioBody>> {

@@ -1,5 +1,6 @@
-//! The layout of an image, drawn here and nowhere else. Little-endian; every struct of fixed width,
-//! 8-byte aligned.
+//! An image is one stream, written once from front to back. It can be restored from a pipe in
+//! constant memory, and read at any offset as a file. Numbers are little-endian, every struct has a
+//! fixed width and is 8-byte aligned, and checksums (CRC) are CRC-32C.
 //!
 //! ```text
 //!   image    = header, frames, trailer                       offsets count from the image's own first byte
@@ -36,6 +37,25 @@
 //!
 //! The header is not in the digest: two images of an unchanged process differ in the header's times
 //! and CRC alone.
+//!
+//! Records stand in this order: the tree; the attributes of each process and of its threads; System
+//! V semaphores and message queues; what open files share; open files; descriptor tables; locks and
+//! signal owners; mappings. Absent pages, pages of zeros and pages that are unchanged from the
+//! mapped file are not stored. Pages that a process shares with the one that forked it are stored
+//! once.
+//!
+//! A reader refuses what it does not understand and what does not hold before it allocates memory
+//! for it. Its error names the offset.
+//!
+//! # The body of a record
+//!
+//! The JSON of a record is an object, and its field names are the format. Names of files and
+//! processes need not be text: they are bytes, an array of numbers from 0 to 255, and a readable
+//! twin may stand beside them. An id of an open file or of an object is given by the image and
+//! means nothing outside it.
+
+// The format is drawn here and nowhere else. docs/format.md and ckptfs(5) are made from the comment
+// above and from those on tags and on the fields of bodies.
 
 use std::time::SystemTime;
 
@@ -66,9 +86,9 @@ pub(super) const FRAME_LEN: usize = 32;
 pub(super) const FOOTER_LEN: usize = 8;
 /// Pages of a chunk: its contents are 1 MiB, its addresses half a page.
 pub(super) const MAX_PAGES: usize = 256;
-/// Ceiling of a record's JSON.
+/// The most bytes of a record's JSON.
 pub(super) const MAX_JSON: usize = 16 << 20;
-/// Ceiling of a record's blob.
+/// The most bytes of a record's blob.
 pub(super) const MAX_BLOB: usize = 64 << 20;
 
 /// Frame flag: a reader that does not know the tag may skip the record (and its pages).

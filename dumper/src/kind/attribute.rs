@@ -29,11 +29,12 @@ use crate::sys::remote::scm_rights::Channel;
 /// Whose it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// Shared by all threads: one record, looked at through the leader.
+    /// One record for each process, collected through its leader, because its threads share it.
     Process,
-    /// Each thread's own.
+    /// One record for each thread.
     Thread,
-    /// As [`Scope::Process`], until a thread unshares its root and working directory (CLONE_FS).
+    /// One record for each process, and for each thread that has unshared its root and working
+    /// directory (CLONE_FS).
     Directories,
 }
 
@@ -175,6 +176,7 @@ pub trait Attribute: Sync {
 
 #[derive(Serialize, Deserialize)]
 struct TaggedAttribute<T> {
+    /// The thread that it belongs to, or the process.
     tid: Pid,
     #[serde(flatten)]
     body: T,

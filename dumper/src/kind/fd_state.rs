@@ -57,7 +57,9 @@ pub trait FdState: Sync {
 
 #[derive(Serialize, Deserialize)]
 struct TaggedFdState<T> {
+    /// A process that has the descriptor.
     tid: Pid,
+    /// Its number there.
     fd: i32,
     #[serde(flatten)]
     body: T,

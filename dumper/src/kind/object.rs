@@ -22,7 +22,8 @@ use crate::options::ChangedFiles;
 use crate::sys::pid::Pid;
 use crate::sys::{fd, sysvipc};
 
-/// The tag of an object's record.
+/// What open files share: the buffer of a pipe, the contents of a file without a name. `kind` says
+/// which. Pages follow where it has contents in bulk.
 pub const TAG: Tag = Tag(*b"OBJT");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::Object, show };
@@ -168,7 +169,9 @@ pub trait Object: Sync {
 
 #[derive(Serialize, Deserialize)]
 struct TaggedObject<T> {
+    /// Its id in the image.
     id: u32,
+    /// What it is: see below.
     kind: String,
     #[serde(flatten)]
     body: T,

@@ -12,7 +12,7 @@ use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::ObservedFile;
 use crate::kind::record_sort::{self, RecordSort, Role, Shown, ShownFile};
 
-/// The tag of an open file's record.
+/// An open file description. `kind` says what it leads to.
 pub const TAG: Tag = Tag(*b"FILE");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::OpenFile, show };
@@ -44,7 +44,9 @@ pub trait OpenFile: Sync {
 
 #[derive(Serialize, Deserialize)]
 struct TaggedOpenFile<T> {
+    /// Its id in the image.
     id: u32,
+    /// What it leads to: see below.
     kind: String,
     #[serde(flatten)]
     body: T,

@@ -14,7 +14,8 @@ use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::remote::checked::Checked;
 use crate::sys::remote::gadget;
 
-/// The record's tag.
+/// Where a process has the code of the kernel (vDSO) and its data pages, and a digest of the code.
+/// An image is restored only on a kernel with the same code. Body: [`Vdso`].
 pub const TAG: Tag = Tag(*b"VDSO");
 /// Its row in the table of records.
 pub const SORT: RecordSort = record_sort::of_task(TAG);

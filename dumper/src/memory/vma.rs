@@ -23,7 +23,9 @@ use crate::sys::proc;
 use crate::sys::proc::maps::Mapping;
 use crate::sys::sysvipc;
 
-/// The record's tag.
+/// A mapping of an address space. Its pages follow. The blob lists the runs of pages that are
+/// stored with the process that forked this one: address and number of pages, both u64. Body:
+/// [`Vma`].
 pub const TAG: Tag = Tag(*b"AREA");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::Mapping, show };

@@ -10,7 +10,8 @@ use crate::pstree::fork_plan::{Maker, Member, Sessions};
 use crate::sys::kcmp::Kcmp;
 use crate::sys::pid::Pid;
 
-/// The record's tag.
+/// The processes of the image with their parents, groups, sessions and threads. The first record.
+/// Body: [`Tree`].
 pub const TAG: Tag = Tag(*b"TREE");
 
 /// The record.

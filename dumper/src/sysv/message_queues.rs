@@ -22,6 +22,8 @@ use crate::sysv::undo::Adjustment;
 /// Table row.
 pub struct MessageQueues;
 
+/// A System V message queue. The blob holds the texts of the messages, one behind the other. Body:
+/// [`MessageQueueBody`].
 const TAG: Tag = Tag(*b"MSGQ");
 /// How often other processes may change the queue while it is read.
 const TRIES: usize = 5;

@@ -25,6 +25,8 @@ use crate::sysv::undo::{Adjustment, series};
 /// Table row.
 pub struct SemaphoreSets;
 
+/// A System V semaphore set: its values, and the operations that the kernel undoes when a process
+/// ends. Body: [`SemaphoreSetBody`].
 const TAG: Tag = Tag(*b"SEMS");
 /// semop(2), SEMOPM: operations of one call.
 const OPS_MOST: usize = 500;

@@ -63,7 +63,8 @@ pub struct AddressSpaceTickets {
     membarrier: Ticket<u64>,
 }
 
-/// The tag, for who needs the hole before anything is put back.
+/// The address space as a whole: where code, data, heap, stack, arguments and environment lie, the
+/// auxiliary vector, the executable. Addresses have the names of struct prctl_mm_map, prctl(2).
 pub const TAG: Tag = Tag(*b"MMAP");
 
 /// The address space that no mapping touches, of a record.

@@ -17,7 +17,8 @@ use crate::kind::record_sort::{self, RecordSort};
 use crate::sys::pid::Pid;
 use crate::sys::{cgroup, proc};
 
-/// The record's tag.
+/// The cgroup (version 2) of a process. A machine without version 2 writes none. Body:
+/// [`Membership`].
 pub const TAG: Tag = Tag(*b"CGRP");
 /// Its row in the table of records.
 pub const SORT: RecordSort = record_sort::of_task(TAG);

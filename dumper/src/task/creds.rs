@@ -38,7 +38,8 @@ pub struct CredentialsTickets {
     securebits: Ticket<u64>,
 }
 
-/// The record's tag.
+/// The credentials of a thread: ids, groups, capabilities, securebits, no_new_privs. Ids stand in
+/// the order real, effective, saved, filesystem; capabilities are bit sets.
 pub const TAG: Tag = Tag(*b"CRED");
 
 /// The real user and group, of a record.

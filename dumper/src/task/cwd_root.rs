@@ -43,6 +43,7 @@ enum Directory {
 impl Attribute for CwdRoot {
     type Body = CwdRootBody;
     type Tickets = ();
+    /// Working directory, root directory and umask.
     const TAG: Tag = Tag(*b"PATH");
     const SCOPE: Scope = Scope::Directories;
     const PHASE: Phase = Phase::Process;

@@ -21,7 +21,7 @@ pub struct Mempolicy;
 /// The record.
 #[derive(Serialize, Deserialize)]
 pub struct MempolicyBody {
-    /// MPOL_*, with its flags; `None` on a kernel without NUMA.
+    /// MPOL_*, with its flags; null on a kernel without NUMA.
     mode: Option<i32>,
     /// Node numbers.
     nodes: Vec<u32>,
@@ -37,6 +37,7 @@ pub struct MempolicyTickets {
 impl Attribute for Mempolicy {
     type Body = MempolicyBody;
     type Tickets = MempolicyTickets;
+    /// The NUMA policy of a thread, set_mempolicy(2).
     const TAG: Tag = Tag(*b"NUMA");
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;

@@ -57,7 +57,9 @@ const LATE: &[Setting] = &[
 /// The record: values by the setter's name, and files of /proc by name.
 #[derive(Serialize, Deserialize)]
 pub struct PrctlBody {
+    /// By the name of the option that sets it: PR_SET_TIMERSLACK ...
     settings: std::collections::BTreeMap<String, i64>,
+    /// By the name of the file in /proc/PID: oom_score_adj, coredump_filter.
     #[serde(default)]
     files: std::collections::BTreeMap<String, String>,
 }
@@ -149,7 +151,7 @@ fn restore(settings: &[Setting], body: &PrctlBody, thread: &mut RestoredThread<'
 /// Files of /proc/PID that are settings.
 const FILES: [&str; 2] = ["oom_score_adj", "coredump_filter"];
 
-/// The tag of the record of settings that are put back before credentials.
+/// Settings of prctl(2), and settings in files of /proc, that are put back before the credentials.
 pub const TAG: Tag = Tag(*b"PRCT");
 
 /// Which mappings a core file holds: the bits of /proc/PID/coredump_filter (core(5)), of a record;
@@ -206,6 +208,8 @@ impl Attribute for EarlyPrctls {
 impl Attribute for LatePrctls {
     type Body = PrctlBody;
     type Tickets = SettingTickets;
+    /// Settings of prctl(2) that are put back after the credentials, because a change of
+    /// credentials clears them.
     const TAG: Tag = Tag(*b"PRCL");
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::AfterCredentials;

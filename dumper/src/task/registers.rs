@@ -29,6 +29,8 @@ const XCR0_AT: usize = 464;
 /// The record; the blob is the XSAVE area.
 #[derive(Serialize, Deserialize)]
 pub struct RegistersBody {
+    /// struct user_regs_struct: a number for each register, by its name there (`rax`, `orig_rax`,
+    /// `rip` ...).
     general: General,
     /// Blocked signals, bit n-1 is signal n.
     blocked: u64,
@@ -41,7 +43,7 @@ pub struct RegistersBody {
     shown: Option<(u64, u64)>,
 }
 
-/// The record's tag.
+/// The registers and the signal mask of a thread. The blob is the XSAVE area.
 pub const TAG: Tag = Tag(*b"REGS");
 
 /// The registers of a stopped thread, as a debugger sees them.

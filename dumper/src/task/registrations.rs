@@ -41,7 +41,8 @@ pub struct RegistrationsTickets {
     altstack: Ticket<[u64; 3]>,
 }
 
-/// The record's tag.
+/// What the kernel and the C library know a thread by: its name, and the addresses that it has
+/// registered.
 pub const TAG: Tag = Tag(*b"IDEN");
 
 /// The name, of a record.

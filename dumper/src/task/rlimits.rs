@@ -17,12 +17,14 @@ pub struct Rlimits;
 /// The record: (soft, hard) by RLIMIT_ number.
 #[derive(Serialize, Deserialize)]
 pub struct RlimitsBody {
+    /// Soft and hard limit, by RLIMIT_ number.
     limits: Vec<(u64, u64)>,
 }
 
 impl Attribute for Rlimits {
     type Body = RlimitsBody;
     type Tickets = [Ticket<[u64; 2]>; LIMITS];
+    /// The resource limits of a process, getrlimit(2).
     const TAG: Tag = Tag(*b"RLIM");
     const SCOPE: Scope = Scope::Process;
     // After the descriptors and mappings that a lower limit would forbid, and before credentials

@@ -35,7 +35,8 @@ pub struct SchedulingBody {
     cpus: Vec<u32>,
 }
 
-/// The record's tag.
+/// How a thread is scheduled: policy, nice value, priority, CPUs, I/O priority. Fields have the
+/// names of struct sched_attr, sched_setattr(2).
 pub const TAG: Tag = Tag(*b"SCHD");
 
 /// The nice value, of a record.

@@ -32,6 +32,7 @@ struct Action {
 /// The record: by signal number from 1 on.
 #[derive(Serialize, Deserialize)]
 pub struct SignalActionsBody {
+    /// By signal number, from 1 on.
     actions: Vec<Action>,
 }
 
@@ -43,6 +44,8 @@ fn settable(signal: usize) -> bool {
 impl Attribute for SignalActions {
     type Body = SignalActionsBody;
     type Tickets = [Ticket<[u64; 4]>; SIGNALS];
+    /// What a process does on each signal, rt_sigaction(2). Each action is a struct
+    /// kernel_sigaction.
     const TAG: Tag = Tag(*b"SIGA");
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Process;
@@ -85,7 +88,9 @@ pub struct SignalQueues;
 /// the process, which are recorded with the representative thread.
 #[derive(Serialize, Deserialize)]
 pub struct SignalQueuesBody {
+    /// How many of the blob's siginfos are the thread's own.
     private: usize,
+    /// How many are the process's: they stand with the leader.
     shared: usize,
 }
 
@@ -153,7 +158,8 @@ fn bit(info: &[u8; SIGINFO_LEN]) -> u64 {
     1_u64.checked_shl(u32::from(info[0]).wrapping_sub(1)).unwrap_or(0)
 }
 
-/// The tag of pending signals.
+/// Pending signals in their order. The blob holds a siginfo_t of 128 bytes for each: first those of
+/// the thread, then those of the process.
 pub const QUEUES: Tag = Tag(*b"SIGQ");
 
 /// The signals that are pending for the thread itself (bit n-1: signal n), of a record.

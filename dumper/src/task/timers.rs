@@ -57,6 +57,7 @@ pub struct PosixTimersTickets {
 impl Attribute for PosixTimers {
     type Body = PosixTimersBody;
     type Tickets = PosixTimersTickets;
+    /// The interval timers and POSIX timers of a process, and the time that is left of each.
     const TAG: Tag = Tag(*b"TIMR");
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Arm;
