@@ -15,13 +15,15 @@ mod cli;
 mod completions;
 #[path = "build/mount_page.rs"]
 mod mount_page;
+#[path = "build/format_page.rs"]
+mod format_page;
 #[path = "build/pages.rs"]
 mod pages;
 #[path = "build/roff.rs"]
 mod roff;
 
-/// Where the format is drawn.
-const FORMAT: &str = "../dumper/src/image/format.rs";
+/// Where the format is described.
+const FORMAT: &str = "../docs/format.md";
 
 /// Where the mount is described.
 const MOUNT: &str = "../docs/mount.md";

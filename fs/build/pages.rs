@@ -1,6 +1,6 @@
 //! The manual pages. ckptfs(1) and one for each subcommand are made from the command line's definition, from the texts
 //! behind `--help` (their paragraphs have headings, and their tables become lists), and from docs/mount.md. ckptfs(5) is
-//! written by hand around the drawing of the format.
+//! made from docs/format.md.
 
 use std::fs;
 use std::io::{Result, Write};
@@ -9,7 +9,7 @@ use std::path::Path;
 use clap::Command;
 use clap_mangen::Man;
 
-use super::mount_page;
+use super::{format_page, mount_page};
 use super::roff::escaped;
 
 /// What a paragraph of the help begins with, and the section that it is.
@@ -20,7 +20,7 @@ const SECTIONS: [(&str, &str); 4] = [
     ("Exit status:", "EXIT STATUS"),
 ];
 
-/// Writes them. `format`: the source where the format is drawn; `mount`: the document that describes the mount.
+/// Writes them. `format`: the document that describes the format; `mount`: the document that describes the mount.
 pub fn write(mut command: Command, format: &Path, mount: &Path, dir: &Path) -> Result<()> {
     command = command.disable_help_subcommand(true);
     command.build();
@@ -29,15 +29,13 @@ pub fn write(mut command: Command, format: &Path, mount: &Path, dir: &Path) -> R
         let errors = mount_page::errors_of(&about_mount, subcommand.get_name())?;
         page(subcommand, "", &errors, &[], dir)?;
     }
-    let version = env!("CARGO_PKG_VERSION");
     let about = fs::read_to_string("man/ckptfs.1.in")?
         .replace("@FILES@", &mount_page::files(&about_mount)?)
         .replace("@DESCRIBED@", &mount_page::described(&about_mount)?);
     let names: Vec<String> =
         command.get_subcommands().map(|subcommand| format!("ckptfs-{}", subcommand.get_name())).collect();
     page(&command, &about, &mount_page::all_errors(&about_mount)?, &names, dir)?;
-    let about_format = fs::read_to_string("man/ckptfs.5")?.replace("@VERSION@", version);
-    fs::write(dir.join("ckptfs.5"), about_format.replace("@FORMAT@", &drawing(&fs::read_to_string(format)?)))
+    fs::write(dir.join("ckptfs.5"), format_page::page(&fs::read_to_string(format)?))
 }
 
 /// One page of section 1. `more`: sections behind the options; `errors`: the text of ERRORS; `see_also`: which pages it
@@ -92,12 +90,6 @@ fn table(text: &str) -> String {
     page
 }
 
-/// The drawing of the format, which stands in its module's documentation and nowhere else.
-fn drawing(source: &str) -> String {
-    let lines = source.lines().skip_while(|line| *line != "//! ```text").skip(1).take_while(|line| *line != "//! ```");
-    let text: Vec<String> = lines.map(|line| line.trim_start_matches("//!").replace('\\', "\\e")).collect();
-    // A line that begins with a dot or a quote would be a request.
-    text.iter().map(|line| format!("\\&{line}\n")).collect()
 }
 
 /// Running text, without the spaces at which its lines begin.

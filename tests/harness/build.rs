@@ -58,7 +58,7 @@ pub fn ckptfs() -> PathBuf {
     let program = output_dir().join("ckptfs");
     let built = fs::metadata(&program).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let root = package().join("..");
-    if ["fs", "dumper"].iter().any(|room| newest(&root.join(room)) > built) {
+    if ["fs", "dumper", "docs"].iter().any(|room| newest(&root.join(room)) > built) {
         // Without the bound of other commands: a first build takes its time, and ends.
         let mut command = Command::new("cargo");
         command.args(["build", "--quiet", "--package", "ckptfs"]);
