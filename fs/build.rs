@@ -1,5 +1,6 @@
-//! The manual pages and the completions of shells, made from the command line's definition. They stand in `assets/` beside the program
-//! (`target/release/assets` of a release build).
+//! The manual pages and the completions of shells, made from the command line's definition. The
+//! program carries them. They also stand in `assets/` beside it (`target/release/assets` of a
+//! release build).
 
 #![allow(missing_docs)]
 
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use clap::CommandFactory;
 
+#[path = "build/assets.rs"]
+mod assets;
 #[path = "src/cli/arguments.rs"]
 mod cli;
 #[path = "build/completions.rs"]
@@ -33,11 +36,16 @@ fn main() -> std::io::Result<()> {
         println!("cargo::rerun-if-changed={source}");
     }
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| std::io::Error::other("no OUT_DIR"))?);
-    // OUT_DIR is PROFILE/build/ckptfs-HASH/out.
-    let beside_program = out.ancestors().nth(3).unwrap_or(&out);
-    let (man, shells) = (beside_program.join("assets/man"), beside_program.join("assets/completions"));
-    fs::create_dir_all(&man)?;
-    fs::create_dir_all(&shells)?;
+    let (man, shells) = (out.join("assets/man"), out.join("assets/completions"));
+    for dir in [&man, &shells] {
+        // What an earlier build has made may have no page or name any more.
+        match fs::remove_dir_all(dir) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+            _ => fs::create_dir_all(dir)?,
+        }
+    }
     completions::write(&mut cli::Cli::command(), &shells)?;
-    pages::write(cli::Cli::command(), Path::new(FORMAT), Path::new(MOUNT), &man)
+    pages::write(cli::Cli::command(), Path::new(FORMAT), Path::new(MOUNT), &man)?;
+    // OUT_DIR is PROFILE/build/ckptfs-HASH/out.
+    assets::write([&man, &shells], &out, out.ancestors().nth(3).unwrap_or(&out))
 }

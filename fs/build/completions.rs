@@ -26,7 +26,8 @@ pub fn write(command: &mut Command, dir: &Path) -> Result<()> {
 /// folders.
 fn with_files(script: &str, name: &str, folders: bool) -> Result<String> {
     let missing = |what: &str| Error::other(format!("bash completion of {name}: {what} is not where it was"));
-    let head = format!("        ckptfs__subcmd__{name})\n            opts=");
+    // A hyphen of a name is written like the one between a command and its subcommand.
+    let head = format!("        ckptfs__subcmd__{})\n            opts=", name.replace('-', "__subcmd__"));
     let begin = script.find(&head).ok_or_else(|| missing("its beginning"))?;
     let end = script[begin..].find(";;\n        ckptfs__").or_else(|| script[begin..].find(";;\n    esac\n}"));
     let (before, rest) = script.split_at(begin);

@@ -17,13 +17,14 @@ const DESCRIBED: [(&str, &str); 7] = [
 ];
 
 /// By which word of the column "at" the table of errors knows a subcommand.
-const AT: [(&str, &str); 6] = [
+const AT: [(&str, &str); 7] = [
     ("mount", "mount"),
     ("restore", "restore"),
     ("core", "file"),
     ("inspect", "file"),
     ("diff", "file"),
     ("verify", "file"),
+    ("install-assets", "install"),
 ];
 
 /// The column at which the drawing of the mount says what a file is.

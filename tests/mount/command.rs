@@ -235,11 +235,14 @@ fn manual_pages() {
         for what in RUST_LOG '^       <pid>/vmas/START-END' 'mount -t fuse.ckptfs tree:' '^EXIT STATUS' '^SEE ALSO' 'ckptfs-mount\(1\)'; do
             has ckptfs.1 "$what"
         done
-        for name in '' -mount -restore -core -inspect -diff -verify; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
+        for name in '' -mount -restore -core -inspect -diff -verify -install-assets; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
         # What went wrong, and what to do: each page has the errors of its own command.
+        for name in '' -mount -restore -core -inspect -diff -verify -install-assets; do
+            has "ckptfs$name.1" '^EXIT STATUS'; has "ckptfs$name.1" '^       2 +'; has "ckptfs$name.1" '^ERRORS'
+        done
+        has ckptfs-install-assets.1 '^       EACCES( |$)'
         for name in '' -mount -restore -core -inspect -diff -verify; do
-            has "ckptfs$name.1" '^EXIT STATUS'; has "ckptfs$name.1" '^       2 +'
-            has "ckptfs$name.1" '^ERRORS'; has "ckptfs$name.1" '^       EINVAL( |$)'
+            has "ckptfs$name.1" '^       EINVAL( |$)'
         done
         says() { tr -s '[:space:]' ' ' < "$shown/$1" | grep -F -- "$2" > /dev/null || echo "$1 does not say $2" >&2; }
         says ckptfs.1 'Detach the debugger'; says ckptfs-restore.1 'with ipcrm -m'; says ckptfs-mount.1 'Run ckptfs mount as root'
@@ -317,6 +320,7 @@ fn completions() {
         typed ckptfs mount --t
         typed ckptfs verify ''
         typed ckptfs diff file ''
+        typed ckptfs install-assets ''
     "#;
     let output = tool::shell(script, &[assets.as_path(), dir.path()]).success();
     assert_eq!(
@@ -330,8 +334,46 @@ fn completions() {
             "ckptfs mount --t: [--tree]",
             "ckptfs verify : []",
             "ckptfs diff file : []",
+            "ckptfs install-assets : [a folder]",
         ],
         "{}",
         output.stderr
     );
+}
+
+/// cargo-install(1) leaves the pages and completions nowhere.
+#[test]
+fn install_assets() {
+    let prefix = tempfile::tempdir().unwrap();
+    let install = |dir: &Path| ckptfs(&[Path::new("install-assets"), dir]);
+    // Twice: what is there is replaced.
+    let _ = install(prefix.path()).success();
+    let output = install(prefix.path()).success();
+    assert!(output.stderr.is_empty(), "{}", output.stderr);
+    let beside = build::ckptfs().parent().unwrap().join("assets");
+    let made = tool::shell(r#"ls "$1/man" "$1/completions" | grep ckptfs | wc -l"#, &[&beside]).success().text();
+    let installed: Vec<String> = output.text().lines().map(str::to_owned).collect();
+    assert_eq!(installed.len().to_string(), made.trim(), "{installed:?}");
+    assert!(installed.iter().all(|path| Path::new(path).is_file()), "{installed:?}");
+    let left = tool::shell(r#"find "$1" -type f | wc -l"#, &[prefix.path()]).success().text();
+    assert_eq!(left.trim(), made.trim(), "nothing else is left there");
+    let script = r#"
+        cd "$1/share"
+        export LC_ALL=C.UTF-8
+        for page in '1 ckptfs' '1 ckptfs-mount' '1 ckptfs-install-assets' '5 ckptfs'; do
+            man -M "$1/share/man" $page | grep -q ^NAME || echo "no page $page" >&2
+        done
+        . bash-completion/completions/ckptfs && complete -p ckptfs
+        head -1 zsh/site-functions/_ckptfs
+        grep -c 'complete -c ckptfs' fish/vendor_completions.d/ckptfs.fish
+    "#;
+    let output = tool::shell(script, &[prefix.path()]).success();
+    let text = output.text();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(output.stderr.is_empty(), "{}", output.stderr);
+    assert!(lines[0].contains("-F _ckptfs") && lines[0].ends_with("ckptfs") && lines[1] == "#compdef ckptfs", "{text}");
+    // Where no directory can be made, the error names it.
+    let file = prefix.path().join("file");
+    fs::write(&file, "").unwrap();
+    install(&file).fails_with(file.join("share").to_str().unwrap());
 }

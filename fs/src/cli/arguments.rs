@@ -29,6 +29,13 @@ Exit status:
   1  they differ
   2  failure, with one line on standard error, or wrong usage";
 
+const ASSETS_HELP: &str = "\
+cargo-install(1) installs the program alone. This command installs the rest where man(1) and the shells look for it: in share/man,
+share/bash-completion/completions, share/zsh/site-functions and share/fish/vendor_completions.d below PREFIX. A file that is there is replaced. Each
+installed file is a line on standard output.
+
+Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
+
 const RESTORE_HELP: &str = "\
 No mount is needed. When this command ends, the restored processes become children of init (or of the nearest subreaper). A root with a
 parent-death signal (PR_SET_PDEATHSIG) gets the signal at that moment: restore it through a mount instead. One line is printed for each
@@ -140,6 +147,13 @@ pub enum Command {
         /// The images; - is standard input
         #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
+    },
+    /// Install the manual pages and the completions of bash, zsh and fish
+    #[command(override_usage = "ckptfs install-assets PREFIX", after_help = ASSETS_HELP)]
+    InstallAssets {
+        /// The directory that has bin/ and share/, such as /usr/local
+        #[arg(value_hint = ValueHint::DirPath)]
+        prefix: PathBuf,
     },
 }
 

@@ -1,4 +1,4 @@
-//! The commands that work on images, without a mount.
+//! The commands that need no mount.
 
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use ckptfs_dumper::{ChangedFiles, Doing, Pid, Result};
 
+use crate::cli::assets;
 use crate::cli::failure::Failure;
 use crate::cli::inspect::{self, Form};
 use crate::cli::progress::{Input, complain};
@@ -56,6 +57,12 @@ pub fn verify(files: &[PathBuf]) -> std::result::Result<ExitCode, Failure> {
         let name = input.name.clone();
         inspect::verify(input, &name, out)
     }))
+}
+
+/// `ckptfs install-assets`
+pub fn install_assets(prefix: &Path) -> std::result::Result<ExitCode, Failure> {
+    with_output(|out| assets::install(prefix, out))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Does the same with each input. If one fails the others are still tried.

@@ -1,6 +1,7 @@
 //! The command line.
 
 pub mod arguments;
+pub mod assets;
 pub mod commands;
 pub mod core;
 pub mod daemon;
