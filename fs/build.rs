@@ -16,10 +16,10 @@ mod assets;
 mod cli;
 #[path = "build/completions.rs"]
 mod completions;
-#[path = "build/mount_page.rs"]
-mod mount_page;
 #[path = "build/format_page.rs"]
 mod format_page;
+#[path = "build/mount_page.rs"]
+mod mount_page;
 #[path = "build/pages.rs"]
 mod pages;
 #[path = "build/roff.rs"]

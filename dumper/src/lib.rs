@@ -27,8 +27,9 @@
 //!
 //! | floor | modules |
 //! |---|---|
-//! | 7 | `snapshot`: an instant of a tree, from freeze to layout |
-//! | 6 | `dump`: kernel to records; `restore`: records to kernel; `checkpoint`: an instant that is read |
+//! | 8 | `snapshot`: an instant of a tree, from freeze to layout |
+//! | 7 | `dump`: kernel to records; `restore`: records to kernel; `checkpoint`: an instant that is read |
+//! | 6 | `records`: the table of all sorts of record |
 //! | 5 | `file`: what a descriptor can be |
 //! | 4 | `task`: what a task has; `memory`: mappings and pages; `cow`: copy-on-write children |
 //! | 3 | `kind`: how a kind is defined; `freeze`, `pstree`, `sysv`, `read_ahead` |

@@ -9,8 +9,8 @@ use std::path::Path;
 use clap::Command;
 use clap_mangen::Man;
 
-use super::{format_page, mount_page};
 use super::roff::escaped;
+use super::{format_page, mount_page};
 
 /// What a paragraph of the help begins with, and the section that it is.
 const SECTIONS: [(&str, &str); 4] = [
@@ -88,8 +88,6 @@ fn table(text: &str) -> String {
         }
     }
     page
-}
-
 }
 
 /// Running text, without the spaces at which its lines begin.

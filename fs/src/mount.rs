@@ -17,11 +17,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use crate::cli::arguments::MountArgs;
+use crate::cli::daemon;
 use crate::cli::failure::Failure;
-use crate::cli::logging::LogFile;
+use crate::cli::logging::{self, LogFile};
 use crate::cli::options::MountOptions;
 use crate::cli::plan::Plan;
-use crate::cli::{daemon, logging};
 use crate::fuse::Fuse;
 use crate::fuse::page_cache::PageCache;
 use crate::fuse::workers::Workers;

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::cli::inspect::contents::{Contents, Mapping, Pages};
-use crate::cli::inspect::feed;
+use crate::cli::inspect::feed::feed;
 use crate::cli::inspect::records::escaped;
 
 /// What differs. Everything is empty for two images of an unchanged tree.

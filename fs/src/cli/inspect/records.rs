@@ -7,7 +7,7 @@ use ckptfs_dumper::{Doing, Result};
 use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::cli::inspect::Totals;
+use crate::cli::inspect::feed::Totals;
 
 /// What tells most of a record, in this order; whatever else it has follows.
 const TELLING: [&str; 12] = ["pid", "tid", "fd", "id", "kind", "type", "comm", "name", "path", "start", "end", "file"];

@@ -9,8 +9,8 @@ use ckptfs_dumper::{Doing, Result};
 use indicatif::BinaryBytes;
 use jiff::Timestamp;
 
-use crate::cli::inspect::Totals;
 use crate::cli::inspect::contents::Contents;
+use crate::cli::inspect::feed::Totals;
 use crate::cli::inspect::records::{escaped, printable};
 
 /// The tables of the images of one input, each written when its image ends.
