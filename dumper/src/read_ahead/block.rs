@@ -7,10 +7,10 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 
-/// Bytes of a block; blocks start at multiples of it, as the reads of a reader with `st_blksize` 1 MiB do.
+/// Length of a block, bytes. Blocks start at multiples of it, as reads do by the `st_blksize` of 1 MiB.
 pub(super) const BLOCK: u64 = 1 << 20;
 
-/// Buffers that one stream may have at once, in its table and in its readers' hands.
+/// Buffers that one [`super::ImageReader`] may have at once, in its table and with its callers.
 pub(super) const BUFFERS: usize = 12;
 
 /// Buffers that are kept to be used again: a fresh one costs the kernel 256 page faults.
@@ -27,7 +27,7 @@ struct Stock {
 }
 
 impl Pool {
-    /// A buffer of [`BLOCK`] bytes, whatever they are; `None` if all are out.
+    /// A buffer of [`BLOCK`] bytes of any value; `None` if all are in use.
     pub(super) fn take(self: &Arc<Self>) -> Option<Buffer> {
         let mut stock = self.0.lock();
         if stock.out == BUFFERS {
@@ -40,7 +40,7 @@ impl Pool {
         Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; BLOCK as usize]), pool: self.clone() })
     }
 
-    /// Gives memory back, and that of the buffers that are out when they return.
+    /// Frees the spare buffers, and those in use when they return.
     pub(super) fn clear(&self) {
         let mut stock = self.0.lock();
         stock.spare = Vec::new();
@@ -107,7 +107,7 @@ impl Block {
     }
 }
 
-/// A block that is there, or will be. It may begin inside its block, where its reader came in.
+/// The cell of a block that is filled, or will be. It may begin inside the block, where its reader began.
 pub(super) struct Cell {
     start: u64,
     ticket: u64,
@@ -131,12 +131,13 @@ impl Cell {
         self.start
     }
 
-    /// Offset behind the last byte (of a block that the image's end does not cut).
+    /// Offset after the last byte (of a block that the image's end does not cut).
     pub(super) fn end(&self) -> u64 {
         (self.start / BLOCK + 1) * BLOCK
     }
 
-    /// Cells are begun in the order of their tickets, so one may wait for those with lower ones and for no others.
+    /// Cells are begun in the order of their tickets, so one may wait for those with lower tickets and for no
+    /// others.
     pub(super) fn ticket(&self) -> u64 {
         self.ticket
     }
@@ -153,7 +154,7 @@ impl Cell {
         self.settle(BlockState::Failed(error));
     }
 
-    /// The block, when it is there.
+    /// Waits until the block is filled.
     pub(super) fn wait(&self) -> Result<Arc<Block>> {
         let mut state = self.state.lock();
         loop {
@@ -193,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn everybody_who_waits_hears_of_a_failure() {
+    fn a_failure_reaches_every_waiting_reader() {
         let cell = Arc::new(Cell::new(5, 0));
         assert!(cell.is_filling());
         assert_eq!(cell.end(), BLOCK);

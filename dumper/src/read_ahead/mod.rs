@@ -1,10 +1,11 @@
-//! An image read by offset, as FUSE asks for it: any range, any order, several readers, and ahead of those that go from
-//! front to back.
+//! An image read by offset, as FUSE asks for it: any range, in any order, by several readers, with read-ahead
+//! for readers that go from front to back.
 //!
-//! Where nobody else reads ahead, a read that continues another is sequential: from there on whole blocks are filled, two threads fill the next ones
-//! meanwhile, and a reader is given a slice of a block without a copy. Any other read goes straight to the layout and
-//! keeps nothing. Memory is bounded by a dozen blocks whatever the image's size; threads and memory come
-//! with the first sequential read, memory goes when the last byte is read, the threads go on Drop.
+//! Where the reader does not read ahead itself, a read that continues another is sequential: from there on
+//! whole blocks are filled, two threads fill the next ones meanwhile, and a reader gets a slice of a block
+//! without a copy. Any other read goes straight to the layout and keeps nothing. Memory is bounded by a dozen
+//! blocks whatever the image's size. Threads and memory come with the first sequential read; the memory goes
+//! when the last byte is read, the threads go on Drop.
 //!
 //! Locks, in this order: table, workers, pool; a cell's state is locked last and never while taking another.
 
@@ -32,12 +33,13 @@ use crate::read_ahead::table::{AHEAD, BlockTable, CELLS, FoundBlock};
 /// Threads that read ahead.
 const WORKERS: usize = 2;
 
-/// Who reads ahead of a reader that goes from front to back.
+/// Which side reads ahead of a reader that goes from front to back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadAhead {
-    /// The stream: it is asked for one piece behind the other.
+    /// The [`ImageReader`]: it is asked for one piece after the other.
     Ours,
-    /// The reader, who asks for several pieces at once, as the page cache does. What was filled ahead of others is used, no more.
+    /// The caller, which asks for several pieces at once, as the page cache does. Blocks that were filled
+    /// ahead of other readers are used, and no others are filled.
     Theirs,
 }
 
@@ -60,14 +62,14 @@ struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A block to be filled. Dropped undone it fails, so that nobody waits for it for ever.
+/// A block to be filled. Dropped before that it fails, so that no reader waits for it for ever.
 struct Job {
     shared: Arc<SharedState>,
     cell: Arc<Cell>,
     buffer: Option<Buffer>,
 }
 
-/// Bytes of an image: a slice of a block, or put together.
+/// Bytes of an image: a slice of a block, or a copy.
 pub struct Piece(Bytes);
 
 enum Bytes {
@@ -93,26 +95,27 @@ impl From<Vec<u8>> for Piece {
 }
 
 impl ImageReader {
-    /// A stream of `layout`, whose page contents come from `pages`.
+    /// A reader of `layout`; `pages` has the contents of its pages.
     pub fn new(layout: Arc<Layout>, pages: Arc<dyn PageSource>) -> ImageReader {
         let (table, pool) = (Mutex::new(BlockTable::default()), Arc::new(Pool::default()));
         let shared = SharedState { layout, pages, table, pool, stopping: AtomicBool::new(false) };
         ImageReader { shared: Arc::new(shared), workers: Mutex::new(None) }
     }
 
-    /// Bytes of the whole image.
+    /// The length of the whole image, bytes.
     pub fn image_len(&self) -> u64 {
         self.shared.layout.len()
     }
 
-    /// `len` bytes of the image from `offset` on; fewer only at its end, none beyond. A failure to read a page is told
-    /// to everybody who waits for it, and tried anew by the next read.
+    /// `len` bytes of the image from `offset` on; fewer only at its end, none beyond. All readers that wait
+    /// for a page get the failure to read it, and the next read tries again.
     pub fn read(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
         let end = offset.saturating_add(len as u64).min(self.image_len());
         if offset >= end {
             return Ok(Piece(Bytes::Own(Vec::new())));
         }
-        // Who begins with a whole block at the front is about to read it all (cat, dd bs=1M); who only looks takes less.
+        // A reader that begins with a whole block at the front is about to read all (cat, dd bs=1M); one that
+        // reads only the header takes less.
         let begins = offset == 0 && end >= BLOCK;
         let sequential = ahead == ReadAhead::Ours && (self.shared.table.lock().advance(offset, end) || begins);
         let last = (end - 1) / BLOCK;
@@ -137,10 +140,11 @@ impl ImageReader {
         Ok(Piece(Bytes::Own(bytes)))
     }
 
-    /// Nobody reads for a while: gives back what was read ahead, and the threads. The next reader has them again.
+    /// To be called when no one reads for a while: frees what was read ahead, and ends the threads. The next
+    /// reader gets them again.
     pub fn rest(&self) {
         let workers = self.workers.lock().take();
-        // Not under the lock: they have jobs to end, which take others.
+        // Not under the lock: they finish jobs, which take other locks.
         workers.into_iter().for_each(Workers::end);
         self.shared.table.lock().forget();
         self.shared.pool.clear();
@@ -180,7 +184,7 @@ impl ImageReader {
         Ok(Some((block, range)))
     }
 
-    /// Has the blocks behind that of `at` filled.
+    /// Has the blocks after that of `at` filled.
     fn read_ahead(&self, table: &mut BlockTable, at: u64) {
         let mut workers = self.workers.lock();
         for number in (at / BLOCK + 1..).take(AHEAD) {
@@ -193,8 +197,8 @@ impl ImageReader {
             }
             let Some(running) = workers.get_or_insert_with(Workers::start).ready() else { break };
             let Some(job) = self.shared.claim(table, start, at) else { break };
-            // The channel has room for every cell and its workers live as long as it does, so this does not happen;
-            // if it did, a reader would do the work.
+            // The channel has room for every cell and its workers live as long as it does, so this does not
+            // happen; if it did, a reader would do the work.
             if let Err(refused) = running.jobs.try_send(job) {
                 let job = refused.into_inner();
                 table.remove(&job.cell);
@@ -234,26 +238,27 @@ impl Workers {
         }
     }
 
-    /// `None` where no thread could be started: every reader then reads for itself.
+    /// `None` where no thread could be started: then every reader reads for itself.
     fn ready(&self) -> Option<&Workers> {
         (!self.threads.is_empty()).then_some(self)
     }
 }
 
 impl SharedState {
-    /// Fills `buf` from `offset` on. Checksums that blocks with an older ticket than `ticket` are about to know are
-    /// waited for.
+    /// Fills `buf` from `offset` on. Waits for checksums that blocks with an older ticket than `ticket` are
+    /// about to compute.
     fn fill(&self, offset: u64, buf: &mut [u8], ticket: u64) -> Result<()> {
         let filled = self.layout.fill(&*self.pages, offset, buf)?;
         if let Some(from) = filled.depends_from() {
-            // Collected first: waiting with the table locked would stop everybody.
+            // Collected first: to wait with the table locked would stop all readers.
             let older = self.table.lock().filling(ticket, from, offset);
             older.iter().for_each(|cell| drop(cell.wait()));
         }
         self.layout.settle(&*self.pages, offset, buf, filled)
     }
 
-    /// A cell for the block of `from`, from there on; `None` if there is no room. `reader` is where its reader stands.
+    /// A cell for the block of `from`, from there on; `None` if there is no room. `reader`: the position of its
+    /// reader.
     fn claim(self: &Arc<Self>, table: &mut BlockTable, from: u64, reader: u64) -> Option<Job> {
         if !table.make_room(reader) {
             return None;
@@ -263,7 +268,7 @@ impl SharedState {
         Some(Job { shared: self.clone(), cell, buffer: Some(buffer) })
     }
 
-    /// The last byte was read: gives memory back unless others are under way.
+    /// The last byte was read: frees memory unless blocks are still being read.
     fn release(&self) {
         let mut table = self.table.lock();
         if table.forget_if_idle() {
@@ -273,7 +278,7 @@ impl SharedState {
 }
 
 impl Job {
-    /// As a worker does it: a page source that panics fails its block and not the jobs that wait in the channel.
+    /// For a worker: a page source that panics fails its block and not the jobs that wait in the channel.
     fn run_guarded(self) {
         drop(catch_unwind(AssertUnwindSafe(|| self.run())));
     }

@@ -1,4 +1,5 @@
-//! Which blocks of a stream are there or under way, who reads where, and which block makes room for another.
+//! Which blocks of an image are filled or being filled, where its readers are, and which block makes room for
+//! another.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ pub(super) const CELLS: usize = 8;
 /// Blocks that are read ahead of a reader.
 pub(super) const AHEAD: usize = 3;
 
-/// Places remembered where a read ended and the next may go on.
+/// How many ends of reads are remembered, at which the next read may go on.
 const READERS: usize = 8;
 
-/// Reads after which a block that was read ahead and that nobody came for may make room.
+/// Reads after which a block that was read ahead and that no reader asked for may make room.
 const STALE: u64 = 512;
 
-/// The blocks of a stream.
+/// The blocks of an image.
 #[derive(Default)]
 pub(super) struct BlockTable {
     entries: Vec<BlockEntry>,
@@ -39,14 +40,14 @@ struct BlockEntry {
 pub(super) enum FoundBlock {
     /// It lies in this cell.
     Cell(Arc<Cell>),
-    /// There is a cell of its block, but it begins behind it.
+    /// There is a cell of its block, but it begins after the range.
     Other,
     /// No cell.
     Nothing,
 }
 
 impl BlockTable {
-    /// A read of `offset..end` begins. Whether it goes on where another ended.
+    /// Notes a read of `offset..end`. Whether it goes on where another ended.
     pub(super) fn advance(&mut self, offset: u64, end: u64) -> bool {
         self.clock += 1;
         let before = self.ends.iter().position(|known| *known == offset);
@@ -59,7 +60,7 @@ impl BlockTable {
         before.is_some()
     }
 
-    /// Looks for the bytes `from..upto` of one block, which somebody is about to read.
+    /// Looks for the bytes `from..upto` of one block, which a reader is about to read.
     pub(super) fn find(&mut self, from: u64, upto: u64) -> FoundBlock {
         let clock = self.clock;
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_of(from)) else { return FoundBlock::Nothing };
@@ -76,8 +77,8 @@ impl BlockTable {
         self.entries.iter().any(|entry| entry.is_of(offset))
     }
 
-    /// Makes room for one cell, for a reader that stands at `reader`. Used blocks go first, then forgotten ones; what
-    /// another reader is about to read stays. False if there is no room.
+    /// Makes room for one cell, for a reader at the offset `reader`. Used blocks go first, then forgotten ones;
+    /// what another reader is about to read stays. False if there is no room.
     pub(super) fn make_room(&mut self, reader: u64) -> bool {
         if self.entries.len() < CELLS {
             return true;
@@ -94,7 +95,7 @@ impl BlockTable {
         true
     }
 
-    /// A new cell of the block of `from`, from there on. Its ticket is higher than all before.
+    /// A new cell of the block of `from`, from there on. Its ticket is higher than all earlier ones.
     pub(super) fn claim(&mut self, from: u64) -> Arc<Cell> {
         self.tickets += 1;
         let cell = Arc::new(Cell::new(from, self.tickets));
@@ -106,19 +107,19 @@ impl BlockTable {
         self.entries.retain(|entry| !Arc::ptr_eq(&entry.cell, cell));
     }
 
-    /// Cells under way with a ticket below `ticket` that overlap `from..upto`.
+    /// Cells being filled, with a ticket below `ticket`, that overlap `from..upto`.
     pub(super) fn filling(&self, ticket: u64, from: u64, upto: u64) -> Vec<Arc<Cell>> {
         let cells = self.entries.iter().map(|entry| &entry.cell);
         let older = cells.filter(|cell| cell.ticket() < ticket && cell.start() < upto && cell.end() > from);
         older.filter(|cell| cell.is_filling()).cloned().collect()
     }
 
-    /// Forgets all blocks that are not under way.
+    /// Forgets all blocks that are not being filled.
     pub(super) fn forget(&mut self) {
         self.entries.retain(|entry| entry.cell.is_filling());
     }
 
-    /// Forgets all blocks if all were used but the last, which just was. Whether it did.
+    /// Forgets all blocks if all were used; the last one has just been. Whether it did.
     pub(super) fn forget_if_idle(&mut self) -> bool {
         let last = self.entries.iter().map(|entry| entry.cell.start()).max();
         let idle = self.entries.iter().all(|entry| entry.used || Some(entry.cell.start()) == last);
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// A cell that is not under way; for the table it is all the same why.
+    /// A cell that is not being filled any more; the table does not care why.
     fn settled(table: &mut BlockTable, from: u64) {
         table.claim(from).fail(Error::unsupported("test"));
     }
@@ -185,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_nobody_came_for_make_room_in_the_end() {
+    fn blocks_that_no_reader_asked_for_make_room_in_the_end() {
         let mut table = BlockTable::default();
         (0..CELLS as u64).for_each(|number| settled(&mut table, number * BLOCK));
         (0..=STALE).for_each(|read| assert!(!table.advance(read * 7, read * 7 + 1)));
@@ -206,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn all_is_forgotten_when_nobody_is_under_way() {
+    fn all_is_forgotten_when_no_block_is_left_to_read() {
         let mut table = BlockTable::default();
         settled(&mut table, 0);
         settled(&mut table, BLOCK);
