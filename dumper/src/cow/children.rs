@@ -1,4 +1,4 @@
-//! What a snapshot is read from: copy-on-write children, or the stopped tree itself.
+//! The copy-on-write children of one tree.
 
 use std::collections::BTreeMap;
 
@@ -6,42 +6,44 @@ use crate::cow::child::Child;
 use crate::sys::cgroup;
 use crate::sys::pid::Pid;
 
-/// Copy-on-write children.
+/// Copy-on-write children. Dropping them kills them, but only [`Children::end`] has them reaped.
 #[derive(Default)]
 pub struct Children(Vec<Child>);
 
 impl Children {
-    /// One more: it has to be reaped from now on, whatever becomes of it.
+    /// Adds a child. From now on it has to be reaped, even if what follows fails.
     pub fn push(&mut self, child: Child) -> &mut Child {
         self.0.push(child);
         let last = self.0.len() - 1;
         &mut self.0[last]
     }
 
-    /// By the process that each is the memory of.
+    /// The child of each process that has one.
     pub fn pids(&self) -> BTreeMap<Pid, Pid> {
         self.0.iter().map(|child| (child.parent(), child.pid())).collect()
     }
 
-    /// No page of the image is read from shared mappings, and their files would stay open: with locks that are taken from now on.
+    /// Unmaps shared mappings from the children. The image never reads them, and they would keep files
+    /// open, including locks that are taken from now on.
     pub fn close_files(&mut self, shared: &BTreeMap<Pid, Vec<(u64, u64)>>) {
         for child in &mut self.0 {
             let ranges = shared.get(&child.parent()).map_or(&[][..], Vec::as_slice);
-            // One that is sealed (mseal(2)) stays. A child that has ended says so when it is read.
+            // One that is sealed (mseal(2)) stays. That a child has ended is reported when it is read.
             if let Err(error) = child.unmap(ranges) {
                 log::debug!("pid {}: {error}", child.parent());
             }
         }
     }
 
-    /// Puts them out of the way of what is meant for their process. In the daemon's own cgroup neither `cgroup.kill` nor the out-of-memory
-    /// killer of the container meets them, and they do not keep a container's cgroup from being empty; what the pages cost stays charged
-    /// where it was (cgroup v2, "Memory Ownership"). Without a command line `pkill -f` does not find them.
+    /// Puts them out of the way of what is meant for their process. In the daemon's own cgroup neither
+    /// `cgroup.kill` nor the out-of-memory killer of the container meets them, and they do not keep a
+    /// container's cgroup from being empty; what the pages cost stays charged where it was (cgroup v2,
+    /// "Memory Ownership"). Without a command line `pkill -f` does not find them.
     pub fn stand_aside(&mut self) {
         let own = cgroup::path_of("self").ok().flatten();
         for child in &mut self.0 {
             let moved = own.as_ref().map_or(Ok(()), |own| cgroup::join(child.pid(), own));
-            // Where that cannot be done they live as long as they are let.
+            // Where that fails they live until one of these meets them.
             if let Err(error) = moved.and(child.hide_command_line()) {
                 log::debug!("pid {}: {error}", child.parent());
             }
@@ -53,7 +55,7 @@ impl Children {
         self.0.iter_mut().for_each(Child::kill);
     }
 
-    /// Kills all of them, then has each reaped by its parent, which must go on by now.
+    /// Kills all of them, then has each reaped by its parent, which must run by now.
     pub fn end(mut self) {
         self.kill();
         self.0.into_iter().for_each(Child::end);

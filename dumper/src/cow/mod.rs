@@ -1,4 +1,5 @@
-//! Copy-on-write children: the memory of an instant.
+//! Copy-on-write children: the memory of a snapshot.
 
 pub mod child;
 pub mod children;
+pub mod reap;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::dump::CollectedProcess;
+use crate::dump::{CollectedMapping, CollectedProcess};
 use crate::error::{Error, Kind, Result};
 use crate::freeze::entry::Entry;
 use crate::image::page_runs::PageRuns;
@@ -13,40 +13,43 @@ use crate::memory::vma::{self, Vma};
 use crate::sys::memory::PAGE;
 use crate::sys::pagemap::Pagemap;
 use crate::sys::pid::Pid;
-use crate::sys::proc::maps::{self, Mapping};
+use crate::sys::proc::maps;
 use crate::sys::proc::status::Fields;
 
-/// Attachments of System V shared memory that fork(2) would copy. The kernel counts and times each (shm_open and shm_close in ipc/shm.c),
-/// and remembers who was the last: a copy of the process must not have them.
-pub fn attachments(looked: &mut CollectedProcess) -> Result<Vec<(u64, u64)>> {
-    let mut found: Vec<&mut Vma> = Vec::new();
-    found.extend(looked.mappings.iter_mut().map(|(_, vma)| vma).filter(|vma| vma.kind == vma::Type::IpcShm));
+/// Bytes that may be kept in the daemon; a process with more is read while it is stopped.
+pub const KEPT_MOST: u64 = 24 << 20;
+
+/// Bytes of address space from which on flags and pages are read at the same time: the kernel walks all
+/// page tables for either, and a thread costs as much as the walk of some 50 MiB.
+const SIDE_BY_SIDE: u64 = 64 << 20;
+
+/// Attachments of System V shared memory that fork(2) would copy. The kernel counts and times each
+/// (shm_open and shm_close in ipc/shm.c), and remembers which process was the last: a copy of the process
+/// must not have them.
+pub fn attachments(process: &mut CollectedProcess) -> Result<Vec<(u64, u64)>> {
+    let vmas = process.mappings.iter_mut().map(|mapping| &mut mapping.vma);
+    let mut found: Vec<&mut Vma> = vmas.filter(|vma| vma.kind == vma::Type::IpcShm).collect();
     if found.is_empty() {
         return Ok(Vec::new());
     }
-    let flags = maps::vm_flags(looked.pid)?;
+    let flags = maps::vm_flags(process.pid)?;
     for vma in &mut found {
         vma.add_flags(&flags)?;
     }
     Ok(found.iter().filter(|vma| !vma.is_not_forked()).map(|vma| (vma.start, vma.end)).collect())
 }
 
-/// What fork does not copy, contents and guard pages: known by comparing what has pages here with what has pages in the child.
+/// Copies what fork does not: contents and guard pages. They are found by comparing what has pages here
+/// with what has pages in the child.
 ///
-/// `budget`: bytes that may be kept in the daemon, for the whole tree.
-pub fn keep_what_fork_drops(
-    looked: &mut CollectedProcess,
-    door: &Entry,
-    child: Pid,
-    budget: &mut u64,
-) -> Result<BTreeMap<u64, Kept>> {
+/// `budget`: bytes that may still be kept in the daemon, for the whole tree.
+pub fn keep_what_fork_drops(process: &mut CollectedProcess, entry: &Entry, child: Pid, budget: &mut u64) -> Result<()> {
     let childs: BTreeMap<u64, u64> = maps::maps(child)?.into_iter().map(|m| (m.start, m.end)).collect();
-    let (ours, theirs) = (Pagemap::open(door.pid)?, Pagemap::open(child)?);
-    let mut kept = BTreeMap::new();
+    let (ours, theirs) = (Pagemap::open(entry.pid)?, Pagemap::open(child)?);
     let mut flags = None;
-    for (_, vma) in &mut looked.mappings {
+    for CollectedMapping { vma, kept, .. } in &mut process.mappings {
         if vma.kind == vma::Type::IpcShm {
-            kept.insert(vma.start, Kept::copy(&door.mem, page_set::page_set(&ours, vma)?)?);
+            *kept = Some(Kept::copy(&entry.mem, page_set::page_set(&ours, vma)?)?);
             continue;
         }
         let missing = childs.get(&vma.start) != Some(&vma.end);
@@ -54,69 +57,95 @@ pub fn keep_what_fork_drops(
         if !private || !(missing || page_set::has_pages(&ours, vma)? && !page_set::has_pages(&theirs, vma)?) {
             continue;
         }
-        // Its flags can be asked of the process only while it is stopped; rare enough to pay for smaps here.
+        // Its flags can be read of the process only while it is stopped; rare enough to pay for smaps here.
         let flags = match &mut flags {
             Some(flags) => flags,
-            none => none.insert(maps::vm_flags(door.pid)?),
+            none => none.insert(maps::vm_flags(entry.pid)?),
         };
         vma.add_flags(flags)?;
         let runs = page_set::page_set(&ours, vma)?;
         let too_large = || Error::os("memory that fork does not copy is too large to keep", libc::ENOMEM);
         *budget = budget.checked_sub(runs.pages() * PAGE).ok_or_else(too_large)?;
-        kept.insert(vma.start, Kept::copy(&door.mem, runs)?);
+        *kept = Some(Kept::copy(&entry.mem, runs)?);
     }
-    Ok(kept)
+    Ok(())
 }
 
-/// Bytes that may be kept in the daemon; a process with more is read while it is stopped.
-pub const KEPT_MOST: u64 = 24 << 20;
+/// VmFlags of the stopped process itself, where memory is locked (mlock(2)): a child of fork does not
+/// inherit that.
+pub fn mlock_flags(pid: Pid) -> Result<Option<VmFlags>> {
+    let locked = Fields::read(&format!("/proc/{pid}/status"))?.number("VmLck") != 0;
+    locked.then(|| maps::vm_flags(pid)).transpose()
+}
 
-/// Bytes of address space from which on flags and pages are looked for at the same time: the kernel walks all page tables for
-/// either, and a thread costs as much as the walk of some 50 MiB.
-pub const SIDE_BY_SIDE: u64 = 64 << 20;
+/// The memory of one process, as the image holds it.
+pub struct ProcessMemory {
+    /// The process.
+    pub pid: Pid,
+    /// Whose memory is read: a copy-on-write child, or a thread of the stopped process.
+    pub source: Pid,
+    /// Addresses of its threads' rseq areas, ascending.
+    pub rseq: Vec<u64>,
+    /// Its mappings, ascending.
+    pub mappings: Vec<MappingPages>,
+}
 
-/// Flags and pages of every mapping of a process, from the address space of `source` (a child, or the stopped process).
-pub fn complete<'k>(
-    mappings: &mut [(Mapping, Vma)],
+/// One mapping, and its pages.
+pub struct MappingPages {
+    /// Its record.
+    pub vma: Vma,
+    /// Its contents, where they are not read from the source.
+    pub kept: Option<Kept>,
+    /// The pages that the image stores with it.
+    pub pages: PageRuns,
+    /// The pages that the image stores with the process that forked this one.
+    pub inherited: Option<PageRuns>,
+}
+
+impl ProcessMemory {
+    /// Reads flags and pages of every mapping from the address space of `source`.
+    pub fn find(process: CollectedProcess, source: Pid) -> Result<Self> {
+        let CollectedProcess { pid, mappings, rseq, mlock_flags, .. } = process;
+        let mappings = find_pages(mappings, source, mlock_flags.as_ref())?;
+        Ok(Self { pid, source, rseq, mappings })
+    }
+}
+
+fn find_pages(
+    mappings: Vec<CollectedMapping>,
     source: Pid,
-    kept: impl Fn(u64) -> Option<&'k PageRuns>,
-    locked: Option<&VmFlags>,
-) -> Result<Vec<PageRuns>> {
+    mlock_flags: Option<&VmFlags>,
+) -> Result<Vec<MappingPages>> {
     if mappings.is_empty() {
         return Ok(Vec::new());
     }
     let pagemap = Pagemap::open(source)?;
     let read_flags = || maps::vm_flags(source);
-    let large = mappings.iter().map(|(_, vma)| vma.len()).sum::<u64>() > SIDE_BY_SIDE;
-    let (flags, sets) = std::thread::scope(|scope| {
+    let large = mappings.iter().map(|mapping| mapping.vma.len()).sum::<u64>() > SIDE_BY_SIDE;
+    let (flags, found) = std::thread::scope(|scope| {
         let flags = large.then(|| scope.spawn(read_flags));
-        let sets: Result<Vec<_>> = mappings
-            .iter_mut()
-            .map(|(_, vma)| match kept(vma.start) {
-                Some(runs) => Ok(runs.clone()),
-                None => page_set::page_set(&pagemap, vma),
-            })
-            .collect();
-        (flags.map(|thread| thread.join()), sets)
+        let pages = |CollectedMapping { mut vma, kept, .. }| {
+            let pages = match &kept {
+                Some(kept) => kept.runs().clone(),
+                None => page_set::page_set(&pagemap, &mut vma)?,
+            };
+            Ok(MappingPages { vma, kept, pages, inherited: None })
+        };
+        let found: Result<Vec<_>> = mappings.into_iter().map(pages).collect();
+        (flags.map(|thread| thread.join()), found)
     });
     let gone = |_| Error::new(Kind::SnapshotLost, format!("pid {source}: the thread that read its flags has ended"));
     let flags = flags.map_or_else(read_flags, |joined| joined.map_err(gone)?)?;
-    let mut sets = sets?;
-    for ((_, vma), runs) in mappings.iter_mut().zip(&mut sets) {
+    let mut found = found?;
+    for MappingPages { vma, pages, .. } in &mut found {
         vma.add_flags(&flags)?;
-        if let Some(locked) = locked {
+        if let Some(locked) = mlock_flags {
             vma.add_flags(locked)?;
         }
         if !vma.holds_pages() {
-            *runs = PageRuns::new();
+            *pages = PageRuns::new();
         }
-        vma.pages = runs.pages();
+        vma.pages = pages.pages();
     }
-    Ok(sets)
-}
-
-/// VmFlags of the stopped process itself, where memory is locked: a child of fork does not inherit that.
-pub fn locked_flags(pid: Pid) -> Result<Option<VmFlags>> {
-    let locked = Fields::read(&format!("/proc/{pid}/status"))?.number("VmLck") != 0;
-    locked.then(|| maps::vm_flags(pid)).transpose()
+    Ok(found)
 }

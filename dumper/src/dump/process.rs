@@ -1,12 +1,12 @@
-//! Kernel -> records: the order of looking at a stopped tree.
+//! One process: its records, thread by thread, and its mappings.
 
-use crate::dump::CollectedProcess;
 use crate::dump::files::FileCollector;
 use crate::dump::thread::ThreadCollector;
+use crate::dump::{CollectedMapping, CollectedProcess};
 use crate::error::Result;
 use crate::file::lock;
-use crate::freeze::FrozenProcess;
 use crate::freeze::entry::{self, Entry};
+use crate::freeze::frozen::FrozenProcess;
 use crate::memory::vdso::Vdso;
 use crate::memory::vm_flags::FlagsOnDemand;
 use crate::memory::vma::Vma;
@@ -20,76 +20,85 @@ use crate::sysv::{table, undo};
 use crate::task::cgroup::Membership;
 use crate::task::restart_block::SleepTimers;
 
-/// What looking at one process of a frozen tree needs.
+/// What the collecting of one process of a stopped tree needs.
 pub struct ProcessCollector<'a> {
     /// The tree; what its parents know of stopped children is written into it.
     pub tree: &'a mut Tree,
     /// All open files of the tree.
     pub files: &'a mut FileCollector,
-    /// What threads were asleep.
+    /// Which timers the stopped threads sleep on.
     pub timers: &'a SleepTimers,
     /// Semaphore sets and message queues.
-    pub sysv: &'a table::IpcTables,
+    pub ipc: &'a table::IpcTables,
     /// Address space that no process of the tree uses.
     pub hole: RemotePtr,
 }
 
 impl ProcessCollector<'_> {
-    /// Looks at one process through its injected stub. The records of a thread come in the order of the table.
+    /// Collects one process through its injected stub. The records of a thread come in the order of the
+    /// table of attributes.
     pub fn process(
         &mut self,
         process: &mut FrozenProcess,
-        door: &Entry,
+        entry: &Entry,
         injected: &mut Injected<'_>,
     ) -> Result<CollectedProcess> {
         let pid = process.pid;
-        let told = self.tree.processes.iter().find(|it| it.pid == pid);
-        let shares_memory = told.is_some_and(|told| told.shares(Share::Vm));
-        let own_directories: Vec<Pid> = told
-            .into_iter()
-            .flat_map(|it| &it.own)
-            .filter(|(_, what)| *what == Share::Fs)
-            .map(|(tid, _)| *tid)
-            .collect();
-        let speaker = injected.task()?.tid();
-        let mut records = vec![Vdso::of(pid, &door.maps, door.vdso_digest.clone()).record()?];
+        let representative = injected.task()?.tid();
+        let mut records = vec![Vdso::of(pid, &entry.maps, entry.vdso_digest.clone()).record()?];
         if let Some(membership) = Membership::collect(pid)? {
             records.push(membership.record()?);
         }
         self.ask_for_stops(pid, injected)?;
-        // The leader is inside the stub now; the others take their turns, and the leader gets it back last.
-        let mut here = ThreadCollector {
+        // The leader is inside the stub now; the others take their turns, and the leader gets it back
+        // last.
+        let mut threads = ThreadCollector {
             pid,
-            representative: speaker,
-            own_directories,
-            entry: door,
+            representative,
+            own_directories: self.own_directories(pid),
+            entry,
             files: &mut *self.files,
             timers: self.timers,
             hole: self.hole,
             rseq: Vec::new(),
             waits: Vec::new(),
         };
-        records.extend(here.thread(injected, speaker)?);
-        let adjustments = undo::of_thread(self.sysv, injected, pid)?;
+        records.extend(threads.thread(injected, representative)?);
+        let adjustments = undo::of_thread(self.ipc, injected, pid)?;
         for at in 0..process.threads.len() {
             let tid = entry::take_turns(injected, process, at)?;
-            records.extend(here.thread(injected, tid)?);
-            undo::refuse_own(self.sysv, injected, pid, speaker)?;
+            records.extend(threads.thread(injected, tid)?);
+            undo::refuse_own(self.ipc, injected, pid, representative)?;
         }
-        let ThreadCollector { mut rseq, waits, .. } = here;
-        let mut mappings = Vec::new();
-        let flags = FlagsOnDemand::of(speaker);
-        for mapping in door.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
-            let mut vma = Vma::collect(speaker, mapping, &mut *self.files, &flags)?;
-            vma.tid = pid;
-            mappings.push((mapping.clone(), vma));
-        }
+        let ThreadCollector { mut rseq, waits, .. } = threads;
         rseq.sort_unstable();
-        let locked = lock::of_mappings(pid, speaker, &door.maps)?;
-        Ok(CollectedProcess { pid, records, mappings, locked, rseq, waits, adjustments })
+        let mappings = self.mappings(pid, representative, entry)?;
+        let lock_mappings = lock::of_mappings(pid, representative, &entry.maps)?;
+        let (tables, mlock_flags) = (Vec::new(), None);
+        Ok(CollectedProcess { pid, records, tables, mappings, lock_mappings, mlock_flags, rseq, waits, adjustments })
     }
 
-    /// What a process has not asked yet about its children's stopping and going on: waitid(2) with WNOWAIT leaves it to be asked.
+    /// Threads with a root and working directory of their own.
+    fn own_directories(&self, pid: Pid) -> Vec<Pid> {
+        let own = self.tree.processes.iter().filter(|it| it.pid == pid).flat_map(|it| &it.own);
+        own.filter(|(_, what)| *what == Share::Fs).map(|(tid, _)| *tid).collect()
+    }
+
+    /// Its mappings, unless its memory is that of the process that created it.
+    fn mappings(&mut self, pid: Pid, representative: Pid, entry: &Entry) -> Result<Vec<CollectedMapping>> {
+        let shares_memory = self.tree.processes.iter().any(|it| it.pid == pid && it.shares(Share::Vm));
+        let flags = FlagsOnDemand::of(representative);
+        let mut found = Vec::new();
+        for mapping in entry.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
+            let mut vma = Vma::collect(representative, mapping, &mut *self.files, &flags)?;
+            vma.tid = pid;
+            found.push(CollectedMapping { mapping: mapping.clone(), vma, kept: None });
+        }
+        Ok(found)
+    }
+
+    /// What a process has not asked yet about its children's stops and continuations: waitid(2) with
+    /// WNOWAIT leaves it to be asked.
     fn ask_for_stops(&mut self, pid: Pid, injected: &mut Injected<'_>) -> Result<()> {
         let asked = |child: &&mut record::Process| child.ppid == pid && !child.threads.is_empty();
         for child in self.tree.processes.iter_mut().filter(asked) {
@@ -98,7 +107,7 @@ impl ProcessCollector<'_> {
             let info = batch.call_into(libc::SYS_waitid, [libc::P_PID as u64, child.pid as u64, 0, how as u64, 0], 2);
             let info: [u64; SIGINFO_LEN / 8] =
                 injected.run(batch)?.get(info, || format!("pid {pid}: asking about pid {}", child.pid))?;
-            // si_signo and si_errno, then si_code; nothing to tell leaves si_signo 0.
+            // si_signo and si_errno, then si_code; without an answer si_signo stays 0.
             let [first, second, ..] = info;
             let code = if first as u32 == 0 { 0 } else { second as u32 as i32 };
             child.stop_reported = code != libc::CLD_STOPPED;

@@ -1,15 +1,15 @@
 //! What cannot be checkpointed, and why.
 
 use crate::error::{Error, Result};
-use crate::freeze::{Frozen, FrozenProcess};
+use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::Stopped;
 use crate::task::namespaces::Namespaces;
 
 /// Refuses trees that cannot be restored yet, by name.
-pub fn refuse_what_is_not_supported(frozen: &Frozen) -> Result<()> {
+pub fn refuse_unsupported(frozen: &Frozen) -> Result<()> {
     let namespaces = Namespaces::own();
-    for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
+    for process in frozen.alive() {
         refuse_one(process, &namespaces)?;
     }
     Ok(())

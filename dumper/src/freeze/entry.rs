@@ -1,11 +1,11 @@
-//! How to enter a process without having anything injected: a `syscall` instruction, a signal restorer, an unused end of the
-//! stack, a hole in the address space.
+//! How to enter a process that nothing was injected into: a `syscall` instruction, a signal restorer, an
+//! unused end of the stack, a hole in the address space.
 //!
-//! What takes time is looked for while the process still runs, in its executable mappings; once it is stopped that holds if
-//! the mappings are still the same.
+//! What takes time is looked for while the process still runs, in its executable mappings. Once it is
+//! stopped, that still holds if the mappings are the same.
 
 use crate::error::{Error, Kind, Result};
-use crate::freeze::FrozenProcess;
+use crate::freeze::frozen::FrozenProcess;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -17,8 +17,8 @@ use crate::sys::remote::hijack::{EntryPoint, Failed};
 use crate::sys::remote::inject::Injected;
 use crate::sys::remote::sigframe::{self, FRAME_ROOM};
 
-/// Address space left free for whoever rebuilds a process: twice the scratch, so that there is always a half that does not touch
-/// the rebuilder's own vDSO.
+/// Address space left free for the restorer of a process, bytes: twice the scratch, so that there is always
+/// a half that does not touch the restorer's own vDSO.
 pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
 
 /// What was found while the process ran.
@@ -30,7 +30,7 @@ pub struct Prelook {
 }
 
 impl Prelook {
-    /// Looks at a process that may be running.
+    /// Examines a process that may be running.
     pub fn find(pid: Pid) -> Result<Self> {
         let maps = maps::maps(pid)?;
         Self::of(pid, maps, &MemFile::open(pid)?)
@@ -54,21 +54,21 @@ pub struct Entry {
     pub maps: Vec<Mapping>,
     /// The digest of its vDSO's code.
     pub vdso_digest: String,
-    /// Where.
+    /// Where its calls are made.
     pub entry: EntryPoint,
 }
 
 impl Entry {
-    /// Opens the memory of the process, which must be stopped, and takes over what still holds of `premise`.
-    pub fn open(pid: Pid, premise: Option<Prelook>) -> Result<Self> {
-        // Anew, since an execve in the meantime would have changed the address space.
+    /// Opens the memory of the process, which must be stopped, and uses `prelook` if it still holds.
+    pub fn open(pid: Pid, prelook: Option<Prelook>) -> Result<Self> {
+        // Opened anew, since an execve in the meantime would have changed the address space.
         let mem = MemFile::open(pid)?;
         let maps = maps::maps(pid)?;
-        let premise = match premise.filter(|premise| premise.maps == maps) {
-            Some(premise) => premise,
+        let prelook = match prelook.filter(|prelook| prelook.maps == maps) {
+            Some(prelook) => prelook,
             None => Prelook::of(pid, maps, &mem)?,
         };
-        let Prelook { maps, vdso_digest, syscall, restorer } = premise;
+        let Prelook { maps, vdso_digest, syscall, restorer } = prelook;
         let status = Fields::read(&format!("/proc/{pid}/status"))?;
         let hole = hole(&maps).ok_or_else(|| full(pid))?;
         let home = restorer.zip(stack_end(&maps, &mem));
@@ -78,18 +78,19 @@ impl Entry {
     }
 }
 
-/// Gives all doors of a tree one hole, for a process that is rebuilt as the copy of another has both their mappings for a while.
-pub fn share_hole<'d>(doors: impl IntoIterator<Item = &'d mut Entry>) -> Result<RemotePtr> {
-    let mut doors: Vec<&mut Entry> = doors.into_iter().collect();
-    let shared = match &doors[..] {
+/// Gives all processes of a tree one hole: a process that is rebuilt as the copy of another has the mappings
+/// of both for a while.
+pub fn share_hole<'e>(entries: impl IntoIterator<Item = &'e mut Entry>) -> Result<RemotePtr> {
+    let mut entries: Vec<&mut Entry> = entries.into_iter().collect();
+    let shared = match &entries[..] {
         [only] => only.entry.hole,
         _ => {
-            let mut all: Vec<Mapping> = doors.iter().flat_map(|door| door.maps.iter().cloned()).collect();
+            let mut all: Vec<Mapping> = entries.iter().flat_map(|entry| entry.maps.iter().cloned()).collect();
             all.sort_by_key(|mapping| mapping.start);
-            hole(&all).ok_or_else(|| full(doors.first().map_or(0, |door| door.pid)))?
+            hole(&all).ok_or_else(|| full(entries.first().map_or(0, |entry| entry.pid)))?
         }
     };
-    doors.iter_mut().for_each(|door| door.entry.hole = shared);
+    entries.iter_mut().for_each(|entry| entry.entry.hole = shared);
     Ok(shared)
 }
 
@@ -97,7 +98,8 @@ fn full(pid: Pid) -> Error {
     Error::unsupported(format!("pid {pid}: its address space is full"))
 }
 
-/// The first gap that is large enough, from low addresses on: deterministic, and far from where libraries and stacks grow.
+/// The first gap that is large enough, from low addresses on: deterministic, and far from where libraries
+/// and stacks grow.
 fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
     const DISTANCE: u64 = 256 << 10;
     let mut end = 0x1_0000;
@@ -111,8 +113,8 @@ fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
 }
 
 fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
-    // A C library's text is some 2 MiB; more is not searched, to bound the time. Piece by piece, because the restorer stands near the
-    // beginning, and the process is stopped meanwhile.
+    // A C library's text is some 2 MiB; at most four times that is searched, to bound the time. It is read
+    // piece by piece, because the restorer is near the beginning, and the process is stopped meanwhile.
     const MOST: u64 = 8 << 20;
     const PIECE: usize = 64 << 10;
     let mut piece = vec![0; PIECE];
@@ -149,7 +151,7 @@ fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
 
 fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
     let mut pending = status.hex("ShdPnd");
-    // What is blocked may be waited for (sigwait, signalfd): as good as caught.
+    // A blocked signal may be waited for (sigwait, signalfd): it counts as caught.
     let mut caught = status.hex("SigCgt");
     for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
         if let Ok(status) = Fields::read(&format!("/proc/{pid}/task/{tid}/status")) {
@@ -159,7 +161,8 @@ fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
     }
     let quiet = |signal: &i32, set: u64| set >> (signal - 1) & 1 == 0;
     let ignored_by_default = [libc::SIGWINCH, libc::SIGURG, libc::SIGCHLD];
-    // The last resort would end the process if the daemon died within the batch: only where all three are pending.
+    // The last resort would end the process if the daemon died within the batch: it is used only where all
+    // three are pending.
     let others = libc::SIGRTMIN()..=64;
     ignored_by_default
         .into_iter()
@@ -169,10 +172,11 @@ fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
         .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: every signal is pending")))
 }
 
-/// Runs `work` with the stub injected into a process; takes it out again whatever comes.
+/// Runs `work` with the stub injected into a process, and takes the stub out again on success and on
+/// failure.
 pub fn inside<T>(
     process: &mut FrozenProcess,
-    door: &Entry,
+    entry: &Entry,
     work: impl FnOnce(&mut Injected<'_>, &mut FrozenProcess) -> Result<T>,
 ) -> Result<T> {
     let pid = process.pid;
@@ -180,31 +184,32 @@ pub fn inside<T>(
         return Err(Error::new(Kind::NoProcess, format!("pid {pid}: it has ended")));
     }
     let leader = process.threads.remove(0);
-    let mut injected = match Injected::inject(leader, &door.mem, door.entry.clone()) {
+    let mut injected = match Injected::inject(leader, &entry.mem, entry.entry.clone()) {
         Ok(injected) => injected,
-        Err(failed) => return Err(held_on(process, failed)),
+        Err(failed) => return Err(keep_failed(process, failed)),
     };
     let result = work(&mut injected, process);
     match injected.eject() {
         Ok(leader) => process.threads.push(leader),
-        Err(failed) => return Err(held_on(process, failed)),
+        Err(failed) => return Err(keep_failed(process, failed)),
     }
     result
 }
 
-/// A thread that could not be made use of is held as before: the whole tree may be.
-fn held_on(process: &mut FrozenProcess, failed: Failed) -> Error {
+/// A thread that could not be entered stays stopped, as the whole tree may have to.
+fn keep_failed(process: &mut FrozenProcess, failed: Failed) -> Error {
     process.threads.extend(failed.task);
     failed.error.on(format_args!("pid {}", process.pid))
 }
 
-/// Has the thread number `at` take the place of the one that is inside the stub, which stands in its place then; its id.
+/// Has the thread number `at` take the place of the one that is inside the stub, which takes its place in
+/// the list. Returns its id.
 pub fn take_turns(injected: &mut Injected<'_>, process: &mut FrozenProcess, at: usize) -> Result<Pid> {
     let next = process.threads.remove(at);
     let tid = next.tid();
     match injected.exchange(next) {
         Ok(before) => process.threads.insert(at, before),
-        Err(failed) => return Err(held_on(process, failed)),
+        Err(failed) => return Err(keep_failed(process, failed)),
     }
     Ok(tid)
 }

@@ -1,4 +1,4 @@
-//! Whom to stop: the tree of a process, or all that is in a cgroup.
+//! Which processes to stop: the tree of a process, or all that are in a cgroup.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,7 +10,7 @@ use crate::sys::cgroup;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::{children, has_ended, parent};
 
-/// A set of processes: always asked anew.
+/// A set of processes. Its members are listed anew each time.
 #[derive(Clone, Debug)]
 pub struct Target {
     roots: Vec<Pid>,
@@ -23,8 +23,9 @@ impl Target {
         Self { roots: vec![root], cgroup: None }
     }
 
-    /// Several processes and their descendants, and the members of a cgroup v2 directory and of those below it, whosever children they
-    /// are. Their own children that are in another cgroup are none.
+    /// Several processes and their descendants, and all members of a cgroup v2 directory and of those below
+    /// it, wherever their parents are. Children of such a member that are in another cgroup do not belong
+    /// to it.
     pub fn set(roots: Vec<Pid>, cgroup: Option<PathBuf>) -> Self {
         Self { roots, cgroup }
     }
@@ -37,8 +38,8 @@ impl Target {
         }
     }
 
-    /// Who belongs to it now: parents before children, snapshot children left out. Children that have ended belong to whoever has not
-    /// asked for that yet, in whatever cgroup they were.
+    /// The processes that belong to it now: parents before children, snapshot children left out. A child that
+    /// has ended belongs to the parent that has not reaped it yet, in whatever cgroup it was.
     pub fn members(&self) -> Result<Vec<Pid>> {
         let mut found = Vec::new();
         let mut seen = BTreeSet::new();
@@ -65,12 +66,13 @@ impl Target {
             let belongs = |child: &Pid| inside.contains(child) || !is_snapshot_child(*child) && has_ended(*child);
             children(pid).into_iter().filter(belongs).for_each(|child| add(&mut found, child));
         }
-        // Whose parent went away while we looked.
+        // Processes whose parent has ended meanwhile.
         inside.iter().for_each(|pid| add(&mut found, *pid));
         Ok(found)
     }
 
-    /// Refuses members with a child that is none: it would be lost to its parent. Everybody must be stopped.
+    /// Refuses a member with a child that is not a member: the parent would lose it. All members must be
+    /// stopped.
     pub fn refuse_lost_children(&self, members: &BTreeSet<Pid>) -> Result<()> {
         if self.cgroup.is_none() {
             return Ok(());
@@ -100,7 +102,10 @@ impl fmt::Display for Target {
     }
 }
 
-/// Whether `reader` or this process belongs to what would be frozen.
+/// Refuses a freeze of the process that asks for it, `reader`, or of this process.
+///
+/// # Errors
+/// [`Kind::Deadlock`].
 pub fn refuse_reader(target: &Target, members: &[Pid], reader: Option<Pid>) -> Result<()> {
     let daemon = Some(std::process::id() as Pid);
     let found = [("reader", reader), ("daemon", daemon)]

@@ -234,6 +234,16 @@ impl Vma {
         !self.kind.is_shared() && !self.has("dp")
     }
 
+    /// Whether both can be one mapping in two processes, of which one was forked from the other.
+    pub fn is_copy_of(&self, other: &Vma) -> bool {
+        let origin = |vma: &Vma| vma.offset.wrapping_sub(vma.start);
+        self.holds_pages()
+            && other.holds_pages()
+            && self.kind == other.kind
+            && self.file == other.file
+            && (self.file.is_none() || origin(self) == origin(other))
+    }
+
     /// The record, which opens the list of its pages. `inherited`: the pages that it shares with
     /// its maker.
     pub fn record(&self, inherited: Option<&PageRuns>) -> Result<Record> {

@@ -1,98 +1,152 @@
-//! Collects every record of a stopped tree.
+//! Frozen -> Collected: every record of a stopped tree.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
-use crate::cow::child;
+use crate::cow::reap;
 use crate::dump::files::FileCollector;
-use crate::dump::{CollectedProcess, CollectedTree, memory, process, pstree, unsupported};
+use crate::dump::process::ProcessCollector;
+use crate::dump::{CollectedProcess, memory, pstree, sharing, unsupported};
 use crate::error::Result;
 use crate::freeze::entry::{self, Entry, Prelook};
-use crate::freeze::{Frozen, snapshot_child};
+use crate::freeze::frozen::{Frozen, FrozenProcess};
+use crate::freeze::snapshot_child;
+use crate::image::frame::Record;
 use crate::memory::vm_flags::VmFlags;
 use crate::options::Options;
-use crate::pstree::record::{self, Share};
-use crate::snapshot::source::Forks;
+use crate::pstree::record::{Process, Share, Tree};
+use crate::snapshot::fork::Forks;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Stopped;
 use crate::sysv::{self, table};
 use crate::task::restart_block::SleepTimers;
 
-/// What was seen of a stopped tree.
+/// Everything about a stopped tree, apart from the contents of its memory.
 pub struct Collected {
-    pub looked: CollectedTree,
+    /// Parents, groups, sessions and threads, in the order of the image.
+    pub tree: Tree,
+    /// The processes that have a task, in the same order.
+    pub processes: Vec<CollectedProcess>,
+    /// Open files.
     pub files: FileCollector,
-    /// Flags of mappings of processes that have memory locked: a child of fork does not inherit that.
-    pub locked: BTreeMap<Pid, VmFlags>,
-    /// In ticks of the clock since boot.
+    /// Semaphores and message queues that the tree uses.
+    pub sysv: Vec<Record>,
+    /// When it was collected.
+    pub taken: SystemTime,
+    /// How long the tree had been stopped when all was collected.
+    pub stopped: Duration,
+    /// When it was collected, in ticks of the clock since boot.
     stopped_at: u64,
 }
 
 impl Collected {
-    /// What others have a part in. That takes its time, and the tree may go on.
-    pub fn settle(&mut self, options: &Options) -> Result<()> {
-        pstree::refuse_sharing_outside(&self.looked.tree, self.stopped_at)?;
+    /// Refuses, or marks as external, what processes outside the tree have a part in. That takes its
+    /// time, and the tree may go on meanwhile.
+    pub fn check_outside(&mut self, options: &Options) -> Result<()> {
+        sharing::refuse_sharing_outside(&self.tree, self.stopped_at)?;
         self.files.settle(options.keep_external_pipes)
     }
 }
 
-/// Looks at everybody in a stopped tree, and forks everybody, if it is to go on.
-pub fn see(
-    frozen: &mut Frozen,
-    mut premises: BTreeMap<Pid, Prelook>,
-    timers: &SleepTimers,
-    mut forks: Option<&mut Forks>,
+/// What the collecting of a stopped tree needs.
+pub struct TreeCollector<'a> {
+    /// What was found while the tree still ran.
+    pub prelooks: BTreeMap<Pid, Prelook>,
+    /// Which timers the stopped threads sleep on.
+    pub timers: &'a SleepTimers,
+    /// What the mount has decided.
+    pub options: &'a Options,
+}
+
+/// The way into a stopped process, and what only the process itself shows.
+struct Opened {
+    entry: Entry,
+    mlock_flags: Option<VmFlags>,
+}
+
+impl TreeCollector<'_> {
+    /// Collects a stopped tree; with `forks` each process that has memory of its own is forked while
+    /// its stub is injected: to enter it once more would keep the tree stopped for longer.
+    pub fn collect(self, frozen: &mut Frozen, mut forks: Option<&mut Forks>) -> Result<Collected> {
+        unsupported::refuse_unsupported(frozen)?;
+        let mut tree = pstree::collect(frozen)?;
+        let (taken, stopped_at) = (SystemTime::now(), clock::boot_ticks());
+        let mut opened = open(frozen, self.prelooks)?;
+        let hole = entry::share_hole(opened.values_mut().map(|opened| &mut opened.entry))?;
+        let ipc = table::IpcTables::read();
+        let mut files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect());
+        let mut collector =
+            ProcessCollector { tree: &mut tree, files: &mut files, timers: self.timers, ipc: &ipc, hole };
+        let mut processes = Vec::new();
+        for process in frozen.alive_mut() {
+            let opened = &opened[&process.pid];
+            processes.push(collect_process(&mut collector, process, opened, forks.as_deref_mut())?);
+        }
+        tree.validate()?;
+        let sysv = collect_ipc(&ipc, &tree, &processes, self.options)?;
+        let stopped = frozen.since.elapsed();
+        Ok(Collected { tree, processes, files, sysv, taken, stopped, stopped_at })
+    }
+}
+
+/// Opens the memory of every process, and finds a way into it.
+fn open(frozen: &Frozen, mut prelooks: BTreeMap<Pid, Prelook>) -> Result<BTreeMap<Pid, Opened>> {
+    let mut found = BTreeMap::new();
+    for process in frozen.alive() {
+        let pid = process.pid;
+        let representative = process.threads.first().map_or(pid, Stopped::tid);
+        let entry = Entry::open(representative, prelooks.remove(&pid))?;
+        let mlock_flags = memory::mlock_flags(representative)?;
+        found.insert(pid, Opened { entry, mlock_flags });
+    }
+    Ok(found)
+}
+
+/// Enters one process once, for all that has to be done inside: collects it, has it reap snapshot
+/// children that another daemon has left behind, and forks it.
+fn collect_process(
+    collector: &mut ProcessCollector<'_>,
+    process: &mut FrozenProcess,
+    opened: &Opened,
+    forks: Option<&mut Forks>,
+) -> Result<CollectedProcess> {
+    let pid = process.pid;
+    let record = collector.tree.processes.iter().find(|it| it.pid == pid).cloned();
+    let shares = |what: Share| record.as_ref().is_some_and(|record| record.shares(what));
+    let entry = &opened.entry;
+    let mut collected = entry::inside(process, entry, |injected, process| {
+        let mut collected = collector.process(process, entry, injected)?;
+        reap::reap_left_behind(injected, &snapshot_child::left_behind(pid))?;
+        if let Some(forks) = forks.filter(|_| !shares(Share::Vm)) {
+            forks.fork(injected, &mut collected, entry);
+        }
+        Ok(collected)
+    })?;
+    collected.mlock_flags = opened.mlock_flags.clone();
+    let files = &mut *collector.files;
+    if !shares(Share::Files) {
+        let representative = record.as_ref().map_or(pid, Process::representative);
+        collected.tables.push(files.table(pid, representative)?);
+    }
+    for (tid, _) in record.iter().flat_map(|record| &record.own).filter(|(_, what)| *what == Share::Files) {
+        collected.tables.push(files.table(*tid, *tid)?);
+    }
+    Ok(collected)
+}
+
+/// The semaphores and message queues that the tree uses.
+fn collect_ipc(
+    ipc: &table::IpcTables,
+    tree: &Tree,
+    processes: &[CollectedProcess],
     options: &Options,
-) -> Result<Collected> {
-    unsupported::refuse_what_is_not_supported(frozen)?;
-    let mut tree = pstree::look(frozen)?;
-    let (taken, stopped_at) = (SystemTime::now(), clock::boot_ticks());
-    let mut doors = BTreeMap::new();
-    let mut locked = BTreeMap::new();
-    for process in frozen.processes.iter().filter(|process| !process.is_zombie) {
-        let pid = process.pid;
-        let speaker = process.threads.first().map_or(pid, Stopped::tid);
-        doors.insert(pid, Entry::open(speaker, premises.remove(&pid))?);
-        locked.extend(memory::locked_flags(speaker)?.map(|flags| (pid, flags)));
-    }
-    let hole = entry::share_hole(doors.values_mut())?;
-    let sysv = table::IpcTables::read();
-    let mut files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect());
-    let (mut processes, mut tables) = (Vec::new(), Vec::new());
-    for process in frozen.processes.iter_mut().filter(|process| !process.is_zombie) {
-        let pid = process.pid;
-        let door = &doors[&pid];
-        let shares = |what: Share| tree.processes.iter().any(|it| it.pid == pid && it.shares(what));
-        let (has_memory, has_files) = (!shares(Share::Vm), !shares(Share::Files));
-        let mut looking = process::ProcessCollector { tree: &mut tree, files: &mut files, timers, sysv: &sysv, hole };
-        let looked = entry::inside(process, door, |injected, process| {
-            let mut looked = looking.process(process, door, injected)?;
-            child::reap_left_behind(injected, &snapshot_child::left_behind(pid))?;
-            if let Some(forks) = forks.as_deref_mut()
-                && has_memory
-                && forks.failure.is_none()
-            {
-                forks.failure = forks.fork(injected, &mut looked, door).err();
-            }
-            Ok(looked)
-        })?;
-        processes.push(looked);
-        let told = tree.processes.iter().find(|it| it.pid == pid);
-        if has_files {
-            tables.push(files.table(pid, told.map_or(pid, record::Process::representative))?);
-        }
-        for (tid, _) in told.into_iter().flat_map(|told| &told.own).filter(|(_, what)| *what == Share::Files) {
-            tables.push(files.table(*tid, *tid)?);
-        }
-    }
-    tree.validate()?;
+) -> Result<Vec<Record>> {
     let users = sysv::IpcUsers {
         pids: tree.processes.iter().map(|process| process.pid).collect(),
-        waits: processes.iter().flat_map(|process: &CollectedProcess| process.waits.iter().copied()).collect(),
+        waits: processes.iter().flat_map(|process| process.waits.iter().copied()).collect(),
         wants_owned: options.owned_sysv_ipc,
         adjustments: processes.iter().flat_map(|process| process.adjustments.iter().copied()).collect(),
     };
-    let sysv = sysv::collect(&sysv, &users)?;
-    Ok(Collected { looked: CollectedTree { tree, processes, tables, sysv, taken }, files, locked, stopped_at })
+    sysv::collect(ipc, &users)
 }

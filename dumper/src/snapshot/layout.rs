@@ -1,97 +1,113 @@
-//! Records to a layout: the order of an image.
+//! Forked -> layout: the order of an image, with every offset known.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use crate::checkpoint::view::View;
+use crate::dump::cow_pages;
 use crate::dump::files::CollectedFiles;
-use crate::dump::{cow_pages, memory};
+use crate::dump::memory::ProcessMemory;
 use crate::error::Result;
 use crate::freeze::target::Target;
 use crate::image::builder::LayoutBuilder;
 use crate::image::format;
 use crate::image::frame::Record;
 use crate::kind::fd_state::Named;
-use crate::memory::source::{Kept, MemorySource, MemorySources};
-use crate::pstree::record;
+use crate::kind::object::ObjectContents;
+use crate::memory::source::{MemorySource, MemorySources};
+use crate::pstree::record::{self, Tree};
 use crate::read_ahead::ImageReader;
 use crate::snapshot::SnapshotData;
 use crate::snapshot::collect::Collected;
+use crate::snapshot::source::Forked;
 use crate::sys::memory::MemFile;
-use crate::sys::pid::Pid;
 
-/// Whether whoever is to be signalled will be there again.
-pub fn is_known(tree: &record::Tree, who: Named) -> bool {
-    tree.processes.iter().any(|process| match who {
-        Named::Task(tid) => process.threads.contains(&tid),
-        Named::Process(pid) => process.pid == pid && !process.is_placeholder(),
-        // A group is made by its leader, be it gone since.
-        Named::Group(pgid) => process.pid == pgid,
-    })
+/// Finds the pages of every mapping and puts all records in the order of the image. The memory must
+/// not change until the image is read.
+pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
+    let Forked { collected, memory_of, children } = forked;
+    let Collected { mut tree, processes, files, sysv, taken, stopped, .. } = collected;
+    let (mut tasks, mut tables, mut memory) = (Vec::new(), Vec::new(), Vec::new());
+    for mut process in processes {
+        tasks.append(&mut process.records);
+        tables.append(&mut process.tables);
+        let source = memory_of.get(&process.pid).copied().unwrap_or(process.pid);
+        memory.push(ProcessMemory::find(process, source)?);
+    }
+    cow_pages::find(&mut tree, &mut memory)?;
+    let CollectedFiles { objects, files, fd_states } = files.into_records(|named| is_known(&tree, named))?;
+
+    let mut builder = LayoutBuilder::new(format::epoch_ns(taken));
+    builder.stopped(stopped);
+    let mut image = Image { builder, sources: Vec::new() };
+    image.record(Record::new(record::TAG, &tree)?)?;
+    image.records(tasks)?;
+    image.records(sysv)?;
+    image.objects(objects)?;
+    image.records(files)?;
+    image.records(tables)?;
+    image.records(fd_states)?;
+    image.memory(memory)?;
+
+    let layout = Arc::new(image.builder.finish()?);
+    let sources = Arc::new(MemorySources(image.sources));
+    let view = View::new(target.to_string(), *layout.header(), Arc::clone(&layout) as _, Arc::clone(&sources) as _);
+    let image = ImageReader::new(layout, Arc::clone(&sources) as _);
+    Ok(SnapshotData { image, view: Arc::new(view), sources, memory_of, children })
 }
 
-/// Page sets, records -> a layout in which every offset is known. `copies`: whose memory is read for a process.
-pub fn tell(
-    target: &Target,
-    seen: Collected,
-    copies: BTreeMap<Pid, Pid>,
-    kept: BTreeMap<(Pid, u64), Kept>,
-    stopped: Duration,
-) -> Result<SnapshotData> {
-    let Collected { mut looked, files, locked, .. } = seen;
-    let source = |pid: Pid| copies.get(&pid).copied().unwrap_or(pid);
-    let mut memory = Vec::new();
-    for process in &mut looked.processes {
-        let kept = |start: u64| kept.get(&(process.pid, start)).map(Kept::runs);
-        memory.push(memory::complete(&mut process.mappings, source(process.pid), kept, locked.get(&process.pid))?);
+/// The image as far as it is laid out, and where the contents of its pages are read.
+struct Image {
+    builder: LayoutBuilder,
+    /// The layout refers to them by their number.
+    sources: Vec<MemorySource>,
+}
+
+impl Image {
+    fn record(&mut self, record: Record) -> Result<()> {
+        self.builder.record(record)
     }
-    let inherited = cow_pages::find(&mut looked, &mut memory, source)?;
-    let mut builder = LayoutBuilder::new(format::epoch_ns(looked.taken));
-    builder.stopped(stopped);
-    builder.record(Record::new(record::TAG, &looked.tree)?)?;
-    let (mut sources, mut places) = (Vec::new(), BTreeMap::new());
-    let mut own = BTreeMap::new();
-    for process in &mut looked.processes {
-        for record in std::mem::take(&mut process.records) {
-            builder.record(record)?;
+
+    fn records(&mut self, records: Vec<Record>) -> Result<()> {
+        records.into_iter().try_for_each(|record| self.record(record))
+    }
+
+    fn objects(&mut self, objects: Vec<(Record, Option<ObjectContents>)>) -> Result<()> {
+        for (record, contents) in objects {
+            self.record(record)?;
+            if let Some(ObjectContents { file, runs, .. }) = contents {
+                let source = self.source(MemorySource::File(file.into()));
+                self.builder.pages(source, runs);
+            }
         }
-        // Who has another's memory has none that would be read.
-        if !process.mappings.is_empty() {
-            own.insert(process.pid, sources.len());
-            sources.push(MemorySource::Memory(MemFile::open(source(process.pid))?, std::mem::take(&mut process.rseq)));
+        Ok(())
+    }
+
+    fn memory(&mut self, processes: Vec<ProcessMemory>) -> Result<()> {
+        // A process that shares the memory of another has no mappings of its own.
+        for process in processes.into_iter().filter(|process| !process.mappings.is_empty()) {
+            let own = self.source(MemorySource::Memory(MemFile::open(process.source)?, process.rseq));
+            for mapping in process.mappings {
+                let source = mapping.kept.map_or(own, |kept| self.source(MemorySource::Kept(kept)));
+                self.record(mapping.vma.record(mapping.inherited.as_ref())?)?;
+                self.builder.pages(source, mapping.pages);
+            }
         }
+        Ok(())
     }
-    for (key, kept) in kept {
-        places.insert(key, sources.len());
-        sources.push(MemorySource::Kept(kept));
+
+    /// The number of a new source.
+    fn source(&mut self, source: MemorySource) -> usize {
+        self.sources.push(source);
+        self.sources.len() - 1
     }
-    for record in std::mem::take(&mut looked.sysv) {
-        builder.record(record)?;
-    }
-    let CollectedFiles { objects, files, fd_states } = files.into_records(|who| is_known(&looked.tree, who))?;
-    for (record, contents) in objects {
-        builder.record(record)?;
-        if let Some(contents) = contents {
-            builder.pages(sources.len(), contents.runs);
-            sources.push(MemorySource::File(contents.file.into()));
-        }
-    }
-    for record in files.into_iter().chain(looked.tables).chain(fd_states) {
-        builder.record(record)?;
-    }
-    for ((process, sets), mut inherited) in looked.processes.into_iter().zip(memory).zip(inherited) {
-        let pid = process.pid;
-        for ((_, vma), runs) in process.mappings.into_iter().zip(sets) {
-            let place = places.get(&(pid, vma.start)).or_else(|| own.get(&pid)).copied().unwrap_or_default();
-            let inherited = inherited.remove(&vma.start);
-            builder.record(vma.record(inherited.as_ref())?)?;
-            builder.pages(place, runs);
-        }
-    }
-    let layout = Arc::new(builder.finish()?);
-    let sources = Arc::new(MemorySources(sources));
-    let view = View::new(target.to_string(), *layout.header(), Arc::clone(&layout) as _, Arc::clone(&sources) as _);
-    let stream = ImageReader::new(layout, Arc::clone(&sources) as _);
-    Ok(SnapshotData { stream, view: Arc::new(view), sources, copies, children: Vec::new() })
+}
+
+/// Whether a process or group that is to be signalled will be there again.
+fn is_known(tree: &Tree, named: Named) -> bool {
+    tree.processes.iter().any(|process| match named {
+        Named::Task(tid) => process.threads.contains(&tid),
+        Named::Process(pid) => process.pid == pid && !process.is_placeholder(),
+        // A group is made by its leader, even one that has ended since.
+        Named::Group(pgid) => process.pid == pgid,
+    })
 }

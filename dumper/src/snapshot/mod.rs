@@ -1,6 +1,11 @@
-//! The instant: a copy-on-write child and its page set, told as an image whose every offset is known.
+//! A snapshot of a tree, in four steps: `Frozen` (the tree is stopped), [`collect::Collected`] (its
+//! records), [`source::Forked`] (whose memory is read), [`SnapshotData`] (an image whose every offset
+//! is known). Each step consumes what the one before it gave.
 
 pub mod collect;
+pub mod fork;
+pub mod held;
+pub mod job;
 pub mod layout;
 pub mod lease;
 pub mod session;
@@ -20,55 +25,57 @@ use crate::snapshot::lease::Lease;
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps;
 
-/// One instant of a tree. Dropping it ends the copy-on-write child and reaps it.
+/// A snapshot of a tree. Dropping it ends its copy-on-write children, which their parents then reap.
 pub struct Snapshot {
-    taken: SnapshotData,
+    data: SnapshotData,
     /// Held for its Drop: the session then lets go of what this snapshot is read from.
     _lease: Lease,
 }
 
-/// What a snapshot tells.
+/// What a snapshot consists of.
 pub struct SnapshotData {
-    stream: ImageReader,
+    image: ImageReader,
     view: Arc<View>,
     sources: Arc<MemorySources>,
-    /// Whose memory is read, by process.
-    copies: BTreeMap<Pid, Pid>,
-    /// Those of them that were made for it.
+    /// Whose memory is read, by process; a process that is missing here is read itself.
+    memory_of: BTreeMap<Pid, Pid>,
+    /// The copy-on-write children that were made for it.
     children: Vec<Pid>,
 }
 
 impl Snapshot {
-    /// An instant, and the lease whose end lets go of what it is read from.
-    pub(crate) fn new(taken: SnapshotData, lease: Lease) -> Self {
-        Self { taken, _lease: lease }
+    /// A snapshot, and the lease whose end lets go of what it is read from.
+    pub(crate) fn new(data: SnapshotData, lease: Lease) -> Self {
+        Self { data, _lease: lease }
     }
 
-    /// Nobody reads for a while: gives back what only readers need.
+    /// To be called when no one reads for a while: frees what only readers need.
     pub fn rest(&self) {
-        self.taken.stream.rest();
+        self.data.image.rest();
     }
 
-    /// Who is for `pid` in /proc as long as the snapshot lives: its copy-on-write child, or itself where it is stopped.
+    /// The process that shows the memory of `pid` in /proc as long as the snapshot lives: its
+    /// copy-on-write child, or itself where it is stopped.
     pub fn memory_of(&self, pid: Pid) -> Pid {
-        self.taken.copies.get(&pid).copied().unwrap_or(pid)
+        self.data.memory_of.get(&pid).copied().unwrap_or(pid)
     }
 
-    /// Bytes of memory that would be free without this snapshot: pages of its children that nobody has any more but they
-    /// (/proc/PID/smaps_rollup), and what was copied. Pages that two snapshots have in common are told of neither.
+    /// Bytes of memory that would be free without this snapshot: pages that only its children still
+    /// have (/proc/PID/smaps_rollup), and copies. Pages that two snapshots have in common are counted
+    /// for neither.
     pub fn memory(&self) -> u64 {
-        // One that was killed has none.
-        let private = self.taken.children.iter().filter_map(|child| maps::private_bytes(*child).ok());
-        private.sum::<u64>() + self.taken.sources.memory()
+        // A child that was killed has none.
+        let private = self.data.children.iter().filter_map(|child| maps::private_bytes(*child).ok());
+        private.sum::<u64>() + self.data.sources.memory()
     }
 }
 
 impl Checkpoint for Snapshot {
     fn view(&self) -> &Arc<View> {
-        &self.taken.view
+        &self.data.view
     }
 
     fn read_image(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
-        self.taken.stream.read(offset, len, ahead)
+        self.data.image.read(offset, len, ahead)
     }
 }

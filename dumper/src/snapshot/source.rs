@@ -1,63 +1,75 @@
-//! What a snapshot is read from: copy-on-write children, or the stopped tree itself.
+//! Collected -> Forked: what a snapshot is read from, copy-on-write children or the stopped tree.
 
 use std::collections::BTreeMap;
 
-use crate::cow::child;
 use crate::cow::children::Children;
-use crate::dump::{CollectedProcess, memory};
-use crate::error::{Error, Result};
-use crate::freeze::Frozen;
-use crate::freeze::entry::Entry;
-use crate::memory::source::Kept;
+use crate::freeze::frozen::Frozen;
+use crate::snapshot::collect::Collected;
 use crate::sys::pid::Pid;
-use crate::sys::remote::inject::Injected;
 
-/// What a snapshot is read from.
-pub enum SnapshotSource {
-    /// Copy-on-write children; the tree goes on.
-    Children(Children),
-    /// The stopped tree itself, and children that are of no use.
-    Tree(Frozen, Children),
+/// What a snapshot of a running tree is read from. Dropping it resumes the tree if it is still
+/// stopped, and then ends the children: a parent reaps its child, so it must run by then.
+pub struct SnapshotSource {
+    /// The tree itself, as long as it is stopped.
+    frozen: Option<Frozen>,
+    /// The children. Where the tree stays stopped they are of no use, and only wait for their end.
+    pub children: Children,
 }
 
 impl SnapshotSource {
-    /// Everybody goes on, and no child is left.
-    pub fn let_go(self) {
-        match self {
-            SnapshotSource::Children(children) => children.end(),
-            SnapshotSource::Tree(frozen, children) => {
-                drop(frozen);
-                children.end();
-            }
-        }
+    /// A tree that is stopped, and the children that were made of it.
+    pub fn new(frozen: Frozen, children: Children) -> Self {
+        Self { frozen: Some(frozen), children }
+    }
+
+    /// Resumes the tree: the snapshot is read from the children.
+    pub fn thaw(&mut self) {
+        self.frozen = None;
+    }
+
+    /// The tree, if it stays stopped.
+    pub fn frozen(&mut self) -> Option<&mut Frozen> {
+        self.frozen.as_mut()
     }
 }
 
-/// What is made while the tree is stopped.
-pub struct Forks {
-    /// One of each that has memory of its own.
-    pub children: Children,
-    /// What a child cannot have, by process and start of the mapping.
-    pub kept: BTreeMap<(Pid, u64), Kept>,
-    /// Why there cannot be a child of each.
-    pub failure: Option<Error>,
-    budget: u64,
-}
-
-impl Default for Forks {
-    fn default() -> Self {
-        Self { children: Children::default(), kept: BTreeMap::new(), failure: None, budget: memory::KEPT_MOST }
+impl Drop for SnapshotSource {
+    fn drop(&mut self) {
+        self.thaw();
+        std::mem::take(&mut self.children).end();
     }
 }
 
-impl Forks {
-    /// Forks a process, and copies what its child does not get.
-    pub fn fork(&mut self, injected: &mut Injected<'_>, seen: &mut CollectedProcess, door: &Entry) -> Result<()> {
-        let child = child::fork(injected, seen.pid, &memory::attachments(seen)?)?;
-        let pid = child.pid();
-        self.children.push(child).unmap(&seen.locked)?;
-        let kept = memory::keep_what_fork_drops(seen, door, pid, &mut self.budget)?;
-        self.kept.extend(kept.into_iter().map(|(start, kept)| ((seen.pid, start), kept)));
-        Ok(())
+/// A collected tree of which is known whose memory the image holds.
+pub struct Forked {
+    /// The records.
+    pub collected: Collected,
+    /// Whose memory is read, by process; a process that is missing here is read itself.
+    pub memory_of: BTreeMap<Pid, Pid>,
+    /// The copy-on-write children among them.
+    pub children: Vec<Pid>,
+}
+
+impl Forked {
+    /// The memory is that of copy-on-write children; the tree goes on meanwhile.
+    pub fn with_children(collected: Collected, children: &Children) -> Self {
+        let memory_of = children.pids();
+        Self { collected, children: memory_of.values().copied().collect(), memory_of }
+    }
+
+    /// The memory is that of the stopped tree. A process is read through a thread that has not ended:
+    /// /proc shows no memory of a leader that has.
+    pub fn with_stopped_tree(mut collected: Collected) -> Self {
+        // Copied for children that are not used.
+        let mappings = collected.processes.iter_mut().flat_map(|process| &mut process.mappings);
+        mappings.for_each(|mapping| mapping.kept = None);
+        let processes = collected.tree.processes.iter();
+        let memory_of = processes.map(|process| (process.pid, process.representative())).collect();
+        Self { collected, memory_of, children: Vec::new() }
+    }
+
+    /// Mappings whose contents are not the process's own, by process.
+    pub fn shared_mappings(&self) -> BTreeMap<Pid, Vec<(u64, u64)>> {
+        self.collected.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect()
     }
 }

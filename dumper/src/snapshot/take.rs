@@ -1,152 +1,110 @@
-//! Takes a snapshot: freeze, collect, fork, thaw.
+//! Takes a snapshot: freeze, collect, fork, thaw, lay out.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use crate::cow::children::Children;
 use crate::error::Result;
-use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::entry::Prelook;
+use crate::freeze::frozen::Frozen;
 use crate::freeze::target::Target;
-use crate::freeze::{self, Frozen, cgroup, snapshot_child};
-use crate::memory::source::Kept;
+use crate::freeze::{self, cgroup, snapshot_child};
 use crate::options::{Options, SnapshotUse};
 use crate::snapshot::SnapshotData;
-use crate::snapshot::collect::{Collected, see};
-use crate::snapshot::layout::tell;
-use crate::snapshot::source::{Forks, SnapshotSource};
+use crate::snapshot::collect::{Collected, TreeCollector};
+use crate::snapshot::fork::Forks;
+use crate::snapshot::job::TracerJob;
+use crate::snapshot::layout::layout;
+use crate::snapshot::source::{Forked, SnapshotSource};
 use crate::sys::pid::Pid;
 use crate::sys::proc::locks;
 use crate::task::restart_block::SleepTimers;
 
-/// Freezes, looks, forks, thaws.
-pub fn take(
-    target: &Target,
-    options: &Options,
-    freezer: Option<&CgroupFreezer>,
-    purpose: SnapshotUse,
-) -> Result<(SnapshotData, SnapshotSource)> {
+/// A snapshot of a running tree, and what it is read from.
+pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {
+    let TracerJob { target, options, freezer } = job;
+    // Before the freeze: what takes time.
     let pids = target.members()?;
-    snapshot_child::wait_for_the_dying(&pids);
-    // A process that cannot be looked at now is told of once it is stopped.
-    let premises = pids.iter().filter_map(|pid| Some((*pid, Prelook::find(*pid).ok()?))).collect();
+    snapshot_child::wait_for_dying(&pids);
+    // A process that cannot be examined now is reported once it is stopped.
+    let prelooks = pids.iter().filter_map(|pid| Some((*pid, Prelook::find(*pid).ok()?))).collect();
     let timers = SleepTimers::before(&pids);
     locks::prepare();
-    let mut frozen = freeze::freeze(target, options.freeze_timeout, freezer)?;
+    // While it is stopped.
+    let mut frozen = freeze::freeze(target, options.freeze_timeout, freezer.as_ref())?;
     let timers = timers.gone();
     let mut forks = Forks::default();
-    let seen = see(&mut frozen, premises, &timers, Some(&mut forks), options);
-    let stopped = frozen.since.elapsed();
-    let (seen, failure) = match (seen, forks.failure.take()) {
-        (Ok(_), Some(error)) | (Err(error), _) if purpose == SnapshotUse::Pin => (Err(error), None),
-        told => told,
-    };
-    let seen = match seen {
-        Ok(seen) => seen,
-        Err(error) => {
-            drop(frozen);
-            forks.children.end();
-            return Err(error);
+    let collected = TreeCollector { prelooks, timers: &timers, options }.collect(&mut frozen, Some(&mut forks));
+    let Forks { children, failure, .. } = forks;
+    // From here on every error drops the source: that resumes the tree, and then ends the children.
+    let mut source = SnapshotSource::new(frozen, children);
+    let collected = collected?;
+    let data = match (failure, purpose) {
+        (None, _) => {
+            source.thaw();
+            read_from_children(target, options, collected, &mut source.children)?
         }
-    };
-    let mut held = match failure {
-        None => {
-            drop(frozen);
-            SnapshotSource::Children(forks.children)
-        }
-        Some(error) => {
+        (Some(error), SnapshotUse::Pin) => return Err(error),
+        (Some(error), SnapshotUse::Stream) => {
             log::info!("{target}: no copy-on-write child ({error}); it stays stopped while it is read");
-            forks.kept.clear();
-            frozen.turn = None;
-            SnapshotSource::Tree(frozen, forks.children)
+            source.frozen().into_iter().for_each(|frozen| frozen.turn = None);
+            read_from_stopped_tree(target, options, collected)?
         }
     };
-    let told = match &mut held {
-        SnapshotSource::Children(children) => tell_of_children(target, seen, children, forks.kept, stopped, options),
-        SnapshotSource::Tree(..) => tell_of_stopped(target, seen, stopped, options),
-    };
-    match told {
-        Ok(taken) => {
-            if let (SnapshotSource::Children(children), SnapshotUse::Pin) = (&mut held, purpose) {
-                children.stand_aside();
-            }
-            Ok((taken, held))
-        }
-        Err(error) => {
-            held.let_go();
-            Err(error)
-        }
+    if purpose == SnapshotUse::Pin {
+        source.children.stand_aside();
     }
+    Ok((data, source))
 }
 
-/// What the children of a tree tell, which may go on meanwhile.
-pub fn tell_of_children(
-    target: &Target,
-    mut seen: Collected,
-    children: &mut Children,
-    kept: BTreeMap<(Pid, u64), Kept>,
-    stopped: Duration,
-    options: &Options,
-) -> Result<SnapshotData> {
-    seen.settle(options)?;
-    let shared: BTreeMap<Pid, Vec<(u64, u64)>> =
-        seen.looked.processes.iter().map(|process| (process.pid, process.shared_mappings())).collect();
-    let mut taken = tell(target, seen, children.pids(), kept, stopped)?;
-    taken.children = children.pids().into_values().collect();
-    children.close_files(&shared);
-    Ok(taken)
+/// A snapshot of a tree that `freeze` holds stopped, read from its processes themselves.
+pub fn stream_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> Result<SnapshotData> {
+    let collected = collect_held(job, frozen, timers, None)?;
+    read_from_stopped_tree(&job.target, &job.options, collected)
 }
 
-/// What a stopped tree tells.
-pub fn tell_of_stopped(
-    target: &Target,
-    mut seen: Collected,
-    stopped: Duration,
-    options: &Options,
-) -> Result<SnapshotData> {
-    seen.settle(options)?;
-    let speakers = seen.looked.speakers();
-    tell(target, seen, speakers, BTreeMap::new(), stopped)
-}
-
-/// A snapshot of what is stopped anyway: read from the processes themselves.
-pub fn take_of_held(
-    target: &Target,
-    frozen: &mut Frozen,
-    timers: &SleepTimers,
-    options: &Options,
-) -> Result<SnapshotData> {
-    let seen = see_held(frozen, timers, None, options)?;
-    let stopped = frozen.since.elapsed();
-    tell_of_stopped(target, seen, stopped, options)
-}
-
-/// A snapshot of what is stopped anyway, that is kept when it goes on. Whatever came of it, the children are to be ended, and cannot be
-/// reaped before the tree goes on.
-pub fn keep_of_held(
-    target: &Target,
-    frozen: &mut Frozen,
-    timers: &SleepTimers,
-    options: &Options,
-) -> (Result<SnapshotData>, Children) {
+/// A snapshot of a tree that `freeze` holds stopped, read from children, so that it outlives the hold.
+/// On success and on failure the children are to be ended, and cannot be reaped before the tree
+/// goes on.
+pub fn pin_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> (Result<SnapshotData>, Children) {
     let mut forks = Forks::default();
-    let seen = see_held(frozen, timers, Some(&mut forks), options);
-    let stopped = frozen.since.elapsed();
-    let Forks { mut children, kept, failure, .. } = forks;
-    let told = match (seen, failure) {
-        (Ok(_), Some(error)) | (Err(error), _) => Err(error),
-        (Ok(seen), None) => tell_of_children(target, seen, &mut children, kept, stopped, options),
-    };
+    let collected = collect_held(job, frozen, timers, Some(&mut forks));
+    let Forks { mut children, failure, .. } = forks;
+    let data = collected
+        .and_then(|collected| failure.map_or(Ok(collected), Err))
+        .and_then(|collected| read_from_children(&job.target, &job.options, collected, &mut children));
     children.stand_aside();
-    (told, children)
+    (data, children)
 }
 
-pub fn see_held(
+fn collect_held(
+    job: &TracerJob,
     frozen: &mut Frozen,
     timers: &SleepTimers,
     forks: Option<&mut Forks>,
-    options: &Options,
 ) -> Result<Collected> {
-    cgroup::refuse_frozen(&frozen.processes.iter().map(|process| process.pid).collect::<Vec<_>>())?;
-    see(frozen, BTreeMap::new(), timers, forks, options)
+    let pids: Vec<Pid> = frozen.processes.iter().map(|process| process.pid).collect();
+    cgroup::refuse_frozen(&pids)?;
+    TreeCollector { prelooks: BTreeMap::new(), timers, options: &job.options }.collect(frozen, forks)
+}
+
+/// The snapshot of a tree that was forked and may go on meanwhile.
+fn read_from_children(
+    target: &Target,
+    options: &Options,
+    mut collected: Collected,
+    children: &mut Children,
+) -> Result<SnapshotData> {
+    collected.check_outside(options)?;
+    let forked = Forked::with_children(collected, children);
+    let shared = forked.shared_mappings();
+    let data = layout(target, forked)?;
+    // Only now: the flags and pages of these mappings were read from the children.
+    children.close_files(&shared);
+    Ok(data)
+}
+
+/// The snapshot of a tree that stays stopped for as long as it is read.
+fn read_from_stopped_tree(target: &Target, options: &Options, mut collected: Collected) -> Result<SnapshotData> {
+    collected.check_outside(options)?;
+    layout(target, Forked::with_stopped_tree(collected))
 }

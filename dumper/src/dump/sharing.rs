@@ -1,0 +1,206 @@
+//! What processes and threads share: address space, directories, descriptors, signal actions.
+//!
+//! What is shared with a process outside the tree would be lost. The kernel does not show how many tasks
+//! have a descriptor table or an address space, so kcmp(2) is asked: about the parent of a root while
+//! the tree is stopped, and about every other process of the machine when the tree goes on already, some
+//! microseconds for each.
+
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
+
+use crate::error::{Error, Kind, Result};
+use crate::freeze::snapshot_child::is_snapshot_child;
+use crate::pstree::fork_plan::How;
+use crate::pstree::record::{Process, Share, Tree};
+use crate::sys::kcmp::{self, Kcmp};
+use crate::sys::pid::Pid;
+use crate::sys::proc;
+use crate::sys::proc::stat::Stat;
+
+/// What threads have to themselves. Two threads that share it only with each other are refused: a restore
+/// could not give it to both.
+pub fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
+    let speaker = process.representative();
+    let mut own: Vec<(Pid, Share)> = Vec::new();
+    for tid in process.threads.iter().copied().filter(|tid| *tid != speaker && *tid != process.pid) {
+        for share in [Share::Fs, Share::Files] {
+            if kcmp::kcmp(speaker, tid, share.kcmp(), 0, 0)? {
+                continue;
+            }
+            for (other, _) in own.iter().filter(|(_, theirs)| *theirs == share) {
+                if kcmp::kcmp(*other, tid, share.kcmp(), 0, 0)? {
+                    let refused = format!(
+                        "pid {}: threads {other} and {tid} share descriptors or directories apart",
+                        process.pid
+                    );
+                    return Err(Error::unsupported(refused));
+                }
+            }
+            own.push((tid, share));
+        }
+    }
+    Ok(own)
+}
+
+/// Refuses a root that shares something with its parent, which is outside the tree.
+pub fn refuse_sharing_parent(root: &Process) -> Result<()> {
+    for share in Share::ALL.into_iter().filter(|_| root.ppid > 0) {
+        // A parent that has ended, or that may not be examined, is not the one that shares.
+        if kcmp::kcmp(root.representative(), root.ppid, share.kcmp(), 0, 0).unwrap_or(false) {
+            return Err(shared_outside(root.pid, share, root.ppid));
+        }
+    }
+    Ok(())
+}
+
+/// Refuses processes that share something with a process outside the tree. The tree, which was stopped at
+/// the tick `stopped_at` of the clock since boot, may go on meanwhile.
+pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
+    let inside: BTreeSet<Pid> = tree.processes.iter().map(|process| process.pid).collect();
+    let outside: Vec<Pid> = proc::numbers("/proc")?.into_iter().filter(|pid| !inside.contains(pid)).collect();
+    let alive = || tree.processes.iter().filter(|process| !process.threads.is_empty());
+    for share in Share::ALL {
+        let what = share.kcmp();
+        let alone = alive().flat_map(|process| &process.own).filter(|(_, what)| *what == share).map(|(tid, _)| *tid);
+        let ours = in_order(alive().map(Process::representative).chain(alone), what, &mut |_| {});
+        for other in &outside {
+            // A task that has ended meanwhile has no order any more: then all of them are asked.
+            let mut is_ordered = true;
+            let found = ours.binary_search_by(|tid| {
+                kcmp::kcmp_order(*tid, *other, what, 0, 0).unwrap_or_else(|_| {
+                    is_ordered = false;
+                    Ordering::Less
+                })
+            });
+            let is_same = |tid: &Pid| kcmp::kcmp(*tid, *other, what, 0, 0).unwrap_or(false);
+            let found = if is_ordered { found.ok() } else { ours.iter().position(is_same) };
+            if let Some(tid) = found.and_then(|at| ours.get(at))
+                && [*tid, *other].into_iter().all(has_something)
+                && was_there(*other, &inside, stopped_at)
+                && !is_snapshot_child(*other)
+            {
+                let pid = alive().find(|process| process.threads.contains(tid)).map_or(*tid, |process| process.pid);
+                return Err(shared_outside(pid, share, *other));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tasks in the order of what they have, by kcmp(2). Those that have ended are left out, and `failed`
+/// gets the reason. By insertion: a task that ends meanwhile has no order any more, and then the sorts of
+/// the standard library may panic.
+fn in_order(tids: impl Iterator<Item = Pid>, what: Kcmp, failed: &mut dyn FnMut(Error)) -> Vec<Pid> {
+    let mut sorted: Vec<Pid> = Vec::new();
+    for tid in tids {
+        // Tasks that have ended, and so cannot be compared with, are removed first.
+        while has_something(tid) {
+            let mut is_known = true;
+            let at = sorted.partition_point(|other| {
+                kcmp::kcmp_order(*other, tid, what, 0, 0).map(Ordering::is_lt).unwrap_or_else(|error| {
+                    is_known = false;
+                    failed(error);
+                    false
+                })
+            });
+            let count = sorted.len();
+            if is_known {
+                sorted.insert(at, tid);
+            } else {
+                sorted.retain(|other| has_something(*other));
+            }
+            if sorted.len() >= count {
+                break;
+            }
+        }
+    }
+    sorted
+}
+
+/// Whether it is neither a thread of the kernel nor a task that has begun to end: those have none of the
+/// four things, and to have none is no sharing.
+fn has_something(pid: Pid) -> bool {
+    Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.is_exiting() && !stat.is_kernel_thread())
+}
+
+/// Whether this process was outside the tree already when the tree was stopped: neither a child of the
+/// tree nor born since, by vfork(2) for instance.
+fn was_there(pid: Pid, inside: &BTreeSet<Pid>, stopped_at: u64) -> bool {
+    Stat::read(&format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| stat.started() < stopped_at && !inside.contains(&stat.ppid()))
+}
+
+fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {
+    let name = name(share);
+    Error::unsupported(format!("pid {pid}: it shares its {name} with pid {other}, which is outside the tree"))
+}
+
+/// Notes what each process shares with its maker. What it shares with any other cannot be rebuilt.
+pub fn collect(processes: &mut [Process]) -> Result<()> {
+    let alive: Vec<Pid> =
+        processes.iter().filter(|process| !process.threads.is_empty()).map(Process::representative).collect();
+    let apart: Vec<(Pid, Share)> = processes.iter().flat_map(|process| process.own.iter().copied()).collect();
+    for (tid, share) in apart {
+        for other in &alive {
+            if kcmp::kcmp(tid, *other, share.kcmp(), 0, 0)? {
+                let refused = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
+                return Err(Error::unsupported(refused));
+            }
+        }
+    }
+    for share in Share::ALL {
+        let what = share.kcmp();
+        let mut failed = None;
+        let sorted = in_order(alive.iter().copied(), what, &mut |error| failed = Some(error));
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        if sorted.len() < alive.len() {
+            return Err(Error::new(Kind::NoProcess, "a process of the tree was killed while it was stopped"));
+        }
+        let mut groups: Vec<BTreeSet<Pid>> = Vec::new();
+        for pid in sorted {
+            match groups.last_mut() {
+                Some(group)
+                    if group.first().is_some_and(|first| kcmp::kcmp(*first, pid, what, 0, 0).unwrap_or(false)) =>
+                {
+                    group.insert(pid);
+                }
+                _ => groups.push(BTreeSet::from([pid])),
+            }
+        }
+        for group in groups.iter().filter(|group| group.len() > 1) {
+            let mut first = true;
+            let of_group: BTreeSet<Pid> = processes
+                .iter()
+                .filter(|process| !process.threads.is_empty() && group.contains(&process.representative()))
+                .map(|process| process.pid)
+                .collect();
+            for process in processes.iter_mut().filter(|process| of_group.contains(&process.pid)) {
+                if std::mem::take(&mut first) {
+                    continue;
+                }
+                if !of_group.contains(&process.maker.by) || process.maker.how == How::Orphan {
+                    let refused = format!(
+                        "pid {}: it shares its {} with a process that is not its parent",
+                        process.pid,
+                        name(share)
+                    );
+                    return Err(Error::unsupported(refused));
+                }
+                process.shares.push(share);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// In words.
+fn name(share: Share) -> &'static str {
+    match share {
+        Share::Vm => "address space",
+        Share::Fs => "root, working directory and umask",
+        Share::Files => "descriptor table",
+        Share::Sighand => "signal actions",
+    }
+}

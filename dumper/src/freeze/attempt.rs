@@ -1,0 +1,234 @@
+//! One attempt to stop every task of a target.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Kind, Result};
+use crate::freeze::frozen::{Frozen, FrozenProcess};
+use crate::freeze::target::Target;
+use crate::freeze::vfork::vfork_child;
+use crate::sys::clock::Deadline;
+use crate::sys::pid::Pid;
+use crate::sys::proc;
+use crate::sys::proc::process::runs_this_program;
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
+use crate::sys::ptrace::{self, Running, Stop, Stopped, Waited};
+
+/// A task that has not stopped after this long is examined more closely: most stop within some 30 us.
+const STOPS_WITHIN: Duration = Duration::from_millis(1);
+
+/// What is stopped so far. Dropping it resumes that.
+pub struct Attempt<'a> {
+    target: &'a Target,
+    deadline: Deadline,
+    frozen: Frozen,
+    /// Every task that was met.
+    seen: BTreeSet<Pid>,
+    /// A task that has come back from vfork(2) and is stopped already.
+    returned: Option<Stopped>,
+}
+
+/// How an attempt ended.
+pub enum Outcome {
+    /// Every task is stopped.
+    Stopped,
+    /// Another session of this program holds a task.
+    Contended(Error),
+    /// This task waits in vfork(2).
+    Vfork(Running),
+}
+
+/// What one pass over all tasks found.
+enum Pass {
+    /// No new task.
+    Whole,
+    /// New tasks; they are stopped now.
+    Grown,
+    /// The attempt is over.
+    Failed(Outcome),
+}
+
+/// Why a task could not be seized.
+enum Refusal {
+    /// It has ended.
+    Gone,
+    /// It has ended and is not reaped yet.
+    Zombie,
+    /// This very thread has seized it before, and could not let it go because it waited in vfork(2).
+    Ours(Running),
+    /// Another session of this program holds it, or there is no reason any more.
+    Contended(Error),
+}
+
+/// What became of a task that was asked to stop.
+enum Settled {
+    Stopped(Stopped),
+    Vfork(Running),
+    Gone,
+}
+
+/// What became of the tasks of one process.
+enum Seized {
+    /// They were asked to stop. Whether the leader is a zombie.
+    Asked(Vec<Running>, bool),
+    Contended(Error),
+}
+
+impl<'a> Attempt<'a> {
+    /// Nothing is stopped yet, apart from `returned`.
+    pub fn new(target: &'a Target, deadline: Deadline, returned: Option<Stopped>) -> Self {
+        Self { target, deadline, frozen: Frozen::empty(), seen: BTreeSet::new(), returned }
+    }
+
+    /// What was stopped.
+    pub fn into_frozen(self) -> Frozen {
+        self.frozen
+    }
+
+    /// Stops new tasks until a pass finds none.
+    pub fn stop_all(&mut self) -> Result<Outcome> {
+        loop {
+            match self.pass()? {
+                Pass::Whole => return Ok(Outcome::Stopped),
+                Pass::Failed(outcome) => return Ok(outcome),
+                Pass::Grown if self.deadline.is_over() => {
+                    let (target, tasks) = (self.target, self.seen.len());
+                    let busy = format!("{target}: it grows faster than it can be stopped ({tasks} tasks so far)");
+                    return Err(Error::new(Kind::Busy, busy));
+                }
+                Pass::Grown => {}
+            }
+        }
+    }
+
+    /// One pass over all processes: seizes tasks that are new, then waits for them.
+    fn pass(&mut self) -> Result<Pass> {
+        let mut grown = false;
+        for pid in self.target.members()? {
+            let Ok(tids) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
+            let new: Vec<Pid> = tids.into_iter().filter(|tid| self.seen.insert(*tid)).collect();
+            if !new.is_empty() && !grown && self.frozen.processes.is_empty() {
+                self.frozen.since = Instant::now();
+            }
+            grown |= !new.is_empty();
+            let (asked, leader_is_zombie) = match self.seize(pid, &new)? {
+                Seized::Asked(asked, leader_is_zombie) => (asked, leader_is_zombie),
+                Seized::Contended(error) => return Ok(Pass::Failed(Outcome::Contended(error))),
+            };
+            let deadline = self.deadline;
+            let process = self.process(pid);
+            process.leader_is_zombie |= leader_is_zombie;
+            for running in asked {
+                match settle(running, deadline)? {
+                    Settled::Stopped(stopped) => {
+                        if let Stop::Group(signal) = stopped.stop() {
+                            process.group_stop = Some(signal);
+                        }
+                        process.threads.push(stopped);
+                    }
+                    Settled::Vfork(waiting) => return Ok(Pass::Failed(Outcome::Vfork(waiting))),
+                    Settled::Gone => {}
+                }
+            }
+            process.is_zombie = process.threads.is_empty();
+        }
+        Ok(if grown { Pass::Grown } else { Pass::Whole })
+    }
+
+    /// Asks tasks of one process to stop.
+    fn seize(&mut self, pid: Pid, tids: &[Pid]) -> Result<Seized> {
+        let mut asked = Vec::new();
+        let mut leader_is_zombie = false;
+        for &tid in tids {
+            let seized = match self.returned.take_if(|returned| returned.tid() == tid) {
+                Some(returned) => resume_to_stop(returned),
+                None => ptrace::seize(tid, ptrace::options::SYSGOOD),
+            };
+            match seized {
+                Ok(running) => asked.push(running),
+                Err(error) => match why_not(pid, tid, error)? {
+                    Refusal::Gone => {}
+                    Refusal::Ours(running) => asked.push(running),
+                    Refusal::Zombie => leader_is_zombie |= tid == pid,
+                    Refusal::Contended(error) => return Ok(Seized::Contended(error)),
+                },
+            }
+        }
+        Ok(Seized::Asked(asked, leader_is_zombie))
+    }
+
+    /// The process with this id; a new one has no thread yet.
+    fn process(&mut self, pid: Pid) -> &mut FrozenProcess {
+        let processes = &mut self.frozen.processes;
+        let at = processes.iter().position(|process| process.pid == pid).unwrap_or_else(|| {
+            let (threads, group_stop) = (Vec::new(), None);
+            processes.push(FrozenProcess { pid, threads, leader_is_zombie: false, is_zombie: false, group_stop });
+            processes.len() - 1
+        });
+        &mut processes[at]
+    }
+}
+
+/// Why a task could not be seized.
+///
+/// # Errors
+/// [`Kind::Busy`] if a process of another program traces it.
+fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
+    let Ok(stat) = Stat::read(&format!("/proc/{pid}/task/{tid}/stat")) else { return Ok(Refusal::Gone) };
+    if stat.is_ended_task() {
+        return Ok(Refusal::Zombie);
+    }
+    if error.kind() == Kind::NoProcess {
+        return Ok(Refusal::Gone);
+    }
+    let tracer = Fields::read(&format!("/proc/{pid}/task/{tid}/status"))?.number("TracerPid");
+    if tracer == nix::unistd::gettid().as_raw() as u64 {
+        let running = Running::adopt(tid);
+        running.interrupt()?;
+        return Ok(Refusal::Ours(running));
+    }
+    if tracer != 0 {
+        let name = proc::read_text(&format!("/proc/{tracer}/comm"));
+        let has_ended = name.is_err();
+        let name = name.unwrap_or_default();
+        let traced = format!("pid {pid}: it is traced already, by pid {tracer} ({})", name.trim_end());
+        let error = Error::new(Kind::Busy, traced);
+        return if has_ended || runs_this_program(tracer) { Ok(Refusal::Contended(error)) } else { Err(error) };
+    }
+    Ok(Refusal::Contended(error.on(format_args!("pid {pid}"))))
+}
+
+/// Waits for the stop that was asked for. A signal that was on its way in is handed back: its handler's
+/// first instruction (or the death that it causes) is part of the checkpoint.
+fn settle(mut running: Running, deadline: Deadline) -> Result<Settled> {
+    loop {
+        match running.wait(deadline.at_most(STOPS_WITHIN))? {
+            Waited::Stopped(stopped) => match stopped.stop() {
+                Stop::Interrupted | Stop::Group(_) => {
+                    stopped.restart_interrupted_call();
+                    return Ok(Settled::Stopped(stopped));
+                }
+                Stop::Signal(signal) => running = stopped.cont(signal)?,
+                Stop::Syscall | Stop::Event(_) => running = stopped.cont(0)?,
+            },
+            Waited::Ended => return Ok(Settled::Gone),
+            Waited::Running(waiting) if vfork_child(waiting.tid()).is_some() => return Ok(Settled::Vfork(waiting)),
+            Waited::Running(slow) if !deadline.is_over() => running = slow,
+            Waited::Running(slow) => {
+                let (tid, error) = (slow.tid(), slow.does_not_stop());
+                let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
+                let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
+                return Err(error.on(format_args!("state {state} in {at}")));
+            }
+        }
+    }
+}
+
+/// Lets a stopped task run just as far as its next stop, which is the one that was asked for: it executes
+/// no instruction of its own.
+fn resume_to_stop(stopped: Stopped) -> Result<Running> {
+    stopped.interrupt()?;
+    let signal = if let Stop::Signal(signal) = stopped.stop() { signal } else { 0 };
+    stopped.cont(signal)
+}

@@ -1,0 +1,41 @@
+//! The copy-on-write children that are made of a stopped tree, one process after the other.
+
+use crate::cow::child;
+use crate::cow::children::Children;
+use crate::dump::{CollectedProcess, memory};
+use crate::error::{Error, Result};
+use crate::freeze::entry::Entry;
+use crate::sys::remote::inject::Injected;
+
+/// The children made so far.
+pub struct Forks {
+    /// One of each process that has memory of its own.
+    pub children: Children,
+    /// Why there cannot be a child of each: then the image is read from the stopped tree, or not at all.
+    pub failure: Option<Error>,
+    /// Bytes that may still be copied into the daemon.
+    budget: u64,
+}
+
+impl Default for Forks {
+    fn default() -> Self {
+        Self { children: Children::default(), failure: None, budget: memory::KEPT_MOST }
+    }
+}
+
+impl Forks {
+    /// Forks a process, and copies what its child does not get. After a failure no other process is
+    /// forked: its child would be of no use.
+    pub fn fork(&mut self, injected: &mut Injected<'_>, process: &mut CollectedProcess, entry: &Entry) {
+        if self.failure.is_none() {
+            self.failure = self.try_fork(injected, process, entry).err();
+        }
+    }
+
+    fn try_fork(&mut self, injected: &mut Injected<'_>, process: &mut CollectedProcess, entry: &Entry) -> Result<()> {
+        let child = child::fork(injected, process.pid, &memory::attachments(process)?)?;
+        let pid = child.pid();
+        self.children.push(child).unmap(&process.lock_mappings)?;
+        memory::keep_what_fork_drops(process, entry, pid, &mut self.budget)
+    }
+}
