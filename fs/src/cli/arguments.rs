@@ -31,10 +31,13 @@ Exit status:
 
 const ASSETS_HELP: &str = "\
 cargo-install(1) installs the program alone. This command installs the rest where man(1) and the shells look for it: in share/man,
-share/bash-completion/completions, share/zsh/site-functions and share/fish/vendor_completions.d below PREFIX. A file that is there is replaced. Each
-installed file is a line on standard output.
+share/bash-completion/completions, share/zsh/site-functions and share/fish/vendor_completions.d below PREFIX. Existing files are replaced.
+The path of each installed file is printed.
 
-Exit status: 0 success; 1 failure, told in one line on standard error; 2 wrong usage.";
+Exit status:
+  0  everything is installed
+  1  failure, with one line on standard error
+  2  wrong usage";
 
 const RESTORE_HELP: &str = "\
 No mount is needed. When this command ends, the restored processes become children of init (or of the nearest subreaper). A root with a
