@@ -36,7 +36,7 @@ const WORKERS: usize = 2;
 /// Which side reads ahead of a reader that goes from front to back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadAhead {
-    /// The [`ImageReader`]: it is asked for one piece after the other.
+    /// The image reader: it is asked for one piece after the other.
     Ours,
     /// The caller, which asks for several pieces at once, as the page cache does. Blocks that were filled
     /// ahead of other readers are used, and no others are filled.
