@@ -31,6 +31,24 @@ pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
     copy(&core, &mut File::from(out), &Bar::new(&image.display().to_string(), Some(core.len())))
 }
 
+/// Bytes of a page of `core`: one that is all zeros becomes a hole, as cp(1) makes it. The notes of
+/// many threads have such pages, in the extended state that a thread does not use.
+const BLOCK: usize = 4096;
+
+/// Writes `bytes`, which begin at offset `at` of the core file, without the blocks of zeros.
+fn write_sparse(out: &mut File, bytes: &[u8], at: u64) -> std::io::Result<()> {
+    let first = (BLOCK - at as usize % BLOCK).min(bytes.len());
+    let (head, rest) = bytes.split_at(first);
+    for block in std::iter::once(head).chain(rest.chunks(BLOCK)) {
+        if block.iter().all(|byte| *byte == 0) {
+            out.seek_relative(block.len() as i64)?;
+        } else {
+            out.write_all(block)?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes all of `core` at the offset of `out`. If `out` is a file that ends there, its holes stay
 /// holes.
 fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
@@ -57,7 +75,10 @@ fn copy(core: &Core, out: &mut File, bar: &Bar) -> Result<()> {
             if got == 0 {
                 return Err(Error::damaged(format!("the core file has only {at} of {} bytes", core.len())));
             }
-            out.write_all(&bytes[..got]).doing(doing)?;
+            match start {
+                Some(_) => write_sparse(out, &bytes[..got], at).doing(doing)?,
+                None => out.write_all(&bytes[..got]).doing(doing)?,
+            }
             at += got as u64;
             bar.reach(at);
         }
