@@ -22,9 +22,9 @@ pub fn dump_core_into_temp_dir(process: &mut NewProcess, ended: &Ended) -> Resul
     let pid = process.pid;
     let pattern = proc::read_text("/proc/sys/kernel/core_pattern")?;
     if pattern.trim().is_empty() || pattern.starts_with(['|', '@']) || pattern.contains('/') {
-        let told =
+        let reason =
             format!("pid {pid}: it left a core file, and core_pattern {:?} lets none be made here", pattern.trim());
-        return Err(Error::os(told, libc::EOPNOTSUPP));
+        return Err(Error::os(reason, libc::EOPNOTSUPP));
     }
     let doing = || format!("pid {pid}: making room for a core file");
     let dir = tempfile::Builder::new().prefix("ckptfs-core-").tempdir().doing(doing)?;

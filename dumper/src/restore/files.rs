@@ -1,4 +1,4 @@
-//! The open files of an image, and the objects that they share, in the restorer.
+//! The open files of an image, and the objects that they share, as descriptors of the restorer.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,7 +24,7 @@ pub struct RestoredFiles {
     opens_last: Vec<(u32, &'static dyn DynOpenFile, Record)>,
 }
 
-/// The objects, and what else a kind of open file may ask of a restore.
+/// The objects, and what else a kind of open file needs from a restore.
 #[derive(Default)]
 struct RestoredObjects {
     by_id: BTreeMap<u32, (RestoredObject, &'static dyn DynObject, Record)>,
@@ -32,7 +32,7 @@ struct RestoredObjects {
     warnings: RefCell<Vec<String>>,
 }
 
-/// What a kind of open file sees of the restore.
+/// What a kind of open file needs from the restore.
 struct Context<'a>(&'a RestoredObjects, &'a PendingRecords);
 
 impl RestoreContext for Context<'_> {
@@ -76,7 +76,7 @@ impl Files for RestoredFiles {
 }
 
 impl RestoredFiles {
-    /// None yet.
+    /// Without any file so far.
     pub fn new(changed_files: ChangedFiles) -> Self {
         let objects = RestoredObjects { changed_files, ..RestoredObjects::default() };
         Self { objects, ..Self::default() }
@@ -110,9 +110,9 @@ impl RestoredFiles {
         self.objects.get(id)?.fill(offset, bytes)
     }
 
-    /// The image is whole, its processes exist and have their memory: makes the objects visible to
-    /// other processes, opens the last files, and finishes the objects. What this created in the
-    /// kernel is given back: it has to be kept when the restore has succeeded.
+    /// Makes the objects visible to other processes, opens the last files, and finishes the objects.
+    /// It is called when the image is complete and its processes have their memory. Returns the
+    /// System V objects that it created: they are removed again unless the restore succeeds.
     pub fn open_last(&mut self, pending: &PendingRecords) -> Result<Vec<CreatedIpc>> {
         for (object, kind, record) in self.objects.by_id.values_mut() {
             kind.publish(record, object)?;
@@ -129,12 +129,12 @@ impl RestoredFiles {
         Ok(created)
     }
 
-    /// Adds a sentence that the caller of the restore should know; once.
+    /// Adds a sentence for the caller of the restore, unless it is there already.
     pub fn warn(&self, sentence: String) {
         self.objects.warn(sentence);
     }
 
-    /// Closes all files; gives what the caller of the restore should know.
+    /// Closes all files and returns the sentences for the caller of the restore.
     pub fn into_warnings(self) -> Vec<String> {
         self.objects.warnings.into_inner()
     }

@@ -1,11 +1,11 @@
-//! How a process goes on that is stopped by job control, or whose leader has ended.
+//! The release of a process that is stopped by job control, or that has an ended leader.
 
 use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::kind::attribute::Resume;
 use crate::pstree::record::{Ended, Process};
-use crate::restore::process::{NewProcess, PATIENCE};
+use crate::restore::process::NewProcess;
 use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat;
@@ -13,23 +13,23 @@ use crate::sys::remote::batch::Batch;
 use crate::sys::wait;
 
 impl NewProcess {
-    /// Has it stop and go on again, before it has more than one thread; its parent can ask for
-    /// that.
+    /// Stops and continues it, while it has only one thread: its parent can wait for the
+    /// continuation (WCONTINUED).
     pub fn stop_and_continue(&mut self) -> Result<()> {
         self.leader.stop_by(self.syscall, libc::SIGSTOP)?;
         let pid = self.pid;
         wait::kill(pid, libc::SIGCONT)
     }
 
-    /// Stops it by job control as the image says, and lets it go, stopped.
+    /// Releases it in the job-control stop of the image.
     pub fn stop_and_release(mut self, process: &Process, mut resume: Vec<Resume>) -> Result<()> {
         let pid = self.pid;
         if process.leader_ended.is_some() && !resume.is_empty() {
             self.end_leader(resume.remove(0))?;
         }
         let signal = process.stopped_by.unwrap_or(libc::SIGSTOP);
-        // Nobody can ask for the number any more, and SIGSTOP needs neither a disposition nor a
-        // group that is not orphaned.
+        // Once the stop is reported to the parent its signal shows nowhere. SIGSTOP works with any
+        // disposition, and in an orphaned process group too.
         let plain = process.stop_reported || signal == libc::SIGSTOP;
         if !plain {
             let mut batch = Batch::new(self.leader.scratch());
@@ -54,24 +54,24 @@ impl NewProcess {
         await_state(pid, process.representative(), 'T')
     }
 
-    /// Lets a leader that has ended already end now, while the others are held: a process that is
-    /// stopped does not come to that.
+    /// Ends a leader that has ended in the image, while the other threads are held. In a stopped
+    /// process it could not end.
     fn end_leader(&mut self, resume: Resume) -> Result<()> {
         let pid = self.pid;
         let alone = || Error::damaged(format!("pid {pid}: its leader has ended, and there is no other thread"));
         let regs = resume.regs.ok_or_else(alone)?;
-        // What is still to be done in the process is done by the next.
+        // The next thread makes the remaining calls in the process.
         let next = (!self.threads.is_empty()).then(|| self.threads.remove(0)).ok_or_else(alone)?;
         std::mem::replace(&mut self.leader, next).release(&regs, resume.mask)?.detach();
         await_state(pid, pid, 'Z')
     }
 
-    /// How a leader goes on that has ended already: by ending alone, before anything else happens.
+    /// The registers with which a leader that has ended in the image resumes: those of exit(2).
     pub fn end_of_leader(&mut self, ended: &Ended) -> Result<Resume> {
         let mut batch = Batch::new(self.leader.scratch());
         let comm = batch.put_str(&ended.comm);
         let named = batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]);
-        // It was made to die with the thread that made it, and nothing of its own takes that back.
+        // It inherited a parent-death signal from the restore. No record of its own resets that.
         let survives = batch.call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as u64, 0, 0, 0, 0]);
         let answers = self.leader.run(batch)?;
         for call in [named, survives] {
@@ -83,9 +83,12 @@ impl NewProcess {
     }
 }
 
+/// How long a released task may take to reach its state. It takes microseconds on an idle machine.
+const STATE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Waits until a thread is in this state.
 fn await_state(pid: Pid, tid: Pid, state: char) -> Result<()> {
-    let deadline = Deadline::after(PATIENCE);
+    let deadline = Deadline::after(STATE_TIMEOUT);
     while stat::Stat::read(&format!("/proc/{pid}/task/{tid}/stat"))?.state != state {
         if deadline.is_over() {
             return Err(Error::new(Kind::Busy, format!("pid {pid} task {tid}: it does not get to state {state}")));

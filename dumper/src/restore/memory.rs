@@ -1,15 +1,15 @@
-//! The address space of a process that is being made: mapping after mapping, ascending. Where it
-//! was forked from its maker, what came with the fork makes room for what the image says, piece by
-//! piece, and only inherited pages stay.
+//! The address space of a new process, mapping after mapping, ascending. In a fork of its maker the
+//! copied mappings give way to those of the image, piece by piece; only inherited pages stay.
 
 use crate::error::{Error, Result};
 use crate::freeze::entry::HOLE_LEN;
 use crate::kind::refs::Files;
 use crate::memory::vma::{Type, Vma};
-use crate::restore::process::{Attached, NewProcess, TASK_SIZE};
+use crate::restore::attached::Attached;
+use crate::restore::process::{NewProcess, TASK_SIZE};
 
 impl NewProcess {
-    /// Makes a mapping (its call waits in the batch until pages or the end need it).
+    /// Makes a mapping. Its call waits in the batch until pages, or the end, need it.
     pub fn map(&mut self, vma: Vma, files: &dyn Files) -> Result<()> {
         let free_from = self.vmas.last().map_or(0, |last| last.end);
         let hole = (self.hole.0, self.hole.0 + HOLE_LEN);
@@ -19,7 +19,7 @@ impl NewProcess {
         let fd = match vma.file {
             None => None,
             Some(id) if vma.kind == Type::IpcShm => {
-                self.segments.insert(id, Attached::look(files.fd(id)?)?);
+                self.segments.insert(id, Attached::of(files.fd(id)?)?);
                 None
             }
             Some(id) => Some(match self.mapped.get(&id) {
@@ -74,7 +74,7 @@ impl NewProcess {
         Ok(kept)
     }
 
-    /// Unmaps what came with the fork, up to `upto`; nothing, if nothing did.
+    /// Unmaps the copied mappings up to `upto`, if there are any.
     fn clear(&mut self, from: u64, upto: u64) -> Result<()> {
         let from = self.cleared.min(from);
         self.cleared = upto;
@@ -98,7 +98,8 @@ impl NewProcess {
         if self.calls.is_full(0) { self.calls.flush(&mut self.leader) } else { Ok(()) }
     }
 
-    /// Every page is in, and nobody forks from it any more: protections, advice, locks.
+    /// Gives the mappings their protections, advice and locks, when every page is in and no further
+    /// process is forked from this one.
     pub fn finish_memory(&mut self) -> Result<()> {
         self.clear_rest()?;
         for number in std::mem::take(&mut self.mapped).into_values() {
@@ -115,7 +116,7 @@ impl NewProcess {
         self.calls.flush(&mut self.leader)
     }
 
-    /// All mappings are made: nothing else that came with the fork may stay.
+    /// Unmaps what is left of the copied mappings, when all mappings are made.
     pub fn clear_rest(&mut self) -> Result<()> {
         self.clear(self.cleared, TASK_SIZE)?;
         self.copied.clear();

@@ -1,16 +1,20 @@
 //! Records -> kernel: an image lives again.
 //!
-//! One thread per [`Restorer`] makes the processes (they are its children: a parent-death signal
-//! means *this* thread, so it stays until they have ended, and reaps them). It is fed with the
-//! bytes of images as they arrive, some of them ahead, so that whoever brings them need not wait
-//! while memory is filled; only the last bytes of an image are waited for. Everything that is made
-//! is traced with EXITKILL and stopped until the trailer has been verified: a failure at any
-//! instant, the daemon's own death included, leaves nothing behind.
+//! One thread per [`Restorer`] makes the processes. They are its children, and a parent-death
+//! signal of theirs means *this* thread, so it stays until they have ended, and reaps them. It gets
+//! the bytes of images as they arrive. A few writes are accepted ahead of the work on them, so that
+//! the caller can read on while memory is filled; only the last write of an image waits for the
+//! result. All new processes are traced with EXITKILL and stopped until the trailer has been
+//! verified. A failure at any instant, the daemon's own death included, leaves nothing behind.
 
+pub mod attached;
 pub mod attributes;
 pub mod core_flag;
 pub mod descriptors;
+pub mod ended;
 pub mod files;
+pub mod fork;
+pub mod groups;
 pub mod image;
 pub mod job_control;
 pub mod memory;
@@ -36,39 +40,40 @@ use crate::restore::image::ImageRestore;
 use crate::restore::outcome::Restored;
 use crate::sys::pidfd::{self, PidFd};
 
-/// How many writes may be under way: each is up to 1 MiB of the daemon's memory.
+/// How many writes may be under way. Each is up to 1 MiB of the daemon's memory.
 const AHEAD: usize = 4;
 
-/// How long the end of those that a failed restore has made is waited for.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a drop waits for the end of the processes of a failed restore. Killing and reaping
+/// takes milliseconds; a process in an uninterruptible sleep may take longer than any bound.
+const CLEANUP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A restore in progress: fed with the bytes of images in order, cut anywhere. Dropped before the
-/// end of an image it kills everything that it has made of that one, and waits until that is gone.
+/// A restore in progress. It takes the bytes of images in order, cut anywhere. A drop before the
+/// end of an image kills all processes of that image and waits until they have ended.
 pub struct Restorer {
-    /// `None` once nothing more comes.
+    /// `None` after the last write.
     to: Option<Sender<Vec<u8>>>,
     from: Receiver<Answer>,
     /// Bytes handed over so far.
     sent: u64,
-    /// Writes that were not answered yet.
+    /// Writes without an answer so far.
     under_way: usize,
     /// Where in the input the image under way ends, as far as that is known.
     end: Option<u64>,
     restored: Vec<Restored>,
     incomplete: Option<Error>,
     failure: Option<Error>,
-    /// Used again and again: fresh memory would cost a page fault every 4 KiB.
+    /// Buffers for reuse: fresh memory would cost a page fault every 4 KiB.
     buffers: Vec<Vec<u8>>,
 }
 
 struct Answer {
-    /// What was sent.
+    /// The buffer of the write.
     bytes: Vec<u8>,
     result: Result<()>,
     restored: Vec<Restored>,
     /// Where in the input the image under way ends.
     end: Option<u64>,
-    /// What it would mean if the bytes ended here.
+    /// The error, if the bytes ended here.
     incomplete: Option<Error>,
 }
 
@@ -85,8 +90,8 @@ impl Restorer {
         Ok(Self { to: Some(to), from, sent: 0, under_way: 0, end: None, restored, incomplete, failure, buffers })
     }
 
-    /// The next bytes. When the last byte of an image is in, its processes run before this returns;
-    /// what is wrong with the bytes before may be told a few writes later.
+    /// Takes the next bytes. A write with the last byte of an image returns when its processes run.
+    /// An error in earlier bytes may come a few writes later.
     ///
     /// # Errors
     /// [`Kind::Damaged`], [`Kind::PidTaken`], [`Kind::NotFound`], [`Kind::System`]: nothing of the
@@ -100,7 +105,7 @@ impl Restorer {
         let to = self.to.as_ref().ok_or_else(thread_has_ended)?;
         to.send(buffer).map_err(|_| thread_has_ended())?;
         self.under_way += 1;
-        // Where no image is known to go on, these bytes may be its last.
+        // Unless the image is known to go on, these bytes may be its last.
         let is_inside = |it: &Self| it.end.is_some_and(|end| it.sent < end);
         while self.under_way > 0 && !(is_inside(self) && self.under_way < AHEAD) {
             self.hear()?;
@@ -131,7 +136,10 @@ impl Restorer {
         &self.restored
     }
 
-    /// What it means if the bytes end here: `Err` in the middle of an image, or after a failure.
+    /// Ends the input.
+    ///
+    /// # Errors
+    /// The bytes end in the middle of an image, or a write has failed.
     pub fn finish(&mut self) -> Result<()> {
         while self.under_way > 0 {
             self.hear()?;
@@ -143,9 +151,9 @@ impl Restorer {
 impl Drop for Restorer {
     fn drop(&mut self) {
         self.to = None;
-        // Whoever tries again at once finds nothing in his way, and whose program ends leaves
-        // nobody half made.
-        let end = Instant::now() + PATIENCE;
+        // A caller that tries again at once finds the ids free, and one that ends now leaves no
+        // half-made process.
+        let end = Instant::now() + CLEANUP_TIMEOUT;
         while self.from.recv_deadline(end).is_ok() {}
     }
 }
@@ -161,11 +169,11 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: Change
     while let Ok(bytes) = inbox.recv() {
         let result = decoder.push(&bytes, &mut builder);
         if result.is_err() {
-            // Kills and reaps what was made.
+            // Kills and reaps its processes.
             builder.image = None;
         }
         let restored = std::mem::take(&mut builder.restored);
-        // A root that has ended already is a zombie of ours until its pidfd is polled.
+        // A root that has already ended is a zombie of this thread until its pidfd is polled.
         roots.append(&mut builder.roots);
         let (end, incomplete) = (decoder.end(), decoder.finish().err());
         if outbox.send(Answer { bytes, result, restored, end, incomplete }).is_err() {
@@ -173,12 +181,12 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: Change
         }
     }
     drop(builder);
-    // Nothing is left of what did not come to its end.
+    // The end of this channel reports that nothing is left of an incomplete image.
     drop(outbox);
     pidfd::reap(roots);
 }
 
-/// Turns the decoder's events into a process.
+/// Turns the events of the decoder into processes.
 struct ImageSink {
     changed_files: ChangedFiles,
     image: Option<ImageRestore>,

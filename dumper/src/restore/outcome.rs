@@ -1,10 +1,10 @@
-//! What came of a restore.
+//! The outcome of a restore.
 
 use std::time::Duration;
 
 use crate::sys::pid::Pid;
 
-/// One image that lives again.
+/// One restored image.
 #[derive(Clone, Debug)]
 pub struct Restored {
     /// The first root.
@@ -15,6 +15,6 @@ pub struct Restored {
     pub bytes: u64,
     /// From its first byte to its last.
     pub elapsed: Duration,
-    /// What whoever restored it should know: files that have become too short meanwhile.
+    /// What the caller of the restore should know, such as files that have become too short.
     pub warnings: Vec<String>,
 }

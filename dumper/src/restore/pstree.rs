@@ -1,60 +1,54 @@
-//! The processes that a restore makes, each by the one that must make it: parents, sessions,
-//! groups, and what is left of those that have ended. The order of making stands in the tree's
-//! record; what came out is held against it.
+//! All processes of one image: each is made by its recorded maker, in the order of the tree's
+//! record, and in the end all of them resume at once. Before that the result is compared with the
+//! record.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::kind::attribute::Resume;
 use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::Vma;
 use crate::pstree::fork_plan::{How, Sessions};
-use crate::pstree::record::{self, Ended, Process, Share, Tree};
+use crate::pstree::record::{self, Process, Share, Tree};
 use crate::pstree::terminal;
-use crate::restore::core_flag;
 use crate::restore::pending::PendingRecords;
 use crate::restore::process::NewProcess;
 use crate::restore::rollback::KillOnDrop;
-use crate::restore::signals::{forget_signal, forget_signals, has_sigchld};
+use crate::restore::signals::{forget_signal, has_sigchld};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc::stat::Stat;
 use crate::sys::ptrace::Stopped;
-use crate::sys::remote::batch::Batch;
 use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
-use crate::sys::wait;
 use crate::sysv::kind::Actors;
 use crate::task::cgroup::{self, Membership};
-
-/// How long the exit of a placeholder process may take.
-const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// All processes of one image.
 pub struct NewTree {
     /// The first field, so dropped first: a process has to be killed before its tracer detaches, or
     /// it would run.
-    rollback: KillOnDrop,
+    pub(super) rollback: KillOnDrop,
     /// The processes that exist.
-    pub made: BTreeMap<Pid, NewProcess>,
-    /// Threads that only have to be detached.
+    pub(super) processes: BTreeMap<Pid, NewProcess>,
+    /// Threads that are ready to be detached.
     ready: Vec<Stopped>,
-    tree: Tree,
+    pub(super) tree: Tree,
     /// The session that each is in by now.
-    sessions: Sessions,
+    pub(super) sessions: Sessions,
     hole: RemotePtr,
+    /// The place in the tree of the next process to be created.
     next: usize,
 }
 
 impl Actors for NewTree {
     fn act(&mut self, pid: Pid, calls: &mut dyn FnMut(&mut Checked)) -> Result<bool> {
-        let Some(made) = self.made.get_mut(&pid) else { return Ok(false) };
-        let mut checked = Checked::new(made.leader.scratch());
+        let Some(process) = self.processes.get_mut(&pid) else { return Ok(false) };
+        let mut checked = Checked::new(process.leader.scratch());
         calls(&mut checked);
-        checked.flush(&mut made.leader)?;
+        checked.flush(&mut process.leader)?;
         Ok(true)
     }
 }
@@ -64,7 +58,7 @@ impl NewTree {
     pub fn new(tree: Tree, hole: RemotePtr) -> Self {
         Self {
             rollback: KillOnDrop::default(),
-            made: BTreeMap::new(),
+            processes: BTreeMap::new(),
             ready: Vec::new(),
             tree,
             sessions: Sessions::default(),
@@ -80,7 +74,7 @@ impl NewTree {
 
     /// Creates the processes up to `pid` that do not exist yet, in the order of the image.
     pub fn fork_until(&mut self, pid: Pid, pending: &PendingRecords) -> Result<&mut NewProcess> {
-        while !self.made.contains_key(&pid) {
+        while !self.processes.contains_key(&pid) {
             let process = self.tree.processes.get(self.next).cloned();
             let process = process.ok_or_else(|| Error::damaged(format!("pid {pid} is not in the tree")))?;
             self.next += 1;
@@ -97,12 +91,12 @@ impl NewTree {
         }
     }
 
-    /// One that is there.
+    /// A process that exists.
     pub fn process(&mut self, pid: Pid) -> Result<&mut NewProcess> {
-        self.made.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
+        existing(&mut self.processes, pid)
     }
 
-    /// A thread of one that is there.
+    /// A thread of a process that exists.
     pub fn task(&mut self, tid: Pid) -> Result<(&mut Owned, &Channel)> {
         let of = self.tree.processes.iter().find(|process| process.threads.contains(&tid)).map(|process| process.pid);
         self.process(of.unwrap_or(tid))?.task(tid)
@@ -123,12 +117,12 @@ impl NewTree {
         let vdso = vdso.as_ref();
         let wanted = self.tree.session(process);
         if by == 0 {
-            let mut made = NewProcess::create(pid, vdso, self.hole, &mut self.rollback)?;
+            let mut new = NewProcess::create(pid, vdso, self.hole, &mut self.rollback)?;
             if let Some(terminal) = process.terminal {
-                terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+                terminal::take_terminal(pid, terminal, &new.channel, &mut new.leader)?;
             }
             self.sessions.lead(pid);
-            self.made.insert(pid, made);
+            self.processes.insert(pid, new);
             return Ok(());
         }
         if self.sessions.has_left(process.maker) {
@@ -140,42 +134,44 @@ impl NewTree {
             _ => Vec::new(),
         };
         let sibling = process.maker.how == How::Sibling;
-        let made = match process.maker.how {
+        let new = match process.maker.how {
             How::Orphan => self.fork_orphan(process, vdso, copied)?,
             How::Child | How::Sibling => {
-                let Self { rollback, made, tree, .. } = self;
-                let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
+                let Self { rollback, processes, tree, .. } = self;
+                let maker = existing(processes, by)?;
                 if process.maker.thread != 0
-                    && let Some(maker_told) = tree.processes.iter().find(|it| it.pid == by)
+                    && let Some(recorded) = tree.processes.iter().find(|it| it.pid == by)
                 {
-                    maker.make_threads(maker_told)?;
+                    maker.make_threads(recorded)?;
                 }
-                // What its mappings hold is to be there before it is copied.
+                // Its mappings must hold their pages before the fork copies them.
                 maker.calls.flush(&mut maker.leader)?;
                 maker.fork(process, vdso, sibling, copied, rollback)?
             }
         };
-        self.made.insert(pid, made);
+        self.processes.insert(pid, new);
         Ok(())
     }
 
-    /// By a helper that ends at once, so that the next subreaper above becomes the parent.
+    /// Forks an orphan: a helper forks it and ends at once, so that the next subreaper above becomes
+    /// its parent.
     fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<NewProcess> {
         let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
         self.process(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;
-        let Self { rollback, made, .. } = self;
+        let Self { rollback, processes, .. } = self;
         let by = process.maker.by;
-        let maker = made.get_mut(&by).ok_or_else(|| Error::damaged(format!("pid {by} is not there yet")))?;
+        let maker = existing(processes, by)?;
         maker.calls.flush(&mut maker.leader)?;
         let mut helper = maker.fork_helper(rollback)?;
         let forked = helper.fork(process, vdso, false, copied, rollback)?;
         self.end_helper(by, helper)?;
-        // Whether it is one in the end is among its attributes.
+        // Whether it stays a subreaper is one of its attributes, which follow later.
         self.process(process.ppid)?.call(libc::SYS_prctl, subreaper(0), "being no subreaper")?;
         Ok(forked)
     }
 
-    fn end_helper(&mut self, maker: Pid, helper: NewProcess) -> Result<()> {
+    /// Ends a helper, and has its maker reap it.
+    pub(super) fn end_helper(&mut self, maker: Pid, helper: NewProcess) -> Result<()> {
         let pid = helper.pid;
         helper.leader.exit(helper.syscall, 0)?;
         let wait = [pid as u64, 0, libc::__WALL as u64, 0];
@@ -184,133 +180,33 @@ impl NewTree {
         Ok(())
     }
 
-    fn begin_session(&mut self, pid: Pid) -> Result<()> {
+    /// Makes a process that leads a session in the end its leader, unless it is already.
+    pub(super) fn begin_session(&mut self, pid: Pid) -> Result<()> {
         let process = self.tree.processes.iter().find(|process| process.pid == pid);
         let Some(process) = process.filter(|process| process.sid == pid).cloned() else { return Ok(()) };
         if self.sessions.leads(pid) {
             return Ok(());
         }
-        let made = self.process(pid)?;
-        made.call(libc::SYS_setsid, [], "setsid")?;
+        let leader = self.process(pid)?;
+        leader.call(libc::SYS_setsid, [], "setsid")?;
         if let Some(terminal) = process.terminal {
-            terminal::take_terminal(pid, terminal, &made.channel, &mut made.leader)?;
+            terminal::take_terminal(pid, terminal, &leader.channel, &mut leader.leader)?;
         }
         self.sessions.lead(pid);
         Ok(())
     }
 
-    /// Sessions that have not begun yet, then groups: leaders first, since a group begins with
-    /// somebody of its number.
-    pub fn arrange_groups(&mut self) -> Result<()> {
-        let processes = self.tree.processes.clone();
-        for process in &processes {
-            self.begin_session(process.pid)?;
-        }
-        // A group begins with the process of its number, even if that is in another one in the end:
-        // it leaves once all others are in.
-        let groups: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
-        for process in processes.iter().filter(|process| groups.contains(&process.pid)) {
-            if !self.sessions.leads(process.pid) {
-                self.process(process.pid)?.call(libc::SYS_setpgid, [0, 0], "leading a group")?;
-            }
-        }
-        let mut waiting: Vec<&Process> =
-            processes.iter().filter(|process| self.tree.group(process) != process.pid).collect();
-        let mut stand_ins = Vec::new();
-        while let Some(first) = waiting.first().copied() {
-            let awaited: BTreeSet<Pid> = waiting.iter().map(|process| self.tree.group(process)).collect();
-            let (mut ready, mut rest): (Vec<_>, Vec<_>) =
-                waiting.iter().copied().partition(|process| !awaited.contains(&process.pid));
-            if ready.is_empty() {
-                // Each is in the group of another's number: a child keeps the one that the first
-                // leaves.
-                let Self { rollback, made, .. } = self;
-                let maker = made.get_mut(&first.pid);
-                let maker = maker.ok_or_else(|| Error::damaged(format!("pid {} is not there yet", first.pid)))?;
-                stand_ins.push((first.pid, maker.fork_helper(rollback)?));
-                ready.push(first);
-                rest.retain(|process| process.pid != first.pid);
-            }
-            for process in &ready {
-                let group = self.tree.group(process);
-                self.process(process.pid)?.call(
-                    libc::SYS_setpgid,
-                    [0, group as u64],
-                    &format!("joining group {group}"),
-                )?;
-            }
-            waiting = rest;
-        }
-        for (maker, stand_in) in stand_ins {
-            self.end_helper(maker, stand_in)?;
-        }
-        let known: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
-        for process in &processes {
-            // A group that nobody is in any more cannot be in the foreground again; the leader's
-            // is.
-            if let (Some(terminal), Some(group)) =
-                (process.terminal, process.foreground.filter(|it| known.contains(it)))
-            {
-                let made = self.process(process.pid)?;
-                terminal::set_foreground(process.pid, terminal, group, &made.channel, &mut made.leader)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Those that were there for others only, and those that have ended, end.
-    pub fn end_dead(&mut self) -> Result<()> {
-        let processes = self.tree.processes.clone();
-        for process in processes.iter().filter(|process| process.threads.is_empty()) {
-            let Some(made) = self.made.remove(&process.pid) else { continue };
-            match &process.ended {
-                Some(ended) => end_as(made, ended)?,
-                None => {
-                    made.leader.exit(made.syscall, 0)?;
-                    self.reap(process)?;
-                }
-            }
-        }
-        for process in processes.iter().filter(|process| process.continued) {
-            self.process(process.pid)?.stop_and_continue()?;
-        }
-        // Their parents have been told, which they had not been then: what was pending is put back
-        // later.
-        for made in self.made.values_mut() {
-            forget_signals(made)?;
-        }
-        Ok(())
-    }
-
-    /// Has the parent of somebody who was never in the image ask for its end.
-    fn reap(&mut self, ghost: &Process) -> Result<()> {
-        let parent = match ghost.maker.how {
-            How::Sibling => return Err(Error::damaged(format!("pid {} has no task", ghost.pid))),
-            How::Child | How::Orphan => ghost.maker.by,
-        };
-        self.rollback.forget(ghost.pid);
-        if parent == 0 {
-            let _ = wait::reap(ghost.pid, EXIT_TIMEOUT);
-            return Ok(());
-        }
-        let wait = [ghost.pid as u64, 0, libc::__WALL as u64, 0];
-        match self.made.get_mut(&parent) {
-            Some(parent) => parent.call(libc::SYS_wait4, wait, "reaping a group's leader").map(drop),
-            None => Ok(()),
-        }
-    }
-
-    /// Whether everybody is where the image says.
+    /// Compares parent, group and session of each process with the record.
     pub fn verify(&self) -> Result<()> {
         let known: BTreeSet<Pid> = self.tree.processes.iter().map(|process| process.pid).collect();
         for process in self.tree.processes.iter().filter(|process| !process.is_placeholder()) {
             let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
             let ppid = if known.contains(&process.ppid) { process.ppid } else { stat.ppid() };
             let is = (stat.ppid(), stat.field(5) as Pid, stat.field(6) as Pid);
-            let ought = (ppid, self.tree.group(process), self.tree.session(process));
-            if is != ought {
+            let recorded = (ppid, self.tree.group(process), self.tree.session(process));
+            if is != recorded {
                 return Err(Error::os(
-                    format!("pid {}: parent, group and session are {is:?} and not {ought:?}", process.pid),
+                    format!("pid {}: parent, group and session are {is:?} and not {recorded:?}", process.pid),
                     libc::EINVAL,
                 ));
             }
@@ -318,23 +214,25 @@ impl NewTree {
         Ok(())
     }
 
-    /// The processes that are children of the restorer, for whoever is to reap them: a leader that
-    /// has ended cannot be opened any more.
+    /// The processes that are children of the restorer, which has to reap them. They are opened
+    /// before they run, because pidfd_open(2) fails once a leader has ended.
     pub fn roots(&self) -> Result<Vec<PidFd>> {
-        // Also those that were made as siblings of another root: CLONE_PARENT.
-        let roots = record::roots(&self.tree.processes).filter(|process| self.made.contains_key(&process.pid));
+        // They include siblings of another root (CLONE_PARENT).
+        let roots = record::roots(&self.tree.processes).filter(|process| self.processes.contains_key(&process.pid));
         roots.map(|root| PidFd::open(root.pid)).collect()
     }
 
-    /// Lets everybody go at once; those that were stopped stay so, and go first, because their
-    /// parents may have to ask for it.
+    /// Resumes all processes. Those that are stopped by job control are released first, still
+    /// stopped: their parents may have to wait for the stop before they resume themselves.
     pub fn resume(mut self, mut resumes: BTreeMap<Pid, Vec<Resume>>) -> Result<()> {
         let processes = self.tree.processes.clone();
         for process in processes.iter().rev().filter(|process| process.stopped_by.is_some()) {
-            let Some(made) = self.made.remove(&process.pid) else { continue };
-            let had_sigchld = self.made.get(&process.ppid).map(has_sigchld).transpose()?;
-            made.stop_and_release(process, resumes.remove(&process.pid).unwrap_or_default())?;
-            let (Some(parent), Some(had_sigchld)) = (self.made.get_mut(&process.ppid), had_sigchld) else { continue };
+            let Some(new) = self.processes.remove(&process.pid) else { continue };
+            let had_sigchld = self.processes.get(&process.ppid).map(has_sigchld).transpose()?;
+            new.stop_and_release(process, resumes.remove(&process.pid).unwrap_or_default())?;
+            let (Some(parent), Some(had_sigchld)) = (self.processes.get_mut(&process.ppid), had_sigchld) else {
+                continue;
+            };
             if process.stop_reported {
                 let how = (libc::WSTOPPED | libc::WNOHANG | libc::__WALL) as u64;
                 let ask = [libc::P_PID as u64, process.pid as u64, 0, how, 0];
@@ -344,12 +242,13 @@ impl NewTree {
                 forget_signal(parent, libc::SIGCHLD)?;
             }
         }
-        // Those that borrow an address space need the stub in it until the last of them is through.
-        let mut pids: Vec<Pid> = self.made.keys().copied().collect();
-        pids.sort_by_key(|pid| !self.made[pid].borrows_memory());
+        // A process that borrows an address space needs the stub in it: it is released before the
+        // owner of the address space unmaps the stub.
+        let mut pids: Vec<Pid> = self.processes.keys().copied().collect();
+        pids.sort_by_key(|pid| !self.processes[pid].borrows_memory);
         for pid in pids {
-            let Some(made) = self.made.remove(&pid) else { continue };
-            self.ready.extend(made.release(resumes.remove(&pid).unwrap_or_default())?);
+            let Some(new) = self.processes.remove(&pid) else { continue };
+            self.ready.extend(new.release(resumes.remove(&pid).unwrap_or_default())?);
         }
         self.rollback.set_free();
         for task in self.ready {
@@ -359,34 +258,7 @@ impl NewTree {
     }
 }
 
-fn end_as(mut made: NewProcess, ended: &Ended) -> Result<()> {
-    let scratch = made.leader.scratch();
-    let mut batch = Batch::new(scratch);
-    let comm = batch.put_str(&ended.comm);
-    let (uid, gid) = (u64::from(ended.uid), u64::from(ended.gid));
-    let calls = [
-        batch.call(libc::SYS_prctl, [libc::PR_SET_NAME as u64, comm.0, 0, 0, 0]),
-        batch.call(libc::SYS_setresgid, [gid, gid, gid]),
-        batch.call(libc::SYS_setresuid, [uid, uid, uid]),
-    ];
-    let answers = made.leader.run(batch)?;
-    for call in calls {
-        answers.get(call, || format!("pid {}: becoming what is left of it", made.pid))?;
-    }
-    let (pid, syscall, status) = (made.pid, made.syscall, ended.status);
-    let got = if libc::WIFSIGNALED(status) {
-        // Dumpable or not decides whether it leaves a core file, and is decided anew by the new
-        // credentials.
-        let leaves_core = libc::WCOREDUMP(status);
-        let dumpable = [libc::PR_SET_DUMPABLE as u64, u64::from(leaves_core), 0, 0, 0];
-        made.call(libc::SYS_prctl, dumpable, "deciding about a core file")?;
-        let _cores = if leaves_core { Some(core_flag::dump_core_into_temp_dir(&mut made, ended)?) } else { None };
-        made.leader.die(syscall, libc::WTERMSIG(status))?
-    } else {
-        made.leader.exit(syscall, libc::WEXITSTATUS(status))?
-    };
-    if got != status {
-        return Err(Error::os(format!("pid {pid}: it ended with status {got:#x} and not {status:#x}"), libc::EINVAL));
-    }
-    Ok(())
+/// A process that exists.
+pub(super) fn existing(processes: &mut BTreeMap<Pid, NewProcess>, pid: Pid) -> Result<&mut NewProcess> {
+    processes.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
 }

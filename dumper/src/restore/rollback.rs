@@ -1,7 +1,7 @@
-//! Processes that are not to be unless the restore comes to its end: killed and reaped on Drop.
+//! The new processes of a restore are killed and reaped on Drop, unless the restore has succeeded.
 //!
-//! By pidfds and not by numbers: one may have ended and been asked for by its parent in the middle
-//! of it all, and its number be anybody's.
+//! They are held by pidfd and not by number: during a restore one may end and be reaped by its
+//! parent, and its number may then belong to an unrelated process.
 
 use std::time::Duration;
 
@@ -10,31 +10,33 @@ use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::{proc, wait};
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long the end of one killed process is awaited. It takes microseconds, unless the process
+/// sleeps uninterruptibly.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The processes made so far. To be dropped before whatever traces them.
+/// The processes made so far. It must be dropped before their tracees are detached.
 #[derive(Default)]
 pub struct KillOnDrop(Vec<PidFd>);
 
 impl KillOnDrop {
-    /// One more. It was just made by this thread, as its child or traced from birth: nobody else
-    /// can have asked for its end.
+    /// Adds a process that this thread has just made, as its child or traced from birth: its end
+    /// can have been reaped by no other process yet.
     pub fn add(&mut self, pid: Pid) -> Result<()> {
         let opened = PidFd::open(pid);
         if opened.is_err() {
             let _ = wait::kill(pid, libc::SIGKILL);
-            let _ = wait::wait_ended(pid, PATIENCE);
+            let _ = wait::wait_ended(pid, EXIT_TIMEOUT);
         }
         self.0.push(opened?);
         Ok(())
     }
 
-    /// One has ended and is reaped.
+    /// Removes one that has ended and is reaped.
     pub fn forget(&mut self, pid: Pid) {
         self.0.retain(|other| other.pid() != pid);
     }
 
-    /// They live from here on.
+    /// The restore has succeeded: they stay alive.
     pub fn set_free(&mut self) {
         self.0.clear();
     }
@@ -45,25 +47,25 @@ impl Drop for KillOnDrop {
         if self.0.is_empty() {
             return;
         }
-        // Those whose parent dies first are handed to us instead of to init, so that they can be
-        // reaped here. Whoever else loses a parent in this moment is ours as well, until we end.
+        // A process whose parent dies first is given to this daemon instead of init, so that it can
+        // be reaped here. Other orphans of this moment come to the daemon as well, until it ends.
         let was = wait::set_subreaper(true);
         for process in &self.0 {
             let _ = process.kill(libc::SIGKILL);
         }
         for process in self.0.iter().rev() {
-            // A thread that was traced from birth and never adopted is a zombie of ours, and the
-            // leader's end is not told before its own; one that is not ours gives ECHILD.
+            // A thread that was traced from birth and never adopted is a zombie of this thread. The
+            // leader's end is reported only after it is reaped. Another thread's tracee: ECHILD.
             for tid in proc::numbers(&format!("/proc/{}/task", process.pid())).unwrap_or_default() {
                 if tid != process.pid() {
-                    let _ = wait::wait_ended(tid, PATIENCE);
+                    let _ = wait::wait_ended(tid, EXIT_TIMEOUT);
                 }
             }
-            let _ = process.wait_ended(true, PATIENCE);
+            let _ = process.wait_ended(true, EXIT_TIMEOUT);
         }
-        // As tracer that was; now as whoever inherited them.
+        // The first round reaped them as their tracer, this one as their new parent.
         for process in self.0.iter().rev() {
-            let _ = process.wait_ended(false, PATIENCE);
+            let _ = process.wait_ended(false, EXIT_TIMEOUT);
         }
         if !was {
             wait::set_subreaper(false);
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
     use crate::sys::clone;
 
-    /// Needs root, as whoever chooses a pid does.
+    /// Needs root: only root may choose a pid.
     #[test]
     fn a_number_that_is_somebody_elses_by_now_is_left_alone() {
         let mut rollback = KillOnDrop::default();
@@ -96,7 +98,7 @@ mod tests {
         let second = PidFd::open(pid).unwrap();
         assert!(!second.has_ended());
         second.kill(libc::SIGKILL).unwrap();
-        assert!(second.wait_ended(false, PATIENCE).unwrap());
-        assert!(!second.wait_ended(false, PATIENCE).unwrap());
+        assert!(second.wait_ended(false, EXIT_TIMEOUT).unwrap());
+        assert!(!second.wait_ended(false, EXIT_TIMEOUT).unwrap());
     }
 }

@@ -1,17 +1,19 @@
-//! Attachments of System V shared memory, shmat(2): made when everything else is in its place,
-//! because a segment is attached as a whole, even where only parts of that are left.
+//! Attachments of System V shared memory, shmat(2). They are made when all other mappings are in
+//! their places, because a segment can only be attached as a whole, even if only parts of the
+//! attachment are left.
 
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
 use crate::memory::vma::{Type, Vma};
-use crate::restore::process::{Attached, NewProcess};
+use crate::restore::attached::Attached;
+use crate::restore::process::NewProcess;
 use crate::sys::memory::PAGE;
 
 impl NewProcess {
-    /// Attaches what the image says. The parts of one attachment belong together for shmdt(2), by
-    /// their common beginning (ksys_shmdt in ipc/shm.c): so each is made by one call, anywhere, and
-    /// its parts are moved to the places that were kept for them.
+    /// Makes the attachments of the image. shmdt(2) detaches all parts of one attachment, which it
+    /// knows by their common start (ksys_shmdt in ipc/shm.c). So each attachment is made by one
+    /// call at any address, and its parts are moved to the places that were kept for them.
     pub fn attach(&mut self) -> Result<()> {
         let mut attachments: BTreeMap<(u32, u64), Vec<Vma>> = BTreeMap::new();
         for vma in self.vmas.iter().filter(|vma| vma.kind == Type::IpcShm) {
@@ -52,9 +54,9 @@ impl NewProcess {
         self.calls.flush(&mut self.leader)
     }
 
-    /// Gives each part its protection. Parts that were divided stay so, because mappings that count
-    /// themselves are never joined (can_merge_remove_vma in mm/vma.c), and the segment counts them:
-    /// different protections divide them first.
+    /// Gives each part its protection. Neighbouring parts get different protections first, which
+    /// divides them. They stay divided: the segment counts its mappings, and mappings that are
+    /// counted are never merged (can_merge_remove_vma in mm/vma.c).
     fn divide(&mut self, run: &[Vma]) -> Result<()> {
         let divided: &[i32] = if run.len() > 1 { &[libc::PROT_NONE, libc::PROT_READ] } else { &[] };
         for (part, prot) in run.iter().zip(divided.iter().cycle()) {

@@ -1,4 +1,4 @@
-//! Signals that the restore of a tree itself has caused: its processes must not get them.
+//! Signals that the restore itself has caused: the restored processes must not get them.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ pub fn forget_signals(process: &mut NewProcess) -> Result<()> {
     let deadline = Deadline::after(QUEUE_TIMEOUT);
     while take_one(process, u64::MAX)? {
         if deadline.is_over() {
-            return Err(Error::os(format!("pid {}: somebody keeps sending it signals", process.pid), libc::EBUSY));
+            return Err(Error::os(format!("pid {}: it is being sent signals all the time", process.pid), libc::EBUSY));
         }
     }
     Ok(())
