@@ -1,4 +1,7 @@
-/* No room for another page: RLIMIT_AS is what there is. Nothing can be mapped in it on behalf of a checkpoint. */
+/*
+ * RLIMIT_AS equals what is already mapped, so no page is left. A checkpoint cannot map anything in
+ * this process.
+ */
 #include "victim.h"
 #include <sys/resource.h>
 
@@ -7,7 +10,7 @@ int main(void)
     struct rlimit before = {0}, none = {0, 0};
     CHECK(getrlimit(RLIMIT_AS, &before) == 0);
     none.rlim_max = before.rlim_max;
-    dprintf(1, "limited\n"); /* whatever stdio needs is there */
+    dprintf(1, "limited\n"); /* stdio now has all the memory it needs */
     CHECK(setrlimit(RLIMIT_AS, &none) == 0);
     CHECK(mmap(NULL, 4096, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED && errno == ENOMEM);
     checkpoint_here(1);

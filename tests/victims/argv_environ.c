@@ -1,4 +1,4 @@
-/* Arguments, environment and auxiliary vector, in memory and as /proc shows them. */
+/* Arguments, environment and auxiliary vector stay the same, in memory and in /proc. */
 #include "victim.h"
 #include <sys/auxv.h>
 

@@ -1,4 +1,4 @@
-/* The sixteen AVX registers, both halves, hold across. */
+/* The sixteen AVX registers keep their values, both halves. */
 #include "victim.h"
 
 volatile uint32_t released;
@@ -25,7 +25,7 @@ int main(void)
     for (size_t n = 0; n < sizeof in; n++)
         ((unsigned char *)in)[n] = n * 7 + n / 256 + 1;
     released = !__builtin_cpu_supports("avx");
-    if (released) { /* this machine has none: only the protocol is left */
+    if (released) { /* this machine has no AVX: only run the protocol */
         dprintf(1, "skipped: no avx\n");
         checkpoint_here(1);
         return done();

@@ -1,4 +1,4 @@
-/* The thirty-two AVX-512 registers, all of them, hold across. */
+/* The thirty-two AVX-512 registers keep their values. */
 #include "victim.h"
 
 volatile uint32_t released;
@@ -25,7 +25,7 @@ int main(void)
     for (size_t n = 0; n < sizeof in; n++)
         ((unsigned char *)in)[n] = n * 7 + n / 256 + 1;
     released = !__builtin_cpu_supports("avx512f");
-    if (released) { /* this machine has none: only the protocol is left */
+    if (released) { /* this machine has no AVX-512: only run the protocol */
         dprintf(1, "skipped: no avx512f\n");
         checkpoint_here(1);
         return done();

@@ -1,4 +1,4 @@
-/* The eight AVX-512 mask registers hold across. */
+/* The eight AVX-512 mask registers keep their values. */
 #include "victim.h"
 
 volatile uint32_t released;

@@ -1,6 +1,7 @@
 /*
- * A system call that is checkpointed while it blocks: `call` runs in the main thread and, a second time, in another, both blocked when
- * the checkpoint is taken; afterwards both return as if nothing had happened.
+ * A system call that blocks during the checkpoint. `call` runs in the main thread and in a second
+ * thread. Both are blocked when the checkpoint is taken. Afterwards both calls return as if there
+ * had been no checkpoint.
  */
 #include "victim.h"
 
@@ -8,7 +9,10 @@
 
 static volatile pid_t callers[2];
 
-/* The time that a call took is at least what was asked for, and not absurdly more (the process may have been dead meanwhile). */
+/*
+ * The call took at least the time that was asked for, and at most two minutes more. The margin
+ * covers the time between the end of the process and its restore.
+ */
 static inline void check_took(double begin, double asked)
 {
     CHECK(now() - begin >= asked - 0.001);
@@ -29,7 +33,10 @@ static void *caller_body(void *call)
 
 struct watch { long number; int wake; };
 
-/* Says ready when both callers block; afterwards sends them the signal that ends an endless call, if there is one. */
+/*
+ * Prints "ready" when both callers block. Afterwards, if `wake` is set, sends both callers this
+ * signal: it ends a call that would otherwise never return.
+ */
 static void *watcher_body(void *arg)
 {
     struct watch *watch = arg;
@@ -41,7 +48,10 @@ static void *watcher_body(void *arg)
     return NULL;
 }
 
-/* Runs `call`, which must block in system call `number`, in two threads; `wake` ends it, or 0 if it ends by itself. */
+/*
+ * Runs `call`, which must block in system call `number`, in two threads. `wake` is the signal that
+ * ends the call, or 0 if it ends without one.
+ */
 static inline int blocked_in(long number, int wake, void (*call)(void))
 {
     struct watch watch = {number, wake};

@@ -1,4 +1,4 @@
-/* The heap: its contents stand, and sbrk goes on from where it was, up and down. */
+/* The heap keeps its contents. sbrk(2) still grows and shrinks it from the same break. */
 #include "victim.h"
 
 int main(void)

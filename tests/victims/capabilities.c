@@ -1,4 +1,7 @@
-/* A user without privileges that kept one capability: all five sets, securebits and no_new_privs are as they were. */
+/*
+ * An unprivileged process that kept some capabilities: all five sets, securebits and no_new_privs
+ * are unchanged.
+ */
 #include "victim.h"
 #include <linux/capability.h>
 #include <linux/securebits.h>

@@ -1,4 +1,4 @@
-/* The root directory: paths go on to start there, and nothing above it is seen. */
+/* The root directory: paths still start there, and nothing above it is visible. */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,7 @@
-/* pthread_join of a thread that lived across returns: the kernel still clears and wakes its tid word when it ends. */
+/*
+ * pthread_join of a thread that was checkpointed returns. The kernel still clears the tid word of
+ * the thread and wakes the waiter when the thread ends.
+ */
 #include "victim.h"
 
 static volatile int released;
@@ -17,7 +20,7 @@ static void *joiner(void *thread)
 
 int main(void)
 {
-    /* One is joined by a call made before the checkpoint, one by a call made after it. */
+    /* One join starts before the checkpoint, the other after it. */
     pthread_t early = start(body, (void *)10), late = start(body, (void *)20);
     pthread_t blocked = start(joiner, (void *)early);
     pause_briefly();

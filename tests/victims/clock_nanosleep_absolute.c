@@ -1,4 +1,4 @@
-/* clock_nanosleep(2) until an absolute time does not end before it. */
+/* clock_nanosleep(2) with an absolute time does not return early. */
 #include "blocked.h"
 
 static void call(void)

@@ -1,4 +1,7 @@
-/* Two waiters with a timeout: one is signalled after the checkpoint, the other times out, not before its time. */
+/*
+ * Two waiters with a timeout. One is signalled after the checkpoint. The other times out, and not
+ * early.
+ */
 #include "victim.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -1,4 +1,4 @@
-/* 48 MiB in three mappings, each word different: every page is back in its place. */
+/* 48 MiB in three mappings, each word different. Every page is restored to its place. */
 #include "victim.h"
 
 #define WORDS (2ul << 20)

@@ -1,4 +1,7 @@
-/* A child was stopped and continued, and the parent was not told yet; another one's parent was. */
+/*
+ * Two children are stopped and continued. The parent has read this from wait(2) for one of them,
+ * and not yet for the other.
+ */
 #include "tree.h"
 
 static void child(int place)

@@ -1,4 +1,4 @@
-/* Counts in memory and goes on from where it was: the smallest thing worth freezing. */
+/* Counts in memory and continues from the same count: the smallest useful victim. */
 #include "victim.h"
 
 int main(void)

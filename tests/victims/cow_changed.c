@@ -1,11 +1,14 @@
-/* Inherited memory that parent and child each changed, dropped, unmapped, moved, protected: each has its own version of it. */
+/*
+ * Inherited memory, of which parent and child each changed, dropped, unmapped, moved or protected
+ * parts. Each keeps its own version.
+ */
 #include "tree.h"
 
 enum { PAGE = 4096, PAGES = 64 };
 
 static char *memory, *moved;
 
-/* Byte at the begin of page n, -1 where nothing is mapped. */
+/* First byte of page n, or -1 if nothing is mapped there. */
 static int at(int n)
 {
     unsigned char resident;
@@ -34,7 +37,7 @@ static void check_pages(int is_child)
         else if (n >= 40 && n < 44)
             expected = is_child ? n + 1 : -1; /* the parent unmapped them */
         else if (n >= 50 && n < 52)
-            expected = is_child ? 51 : n + 1; /* the child mapped anew, and wrote */
+            expected = is_child ? 51 : n + 1; /* the child mapped new memory and wrote to it */
         CHECK_EQ(at(n), expected);
     }
     if (is_child)
@@ -77,7 +80,7 @@ int main(void)
     CHECK(munmap(memory + 40 * PAGE, 4 * PAGE) == 0);
     checkpoint_tree(1);
     check_pages(0);
-    memory[60 * PAGE]++, memory[60 * PAGE]--; /* still writable here */
+    memory[60 * PAGE]++, memory[60 * PAGE]--; /* still writable in the parent */
     reap(pid, W_EXITCODE(1, 0));
     check_pages(0);
     return done();

@@ -1,4 +1,7 @@
-/* 64 MiB touched by the parent, five children that each wrote one page of it: contents, and the rest is still one copy for all. */
+/*
+ * 64 MiB written by the parent, and five children that each wrote one page of it. Contents are
+ * right, and all processes still share one copy of the other pages.
+ */
 #include "tree.h"
 
 enum { PAGE = 4096, SIZE = 64 << 20, PAGES = SIZE / PAGE, CHILDREN = 5 };
@@ -10,7 +13,10 @@ static uint64_t pattern(long page)
     return (page + 1) * 0x9E3779B97F4A7C15ull;
 }
 
-/* Every page has its number at its begin and end, but the caller's own. */
+/*
+ * The first and last word of every page hold its pattern. Only the page `own` of the caller starts
+ * with `value`.
+ */
 static void check_memory(long own, uint64_t value)
 {
     for (long n = 0; n < PAGES; n++) {
@@ -24,7 +30,7 @@ static void child(int place)
     *(uint64_t *)(memory + place * 1000l * PAGE) = place;
     over_checkpoint(place);
     check_memory(place * 1000, place);
-    await_turn(2); /* the root measures while all are here */
+    await_turn(2); /* the root measures while all children are alive */
     _exit(place);
 }
 

@@ -1,4 +1,4 @@
-/* Children of different users, groups and capabilities. */
+/* Children with different users, groups and capabilities. */
 #include "tree.h"
 #include <grp.h>
 

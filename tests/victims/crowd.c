@@ -1,4 +1,7 @@
-/* As many children as the argument says, each with a page of its own; at the end all are there, and each tells its number. */
+/*
+ * crowd COUNT: makes COUNT children, each with a page of its own. At the end all children exist,
+ * and each exits with its own number.
+ */
 #include "victim.h"
 #include <sys/wait.h>
 

@@ -1,4 +1,4 @@
-/* The working directory. */
+/* The working directory stays the same. */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* Each process has a working directory, a root and a umask of its own. */
+/* Each process has its own working directory, root and umask. */
 #include "tree.h"
 
 static void child(int place)

@@ -1,9 +1,12 @@
-/* SCHED_DEADLINE: runtime, deadline and period, and what is asked of overruns and of time that others leave; with and without a reset on fork. */
+/*
+ * SCHED_DEADLINE: runtime, deadline, period, and the flags for overruns, for reclaiming unused time
+ * and for a reset on fork.
+ */
 #include "victim.h"
 
 enum { RESET_ON_FORK = 1, RECLAIM = 2, DL_OVERRUN = 4, DEADLINE = 6 };
 
-struct attr { /* struct sched_attr, which some versions of libc have as well */
+struct attr { /* struct sched_attr; some versions of libc define it too */
     uint32_t size, policy;
     uint64_t flags;
     int32_t nice;
@@ -17,7 +20,7 @@ int main(void)
     signal(SIGXCPU, SIG_IGN);
     for (int n = 0; n < 3; n++) {
         struct attr attr = {sizeof attr, DEADLINE, flags[n], 0, 0, 20000000, 90000000, 100000000}, seen;
-        /* Not where the CPUs are shared out among cpusets. */
+        /* The kernel refuses SCHED_DEADLINE where cpusets divide the CPUs. */
         int has = syscall(SYS_sched_setattr, 0, &attr, 0) == 0;
         CHECK(has || errno == EPERM || errno == EBUSY);
         checkpoint_here(n + 1);

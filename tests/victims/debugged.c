@@ -1,4 +1,7 @@
-/* What a debugger looks at: threads asleep in calls of all sorts, in functions of known names, and memory of every kind. */
+/*
+ * A process for debuggers: threads asleep in different calls, in functions with known names, and
+ * memory of every kind.
+ */
 #include "victim.h"
 #include <poll.h>
 #include <sys/file.h>

@@ -1,4 +1,4 @@
-/* The devices that have no state: null, zero, full, random, urandom, on descriptors and as a mapping. */
+/* Devices without state (null, zero, full, random, urandom), as descriptors and as a mapping. */
 #include "victim.h"
 
 int main(void)

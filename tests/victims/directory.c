@@ -1,4 +1,4 @@
-/* An open directory goes on where its reader was, and serves openat(2). */
+/* An open directory continues at its read position, and still works with openat(2). */
 #include "victim.h"
 #include <dirent.h>
 

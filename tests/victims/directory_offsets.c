@@ -1,4 +1,7 @@
-/* Directories of ext4 and of tmpfs, read to some place: the same entries follow, none twice, none missing, and rewinding works. */
+/*
+ * Directories of ext4 and tmpfs, read up to some position. The remaining entries follow, none twice
+ * and none missing. Rewinding works.
+ */
 #include "victim.h"
 #include <dirent.h>
 
@@ -29,7 +32,7 @@ int main(void)
             CHECK(close(openat(dirs[d], name, O_RDWR | O_CREAT, 0600)) == 0);
         }
     }
-    for (int d = 0; d < 4; d++) /* two in the middle, two at the end */
+    for (int d = 0; d < 4; d++) /* two stop in the middle, two at the end */
         for (int n = 0; (d > 1 || n < 7) && step(dirs[d], seen[d], 512); n++)
             ;
     checkpoint_here(1);

@@ -1,4 +1,7 @@
-/* eventfd(2): counts from 0 to the largest, semaphores, O_NONBLOCK, duplicates, threads blocked in read and in write. */
+/*
+ * eventfd(2): counts from 0 to the maximum, semaphores, O_NONBLOCK, duplicates, and threads blocked
+ * in read and in write.
+ */
 #include "victim.h"
 #include <sys/eventfd.h>
 
@@ -50,7 +53,7 @@ int main(void)
     CHECK_EQ(fcntl(semaphore, F_GETFL), O_RDWR | O_NONBLOCK);
     CHECK_EQ(fcntl(plain, F_GETFL), O_RDWR);
     CHECK(fcntl(plain, F_GETFD) == FD_CLOEXEC && fcntl(again, F_GETFD) == 0);
-    /* One object behind both descriptors; the other two wait still. */
+    /* Both descriptors are one object. The two blocked threads still wait. */
     CHECK(write(again, &value, 8) == 8 && read(plain, &got, 8) == 8);
     CHECK_EQ(got, UINT32_MAX + 77ull);
     wait_blocked(reader, SYS_read);

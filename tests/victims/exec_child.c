@@ -1,4 +1,7 @@
-/* A child that has become another program: its executable, arguments, environment and name; it ends by a signal. */
+/*
+ * A child that executed another program keeps its executable, arguments, environment and name. It
+ * is ended by a signal.
+ */
 #include "tree.h"
 
 static char *environment[] = {"ONE=1", "EMPTY=", NULL};
@@ -29,7 +32,7 @@ int main(void)
     pid_t pid = spawn(child, 1);
     snprintf(path, sizeof path, "/proc/%d/exe", pid);
     wait_blocked_process(pid, SYS_clock_nanosleep);
-    while (strcmp(who_is(pid).comm, "sleep") != 0) /* blocked, but maybe still in what it was before */
+    while (strcmp(who_is(pid).comm, "sleep") != 0) /* it may block before it executes sleep */
         nap();
     wait_blocked_process(pid, SYS_clock_nanosleep);
     CHECK(readlink(path, exe[0], 4096) > 0);
@@ -43,7 +46,7 @@ int main(void)
     CHECK(strcmp(of(pid, "cmdline"), "a sleeper|1000|") == 0);
     CHECK(strcmp(environ_before, "ONE=1|EMPTY=|") == 0 && strcmp(of(pid, "environ"), environ_before) == 0);
     CHECK(strcmp(of(pid, "auxv"), auxv) == 0);
-    await_state(pid, 'S'); /* in restart_syscall(2), perhaps */
+    await_state(pid, 'S'); /* possibly in restart_syscall(2) */
     CHECK(kill(-pid, SIGTERM) == 0);
     reap(pid, W_EXITCODE(0, SIGTERM));
     return done();

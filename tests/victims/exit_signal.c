@@ -1,4 +1,7 @@
-/* clone(2) children whose end is told by another signal than SIGCHLD, or by none: __WCLONE and __WALL wait for them. */
+/*
+ * clone(2) children that end with a signal other than SIGCHLD, or with none. __WCLONE and __WALL
+ * wait for them.
+ */
 #include "tree.h"
 
 static void child(int place)

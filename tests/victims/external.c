@@ -1,4 +1,7 @@
-/* A pipe or FIFO (descriptor 3, from the harness) of which somebody else holds an end as well: it goes on writing to the same one. */
+/*
+ * A pipe or FIFO (descriptor 3, from the harness) with another end held by a process outside the
+ * tree. The victim keeps writing to the same pipe.
+ */
 #include "victim.h"
 
 int main(void)

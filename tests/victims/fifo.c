@@ -1,4 +1,7 @@
-/* FIFOs by name: contents, capacity, flags, both ends, and one end only: a reader whose writers have left, and one that none came to. */
+/*
+ * FIFOs by name: contents, capacity, flags, both ends open, and one end only. One reader has lost
+ * its writers, and one never had a writer.
+ */
 #include "victim.h"
 #include <poll.h>
 

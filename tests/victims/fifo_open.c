@@ -1,4 +1,7 @@
-/* Threads that wait in open(2) of a FIFO for its other end, one to read and one to write: they meet whoever comes after the checkpoint. */
+/*
+ * Threads that block in open(2) of a FIFO, one for reading and one for writing. After the
+ * checkpoint, the opens of the main thread complete them.
+ */
 #include "victim.h"
 
 static volatile pid_t reader_tid, writer_tid;

@@ -1,4 +1,4 @@
-/* A FIFO that was renamed, into another directory, while it was open: it is found by its new name. */
+/* A FIFO that was renamed into another directory while open. Its new name still leads to it. */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* A FIFO that has lost its name: contents, mode, both ends; nothing stands at its name, or something else. */
+/* An unlinked FIFO: contents, mode, both ends. Its old name is free, or belongs to another file. */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* FD_CLOEXEC belongs to each descriptor, even where two share one file. */
+/* FD_CLOEXEC belongs to each descriptor, even where two descriptors share one file. */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,7 @@
-/* Duplicated descriptors share one position and one set of flags; files opened separately do not, though all else is equal. */
+/*
+ * Duplicated descriptors share one position and one set of flags. Descriptors that were opened
+ * separately do not, even with the same file, position and flags.
+ */
 #include "victim.h"
 
 int main(void)
@@ -7,7 +10,10 @@ int main(void)
     CHECK(ftruncate(one, 1000) == 0);
     int two = dup(one), far = fcntl(one, F_DUPFD, 300), other = open("data", O_RDWR);
     CHECK(two >= 0 && far == 300 && other >= 0);
-    /* The same file, position and flags: only the kernel knows that it is another description. */
+    /*
+     * The file, position and flags are equal. Only the kernel knows that these are two
+     * descriptions.
+     */
     checkpoint_here(1);
     CHECK(lseek(one, 100, SEEK_SET) == 100);
     CHECK_EQ(lseek(two, 0, SEEK_CUR), 100);

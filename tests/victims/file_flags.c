@@ -1,4 +1,7 @@
-/* The status flags of open files: O_APPEND, O_NONBLOCK, O_NOATIME, O_SYNC, O_DIRECTORY; O_CREAT, O_TRUNC and O_EXCL act no second time. */
+/*
+ * The status flags of open files: O_APPEND, O_NONBLOCK, O_NOATIME, O_SYNC, O_DSYNC. A restore does
+ * not repeat the effects of O_CREAT, O_TRUNC and O_EXCL.
+ */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,7 @@
-/* Open files keep their number, position and access mode; descriptors may have gaps between them. */
+/*
+ * Open files keep their descriptor number, position and access mode. There may be gaps between the
+ * numbers.
+ */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* A private mapping of a file: changed pages keep their changes, the others go on to be the file's. */
+/* A private mapping of a file. Changed pages keep their changes, all others still show the file. */
 #include "victim.h"
 
 int main(void)
@@ -9,7 +9,7 @@ int main(void)
         memset(page, 'a' + n % 26, sizeof page);
         CHECK(write(fd, page, sizeof page) == sizeof page);
     }
-    /* From the second page of the file on, and two pages beyond its end. */
+    /* The mapping starts at the second page of the file and extends two pages beyond its end. */
     char *at = mmap(NULL, 65 * 4096, RW, MAP_PRIVATE, fd, 4096);
     CHECK(at != MAP_FAILED && close(fd) == 0);
     for (int n = 0; n < 63; n += 5)

@@ -1,4 +1,7 @@
-/* An open file that was renamed, and one whose directory was, are the same files under their new names. */
+/*
+ * A renamed open file, and an open file in a renamed directory, are the same files under their new
+ * names.
+ */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,7 @@
-/* A shared mapping of a file: a write through it after the checkpoint reaches the file, a write to the file reaches it. */
+/*
+ * A shared mapping of a file. After the checkpoint, writes through the mapping reach the file, and
+ * writes to the file show in the mapping.
+ */
 #include "victim.h"
 
 int main(void)

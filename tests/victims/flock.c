@@ -1,4 +1,7 @@
-/* flock(2): exclusive and shared, of a duplicated description, a directory, a memfd; a thread that waits for one. */
+/*
+ * flock(2): exclusive and shared locks, on a duplicated description, a directory and a memfd. One
+ * thread waits for a lock.
+ */
 #include "victim.h"
 #include <sys/file.h>
 #include <sys/wait.h>
@@ -13,7 +16,10 @@ static void *blocked(void *unused)
     return unused;
 }
 
-/* Whether another process gets the lock `how` on a description of its own; it gives it back by ending. */
+/*
+ * Returns 1 if another process gets the lock `how` on a description of its own. The lock ends with
+ * that process.
+ */
 static int others_get(const char *path, int how)
 {
     int status;
@@ -53,7 +59,10 @@ int main(void)
     CHECK(!others_get("alone", LOCK_SH) && !others_get(".", LOCK_SH) && others_get("free", LOCK_EX));
     CHECK(others_get("shared", LOCK_SH) && !others_get("shared", LOCK_EX));
     CHECK(others_get(memory_path, LOCK_SH) && !others_get(memory_path, LOCK_EX));
-    /* The two shared locks belong to two descriptions; the exclusive one to both duplicates. */
+    /*
+     * The shared locks belong to two descriptions. The exclusive lock belongs to both duplicates of
+     * one.
+     */
     CHECK(flock(second, LOCK_UN) == 0 && !others_get("shared", LOCK_EX));
     CHECK(close(shared) == 0 && others_get("shared", LOCK_EX));
     CHECK(close(also) == 0 && !others_get("alone", LOCK_SH));

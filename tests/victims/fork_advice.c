@@ -1,4 +1,7 @@
-/* Memory that a forked child would not see (MADV_DONTFORK) or see empty (MADV_WIPEONFORK) keeps its contents. */
+/*
+ * Memory that a forked child does not inherit (MADV_DONTFORK), or inherits empty (MADV_WIPEONFORK),
+ * keeps its contents.
+ */
 #include "victim.h"
 
 #define LEN (1ul << 20)

@@ -1,4 +1,7 @@
-/* A chain of twelve: each is the child of the one before, has its own memory, and waits for the next. */
+/*
+ * A chain of twelve processes. Each is the child of the previous one, has its own memory, and waits
+ * for the next.
+ */
 #include "tree.h"
 
 enum { DEPTH = 12 };

@@ -1,4 +1,7 @@
-/* One child with memory of its own: who both are, what each has written, the child's exit status. */
+/*
+ * One child with memory of its own. The ids of both, what each has written, and the child's exit
+ * status are right.
+ */
 #include "tree.h"
 
 static int value = 1;

@@ -1,4 +1,4 @@
-/* Sixty children of one parent: each still itself, and wait(2) gives each of their statuses once. */
+/* Sixty children of one parent. Each keeps its identity, and wait(2) returns each status once. */
 #include "tree.h"
 
 enum { CHILDREN = 60 };

@@ -1,4 +1,7 @@
-/* Children made by different threads of the parent; parent and children both have threads of their own. */
+/*
+ * Children made by different threads of the parent. Parent and children all have threads of their
+ * own.
+ */
 #include "tree.h"
 
 enum { THREADS = 3 };
@@ -7,7 +10,7 @@ static __thread int local;
 static volatile pid_t tids[PLACES];
 static pid_t pids[THREADS];
 
-/* A thread of a child, or of the parent: the same number and the same thread-local value over the checkpoint. */
+/* A thread of a child or of the parent keeps its thread id and its thread-local value. */
 static void *thread_body(void *arg)
 {
     int n = (int)(long)arg;

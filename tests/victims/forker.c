@@ -1,7 +1,8 @@
 /*
- * forker MOST [bomb]: forks as fast as it can, with at most MOST alive; each child ends at once, or forks one more. With "bomb" each of them
- * forks as fast as it can for some time, and all stay in the tree. "count" says how far the first one got; it begins
- * when "go.1" appears and ends when "go.2" does.
+ * forker MOST [bomb]: forks as fast as it can, with at most MOST processes alive. Each child ends
+ * at once, or forks one more child first. With "bomb", each child also forks as fast as it can for
+ * some time, and all children stay in the tree. The file "count" holds the number of turns of the
+ * first process. Forking begins when "go.1" appears and ends when "go.2" appears.
  */
 #include "victim.h"
 #include <sys/wait.h>

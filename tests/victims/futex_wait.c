@@ -1,4 +1,4 @@
-/* futex(2) FUTEX_WAIT without a timeout: a wake after the checkpoint finds its waiters. */
+/* futex(2) FUTEX_WAIT without a timeout: a wake after the checkpoint reaches the waiters. */
 #include "blocked.h"
 #include <linux/futex.h>
 
@@ -7,7 +7,10 @@ static volatile uint32_t word;
 static void *waiter(void *tid)
 {
     *(volatile pid_t *)tid = gettid();
-    /* The caller of futex(2) must look at the word again whenever it returns; EINTR happens to nobody without a handler. */
+    /*
+     * A caller of futex(2) must read the word again after each return. Without a signal handler it
+     * never gets EINTR.
+     */
     while (word == 0)
         CHECK(syscall(SYS_futex, &word, FUTEX_WAIT_PRIVATE, 0, NULL) == 0 || errno == EAGAIN);
     return NULL;

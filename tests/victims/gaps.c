@@ -1,4 +1,7 @@
-/* Reads the clock without pause until "go.1" appears, and says in microseconds the longest time that it was not running. */
+/*
+ * Reads the clock continuously until "go.1" appears, then prints in microseconds the longest gap
+ * between two readings.
+ */
 #include "victim.h"
 
 int main(void)

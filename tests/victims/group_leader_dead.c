@@ -1,4 +1,7 @@
-/* The leader of a group has ended and is waited for; the group lives on, is signalled, waited for, and joined by another. */
+/*
+ * The leader of a process group has ended and was reaped. The group still exists: it can be
+ * signalled, waited for, and joined by another process.
+ */
 #include "tree.h"
 
 static pid_t group;
@@ -27,7 +30,7 @@ static void joiner(int place)
 int main(void)
 {
     board_make();
-    group = spawn(member, 0); /* it leads: `group` is still 0 in it */
+    group = spawn(member, 0); /* it becomes the leader: `group` is still 0 in it */
     await_arrivals(1);
     pid_t one = spawn(member, 1), two = spawn(member, 2), three = spawn(joiner, 3);
     await_arrivals(4);

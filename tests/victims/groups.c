@@ -1,9 +1,12 @@
-/* Three groups in one session: a signal reaches its group only, and a process may still change from one to another. */
+/*
+ * Three groups in one session. A signal reaches its group only, and a process can still change
+ * groups.
+ */
 #include "tree.h"
 
 static pid_t group[3];
 
-/* Place 10 g + m is member m of group g; member 0 leads it. */
+/* Place 10 g + m is member m of group g. Member 0 is the leader. */
 static void member(int place)
 {
     if (place / 10 > 0)
@@ -41,7 +44,10 @@ int main(void)
     for (int g = 0; g < 3; g++)
         for (int m = 0; m < 3; m++)
             CHECK_EQ(getpgid(board->who[10 * g + m].pid), group[g]);
-    /* Group 1 gets one, group 2 gets two; each is handled before the next is sent, or they would be one. */
+    /*
+     * Group 1 gets one signal, group 2 gets two. The second is sent only after the first was
+     * handled, because a pending SIGUSR1 is not queued twice.
+     */
     CHECK(kill(-group[1], SIGUSR1) == 0 && kill(-group[2], SIGUSR1) == 0);
     for (int m = 0; m < 3; m++)
         while (pending(board->who[20 + m].pid))

@@ -1,4 +1,7 @@
-/* Groups whose leaders are in each other's: two that changed places, three in a ring. Whoever kept the groups meanwhile has ended. */
+/*
+ * Groups whose leaders are members of each other's groups: two leaders that swapped places, and
+ * three in a ring. The processes that kept the groups alive during the swap have ended.
+ */
 #include "tree.h"
 
 enum { COUNT = 5 };

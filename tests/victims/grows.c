@@ -1,4 +1,7 @@
-/* 24 MiB more at each odd step, given back at the next one; what is left at the end is whole. */
+/*
+ * Grows by 24 MiB at each odd step and shrinks again at the next. The memory that remains at the
+ * end is intact.
+ */
 #include "victim.h"
 
 #define LEN (24ul << 20)

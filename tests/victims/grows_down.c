@@ -1,4 +1,4 @@
-/* The main stack, and a MAP_GROWSDOWN mapping, grow down still when they are used. */
+/* The main stack and a MAP_GROWSDOWN mapping still grow down on access. */
 #include "victim.h"
 
 static long deep(int n)

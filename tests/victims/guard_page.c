@@ -1,4 +1,7 @@
-/* A guard page between two mappings, and read-only memory, still end a bad access with SIGSEGV at its address. */
+/*
+ * A guard page between two mappings, and read-only memory, still raise SIGSEGV at the right
+ * address.
+ */
 #include "victim.h"
 #include <setjmp.h>
 

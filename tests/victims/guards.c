@@ -1,6 +1,9 @@
-/* Guard pages (madvise(2), MADV_GUARD_INSTALL) in shared mappings, of a file, a memfd, System V and of nothing, and in memory that fork(2)
- * wipes, end an access with SIGSEGV; the pages beside them hold what they held, and what is beneath a shared one is there again once it is
- * taken away. */
+/*
+ * Guard pages (madvise(2), MADV_GUARD_INSTALL) raise SIGSEGV. They lie in shared mappings (of a
+ * file, a memfd, a System V segment and anonymous memory) and in memory that fork(2) wipes. The
+ * pages next to them keep their contents. After a guard is removed, the page of a shared mapping
+ * shows its contents again.
+ */
 #include "victim.h"
 #include <setjmp.h>
 #include <sys/ipc.h>
@@ -25,7 +28,7 @@ static int faults(volatile char *at)
     return fault == at;
 }
 
-/* Goes with its last user. */
+/* The segment is removed with its last attachment. */
 static char *segment(void)
 {
     int id = shmget(IPC_PRIVATE, PAGES * 4096, IPC_CREAT | 0600);
@@ -62,7 +65,7 @@ int main(void)
             dprintf(1, "this kernel guards private memory alone\n");
             at[i] = NULL;
         }
-    /* Memory that fork(2) does not copy is looked at in another way. */
+    /* fork(2) does not copy this memory, so the checkpoint reads it in another way. */
     CHECK(!at[4] || madvise(at[4], PAGES * 4096, MADV_DONTFORK) == 0);
     CHECK(!at[WIPED] || madvise(at[WIPED], PAGES * 4096, MADV_WIPEONFORK) == 0);
 

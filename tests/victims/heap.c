@@ -1,11 +1,12 @@
 /*
- * The subject of the benchmark (bench/): heap MEBIBYTES FORKS STOPS touches memory of its own and then tells, on lines of `out`, what it
- * sees of itself by CLOCK_MONOTONIC, in nanoseconds:
+ * The subject of the benchmark (bench/). heap MEBIBYTES FORKS STOPS writes to its own memory and
+ * prints these times, in nanoseconds of CLOCK_MONOTONIC, on lines of `out`:
  *   touch T            the first touch of all pages;
  *   fork T             a bare fork(2), FORKS times;
- *   gap FROM LENGTH    the time that a spinning thread lost between two readings of the clock, after each of "ready 1" ... "ready STOPS".
- * It writes to every page before each fork and each of these checkpoints, so that all of them find the same page tables. Behind the last
- * checkpoint, "ready STOPS + 1", nothing spins.
+ *   gap FROM LENGTH    the time that a spinning thread lost between two readings of the clock,
+ *     after each of "ready 1" ... "ready STOPS".
+ * It writes to every page before each fork and each of these checkpoints, so that all of them find
+ * the same page tables. At the last checkpoint, "ready STOPS + 1", no thread spins.
  */
 #include "victim.h"
 #include <sys/wait.h>

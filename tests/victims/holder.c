@@ -1,4 +1,7 @@
-/* holder KIND: holds one object of a kind that some version of ckptfs may have to refuse, and goes on unharmed. */
+/*
+ * holder KIND: holds one object of a kind that ckptfs may refuse to checkpoint, and continues
+ * undisturbed afterwards.
+ */
 #include "victim.h"
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -82,7 +85,7 @@ static void hold(const char *kind)
     else if (strcmp(kind, "fd_link") == 0)
         CHECK((fd = open("/proc/self/fd/1", O_PATH | O_NOFOLLOW)) >= 0);
     else if (strcmp(kind, "hung_up") == 0) {
-        /* The controlling terminal, given by the harness. */
+        /* Descriptor 3 is the controlling terminal, opened by the harness. */
         signal(SIGHUP, SIG_IGN);
         CHECK(isatty(3) && vhangup() == 0 && write(3, "x", 1) == -1 && errno == EIO);
     } else if (strcmp(kind, "notification_pipe") == 0)
@@ -91,7 +94,10 @@ static void hold(const char *kind)
         CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0 && flock(fd, LOCK_EX) == 0);
         CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0);
     } else if (strcmp(kind, "memfd_lease") == 0) {
-        /* Opened anew: the kernel does not count the first description as a writer, and refuses it the lease. */
+        /*
+         * The memfd is opened a second time, because the kernel does not count the first
+         * description as a writer and refuses it the lease.
+         */
         int first = memfd_create("leased", 0);
         CHECK((fd = open("/proc/self/fd/3", O_RDWR)) >= 0 && first == 3 && close(first) == 0);
         CHECK(fcntl(fd, F_SETLEASE, F_WRLCK) == 0);
@@ -111,12 +117,12 @@ static void hold(const char *kind)
     } else if (strcmp(kind, "shared_memory") == 0)
         CHECK(mmap(NULL, 8192, RW, MAP_SHARED | MAP_ANONYMOUS, -1, 0) != MAP_FAILED);
     else if (strcmp(kind, "sysv_huge") == 0) {
-        /* It goes with its last user, whatever ends this victim. */
+        /* The segment disappears with its last attachment, however this victim ends. */
         fd = segment = shmget(IPC_PRIVATE, 2 << 20, IPC_CREAT | SHM_HUGETLB | SHM_NORESERVE | 0600);
         if (fd >= 0)
             CHECK(shmat(segment, NULL, 0) != (void *)-1 && shmctl(segment, IPC_RMID, NULL) == 0);
     } else if (strcmp(kind, "undo_of_two") == 0) {
-        /* One list for both: it is undone when the second has ended. */
+        /* Both processes share one undo list. It is undone when the second process ends. */
         owe_one();
         if ((fd = syscall(SYS_clone, CLONE_SYSVSEM | SIGCHLD, NULL, NULL, NULL, NULL)) == 0)
             for (prctl(PR_SET_PDEATHSIG, SIGKILL);;)
@@ -126,7 +132,7 @@ static void hold(const char *kind)
         while (semaphores < 0)
             pause_briefly();
     } else if (strcmp(kind, "pid_for_children") == 0)
-        fd = unshare(CLONE_NEWPID); /* The first to be forked is its init, and the last: see main */
+        fd = unshare(CLONE_NEWPID); /* The first child becomes init of the namespace; see main */
     else if (strcmp(kind, "time_for_children") == 0)
         fd = unshare(CLONE_NEWTIME);
     else if (strcmp(kind, "thread_net") == 0) {
@@ -141,7 +147,10 @@ static void hold(const char *kind)
     } else if (strcmp(kind, "userfaultfd") == 0)
         fd = syscall(SYS_userfaultfd, O_CLOEXEC);
     else if (strcmp(kind, "seccomp") == 0) {
-        /* Whoever makes a call in its name that it does not make itself, kills it. */
+        /*
+         * These system calls kill the process. The victim never makes them, but a checkpoint that
+         * runs calls inside the process might.
+         */
         struct sock_filter filter[] = {
             BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
             BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mmap, 3, 0),
@@ -154,7 +163,7 @@ static void hold(const char *kind)
         CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0);
     } else
         CHECK(!"a known kind");
-    if (fd < 0) { /* not every kernel is built with every kind */
+    if (fd < 0) { /* some kernels are built without this kind */
         dprintf(1, "unavailable\n");
         exit(done());
     }
@@ -166,7 +175,10 @@ int main(int argc, char **argv)
     hold(argv[1]);
     checkpoint_here(1);
     if (strcmp(argv[1], "pid_for_children") == 0) {
-        /* Nobody has been born in the new namespace yet, whose end would have been its end. */
+        /*
+         * The new namespace has had no process yet. The end of its first process, its init, would
+         * have closed it.
+         */
         int status;
         pid_t child = fork();
         CHECK(child >= 0);

@@ -1,4 +1,7 @@
-/* Stands at 500 of "data" (1000 bytes) and has "map" (two pages) mapped shared: what becomes of them meanwhile, the mount's tests decide. */
+/*
+ * Holds "data" (1000 bytes) at offset 500 and a shared mapping of "map" (two pages). Tests of the
+ * mount change or remove these files in the meantime.
+ */
 #include "victim.h"
 
 int main(void)

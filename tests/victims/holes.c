@@ -1,4 +1,4 @@
-/* Touched, zeroed and untouched pages in turn, and unmapped holes between mappings. */
+/* Touched, zeroed and untouched pages alternate, with unmapped holes between mappings. */
 #include "victim.h"
 
 #define PAGES 600
@@ -16,7 +16,7 @@ int main(void)
         else if (n % 40 == 2)
             CHECK(munmap(page, 4096) == 0);
         else if (n % 40 == 3)
-            CHECK(*(volatile char *)page == 0); /* the zero page */
+            CHECK(*(volatile char *)page == 0); /* reads the zero page */
     }
     checkpoint_here(1);
     for (int n = 0; n < PAGES; n++) {

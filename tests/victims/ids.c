@@ -1,4 +1,6 @@
-/* Real, effective, saved and filesystem ids, all different, and the supplementary groups in their order. */
+/*
+ * Real, effective, saved and filesystem ids, all different, and the supplementary groups in order.
+ */
 #include "victim.h"
 #include <grp.h>
 #include <sys/fsuid.h>
@@ -10,7 +12,7 @@ int main(void)
     CHECK(setgroups(5, groups) == 0 && setresgid(1001, 1002, 1003) == 0);
     CHECK(prctl(PR_SET_KEEPCAPS, 0) == 0 && setresuid(1011, 1012, 1013) == 0);
     CHECK(getgroups(5, groups) == 5);
-    setfsgid(1003); /* one of its own ids, so it may */
+    setfsgid(1003); /* allowed, because it is one of its own ids */
     CHECK(prctl(PR_SET_DUMPABLE, 1) == 0);
     checkpoint_here(1);
     CHECK(getresuid(&ids[0], &ids[1], &ids[2]) == 0 && ids[0] == 1011 && ids[1] == 1012 && ids[2] == 1013);

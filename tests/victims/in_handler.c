@@ -1,4 +1,7 @@
-/* Checkpointed in a handler that interrupted a computation: it returns to the computation, with its mask. */
+/*
+ * The checkpoint is taken inside a signal handler that interrupted a computation. The handler
+ * returns to the computation and restores its signal mask.
+ */
 #include "victim.h"
 
 static volatile int in_handler, finished;
@@ -11,7 +14,7 @@ static void handler(int n)
     checkpoint_here(1);
     sigprocmask(SIG_SETMASK, NULL, &mask);
     CHECK(sigismember(&mask, SIGUSR1) && sigismember(&mask, SIGUSR2) && !sigismember(&mask, SIGHUP));
-    raise(SIGUSR1); /* blocked until the return */
+    raise(SIGUSR1); /* blocked until the handler returns */
     CHECK_EQ(in_handler, 1);
     finished = 1;
 }
@@ -29,7 +32,7 @@ int main(void)
     sigaddset(&action.sa_mask, SIGUSR2);
     CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
     pthread_t thread = start(sender, (void *)pthread_self());
-    /* A sum that is wrong as soon as one register of one turn is. */
+    /* The sum is wrong if any register is wrong in any turn. */
     double sum = 0;
     uint64_t hash = 1, turns = 0;
     while (!finished || turns % 1000) {

@@ -1,4 +1,7 @@
-/* Descriptions shared through fork(2): position and flags are one, numbers and close-on-exec are each one's own; opened apart is apart. */
+/*
+ * Descriptions shared through fork(2) share position and flags. Descriptor numbers and
+ * close-on-exec belong to each process. Files opened separately share nothing.
+ */
 #include "tree.h"
 
 enum { BOTH = 40, ROOT_CLOSED = 41, SIBLINGS = 42, APART = 43, CLOSED = 44, MOVED = 45 };
@@ -34,7 +37,7 @@ static void child(int place)
     }
     CHECK_EQ(compare(getpid(), board->who[3 - place].pid, SAME_FILE, MOVED + place, BOTH), 0);
     CHECK(compare(getpid(), board->root, SAME_FILE, APART, APART) > 0);
-    /* Neither ends before the other has looked. */
+    /* Wait, so that neither child ends before the other has checked. */
     __atomic_add_fetch(&board->checked, 1, __ATOMIC_SEQ_CST);
     await_turn(2);
     _exit(place);

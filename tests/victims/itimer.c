@@ -1,4 +1,7 @@
-/* ITIMER_REAL fires with what was left of it, not before its time; ITIMER_VIRTUAL and ITIMER_PROF keep value and interval. */
+/*
+ * ITIMER_REAL fires after its remaining time, and not early. ITIMER_VIRTUAL and ITIMER_PROF keep
+ * their value and interval.
+ */
 #include "victim.h"
 #include <sys/time.h>
 

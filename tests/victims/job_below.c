@@ -1,5 +1,8 @@
-/* job_below: a job of two below a shell (this process), stopped by SIGTSTP as ^Z does: the shell knows that its child is stopped, which in turn
-   has not asked about its own. Says "job PID". */
+/*
+ * job_below: a shell (this process) and a job of two processes, a child and a grandchild, stopped
+ * by SIGTSTP as ^Z does. The shell has waited for the stop of its child. The child has not yet
+ * waited for the stop of the grandchild.
+ */
 #include "tree.h"
 
 static void second(int place)

@@ -1,4 +1,7 @@
-/* A shell with three jobs of two processes: one runs, one is stopped, of one the first process has ended and is not waited for. */
+/*
+ * A shell with three jobs of two processes each. The first job runs and the second is stopped. In
+ * the third, the first process has ended and was not waited for.
+ */
 #include "tree.h"
 
 static pid_t group;
@@ -14,7 +17,7 @@ static void worker(int place)
     _exit(place);
 }
 
-/* Waits until one process of the job changes its state, and gives its status. */
+/* Waits until one process of the job changes its state, and returns its status. */
 static int change(pid_t job, int options)
 {
     int status;
@@ -38,7 +41,7 @@ static void shell(int place)
     while (board->arrived < 6)
         nap();
     CHECK(kill(-job[2], SIGTSTP) == 0);
-    CHECK_EQ(change(job[2], WUNTRACED), W_STOPCODE(SIGTSTP)); /* told of one, not yet of the other */
+    CHECK_EQ(change(job[2], WUNTRACED), W_STOPCODE(SIGTSTP)); /* one stop is reported, the other not yet */
     await_state(board->who[20].pid, 'T');
     await_state(board->who[21].pid, 'T');
     over_checkpoint(place);

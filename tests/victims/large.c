@@ -1,4 +1,4 @@
-/* large: has 192 MiB, which take the kernel a while to give back. */
+/* large: has 192 MiB, which the kernel takes a while to free. */
 #include "victim.h"
 
 #define SIZE (192ul << 20)

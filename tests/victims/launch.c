@@ -1,18 +1,24 @@
-/* launch USER TERMINAL PROGRAM [ARG...]: becomes PROGRAM in a session of its own, with no descriptor of the caller's. */
+/*
+ * launch USER TERMINAL PROGRAM [ARG...]: executes PROGRAM in a session of its own, with no
+ * descriptor of the caller.
+ */
 #include "victim.h"
 #include <grp.h>
 
 int main(int argc, char **argv)
 {
     CHECK(argc >= 4);
-    /* Not a group leader (the caller forked and did not make one), so this keeps the pid. */
+    /*
+     * This process is not a group leader: the caller forked it and made no group. So setsid
+     * succeeds and the pid stays the same.
+     */
     CHECK(setsid() == getpid());
     CHECK(close_range(3, ~0u, 0) == 0);
     int null = open("/dev/null", O_RDONLY);
     int out = open("out", O_RDWR | O_CREAT | O_TRUNC, 0666);
     CHECK(null >= 0 && out >= 0);
     if (strcmp(argv[2], "-") != 0) {
-        /* The first terminal that a session leader opens becomes the session's own. */
+        /* The first terminal that a session leader opens becomes the controlling terminal. */
         int terminal = open(argv[2], O_RDWR);
         CHECK(terminal >= 0 && dup2(terminal, 100) == 100);
     }

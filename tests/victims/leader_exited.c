@@ -1,4 +1,7 @@
-/* The main thread ends by pthread_exit and leaves a zombie leader; another thread goes on and ends the process. */
+/*
+ * The main thread ends by pthread_exit and becomes a zombie leader. Another thread continues and
+ * ends the process.
+ */
 #include "victim.h"
 
 static void *body(void *arg)

@@ -1,4 +1,7 @@
-/* The main thread has ended: the process's locks, those of its descriptions (one of a mapped file), and whom a pipe signals. */
+/*
+ * The main thread has ended. The process keeps its record locks, the locks of its descriptions (one
+ * of a mapped file), and the signal owner of a pipe.
+ */
 #include "victim.h"
 #include <sys/file.h>
 
@@ -9,7 +12,7 @@ static int open_file(const char *name)
     return fd;
 }
 
-/* What another description meets in a file. */
+/* The lock that another description conflicts with in this file. */
 static struct flock met(const char *name)
 {
     struct flock lock = {.l_type = F_WRLCK};

@@ -1,4 +1,7 @@
-/* The main thread has ended: signals pend for the process, from itself, with a value and from a timer, and one for the thread alone. */
+/*
+ * The main thread has ended. Signals are pending for the process (from itself, with a value, and
+ * from a timer) and one for the thread alone.
+ */
 #include "victim.h"
 #include <sys/time.h>
 
@@ -32,7 +35,7 @@ static void *body(void *arg)
     CHECK(strcmp(shared, proc_line("/proc/thread-self/status", "ShdPnd:")) == 0);
     CHECK(strcmp(own, proc_line("/proc/thread-self/status", "SigPnd:")) == 0);
     siginfo_t other = take(SIGUSR2), mine = take(SIGUSR1);
-    /* The C library calls SI_TKILL by that name too. */
+    /* The C library reports SI_TKILL as SI_USER too. */
     CHECK(other.si_code == SI_USER && other.si_pid == getpid() && mine.si_code == SI_USER && mine.si_pid == getpid());
     CHECK_EQ(take(SIGALRM).si_code, SI_KERNEL);
     for (int value = 0; value < 3; value++)

@@ -1,4 +1,7 @@
-/* At go.1 the main thread ends by pthread_exit while another thread goes on; that one says "ready 2" and ends the process at go.2. */
+/*
+ * At "go.1" the main thread ends by pthread_exit while another thread continues. That thread prints
+ * "ready 2" and ends the process at "go.2".
+ */
 #include "victim.h"
 
 static void *body(void *arg)

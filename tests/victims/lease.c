@@ -1,4 +1,7 @@
-/* File leases (F_SETLEASE), for reading and for writing; a dump does not break them, another process's open does, with their signals. */
+/*
+ * File leases (F_SETLEASE) for reading and for writing. A dump does not break them. An open by
+ * another process does, and the lease holder gets the configured signal.
+ */
 #include "victim.h"
 #include <sys/wait.h>
 
@@ -11,7 +14,7 @@ static void handler(int signal, siginfo_t *info, void *unused)
     through[signal] = info->si_code > 0 ? info->si_fd : -1;
 }
 
-/* Another process opens it; 1 if it had to wait for a lease. */
+/* Another process opens the file. Returns 1 if a lease would have made it wait. */
 static int others_open(const char *path, int flags)
 {
     int status;

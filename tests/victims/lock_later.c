@@ -1,4 +1,7 @@
-/* A mapped file that is locked (flock) only after the checkpoint: whoever still reads the image does not keep the lock. */
+/*
+ * A mapped file is locked (flock) only after the checkpoint. A reader that still reads the image
+ * does not keep the lock.
+ */
 #include "victim.h"
 #include <sys/file.h>
 

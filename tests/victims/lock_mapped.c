@@ -1,4 +1,7 @@
-/* A locked file (flock) that is mapped as well, shared and privately: the lock goes when the process lets go, whoever reads its image. */
+/*
+ * A locked file (flock) that is also mapped, shared and privately. The lock ends when the process
+ * releases it, even if the image is still being read.
+ */
 #include "victim.h"
 #include <sys/file.h>
 
@@ -8,12 +11,12 @@ int main(void)
     CHECK(fd >= 0 && ftruncate(fd, 8192) == 0 && flock(fd, LOCK_EX) == 0);
     char *shared = mmap(NULL, 8192, RW, MAP_SHARED, fd, 0), *private = mmap(NULL, 8192, RW, MAP_PRIVATE, fd, 0);
     CHECK(shared != MAP_FAILED && private != MAP_FAILED);
-    strcpy(shared, "everybody's"), strcpy(private + 4096, "mine alone");
+    strcpy(shared, "seen by both"), strcpy(private + 4096, "mine alone");
     CHECK(madvise(shared, 8192, MADV_SEQUENTIAL) == 0);
 
     checkpoint_here(1);
 
-    CHECK(strcmp(shared, "everybody's") == 0 && strcmp(private, "everybody's") == 0);
+    CHECK(strcmp(shared, "seen by both") == 0 && strcmp(private, "seen by both") == 0);
     CHECK(strcmp(private + 4096, "mine alone") == 0 && shared[4096] == 0);
     int other = open("data", O_RDWR);
     CHECK(flock(other, LOCK_SH | LOCK_NB) < 0 && errno == EWOULDBLOCK);

@@ -1,4 +1,7 @@
-/* mlock2(MLOCK_ONFAULT) memory is locked as it is touched: it does not come back as fully present. */
+/*
+ * mlock2(MLOCK_ONFAULT) locks pages when they are touched. The restored memory is not fully
+ * present.
+ */
 #include "victim.h"
 
 int main(void)

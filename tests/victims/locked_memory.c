@@ -1,4 +1,4 @@
-/* mlock(2)ed memory is locked still, in the same amount. */
+/* Memory locked with mlock(2) is still locked, in the same amount. */
 #include "victim.h"
 
 int main(void)

@@ -1,9 +1,9 @@
-/* What madvise(2) and mlock(2) told the kernel about a mapping: its VmFlags are the same. */
+/* The advice that madvise(2) gave for a mapping is kept: its VmFlags are the same. */
 #include "victim.h"
 
 #define LEN (4ul << 20)
 
-/* The VmFlags of the mapping at `at`, in a buffer to be freed. */
+/* The VmFlags of the mapping at `at`. The caller frees the buffer. */
 static char *flags(char *at)
 {
     char key[32];
@@ -27,7 +27,7 @@ int main(void)
         CHECK(mprotect(at[n] + LEN - 4096, 4096, PROT_NONE) == 0); /* keeps neighbours apart */
         at[n][5] = n + 1;
         if (madvise(at[n], LEN - 4096, advice[n]) != 0)
-            CHECK_EQ(errno, EINVAL); /* a kernel without the feature */
+            CHECK_EQ(errno, EINVAL); /* this kernel lacks the feature */
         before[n] = flags(at[n]);
     }
     checkpoint_here(1);

@@ -1,4 +1,4 @@
-/* A hundred threads asleep in a condition variable all wake, each once. */
+/* A hundred threads asleep on a condition variable all wake, each once. */
 #include "victim.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

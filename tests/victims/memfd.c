@@ -1,4 +1,7 @@
-/* memfd_create(2): contents with holes, seals, name, mode, size, several descriptions, mapped shared and privately. */
+/*
+ * memfd_create(2): contents with holes, seals, name, mode, size, several descriptions, mapped
+ * shared and privately.
+ */
 #include "victim.h"
 
 enum { SIZE = 3 << 20, ODD = 12345 };
@@ -40,7 +43,7 @@ int main(void)
     CHECK(pread(odd, text, 64, ODD - 4) == 4 && memcmp(text, "tail", 4) == 0);
     CHECK(strcmp(shared + 8192, "through the mapping") == 0 && strcmp(private + 4096, "mine alone") == 0);
     CHECK(strcmp(private + 8192, "through the mapping") == 0 && shared[4096] == 0);
-    /* Still one object: what one sees the others see. */
+    /* It is still one object: a change through one mapping or description shows in the others. */
     strcpy(shared + 40960, "after");
     CHECK(pread(apart, text, 6, 40960) == 6 && strcmp(text, "after") == 0);
     CHECK(pwrite(fd, "x", 1, 0) < 0 && errno == EPERM);

@@ -1,4 +1,7 @@
-/* mixed_owners: a process of nobody with a child of root, as below sudo(8). With an argument it is not dumpable. */
+/*
+ * mixed_owners: a process of user "nobody" with a child of root, as below sudo(8). With an argument
+ * the process is not dumpable.
+ */
 #include "tree.h"
 
 enum { NOBODY = 65534 };

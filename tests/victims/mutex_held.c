@@ -1,4 +1,6 @@
-/* A mutex that knows its owner by thread id is held across, with another thread blocked on it. */
+/*
+ * A held mutex that records its owner by thread id stays held, with another thread blocked on it.
+ */
 #include "victim.h"
 
 static pthread_mutex_t lock;

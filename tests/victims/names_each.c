@@ -1,4 +1,7 @@
-/* Each process has a name of its own: also an empty one, one of spaces and brackets, and one that is full. */
+/*
+ * Each process keeps its own name, including an empty name, one of spaces and brackets, and one of
+ * maximum length.
+ */
 #include "tree.h"
 
 static const char *const names[] = {"", " ) (", "fifteen letters", "line\nbreak", "R 1 1 1"};

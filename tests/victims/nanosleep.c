@@ -1,4 +1,4 @@
-/* nanosleep(2) goes on with what is left of its time, and does not end early. */
+/* nanosleep(2) continues with its remaining time, and does not end early. */
 #include "blocked.h"
 
 static void call(void)

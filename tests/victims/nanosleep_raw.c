@@ -1,4 +1,4 @@
-/* The old system call nanosleep goes on with what is left of its time. */
+/* The old system call nanosleep continues with its remaining time. */
 #include "blocked.h"
 
 static void call(void)

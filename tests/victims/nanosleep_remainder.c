@@ -1,4 +1,4 @@
-/* A nanosleep that a signal ends after the checkpoint tells what is left of its time. */
+/* A nanosleep that a signal interrupts after the checkpoint returns its remaining time. */
 #include "blocked.h"
 
 static void call(void)

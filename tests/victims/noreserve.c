@@ -1,4 +1,7 @@
-/* 64 GiB of MAP_NORESERVE memory with a few pages touched, far apart: it costs what was touched. */
+/*
+ * 64 GiB of MAP_NORESERVE memory with a few touched pages, far apart. It costs only the touched
+ * pages.
+ */
 #include "victim.h"
 
 #define LEN (64ul << 30)

@@ -1,11 +1,14 @@
-/* NUMA policies of threads, set_mempolicy(2): bound to a node, whatever else may change; over several nodes by turns; none. */
+/*
+ * NUMA policies of threads, set_mempolicy(2): bound to fixed nodes (MPOL_F_STATIC_NODES),
+ * interleaved over nodes, and the default.
+ */
 #include "victim.h"
 #include <linux/mempolicy.h>
 
 static pthread_barrier_t all;
 static int has;
 
-/* Node 0 is the one that every machine has. */
+/* Node 0 exists on every machine. */
 static void *body(void *policy)
 {
     unsigned long node = 1, seen[16] = {0};
@@ -22,7 +25,7 @@ static void *body(void *policy)
 int main(void)
 {
     int now;
-    has = syscall(SYS_get_mempolicy, &now, NULL, 0, NULL, 0) == 0; /* not every kernel is built with it */
+    has = syscall(SYS_get_mempolicy, &now, NULL, 0, NULL, 0) == 0; /* some kernels are built without it */
     CHECK(has || errno == ENOSYS);
     CHECK(pthread_barrier_init(&all, NULL, 4) == 0);
     pthread_t threads[3] = {

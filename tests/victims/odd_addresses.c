@@ -1,4 +1,7 @@
-/* Mappings at unusual places: the lowest address that is allowed, one page below the top, beside the stack's end. */
+/*
+ * Mappings at unusual places: the lowest allowed address, one page below the top, next to the end
+ * of the stack.
+ */
 #include "victim.h"
 
 int main(void)

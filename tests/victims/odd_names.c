@@ -1,8 +1,11 @@
-/* A program, mapped files and the working directory keep names that are no text: bytes that are not UTF-8, a character that the kernel cut in two,
- * a newline and what looks like an escaped one. /proc tells the same of them afterwards, byte for byte. */
+/*
+ * A program, mapped files and the working directory keep names that are not text: bytes that are
+ * not UTF-8, a character that the kernel cut in two, a newline, and text that looks like an escaped
+ * newline. /proc shows the same names afterwards, byte for byte.
+ */
 #include "victim.h"
 
-/* 16 bytes: the kernel keeps the first half of the last character. */
+/* 16 bytes: the kernel keeps only the first half of the last character. */
 #define PROGRAM "aaaaaaaaaaaaaa\xc3\xbc"
 
 static const char *const names[] = {"\xff\xfe", "new\nline", "back\\012slash", " spaces "};
@@ -10,7 +13,10 @@ static const char *const names[] = {"\xff\xfe", "new\nline", "back\\012slash", "
 
 static char dir[1 << 12], before[1 << 16], after[1 << 16];
 
-/* The lines of /proc/self/maps that name something in our directory: what is mapped there is nobody else's. */
+/*
+ * The lines of /proc/self/maps that name something in this victim's directory. No other process
+ * maps files there.
+ */
 static void look(char *into, size_t room)
 {
     char line[1 << 13];

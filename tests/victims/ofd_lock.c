@@ -1,4 +1,7 @@
-/* Record locks of a description (F_OFD_SETLK), shared by duplicates; threads that wait for one in F_OFD_SETLKW and in F_SETLKW. */
+/*
+ * Record locks of a description (F_OFD_SETLK), shared by its duplicates. Threads wait for such a
+ * lock in F_OFD_SETLKW and in F_SETLKW.
+ */
 #include "victim.h"
 
 static int fd, other, mine;
@@ -12,7 +15,7 @@ static void *waits(void *how)
     return NULL;
 }
 
-/* What another description meets at `start`. */
+/* The lock that another description conflicts with at `start`. */
 static struct flock met(off_t start)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_start = start, .l_len = 1};

@@ -1,4 +1,7 @@
-/* F_GETFL says the same for every flag that open(2) leaves in a description, whatever else it was opened with. */
+/*
+ * F_GETFL returns the same flags for every flag that open(2) keeps in a description, in combination
+ * with all sorts of other flags.
+ */
 #include "victim.h"
 
 enum { HOWS = 11 };

@@ -1,4 +1,7 @@
-/* An orphaned group: nobody in it has a parent in another group of its session, so SIGTSTP, SIGTTIN and SIGTTOU do not stop it. */
+/*
+ * An orphaned group: no member has a parent in another group of the same session. So SIGTSTP,
+ * SIGTTIN and SIGTTOU do not stop it.
+ */
 #include "tree.h"
 
 static void member(int place)

@@ -1,4 +1,7 @@
-/* A stopped job whose shell ends after the checkpoint: its group becomes an orphan, and gets SIGHUP and SIGCONT. */
+/*
+ * The shell of a stopped job ends after the checkpoint. The group of the job becomes orphaned, and
+ * gets SIGHUP and SIGCONT.
+ */
 #include "tree.h"
 
 static void job(int place)

@@ -1,12 +1,13 @@
 /*
- * outsiders_share: a process that shares its descriptor table with another child of its parent, which it has made as its sibling, and with
- * an orphan, whose maker has ended and which is its grandparent's by now.
+ * outsiders_share: a process shares its descriptor table with two processes that are not its
+ * descendants: a sibling, which it made with CLONE_PARENT, and an orphan, which the root adopted
+ * when the process that made it ended.
  */
 #include "tree.h"
 
 enum { MIDDLE = 1, SHARER, SIBLING, ORPHAN };
 
-/* Descriptor 9 is opened in turn 3 by the one, and seen in turn 4 by the others. */
+/* SHARER opens descriptor 9 and then calls turn 4. The other processes find it open. */
 static void other(int place)
 {
     arrive(place);

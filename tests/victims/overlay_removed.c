@@ -1,5 +1,9 @@
-/* Lower files of an overlay that are removed or replaced while they are open and mapped: the old contents stay, the name is as it is now.
- * overlay_removed DIR: an overlay with the lower files "tool", "lib" and "data"; with "elsewhere", a file that has another name somewhere. */
+/*
+ * Lower files of an overlay that are removed or replaced while open and mapped. The old contents
+ * stay, and the names keep their current state.
+ * overlay_removed DIR: DIR is an overlay with the lower files "tool", "lib" and "data". With the
+ * argument "elsewhere", holds an unlinked file that still has another name in a subdirectory.
+ */
 #include "victim.h"
 
 int main(int argc, char **argv)

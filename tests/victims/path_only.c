@@ -1,4 +1,7 @@
-/* O_PATH descriptors: of a file, a directory, a symbolic link itself (with and without O_NOFOLLOW), a FIFO, a socket, a device. */
+/*
+ * O_PATH descriptors: of a file, a directory, a symbolic link itself (with and without O_NOFOLLOW),
+ * a FIFO, a socket, a device.
+ */
 #include "victim.h"
 #include <sys/socket.h>
 #include <sys/un.h>

@@ -1,4 +1,7 @@
-/* PR_SET_PDEATHSIG: the parent ends after the checkpoint, and the child is told by the signal that it asked for. */
+/*
+ * PR_SET_PDEATHSIG: the parent ends after the checkpoint, and the child gets the signal that it
+ * asked for.
+ */
 #include "tree.h"
 
 static void child(int place)

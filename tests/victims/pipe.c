@@ -1,4 +1,7 @@
-/* Pipes: contents, flags and close-on-exec of both ends, capacity, owner, several descriptions of one end, one of both ends, none in it. */
+/*
+ * Pipes: contents, flags and close-on-exec of both ends, capacity, owner. One end has several
+ * descriptions, one description has both ends, and one pipe is empty.
+ */
 #include "victim.h"
 #include <sys/ioctl.h>
 
@@ -30,7 +33,7 @@ int main(void)
     CHECK(read(reader, text, 4) == 4 && strcmp(text, "one ") == 0);
     CHECK(read(both, text, 64) == 3 && memcmp(text, "two", 3) == 0);
     CHECK(read(reader, text, 1) < 0 && errno == EAGAIN && read(empty[0], text, 1) < 0 && errno == EAGAIN);
-    /* A flag is of one description, and of all its duplicates. */
+    /* A flag belongs to one description and to all its duplicates. */
     CHECK(fcntl(twin, F_SETFL, 0) == 0 && !(fcntl(pair[1], F_GETFL) & O_NONBLOCK));
     CHECK(fcntl(reader, F_GETFL) & O_NONBLOCK && !(fcntl(pair[0], F_GETFL) & O_NONBLOCK));
     CHECK(write(empty[1], "last", 4) == 4 && read(empty[0], text, 64) == 4 && memcmp(text, "last", 4) == 0);

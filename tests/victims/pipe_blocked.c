@@ -1,4 +1,7 @@
-/* A thread that waits in write(2) for room in a full pipe, and one that waits in read(2) for something in an empty one. */
+/*
+ * One thread waits in write(2) for room in a full pipe, another waits in read(2) for data in an
+ * empty pipe.
+ */
 #include "victim.h"
 
 static int full[2], empty[2];

@@ -1,4 +1,7 @@
-/* Pipes with one end: the contents and then the end of file where the writer is gone, SIGPIPE and EPIPE where the reader is. */
+/*
+ * Pipes with one end. Without a writer, the reader gets the contents and then end of file. Without
+ * a reader, the writer gets SIGPIPE and EPIPE.
+ */
 #include "victim.h"
 #include <poll.h>
 
@@ -34,7 +37,7 @@ int main(void)
     CHECK_EQ(read(no_writer[0], text, 16), 0);
     CHECK_EQ(read(nothing[0], text, 16), 0);
     CHECK(write(no_reader[1], "x", 1) < 0 && errno == EPIPE && signalled == 1);
-    /* What nobody had read is there for whoever opens it. */
+    /* A reader that opens the pipe again gets the unread data. */
     snprintf(text, sizeof text, "/dev/fd/%d", no_reader[1]);
     int late = open(text, O_RDONLY);
     CHECK(late >= 0 && read(late, text, 16) == 6 && memcmp(text, "unread", 6) == 0);

@@ -1,4 +1,7 @@
-/* Pipes between processes: what is under way in both directions, each end in another process, and the end of file when the last writer ends. */
+/*
+ * Pipes between processes: data in transit in both directions, each end in another process, and end
+ * of file when the last writer ends.
+ */
 #include "victim.h"
 #include <sys/ioctl.h>
 #include <sys/wait.h>

@@ -1,4 +1,7 @@
-/* A pipe of 1 MiB, full to the last byte, and one whose buffers are full although each holds three quarters of a page. */
+/*
+ * A pipe of 1 MiB, full to the last byte, and a pipe with all buffers in use although each holds
+ * only three quarters of a page.
+ */
 #include "victim.h"
 
 enum { SIZE = 1 << 20, PART = 3000 };

@@ -1,4 +1,7 @@
-/* A pipe in packet mode (O_DIRECT): the borders of its packets, also of single bytes and whole pages, between bytes without borders. */
+/*
+ * A pipe in packet mode (O_DIRECT) keeps its packet boundaries, for single bytes and whole pages
+ * too, between bytes without boundaries.
+ */
 #include "victim.h"
 
 static char page[4096], text[65536];

@@ -1,4 +1,7 @@
-/* Record locks of a process (F_SETLK): ranges, the last byte, the end of the file, read and write; lost with any close of the file. */
+/*
+ * Record locks of a process (F_SETLK): ranges, the last byte, the end of the file, read and write.
+ * Closing any descriptor of the file drops them.
+ */
 #include "victim.h"
 #include <sys/wait.h>
 
@@ -11,7 +14,7 @@ static const struct flock locks[] = {
 };
 enum { COUNT = sizeof locks / sizeof *locks };
 
-/* What another process meets when it wants to write at `start`: F_UNLCK if nothing. */
+/* The lock that blocks a write lock of another process in this range. F_UNLCK if there is none. */
 static struct flock met(int fd, off_t start, off_t len)
 {
     struct flock lock = {.l_type = F_WRLCK, .l_start = start, .l_len = len};
@@ -48,7 +51,7 @@ int main(void)
     CHECK(met(fd, 0, 1).l_type == F_UNLCK && met(fd, 12, 18).l_type == F_UNLCK && met(fd, 35, 65).l_type == F_UNLCK);
     lock = met(all, 5, 5);
     CHECK(lock.l_type == F_WRLCK && lock.l_start == 0 && lock.l_len == 0);
-    /* They are this process's own: it may change and cut them. */
+    /* The locks belong to this process, so it can change and split them. */
     lock = (struct flock){.l_type = F_UNLCK, .l_start = 3, .l_len = 2};
     CHECK(fcntl(fd, F_SETLK, &lock) == 0 && met(fd, 3, 2).l_type == F_UNLCK && met(fd, 5, 1).l_start == 5);
     CHECK(close(third) == 0);

@@ -1,4 +1,7 @@
-/* POSIX timers keep their ids, signals, values, intervals and clocks; one fires with what was left of it. */
+/*
+ * POSIX timers keep their ids, signals, values, intervals and clocks. One fires after its remaining
+ * time.
+ */
 #include "victim.h"
 
 static volatile int fired;

@@ -1,4 +1,7 @@
-/* ppoll(2) with a swapped mask: in force while it waits, the old one comes back behind it. */
+/*
+ * ppoll(2) with a temporary signal mask: it is in force during the wait, and the old mask returns
+ * afterwards.
+ */
 #include "blocked.h"
 #include <poll.h>
 

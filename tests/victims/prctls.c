@@ -1,9 +1,11 @@
-/* What prctl(2) and personality(2) set: dumpable, parent-death signal, timer slack, subreaper, THP, personality, what to merge,
- * what to do about broken memory. */
+/*
+ * Settings of prctl(2) and personality(2): dumpable, parent-death signal, timer slack, subreaper,
+ * THP, personality, memory merging (KSM), and the policy for memory errors.
+ */
 #include "victim.h"
 #include <sys/personality.h>
 
-/* Of Linux 6.4 */
+/* Since Linux 6.4. */
 enum { SET_MERGE = 67, GET_MERGE = 68 };
 
 int main(void)
@@ -13,7 +15,7 @@ int main(void)
     CHECK(prctl(PR_SET_PDEATHSIG, SIGURG) == 0 && prctl(PR_SET_TIMERSLACK, 77777) == 0);
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
     CHECK(prctl(PR_SET_DUMPABLE, 0) == 0);
-    /* Not every kernel is built with these. */
+    /* Some kernels are built without these. */
     int merges = prctl(SET_MERGE, 1, 0, 0, 0) == 0, has_mce = prctl(PR_MCE_KILL, PR_MCE_KILL_SET, PR_MCE_KILL_EARLY, 0, 0) == 0;
     checkpoint_here(1);
     CHECK_EQ(personality(0xffffffff), ADDR_NO_RANDOMIZE);

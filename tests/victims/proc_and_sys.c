@@ -1,4 +1,4 @@
-/* Files and directories of /proc and /sys that are no process's, at their offsets. */
+/* Files and directories of /proc and /sys that belong to no process keep their offsets. */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,7 @@
-/* Files of /proc/self/net, which /proc calls deleted once somebody else has looked them up, are those of the process that lives again. */
+/*
+ * Files of /proc/self/net show the restored process. /proc marks such a file as deleted once its
+ * name has been looked up again.
+ */
 #include "victim.h"
 
 enum { COUNT = 3 };

@@ -1,4 +1,7 @@
-/* Files and directories of /proc/self are those of the process that lives again, at their offsets; those of another process are its own. */
+/*
+ * Files and directories of /proc/self show the restored process, at their old offsets. Those of
+ * another process (/proc/1) still show that process.
+ */
 #include "victim.h"
 #include <dirent.h>
 
@@ -34,7 +37,7 @@ int main(void)
     CHECK(pread(init, text, sizeof text - 1, 0) > 0 && strstr(text, "\nPid:\t1\n"));
     CHECK(write(comm, "renamed", 7) == 7 && prctl(PR_GET_NAME, text) == 0 && strcmp(text, "renamed") == 0);
     CHECK(faccessat(self, "maps", F_OK, 0) == 0 && syscall(SYS_getdents64, task, text, sizeof text) > 0);
-    /* The rest of the directory: "." has been read. */
+    /* getdents64 returns the rest of the directory, because "." has been read. */
     CHECK(syscall(SYS_getdents64, fd, text, sizeof text) > 0 && strcmp(first->d_name, ".") != 0);
     CHECK(read(mounts, text, 16) == 16);
     return done();

@@ -1,4 +1,4 @@
-/* Files of /proc/self/task/TID, of a thread that is not the first, are that thread's again. */
+/* Files of /proc/self/task/TID still show the same thread, for a thread that is not the first. */
 #include "victim.h"
 
 static volatile pid_t tid;

@@ -1,4 +1,7 @@
-/* Mappings of every protection, neighbours of each other, with their contents: readable again after mprotect(2). */
+/*
+ * Adjacent mappings with every protection keep their contents. After mprotect(2) they are readable
+ * again.
+ */
 #include "victim.h"
 
 int main(void)
@@ -8,7 +11,7 @@ int main(void)
     char *at = map(6 * 8192, RW), key[64];
     for (int n = 0; n < 6; n++) {
         memset(at + n * 8192, 'a' + n, 4096);
-        strcpy(at + n * 8192 + 4096, "\xb8\x2a\0\0"); /* mov $42, %eax; the zeros behind are there; ret follows */
+        strcpy(at + n * 8192 + 4096, "\xb8\x2a\0\0"); /* mov $42, %eax; its zero bytes are already there; ret follows */
         at[n * 8192 + 4096 + 5] = (char)0xc3;
         CHECK(mprotect(at + n * 8192, 8192, prots[n]) == 0);
     }
@@ -16,7 +19,7 @@ int main(void)
     CHECK_EQ(((int (*)(void))(at + 2 * 8192 + 4096))(), 42);
     CHECK_EQ(((int (*)(void))(at + 4 * 8192 + 4096))(), 42);
     CHECK_EQ(((int (*)(void))(at + 5 * 8192 + 4096))(), 42);
-    for (int n = 0; n < 6; n++) { /* all of them before the first changes: equal neighbours become one */
+    for (int n = 0; n < 6; n++) { /* check all before changing any: equal neighbours merge */
         snprintf(key, sizeof key, "%lx-%lx ", (long)at + n * 8192, (long)at + (n + 1) * 8192);
         CHECK(strncmp(proc_line("/proc/self/maps", key), shown[n], 4) == 0);
     }

@@ -1,4 +1,4 @@
-/* select(3) of the C library, which is pselect6(2), times out at its time. */
+/* select(3) of the C library, which calls pselect6(2), times out at its time. */
 #include "blocked.h"
 #include <sys/select.h>
 

@@ -1,10 +1,13 @@
-/* What a process can see of itself, as text: two tables of a process that did nothing in between are equal, byte for byte. */
+/*
+ * The state that a process can read about itself, as text. Two tables of a process that did nothing
+ * in between are equal, byte for byte.
+ */
 #include "tree.h"
 #include <sys/resource.h>
 
 enum { TABLE_ROOM = 1 << 18, FDS = 128, REGIONS = 64, THREADS = 4 };
 
-/* A range that was mapped once; whatever became of its pages is part of the state. */
+/* A range that was mapped once. The table records what its pages hold now, and which are gone. */
 struct region { char *at; size_t len; };
 
 static struct region regions[REGIONS];
@@ -13,7 +16,7 @@ static volatile pid_t threads[THREADS];
 static char table[TABLE_ROOM], file_text[TABLE_ROOM];
 static size_t used;
 
-/* No memory is taken while a table is made, or the next one would show it. */
+/* Making a table allocates no memory, because the next table would show the difference. */
 #define TELL(...) (used += snprintf(table + used, TABLE_ROOM - used, __VA_ARGS__))
 
 static const char *text_of(const char *path)
@@ -38,13 +41,16 @@ static void tell_lines(const char *path, const char *const *keys)
 
 static void tell_who(const char *what, struct who who)
 {
-    /* The root's parent is whoever restored it; a living process changes its state all the time. */
+    /*
+     * Left out: the parent of the root, which is the process that restored it, and the exact state
+     * of a living process, which changes all the time.
+     */
     TELL("%s %d ppid %d pgid %d sid %d tty %lld %lld signal %lld name %s %s\n", what, who.pid,
          who.pid == board->root ? 0 : who.ppid, who.pgid, who.sid, who.tty, who.tpgid, who.exit_signal, who.comm,
          who.state == 'Z' ? "zombie" : who.state == 'T' ? "stopped" : "lives");
 }
 
-/* The child with the next higher pid; 0 behind the last. */
+/* The child with the next higher pid, or 0 after the last. */
 static pid_t next_child(pid_t before)
 {
     char path[64], *at = file_text;
@@ -63,7 +69,7 @@ static void tell_children(void)
         siginfo_t info = {0};
         waitid(P_PID, pid, &info, WEXITED | WSTOPPED | WCONTINUED | WNOWAIT | WNOHANG);
         tell_who("child", who_is(pid));
-        TELL("  to be told: %d by uid %d, code %d status %d\n", info.si_pid, info.si_uid, info.si_code, info.si_status);
+        TELL("  wait status: %d by uid %d, code %d status %d\n", info.si_pid, info.si_uid, info.si_code, info.si_status);
     }
 }
 
@@ -78,7 +84,7 @@ static void tell_descriptors(void)
             same++;
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         ssize_t len = readlink(path, link, sizeof link);
-        /* Where "ready" is written to, moves on. */
+        /* The position of "out" is left out: each "ready" moves it. */
         long long at = same == 1 ? 0 : lseek(fd, 0, SEEK_CUR);
         TELL("fd %d %.*s cloexec %d flags %#o at %lld like %d, root's %d\n", fd, (int)len, link, fcntl(fd, F_GETFD),
              fcntl(fd, F_GETFL), at, same,
@@ -86,8 +92,10 @@ static void tell_descriptors(void)
     }
 }
 
-/* /proc/self/maps without device and inode, which are new for an object that is made anew. Neighbours of one kind count as one: whether the
-   kernel makes one mapping of them depends on who forked whom when. */
+/*
+ * /proc/self/maps without device and inode: a recreated object has new ones. Neighbours of one kind
+ * count as one mapping. Whether the kernel merges them depends on the order of forks.
+ */
 static void tell_maps(void)
 {
     char kind[544] = "";
@@ -96,7 +104,7 @@ static void tell_maps(void)
         char prot[8], device[32], inode[32], name[512] = "", this[544];
         sscanf(line, "%lx-%lx %7s %lx %31s %31s %511[^\n]", &from, &upto, prot, &offset, device, inode, name);
         if (line[strcspn(line, "\n") - 1] == ' ')
-            name[0] = 0; /* the scan went on to the next line */
+            name[0] = 0; /* the scan ran into the next line */
         snprintf(this, sizeof this, "%s %s", prot, name);
         int anonymous = strcmp(inode, "0") == 0;
         if (from != end || strcmp(this, kind) != 0 || (!anonymous && offset != next)) {
@@ -112,7 +120,7 @@ static void tell_maps(void)
     TELL("map %lx-%lx %s\n", start, end, kind);
 }
 
-/* A checksum of each region; a page that is not there counts as such. */
+/* A checksum of each region. Pages that cannot be read are counted. */
 static void tell_memory(void)
 {
     static unsigned char page[4096];

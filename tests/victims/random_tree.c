@@ -1,6 +1,7 @@
 /*
- * random_tree SEED: a tree of up to forty processes that did at random, each by its own generator, what processes do. All write a table
- * of their state before and after the checkpoint (random_table.h); the root compares them. The same seed does the same again, but for pids.
+ * random_tree SEED: a tree of up to forty processes. Each takes random actions, driven by its own
+ * generator. All write a table of their state before and after the checkpoint (random_table.h), and
+ * the root compares the tables. The same seed repeats the same actions, with different pids.
  */
 #include "random_table.h"
 #include <dirent.h>
@@ -10,8 +11,8 @@
 enum { PAGE = 4096, PROCESSES = 40 };
 
 static uint64_t generator;
-static char top[4096]; /* the victim's directory; processes walk about */
-static volatile int *expected; /* how many are to arrive: counted before each is made */
+static char top[4096]; /* the victim's directory; processes change theirs */
+static volatile int *expected; /* arrivals to wait for: counted before each fork */
 
 /* splitmix64, the high bits. */
 static long below(long limit)
@@ -24,7 +25,7 @@ static long below(long limit)
 
 static void live(int budget);
 
-/* fork(2); the child has a generator of its own. */
+/* fork(2) that gives the child a generator of its own. */
 static pid_t branch(void)
 {
     uint64_t seed = below(1l << 60);
@@ -42,7 +43,7 @@ static void have_child(int budget)
         live(budget);
 }
 
-/* A child that ends at once: it stays a zombie, which may have left an orphan. */
+/* A child that ends at once and stays a zombie. It may leave an orphan behind. */
 static void have_zombie(int budget)
 {
     static const int numbers[] = {SIGKILL, SIGTERM, SIGHUP, 40, 64};
@@ -78,7 +79,7 @@ static void have_zombie(int budget)
         waitpid(pid, NULL, 0);
 }
 
-/* A child that is stopped; its parent knows, or not. */
+/* A stopped child. Its parent may or may not have looked at the stop. */
 static void have_stopped(void)
 {
     siginfo_t info;
@@ -98,7 +99,7 @@ static void have_stopped(void)
 static void move_between_groups(void)
 {
     switch (below(4)) {
-    case 0: setsid(); break; /* refused to a leader, which is as good */
+    case 0: setsid(); break; /* fails for a leader, which is as good */
     case 1: setpgid(0, 0); break;
     case 2: setpgid(0, getppid()); break;
     case 3: setpgid(0, getpgid(board->root)); break;
@@ -111,7 +112,7 @@ static void use_file(void)
     char path[64], byte[64] = "some text that is written to files by processes that have them";
     int fd = below(FDS - 20) + 3;
     while (fd > 2 && fcntl(fd, F_GETFD) < 0)
-        fd--; /* one that is open */
+        fd--; /* find one that is open */
     switch (below(6)) {
     case 0: case 1:
         snprintf(path, sizeof path, "file%ld", below(6));
@@ -132,7 +133,10 @@ static void note_region(char *at, size_t len)
         regions[region_count++] = (struct region){at, len};
 }
 
-/* A part of a region went away: its place is anybody's, maybe a stack's. What is behind it becomes a region of its own. */
+/*
+ * A part of a region was unmapped, so its place may be used by any other mapping, even a stack. The
+ * rest behind it becomes a region of its own.
+ */
 static void forget(struct region *region, size_t from, size_t part)
 {
     size_t behind = region->len - from - part;
@@ -145,7 +149,10 @@ static void forget(struct region *region, size_t from, size_t part)
         note_region(rest, behind);
 }
 
-/* Writes to some pages of a region, as far as they are there and may be written; through /proc/self/mem nobody gets a SIGSEGV. */
+/*
+ * Writes to some pages of a region, if they exist and are writable. Writes go through
+ * /proc/self/mem, so they fail instead of raising SIGSEGV.
+ */
 static void scribble(struct region *region)
 {
     int mem = open("/proc/self/mem", O_RDWR | O_CLOEXEC);
@@ -247,10 +254,10 @@ static void change_itself(void)
     }
 }
 
-/* Does this and that; `budget` is how many may descend from it. */
+/* Takes some random actions. `budget` limits the number of descendants. */
 static void act(int budget)
 {
-    memset((void *)threads, 0, sizeof threads); /* fork(2) takes none along */
+    memset((void *)threads, 0, sizeof threads); /* fork(2) copies no other threads */
     thread_count = 0;
     for (int n = 10 + below(25); n > 0; n--) {
         int share = budget > 0 ? below(budget) : 0;
@@ -267,14 +274,17 @@ static void act(int budget)
     }
 }
 
-/* Waits until `count` is `times` what is expected; whoever is counted makes no more. */
+/*
+ * Waits until `count` is `times` the expected number. That number is final once all are counted: a
+ * counted process makes no more children.
+ */
 static void await_all(volatile int *count, int times)
 {
     for (int seen; seen = *count, seen != times * *expected;)
         nap();
 }
 
-/* Ends when all its children have ended; those that are stopped go on first. */
+/* Ends after all its children have ended. Stopped children are continued first. */
 static void end_well(void)
 {
     pid_t pid;
@@ -290,7 +300,7 @@ static void end_well(void)
 static void live(int budget)
 {
     act(budget);
-    write_table(top, "first"); /* which grows the stack */
+    write_table(top, "first"); /* grows the stack before the tables that are compared */
     __atomic_add_fetch(&board->arrived, 1, __ATOMIC_SEQ_CST);
     await_turn(1);
     write_table(top, "before");
@@ -303,7 +313,7 @@ static void live(int budget)
     _exit(0);
 }
 
-/* Compares the two tables of every process, and shows the first line in which they differ. */
+/* Compares the two tables of every process, and prints the first line that differs. */
 static void compare_tables(void)
 {
     int processes = 0;
@@ -335,8 +345,8 @@ int main(int argc, char **argv)
     CHECK(argc == 2 && getcwd(top, sizeof top));
     generator = strtoull(argv[1], NULL, 10);
     go_dir = top;
-    CHECK(strdup(top)); /* the heap is there from the begin, whoever uses it when */
-    signal(SIGHUP, SIG_IGN); /* groups become orphans with stopped members in them */
+    CHECK(strdup(top)); /* make the heap now, so that every process has it */
+    signal(SIGHUP, SIG_IGN); /* orphaned groups with stopped members get SIGHUP */
     board_make();
     expected = (volatile int *)&board->word[0];
     CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
@@ -344,7 +354,7 @@ int main(int argc, char **argv)
     write_table(top, "first");
     await_all(&board->arrived, 1);
     for (int n = 0; n < 4; n++)
-        nap(); /* who was woken by an orphaned group stops again */
+        nap(); /* children that an orphaned group woke stop again */
     board->turn = 1;
     write_table(top, "before");
     await_all(&board->checked, 1);

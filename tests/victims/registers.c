@@ -1,10 +1,13 @@
-/* All general registers and the flags hold their values across, in a loop that touches only rcx. */
+/* All general registers and the flags keep their values in a loop that touches only rcx. */
 #include "victim.h"
 
 volatile uint32_t released;
 uint64_t seen[16];
 void hold(void);
-/* Loads N * 0x0101010101010101 into register N, sets carry and direction, spins (mov and jecxz leave the flags alone). */
+/*
+ * Loads N * 0x0101010101010101 into register N, sets carry and direction, and spins. mov and jecxz
+ * do not change the flags.
+ */
 __asm__(".text\n"
         "hold:\n"
         " push %rbx\n push %rbp\n push %r12\n push %r13\n push %r14\n push %r15\n"

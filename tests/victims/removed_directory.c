@@ -1,4 +1,7 @@
-/* Open directories that were removed: alone, one in the other, while their name is another's by now; nothing can be made in them. */
+/*
+ * Open directories that were removed: a single one, one inside another, and one with a new
+ * directory at its name. Nothing can be created in them.
+ */
 #include "victim.h"
 #include <sys/xattr.h>
 
@@ -29,6 +32,6 @@ int main(void)
     CHECK(openat(dir, "new", O_RDWR | O_CREAT, 0600) < 0 && errno == ENOENT && mkdirat(inner, "new", 0700) < 0);
     CHECK(access("dir", F_OK) < 0 && fstat(taken, &st) == 0 && st.st_nlink == 0 && (st.st_mode & 07777) == 0711);
     CHECK(stat("taken", &after) == 0 && after.st_ino != st.st_ino && (after.st_mode & 07777) == 0700);
-    CHECK(rmdir("taken") == 0); /* it is empty: nothing was left in it */
+    CHECK(rmdir("taken") == 0); /* rmdir succeeds only if the restore left nothing in it */
     return done();
 }

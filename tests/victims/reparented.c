@@ -1,4 +1,7 @@
-/* A grandchild whose parent has died was given to the root, a child subreaper; the root waits for it. */
+/*
+ * A grandchild whose parent has ended was given to the root, a child subreaper. The root waits for
+ * it.
+ */
 #include "tree.h"
 
 static void grandchild(int place)

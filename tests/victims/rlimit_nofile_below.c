@@ -1,4 +1,4 @@
-/* A limit of open files below a descriptor that is open: it limits what comes, not what is. */
+/* RLIMIT_NOFILE is below the number of an open descriptor. It limits new descriptors only. */
 #include "victim.h"
 #include <sys/resource.h>
 

@@ -1,4 +1,7 @@
-/* No signal may be queued (RLIMIT_SIGPENDING): one that pends without a word of its sender does so still, and none comes that nobody sent. */
+/*
+ * RLIMIT_SIGPENDING of 0, so no signal can be queued. A signal that is pending without sender
+ * information stays pending, and no extra signal arrives.
+ */
 #include "victim.h"
 #include <sys/resource.h>
 

@@ -1,4 +1,7 @@
-/* A thread that dies after the checkpoint with a robust mutex leaves it to the next as EOWNERDEAD: its robust list is known to the kernel. */
+/*
+ * A thread ends after the checkpoint while it holds a robust mutex. The next owner gets EOWNERDEAD,
+ * because the kernel still has the thread's robust list.
+ */
 #include "victim.h"
 
 static pthread_mutex_t lock;

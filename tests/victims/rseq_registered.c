@@ -1,4 +1,7 @@
-/* The rseq area of each thread is registered still: the kernel goes on writing the cpu number into it. */
+/*
+ * The rseq area of each thread is still registered: the kernel keeps writing the cpu number into
+ * it.
+ */
 #include "victim.h"
 #include <sys/rseq.h>
 
@@ -18,7 +21,10 @@ static void look(void)
         if (sched_setaffinity(0, sizeof cpus, &cpus) == 0)
             CHECK_EQ(*(volatile uint32_t *)&area()->cpu_id, cpu);
     }
-    /* Registering it a second time, as it is, is refused with EBUSY; where nothing is registered it would succeed. */
+    /*
+     * A second, identical registration fails with EBUSY. It would succeed if nothing were
+     * registered.
+     */
     CHECK(syscall(SYS_rseq, area(), 32, 0, RSEQ_SIG) == -1);
     CHECK_EQ(errno, EBUSY);
 }

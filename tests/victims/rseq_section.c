@@ -1,4 +1,7 @@
-/* Threads increment per-cpu counters in restartable sequences all the while: an interrupted section is aborted, never finished. */
+/*
+ * Threads continuously increment per-cpu counters in restartable sequences. An interrupted sequence
+ * is aborted and never completed.
+ */
 #include "victim.h"
 #include <sys/rseq.h>
 
@@ -8,7 +11,10 @@ static volatile int released;
 static void increment(void)
 {
     struct rseq *area = (struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
-    /* The section reads the counter, dawdles and stores it one higher; its abort handler, behind the signature, begins it again. */
+    /*
+     * The section reads the counter, spins for a while, and stores the counter plus one. Its abort
+     * handler, after the signature, starts the section again.
+     */
     __asm__ volatile(
         ".pushsection __rseq_cs, \"aw\"\n .balign 32\n"
         "9: .long 0, 0\n .quad 1f, (2f - 1f), 4f\n .popsection\n"

@@ -1,4 +1,7 @@
-/* The whole address space is the same: /proc/self/maps, with neighbours that differ in nothing taken as one. */
+/*
+ * The whole address space is the same in /proc/self/maps. Identical neighbours count as one
+ * mapping.
+ */
 #include "victim.h"
 
 struct line { unsigned long begin, end, offset; char rest[512]; };
@@ -6,7 +9,7 @@ struct line { unsigned long begin, end, offset; char rest[512]; };
 /* The mappings in ascending order; `rest` is protection, device, inode and name. */
 static int look(struct line *lines, int room)
 {
-    /* A buffer of its own: the heap must not grow between the two looks. */
+    /* A static buffer, because the heap must not grow between the two reads. */
     static char text[1 << 18];
     int fd = open("/proc/self/maps", O_RDONLY), count = 0;
     ssize_t len = 0, n;

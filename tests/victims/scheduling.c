@@ -1,4 +1,7 @@
-/* Nice value, scheduling policy and affinity. SCHED_BATCH in the first round, SCHED_IDLE in the second, SCHED_OTHER in the third. */
+/*
+ * Nice value, scheduling policy and affinity: SCHED_BATCH in the first round, SCHED_IDLE in the
+ * second, SCHED_OTHER in the third.
+ */
 #include "victim.h"
 #include <sys/resource.h>
 

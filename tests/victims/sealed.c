@@ -1,5 +1,8 @@
-/* Shared mappings that can never become writable: of a memfd under a seal (made through a descriptor that may write), of files opened for
- * reading. Contents and seals are there, and mprotect(2) is refused as before; a mapping that was made before the seal may still write. */
+/*
+ * Shared mappings that can never become writable: of a sealed memfd (through a writable
+ * descriptor), and of files opened for reading. Contents and seals stay, and mprotect(2) still
+ * refuses to make them writable. A mapping made before F_SEAL_FUTURE_WRITE can still write.
+ */
 #include "victim.h"
 
 enum { COUNT = 4 };

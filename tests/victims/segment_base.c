@@ -1,4 +1,4 @@
-/* The gs base, set by arch_prctl(2), holds across beside the fs base that TLS uses. */
+/* The gs base, set by arch_prctl(2), keeps its value, and so does the fs base that TLS uses. */
 #include "victim.h"
 #include <asm/prctl.h>
 

@@ -1,4 +1,4 @@
-/* Process group and session: this victim leads its own. */
+/* Process group and session: this victim leads both. */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,7 @@
-/* The leader of a session has ended and is waited for; its children live on in the session, two of them in its group. */
+/*
+ * The leader of a session has ended and was reaped. Its children remain in the session, two of them
+ * in the leader's group.
+ */
 #include "tree.h"
 
 static void member(int place)

@@ -1,4 +1,6 @@
-/* The leader of a session has ended and nobody waited for it yet; its child lives on in the session. */
+/*
+ * The leader of a session has ended and was not waited for yet. Its child remains in the session.
+ */
 #include "tree.h"
 
 static void member(int place)

@@ -1,4 +1,7 @@
-/* A child leads a session, with a grandchild in it; another grandchild leads a session of its own. A signal to a group reaches its members. */
+/*
+ * A child leads a session with a grandchild in it. Another grandchild leads a session of its own. A
+ * signal to a group reaches its members.
+ */
 #include "tree.h"
 
 static void member(int place)

@@ -1,4 +1,7 @@
-/* A program that overwrote its arguments, as daemons do to show what they are at, is shown like that still. */
+/*
+ * A program that overwrote its arguments, as daemons do to show their activity, keeps the new text
+ * in /proc/self/cmdline.
+ */
 #include "victim.h"
 
 int main(int argc, char **argv)

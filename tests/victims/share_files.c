@@ -1,4 +1,7 @@
-/* clone(CLONE_FILES): one table of descriptors for two processes. What one opens or closes, the other has or has not. */
+/*
+ * clone(CLONE_FILES): two processes share one descriptor table. A descriptor that one opens or
+ * closes is open or closed in the other.
+ */
 #include "tree.h"
 
 static void child(int place)

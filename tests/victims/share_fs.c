@@ -1,4 +1,4 @@
-/* clone(CLONE_FS): one working directory, root and umask for two processes. */
+/* clone(CLONE_FS): two processes share one working directory, root and umask. */
 #include "tree.h"
 
 static void child(int place)

@@ -1,4 +1,7 @@
-/* clone(CLONE_VM | CLONE_SIGHAND): one table of handlers for two processes; masks, pending signals and ids are each one's own. */
+/*
+ * clone(CLONE_VM | CLONE_SIGHAND): two processes share one table of handlers. Signal masks, pending
+ * signals and ids belong to each process.
+ */
 #include "tree.h"
 
 static int child(void *arg)

@@ -1,4 +1,7 @@
-/* clone(CLONE_VM): another process in the same memory, on a stack of its own; its descriptors, handlers and directory are its own. */
+/*
+ * clone(CLONE_VM): another process shares the memory, on a stack of its own. It has its own
+ * descriptors, handlers and working directory.
+ */
 #include "tree.h"
 
 static volatile int from_root, from_child;

@@ -1,4 +1,7 @@
-/* Another process in the same memory whose first thread has ended: the one that is left goes on in it, and /proc tells no memory of it. */
+/*
+ * Another process shares the memory, and its first thread has ended, so /proc shows no memory for
+ * it. Its second thread keeps using the memory.
+ */
 #include "tree.h"
 
 static volatile int from_root, from_child;

@@ -1,4 +1,7 @@
-/* Shared anonymous memory between parent and children: one object, also where one unmapped, protected or moved its part; with holes. */
+/*
+ * Shared anonymous memory of a parent and its children, with holes. It stays one object, even where
+ * a child unmapped, protected or moved a part.
+ */
 #include "tree.h"
 
 enum { PAGE = 4096, SIZE = 1 << 20 };

@@ -1,4 +1,7 @@
-/* A process-shared mutex held over the checkpoint and a condition variable; children block on both. One that dies with it leaves EOWNERDEAD. */
+/*
+ * A process-shared mutex, held during the checkpoint, and a condition variable. Children block on
+ * both. A child that ends while it holds a robust mutex leaves EOWNERDEAD.
+ */
 #include "tree.h"
 
 static struct shared {
@@ -47,7 +50,7 @@ int main(void)
     CHECK(pthread_mutex_init(&shared->robust, &attr) == 0);
     pid_t two = spawn(waiter, 2), three = spawn(owner, 3);
     wait_blocked_process(two, SYS_futex);
-    while (board->who[2].pid == 0) /* blocked on the condition, not on its way to the lock */
+    while (board->who[2].pid == 0) /* blocked on the condition, not on the way to the lock */
         nap();
     wait_blocked_process(two, SYS_futex);
     CHECK(pthread_mutex_lock(&shared->held) == 0);

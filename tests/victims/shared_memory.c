@@ -1,4 +1,7 @@
-/* Shared anonymous memory: mapped twice (mremap(2) of length 0), part of it unmapped, protections, holes; still one object. */
+/*
+ * Shared anonymous memory: mapped twice (mremap(2) of length 0), partly unmapped, with protections
+ * and holes. It is still one object.
+ */
 #include "victim.h"
 
 enum { SIZE = 2 << 20, PAGE = 4096 };

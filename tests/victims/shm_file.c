@@ -1,4 +1,7 @@
-/* Files of a tmpfs (shm_open(3)), mapped shared: a named one keeps its contents in itself, an unlinked one is in the image. */
+/*
+ * Files of a tmpfs (shm_open(3)), mapped shared. A named file keeps its contents itself. The
+ * contents of an unlinked file are in the image.
+ */
 #include "victim.h"
 
 enum { SIZE = 1 << 20 };

@@ -1,6 +1,8 @@
 /*
- * Two children in the session and group that their parent leads; it only reaps them. They are roots of a container that the parent is not
- * in: after a restore they are still in one session and one group, which are the first one's. "child.N" names them, "ok.N" is their word.
+ * Two children in the session and group of their parent, which only reaps them. They are the roots
+ * of a container that does not include the parent. After a restore they are still in one session
+ * and one group: those of the first child. The file "child.N" holds the pid of a child. The child
+ * writes its session into "ok.N" when its checks pass.
  */
 #include "victim.h"
 #include <sys/wait.h>

@@ -1,4 +1,4 @@
-/* The alternate signal stack is there still, and a handler runs on it. */
+/* The alternate signal stack is still set, and a handler runs on it. */
 #include "victim.h"
 
 static char *stack;

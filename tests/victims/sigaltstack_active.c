@@ -1,4 +1,7 @@
-/* Checkpointed in a handler that runs on the alternate stack, which is disarmed meanwhile (SS_AUTODISARM) in one of two rounds. */
+/*
+ * The checkpoint is taken in a handler that runs on the alternate stack. In the second round the
+ * stack is disarmed meanwhile (SS_AUTODISARM).
+ */
 #include "victim.h"
 
 static volatile int round_no;

@@ -1,4 +1,4 @@
-/* A pending SIGCHLD stays exactly one, with what it tells of the child. */
+/* A pending SIGCHLD stays a single signal, with its information about the child. */
 #include "tree.h"
 
 static void child(int place)
@@ -18,7 +18,7 @@ int main(void)
     board_make();
     pid_t first = spawn(child, 11);
     await_state(first, 'Z');
-    pid_t second = spawn(child, 12); /* one is pending already: this one's is lost */
+    pid_t second = spawn(child, 12); /* its SIGCHLD is lost: one is already pending */
     await_state(second, 'Z');
     checkpoint_tree(0);
     CHECK_EQ(strtoull(proc_line("/proc/self/status", "ShdPnd:"), NULL, 16), 1ull << (SIGCHLD - 1));

@@ -1,4 +1,7 @@
-/* Parents that ignore SIGCHLD, or set SA_NOCLDWAIT or SA_NOCLDSTOP: no zombie, no status, no signal, as each of them says. */
+/*
+ * Parents that ignore SIGCHLD or set SA_NOCLDWAIT or SA_NOCLDSTOP still get no zombie, no status or
+ * no signal, as they chose.
+ */
 #include "tree.h"
 
 static void child(int place)

@@ -1,4 +1,7 @@
-/* A checkpoint sends no SIGCHLD and leaves no child to be waited for: to a parent of living children nothing has happened. */
+/*
+ * A checkpoint sends no SIGCHLD and leaves no child to wait for. A parent of living children
+ * notices nothing.
+ */
 #include "tree.h"
 
 static void child(int place)

@@ -1,4 +1,7 @@
-/* The disposition of all 64 signals: handler, flags, sa_mask and restorer, as the kernel tells them. */
+/*
+ * The disposition of all 64 signals stays as the kernel reports it: handler, flags, sa_mask and
+ * restorer.
+ */
 #include "victim.h"
 
 struct action { void (*handler)(int); unsigned long flags; void *restorer; uint64_t mask; };

@@ -1,4 +1,7 @@
-/* F_SETOWN, F_SETOWN_EX and F_SETSIG of any description: a process, a thread, a group, one that is gone, in another user's name. */
+/*
+ * F_SETOWN, F_SETOWN_EX and F_SETSIG of a description. The owner is a process, a thread, a group, a
+ * process that has ended, or is set with another user's ids.
+ */
 #include "victim.h"
 #include <sys/wait.h>
 
@@ -37,7 +40,7 @@ int main(void)
     CHECK(fcntl(fds[0], F_SETOWN, getpid()) == 0 && fcntl(fds[0], F_SETSIG, SIGRTMAX) == 0);
     CHECK(fcntl(fds[1], F_SETOWN_EX, &tid) == 0 && fcntl(fds[1], F_SETSIG, SIGIO) == 0);
     CHECK(fcntl(fds[2], F_SETOWN_EX, &group) == 0 && fcntl(fds[3], F_SETOWN_EX, &dead) == 0);
-    /* The system call proper: of this thread alone. */
+    /* The raw system call changes the ids of this thread only. */
     CHECK(syscall(SYS_setresuid, 1234, 4321, 0) == 0 && fcntl(fds[4], F_SETOWN, getpid()) == 0);
     CHECK(syscall(SYS_setresuid, 0, 0, 0) == 0 && fcntl(fds[5], F_SETSIG, SIGUSR1) == 0);
     CHECK(kill(gone, SIGKILL) == 0 && waitpid(gone, NULL, 0) == gone);

@@ -1,4 +1,7 @@
-/* Each thread keeps its own signal mask, real-time signals and the two that the C library keeps to itself included. */
+/*
+ * Each thread keeps its own signal mask, including real-time signals and the two signals that the C
+ * library reserves.
+ */
 #include "victim.h"
 
 static volatile int ready, released;

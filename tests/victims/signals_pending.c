@@ -1,4 +1,7 @@
-/* Pending signals of the process and of a thread: classic ones once, queued real-time ones each, in order and with their values. */
+/*
+ * Pending signals of the process and of a thread: standard signals once, and every queued real-time
+ * signal, in order and with its value.
+ */
 #include "victim.h"
 
 static int take(int n, siginfo_t *info)
@@ -7,7 +10,7 @@ static int take(int n, siginfo_t *info)
     struct timespec at_once = {0, 0};
     sigemptyset(&set);
     sigaddset(&set, n);
-    return syscall(SYS_rt_sigtimedwait, &set, info, &at_once, 8); /* the C library would turn SI_TKILL into SI_USER */
+    return syscall(SYS_rt_sigtimedwait, &set, info, &at_once, 8); /* the C library turns SI_TKILL into SI_USER */
 }
 
 int main(void)

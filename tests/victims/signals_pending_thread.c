@@ -1,4 +1,7 @@
-/* A signal that is pending for one thread stays with that thread; one for the process reaches whoever unblocks it. */
+/*
+ * A signal that is pending for one thread stays with that thread. A signal that is pending for the
+ * process is visible in every thread.
+ */
 #include "victim.h"
 
 static volatile int ready, released;

@@ -1,4 +1,7 @@
-/* sigsuspend(2): the swapped mask is in force while it waits, the old one comes back behind it. */
+/*
+ * sigsuspend(2): the temporary signal mask is in force during the wait, and the old mask returns
+ * afterwards.
+ */
 #include "blocked.h"
 
 static void call(void)
@@ -9,7 +12,7 @@ static void call(void)
     sigaddset(&old, SIGHUP);
     CHECK(pthread_sigmask(SIG_SETMASK, &old, NULL) == 0);
     sigemptyset(&none);
-    CHECK(sigsuspend(&none) == -1); /* only the swapped mask lets the signal through */
+    CHECK(sigsuspend(&none) == -1); /* only the temporary mask lets the signal through */
     CHECK_EQ(errno, EINTR);
     CHECK(pthread_sigmask(SIG_SETMASK, NULL, &seen) == 0);
     CHECK(memcmp(&old, &seen, 8) == 0);

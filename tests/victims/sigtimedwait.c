@@ -1,4 +1,6 @@
-/* sigtimedwait(2) of blocked signals times out at its time, or ends with EINTR as signal(7) warns. */
+/*
+ * sigtimedwait(2) of blocked signals times out at its time, or ends with EINTR as signal(7) warns.
+ */
 #include "blocked.h"
 
 static void call(void)
@@ -11,7 +13,10 @@ static void call(void)
     CHECK(pthread_sigmask(SIG_BLOCK, &set, &old) == 0);
     double begin = now();
     int got;
-    /* signal(7): sigtimedwait may end with EINTR after a stop; then the caller asks again, as every caller must. */
+    /*
+     * signal(7): sigtimedwait may end with EINTR after a stop. The caller then calls it again, as
+     * every caller must.
+     */
     while ((got = sigtimedwait(&set, &info, &asked)) == -1 && errno == EINTR) {
         double left = begin + ASKED - now();
         asked.tv_sec = left > 0 ? (long)left : 0;

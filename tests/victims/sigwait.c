@@ -1,7 +1,10 @@
-/* sigwait(3) without a timeout takes a queued signal that is sent after the checkpoint, with its value. */
+/*
+ * sigwaitinfo(2) without a timeout takes a queued signal that is sent after the checkpoint, with
+ * its value.
+ */
 #include "victim.h"
 
-static pid_t tid; /* written once, read until it is */
+static pid_t tid; /* written once by the thread, polled by main */
 
 static void *body(void *arg)
 {

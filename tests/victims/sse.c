@@ -1,4 +1,4 @@
-/* The sixteen SSE registers and MXCSR hold across. */
+/* The sixteen SSE registers and MXCSR keep their values. */
 #include "victim.h"
 
 volatile uint32_t released;
@@ -25,7 +25,7 @@ int main(void)
     for (size_t n = 0; n < sizeof in; n++)
         ((unsigned char *)in)[n] = n * 7 + n / 256 + 1;
     released = !__builtin_cpu_supports("sse2");
-    if (released) { /* this machine has none: only the protocol is left */
+    if (released) { /* this machine has no SSE: only run the protocol */
         dprintf(1, "skipped: no sse2\n");
         checkpoint_here(1);
         return done();

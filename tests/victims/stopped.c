@@ -1,4 +1,7 @@
-/* Stopped children, by each of the four signals; the parent had, or had not yet, been told by waitpid(2). SIGCONT lets them go on. */
+/*
+ * Children stopped by each of the four stop signals. For half of them, the parent has already read
+ * the stop by waitpid(2). SIGCONT continues them.
+ */
 #include "tree.h"
 
 enum { COUNT = 8 };
@@ -6,7 +9,7 @@ static const int number[4] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU};
 
 static void child(int place)
 {
-    CHECK(setpgid(0, 0) == 0); /* the root's own group is an orphan, which only SIGSTOP stops */
+    CHECK(setpgid(0, 0) == 0); /* the group of the root is orphaned: only SIGSTOP stops it */
     arrive(place);
     raise(number[place % 4]);
     await_turn(2);

@@ -1,4 +1,8 @@
-/* Stopped children whose main threads have ended: zombies to look at, and stopped; by SIGSTOP and told, by SIGTSTP and not told. */
+/*
+ * Stopped children with ended main threads: they look like zombies, but their other threads are
+ * stopped. One was stopped by SIGSTOP and the parent has waited for it. One was stopped by SIGTSTP
+ * and the parent has not.
+ */
 #include "tree.h"
 
 static int place;
@@ -30,7 +34,7 @@ static void child(int number)
     pthread_exit(NULL);
 }
 
-/* The state of every thread, the leader's first. */
+/* Checks the state of every thread, the leader first. */
 static void check_states(pid_t pid)
 {
     char path[64];

@@ -1,4 +1,4 @@
-/* A stopped child with threads: all of them stand, all of them go on. */
+/* A stopped child with threads: all threads stop, and all continue. */
 #include "tree.h"
 
 enum { THREADS = 4 };

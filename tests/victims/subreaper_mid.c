@@ -1,4 +1,7 @@
-/* A subreaper in the middle of the tree: an orphan of a branch in another session was given to it, and the next orphan will be. */
+/*
+ * A subreaper in the middle of the tree. It already has an orphan from a branch in another session,
+ * and gets the next orphan after the checkpoint.
+ */
 #include "tree.h"
 
 static void leaf(int place)
@@ -16,7 +19,7 @@ static void branch(int place)
 {
     CHECK(setsid() == getpid());
     spawn(leaf, place);
-    if (place == 4) { /* this one dies after the checkpoint */
+    if (place == 4) { /* this branch ends after the checkpoint */
         over_checkpoint(2);
         await_turn(2);
     }

@@ -1,13 +1,16 @@
-/* What System V objects have in common: keys of this victim alone, and a list of what is to be removed should it fail (harness/ipc.rs). */
+/*
+ * What victims with System V objects share: keys that no other victim uses, and a list of objects
+ * to remove if the victim fails (harness/ipc.rs).
+ */
 #include <sys/ipc.h>
 
-/* Keys of this victim, that no other one has. */
+/* Keys that belong to this victim only. */
 static inline key_t key_of(int n)
 {
     return 0x10000000 + getpid() * 16 + n;
 }
 
-/* `kind` is ipcrm(1)'s: s or q. */
+/* Adds the object to the list. `kind` is the letter of ipcrm(1): s or q. */
 static inline void remember(char kind, int id)
 {
     int fd = open("ipc", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);

@@ -1,5 +1,8 @@
-/* System V message queues: id, key, owner, mode, capacity; messages of any type and length, in their order; who was the last to send and to
-   receive; a full queue and one who waits for room; an empty one and one who waits for a message. */
+/*
+ * System V message queues keep id, key, owner, mode, capacity, the last sender and receiver, and
+ * messages of any type and length, in order. One process waits for room in a full queue, another
+ * waits for a message in an empty one.
+ */
 #include "tree.h"
 #include "sysv.h"
 #include <sys/msg.h>
@@ -19,7 +22,7 @@ static int new_queue(key_t key)
     return queue;
 }
 
-/* Everything but the times. */
+/* All properties except the times. */
 static const char *shown(int queue)
 {
     static char text[4][256];

@@ -1,5 +1,8 @@
-/* System V semaphores: id, key, owner, mode; values from 0 to 32767 and who was the last on each; what the end of a process undoes, from
-   -32768 to 32767; a thread that waits for one, without a timeout; a set that nobody has used; the lock still excludes. */
+/*
+ * System V semaphores keep id, key, owner, mode, values from 0 to 32767, and the last process on
+ * each. The undo values of a process, from -32768 to 32767, are applied when it ends. A thread
+ * waits for a semaphore without a timeout. One set was never used. The lock still excludes.
+ */
 #include "tree.h"
 #include "sysv_sem.h"
 
@@ -72,7 +75,10 @@ int main(void)
     join(thread);
     board->turn = 2;
     reap(child, 7 << 8);
-    /* What it held it has given back, and its debts are paid: a value stays in its range. */
+    /*
+     * The end of the child released its lock and applied its undo values. Each value stays in its
+     * range.
+     */
     CHECK_EQ(semctl(set, LOCK, GETVAL), 1);
     CHECK_EQ(semctl(set, LOW, GETVAL), 0);
     CHECK_EQ(semctl(set, HIGH, GETVAL), 32767);

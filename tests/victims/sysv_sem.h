@@ -1,15 +1,15 @@
-/* What can be seen of a set of semaphores, semctl(2). To be included behind victim.h or tree.h. */
+/* The visible state of a semaphore set, semctl(2). Include this after victim.h or tree.h. */
 #include "sysv.h"
 #include <sys/sem.h>
 
-/* One operation. */
+/* Does one operation. */
 static inline int operate(int set, int n, int add, int flags)
 {
     struct sembuf op = {.sem_num = n, .sem_op = add, .sem_flg = flags};
     return semop(set, &op, 1);
 }
 
-/* A new set; its owner is not its creator. */
+/* Makes a new set. Its owner is not its creator. */
 static inline int new_set(key_t key, int count, int uid, int gid, int mode)
 {
     int set = semget(key, count, IPC_CREAT | IPC_EXCL | 0600);
@@ -20,7 +20,7 @@ static inline int new_set(key_t key, int count, int uid, int gid, int mode)
     return set;
 }
 
-/* Everything but the times, to be freed. */
+/* All properties except the times. The caller frees the text. */
 static inline char *shown(int set)
 {
     struct semid_ds stat;

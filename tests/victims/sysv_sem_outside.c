@@ -1,5 +1,8 @@
-/* A lock that a process of the tree holds (SEM_UNDO) and one outside of it wants (who is told the set's id): its end gives it back, its
-   restore takes it again, unless the other one has it by then. */
+/*
+ * A process of the tree holds a lock (SEM_UNDO). A process outside the tree, which gets the id of
+ * the set as its argument, wants it. The end of the holder releases the lock. Its restore takes the
+ * lock again, unless the outside process holds it by then.
+ */
 #include "victim.h"
 #include "sysv_sem.h"
 

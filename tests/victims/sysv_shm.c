@@ -1,4 +1,7 @@
-/* System V shared memory: id, key, owner, creator, mode, lock, an odd size with holes; attached often, read-only, in parts, divided parts. */
+/*
+ * System V shared memory: id, key, owner, creator, mode, lock, and an odd size with holes. It is
+ * attached several times: read-only, in parts, and in divided parts.
+ */
 #include "victim.h"
 #include "sysv_shm.h"
 
@@ -22,7 +25,10 @@ int main(void)
     strcpy(whole + 20 * PAGE, "middle");
     strcpy(whole + SIZE - 4, "end");
     *other = 'x';
-    /* The first pages are gone, something else is in a hole of it, and it is in more pieces than it needs. */
+    /*
+     * The first pages of `parts` are unmapped, other mappings lie in its gaps, and it has more
+     * pieces than it needs.
+     */
     CHECK(munmap(parts, 2 * PAGE) == 0 && munmap(parts + 30 * PAGE, 4 * PAGE) == 0 && mprotect(parts + 40 * PAGE, PAGE, 0) == 0);
     char *stranger = mmap(parts, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     char *inside = mmap(parts + 31 * PAGE, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
@@ -50,7 +56,7 @@ int main(void)
     CHECK(mprotect(again, PAGE, RW) < 0 && errno == EACCES);
     strcpy(parts + 10 * PAGE, "still one");
     CHECK(strcmp(again + 10 * PAGE, "still one") == 0);
-    if (fork() == 0) { /* what is not to be inherited is not, the rest is, and counts */
+    if (fork() == 0) { /* all but `divided` is inherited, and counted */
         CHECK(mincore(divided, PAGE, resident) < 0 && errno == ENOMEM && mincore(other, PAGE, resident) == 0);
         CHECK_EQ(stat_of(private).shm_nattch, 3);
         _exit(0);

@@ -1,4 +1,7 @@
-/* What can be seen of a System V segment: shmctl(2) and the lines of maps. To be included behind victim.h or tree.h. */
+/*
+ * The visible state of a System V segment: shmctl(2) and the lines of maps. Include this after
+ * victim.h or tree.h.
+ */
 #include "sysv.h"
 #include <sys/shm.h>
 #include <sys/wait.h>
@@ -26,7 +29,7 @@ static inline void check_same_segment(int id, const struct shmid_ds *before)
     CHECK_EQ(after.shm_nattch, before->shm_nattch);
 }
 
-/* The lines of maps that show attachments, to be freed. */
+/* The lines of maps that show attachments. The caller frees the text. */
 static inline char *attachments(void)
 {
     char *maps = slurp("/proc/self/maps", NULL), *all = calloc(1, 1 << 16);

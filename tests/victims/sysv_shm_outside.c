@@ -1,4 +1,7 @@
-/* A segment that somebody outside of the tree has attached too (who is told its id): at the restore the contents are his. */
+/*
+ * A segment that a process outside the tree has attached too. That process gets the id of the
+ * segment as its argument. A restore keeps the contents that the outside process wrote.
+ */
 #include "victim.h"
 #include "sysv_shm.h"
 

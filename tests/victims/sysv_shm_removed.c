@@ -1,4 +1,7 @@
-/* A segment that is removed while it is attached: it is there under its id, its mappings keep the key as their name, and it goes with them. */
+/*
+ * A segment that is removed while attached keeps its id, and its mappings keep the key as their
+ * name. The segment disappears with its last attachment.
+ */
 #include "victim.h"
 #include "sysv_shm.h"
 
@@ -7,7 +10,7 @@ int main(void)
     int id = shmget(key_of(0), 3 * PAGE, IPC_CREAT | IPC_EXCL | 0600);
     char *at = shmat(id, NULL, 0);
     CHECK(id >= 0 && at != (void *)-1 && shmctl(id, IPC_RMID, NULL) == 0);
-    /* The key is free, and somebody else's. */
+    /* The key is free, and another segment takes it. */
     int next = shmget(key_of(0), PAGE, IPC_CREAT | IPC_EXCL | 0600);
     char *other = shmat(next, NULL, 0);
     int gone = shmget(key_of(1), PAGE, IPC_CREAT | IPC_EXCL | 0600);
@@ -30,7 +33,7 @@ int main(void)
     CHECK(strcmp(at, "the removed one") == 0 && strcmp(other, "the next one") == 0);
     CHECK(strcmp(unnamed, "without a successor") == 0);
     CHECK(shmget(key_of(0), 0, 0) == next && shmget(key_of(1), 0, 0) < 0 && errno == ENOENT);
-    char *second = shmat(id, NULL, 0); /* by its id it can still be attached */
+    char *second = shmat(id, NULL, 0); /* its id still works for attaching */
     CHECK(second != (void *)-1 && strcmp(second, "the removed one") == 0);
     CHECK(shmdt(second) == 0 && shmdt(at) == 0 && shmdt(unnamed) == 0);
     struct shmid_ds stat;

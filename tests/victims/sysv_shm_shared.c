@@ -1,4 +1,7 @@
-/* A segment in several processes, each with its own address and rights, made by a child; the root has it not attached at all. */
+/*
+ * A segment in several processes, each with its own address and access rights. A child made the
+ * segment, and the root has not attached it.
+ */
 #include "tree.h"
 #include "sysv_shm.h"
 

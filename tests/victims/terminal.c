@@ -1,4 +1,7 @@
-/* The controlling terminal, on descriptor 3 (given by the harness): the same device, /dev/tty leads to it, in the foreground. */
+/*
+ * The controlling terminal, on descriptor 3 (opened by the harness): the same device, reachable as
+ * /dev/tty, with this process in the foreground.
+ */
 #include "victim.h"
 #include <sys/ioctl.h>
 #include <termios.h>
@@ -10,7 +13,7 @@ int main(void)
     CHECK(ttyname_r(3, name, sizeof name) == 0 && tcgetattr(3, &before) == 0);
     CHECK_EQ(tcgetpgrp(3), getpgrp());
     CHECK_EQ(tcgetsid(3), getsid(0));
-    signal(SIGHUP, SIG_IGN); /* the kill of a session leader hangs its terminal up */
+    signal(SIGHUP, SIG_IGN); /* killing a session leader hangs up its terminal */
     checkpoint_here(1);
     CHECK(ttyname_r(3, again, sizeof again) == 0 && strcmp(name, again) == 0);
     CHECK_EQ(tcgetpgrp(3), getpgrp());

@@ -1,4 +1,7 @@
-/* Signal-driven input (O_ASYNC, F_SETOWN, F_SETSIG) of the terminal on descriptor 3 (given by the harness, who types a line at the end). */
+/*
+ * Signal-driven input (O_ASYNC, F_SETOWN, F_SETSIG) of the terminal on descriptor 3. The harness
+ * opens the terminal, and types a line at the end.
+ */
 #include "victim.h"
 
 static volatile int told, through, code;
@@ -14,7 +17,7 @@ int main(void)
     struct sigaction action = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_RESTART};
     char line[16];
     CHECK(sigaction(SIGRTMIN, &action, NULL) == 0);
-    signal(SIGHUP, SIG_IGN); /* the kill of a session leader hangs its terminal up */
+    signal(SIGHUP, SIG_IGN); /* killing a session leader hangs up its terminal */
     CHECK(fcntl(3, F_SETOWN, getpid()) == 0 && fcntl(3, F_SETSIG, SIGRTMIN) == 0);
     CHECK(fcntl(3, F_SETFL, fcntl(3, F_GETFL) | O_ASYNC) == 0);
     int flags = fcntl(3, F_GETFL), shares = dup(3);

@@ -1,4 +1,7 @@
-/* Job control on the controlling terminal (descriptor 3): the foreground belongs to a child's group, and can be taken back. */
+/*
+ * Job control on the controlling terminal (descriptor 3). A child's group has the foreground, and
+ * the root can take it back.
+ */
 #include "victim.h"
 #include <sys/wait.h>
 #include <termios.h>
@@ -6,7 +9,7 @@
 int main(void)
 {
     int status;
-    signal(SIGHUP, SIG_IGN); /* the kill of a session leader hangs its terminal up */
+    signal(SIGHUP, SIG_IGN); /* killing a session leader hangs up its terminal */
     signal(SIGTTOU, SIG_IGN);
     pid_t child = fork();
     CHECK(child >= 0);

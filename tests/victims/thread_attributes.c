@@ -1,4 +1,7 @@
-/* What belongs to a thread and not to the process comes back to that thread: nice, affinity, timer slack, signal mask. */
+/*
+ * Attributes of a thread, not of the process, return to the same thread: nice, affinity, timer
+ * slack, signal mask.
+ */
 #include "victim.h"
 #include <sys/resource.h>
 

@@ -1,4 +1,7 @@
-/* A child belongs to the thread that made it: /proc/PID/task/TID/children lists it there, __WNOTHREAD waits only there. */
+/*
+ * A child belongs to the thread that made it. /proc/PID/task/TID/children lists it there, and
+ * __WNOTHREAD waits only in that thread.
+ */
 #include "tree.h"
 
 static volatile pid_t child_of_thread, thread_tid;

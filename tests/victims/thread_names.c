@@ -1,4 +1,4 @@
-/* The process and each of its threads keep the names that prctl(PR_SET_NAME) gave them. */
+/* The process and each of its threads keep the names that prctl(PR_SET_NAME) set. */
 #include "victim.h"
 
 static volatile int ready, released;

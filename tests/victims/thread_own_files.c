@@ -1,4 +1,7 @@
-/* A thread with a table of descriptors of its own (unshare(CLONE_FILES)): each table as it was, shared descriptions still shared. */
+/*
+ * A thread has its own descriptor table (unshare(CLONE_FILES)). Each table is unchanged, and shared
+ * descriptions are still shared.
+ */
 #include "tree.h"
 
 static volatile pid_t tid;

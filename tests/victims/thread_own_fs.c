@@ -1,4 +1,4 @@
-/* A thread with a working directory and a umask of its own (unshare(CLONE_FS)). */
+/* A thread has its own working directory and umask (unshare(CLONE_FS)). */
 #include "tree.h"
 
 static volatile pid_t tid;

@@ -1,4 +1,7 @@
-/* Eight threads increment under a mutex and with an atomic all the while: no increment is lost or done twice. */
+/*
+ * Eight threads increment one counter under a mutex and another atomically, all the time. No
+ * increment is lost or repeated.
+ */
 #include "victim.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;

@@ -1,8 +1,11 @@
-/* Each process has timers of its own; those of one do not run for another, and none is inherited. */
+/*
+ * Each process has its own timers. They do not run for other processes, and a child does not
+ * inherit them.
+ */
 #include "tree.h"
 #include <sys/time.h>
 
-/* How much is left; at least nearly all of it. */
+/* Checks that nearly all of the time is left, or that the timer is off if `asked` is 0. */
 static void check_left(int which, long asked)
 {
     struct itimerval left;

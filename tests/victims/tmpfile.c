@@ -1,4 +1,7 @@
-/* Files that never had a name (O_TMPFILE): the flag stays, and they can be given a name; one that was given a name is reached by it. */
+/*
+ * Files made without a name (O_TMPFILE) keep this flag and can still be linked. A file that was
+ * linked already is found by its name.
+ */
 #include "victim.h"
 
 static void name_it(int fd, const char *name)

@@ -1,6 +1,8 @@
 /*
- * token PLACE FILE: one of two processes that pass a token through a file mapped by both. It has been there as often as it knows itself,
- * however long ago the other one started: an instant of one that is not the instant of the other breaks that. Works until "go.1" appears.
+ * token PLACE FILE: one of two processes that pass a token through a file mapped by both. The
+ * number in the token must match this process's own count of turns, however long ago the other
+ * process started. It does not match if the two processes are checkpointed at different moments.
+ * Runs until "go.1" appears.
  */
 #include "victim.h"
 

@@ -1,13 +1,17 @@
 /*
- * Several processes in one victim. The root speaks the protocol. The others stand at numbered places of a board, a file that all of
- * them map: each arrives, waits until the root's checkpoint is over, and looks again at who it is. Turns 2, 3 ... order what follows.
+ * Several processes in one victim. The root speaks the protocol. The others have numbered places on
+ * a board, a file that all of them map. Each process arrives, waits until the root's checkpoint is
+ * over, and checks its identity again. Turns 2, 3 ... order the steps that follow.
  */
 #include "victim.h"
 #include <sys/wait.h>
 
 enum { PLACES = 256 };
 
-/* Who a process is: what it is told itself is CHECKed against what /proc tells everybody. */
+/*
+ * The identity of a process. CHECKs compare what system calls return in the process with what /proc
+ * shows to every process.
+ */
 struct who {
     pid_t pid, ppid, pgid, sid;
     long long tty, tpgid, exit_signal;
@@ -24,7 +28,7 @@ static struct board {
 /* How often `count_signal` ran, for each signal. */
 static volatile sig_atomic_t signals_seen[65] __attribute__((unused));
 
-/* The root makes the board before it forks. */
+/* Makes the board. The root calls this before it forks. */
 static inline void board_make(void)
 {
     int fd = open("board", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -34,14 +38,14 @@ static inline void board_make(void)
     board->root = getpid();
 }
 
-/* Sleeps a little longer than pause_briefly: many may wait at once. */
+/* Sleeps a little longer than pause_briefly, because many processes may wait at once. */
 static inline void nap(void)
 {
     struct timespec some = {0, 5000000};
     nanosleep(&some, NULL);
 }
 
-/* What /proc/PID/stat says of anybody, zombies too. Takes no memory but the stack. */
+/* Reads /proc/PID/stat of any process, even a zombie. Uses no memory except the stack. */
 static inline struct who who_is(pid_t pid)
 {
     char path[64], text[1024];
@@ -73,7 +77,7 @@ static inline struct who who_am_i(void)
     return who;
 }
 
-/* All but the state, which changes from moment to moment. */
+/* Compares all fields except the state, which changes all the time. */
 static inline void check_same_who(const struct who *before, const struct who *after)
 {
     CHECK_EQ(after->pid, before->pid);
@@ -86,7 +90,7 @@ static inline void check_same_who(const struct who *before, const struct who *af
     CHECK(strcmp(after->comm, before->comm) == 0);
 }
 
-/* The place is taken; its process may be checkpointed from now on. */
+/* Takes the place. From now on the process may be checkpointed. */
 static inline void arrive(int place)
 {
     board->who[place] = who_am_i();
@@ -100,14 +104,14 @@ static inline void await_turn(int turn)
     sched_yield(); /* a signal sent before the turn was called is handled by now */
 }
 
-/* Whoever stands at the place is still who it was. */
+/* Checks that the process at this place kept its identity. */
 static inline void check_place(int place)
 {
     struct who after = who_am_i();
     check_same_who(&board->who[place], &after);
 }
 
-/* A child's whole part: arrive, wait until the checkpoint is over, look again. */
+/* The whole part of a child: arrive, wait until the checkpoint is over, check again. */
 static inline void over_checkpoint(int place)
 {
     arrive(place);
@@ -116,7 +120,10 @@ static inline void over_checkpoint(int place)
     __atomic_add_fetch(&board->checked, 1, __ATOMIC_SEQ_CST);
 }
 
-/* Waits until `count` have looked again, before something is changed for them. */
+/*
+ * Waits until `count` processes have checked again. Only then may the root change anything for
+ * them.
+ */
 static inline void await_checks(int count)
 {
     while (board->checked < count)
@@ -130,7 +137,10 @@ static inline void await_arrivals(int count)
     CHECK_EQ(board->arrived, count);
 }
 
-/* The root's part: when `count` others have arrived, checkpoint_here; then their turn 1. Its parent is whoever restored it. */
+/*
+ * The part of the root: waits until `count` others have arrived, calls checkpoint_here, and starts
+ * turn 1. Its own parent may change: after a restore it is the process that restored it.
+ */
 static inline void checkpoint_tree(int count)
 {
     await_arrivals(count);
@@ -142,7 +152,7 @@ static inline void checkpoint_tree(int count)
     board->turn = 1;
 }
 
-/* fork(2), or with flags of clone(2) that need no stack; `body` may return, the exit status is then 0. */
+/* fork(2), or clone(2) with flags that need no stack. If `body` returns, the exit status is 0. */
 static inline pid_t spawn_with(long flags, void (*body)(int), int arg)
 {
     pid_t pid = flags ? syscall(SYS_clone, flags, NULL, NULL, NULL, NULL) : fork();
@@ -159,7 +169,7 @@ static inline pid_t spawn(void (*body)(int), int arg)
     return spawn_with(0, body, arg);
 }
 
-/* Waits for the child to end; its status is this one. */
+/* Waits for the child to end, and checks its status. */
 static inline void reap(pid_t pid, int status)
 {
     int got = -1;
@@ -179,7 +189,7 @@ static inline void await_state(pid_t pid, char state)
         pause_briefly();
 }
 
-/* Waits until the caller's parent has died and it has been given to this one. */
+/* Waits until the caller's parent has ended and the caller has been given to process `pid`. */
 static inline void await_parent(pid_t pid)
 {
     while (getppid() != pid)
@@ -213,7 +223,7 @@ static inline void count_signals(int number)
     CHECK(sigaction(number, &action, NULL) == 0);
 }
 
-/* kcmp(2): 0 if the two processes (or threads) share the thing. */
+/* kcmp(2): 0 if the two processes (or threads) share the object. */
 enum { SAME_FILE, SAME_VM, SAME_FILES, SAME_FS, SAME_SIGHAND };
 static inline long compare(pid_t one, pid_t two, int what, long a, long b)
 {

@@ -1,4 +1,4 @@
-/* The file mode creation mask. */
+/* The file mode creation mask stays the same. */
 #include "victim.h"
 
 int main(void)

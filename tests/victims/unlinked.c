@@ -1,4 +1,7 @@
-/* An unlinked file: contents with holes, name, mode, owner, times, extended attributes; several descriptions, O_APPEND, positions, O_PATH. */
+/*
+ * An unlinked file: contents with holes, name, mode, owner, times, extended attributes. It has
+ * several descriptions, O_APPEND, positions and O_PATH.
+ */
 #include "victim.h"
 #include <sys/xattr.h>
 
@@ -40,7 +43,7 @@ int main(void)
     CHECK(read(reader, text, 5) == 5 && memcmp(text, "first", 5) == 0 && write(reader, "x", 1) < 0);
     CHECK(pread(fd, text, 4, SIZE - 4) == 4 && memcmp(text, "last", 4) == 0);
     CHECK(pread(odd, text, 64, ODD - 4) == 4 && memcmp(text, "tail", 4) == 0);
-    /* Still one file, which nobody can name. */
+    /* It is still one file, and has no name. */
     CHECK(write(apart, "appended", 8) == 8 && pread(reader, text, 8, SIZE) == 8 && memcmp(text, "appended", 8) == 0);
     CHECK(fstat(path, &after) == 0 && after.st_size == SIZE + 8);
     CHECK(fstat(empty, &after) == 0 && after.st_size == 0 && (after.st_mode & 07777) == 0 && write(empty, "x", 1) == 1);

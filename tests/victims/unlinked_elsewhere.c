@@ -1,4 +1,7 @@
-/* A file that was unlinked under the name it was opened by, and has another one in the same directory: the same file. */
+/*
+ * A file was unlinked under the name it was opened by, but has another name in the same directory.
+ * It is still the same file.
+ */
 #include "victim.h"
 
 int main(void)

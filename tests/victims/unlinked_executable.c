@@ -1,7 +1,10 @@
-/* The executable was replaced and a mapped library removed, as by a package upgrade: the process goes on with the old ones. */
+/*
+ * The executable was replaced and a mapped library removed, as in a package upgrade. The process
+ * continues with the old files.
+ */
 #include "victim.h"
 
-static int untouched_data = 4711; /* a page that is the file's own until somebody writes to it */
+static int untouched_data = 4711; /* a page of the file until the first write */
 
 int main(int argc, char **argv)
 {
@@ -27,7 +30,7 @@ int main(int argc, char **argv)
     CHECK(stat("/proc/self/exe", &st) == 0 && st.st_nlink == 0 && (st.st_mode & 07777) == 0751);
     char *now = slurp("/proc/self/exe", &again);
     CHECK(again == len && memcmp(now, own, len) == 0 && stat(path, &st) == 0 && st.st_size == 13);
-    /* Nobody writes to what is executed. */
+    /* A file that is being executed cannot be opened for writing. */
     CHECK(open("/proc/self/exe", O_WRONLY) < 0 && errno == ETXTBSY);
     return argv[1] ? 1 : done();
 }

@@ -1,5 +1,7 @@
-/* Locks on what has no name any more: flock(2), POSIX and open-file-description locks (fcntl(2)) of an unlinked file; flock of a
-   directory, a pipe and a FIFO. */
+/*
+ * Locks on files without a name: flock(2), POSIX and open-file-description locks (fcntl(2)) of an
+ * unlinked file, and flock of a directory, a pipe and a FIFO.
+ */
 #include "victim.h"
 #include <sys/file.h>
 #include <sys/stat.h>
@@ -10,7 +12,10 @@ static struct flock bytes(short type, off_t start, off_t len)
     return (struct flock){.l_type = type, .l_whence = SEEK_SET, .l_start = start, .l_len = len};
 }
 
-/* Whether another process, through a description of its own, gets flock `how`, and a POSIX lock of `byte`. */
+/*
+ * Returns 1 if another process, through a description of its own, gets flock `how` or, if `how` is
+ * 0, a POSIX lock of `byte`.
+ */
 static int others_get(int fd, int how, off_t byte)
 {
     int status;

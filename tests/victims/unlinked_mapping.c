@@ -1,4 +1,7 @@
-/* Mappings of an unlinked file, shared and private, writable and not, with no descriptor left; and one that has a descriptor as well. */
+/*
+ * Mappings of an unlinked file, shared and private, writable and read-only, without a descriptor;
+ * and one with a descriptor.
+ */
 #include "victim.h"
 
 enum { PAGE = 4096, PAGES = 64, SIZE = PAGES * PAGE };
@@ -23,7 +26,7 @@ int main(void)
     CHECK(strcmp(private + 4 * PAGE, "mine alone") == 0 && shared[4 * PAGE] == 0);
     CHECK(strcmp(part, "through the mapping") == 0 && strcmp(private + 5 * PAGE, "through the mapping") == 0);
     CHECK(strstr(maps, "/gone (deleted)") && strstr(maps, "/held (deleted)") && access("gone", F_OK) < 0);
-    /* Still one file. */
+    /* It is still one file. */
     strcpy(shared + 5 * PAGE, "again");
     CHECK(strcmp(part, "again") == 0 && strcmp(private + 5 * PAGE, "again") == 0);
     CHECK(pread(held, text, 5, 6 * PAGE) == 5 && strcmp(text, "held") == 0);

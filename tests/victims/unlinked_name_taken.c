@@ -1,4 +1,7 @@
-/* Unlinked files whose name is another file's by now, whose directory is gone, and whose name only looks as if they were unlinked. */
+/*
+ * Unlinked files: one with its name taken by another file, and one with its directory removed. A
+ * third file was not unlinked: its name only ends in " (deleted)".
+ */
 #include "victim.h"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* usleep(3) goes on with what is left of its time. */
+/* usleep(3) continues with its remaining time. */
 #include "blocked.h"
 
 static void call(void)

@@ -1,4 +1,7 @@
-/* The vDSO works where it was: the clocks are read through it, agree with the system call and never go back. */
+/*
+ * The vDSO works at its old address. Clocks read through it agree with the system call and never go
+ * backwards.
+ */
 #include "victim.h"
 #include <sys/auxv.h>
 #include <sys/time.h>

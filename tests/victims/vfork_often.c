@@ -1,4 +1,7 @@
-/* Two children wait in vfork(2) nearly all the time, each for a few milliseconds: in one the child ends, in the other it executes. */
+/*
+ * Two children wait in vfork(2) nearly all the time, a few milliseconds each. In one the grandchild
+ * exits, in the other it executes a program.
+ */
 #include "tree.h"
 
 static void child(int place)

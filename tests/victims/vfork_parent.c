@@ -1,4 +1,4 @@
-/* A child waits in vfork(2), for long, until the grandchild that borrows its memory ends. */
+/* A child waits in vfork(2) for a long time, until the grandchild that borrows its memory ends. */
 #include "tree.h"
 
 static void child(int place)

@@ -1,4 +1,7 @@
-/* The parent sleeps uninterruptibly in vfork(2) until its child, which speaks the protocol, ends. */
+/*
+ * The parent sleeps uninterruptibly in vfork(2) until its child ends. The child speaks the
+ * protocol.
+ */
 #include "victim.h"
 #include <sys/wait.h>
 

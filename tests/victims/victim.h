@@ -1,6 +1,7 @@
 /*
- * The protocol of the victims (harness/victim.rs is the other end): make an object, checkpoint_here(n), look again.
- * One behaviour each. A victim's descriptors are 0 (/dev/null), 1 and 2 (the file "out"); its cwd is a directory of its own.
+ * The protocol of the victims (harness/victim.rs is the other end): make an object,
+ * checkpoint_here(n), check it again. Each victim shows one behaviour. Its descriptors are 0
+ * (/dev/null), 1 and 2 (the file "out"). Its working directory belongs to it alone.
  */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
@@ -31,7 +32,7 @@
         }                                                                                                           \
     } while (0)
 
-/* CHECK that two numbers are equal, and show them. */
+/* CHECK that two numbers are equal, and print them if not. */
 #define CHECK_EQ(left, right)                                                                                       \
     do {                                                                                                            \
         long long l_ = (long long)(left), r_ = (long long)(right);                                                  \
@@ -41,7 +42,7 @@
         }                                                                                                           \
     } while (0)
 
-/* Where "go.N" appears, seen from the victim's cwd. */
+/* The directory in which "go.N" appears, relative to the victim's working directory. */
 static const char *go_dir __attribute__((unused)) = ".";
 
 static inline void pause_briefly(void)
@@ -50,7 +51,9 @@ static inline void pause_briefly(void)
     nanosleep(&ms, NULL);
 }
 
-/* Says "ready N" and waits for "go.N". Any state of the process may be checkpointed while this loops. */
+/*
+ * Prints "ready N" and waits for "go.N". The process may be checkpointed at any point of this loop.
+ */
 static inline void checkpoint_here(int n)
 {
     char path[64];
@@ -104,7 +107,10 @@ static inline void *join(pthread_t thread)
     return result;
 }
 
-/* The whole of a small file, as a string to be freed; embedded NULs are kept, `len` may be NULL. */
+/*
+ * Reads a whole small file into a string that the caller frees. Embedded NULs are kept. `len` may
+ * be NULL.
+ */
 static inline char *slurp(const char *path, size_t *len)
 {
     size_t used = 0, room = 1 << 20;
@@ -120,7 +126,7 @@ static inline char *slurp(const char *path, size_t *len)
     return text;
 }
 
-/* A line of a /proc file: the text behind "KEY" up to the line's end, in a static buffer. */
+/* A line of a /proc file: the text after "KEY" up to the end of the line, in a static buffer. */
 static inline const char *proc_line(const char *path, const char *key)
 {
     static char value[512];
@@ -135,7 +141,7 @@ static inline const char *proc_line(const char *path, const char *key)
     return value;
 }
 
-/* In another thread: waits until the main thread has ended, and left a zombie leader. */
+/* For another thread: waits until the main thread has ended and is a zombie leader. */
 static inline void await_leader_end(void)
 {
     for (char state = 'R'; state != 'Z'; pause_briefly()) {

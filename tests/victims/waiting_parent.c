@@ -1,4 +1,7 @@
-/* Parents that block in every form of wait(2) over the checkpoint, and get their child's status when it ends after it. */
+/*
+ * Parents block in every form of wait(2) during the checkpoint, and get their child's status when
+ * it ends afterwards.
+ */
 #include "tree.h"
 
 enum { PARENTS = 6 };

@@ -1,6 +1,8 @@
 /*
- * The guinea pig of the mount's tests: from "ready 1" on it works until "go.1" appears, and its invariants hold all the while. It has 8 MiB
- * of numbers at 0x200000000000 with every fourth page untouched, writes how far it got into "count", and has no child, whoever looks at it.
+ * The standard victim of the mount's tests. It works from "ready 1" until "go.1" appears, and its
+ * invariants hold all the time. It has 8 MiB of numbers at 0x200000000000, with every fourth page
+ * untouched. It writes its progress into "count". It has no child, even while a checkpoint is
+ * taken.
  */
 #include "victim.h"
 #include <sys/wait.h>

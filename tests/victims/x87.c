@@ -1,4 +1,4 @@
-/* The eight x87 registers, their order and the control word hold across. */
+/* The eight x87 registers, their order and the control word keep their values. */
 #include "victim.h"
 
 volatile uint32_t released;

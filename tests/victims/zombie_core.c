@@ -1,4 +1,7 @@
-/* The core bit in the status of a child that ended with a core file (where this machine writes them to plain files). */
+/*
+ * The core flag in the status of a child that dumped core (where this machine writes core files to
+ * plain files).
+ */
 #include "tree.h"
 #include <sys/resource.h>
 

@@ -1,4 +1,7 @@
-/* A child whose main thread has ended while another lives: a zombie to look at, and alive. */
+/*
+ * The main thread of a child has ended while another lives: the child looks like a zombie, but is
+ * alive.
+ */
 #include "tree.h"
 
 static void *body(void *arg)

@@ -1,4 +1,7 @@
-/* Children that have ended and were not waited for: every exit code and signal, session, group, name and owner of each. */
+/*
+ * Children that have ended and were not waited for keep every exit code and signal, session, group,
+ * name and owner.
+ */
 #include "tree.h"
 #include <sys/resource.h>
 
@@ -12,7 +15,7 @@ static void child(int n)
 {
     char name[16];
     struct rlimit none = {0, 0};
-    CHECK(setrlimit(RLIMIT_CORE, &none) == 0); /* no core bit */
+    CHECK(setrlimit(RLIMIT_CORE, &none) == 0); /* no core flag */
     snprintf(name, sizeof name, "ended ) %d", n);
     CHECK(prctl(PR_SET_NAME, name) == 0);
     if (n == 1)

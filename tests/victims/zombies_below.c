@@ -1,4 +1,7 @@
-/* Ended children at every level: of a child, of a child that has ended itself, and one whose parent is waited for in another order. */
+/*
+ * Zombies at every level of the tree, also the zombie of a child that has ended itself. Parents
+ * reap them in another order than they ended.
+ */
 #include "tree.h"
 
 static void ends(int code)
@@ -24,7 +27,7 @@ static void parent(int place)
     _exit(place);
 }
 
-/* Its own zombie goes to the subreaper when it ends. */
+/* When this process ends, its own zombie goes to the subreaper. */
 static void dies_before_waiting(int code)
 {
     siginfo_t info;
