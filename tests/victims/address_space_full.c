@@ -1,6 +1,6 @@
 /*
- * RLIMIT_AS equals what is already mapped, so no page is left. A checkpoint cannot map anything in
- * this process.
+ * RLIMIT_AS is below what is already mapped. Not one more page can be mapped, not even for a
+ * checkpoint.
  */
 #include "victim.h"
 #include <sys/resource.h>

@@ -1,6 +1,6 @@
 /*
- * A child that executed another program keeps its executable, arguments, environment and name. It
- * is ended by a signal.
+ * A child that executed another program keeps its executable, arguments, environment and name. A
+ * signal ends it.
  */
 #include "tree.h"
 

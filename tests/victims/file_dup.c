@@ -10,10 +10,7 @@ int main(void)
     CHECK(ftruncate(one, 1000) == 0);
     int two = dup(one), far = fcntl(one, F_DUPFD, 300), other = open("data", O_RDWR);
     CHECK(two >= 0 && far == 300 && other >= 0);
-    /*
-     * The file, position and flags are equal. Only the kernel knows that these are two
-     * descriptions.
-     */
+    /* Position and flags are equal. Only the kernel knows that these are two descriptions. */
     checkpoint_here(1);
     CHECK(lseek(one, 100, SEEK_SET) == 100);
     CHECK_EQ(lseek(two, 0, SEEK_CUR), 100);

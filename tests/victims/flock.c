@@ -59,10 +59,7 @@ int main(void)
     CHECK(!others_get("alone", LOCK_SH) && !others_get(".", LOCK_SH) && others_get("free", LOCK_EX));
     CHECK(others_get("shared", LOCK_SH) && !others_get("shared", LOCK_EX));
     CHECK(others_get(memory_path, LOCK_SH) && !others_get(memory_path, LOCK_EX));
-    /*
-     * The shared locks belong to two descriptions. The exclusive lock belongs to both duplicates of
-     * one.
-     */
+    /* The shared locks belong to two descriptions, the exclusive lock to both duplicates of one. */
     CHECK(flock(second, LOCK_UN) == 0 && !others_get("shared", LOCK_EX));
     CHECK(close(shared) == 0 && others_get("shared", LOCK_EX));
     CHECK(close(also) == 0 && !others_get("alone", LOCK_SH));

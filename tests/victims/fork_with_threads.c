@@ -1,7 +1,4 @@
-/*
- * Children made by different threads of the parent. Parent and children all have threads of their
- * own.
- */
+/* Children made by different threads of the parent. Parent and children all have threads. */
 #include "tree.h"
 
 enum { THREADS = 3 };

@@ -1,6 +1,6 @@
 /*
- * Groups whose leaders are members of each other's groups: two leaders that swapped places, and
- * three in a ring. The processes that kept the groups alive during the swap have ended.
+ * The leader of each group is a member of another group. Two leaders have swapped places, and three
+ * form a ring. The processes that kept the groups alive during the swap have ended.
  */
 #include "tree.h"
 

@@ -1,7 +1,4 @@
-/*
- * mlock2(MLOCK_ONFAULT) locks pages when they are touched. The restored memory is not fully
- * present.
- */
+/* mlock2(MLOCK_ONFAULT) locks pages when touched. The restored memory is not fully present. */
 #include "victim.h"
 
 int main(void)

@@ -1,7 +1,4 @@
-/*
- * 64 GiB of MAP_NORESERVE memory with a few touched pages, far apart. It costs only the touched
- * pages.
- */
+/* 64 GiB of MAP_NORESERVE memory with a few touched pages, far apart. Only these use memory. */
 #include "victim.h"
 
 #define LEN (64ul << 30)

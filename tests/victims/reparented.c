@@ -1,6 +1,6 @@
 /*
- * A grandchild whose parent has ended was given to the root, a child subreaper. The root waits for
- * it.
+ * The parent of a grandchild has ended. The grandchild was given to the root, a child subreaper.
+ * The root waits for it.
  */
 #include "tree.h"
 

@@ -1,7 +1,4 @@
-/*
- * The rseq area of each thread is still registered: the kernel keeps writing the cpu number into
- * it.
- */
+/* The rseq area of each thread is still registered: the kernel keeps updating its cpu number. */
 #include "victim.h"
 #include <sys/rseq.h>
 

@@ -1,7 +1,4 @@
-/*
- * The whole address space is the same in /proc/self/maps. Identical neighbours count as one
- * mapping.
- */
+/* The address space is the same in /proc/self/maps. Identical neighbours count as one mapping. */
 #include "victim.h"
 
 struct line { unsigned long begin, end, offset; char rest[512]; };

@@ -120,10 +120,7 @@ static inline void over_checkpoint(int place)
     __atomic_add_fetch(&board->checked, 1, __ATOMIC_SEQ_CST);
 }
 
-/*
- * Waits until `count` processes have checked again. Only then may the root change anything for
- * them.
- */
+/* Waits until `count` processes have checked again. The root changes nothing before that. */
 static inline void await_checks(int count)
 {
     while (board->checked < count)

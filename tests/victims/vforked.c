@@ -1,6 +1,5 @@
 /*
- * The parent sleeps uninterruptibly in vfork(2) until its child ends. The child speaks the
- * protocol.
+ * The parent sleeps uninterruptibly in vfork(2) until its child, which speaks the protocol, ends.
  */
 #include "victim.h"
 #include <sys/wait.h>
