@@ -101,8 +101,10 @@ mod tests {
 
     #[test]
     fn there_and_back() {
-        let pid = std::process::id() as Pid;
-        let Some(here) = Membership::collect(pid).unwrap() else { return };
+        // A process of its own: threads of this one come and go while it is looked at.
+        let mut sleeper = std::process::Command::new("sleep").arg("100").spawn().unwrap();
+        let pid = sleeper.id() as Pid;
+        let Some(here) = Membership::collect(pid).unwrap() else { panic!("no cgroup of version 2") };
         let again: Membership = here.record().unwrap().body().unwrap();
         assert_eq!(again, here);
         // The process is in it already: nothing is written, and nothing can fail.
@@ -110,6 +112,8 @@ mod tests {
         let gone = Membership::of(pid, "/ckptfs-test-no-such-group".into());
         let error = gone.restore().unwrap_err();
         assert!(error.kind() == crate::error::Kind::NotFound && error.to_string().contains(&gone.path), "{error}");
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
     }
 
     #[test]
