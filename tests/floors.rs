@@ -1,5 +1,5 @@
-//! The house has floors: a file imports from lower floors and from its own room, never upward, and
-//! no file imports itself through others. docs/design.md says what each room is for.
+//! A file imports only from lower floors and from its own room, and no file imports itself through
+//! others. docs/design.md says what each room is for.
 //!
 //! A room is a folder of `src` with the file of the same name, or a single file. The test reads
 //! every `use crate::…` and every path that begins with `crate::`, `super::` or a child module.
@@ -27,10 +27,11 @@ const ENGINE: &[&[&str]] = &[
 const DAEMON: &[&[&str]] =
     &[&["errno", "process"], &["node"], &["state"], &["tree"], &["fuse"], &["cli"], &["mount"], &["main"]];
 
-/// A fake stands in for what is below it and for what is above it.
+/// A fake replaces code below and above its own floor, so the floors do not apply to it.
 const ONLY_FOR_TESTS: &[&str] = &["testing"];
 
-/// The name that a module has in its crate: `["sys", "proc", "stat"]`; the root has none.
+/// The name of a module in its crate, such as `["sys", "proc", "stat"]`. The root has an empty
+/// name.
 type Module = Vec<String>;
 
 /// One source file.
@@ -45,7 +46,7 @@ struct House {
     floors: &'static [&'static [&'static str]],
 }
 
-/// One path that a file names: the line, and the path's segments without `crate`.
+/// One path in a file: the line, and the segments of the path without `crate`.
 struct Import {
     line: usize,
     path: Vec<String>,
@@ -84,7 +85,7 @@ impl House {
         module
     }
 
-    /// The floor of a module's room. A module without a room stands on no floor: the table is wrong.
+    /// The floor of a module's room. A room that the table does not list is an error in the table.
     fn floor(&self, module: &Module) -> usize {
         let root = self.floors[self.floors.len() - 1][0];
         let room = module.first().map_or(root, String::as_str);
@@ -111,7 +112,7 @@ impl House {
             let is_first = !text[..start].ends_with("::");
             let found = match head {
                 "crate" if is_first => expand(&text[at..]),
-                // Within an inline module this is the file itself.
+                // In an inline module, `super` is the file itself.
                 "super" | "self" if is_first => {
                     let inline = text[..start].rsplit('\n').next().unwrap().starts_with("    ");
                     assert!(inline, "{}:{line}: `{head}::` instead of `crate::`", self.files[module].path.display());
@@ -128,7 +129,7 @@ impl House {
     }
 }
 
-/// The text with comments and the insides of strings blanked, line by line the same.
+/// The text without its comments. The number of lines stays the same.
 fn without_comments(text: &str) -> String {
     let blank = |line: &str| match line.trim_start().starts_with("//") {
         true => String::new(),
@@ -137,7 +138,7 @@ fn without_comments(text: &str) -> String {
     text.lines().map(blank).collect::<Vec<_>>().join("\n")
 }
 
-/// The paths of what follows `crate::`, a path or a tree of `use`.
+/// The paths after `crate::`, which may be one path or a `use` tree.
 fn expand(text: &str) -> Vec<Vec<String>> {
     let word = |text: &str| -> String { text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect() };
     let Some(inner) = text.strip_prefix('{') else {
@@ -173,7 +174,7 @@ fn expand(text: &str) -> Vec<Vec<String>> {
     paths
 }
 
-/// A way from `module` back to itself, if there is one.
+/// A path of imports from `module` back to itself, if there is one.
 fn circle<'h>(
     module: &'h Module,
     edges: &'h BTreeMap<Module, BTreeSet<Module>>,

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Installs what the tests need beside cargo, as far as it is missing: Debian's packages, by apt-get, as root.
+# Installs the packages that the tests need beside cargo and that are missing. They are Debian's,
+# installed by apt-get, as root.
 set -euo pipefail
 
 # command (or file) = package

@@ -1,4 +1,4 @@
-//! Trees of many small processes: what each of them costs.
+//! Trees of many small processes: the cost of each process.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ use crate::transfer;
 /// How many processes a tree has, and how often it is measured.
 const CROWDS: [(u32, usize); 3] = [(5, 5), (50, 5), (500, 3)];
 
-/// Dumps and restores trees of ever more processes.
+/// Dumps and restores trees with growing numbers of processes.
 pub fn bench() {
     table::head(&["processes", "stopped, for each", "dumped, for each", "restored, for each"]);
     for (count, runs) in CROWDS {

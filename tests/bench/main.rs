@@ -1,8 +1,9 @@
 //! The benchmark: `cargo run --release -p ckptfs-tests --bin bench`, as root, prints a Markdown table.
 //!
-//! Every figure is a ratio of two things measured in this one run, one right after the other, because absolute times say more about the
-//! machine than about us. Memory is warmed first: in a virtual machine the first touch of a page that the host has not given
-//! yet costs many times what it costs later. Each figure is a median.
+//! Every figure is a ratio of two things that are measured in one run, one directly after the
+//! other. Absolute times would depend more on the machine than on ckptfs. Memory is warmed first:
+//! in a virtual machine the first touch of a page that the host has not provided yet is far slower
+//! than later ones. Each figure is a median.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod crowd;
@@ -21,13 +22,13 @@ use subject::Subject;
 use table::{median, ms};
 use transfer::{CAT, Pass, TAR};
 
-/// Sizes in MiB, and how often each thing is measured at them.
+/// Sizes in MiB, and how often each of them is measured.
 const SIZES: [(u64, usize); 3] = [(4, 9), (256, 7), (2048, 3)];
 
-/// The size at which the process's own clock is compared too, and how often.
+/// The size at which the stopped time is also compared with the process's own clock, and how often.
 const CLOCK: (u64, usize) = (1024, 5);
 
-/// Memory to be warmed, in MiB: a process of the largest size, its image, and another such process.
+/// Memory to warm, in MiB: a process of the largest size, its image, and a second such process.
 const WARM: u64 = 3 * 2048 + 512;
 
 fn main() {
@@ -41,7 +42,7 @@ fn main() {
 }
 
 fn bench() {
-    // Looked for first: it may have to be built.
+    // Find the binary first, because it may have to be built.
     let _program = build::ckptfs();
     let cold = subject::touch(WARM);
     let warm = subject::touch(WARM);
@@ -86,7 +87,7 @@ fn bench() {
     small();
 }
 
-/// The stopped time against forks and against the process's own clock.
+/// The stopped time compared with a fork and with the process's own clock.
 fn stops(subject: &Subject) -> [String; 2] {
     let stops = subject.stops();
     let told = median(stops.iter().map(|stop| stop.told));
@@ -94,12 +95,12 @@ fn stops(subject: &Subject) -> [String; 2] {
     [table::times(told, median(subject.forks())), table::times(told, lost)]
 }
 
-/// Images read and restored, and what that cost the daemon.
+/// Reads and restores images, and measures what that costs the daemon.
 fn transfers(subject: &mut Subject, null: &Server, mib: u64, runs: usize) -> [String; 8] {
     let pid = subject.victim().pid();
     let image = subject.mount().of(pid, "image");
     let mut passes: [Vec<Pass>; 6] = Default::default();
-    // The first pass warms the daemon up and tells the size.
+    // The first pass warms up the daemon and gives the size for the null server.
     for _ in 0..=runs {
         let live = |unit, flags| {
             let pass = transfer::pass(&image, unit, flags);
@@ -150,7 +151,7 @@ fn transfers(subject: &mut Subject, null: &Server, mib: u64, runs: usize) -> [St
     ]
 }
 
-/// A small program of every system.
+/// Measures a small program that every system has.
 fn small() {
     const RUNS: usize = 9;
     let mut victim = Victim::start(&Spec::command("sleep").arg("1000"));

@@ -1,6 +1,8 @@
-//! The file server to compare with: set up as `ckptfs` sets its own up, and every read is answered from one buffer without any work.
+//! The file server to compare with. It is set up as `ckptfs` sets up its own, and answers every
+//! read from one buffer without any work.
 //!
-//! It shows any number of files: a name is a decimal size. fs/src/mount.rs and fs/src/fuse.rs say why each setting is as it is.
+//! It provides any number of files: the name of a file is its size in decimal. fs/src/mount.rs and
+//! fs/src/fuse/mod.rs explain each setting.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -24,7 +26,7 @@ const MAX_BACKGROUND: u16 = 64;
 const THREADS: usize = 8;
 const NO_TIME: Duration = Duration::ZERO;
 
-/// The first inode number of a file; a file of N bytes has this one plus N.
+/// The first inode number of a file. A file of N bytes has this number plus N.
 const FIRST: u64 = 2;
 
 struct Null(Vec<u8>);
@@ -113,14 +115,14 @@ pub fn serve(mountpoint: &Path) {
     session.spawn().expect("serving").join().expect("serving to the end");
 }
 
-/// The server as a process of its own, as the daemon is one. Unmounted on Drop.
+/// The server, a separate process like the daemon. Drop unmounts it.
 pub struct Server {
     dir: TempDir,
     child: Child,
 }
 
 impl Server {
-    /// Starts it and waits until it answers.
+    /// Starts it and waits until the mount answers.
     pub fn start() -> Server {
         let dir = tempfile::Builder::new().prefix("ckptfs-null-").tempdir().expect("making the mountpoint");
         let program = std::env::current_exe().expect("finding this program");

@@ -1,4 +1,4 @@
-//! The process that is measured: victims/heap.c, and what it says of itself.
+//! The process that is measured (victims/heap.c), and the times that it prints.
 
 use std::fs::File;
 use std::time::Duration;
@@ -13,7 +13,7 @@ pub struct Subject {
     stops: u32,
 }
 
-/// One stop, by the two clocks.
+/// One stop, measured by two clocks.
 #[derive(Clone, Copy, Debug)]
 pub struct Stop {
     /// `stopped_us` of info.json.
@@ -26,7 +26,7 @@ fn spec(mib: u64, forks: usize, stops: usize) -> Spec {
     [mib, forks as u64, stops as u64].iter().fold(Spec::c("heap"), |spec, number| spec.arg(number.to_string()))
 }
 
-/// How long a process takes to touch this much fresh memory for the first time.
+/// How long a process needs to touch this much fresh memory.
 pub fn touch(mib: u64) -> Duration {
     let mut victim = Victim::ready(&spec(mib, 0, 0));
     let touched = told(&victim, "touch");
@@ -45,11 +45,12 @@ fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).expect("reading the clock").into()
 }
 
-/// Stops are so far apart that the kernel has forgotten what the last one made quick: most backups are alone.
+/// The time between two stops. The kernel must have dropped what the last stop cached, because most
+/// backups run alone.
 const APART: Duration = Duration::from_millis(200);
 
 impl Subject {
-    /// Starts it, to be forked and to be stopped `runs` times.
+    /// Starts a process that forks `runs` times and can be stopped `runs` times.
     pub fn start(mib: u64, runs: usize) -> Subject {
         let victim = Victim::ready(&spec(mib, runs, runs));
         let mount = Mounted::over(victim.pid());
@@ -66,12 +67,12 @@ impl Subject {
         &mut self.victim
     }
 
-    /// Its own forks.
+    /// The times of its own forks.
     pub fn forks(&self) -> Vec<Duration> {
         told(&self.victim, "fork")
     }
 
-    /// Stops it as often as it was started for; then nothing spins any more.
+    /// Stops it `runs` times. Its spinning thread has ended afterwards.
     pub fn stops(&self) -> Vec<Stop> {
         let stops = (1..=self.stops).map(|n| self.stop(n)).collect();
         assert_eq!(self.victim.event(self.stops), Event::Ready(self.stops + 1));
@@ -89,10 +90,11 @@ impl Subject {
         self.settled();
         self.victim.go(n);
         let end = format!("told {n}");
-        wait::until("the gaps are told", || self.victim.output().lines().any(|line| line == end));
+        wait::until("the gaps are printed", || self.victim.output().lines().any(|line| line == end));
         let info: serde_json::Value = serde_json::from_slice(&info).expect("decoding info.json");
         let told = Duration::from_micros(info["stopped_us"].as_u64().expect("stopped_us"));
-        // The clock is the whole machine's, so gaps of other instants are told apart.
+        // The process's clock is that of the whole machine, so gaps outside this stop can be
+        // excluded.
         let gaps = self.gaps();
         let within = gaps.iter().filter(|(start, length)| *start < upto && start.saturating_add(*length) > from);
         Stop { told, lost: within.map(|(_, length)| *length).max().unwrap_or_default() }
@@ -107,13 +109,13 @@ impl Subject {
         gaps.collect()
     }
 
-    /// Waits until the last snapshot is wholly gone.
+    /// Waits until the last snapshot is gone.
     pub fn settled(&self) {
         let pid = self.victim.pid();
         wait::until("the snapshot's child is gone", || process::children(pid).is_empty());
     }
 
-    /// Lets it look at its memory and end.
+    /// Lets it check its memory and end.
     pub fn finish(self) {
         let last = self.stops + 1;
         self.victim.go(last);

@@ -1,8 +1,8 @@
-//! Medians and the cells of a Markdown table: the ratio first, what it is made of in brackets.
+//! Medians, and the cells of a Markdown table: the ratio first, its two values in brackets.
 
 use std::time::Duration;
 
-/// The middle one; of an even number the upper one.
+/// The middle value. Of an even number of values it is the upper one of the two in the middle.
 pub fn median<T: Copy + PartialOrd>(values: impl IntoIterator<Item = T>) -> T {
     let mut values: Vec<T> = values.into_iter().collect();
     values.sort_by(|left, right| left.partial_cmp(right).expect("numbers"));

@@ -1,4 +1,4 @@
-//! Bytes through files: what cat(1) does, without the start of a program in the figures.
+//! Copies bytes as cat(1) does, without the cost of starting a program.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -6,48 +6,48 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// What cat(1) reads at once from a file of this mount (`st_blksize`).
+/// The size of one read of cat(1) from a file of this mount (`st_blksize`).
 pub const CAT: usize = 1 << 20;
 
-/// What tar(1) reads at once.
+/// The size of one read of tar(1).
 pub const TAR: usize = 10 << 10;
 
 /// One pass over a file.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
-    /// open(2).
+    /// The time of open(2).
     pub open: Duration,
-    /// All read(2).
+    /// The time of all read(2) calls.
     pub read: Duration,
     /// Bytes read.
     pub bytes: u64,
 }
 
 impl Pass {
-    /// Opening and reading.
+    /// The time of opening and reading.
     pub fn whole(&self) -> Duration {
         self.open + self.read
     }
 
-    /// Bytes in a second of reading.
+    /// Bytes per second of reading.
     pub fn rate(&self) -> f64 {
         self.bytes as f64 / self.read.as_secs_f64()
     }
 
-    /// Bytes in a second of opening and reading.
+    /// Bytes per second of opening and reading.
     pub fn whole_rate(&self) -> f64 {
         self.bytes as f64 / self.whole().as_secs_f64()
     }
 }
 
-/// Has the kernel forget what it has read of a file.
+/// Drops the file's pages from the page cache.
 pub fn forget(path: &Path) {
     let file = File::open(path).expect("opening the file");
     let advice = nix::fcntl::PosixFadviseAdvice::POSIX_FADV_DONTNEED;
     nix::fcntl::posix_fadvise(&file, 0, 0, advice).expect("forgetting the file");
 }
 
-/// Reads a file from its start to its end, `unit` bytes at once, opened with `flags`.
+/// Opens a file with `flags` and reads it to its end, `unit` bytes per read.
 pub fn pass(path: &Path, unit: usize, flags: i32) -> Pass {
     let mut buf = vec![1; unit];
     let begun = Instant::now();
@@ -63,7 +63,7 @@ pub fn pass(path: &Path, unit: usize, flags: i32) -> Pass {
     Pass { open, read: begun.elapsed() - open, bytes }
 }
 
-/// `cat from > to`: how long, the last close included.
+/// `cat from > to`. Returns the time that it takes, including the close.
 pub fn copy(from: &Path, to: &Path) -> Duration {
     let mut buf = vec![1; CAT];
     let begun = Instant::now();

@@ -1,4 +1,5 @@
-//! Compiled things: victims, written in C because each holds one kernel object in its hands, and the binary under test.
+//! Compiles the victims and finds the binary under test. Victims are written in C because each one
+//! deals with one kernel object directly.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -19,8 +20,9 @@ pub fn package() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The executable of `victims/NAME.c`. Compiled once for each content: the name of the result holds a hash of all that went into it, and it
-/// appears by rename, so tests that run at once need no lock.
+/// The executable of `victims/NAME.c`. It is compiled once for each content: its file name holds a
+/// hash of the source, the headers and the flags. The file appears by rename, so tests that run at
+/// once need no lock.
 pub fn victim(name: &str, link: Link) -> PathBuf {
     let source = victims().join(name).with_extension("c");
     let mut flags = vec!["-O1", "-g", "-pthread", "-Wall", "-Werror"];
@@ -49,8 +51,9 @@ pub fn victim(name: &str, link: Link) -> PathBuf {
     program
 }
 
-/// The `ckptfs` under test: `$CKPTFS_BIN`, or the one that cargo puts beside this test; built first if it is missing or
-/// older than its sources, since cargo builds another package's binary for nobody's tests.
+/// The `ckptfs` under test: `$CKPTFS_BIN`, or the one that cargo puts beside this test. It is built
+/// first if it is missing or older than its sources, because cargo does not build the binary of
+/// another package for a test.
 pub fn ckptfs() -> PathBuf {
     if let Some(path) = std::env::var_os("CKPTFS_BIN") {
         return path.into();
@@ -59,7 +62,7 @@ pub fn ckptfs() -> PathBuf {
     let built = fs::metadata(&program).and_then(|meta| meta.modified()).unwrap_or(SystemTime::UNIX_EPOCH);
     let root = package().join("..");
     if ["fs", "dumper", "docs"].iter().any(|room| newest(&root.join(room)) > built) {
-        // Without the bound of other commands: a first build takes its time, and ends.
+        // A build has no time limit, unlike other commands: a first build takes long, but it ends.
         let mut command = Command::new("cargo");
         command.args(["build", "--quiet", "--package", "ckptfs"]);
         if output_dir().ends_with("release") {
@@ -71,7 +74,8 @@ pub fn ckptfs() -> PathBuf {
     program
 }
 
-/// `target/debug` or `target/release`: where this executable is, or above it for a test, which is in `deps/`.
+/// `target/debug` or `target/release`. It is the directory of this executable, or the one above it
+/// for a test, whose executable is in `deps/`.
 fn output_dir() -> PathBuf {
     let program = std::env::current_exe().expect("finding this very executable");
     let dir = program.parent().expect("target/PROFILE/PROGRAM");

@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::wait;
 
-/// A cgroup of its own in the v2 hierarchy; on Drop whoever is left in it is killed, and it is removed.
+/// A cgroup of its own in the v2 hierarchy. Drop kills every process that is left in it and removes
+/// it.
 #[derive(Debug)]
 pub struct Cgroup(PathBuf);
 
 impl Cgroup {
-    /// A fresh one, named after a test.
+    /// Makes a new one, named after a test.
     pub fn new(name: &str) -> Cgroup {
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
         let top = mounts
@@ -22,7 +23,7 @@ impl Cgroup {
         Cgroup(dir)
     }
 
-    /// Another one below it.
+    /// Makes another one below it.
     pub fn below(&self, name: impl AsRef<Path>) -> Cgroup {
         let dir = self.0.join(name);
         fs::create_dir(&dir).unwrap();
@@ -34,12 +35,12 @@ impl Cgroup {
         &self.0
     }
 
-    /// Writes to one of its files.
+    /// Writes to one of its control files.
     pub fn write(&self, file: &str, text: &str) {
         fs::write(self.0.join(file), text).unwrap();
     }
 
-    /// One of its files, trimmed.
+    /// The text of one of its control files, trimmed.
     pub fn read(&self, file: &str) -> String {
         fs::read_to_string(self.0.join(file)).unwrap().trim().to_owned()
     }
@@ -49,14 +50,14 @@ impl Cgroup {
         self.write("cgroup.procs", &pid.to_string());
     }
 
-    /// Who is in it, ascending.
+    /// The processes in it, in ascending order.
     pub fn pids(&self) -> Vec<i32> {
         let mut pids: Vec<i32> = self.read("cgroup.procs").lines().map(|line| line.parse().unwrap()).collect();
         pids.sort_unstable();
         pids
     }
 
-    /// Whether all in it stand still.
+    /// Whether all its processes are frozen.
     pub fn is_frozen(&self) -> bool {
         self.read("cgroup.events").lines().any(|line| line == "frozen 1")
     }

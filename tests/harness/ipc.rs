@@ -1,4 +1,5 @@
-//! System V objects that a killed victim has left behind: nobody else would remove them.
+//! System V objects that a killed victim leaves behind. They persist until they are removed
+//! (sysvipc(7)), so the harness removes them.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +8,9 @@ use ckptfs_dumper::Pid;
 
 use crate::tool;
 
-/// Removes the segments that any of these processes made (sysvipc(7)), and what `dir/ipc` lists (`victims/sysv.h`): nobody tells who made
-/// a semaphore.
+/// Removes the segments that one of these processes made (sysvipc(7)) and the objects that
+/// `dir/ipc` lists (`victims/sysv.h`). The list is needed because the kernel does not
+/// record which process made a semaphore set.
 pub fn remove_of(pids: &[Pid], dir: &Path) {
     for (kind, id) in
         fs::read_to_string(dir.join("ipc")).iter().flat_map(|list| list.lines()).filter_map(|line| line.split_once(' '))

@@ -1,15 +1,18 @@
-//! What every test of ckptfs stands on: programs to be checkpointed, mounts over them, and the four ways in which each
-//! program must come through. Everything here belongs to a guard that takes it away again, and every wait has a bound.
+//! The base of all tests of ckptfs: programs to be checkpointed, mounts over them, and the four
+//! modes in which each program must work. A guard owns each thing made here and removes it on Drop.
+//! Every wait has a bound.
 //!
 //! - [`victim`] starts a program in a directory, a session and a descriptor table of its own, and speaks its protocol;
-//! - [`mounted`] mounts `ckptfs --tree PID` over one of them, shows the log when a test fails, and unmounts;
+//! - [`mounted`] mounts `ckptfs --tree PID` over one of them, prints the log when a test fails, and
+//!   unmounts;
 //! - [`modes`] drives a victim without a checkpoint, through one, through two in a row, and dumped but never killed;
-//! - [`build`] compiles victims and finds the binary under test; [`tool`] runs a command with a bound;
+//! - [`build`] compiles victims and finds the binary under test; [`tool`] runs a command with a
+//!   time limit;
 //! - [`cgroup`] makes a cgroup and removes it; [`ipc`] removes what a victim leaves behind;
-//! - [`process`] looks at processes through `/proc`; [`wait`] waits for a condition;
-//! - [`worker`] is a victim that many tests share.
+//! - [`process`] reads about processes in `/proc`; [`wait`] waits for a condition;
+//! - [`worker`] is a victim that many tests use.
 //!
-//! A failure of the harness itself is a failed test, so it panics like the tests do.
+//! A failure of the harness itself is a failed test, so it panics as the tests do.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod build;
@@ -28,5 +31,5 @@ pub use modes::Mode;
 pub use mounted::Mounted;
 pub use victim::{Event, Link, Spec, Victim};
 
-/// The user that owns nothing: `nobody`.
+/// The id of the user `nobody`, which owns no file.
 pub const NOBODY: u32 = 65534;

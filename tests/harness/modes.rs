@@ -1,20 +1,21 @@
-//! The four ways in which every victim must come through. A victim that fails without a checkpoint is wrong itself.
+//! The four modes in which every victim must work. A victim that fails without a checkpoint is
+//! itself wrong.
 
 use std::path::PathBuf;
 
 use crate::victim::{Event, Spec, Victim};
 use crate::{Mounted, build, process, tool};
 
-/// What happens to a victim wherever it says `ready`.
+/// What happens to a victim each time it prints `ready`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
     /// Nothing.
     Untouched,
-    /// It is dumped three times and goes on by itself.
+    /// It is dumped three times and continues without a restore.
     Dumped,
     /// It is dumped, killed and restored.
     Restored,
-    /// It is dumped, killed and restored, and the restored one once more.
+    /// It is dumped, killed and restored; the restored one is dumped, killed and restored again.
     RestoredTwice,
 }
 
@@ -31,7 +32,7 @@ pub fn run(spec: &Spec, mode: Mode) {
     victim.finish();
 }
 
-/// Does to a waiting victim what the mode says.
+/// Does what the mode asks for to a waiting victim.
 pub fn checkpoint(victim: &mut Victim, mode: Mode) {
     match mode {
         Mode::Untouched => {}
@@ -41,7 +42,7 @@ pub fn checkpoint(victim: &mut Victim, mode: Mode) {
     }
 }
 
-/// Dumps a victim that goes on: the images must be whole, and nothing may be left beside it.
+/// Dumps a victim that continues. The images must be complete, and no other process may be left.
 pub fn dump(victim: &Victim, times: usize) {
     let mount = Mounted::over(victim.pid());
     for _ in 0..times {
@@ -52,7 +53,7 @@ pub fn dump(victim: &Victim, times: usize) {
     }
 }
 
-/// Dumps, kills and restores a victim, `times` in a row, on one mount.
+/// Dumps, kills and restores a victim `times` times, on one mount.
 pub fn cycle(victim: &mut Victim, times: usize) {
     let mount = Mounted::over(victim.pid());
     for _ in 0..times {
@@ -64,8 +65,8 @@ pub fn cycle(victim: &mut Victim, times: usize) {
     }
 }
 
-/// The four tests of a victim, in a module of its name: `survives!(tls);`, or with what makes it special:
-/// `survives!(counter_static, Spec::c("counter").link(Link::Static));`.
+/// The four tests of a victim, in a module of its name: `survives!(tls);`. A second argument gives
+/// its options: `survives!(counter_static, Spec::c("counter").link(Link::Static));`.
 #[macro_export]
 macro_rules! survives {
     ($name:ident) => {
@@ -82,7 +83,7 @@ macro_rules! survives {
     };
 }
 
-/// The four tests of whatever takes a [`Mode`].
+/// The four tests of a function that takes a [`Mode`].
 #[macro_export]
 macro_rules! in_four_modes {
     ($run:expr) => {

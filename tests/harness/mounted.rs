@@ -1,4 +1,5 @@
-//! A mount of `ckptfs`, always over one tree that a test started: a mount without `--tree` sees every process of the machine.
+//! A mount of `ckptfs`. It always shows one tree that a test started: a mount without `--tree`
+//! shows every process of the machine.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -13,10 +14,12 @@ use tempfile::TempDir;
 
 use crate::{build, process, tool, wait};
 
-/// After this the daemon is killed, whoever still waits for it: every open request on the mount then fails with ENOTCONN.
+/// The daemon is killed after this time, even if a process waits for it. Every open request on the
+/// mount then fails with ENOTCONN.
 const LIFETIME: Duration = Duration::from_secs(400);
 
-/// A mount and its daemon. Drop unmounts it, shows its log if the test failed, and leaves nothing behind.
+/// A mount and its daemon. Drop unmounts it, prints its log if the test failed, and leaves nothing
+/// behind.
 #[derive(Debug)]
 pub struct Mounted {
     dir: TempDir,
@@ -78,7 +81,7 @@ impl Mounted {
         self.pid
     }
 
-    /// What the daemon logged so far.
+    /// What the daemon has logged so far.
     pub fn log(&self) -> String {
         fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }
@@ -94,7 +97,7 @@ impl Mounted {
         let _quiet = tool::shell("cat \"$1\" > \"$2\"", &[&image, &snap.to_owned()]).success();
     }
 
-    /// `cat snap > restore`; the caller looks at what came of it.
+    /// `cat snap > restore`; the caller checks the result.
     pub fn try_restore(&self, snap: &Path) -> tool::Output {
         tool::shell("cat \"$1\" > \"$2\"", &[snap.to_owned(), self.file("restore")])
     }
@@ -115,7 +118,8 @@ impl Mounted {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("status is no JSON ({error}):\n{text}"))
     }
 
-    /// SIGKILL to the daemon, and waits for its end. The mount is dead then (ENOTCONN).
+    /// Sends SIGKILL to the daemon and waits until it ends. The mount is dead afterwards
+    /// (ENOTCONN).
     pub fn kill_daemon(&mut self) {
         process::kill(self.pid, Signal::SIGKILL);
         if let Some(mut daemon) = self.daemon.take() {
@@ -124,9 +128,9 @@ impl Mounted {
         }
     }
 
-    /// Waits until the daemon has ended by itself.
+    /// Waits until the daemon ends on its own.
     pub fn wait_for_daemon(&mut self) -> std::process::ExitStatus {
-        let daemon = self.daemon.as_mut().expect("nobody waited for the daemon yet");
+        let daemon = self.daemon.as_mut().expect("the daemon was not waited for yet");
         let status = wait::poll(wait::LONG, || daemon.try_wait().expect("waiting for the daemon"));
         let status = status.unwrap_or_else(|| panic!("the daemon does not end:\n{}", self.log()));
         self.daemon = None;
@@ -134,7 +138,7 @@ impl Mounted {
     }
 }
 
-/// Whether something is mounted on `path`, without asking the mount itself.
+/// Whether something is mounted on `path`. It does not ask the mount itself, which may hang.
 pub fn is_mounted(path: &Path) -> bool {
     let path = path.to_str().expect("a plain path");
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("reading mountinfo");

@@ -1,15 +1,16 @@
-//! Commands, run with a bound (timeout(1)), so that a daemon that does not answer fails a test instead of holding it up.
+//! Commands with a time limit (timeout(1)): a daemon that does not answer fails the test instead of
+//! blocking it.
 
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
-/// The bound in seconds of one command.
+/// The time limit of one command, in seconds.
 const LIMIT: &str = "120";
 
-/// What a command left behind.
+/// The result of a command.
 #[derive(Debug)]
 pub struct Output {
-    /// Exit status; 124 or 137 after the bound, 128 + N after signal N.
+    /// Exit status. It is 124 or 137 after the time limit, and 128 + N after signal N.
     pub code: i32,
     /// Standard output.
     pub stdout: Vec<u8>,
@@ -30,7 +31,7 @@ impl Output {
         self
     }
 
-    /// Asserts that the command failed, with this text among its errors.
+    /// Asserts that the command failed with this text in its standard error.
     pub fn fails_with(&self, message: &str) {
         assert!(
             self.code != 0 && self.stderr.contains(message),
@@ -42,9 +43,10 @@ impl Output {
     }
 }
 
-/// The bounded form of a command, to be run or spawned; standard input is empty.
+/// A command with the time limit, to be run or spawned. Its standard input is empty.
 pub fn command<S: AsRef<OsStr>>(argv: &[S]) -> Command {
-    // Who runs the tests may ignore a signal (nohup(1) does), and a shell cannot trap what was ignored when it began.
+    // The parent of the test run may ignore a signal (nohup(1) does), and a shell cannot trap a
+    // signal that was ignored when it started.
     let mut command = Command::new("env");
     command
         .args(["--default-signal", "timeout", "--signal=KILL", LIMIT])
@@ -54,12 +56,13 @@ pub fn command<S: AsRef<OsStr>>(argv: &[S]) -> Command {
     command
 }
 
-/// Runs a command to its end.
+/// Runs a command until it ends.
 pub fn run<S: AsRef<OsStr>>(argv: &[S]) -> Output {
     finish(&mut command(argv))
 }
 
-/// Runs a shell script; a failing part of a pipeline fails the whole. `args` are its `$1`, `$2` ...
+/// Runs a shell script. A failure of one part of a pipeline fails the whole pipeline. `args` are
+/// `$1`, `$2` ...
 pub fn shell<S: AsRef<OsStr>>(script: &str, args: &[S]) -> Output {
     let mut command = command(&["bash", "-euo", "pipefail", "-c", script, "test"]);
     command.args(args);

@@ -1,8 +1,10 @@
-//! A program to be checkpointed, and the protocol it speaks (`victims/victim.h`): it prints `ready N` where it wants to be
-//! checkpointed, waits for the file `go.N`, prints `ok` at the end or `FAIL ...`.
+//! A program to be checkpointed, and its protocol (`victims/victim.h`). It prints `ready N` where
+//! it wants to be checkpointed and waits for the file `go.N`. At the end it prints `ok` or `FAIL
+//! ...`.
 //!
-//! A victim has a directory and a session of its own, `/dev/null` as standard input, the file `out` as standard output and
-//! error, and no other descriptor: nothing ties it to the test that started it but being its child.
+//! A victim has its own directory and session, `/dev/null` as standard input, the file `out` as
+//! standard output and error, and no other descriptor. Its only tie to the test is that it is its
+//! child.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -20,7 +22,7 @@ use crate::{build, ipc, process, tool};
 /// How a C victim is linked.
 #[derive(Clone, Copy, Debug, Default)]
 pub enum Link {
-    /// Dynamic and position independent: what `cc` does.
+    /// Dynamic and position independent, as `cc` does by default.
     #[default]
     Dynamic,
     /// Static at a fixed address.
@@ -43,7 +45,7 @@ impl Link {
     }
 }
 
-/// What to start.
+/// The program to start, and how.
 #[derive(Clone, Debug)]
 pub struct Spec {
     program: OsString,
@@ -61,7 +63,7 @@ impl Spec {
         Spec { program, compiled: Some(Link::default()), args: vec![], files: vec![], user: 0, terminal: None }
     }
 
-    /// An installed program, found in the usual places.
+    /// An installed program, found through `PATH`.
     pub fn command(program: &str) -> Spec {
         Spec { compiled: None, ..Spec::c(program) }
     }
@@ -80,21 +82,21 @@ impl Spec {
         self
     }
 
-    /// Another linkage.
+    /// Selects another linkage.
     #[must_use]
     pub fn link(mut self, link: Link) -> Spec {
         self.compiled = Some(link);
         self
     }
 
-    /// User and group id, without supplementary groups and capabilities.
+    /// User and group id. The victim then has no supplementary groups and no capabilities.
     #[must_use]
     pub fn user(mut self, id: u32) -> Spec {
         self.user = id;
         self
     }
 
-    /// The controlling terminal, which becomes descriptor 3.
+    /// The controlling terminal. It becomes descriptor 3.
     #[must_use]
     pub fn terminal(mut self, path: PathBuf) -> Spec {
         self.terminal = Some(path);
@@ -102,16 +104,16 @@ impl Spec {
     }
 }
 
-/// What a victim said.
+/// What a victim has printed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// It waits to be checkpointed for the Nth time.
+    /// It waits for its Nth checkpoint.
     Ready(u32),
-    /// All is well and it is about to end.
+    /// It found no error and is about to end.
     Ok,
 }
 
-/// A running victim, or its restored incarnation. Killed and reaped on Drop.
+/// A running victim, or the process restored from it. Drop kills and reaps it.
 #[derive(Debug)]
 pub struct Victim {
     dir: TempDir,
@@ -120,12 +122,14 @@ pub struct Victim {
 }
 
 impl Victim {
-    /// Starts it. Its executable is copied into its directory, so that any user can read it wherever the sources lie.
+    /// Starts it. Its executable is copied into its directory, so that any user can read it
+    /// wherever the sources are.
     pub fn start(spec: &Spec) -> Victim {
         let dir = tempfile::Builder::new().prefix("ckptfs-victim-").tempdir().expect("making the victim's directory");
         fs::set_permissions(dir.path(), Permissions::from_mode(0o777)).expect("opening the directory to all");
-        // Copied by cp(1): a descriptor of ours, open for writing, would reach whatever another test forks at this moment, and the kernel
-        // refuses to execute a file that is open for writing (ETXTBSY).
+        // cp(1) copies, not this process: a child that another test forks at this moment would
+        // inherit our descriptor that is open for writing. The kernel refuses to execute a file
+        // that is open for writing (ETXTBSY).
         let copy = |from: &Path, to: &Path| drop(tool::run(&[Path::new("cp"), from, to]).success());
         let program = match spec.compiled {
             Some(link) => {
@@ -166,16 +170,16 @@ impl Victim {
         self.dir.path()
     }
 
-    /// What it printed so far.
+    /// What it has printed so far.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.dir().join("out")).unwrap_or_default()).into_owned()
     }
 
-    /// Waits for the event behind `Ready(seen)`.
+    /// Waits for the event after `Ready(seen)`.
     pub fn event(&self, seen: u32) -> Event {
         let next = format!("ready {}", seen + 1);
         let event = wait::poll(LONG, || {
-            // Look whether it lives before looking at what it said: it may end between the two.
+            // Check that it lives before reading its output: it may end between the two.
             let ended = !process::is_alive(self.pid);
             let output = self.output();
             assert!(!output.contains("FAIL"), "the victim failed:\n{output}");
@@ -191,45 +195,49 @@ impl Victim {
         event.unwrap_or_else(|| panic!("the victim did not get to {next:?}:\n{}", self.output()))
     }
 
-    /// Lets it go on from its Nth checkpoint.
+    /// Lets it continue after its Nth checkpoint.
     pub fn go(&self, n: u32) {
         fs::write(self.dir().join(format!("go.{n}")), []).expect("writing the go file");
     }
 
-    /// Kills it and everybody that it made, and waits until all their pids are free.
+    /// Kills it and all its descendants, and waits until all their pids are free.
     pub fn kill(&mut self) {
         let killed = self.kill_all();
         self.reap();
-        // Somebody who was made and has ended while they were killed is known by the session alone.
+        // A descendant that ended while the others were killed is found only through its session.
         wait::until("the pids of a killed victim are free", || {
             killed.iter().all(|pid| process::is_free(*pid))
                 && process::of_sessions(&killed).into_iter().all(process::is_free)
         });
     }
 
-    /// Waits until it has ended by itself after `ok`; with exit status 0, if it is still the process that was started.
+    /// Waits until it ends on its own after `ok`. The exit status must be 0, if it is still the
+    /// process that was started.
     pub fn finish(mut self) {
         wait::until("the victim ends", || !process::is_alive(self.pid));
         if let Some(status) = self.reap() {
             assert!(status.success(), "the victim ended with {status}:\n{}", self.output());
         }
-        wait::until("nobody of the victim's tree is left", || !self.tree().into_iter().any(process::is_alive));
+        wait::until("no process of the victim's tree is left", || !self.tree().into_iter().any(process::is_alive));
     }
 
-    /// Whether the process with this pid is this victim: its executable or its working directory lie in our own one.
+    /// Whether the process with this pid is this victim: its executable or its working directory is
+    /// in the victim's directory.
     pub fn is_here(&self) -> bool {
         let ours = |name| process::link(self.pid, name).is_some_and(|path| path.starts_with(self.dir()));
         process::is_alive(self.pid) && (self.child.is_some() || ours("exe") || ours("cwd"))
     }
 
-    /// Whoever belongs to it, itself first. Nobody but those in its directory once the pid is somebody else's.
+    /// All processes that belong to it, itself first. If its pid now belongs to another process,
+    /// only the processes in its directory are listed.
     fn tree(&self) -> Vec<Pid> {
         process::tree(if self.is_here() { self.pid } else { 0 }, self.dir())
     }
 
-    /// Kills whoever belongs to it, again until nobody lives; gives all their pids, and the victim's own.
+    /// Kills all processes that belong to it, and repeats that until none lives. Returns all their
+    /// pids and the victim's own.
     ///
-    /// Parents go first: one that waits for its child must not see it end.
+    /// Parents are killed first: a parent that waits for its child must not observe its end.
     fn kill_all(&self) -> Vec<Pid> {
         let mut killed = vec![self.pid];
         let dead = wait::poll(LONG, || {
@@ -248,7 +256,8 @@ impl Victim {
 
     fn reap(&mut self) -> Option<std::process::ExitStatus> {
         let mut child = self.child.take()?;
-        // A dead process stays unwaited for while somebody traces one of its threads: bounded like every wait.
+        // A dead process cannot be reaped while one of its threads is traced, so this wait has a
+        // bound too.
         let status = wait::poll(LONG, || child.try_wait().expect("waiting for the victim"));
         assert!(status.is_some() || std::thread::panicking(), "victim {} cannot be reaped", self.pid);
         status
