@@ -1,4 +1,4 @@
-//! `archive.sh`.
+//! Tests of `archive.sh`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ fn restore(file: &Path, mount: &Mounted) -> tool::Output {
     run("archive.sh", &[], &["restore".as_ref(), file, &mount.path()])
 }
 
-/// Nobody pinned a snapshot and forgot it.
+/// Asserts that no pinned snapshot is left.
 fn no_snapshot_is_left(mount: &Mounted) {
     let snapshots = mount.file("snapshots");
     assert!(!snapshots.exists() || fs::read_dir(snapshots).unwrap().next().is_none());
@@ -45,7 +45,7 @@ fn of_a_container_and_back() {
     }
     wanted.push("image".into());
     let (mut listed, last): (Vec<&str>, _) = (listed.lines().collect(), listed.lines().last());
-    assert_eq!(last, Some("image"), "what is cut off has no image");
+    assert_eq!(last, Some("image"), "the image is the last member, so a truncated archive has none");
     listed.sort_unstable();
     wanted.sort_unstable();
     assert_eq!(listed, wanted);
@@ -64,7 +64,7 @@ fn of_a_container_and_back() {
     victims.into_iter().for_each(ends_well);
 }
 
-/// No file is left where the container cannot be dumped, and none where what was dumped does not hold.
+/// No file is left where the container cannot be dumped, or where the dumped image fails the check.
 #[test]
 fn what_does_not_hold() {
     let victim = worker();
@@ -83,7 +83,7 @@ fn what_does_not_hold() {
     ends_well(victim);
 }
 
-/// A snapshot that was made is removed, also where nothing comes of it. (A directory stands for the mount.)
+/// The snapshot is removed after a failure too. A directory stands in for the mount.
 #[test]
 fn the_snapshot_is_removed_after_a_failure() {
     let dir = tempfile::tempdir().unwrap();
@@ -95,13 +95,13 @@ fn the_snapshot_is_removed_after_a_failure() {
     assert_eq!(files(dir.path()), [mount]);
 }
 
-/// The file is an archive, from the compressed bytes to the image's checksums.
+/// Checks the whole archive, from the compressed bytes to the checksums of the image.
 fn is_whole(file: &Path) {
     let check = "zstd -dqc \"$1\" | tar -xOf - image | \"$2\" verify -";
     let _whole = tool::shell(check, &[file, &build::ckptfs()]).success();
 }
 
-/// Each writes a file of its own until it is whole; the last to end has the name.
+/// Each run writes a file of its own until it is complete. The last run to end gets the name.
 #[test]
 fn two_runs_on_one_file() {
     let victim = worker();
@@ -123,7 +123,7 @@ fn two_runs_on_one_file() {
     ends_well(victim);
 }
 
-/// Nothing of it is left, and what was there is there.
+/// The script leaves no file, and the older archive is still there.
 #[test]
 fn a_signal_in_the_middle() {
     let victim = worker();
@@ -147,7 +147,8 @@ fn a_signal_in_the_middle() {
     ends_well(victim);
 }
 
-/// Where no archive can be put nobody is frozen for one; and what is no file is not replaced by one.
+/// A tree is not frozen when the archive cannot be written. An existing path that is not a file is
+/// not replaced by one.
 #[test]
 fn nowhere_to_put_it() {
     let victim = worker();
@@ -165,7 +166,8 @@ fn nowhere_to_put_it() {
     ends_well(victim);
 }
 
-/// Names may be relative, and begin like an option. What tar(1) is told by its environment concerns tapes.
+/// Names may be relative, and may begin like an option. `TAPE` in the environment of tar(1) must
+/// have no effect: it is about tapes.
 #[test]
 fn odd_names() {
     let mut victim = worker();
@@ -180,7 +182,7 @@ fn odd_names() {
     ends_well(victim);
 }
 
-/// Whoever fails without a word is named.
+/// The error names a command that fails without a message.
 #[test]
 fn silent_failures() {
     let victim = worker();

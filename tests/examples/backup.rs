@@ -1,4 +1,4 @@
-//! `backup.sh`.
+//! Tests of `backup.sh`.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -22,14 +22,14 @@ fn backup(mount: &Mounted, dest: &Path, options: &[&str], variables: &[String]) 
     run("backup.sh", variables, &args)
 }
 
-/// The way back.
+/// Restores one file of a backup.
 fn restore(mount: &Mounted, file: &Path, options: &[&str], variables: &[String]) -> tool::Output {
     let mut args: Vec<PathBuf> = options.iter().map(PathBuf::from).collect();
     args.extend(["--restore".into(), file.to_owned(), mount.path()]);
     run("backup.sh", variables, &args)
 }
 
-/// The files of one tree, oldest first.
+/// The backup files of one tree, oldest first.
 fn of(dest: &Path, victim: &Victim) -> Vec<PathBuf> {
     let begin = format!("{}-", victim.pid());
     files(dest).into_iter().filter(|path| path.file_name().unwrap().to_str().unwrap().starts_with(&begin)).collect()
@@ -67,7 +67,7 @@ fn of_every_tree_in_a_cgroup_and_back() {
     victims.into_iter().for_each(ends_well);
 }
 
-/// A file that is not whole, or cannot be decrypted, restores nothing.
+/// A file that is truncated or cannot be decrypted restores nothing.
 #[test]
 fn cut_off() {
     let mut victim = worker();
@@ -107,7 +107,7 @@ fn encrypted_by_age() {
     ends_well(victim);
 }
 
-/// A keyring of its own; its agent ends on Drop.
+/// A keyring of its own. Drop ends its agent.
 struct Keyring(TempDir);
 
 impl Keyring {
@@ -139,7 +139,7 @@ fn encrypted_by_gpg() {
     let _quiet = backup(&mount, dest.path(), &["--gpg", "backup@example.org"], &variables).success();
     backup(&mount, dest.path(), &["--gpg", "nobody@example.org"], &variables).fails_with("1 of 1 trees");
     let kept = of(dest.path(), &victim);
-    assert_eq!(files(dest.path()), kept, "what could not be encrypted is not there");
+    assert_eq!(files(dest.path()), kept, "a backup that cannot be encrypted leaves no file");
     victim.kill();
     let _lives = restore(&mount, &kept[0], &[], &variables).success();
     ends_well(victim);
@@ -159,7 +159,7 @@ fn a_refused_tree_has_no_file_and_the_others_have_one() {
     assert_eq!(files(dest.path()).len(), 2);
 }
 
-/// The oldest stay while nothing new is on the disk.
+/// The oldest backups stay until a new one is on the disk.
 #[test]
 fn a_truncated_cat_leaves_what_there_was() {
     let victim = worker();
@@ -178,7 +178,8 @@ fn a_truncated_cat_leaves_what_there_was() {
 #[test]
 fn a_full_disk() {
     let cgroup = Cgroup::new("backup-full");
-    // The worker's numbers do not get smaller by compression; the counter is small enough.
+    // The worker's numbers do not compress, so its image does not fit. The counter's image is small
+    // enough.
     let victims = [worker(), Victim::ready(&ckptfs_tests::Spec::c("counter"))];
     let mount = container(&cgroup, &victims);
     let dest = Small::new();
@@ -205,7 +206,7 @@ fn two_runs_at_once() {
     ends_well(victim);
 }
 
-/// Whatever it has under way ends with it.
+/// A signal also ends the commands that the script has started.
 #[test]
 fn a_signal_in_the_middle() {
     let victim = worker();
@@ -223,14 +224,14 @@ fn a_signal_in_the_middle() {
         assert_eq!(files(dest.path()).len(), 1, "a file that is not done yet");
         running.signal(signal);
         assert_eq!(running.end().code(), Some(code));
-        wait::until("nobody is left of it", || process::is_free(sleeper));
+        wait::until("its zstd has ended", || process::is_free(sleeper));
         assert_eq!(files(dest.path()), Vec::<PathBuf>::new());
         fs::remove_file(&mark).unwrap();
     }
     ends_well(victim);
 }
 
-/// Names may be relative, and begin like an option.
+/// Names may be relative, and may begin like an option.
 #[test]
 fn odd_names() {
     let mut victim = worker();
@@ -252,7 +253,7 @@ fn odd_names() {
     ends_well(victim);
 }
 
-/// Whoever fails without a word is named.
+/// The error names a command that fails without a message.
 #[test]
 fn silent_failures() {
     let victim = worker();
@@ -270,7 +271,7 @@ fn silent_failures() {
     ends_well(victim);
 }
 
-/// What another program leaves in the directory, perhaps an archive that is just being written, is not this one's to remove.
+/// Another program's file in the directory must stay: it may be an archive that is being written.
 #[test]
 fn what_an_earlier_run_left() {
     let victim = worker();
@@ -285,8 +286,8 @@ fn what_an_earlier_run_left() {
     ends_well(victim);
 }
 
-/// The lines of docs/recipes.md that cron(8) and systemd run, with cron's environment and ckptfs where README.md installs
-/// it; and archive.sh, which is run in the same way.
+/// The lines of docs/recipes.md that cron(8) and systemd run, with cron's environment and with
+/// ckptfs where README.md installs it. archive.sh is run in the same way.
 #[test]
 fn by_cron() {
     let victim = worker();
@@ -294,7 +295,7 @@ fn by_cron() {
     let (dest, examples, bin) =
         (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     std::os::unix::fs::symlink(build::ckptfs(), bin.path().join("ckptfs")).unwrap();
-    // Copies have no target/release beside them.
+    // The copies have no target/release beside them.
     let _copied = tool::shell("cp \"$1\"/*.sh \"$2\"", &[script("").as_path(), examples.path()]).success();
     let recipes = fs::read_to_string(script("../docs/recipes.md")).unwrap();
     let mut lines: Vec<String> = ["*/15 * * * * root ", "ExecStart="]
@@ -309,7 +310,8 @@ fn by_cron() {
             .replace("/var/backups/ckpt", dest.path().to_str().unwrap())
             .replace("/opt/ckptfs/examples", examples.path().to_str().unwrap())
             .replace(" /ckpt ", &format!(" {} ", mount.path().display()));
-        // The new mount namespace has a copy of every mount, those of other tests too: as long as it lives they would not end.
+        // The new mount namespace has a copy of every mount, those of other tests too. Those mounts
+        // could not end while the namespace exists, so they are unmounted in it.
         let run = "awk -v mine=\"$1\" '$3 == \"fuse.ckptfs\" && $2 != mine { print $2 }' /proc/self/mounts | xargs -r umount -l\n\
                    mount --bind \"$2\" /usr/local/bin\n\
                    exec env -i PATH=/usr/bin:/bin HOME=/root LOGNAME=root SHELL=/bin/sh /bin/sh -c \"$3\"";

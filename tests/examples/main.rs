@@ -1,4 +1,5 @@
-//! The scripts in `examples/`, run as a user runs them: what they promise, and what is left when something goes wrong under their hands.
+//! The scripts in `examples/`, run as a user runs them: what they promise, and what they leave
+//! behind when something fails while they run.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod archive;
@@ -23,7 +24,8 @@ fn script(name: &str) -> PathBuf {
 
 /// The command line of a script, with variables of its environment and the binary under test.
 fn line<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> Vec<OsString> {
-    // Who runs the tests may ignore a signal, and a shell cannot trap what was ignored when it began.
+    // The parent of the test run may ignore a signal, and a shell cannot trap a signal that was
+    // ignored when it started.
     let mut line: Vec<OsString> = vec!["env".into(), "--default-signal".into()];
     line.push(format!("CKPTFS={}", build::ckptfs().display()).into());
     line.extend(variables.iter().map(OsString::from));
@@ -44,7 +46,7 @@ fn run_in<S: AsRef<OsStr>>(dir: &Path, name: &str, variables: &[String], args: &
     tool::run(&argv)
 }
 
-/// A script under way, and the file that holds its standard error. On Drop it is killed.
+/// A running script, and the file with its standard error. Drop kills it.
 struct Running(Child, File);
 
 impl Running {
@@ -83,27 +85,27 @@ impl Drop for Running {
     }
 }
 
-/// A ckptfs in `dir` that fails without a word, as a variable for a script.
+/// Makes a ckptfs in `dir` that fails without a message. Returns the variable that selects it.
 fn silent_verifier(dir: &Path) -> String {
     let path = dir.join("ckptfs");
     program(&path, "#!/bin/sh\ncat > /dev/null\nexit 7\n");
     format!("CKPTFS={}", path.display())
 }
 
-/// Writes a program that a script is to find.
+/// Writes a program for a script to run.
 fn program(path: &Path, text: &str) {
-    // By a process of its own: see `Victim::start` on ETXTBSY.
+    // Another process writes it: see `Victim::start` about ETXTBSY.
     let _written =
         tool::shell("printf '%s' \"$2\" > \"$1\" && chmod 755 \"$1\"", &[path.as_os_str(), text.as_ref()]).success();
     assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o755);
 }
 
-/// A directory of programs that come before the others of their names; the variable to pass.
+/// The variable that makes a script look for programs in this directory first.
 fn path_with(dir: &Path) -> String {
     format!("PATH={}:/usr/bin:/bin:/usr/sbin:/sbin", dir.display())
 }
 
-/// The files in a directory but the lock, sorted; hidden ones too.
+/// The files in a directory except the lock, sorted; hidden ones too.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let mut files: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| !path.ends_with(".lock"));
@@ -111,7 +113,7 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// The `TMPDIR` of a script; the variable to pass.
+/// The variable that sets the `TMPDIR` of a script.
 fn tmpdir(dir: &Path) -> String {
     format!("TMPDIR={}", dir.display())
 }
@@ -126,7 +128,7 @@ fn zstd_that_waits(dir: &Path) {
     program(&dir.join("zstd"), &text);
 }
 
-/// A file system of one megabyte; unmounted on Drop.
+/// A file system of one megabyte. Drop unmounts it.
 struct Small(TempDir);
 
 impl Small {
@@ -136,7 +138,7 @@ impl Small {
         small
     }
 
-    /// One that has no room left for any file's contents.
+    /// One without room for the contents of any file.
     fn full() -> Small {
         let small = Small::new();
         let said = tool::shell("cat /dev/zero > \"$1\"", &[small.0.path().join("zeros")]);
@@ -151,7 +153,7 @@ impl Drop for Small {
     }
 }
 
-/// A mount over a cgroup with these in it.
+/// A mount over a cgroup that these victims are in.
 fn container(cgroup: &Cgroup, victims: &[Victim]) -> Mounted {
     victims.iter().for_each(|victim| cgroup.add(victim.pid()));
     Mounted::with(&["--cgroup".as_ref(), cgroup.path().as_os_str()])
@@ -173,7 +175,7 @@ fn shellcheck_has_nothing_to_say() {
     assert_eq!(said.text(), "");
 }
 
-/// Nothing is built and nothing run.
+/// Neither help nor misuse builds or runs anything.
 #[test]
 fn help_and_misuse_of_the_quickstart() {
     let bin = tempfile::tempdir().unwrap();

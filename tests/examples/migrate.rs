@@ -1,4 +1,5 @@
-//! `migrate.sh`, from a mount here to one in a pid namespace of its own: there the pids are free while they are still in use here.
+//! Tests of `migrate.sh`, from a mount here to a mount in a pid namespace of its own. In that
+//! namespace the pids are free while they are still used here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::{Running, files, program, run, run_in, tmpdir};
 
-/// Another machine: an init, which reaps whoever has no parent, and a mount over it. On Drop all of it is killed.
+/// Another machine: an init that reaps orphans, and a mount over it. Drop kills all of it.
 struct Elsewhere {
     dir: TempDir,
     unshare: Child,
@@ -25,7 +26,8 @@ impl Elsewhere {
         fs::create_dir(dir.path().join("ckpt")).unwrap();
         let mut command = Command::new("unshare");
         command.args(["--pid", "--fork", "--mount-proc", "--kill-child=KILL", "sh", "-c"]);
-        // The new mount namespace has a copy of every mount, those of other tests too: as long as it lives they would not end.
+        // The new mount namespace has a copy of every mount, those of other tests too. Those mounts
+        // could not end while the namespace exists, so they are unmounted in it.
         let init = "umount -l -a -t fuse.ckptfs; \"$1\" mount -f --tree 1 \"$2/ckpt\" > \"$2/log\" 2>&1 & \
                     while :; do sleep 1; done";
         command.arg(init).arg("init");
@@ -40,12 +42,12 @@ impl Elsewhere {
         elsewhere
     }
 
-    /// Its mountpoint, seen from here.
+    /// The path of its mountpoint from here.
     fn root(&self) -> PathBuf {
         PathBuf::from(format!("/proc/{}/root{}/ckpt", self.init, self.dir.path().display()))
     }
 
-    /// Its mountpoint as the script is to name it.
+    /// Its mountpoint as the script's argument.
     fn target(&self) -> String {
         format!("elsewhere:{}/ckpt", self.dir.path().display())
     }
@@ -55,7 +57,8 @@ impl Elsewhere {
         self.dir.path().join(name)
     }
 
-    /// `CKPTFS_SSH`: `how` says what is done around `there`, which runs the command in the other machine; `D` is the directory.
+    /// The `CKPTFS_SSH` variable. `how` is a script that calls `there`, which runs the command on
+    /// the other machine. `D` is the directory.
     fn ssh(&self, how: &str) -> Vec<String> {
         let path = self.file("ssh");
         let init = self.init;
@@ -79,7 +82,7 @@ impl Drop for Elsewhere {
             let log = fs::read_to_string(self.dir.path().join("log"));
             eprintln!("--- log of the daemon elsewhere:\n{}", log.unwrap_or_default());
         }
-        // The end of its init is the end of the namespace, and of its mounts.
+        // When the init ends, the namespace and its mounts end too.
         if self.init != 0 {
             process::kill(self.init, Signal::SIGKILL);
         }
@@ -96,24 +99,24 @@ fn args(mount: &Mounted, victim: &Victim, target: &str) -> [String; 5] {
     ["--patience", "20", mount.path().to_str().unwrap(), &victim.pid().to_string(), target].map(str::to_owned)
 }
 
-/// All that are this victim and live, on whichever side, stopped or not.
+/// All living processes of this victim, here and there, stopped or not.
 fn living(victim: &Victim) -> Vec<Pid> {
     process::tree(0, victim.dir()).into_iter().filter(|pid| process::is_alive(*pid)).collect()
 }
 
-/// It goes on here, as if nothing had been.
+/// Asserts that it continues here, undisturbed.
 fn stayed(victim: Victim, mount: &Mounted) {
     wait::until("it lives here and nowhere else", || living(&victim) == [victim.pid()]);
     assert_eq!(fs::read_to_string(mount.of(victim.pid(), "freeze")).unwrap().trim(), "0");
     ends_well(victim);
 }
 
-/// What the script says of one that stayed.
+/// The script's sentence about a tree that stayed.
 fn here_as_before(victim: &Victim) -> String {
     format!("pid {} is here as before", victim.pid())
 }
 
-/// It goes on there, and ends well.
+/// Asserts that it continues there and ends well.
 fn moved(victim: &Victim) {
     assert!(!process::is_alive(victim.pid()));
     let [there] = living(victim)[..] else { panic!("alive: {:?}", living(victim)) };
@@ -127,7 +130,7 @@ fn moved(victim: &Victim) {
     wait::until("it has ended", || !process::is_alive(there));
 }
 
-/// A mounted worker, and another machine.
+/// A mounted worker and another machine.
 fn scene() -> (Victim, Mounted, Elsewhere) {
     let victim = worker();
     let mount = Mounted::over(victim.pid());
@@ -143,7 +146,7 @@ fn moves() {
     moved(&victim);
 }
 
-/// The target is a mountpoint of this machine, where the pid is taken: by the process itself.
+/// The target is a mountpoint of this machine, where the process itself has the pid.
 #[test]
 fn the_pid_is_taken() {
     let victim = worker();
@@ -155,7 +158,7 @@ fn the_pid_is_taken() {
     stayed(victim, &mount);
 }
 
-/// Names may be relative, and begin like an option.
+/// Names may be relative, and may begin like an option.
 #[test]
 fn odd_names() {
     let victim = worker();
@@ -190,10 +193,11 @@ fn what_cannot_be_dumped() {
     assert_eq!(living(&victim), [victim.pid()]);
 }
 
-/// Lets a megabyte through, makes the file `middle`, and waits for the file `go`.
+/// Passes a megabyte on, makes the file `middle`, and waits for the file `go`.
 const HALF_WAY: &str = "{ head -c 1000000; : > $D/middle; while [ ! -e $D/go ]; do sleep 0.02; done; cat; } | there";
 
-/// Starts the script, does something in the middle, lets it go on, and gives its exit status and what it said. It leaves no file behind.
+/// Starts the script, calls `disturb` in the middle, lets it continue, and returns its exit status
+/// and standard error. The script must leave no temporary file.
 fn in_the_middle(scene: &(Victim, Mounted, Elsewhere), disturb: impl FnOnce(&Running)) -> (Option<i32>, String) {
     let (victim, mount, elsewhere) = scene;
     let mut variables = elsewhere.ssh(HALF_WAY);
@@ -249,7 +253,7 @@ fn the_connection_breaks_in_the_middle() {
     stayed(victim, &mount);
 }
 
-/// It lives there and nobody told: asking again finds out.
+/// The tree lives there, but the answer is lost. The script asks again and learns that.
 #[test]
 fn the_answer_is_lost() {
     let (victim, mount, elsewhere) = scene();
@@ -259,7 +263,7 @@ fn the_answer_is_lost() {
     moved(&victim);
 }
 
-/// The last byte never arrived and nobody told: asking again finds that out as well.
+/// The last byte is lost, so the tree does not live there. The script asks again and learns that.
 #[test]
 fn the_last_byte_is_lost() {
     let (victim, mount, elsewhere) = scene();
@@ -267,7 +271,7 @@ fn the_last_byte_is_lost() {
     assert!(size > 1_000_000);
     let how = "if [ -e $D/asked ]; then there; else : > $D/asked; \
                { dd bs=1M iflag=fullblock,count_bytes count=$(($(cat $D/size) - 1)); } 2> /dev/null | there | head -n 1; exit 255; fi";
-    // The size while it is frozen is that of the image to come.
+    // While the tree is frozen, the size is that of the image to come.
     let _frozen = mount.write(&mount.of(victim.pid(), "freeze"), "1").success();
     let len = tool::shell("exec 4< \"$1\"; stat -Lc %s /dev/fd/4", &[mount.of(victim.pid(), "image")]).success();
     fs::write(elsewhere.file("size"), len.text().trim()).unwrap();
@@ -280,7 +284,8 @@ fn the_last_byte_is_lost() {
     stayed(victim, &mount);
 }
 
-/// Who held it still is dead when it lives there: it would go on here as well.
+/// The daemon here holds the tree stopped, and is killed once the tree lives there. The script must
+/// kill the tree, or it would run here too.
 #[test]
 fn the_daemon_here_is_killed_at_the_end() {
     let (victim, mount, elsewhere) = scene();
@@ -294,7 +299,8 @@ fn the_daemon_here_is_killed_at_the_end() {
     moved(&victim);
 }
 
-/// Whether it lives there cannot be found out: it stands still here until somebody knows.
+/// The script cannot find out whether the tree lives there. The tree stays stopped here until a
+/// person decides.
 #[test]
 fn nobody_can_be_asked() {
     let (victim, mount, elsewhere) = scene();

@@ -1,11 +1,12 @@
-//! The slices in which an image arrives mean nothing; what stands behind an image is zeros or the next image.
+//! How an image is divided into pieces on arrival makes no difference. Only zeros or another image
+//! may follow an image.
 
 use ckptfs_dumper::image::{LayoutBuilder, PageRuns, Record, Tag};
 
 use crate::events::{Event, decode, refusal};
 use crate::sample::{Dice, image, written};
 
-/// More than one chunk in a list, runs of many lengths.
+/// An image with more than one chunk in a list, and with runs of many lengths.
 fn big() -> Vec<u8> {
     let mut builder = LayoutBuilder::new(1);
     for source in 0..3 {

@@ -1,4 +1,4 @@
-//! A whole image, damaged in every place. Nothing may pass, nothing may panic.
+//! A complete image, damaged in every place. No damage may be accepted, and none may cause a panic.
 
 use crate::events::{decode, refusal};
 use crate::sample::{Dice, image};
@@ -42,7 +42,7 @@ fn mutated_at_random() {
                 _ => bytes[at..at + len].fill([0, 0xff][dice.below(2)]),
             }
         }
-        // Zeros behind the image are no damage.
+        // Zeros after the image are no damage.
         let same = bytes.starts_with(&whole) && bytes[whole.len()..].iter().all(|byte| *byte == 0);
         assert_eq!(decode([&bytes[..]]).1.is_ok(), same, "round {round}");
     }
@@ -54,7 +54,7 @@ fn noise() {
     for _ in 0..2000 {
         let mut bytes: Vec<u8> = (0..dice.below(300) + 1).map(|_| dice.below(256) as u8).collect();
         refusal(&bytes);
-        // And noise behind a good beginning.
+        // Noise after a good beginning.
         let whole = image();
         let keep = dice.below(2000);
         bytes.splice(0..0, whole[..keep].iter().copied());

@@ -1,9 +1,9 @@
-//! What a decoder told, as a list that two decodings can be compared by.
+//! The calls that a decoder makes, as a list, so that two decodings can be compared.
 
 use ckptfs_dumper::Result;
 use ckptfs_dumper::image::{Decoder, Header, Record, Sink};
 
-/// One call of a sink; pages that were handed on in several pieces are one event.
+/// One call of a sink. Pages that arrive in several pieces are one event.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     Header(Header),
@@ -66,7 +66,7 @@ pub fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Re
     (events.0, end)
 }
 
-/// The sentence by which `bytes` are refused; it names an offset.
+/// The error sentence for `bytes`, which must name an offset.
 pub fn refusal(bytes: &[u8]) -> String {
     let error = decode([bytes]).1.expect_err("damage was not noticed");
     assert_eq!(error.kind(), ckptfs_dumper::Kind::Damaged);

@@ -1,4 +1,4 @@
-//! Makes images by hand, whole ones and such as no writer makes, with checksums that hold.
+//! Makes images by hand: valid ones, and ones that no writer makes. Their checksums are correct.
 
 use sha2::{Digest, Sha256};
 
@@ -6,7 +6,7 @@ pub fn crc(bytes: &[u8]) -> u32 {
     crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }
 
-/// An image under way. The fields are open: damage is done by changing them.
+/// An unfinished image. Its fields are public, because damage is done by changing them.
 pub struct Forge {
     pub bytes: Vec<u8>,
     pub ordinal: u64,
@@ -36,7 +36,7 @@ impl Forge {
         self.chunk_with(addresses, contents, 0, addresses.len());
     }
 
-    /// A chunk whose padding is made of `padding`, and whose footer says `count`.
+    /// A chunk with `padding` as its padding bytes and `count` in its footer.
     pub fn chunk_with(&mut self, addresses: &[u64], contents: &[u8], padding: u8, count: usize) {
         let list: Vec<u8> = addresses.iter().flat_map(|address| address.to_le_bytes()).collect();
         let header = self.header(b"PAGE", 0, addresses.len() as u32, 0, crc(&list));
@@ -67,18 +67,18 @@ impl Forge {
         header
     }
 
-    /// The trailer that belongs behind the frames so far.
+    /// The trailer that fits the frames so far.
     pub fn trailer_json(&self) -> String {
         let digest: String = self.hash.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect();
         format!("{{\"frames\":{},\"digest\":\"{digest}\"}}", self.ordinal)
     }
 
-    /// Trailer and header.
+    /// Adds the trailer and the header.
     pub fn finish(self, time_ns: i64) -> Vec<u8> {
         self.finish_as(1, time_ns, 0)
     }
 
-    /// The same of a format version, with the time that the processes stood still.
+    /// The same with a format version and the time that the processes were stopped.
     pub fn finish_as(mut self, version: u32, time_ns: i64, stopped_ns: u64) -> Vec<u8> {
         let json = self.trailer_json();
         self.record(b"TEND", 0, json.as_bytes(), b"");
@@ -86,7 +86,7 @@ impl Forge {
         self.seal_as(version, total, time_ns, stopped_ns)
     }
 
-    /// The header alone, which says `total`.
+    /// Adds only the header, with `total` in it.
     pub fn seal(self, total: u64, time_ns: i64) -> Vec<u8> {
         self.seal_as(1, total, time_ns, 0)
     }

@@ -1,4 +1,4 @@
-//! Images whose checksums all hold and that are wrong all the same: one test for each kind of lie.
+//! Wrong images whose checksums are all correct: one test for each kind of error.
 
 use ckptfs_dumper::image::Decoder;
 
@@ -13,7 +13,7 @@ fn opened() -> Forge {
     forge
 }
 
-/// The refusal of an image that goes on after `OPEN` like this.
+/// The error for an image that continues like this after `OPEN`.
 fn told(lie: impl FnOnce(&mut Forge)) -> String {
     let mut forge = opened();
     lie(&mut forge);
@@ -29,7 +29,7 @@ fn an_honest_image_passes() {
     decode([&Forge::new().finish(0)[..]]).1.unwrap();
 }
 
-/// The reader takes chunks of any size, and the last page that an address can name.
+/// The reader accepts chunks of any size, and the last page that an address can name.
 #[test]
 fn chunks_need_not_be_full() {
     let mut forge = opened();
@@ -143,7 +143,8 @@ fn address_space() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
 }
 
-/// 256 readers that are each promised the largest record there may be: 20 GiB, if one of them believed it.
+/// 256 readers that each get the header of the largest possible record. They would take 20 GiB if
+/// they allocated what it announces.
 #[test]
 fn a_promised_length_costs_nothing() {
     let mut forge = Forge::new();

@@ -1,5 +1,5 @@
-//! An image of each format version, written once and kept: it must be understood for ever, and that of the version of this build
-//! written again byte for byte.
+//! An image of each format version, written once and kept. Every build must understand all of them,
+//! and must write the one of its own version again byte for byte.
 
 use ckptfs_dumper::image::Header;
 
@@ -9,7 +9,7 @@ use crate::sample::{LISTS, STOOD_NS, TIME_NS, byte_at, image, records};
 
 const V1: &[u8] = include_bytes!("golden-v1.ckpt");
 const V2: &[u8] = include_bytes!("golden-v2.ckpt");
-/// Version, time that the processes stood still, bytes.
+/// Version, time that the processes were stopped, bytes.
 const GOLDEN: [(u32, u64, &[u8]); 2] = [(1, 0, V1), (2, STOOD_NS, V2)];
 
 #[test]
@@ -46,7 +46,7 @@ fn the_writer_writes_it_again() {
     assert!(image() == V2, "the writer's bytes are not those of format version 2");
 }
 
-/// The forge lays bytes one behind the other as the format is drawn and shares no code with the writer.
+/// The forge writes the bytes as the format is drawn, and shares no code with the writer.
 #[test]
 fn the_drawing_describes_each() {
     for (version, stopped_ns, golden) in GOLDEN {
@@ -73,7 +73,7 @@ fn forged() -> Forge {
     forge
 }
 
-/// Two images of an unchanged process differ in nothing but the header's times and CRC.
+/// Two images of an unchanged process differ only in the times and the CRC of the header.
 #[test]
 fn only_the_time_differs() {
     let mut later = image();

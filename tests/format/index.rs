@@ -1,5 +1,5 @@
-//! A file that is looked into: it is refused as a stream of the same bytes is, and its pages are held against their CRC when they
-//! are asked for.
+//! A stored file: it is refused for the same reasons as a stream of the same bytes. Its pages are
+//! checked against their CRC when they are read.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -9,7 +9,7 @@ use ckptfs_dumper::image::{ImageFile, PageSource, RecordSet};
 use crate::events::{Event, decode};
 use crate::sample::{LISTS, byte_at, image, records};
 
-/// The index of a file of these bytes, or the sentence.
+/// The index of a file with these bytes, or the error sentence.
 fn index(bytes: &[u8]) -> Result<ImageFile, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
@@ -21,12 +21,12 @@ fn without_name(error: impl ToString, path: &Path) -> String {
     told.strip_prefix(&format!("{}: ", path.display())).unwrap_or_else(|| panic!("{told}")).to_owned()
 }
 
-/// What a reader of the stream says.
+/// The error sentence of the stream reader.
 fn refusal(bytes: &[u8]) -> Option<String> {
     decode([bytes]).1.err().map(|error| error.to_string())
 }
 
-/// Every page of the index, by list and address.
+/// All pages of the index, by list and address.
 fn pages(index: &ImageFile) -> Result<BTreeMap<(usize, u64), Vec<u8>>, String> {
     let mut found = BTreeMap::new();
     for (list, runs) in index.records().filter_map(|record| record.pages) {
@@ -46,7 +46,7 @@ fn it_holds_what_the_stream_holds() {
     assert_eq!(told, records().into_iter().map(|it| (it.tag, it.json, it.blob)).collect::<Vec<_>>());
     for (n, (source, runs)) in LISTS.iter().enumerate() {
         for (address, len) in *runs {
-            // From inside of a page, over the end of a run's pages.
+            // From inside a page, beyond the end of a run's pages.
             let mut bytes = vec![0; (len * 4096 - 100) as usize];
             index.read(n, address + 50, &mut bytes).unwrap();
             assert!(bytes.iter().zip(address + 50..).all(|(byte, at)| *byte == byte_at(*source, at)));
@@ -85,7 +85,8 @@ fn with_a_bit_flipped_anywhere_it_is_refused_like_the_stream() {
         bytes[at] ^= 1 << (at % 8);
         let told = refusal(&bytes).unwrap();
         match index(&bytes) {
-            // Who reads no page cannot tell a wrong footer from wrong pages; the digest tells that one of them is.
+            // The index does not read pages, so it cannot distinguish a wrong footer from wrong
+            // pages. The digest shows that one of them is wrong.
             Err(sentence) if told.contains("the CRC of the pages") => {
                 assert!(sentence.contains("the digest"), "{sentence}")
             }
@@ -97,7 +98,7 @@ fn with_a_bit_flipped_anywhere_it_is_refused_like_the_stream() {
             }
         }
     }
-    // Four pages of six and a bit.
+    // Most flips are in the pages: four pages of an image of little more than six.
     assert!(in_pages * 7 > 3 * 4096, "{in_pages}");
     let (events, _) = decode([&whole[..]]);
     let in_stream = events.iter().filter(|event| matches!(event, Event::Pages(..))).count();

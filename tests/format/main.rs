@@ -1,4 +1,4 @@
-//! The image format as promised: images of old still mean the same, and no bytes whatsoever do harm.
+//! The promises about the image format: old images keep their meaning, and no input causes harm.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cuts;

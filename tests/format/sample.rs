@@ -1,11 +1,11 @@
-//! The image that the golden file holds: one of everything, small.
+//! The image in the golden file: a small one with one of each kind of record.
 
 use std::time::Duration;
 
 use ckptfs_dumper::Result;
 use ckptfs_dumper::image::{Layout, LayoutBuilder, PageRuns, PageSource, Record, Tag};
 
-/// Memory that is made up: every byte depends on its address.
+/// Artificial memory: every byte depends on its address.
 pub struct MadeUp;
 
 impl PageSource for MadeUp {
@@ -28,7 +28,7 @@ pub const STOOD_NS: u64 = 1_234_567;
 pub const LISTS: [(usize, &[(u64, u64)]); 3] =
     [(0, &[(0x5555_0000_0000, 2), (0x5555_0000_3000, 1)]), (1, &[]), (2, &[(0x7fff_ffff_e000, 1)])];
 
-/// The JSON is spelled out: the bytes must not depend on how a map is ordered.
+/// The JSON is written out, because the bytes must not depend on the order of a map.
 pub fn records() -> Vec<Record> {
     let record = |tag: &[u8; 4], json: &str| Record { json: json.into(), ..Record::new(Tag(*tag), &()).unwrap() };
     vec![
@@ -69,7 +69,7 @@ pub fn written(layout: &Layout) -> Vec<u8> {
     bytes
 }
 
-/// Numbers without an end, the same in every run (SplitMix64).
+/// An endless sequence of numbers, the same in every run (SplitMix64).
 pub struct Dice(pub u64);
 
 impl Dice {

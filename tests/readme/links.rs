@@ -1,14 +1,14 @@
-//! README.md is short, and every link in it and in the other documents leads somewhere.
+//! README.md is short, and every link in it and in the other documents leads to something.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::{read, root};
 
-/// How many bytes of README.md a newcomer is expected to read.
+/// The number of bytes of README.md that a newcomer can be expected to read.
 const README_MOST: usize = 8192;
 
-/// Every document, by its path from the root of the sources.
+/// All documents, as paths relative to the root of the sources.
 fn documents() -> Vec<PathBuf> {
     let mut found: Vec<PathBuf> = Vec::new();
     for dir in ["", "docs", "docs/adr"] {
@@ -20,7 +20,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// The lines of a document without those of its code blocks.
+/// The lines of a document, without its code blocks.
 fn prose(text: &str) -> impl Iterator<Item = &str> {
     let mut is_code = false;
     text.lines().filter(move |line| {
@@ -30,7 +30,7 @@ fn prose(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Where the links of a document lead.
+/// The targets of the links in a document.
 fn links(text: &str) -> Vec<String> {
     let lines = prose(text).flat_map(|line| line.split("](").skip(1).collect::<Vec<_>>());
     lines.filter_map(|rest| Some(rest.split_once(')')?.0.to_owned())).collect()
@@ -89,7 +89,7 @@ fn every_link_leads_somewhere() {
     assert_eq!(broken, Vec::<String>::new());
 }
 
-/// A document that README.md does not name is not found.
+/// README.md must link to every document, because a reader would not find the others.
 #[test]
 fn the_readme_names_every_document() {
     let named = links(&read("README.md"));

@@ -1,5 +1,5 @@
-//! README.md says which programs work and which do not. Those that work have a test in `tests/real`; the others are started
-//! here, and what they get is the sentence that the table names.
+//! README.md says which programs work and which are refused. Those that work have a test in
+//! `tests/real`. The others are started here, and must be refused with the sentence in the table.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ fn table() -> Vec<[String; 3]> {
     rows(&section("README.md", "Programs"))
 }
 
-/// The tests of `tests/real`, by name.
+/// The names of the tests in `tests/real`.
 fn shown() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for path in ["tests/real/main.rs", "tests/real/trees.rs"] {
@@ -44,10 +44,10 @@ fn shell(script: &str) -> Spec {
     Spec::command("sh").arg("-c").arg(script)
 }
 
-/// Starts a program of the table.
+/// The program of the table with this name.
 fn program(name: &str) -> Spec {
     match name {
-        // Debian has the server under this name in a package that starts no server.
+        // Debian has the server under this name in a package that does not start it.
         "redis-server" => Spec::command("bash")
             .arg("-c")
             .arg("exec -a redis-server redis-check-rdb --port 0 --unixsocket redis.socket"),
@@ -68,11 +68,12 @@ fn program(name: &str) -> Spec {
     }
 }
 
-/// Starts it, and waits until it is refused with a line of the log that has all these parts.
+/// Starts the program, and waits until it is refused and a line of the log contains all these
+/// parts.
 fn refused(name: &str, parts: &[&str]) -> (Victim, Mounted) {
     let victim = Victim::start(&program(name));
     let mount = Mounted::over(victim.pid());
-    // It can be dumped until it has opened what is refused.
+    // It can be dumped until it opens the descriptor that is refused.
     wait::until(&format!("{name} is refused: {parts:?}"), || {
         let read = tool::shell("cat \"$1\" > /dev/null", &[mount.of(victim.pid(), "image")]);
         let is_it = |line: &str| parts.iter().all(|part| line.contains(part));
@@ -98,7 +99,7 @@ fn what_is_said_to_be_refused_is_refused() {
     });
 }
 
-/// What README.md shows of a refusal is what a person sees.
+/// README.md shows a refusal exactly as a user sees it.
 #[test]
 fn what_a_refusal_looks_like() {
     let (victim, mount) = refused("python3", &["epoll"]);
@@ -111,7 +112,7 @@ fn what_a_refusal_looks_like() {
     let command = |line: &str| line.strip_prefix("$ ").expect("a command").replace("> snap", "> /dev/null");
     tool::shell(&command(read), &[""; 0]).fails_with(failure);
     assert_eq!(tool::shell(&command(ask), &[""; 0]).success().text().trim_end(), sentence);
-    // The manual asks in the same way.
+    // The manual uses the same command.
     let section = section("docs/mount.md", "Where the reason stands");
     let line = section.lines().find(|line| line.starts_with("jq ")).expect("the command");
     assert_eq!(tool::shell(&here(line), &[""; 0]).success().text().trim_end(), sentence);

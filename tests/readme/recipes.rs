@@ -1,11 +1,12 @@
-//! What README.md and docs/ have a person type, typed.
+//! Runs the commands that README.md and docs/ ask a user to type.
 
 use ckptfs_tests::worker::{ends_well, worker};
 use ckptfs_tests::{Mounted, tool};
 
 use super::{commands, root, section};
 
-/// As a newcomer types them, in a mount namespace of its own, where what they leave in /ckpt and /var/backups goes with it.
+/// The commands of a newcomer, run in a mount namespace of its own: what they leave in /ckpt and
+/// /var/backups disappears with it.
 #[test]
 fn from_install_to_the_first_restored_backup() {
     let commands = commands("README.md", "From install to the first restored backup");
@@ -31,7 +32,8 @@ fn from_install_to_the_first_restored_backup() {
     assert!(status.success() && told.ends_with("restored\n"), "{status}\n{told}");
 }
 
-/// The lines of the recipe: what is kept is there until it lives again, also where the first attempt fails.
+/// The lines of the recipe. The snapshot is kept until the process lives again, even if the first
+/// attempt fails.
 #[test]
 fn before_a_risky_step() {
     let recipe = commands("docs/recipes.md", "Before a risky step");
@@ -45,10 +47,11 @@ fn before_a_risky_step() {
     let ([keep, back], none) = (&lines[..], &[""; 0]) else { panic!("{lines:?}") };
     let _kept = tool::shell(keep, none).success();
     let kept = mount.of(victim.pid(), "snapshots/before");
-    // A file that it has open is not there. And nobody waits for the killed one yet, so that its pid is taken.
+    // The first attempt fails for two reasons. A file that the process has open is missing, and its
+    // pid is taken until the killed process is reaped.
     let (count, away) = (victim.dir().join("count"), victim.dir().join("away"));
     std::fs::rename(&count, &away).unwrap();
-    // As it is typed: an interactive shell goes on behind what fails.
+    // An interactive shell continues after a command that fails.
     let failed = tool::shell(&format!("set +e; {back}"), none);
     assert!(kept.join("image").exists(), "the snapshot is gone");
     assert!(failed.code != 0 && failed.stderr.contains("write error"), "{}", failed.stderr);
@@ -60,7 +63,7 @@ fn before_a_risky_step() {
     ends_well(victim);
 }
 
-/// How the reason of a failed restore is read back.
+/// The command that shows the reason of a failed restore.
 #[test]
 fn the_reason_of_a_restore() {
     let section = section("docs/mount.md", "Where the reason stands");

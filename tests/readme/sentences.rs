@@ -1,10 +1,11 @@
-//! docs/troubleshooting.md explains sentences that the program says: each of them stands in the source.
+//! docs/troubleshooting.md explains sentences that the program prints. Each of them must be in the
+//! source.
 
 use std::path::Path;
 
 use super::{quoted, read, root};
 
-/// The text of all sources below `dir`, with `…` for what a sentence says only when it is made.
+/// Adds the text of all sources below `dir`, with `…` for the parts that are filled in at run time.
 fn sources(dir: &Path, text: &mut String) {
     for entry in std::fs::read_dir(dir).unwrap().flatten() {
         let path = entry.path();
@@ -16,7 +17,7 @@ fn sources(dir: &Path, text: &mut String) {
     }
 }
 
-/// Literals that go on in the next line in one, and `…` in place of `{name}`.
+/// The source with continued literals joined, and with `…` in place of `{name}`.
 fn with_gaps(source: &str) -> String {
     let mut joined = String::new();
     let mut rest = source;
@@ -38,7 +39,7 @@ fn with_gaps(source: &str) -> String {
     text
 }
 
-/// Whether the source says this, in one literal or in two that meet at a space.
+/// Whether the source has these words, in one literal or in two that meet at a space.
 fn says(source: &str, words: &str) -> bool {
     let meets = |(at, _): (usize, &str)| {
         let (left, right) = words.split_at(at);

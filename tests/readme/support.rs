@@ -1,17 +1,17 @@
-//! docs/support.md says what survives and what is refused. Each promise names the tests that show it; here they are held
-//! against each other, in both directions.
+//! docs/support.md says what survives and what is refused. Each promise names the tests that show
+//! it. The promises and the tests are compared here, in both directions.
 
 use std::collections::BTreeSet;
 
 use super::{read, rows};
 
-/// The names in the last column of the table's rows that say `verdict`.
+/// The names in the last column of the rows with this `verdict`.
 fn promised(verdict: &str) -> BTreeSet<String> {
     let rows = rows(&read("docs/support.md")).into_iter().filter(|[_, cell, _]| cell == verdict);
     rows.flat_map(|[_, _, names]| names.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 
-/// Names of `macro!(name...)` or `name: "..."` lines in a test's source.
+/// The names that `name` finds in the lines of a test's source.
 fn shown(path: &str, name: impl Fn(&str) -> Option<&str>) -> BTreeSet<String> {
     read(path).lines().filter_map(|line| name(line.trim()).map(str::to_owned)).collect()
 }
@@ -21,7 +21,8 @@ fn victims() -> BTreeSet<String> {
     for path in ["tests/survive/main.rs", "tests/survive/tree.rs"] {
         found.extend(shown(path, |line| line.strip_prefix("survives!(")?.split([',', ')', ' ']).next()));
     }
-    // One victim under several builds, and those that need a terminal or a size of their own.
+    // Drop the builds of one victim, and add the victims that need a terminal or a size of their
+    // own.
     found.retain(|name| !name.starts_with("counter_"));
     for (name, path) in [
         ("counter", "tests/survive/main.rs"),

@@ -1,4 +1,5 @@
-# git clone by the real protocol: upload-pack, pack-objects and index-pack at the ends of pipes, in the middle of which it is checkpointed.
+# git clone by the real protocol: upload-pack, pack-objects and index-pack, connected by pipes. It
+# is checkpointed in the middle.
 export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null
 git init -q -b main source
 git -C source config fastimport.unpackLimit 100000

@@ -1,4 +1,5 @@
-# sqlite3 in the middle of a transaction that has spilled from its cache into the file, fed through a FIFO. Commits when "go.1" appears.
+# sqlite3 in a transaction that has spilled from its cache into the file. A FIFO feeds it. It
+# commits when "go.1" appears.
 mkfifo commands answers
 sqlite3 db 'CREATE TABLE t (n INTEGER PRIMARY KEY, text TEXT); INSERT INTO t VALUES (0, "before");'
 sqlite3 -bail db < commands > answers &

@@ -1,5 +1,6 @@
-# What bash has beyond pipes.sh: a coprocess that lives throughout, process substitution, here-strings, several jobs at once,
-# the status of each part of a pipeline. Ends when "go.1" appears.
+# Features of bash that pipes.sh does not use: a coprocess that lives throughout, process
+# substitution, here-strings, several jobs at once, the status of each part of a pipeline. It ends
+# when "go.1" appears.
 fail() {
     echo "FAIL turn $turn: $*"
     exit 1

@@ -1,7 +1,8 @@
-//! Real programs. Each is dumped twenty times while it runs and is never disturbed: it checks its own invariants and, at the end, all
-//! that it computed and wrote. Then it is killed and restored, goes on, and the restored one is killed and restored as well.
+//! Real programs. Each is dumped twenty times while it runs, and must not be disturbed: it checks
+//! its own invariants and, at the end, everything that it has computed and written. Then it is
+//! killed and restored, continues, and is killed and restored again.
 //!
-//! The programs speak the protocol of the victims and tell in the file `count` how far they got.
+//! The programs use the protocol of the victims and write their progress to the file `count`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod trees;
@@ -15,12 +16,13 @@ fn count(victim: &Victim) -> u64 {
     fs::read_to_string(victim.dir().join("count")).unwrap_or_default().trim().parse().unwrap_or_default()
 }
 
-/// The program gets on from here.
+/// Asserts that the program makes progress.
 fn gets_on(victim: &Victim, doing: &str) {
     let before = count(victim);
     wait::until(&format!("the program gets on after {doing}"), || {
         assert!(!victim.output().contains("FAIL"), "{}", victim.output());
-        // What it wrote after the instant stands in the file still when it is restored: it may be behind for a moment.
+        // The file keeps what the program wrote after the checkpoint. The restored program may be
+        // behind that for a moment.
         count(victim) > before + 3
     });
 }
@@ -33,7 +35,7 @@ fn runs_to_its_end(victim: Victim) {
 }
 
 fn freeze(spec: &Spec) {
-    // Not while the program works: some do all of it once more at their end.
+    // Built before the program starts: some programs repeat all their work at the end.
     let _built = build::ckptfs();
     let mut victim = Victim::ready(spec);
     let mount = Mounted::over(victim.pid());
@@ -54,7 +56,7 @@ fn freeze(spec: &Spec) {
     runs_to_its_end(victim);
 }
 
-/// The two tests of a program: left alone, and dumped and restored.
+/// The two tests of a program: untouched, and dumped and restored.
 macro_rules! program {
     ($name:ident, $spec:expr) => {
         mod $name {
@@ -71,15 +73,16 @@ macro_rules! program {
     };
 }
 
-/// A script of this directory under its interpreter.
+/// A script of this directory, run by its interpreter.
 fn script(interpreter: &[&str], name: &str) -> Spec {
     let file = build::package().join("real").join(name);
     let spec = interpreter[1..].iter().fold(Spec::command(interpreter[0]), |spec, arg| spec.arg(arg));
     spec.file(file).arg(name)
 }
 
-/// Compiled by the shell that then becomes the JVM. The source launcher and NIO's channels would keep a socket for themselves; and the counters
-/// that the JVM shares with jstat(1) would lie in a mapped file that the next JVM of the same user clears away.
+/// The shell compiles it and then becomes the JVM. The source launcher and NIO's channels would
+/// keep a socket open. The counters that the JVM shares with jstat(1) would be in a mapped file,
+/// which the next JVM of the same user removes.
 fn java() -> Spec {
     let script = "javac Work.java && exec java -Xmx128m -XX:+PerfDisableSharedMem -cp . Work";
     Spec::command("sh").arg("-c").arg(script).file(build::package().join("real/Work.java"))

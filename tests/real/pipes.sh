@@ -1,4 +1,5 @@
-# Pipelines, command substitution, background jobs and a trap: many short children. Ends when "go.1" appears.
+# Pipelines, command substitution, background jobs and a trap: many children that live for a short
+# time. It ends when "go.1" appears.
 fail() {
     echo "FAIL turn $turn: $*"
     exit 1

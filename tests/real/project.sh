@@ -1,4 +1,5 @@
-# A C project of sixty files, built by make -j4 in the middle of which it is checkpointed; its program says the right thing at the end.
+# A C project of sixty files, built by make -j4. It is checkpointed in the middle of the build; at
+# the end its program must print the right number.
 export TMPDIR=$PWD
 for n in $(seq 1 60); do
     {
@@ -27,7 +28,7 @@ program: $(objects)
 	cc -O2 -c -o $@ $<
 	@echo $@ >> made
 END
-# What it must say: all in one go, without optimization.
+# The expected output comes from one source file with all functions, compiled without optimization.
 cat main.c > all.c
 for n in $(seq 1 60); do sed "s/part_/part_${n}_/g" unit_$n.c >> all.c; done
 cc -w -o reference all.c || exit 1

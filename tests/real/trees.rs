@@ -1,6 +1,8 @@
-//! Process trees of real programs. Each is dumped again and again while it runs and is never disturbed: it checks all that its children say.
-//! Then it is stopped, dumped and killed as a whole, restored, goes on, and the restored one once more. Between the instant and the
-//! kill nobody runs: what these programs do to files is not undone.
+//! Process trees of real programs. Each is dumped repeatedly while it runs, and must not be
+//! disturbed: it checks everything that its children report. Then the whole tree is stopped,
+//! dumped, killed and restored, continues, and goes through the same again. No process runs between
+//! the checkpoint and the kill, because the changes that these programs make to files are not
+//! undone.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +16,7 @@ fn verify(snap: &Path) {
     let _whole = tool::run(&[build::ckptfs(), "verify".into(), snap.to_owned()]).success();
 }
 
-/// Stops the tree, dumps it, kills it where it stands, and restores it.
+/// Stops the tree, dumps it, kills it while it is stopped, and restores it.
 fn cycle(victim: &mut Victim, mount: &Mounted) {
     let snap = mount.snap("snap");
     let _stopped = mount.write(&mount.of(victim.pid(), "freeze"), "1").success();
@@ -34,7 +36,7 @@ fn no_snapshot_is_left(victim: &Victim) {
     });
 }
 
-/// A program that runs until it is told to end.
+/// Tests a program that runs until it is asked to end.
 fn endless(spec: &Spec) {
     let mut victim = Victim::ready(spec);
     let mount = Mounted::over(victim.pid());
@@ -53,7 +55,7 @@ fn endless(spec: &Spec) {
     runs_to_its_end(victim);
 }
 
-/// A program with an end of its own: dumped all the time until then.
+/// Tests a program that ends by itself: it is dumped repeatedly until then.
 fn job_dumped(spec: &Spec) {
     let victim = Victim::ready(spec);
     let mount = Mounted::over(victim.pid());
@@ -73,7 +75,8 @@ fn job_dumped(spec: &Spec) {
     victim.finish();
 }
 
-/// A program with an end of its own: `instants` are how far it is, in milliseconds since it began or was restored.
+/// Tests a program that ends by itself. `instants` are the times of the checkpoints, in
+/// milliseconds after the start or the last restore.
 fn job_restored(spec: &Spec, instants: &[u64]) {
     let mut victim = Victim::ready(spec);
     let mount = Mounted::over(victim.pid());
@@ -103,7 +106,7 @@ macro_rules! endless {
     };
 }
 
-/// The tests of a program with an end of its own.
+/// The tests of a program that ends by itself.
 macro_rules! job {
     ($name:ident, $spec:expr) => {
         mod $name {
@@ -140,7 +143,7 @@ endless!(sqlite, script(&["dash"], "database.sh"));
 job!(make, script(&["dash"], "project.sh"));
 job!(git_clone, script(&["dash"], "clone.sh"));
 
-/// The locks of a transaction keep everybody else out, before the checkpoint and after it.
+/// The locks of a transaction keep other processes out, before the checkpoint and after it.
 #[test]
 fn sqlite_keeps_others_out() {
     let mut victim = Victim::ready(&script(&["dash"], "database.sh"));

@@ -1,4 +1,4 @@
-# A shell script of builtins only: it has no child at any time. Ends when "go.1" appears.
+# A shell script of builtins only, so it never has a child. It ends when "go.1" appears.
 turn=0 value=1 sum=0 text=
 exec 7> file
 echo "ready 1"
@@ -15,7 +15,7 @@ while [ ! -e go.1 ]; do
     echo $turn > count
 done
 exec 7>&-
-# All of it once more, against what was written.
+# Compute everything again and compare it with the file.
 again=0 value=1 sum=0
 while read -r number shown total; do
     inner=0

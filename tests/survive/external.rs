@@ -1,5 +1,6 @@
-//! A pipe of which a process outside of the tree holds an end: refused by the name of the holder, or, where the mount says so, found again
-//! at the restore. Here the holder is the test.
+//! A pipe with one end held by a process outside the tree. The dump refuses it and names the
+//! holder, or, with `-o external-pipes=keep`, the restore finds it again. The holder is the test
+//! itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{File, OpenOptions};
@@ -10,19 +11,19 @@ use std::path::{Path, PathBuf};
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, tool};
 
-/// A victim that writes to what stands at `path`.
+/// A victim that writes to the pipe or FIFO at `path`.
 fn victim(path: PathBuf) -> Victim {
     Victim::ready(&Spec::c("external").terminal(path))
 }
 
-/// A pipe, its ends, and the path at which a victim opens it.
+/// A pipe, its ends, and the path at which a victim can open it.
 fn ours() -> (PipeReader, PipeWriter, PathBuf) {
     let (reader, writer) = pipe().unwrap();
     let path = format!("/proc/{}/fd/{}", std::process::id(), reader.as_raw_fd());
     (reader, writer, path.into())
 }
 
-/// A FIFO and our reader of it.
+/// A FIFO, and our reader of it.
 fn fifo(dir: &Path) -> (File, PathBuf) {
     let path = dir.join("fifo");
     nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
@@ -42,7 +43,7 @@ fn finish(victim: Victim) {
 
 fn refused(victim: Victim, what: &str) {
     let mount = Mounted::over(victim.pid());
-    // The test's threads have names of their own; the process has that of its main thread.
+    // The test's threads have names of their own. The process has the name of its main thread.
     let us = std::fs::read_to_string(format!("/proc/{}/comm", std::process::id())).unwrap();
     let held = format!("is held by pid {} ({}), which is not of the tree", std::process::id(), us.trim_end());
     let sentence = format!("pid {} fd 4: the other end of {what} {held}", victim.pid());
@@ -76,7 +77,7 @@ fn a_fifo_is_refused_by_its_holder() {
     assert_eq!(text, "before after");
 }
 
-/// Dumped, killed and restored twice, it writes on to the pipe that `reader` reads.
+/// Dumped, killed and restored twice, the victim still writes to the pipe that `reader` reads.
 fn kept(mut reader: impl Read, mut victim: Victim) {
     let mount = keeping(&victim);
     for _ in 0..2 {
@@ -89,7 +90,7 @@ fn kept(mut reader: impl Read, mut victim: Victim) {
     finish(victim);
     let mut text = String::new();
     reader.read_to_string(&mut text).unwrap();
-    assert_eq!(text, "before after", "what is outside is neither lost nor doubled");
+    assert_eq!(text, "before after", "text in the pipe is neither lost nor doubled");
 }
 
 #[test]

@@ -1,4 +1,5 @@
-//! Checkpoint-and-stop: a tree that is held by `freeze` is read while it stands still, killed, and restored.
+//! Checkpoint and stop: `freeze` stops a tree, which is read while it is stopped, killed and
+//! restored.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool};
@@ -12,9 +13,9 @@ fn run(name: &str) {
     mount.dump(victim.pid(), &first);
     mount.dump(victim.pid(), &second);
     let whole = |snap| std::fs::read(snap).unwrap();
-    // The header tells the time: 8 bytes, and its own checksum.
+    // The header holds the time: 8 bytes, and its own checksum.
     let differ = whole(&first).iter().zip(&whole(&second)).skip(64).filter(|(a, b)| a != b).count();
-    assert!(differ < 64, "{name}: two images of one standing tree differ in {differ} bytes");
+    assert!(differ < 64, "{name}: two images of one stopped tree differ in {differ} bytes");
     victim.kill();
     mount.restore(&second);
     victim.go(1);
@@ -38,7 +39,7 @@ fn trees_that_stand_still() {
     }
 }
 
-/// An image that cannot be taken does not let go of what is held.
+/// A failed dump does not resume a tree that `freeze` holds.
 #[test]
 fn a_tree_that_cannot_be_read_stays_held() {
     let victim = Victim::ready(&Spec::c("address_space_full"));
@@ -54,7 +55,7 @@ fn a_tree_that_cannot_be_read_stays_held() {
     }
     victim.go(1);
     std::thread::sleep(std::time::Duration::from_millis(100));
-    assert_eq!(victim.output().lines().last(), Some("ready 1"), "it went on");
+    assert_eq!(victim.output().lines().last(), Some("ready 1"), "it ran although it is held");
     let _goes_on = mount.write(&freeze, "0").success();
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();

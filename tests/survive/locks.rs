@@ -1,5 +1,5 @@
-//! Locks and those outside the tree: a snapshot that is being read keeps none, and one that somebody else has taken since is not
-//! stolen by a restore.
+//! Locks and processes outside the tree. A snapshot that is being read keeps no lock, and a restore
+//! does not take a lock that another process holds by then.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
@@ -8,7 +8,8 @@ use std::io::Read;
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process};
 use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
-/// A mapping holds the description that it was made through, and the copy-on-write child has a copy of every mapping.
+/// A mapping keeps the open file description that it was made from, and the copy-on-write child has
+/// a copy of every mapping.
 #[test]
 fn an_open_snapshot_holds_none() {
     for name in ["lock_mapped", "lock_later"] {
@@ -22,7 +23,7 @@ fn an_open_snapshot(name: &str) {
     let mut image = File::open(mount.of(victim.pid(), "image")).unwrap();
     image.read_exact(&mut [0; 64]).unwrap();
     victim.go(1);
-    // It lets go, and takes the lock again, while the snapshot is open.
+    // It releases the lock and takes it again while the snapshot is open.
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
     image.read_to_end(&mut Vec::new()).unwrap();

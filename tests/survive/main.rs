@@ -1,7 +1,10 @@
-//! What a process has, comes back. Each victim makes one thing, is checkpointed, and looks again; it runs untouched, dumped three times while
-//! it goes on, restored, and restored twice in a row. The promise of each stands at the top of `victims/NAME.c`.
+//! Everything that a process has is restored. Each victim makes one object, is checkpointed, and
+//! checks the object afterwards. It runs untouched, dumped three times while it continues,
+//! restored, and restored twice in a row. The promise of each victim is at the top of
+//! `victims/NAME.c`.
 //!
-//! Needs root: the victims change owners, roots and limits, and their ids must be given back to them.
+//! The tests need root: the victims change owners, roots and limits, and a restore must give them
+//! their ids again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod external;
@@ -15,7 +18,7 @@ mod sysv;
 mod terminal;
 mod tree;
 
-/// Registers and what the processor holds.
+/// Registers and other state of the processor.
 mod processor {
     use ckptfs_tests::survives;
     survives!(registers);
@@ -27,7 +30,7 @@ mod processor {
     survives!(segment_base);
 }
 
-/// Threads, and the words that they share with the kernel.
+/// Threads, and the words of memory that they share with the kernel.
 mod threads {
     use ckptfs_tests::survives;
     survives!(tls);
@@ -79,7 +82,7 @@ mod blocked {
     survives!(sigwait);
 }
 
-/// Memory and what the kernel knows of it.
+/// Memory, and the kernel's data about it.
 mod memory {
     use ckptfs_tests::{Spec, survives};
     survives!(brk);
@@ -162,7 +165,7 @@ mod files {
     survives!(umask);
 }
 
-/// What the kernel lets a process do.
+/// What the kernel allows a process, and its other attributes.
 mod attributes {
     use ckptfs_tests::survives;
     survives!(scheduling);
@@ -177,7 +180,7 @@ mod attributes {
     survives!(session);
 }
 
-/// The same program, linked in every way, and owned by another user.
+/// The same program, linked in every way, and run by another user.
 mod linkage {
     use ckptfs_tests::{Link, NOBODY, Spec, survives};
     survives!(counter);

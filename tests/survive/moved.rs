@@ -1,5 +1,6 @@
-//! A name of the image leads where it led at the dump, or nowhere: where a directory has become a symbolic link since, or the executable must
-//! not be executed any more, the restore is refused, and comes to its end once that is as it was.
+//! A path in the image must lead to the same object as at the dump. The restore is refused where a
+//! directory has become a symbolic link, or where the executable may not be executed any more. It
+//! succeeds once the old state is back.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -7,7 +8,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process};
 
-/// `deeper`: the directory whose place a link to it takes, within the victim's; none is that one itself.
+/// `deeper` is the directory below the victim's own that is replaced by a symbolic link. `None`
+/// stands for the victim's own directory.
 fn refused(name: &str, deeper: Option<&str>, sentence: &str) {
     let mut victim = Victim::ready(&Spec::c(name));
     let mount = Mounted::over(victim.pid());
@@ -23,7 +25,7 @@ fn refused(name: &str, deeper: Option<&str>, sentence: &str) {
     let told = fs::read_to_string(mount.file("restore")).unwrap();
     assert!(told.contains(sentence) && told.contains("a symbolic link stands there now"), "{told}");
     assert!(process::state(victim.pid()).is_none());
-    assert_eq!(fs::metadata(&aside).unwrap().modified().unwrap(), before, "nothing was made where the link leads");
+    assert_eq!(fs::metadata(&aside).unwrap().modified().unwrap(), before, "the restore wrote behind the link");
     fs::remove_file(&dir).unwrap();
     fs::rename(&aside, &dir).unwrap();
     mount.restore(&snap);
@@ -32,7 +34,7 @@ fn refused(name: &str, deeper: Option<&str>, sentence: &str) {
     victim.finish();
 }
 
-/// What else has to be found as it was is not meant to be guessed from an errno.
+/// The error must name the file, because its errno alone would not show which one has changed.
 #[test]
 fn executable_that_nobody_may_execute() {
     let mut victim = Victim::ready(&Spec::c("counter"));

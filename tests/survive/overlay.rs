@@ -1,4 +1,5 @@
-//! Files of an overlay, as the root of a container is one: a lower layer that nobody writes to, and what is written instead.
+//! Files of an overlay, which is the usual root of a container: a lower layer that is never written
+//! to, and an upper layer with the changes.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -8,7 +9,7 @@ use ckptfs_tests::{Event, Mode, Spec, Victim, modes, tool};
 
 use super::refused::{UNSUPPORTED, refuses};
 
-/// A mounted overlay: unmounted on Drop.
+/// A mounted overlay. Drop unmounts it.
 struct Overlay(tempfile::TempDir);
 
 impl Overlay {
@@ -59,7 +60,7 @@ fn run(mode: Mode) {
 
 ckptfs_tests::in_four_modes!(run);
 
-/// A file of the upper layer that has another name is not one without a name.
+/// A file of the upper layer that has another name must not be treated as a file without a name.
 #[test]
 fn a_name_elsewhere() {
     let overlay = Overlay::new();

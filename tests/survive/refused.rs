@@ -1,5 +1,7 @@
-//! What cannot be checkpointed yet is refused when the image is opened: the reader gets EOPNOTSUPP (EBUSY where somebody else traces the process),
-//! a sentence that names the process and the thing stands in the log, in `status` and in place of `info.json`, and the process goes on.
+//! A process that cannot be checkpointed yet is refused when its image is opened. The reader gets
+//! EOPNOTSUPP, or EBUSY where another process traces it. A sentence that names the process and the
+//! unsupported object is in the log, in `status` and in place of `info.json`. The process
+//! continues.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -11,7 +13,7 @@ use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 
 pub const UNSUPPORTED: &str = "Operation not supported";
 
-/// One row of the table: the holder's kind, and a word of the sentence by which a person knows what is meant.
+/// One row of the table: the kind of holder, and a word of the sentence that names the object.
 macro_rules! refused {
     ($($name:ident: $word:literal;)*) => {
         $(#[test]
@@ -64,7 +66,8 @@ fn refused(kind: &str, word: &str) {
     victim.finish();
 }
 
-/// Every way to open the instant fails with `message`, and the sentence is told wherever one would look for it.
+/// Every open of the image fails with `message`, and the log, `status` and `info.json` contain the
+/// sentence.
 pub fn refuses(victim: &Victim, message: &str, word: &str) {
     let mount = Mounted::over(victim.pid());
     for _ in 0..2 {
@@ -76,18 +79,19 @@ pub fn refuses(victim: &Victim, message: &str, word: &str) {
     assert!(told(mount.log()), "the log does not say why:\n{}", mount.log());
     let status = fs::read_to_string(mount.file("status")).unwrap().replace('\n', " ");
     assert!(told(status.clone()), "status does not say why:\n{status}");
-    // What cannot be checkpointed is said in place of what it is; who is only held by somebody else right now, has neither.
+    // `info.json` has the sentence only for a process that is not supported. For one that another
+    // process traces at this moment it has neither the sentence nor its usual content.
     if message == UNSUPPORTED {
         let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap().replace('\n', " ");
         assert!(told(info.clone()), "info.json does not say why:\n{info}");
     }
-    // Its own tracer, where it has one, may hold it for a moment.
+    // Its own tracer, if it has one, may stop it for a moment.
     wait::until("the process goes on", || matches!(process::state(victim.pid()), Some('R' | 'S')));
     assert_eq!(process::status(victim.pid(), "TracerPid").as_deref(), tracer(victim).as_deref());
 }
 
 fn tracer(victim: &Victim) -> Option<String> {
-    // Whoever traced it before does so still; the daemon traces nobody that it refused.
+    // An earlier tracer still traces it. The daemon does not trace a process that it refused.
     let tracer = fs::read_to_string(victim.dir().join("tracer")).unwrap_or("0".into());
     Some(tracer)
 }
@@ -112,7 +116,7 @@ fn traced_already() {
     victim.finish();
 }
 
-/// A terminal that was taken away from everybody who had it open is not given back.
+/// A terminal that was hung up cannot be opened again at the restore.
 #[test]
 fn hung_up() {
     let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
@@ -126,7 +130,8 @@ fn hung_up() {
     victim.finish();
 }
 
-/// Who waits in vfork(2) cannot be stopped before the child ends or executes: refused by the names of both, and the others hardly stood still.
+/// A process that waits in vfork(2) cannot be stopped before its child execs or exits. The refusal
+/// names both, and the other processes are hardly stopped.
 #[test]
 fn vfork_parent() {
     let victim = Victim::ready(&Spec::c("vfork_parent"));
@@ -139,15 +144,15 @@ fn vfork_parent() {
     let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap();
     assert!(info.contains(&sentence), "info.json does not say why:\n{info}");
     for pid in [victim.pid(), parent, child] {
-        wait::until("nobody is traced", || process::status(pid, "TracerPid").as_deref() == Some("0"));
+        wait::until("it is not traced", || process::status(pid, "TracerPid").as_deref() == Some("0"));
     }
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
 }
 
-/// What a restore could not do is said by the dump: a job is stopped without the shell that looks after it, and a signal of the terminal does
-/// not stop an orphan.
+/// The dump refuses what a restore could not do. Here a job is stopped without the shell that
+/// controls it, and a stop signal of the terminal does not stop a process of an orphaned group.
 #[test]
 fn job_below() {
     let victim = Victim::ready(&Spec::c("job_below"));
@@ -160,14 +165,15 @@ fn job_below() {
     for pid in [job, below] {
         wait::until("it is stopped as before", || process::state(pid) == Some('T'));
     }
-    // With the shell it is one tree, which is no orphan.
+    // With the shell it is one tree, and the group is not orphaned.
     mount.dump(victim.pid(), &mount.snap("whole"));
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
 }
 
-/// What one shares with somebody outside the tree would be lost, whoever that is.
+/// An object that is shared with a process outside the tree would be lost, whichever process that
+/// is.
 #[test]
 fn outsiders_share() {
     let victim = Victim::ready(&Spec::c("outsiders_share"));

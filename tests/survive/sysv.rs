@@ -1,5 +1,6 @@
-//! System V objects that are not the image's alone: somebody else's contents stay, somebody else's object is in the way, what has been
-//! removed is made again, and nothing is left of a restore that fails.
+//! System V objects that are not used by the image alone. The contents of an object that others use
+//! stay. An object of another process with the same id is in the way. A removed object is made
+//! again. A restore that fails leaves nothing behind.
 
 use std::fs;
 
@@ -30,7 +31,7 @@ fn attached_outside() {
     for all in [&victim, &outside] {
         all.go(2);
     }
-    // Both have looked who has it attached, before one of them ends.
+    // Both check how many processes have the segment attached, before one of them ends.
     for all in [&victim, &outside] {
         assert_eq!(all.event(2), Event::Ready(3));
     }
@@ -50,7 +51,7 @@ fn nothing_is_left_of_a_failure() {
     let snap = mount.snap("snap");
     mount.dump(victim.pid(), &snap);
     victim.kill();
-    assert!(exists(&id), "a segment outlives whoever has it attached");
+    assert!(exists(&id), "a segment outlives the processes that attach it");
     let _gone = tool::run(&["ipcrm", "-m", &id]).success();
     let image = fs::read(&snap).unwrap();
     let cut = mount.snap("cut");
@@ -61,14 +62,14 @@ fn nothing_is_left_of_a_failure() {
     assert!(exists(&id) && victim.is_here());
 }
 
-/// The semaphores and queues of a victim, as ipcrm(1) wants them.
+/// The semaphores and queues of a victim, as arguments for ipcrm(1).
 fn listed(victim: &Victim) -> Vec<(String, String)> {
     let text = fs::read_to_string(victim.dir().join("ipc")).unwrap();
     let pair = |line: &str| line.split_once(' ').map(|(kind, id)| (format!("-{kind}"), id.to_owned()));
     text.lines().filter_map(pair).collect()
 }
 
-/// System V objects of its own for this thread, and for everybody whom it starts.
+/// A System V IPC namespace of its own for this thread and for the processes that it starts.
 fn own_namespace() {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWIPC).unwrap();
 }
@@ -102,7 +103,8 @@ fn another_with_the_same_number() {
     victim.kill();
     let id = id_of(&victim);
     let _gone = tool::run(&["ipcrm", "-s", &id]).success();
-    // A number that was given is not given again for long: asked for by name, as a restore does.
+    // The kernel does not soon give an id again by itself. It is asked for explicitly, as a restore
+    // does (`sem_next_id`).
     fs::write("/proc/sys/kernel/sem_next_id", &id).unwrap();
     let _another = tool::run(&["ipcmk", "-S", "7"]).success();
     mount.try_restore(&snap).fails_with("File exists");
@@ -137,7 +139,8 @@ fn a_lock_that_others_want() {
     outside.finish();
 }
 
-/// What others have removed since, or have made meanwhile, is none of the tree's business unless the mount says so.
+/// Objects of other processes that are removed or made in between do not concern the tree, unless
+/// the mount option says so.
 #[test]
 fn nobody_elses() {
     own_namespace();

@@ -1,5 +1,5 @@
-//! The controlling terminal comes back by its path. The harness holds the master side; killing the session's leader hangs the terminal
-//! up, and the restored leader opens it anew.
+//! The controlling terminal is restored by its path. The harness holds the master side. Killing the
+//! session leader hangs up the terminal, and the restored leader opens it again.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::io::{Read, Write};

@@ -1,8 +1,9 @@
-//! Process trees: the root speaks the protocol, the others stand at their places over its checkpoint (`victims/tree.h`). Each is looked at
-//! from inside, for what it is told of itself, and from outside, for what the others can still do to it.
+//! Process trees. The root speaks the protocol, and the others wait in their places during its
+//! checkpoint (`victims/tree.h`). Each process is checked from inside, by what the kernel reports
+//! to it, and from outside, by what the others can do to it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-/// Who descends from whom.
+/// Parents, children and orphans.
 mod descent {
     use ckptfs_tests::{Spec, survives};
     survives!(fork_one);
@@ -36,7 +37,7 @@ mod sessions_and_groups {
     survives!(job_control);
 }
 
-/// What a parent is told of its children.
+/// What the kernel reports to a parent about its children.
 mod told {
     use ckptfs_tests::survives;
     survives!(zombies);
@@ -57,7 +58,7 @@ mod told {
     survives!(pdeathsig);
 }
 
-/// What two tasks have in common.
+/// What two tasks share.
 mod shared {
     use ckptfs_tests::survives;
     survives!(share_files);
@@ -73,14 +74,15 @@ mod shared {
     survives!(shared_futex);
 }
 
-/// Memory that fork(2) shares until somebody writes.
+/// Memory that fork(2) shares until one process writes to it.
 mod copied {
     use ckptfs_tests::survives;
     survives!(cow_pages);
     survives!(cow_changed);
 }
 
-/// The harness itself: a killed tree is gone with its orphans, its zombies and those that are stopped or lead sessions of their own, at once.
+/// A test of the harness: a killed tree is gone at once, with its orphans, its zombies, its stopped
+/// processes and its session leaders.
 #[test]
 fn nobody_is_left_of_a_killed_tree() {
     use ckptfs_tests::{Spec, Victim, process};

@@ -1,31 +1,31 @@
-//! The fields of a record's body, as serde writes them in JSON.
+//! The fields of a record's body as serde writes them in JSON.
 
 use syn::{Attribute, Fields, GenericArgument, Item, ItemEnum, Meta, PathArguments, Type};
 
 use super::source::{Engine, File, doc};
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Clone)]
 pub struct Field {
     /// `processes[].pid`.
     pub path: String,
-    /// What JSON it is.
+    /// Its JSON type.
     pub sort: String,
     pub doc: String,
 }
 
-/// What a type is in JSON.
+/// How JSON represents a type.
 struct Shape<'a> {
     sort: String,
-    /// What is written behind the name of the field above: `[]` or nothing.
+    /// What follows the name of the field: `[]` or nothing.
     suffix: &'static str,
-    /// Whose fields are listed below it.
+    /// The struct whose fields are listed below it.
     inner: Option<(&'a File, &'a Fields)>,
-    /// What each value means.
+    /// The meaning of each value.
     values: String,
 }
 
-/// The fields of a struct, with those of the structs in it.
+/// The fields of a struct, and of the structs in it.
 pub fn of(engine: &Engine, file: &File, item: &Item) -> Vec<Field> {
     let Item::Struct(item) = item else { panic!("dumper/src/{}: a body is a struct", file.path()) };
     let mut found = Vec::new();
@@ -37,7 +37,7 @@ fn list(engine: &Engine, file: &File, fields: &Fields, above: &str, found: &mut 
     for field in fields {
         let serde = serde(&field.attrs);
         let says = |word: &str| serde.iter().any(|it| it.split(' ').next() == Some(word));
-        // The parameter of the struct around a body is the body.
+        // The type parameter of the struct around a body is the body, which is listed on its own.
         if says("skip") || says("flatten") && is_parameter(&field.ty) {
             continue;
         }
@@ -97,7 +97,7 @@ fn shape<'a>(engine: &'a Engine, file: &'a File, ty: &Type, attrs: &[Attribute])
     }
 }
 
-/// A type of the engine. `attrs`: of the field.
+/// The shape of a type that the engine defines. `attrs` are those of the field.
 fn named<'a>(engine: &'a Engine, file: &'a File, name: &str, attrs: &[Attribute]) -> Shape<'a> {
     let plain = |sort: &str| Shape { sort: sort.to_owned(), suffix: "", inner: None, values: String::new() };
     match engine.find(file, name) {
@@ -114,7 +114,8 @@ fn named<'a>(engine: &'a Engine, file: &'a File, name: &str, attrs: &[Attribute]
             }
             fields => Shape { inner: Some((file, fields)), ..plain("object") },
         },
-        // A macro has made it: its fields cannot be seen, so the comment must say what they are.
+        // A macro generates this type, so its fields are unknown here. The comment on the field
+        // must list them.
         _ => {
             assert!(!doc(attrs).is_empty(), "dumper/src/{}: say on the field what {name} holds", file.path());
             plain("object")
@@ -122,7 +123,7 @@ fn named<'a>(engine: &'a Engine, file: &'a File, name: &str, attrs: &[Attribute]
     }
 }
 
-/// What an enum is in JSON, and what each of its values means.
+/// The JSON type of an enum, and the meaning of each value.
 fn variants(engine: &Engine, file: &File, item: &ItemEnum) -> (String, String) {
     let attrs = serde(&item.attrs);
     let (mut sorts, mut values) = (Vec::new(), Vec::new());
@@ -161,12 +162,12 @@ fn spelled(name: &str, attrs: &[String]) -> String {
     }
 }
 
-/// A sentence that goes on behind a colon.
+/// A sentence that continues after a colon.
 fn lowered(sentence: &str) -> String {
     let mut letters = sentence.chars();
     let first = letters.next();
     match first {
-        // An abbreviation stays.
+        // An abbreviation keeps its capitals.
         Some(first) if !letters.as_str().starts_with(|next: char| next.is_uppercase()) => {
             first.to_lowercase().chain(letters).collect()
         }
@@ -186,7 +187,7 @@ fn renamed(attrs: &[String]) -> Option<String> {
     Some(attrs.iter().find_map(|it| it.strip_prefix("rename = "))?.trim_matches('"').to_owned())
 }
 
-/// What stands in `#[serde(...)]`, one each.
+/// The contents of `#[serde(...)]`, one item each.
 fn serde(attrs: &[Attribute]) -> Vec<String> {
     let mut found = Vec::new();
     for attr in attrs.iter().filter(|attr| attr.path().is_ident("serde")) {

@@ -1,6 +1,6 @@
-//! docs/format.md says what the engine says of its own format, and nothing else. It has the drawing
-//! and the prose of `image/format.rs`, and for each record the comment on its tag and the fields of
-//! its body. ckptfs(5) is made from the document.
+//! Checks that docs/format.md is what the engine's sources say about the format. It has the drawing
+//! and the prose of `image/format.rs`. For each record it has the comment on the tag and the fields
+//! of the body. ckptfs(5) is made from the document.
 
 mod fields;
 mod source;
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use fields::Field;
 use source::{Engine, File, Tagged};
 
-/// Folders of the engine in the order in which their records stand in an image.
+/// Folders of the engine, in the order of their records in an image.
 const ORDER: [&str; 6] = ["pstree", "task", "sysv", "kind", "file", "memory"];
 
 /// The constants that the drawing names.
@@ -38,7 +38,7 @@ fn document(src: &Path) -> String {
     let engine = Engine::read(src);
     let format = engine.file("image/format.rs");
     let mut page = format!("# The image format\n\n<!-- Made from the sources of the engine by:\n{COMMAND} -->\n\n");
-    // The headings of the module are one level below the document's own.
+    // The headings of the module are one level below that of the document.
     for line in format.module_doc().lines() {
         page += &if line.starts_with("# ") { format!("#{line}\n") } else { format!("{line}\n") };
     }
@@ -71,7 +71,7 @@ fn rank(file: &File) -> Option<usize> {
     ORDER.iter().position(|folder| file.path().starts_with(folder))
 }
 
-/// `said`: what was said of kinds before.
+/// `said` holds the comments on kinds that were already written.
 fn section(engine: &Engine, file: &File, tagged: &Tagged<'_>, said: &mut BTreeSet<String>) -> String {
     let mut text = tagged.doc.clone();
     if let Some(scope) = &tagged.scope {
@@ -86,7 +86,7 @@ fn section(engine: &Engine, file: &File, tagged: &Tagged<'_>, said: &mut BTreeSe
     for kind in engine.kinds(tagged) {
         let about = match said.insert(kind.doc.clone()) {
             true => wrapped(&kind.doc),
-            // The object of this kind, in the same file, has come before.
+            // The object of this kind has come before. Its comment is that of the same file.
             false => format!("A description of the object of kind `{}`.", kind.name),
         };
         page += &format!("\n#### {} of kind `{}`\n\n{about}\n", tagged.tag, kind.name);
@@ -103,7 +103,7 @@ fn table(fields: &[Field]) -> String {
     page
 }
 
-/// A comment as running text: without the ends of its lines, and names of the source as code.
+/// A comment as running text: without line ends, and with source names as code.
 fn one_line(doc: &str) -> String {
     let words: Vec<&str> = doc.split_whitespace().collect();
     words.join(" ").replace("[`", "`").replace("`]", "`")

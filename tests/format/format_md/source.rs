@@ -1,17 +1,16 @@
-//! The sources of the engine as the document needs them: tags, bodies, kinds and the comments on
-//! them.
+//! The sources of the engine, read for the document: tags, bodies, kinds and the comments on them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use syn::{Attribute, Expr, ExprLit, ImplItem, Item, ItemImpl, Lit, Meta, TraitItem, Type, UseTree};
 
-/// One file.
+/// One source file.
 pub struct File {
     path: String,
     text: String,
     syntax: syn::File,
-    /// What it imports from the engine: the name there, and the path of modules.
+    /// Its imports from the engine: each name, and the path of its module.
     imports: BTreeMap<String, Vec<String>>,
 }
 
@@ -19,23 +18,23 @@ pub struct File {
 pub struct Tagged<'a> {
     pub tag: String,
     pub doc: String,
-    /// The name of its scope, where it is an attribute.
+    /// The name of its scope, if it is an attribute.
     pub scope: Option<String>,
-    /// The struct that is written around each body.
+    /// The struct around each body.
     pub around: Option<(&'a File, &'a Item)>,
     pub body: Option<(&'a File, &'a Item)>,
     /// The trait of its kinds.
     kind: Option<String>,
 }
 
-/// A kind of record under one tag.
+/// One kind of record under a tag.
 pub struct Kind<'a> {
     pub name: String,
     pub doc: String,
     pub body: (&'a File, &'a Item),
 }
 
-/// Every file.
+/// All source files of the engine.
 pub struct Engine(Vec<File>);
 
 impl Engine {
@@ -72,7 +71,8 @@ impl Engine {
         self.0.iter().find(|file| file.path == path).unwrap_or_else(|| panic!("there is no dumper/src/{path}"))
     }
 
-    /// The struct, enum or alias that `name` means in `file`. `None`: it is no type of the engine.
+    /// The struct, enum or alias that `name` means in `file`. `None`: the engine does not define
+    /// it.
     pub fn find<'a>(&'a self, file: &'a File, name: &str) -> Option<(&'a File, &'a Item)> {
         let here = file.syntax.items.iter().find(|item| matches!(name_of(item), Some(it) if it == name));
         here.map(|item| (file, item)).or_else(|| {
@@ -107,7 +107,7 @@ impl Engine {
         found
     }
 
-    /// `made`: the table row of the record, if it has one.
+    /// `made` is the table row of the record, if it has one.
     fn record<'a>(&'a self, file: &'a File, tag: String, attrs: &[Attribute], made: Option<&ItemImpl>) -> Tagged<'a> {
         let doc = doc(attrs).replace('\n', " ");
         assert!(!doc.is_empty(), "dumper/src/{}: a comment on the tag {tag} must say what the record holds", file.path);
@@ -122,7 +122,8 @@ impl Engine {
         });
         let scope = made.and_then(|made| constant(made, "SCOPE")).and_then(last_segment);
         let kind = file.trait_of_kinds();
-        // The struct around a body stands beside the trait of the table row, or of the kinds.
+        // The struct around a body is in the file of the table row's trait, or of the trait of the
+        // kinds.
         let traits = made.and_then(|made| self.trait_of(file, made)).or(kind.as_ref().map(|_| file));
         let around = traits.and_then(|file| Some((file, file.around()?)));
         let record = Tagged { tag, doc, scope, around, body, kind };
@@ -158,7 +159,7 @@ impl Engine {
         found
     }
 
-    /// What is said of a scope of attributes.
+    /// The comment on a scope of attributes.
     pub fn scope(&self, name: &str) -> String {
         let (_, item) = self.find(self.file("kind/attribute.rs"), "Scope").expect("Scope in kind/attribute.rs");
         let Item::Enum(item) = item else { panic!("Scope is an enum") };
@@ -184,17 +185,17 @@ impl File {
         (value(&item.expr), doc(&item.attrs))
     }
 
-    /// Whether a record of it is followed by pages.
+    /// Whether pages follow a record of this file.
     pub fn opens_pages(&self) -> bool {
         self.code().contains(".opens_pages()")
     }
 
-    /// Every tag, however it is written.
+    /// All tags, in whatever form they are written.
     pub fn tags(&self) -> impl Iterator<Item = &str> {
         self.code().split(": Tag = Tag(*b\"").skip(1).filter_map(|rest| rest.get(..4))
     }
 
-    /// The trait that its kinds implement, which name themselves.
+    /// The trait that its kinds implement. It has the constant `KIND`.
     fn trait_of_kinds(&self) -> Option<String> {
         let names_itself = |item: &TraitItem| matches!(item, TraitItem::Const(it) if it.ident == "KIND");
         self.syntax.items.iter().find_map(|item| match item {
@@ -211,7 +212,7 @@ impl File {
         self.syntax.items.iter().filter_map(|item| if let Item::Impl(it) = item { Some(it) } else { None })
     }
 
-    /// The struct that is written around each body: the generic one.
+    /// The generic struct around each body.
     fn around(&self) -> Option<&Item> {
         self.syntax.items.iter().find(|item| {
             matches!(item, Item::Struct(it) if derives_serialize(&it.attrs) && it.generics.type_params().next().is_some())
@@ -224,7 +225,7 @@ fn derives_serialize(attrs: &[Attribute]) -> bool {
     attrs.iter().any(|attr| attr.path().is_ident("derive") && list(attr).is_some_and(|it| it.contains("Serialize")))
 }
 
-/// The comment that stands above something.
+/// The doc comment of an item.
 pub fn doc(attrs: &[Attribute]) -> String {
     let mut lines = Vec::new();
     for attr in attrs {
@@ -307,7 +308,7 @@ fn body_of(file: &File, made: &ItemImpl) -> String {
     }
 }
 
-/// What a constant is: a number, or one shifted.
+/// The value of a constant: a number, or a shifted number.
 fn value(expr: &Expr) -> u64 {
     match expr {
         Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) => number.base10_parse().unwrap(),
