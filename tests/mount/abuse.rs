@@ -1,4 +1,4 @@
-//! Users who may not, and readers who cannot be served.
+//! Users without permission, and readers that cannot be served.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, Permissions};
@@ -8,16 +8,16 @@ use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, process, tool, wait};
 
 use crate::{count, ends_well, mounted_worker, worker};
 
-/// Runs a script as `nobody`.
+/// Runs a script as the user `nobody`.
 fn as_nobody(script: &str, mount: &Mounted, victim: &Victim) -> tool::Output {
-    // The directory around the mountpoint is closed to others; what is tested is the mount.
+    // Open the directory around the mountpoint to other users, because the test is about the mount.
     fs::set_permissions(mount.path().parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
     let full =
         format!("exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups bash -euc '{script}' test \"$@\"");
     tool::shell(&full, &[mount.path().into_os_string(), victim.pid().to_string().into()])
 }
 
-/// The modes decide: one's own image may be read, nobody else's; only root restores.
+/// The modes decide: a user reads the images of its own processes only, and only root restores.
 #[test]
 fn others_are_held_by_the_modes() {
     let of_root = worker();
@@ -42,7 +42,8 @@ fn others_are_held_by_the_modes() {
     ends_well(of_root);
 }
 
-/// What tells of all of a tree, or acts on it, is for him whose all of it is: somebody's process may have set-user-ID programs below it.
+/// A file that shows a whole tree, or acts on it, is only for a user that owns the whole tree. A
+/// user's process may have set-user-ID programs below it.
 #[test]
 fn a_tree_of_two_users_is_neithers() {
     let victim = Victim::ready(&Spec::c("mixed_owners"));
@@ -59,7 +60,7 @@ fn a_tree_of_two_users_is_neithers() {
         as_nobody(script, &mount, &victim).fails_with("Permission denied");
     }
     let _own = as_nobody("cat \"$1/$2/info.json\" \"$1/$2/core\" > /dev/null", &mount, &victim).success();
-    // A snapshot that root has pinned is of both as well.
+    // A snapshot that root has pinned belongs to both users as well.
     fs::create_dir(mount.of(victim.pid(), "snapshots/roots")).unwrap();
     as_nobody("cat \"$1/$2/snapshots/roots/image\"", &mount, &victim).fails_with("Permission denied");
     fs::remove_dir(mount.of(victim.pid(), "snapshots/roots")).unwrap();
@@ -70,7 +71,7 @@ fn a_tree_of_two_users_is_neithers() {
     victim.finish();
 }
 
-/// What may not be read through /proc may not be read here.
+/// A process that may not be read through /proc may not be read here.
 #[test]
 fn who_is_not_dumpable_is_roots() {
     let victim = Victim::ready(&Spec::c("mixed_owners").arg("private"));
@@ -85,7 +86,7 @@ fn who_is_not_dumpable_is_roots() {
     victim.finish();
 }
 
-/// A process of the tree that reads the image of the tree would wait for itself: EDEADLK, at once.
+/// A process that reads the image of its own tree would wait for itself. It gets EDEADLK at once.
 #[test]
 fn a_reader_that_belongs_to_the_tree() {
     let dir = tempfile::tempdir().unwrap();
@@ -102,8 +103,9 @@ fn a_reader_that_belongs_to_the_tree() {
     assert!(!status.success() && said.contains("Resource deadlock avoided"), "{status}: {said}");
 }
 
-/// A process that cannot be stopped in time is given up: EBUSY, and it goes on. Here its tree is held by vfork(2): the parent
-/// is in uninterruptible sleep until the child execs or ends.
+/// The dump gives up a process that cannot be stopped in time: the reader gets EBUSY, and the
+/// process continues. Here vfork(2) keeps the tree from being stopped: the parent is in
+/// uninterruptible sleep until the child execs or exits.
 #[test]
 fn a_process_that_does_not_stop() {
     let victim = Victim::ready(&Spec::c("vforked"));

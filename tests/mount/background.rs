@@ -1,4 +1,4 @@
-//! The daemon in the background: what it leaves to whoever started it, and its log.
+//! The daemon in the background: it keeps nothing that it inherits from its starter. And its log.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,8 @@ impl Point {
         self.0.path().join(name)
     }
 
-    /// Runs a script whose `$1` is ckptfs, `$2` the victim, `$3` this, `$4` a file beside it.
+    /// Runs a script with these arguments: `$1` is ckptfs, `$2` the victim, `$3` this mountpoint,
+    /// `$4` a file beside it.
     fn run(&self, script: &str, victim: &Victim, file: &str) -> tool::Output {
         let args = [build::ckptfs(), victim.pid().to_string().into(), self.path(), self.file(file)];
         tool::shell(script, &args)
@@ -52,7 +53,8 @@ impl Drop for Point {
 #[test]
 fn it_keeps_nothing_of_its_starter() {
     let (victim, point) = (worker(), Point::new());
-    // Who reads a descriptor sees its end, and a lock is free with the shell that took it.
+    // The reader of an inherited descriptor gets end of file, and a lock is free when the shell
+    // that took it has ended.
     let script = r#"
         timeout 20 sh -c '"$1" mount --tree "$2" "$3" 9>&1 | cat' sh "$1" "$2" "$3"; umount "$3"
         (exec 9> "$4"; flock 9; "$1" mount --tree "$2" "$3"); flock -n "$4" true
@@ -73,13 +75,13 @@ fn a_hangup_has_it_open_its_log_again() {
     let pinned = point.path().join(victim.pid().to_string()).join("snapshots/one");
     fs::create_dir(&pinned).unwrap();
     let _quiet = tool::run(&[Path::new("umount"), &point.path()]).success();
-    wait::until("it tells of its end", || fs::read_to_string(&log).unwrap().contains("unmounted"));
+    wait::until("the log has its end", || fs::read_to_string(&log).unwrap().contains("unmounted"));
     let old = fs::read_to_string(&old).unwrap();
     assert!(old.contains("mounted, showing tree") && !old.contains("unmount"), "{old}");
     ends_well(victim);
 }
 
-/// An empty RUST_LOG is none, in the foreground as well as behind it.
+/// An empty RUST_LOG counts as unset, in the foreground and in the background.
 #[test]
 fn an_empty_level_is_none() {
     let (victim, point) = (worker(), Point::new());

@@ -1,4 +1,5 @@
-//! Images of live processes go through the kernel's page cache: no instant is mixed with another one, whatever was read before.
+//! Images of live processes go through the page cache of the kernel. Snapshots are never mixed,
+//! whatever was read before.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -10,12 +11,12 @@ use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool};
 use crate::pinned::kept;
 use crate::{count, ends_well, mounted_worker};
 
-/// Whether `image` is one, from its header to its trailer.
+/// Asserts that `image` is a complete image, from its header to its trailer.
 fn verify(image: &Path) {
     let _whole = tool::run(&[build::ckptfs().as_os_str(), "verify".as_ref(), image.as_os_str()]).success();
 }
 
-/// Reads in pieces of `len` bytes to the end, and asks for no size before.
+/// Reads to the end in pieces of `len` bytes, without asking for the size first.
 fn read_in_pieces(file: &mut File, len: usize) -> Vec<u8> {
     let (mut all, mut piece) = (Vec::new(), vec![0; len]);
     loop {
@@ -26,7 +27,8 @@ fn read_in_pieces(file: &mut File, len: usize) -> Vec<u8> {
     }
 }
 
-/// The process grows and shrinks by a multiple of itself between reads: every reader gets his instant to its end, and no zeros behind.
+/// The process grows and shrinks by a multiple of its size between reads. Every reader gets a
+/// complete image, without zeros at its end.
 #[test]
 fn images_that_grow_and_shrink() {
     let victim = Victim::ready(&Spec::c("grows"));
@@ -73,8 +75,8 @@ for way in "sendfile", "mmap", "pread", "splice":
     victim.finish();
 }
 
-/// Who opens it while it is open shares the instant, also what he has not read yet; who comes behind the last one finds another one, with a
-/// size and a time of its own.
+/// An open during another open shares its snapshot, with the parts that are not read yet. An open
+/// after the last close takes a new snapshot, with a size and a time of its own.
 #[test]
 fn one_instant_at_a_time() {
     let (victim, mount) = mounted_worker();
@@ -99,7 +101,8 @@ fn one_instant_at_a_time() {
     ends_well(victim);
 }
 
-/// An instant stays what it is for who has it mapped, and an open finds no page of an earlier one.
+/// A mapped image does not change, and an open finds no page of an earlier snapshot in the page
+/// cache.
 #[test]
 fn a_mapping_holds_its_instant() {
     let (victim, mount) = mounted_worker();
@@ -119,7 +122,7 @@ file, map = opened()
 whole = bytes(map)
 assert resident(map) * 4096 >= len(whole)
 os.close(file)
-assert bytes(map) == whole, "mapped, it is still open"
+assert bytes(map) == whole, "it is still open while it is mapped"
 map.close()
 file, map = opened()
 left = resident(map)
@@ -130,8 +133,9 @@ assert left * 8 < len(map) // 4096, left
     ends_well(victim);
 }
 
-/// The memory that was read through is given back when the file is closed. It is the machine's, so the image is larger than whatever else
-/// is read meanwhile.
+/// The pages of an image leave the page cache when the file is closed. The test counts the cached
+/// memory of the whole machine, so the image is larger than everything that other tests read
+/// meanwhile.
 #[test]
 fn what_was_read_is_given_back() {
     const MIB: u64 = 1 << 10;
@@ -151,7 +155,8 @@ fn what_was_read_is_given_back() {
     ckptfs_tests::wait::until("the memory is given back", || cached() + 384 * MIB < read);
 }
 
-/// A snapshot that is lost in the middle of a read is an error to all who read on, never zeros.
+/// A snapshot that is lost in the middle of a read is an error for all further reads. They never
+/// get zeros.
 #[test]
 fn a_lost_snapshot_is_no_zeros() {
     let (victim, mount) = mounted_worker();
@@ -168,8 +173,8 @@ fn a_lost_snapshot_is_no_zeros() {
     ends_well(victim);
 }
 
-/// The container's image is that of its root while it is open, also when the root has ended and when it lives anew: to the end, and with the
-/// size that it had.
+/// The container's image is that of its root. An open file keeps its contents and its size when the
+/// root ends, and when it is restored.
 #[test]
 fn what_is_open_stays_what_it_is() {
     let (mut victim, mount) = mounted_worker();
@@ -193,11 +198,11 @@ fn what_is_open_stays_what_it_is() {
     verify(&copy);
     drop((first, second));
     let fresh = fs::read(&path).unwrap();
-    assert!(fresh != all, "the one that lives now");
+    assert!(fresh != all, "a new open reads the restored process");
     ends_well(victim);
 }
 
-/// Truncation is refused to root as well: the kernel would have all readers find an empty file.
+/// Even root cannot truncate an image: the kernel would make it an empty file for all readers.
 #[test]
 fn nobody_truncates_an_image() {
     let (victim, mount) = mounted_worker();
@@ -215,7 +220,8 @@ fn nobody_truncates_an_image() {
     ends_well(victim);
 }
 
-/// Where the path that the mount was made on leads elsewhere the kernel is not trusted with contents whose size it cannot ask for.
+/// When the mountpoint's path leads elsewhere, the daemon cannot make the kernel ask for the size of
+/// a file. Images then do not go through the page cache.
 #[test]
 fn read_through_another_door() {
     let (victim, mount) = mounted_worker();

@@ -1,4 +1,4 @@
-//! `-o changed-files=`: what a restore makes of files that are not as they were at the dump.
+//! `-o changed-files=`: how a restore treats files that have changed since the dump.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File, OpenOptions};

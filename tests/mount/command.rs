@@ -1,4 +1,5 @@
-//! The commands beside the mount: what is in an image and in what two differ, a restore without a mount, the mount helper, manual pages and completions.
+//! The commands beside the mount: the contents of an image, the differences of two images, a
+//! restore without a mount, the mount helper, manual pages and completions.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -30,7 +31,7 @@ fn inspect_shows_processes_memory_and_descriptors() {
     let (pid, data) = (victim.pid().to_string(), victim.dir().join("data"));
     let program = fs::read_to_string(format!("/proc/{}/cmdline", victim.pid())).unwrap();
     for child in process::children(victim.pid()) {
-        // Its arguments stand in a page that it has from its parent.
+        // Its arguments are in a page that it shares with its parent.
         line(&[&child.to_string(), &pid, "runs", program.split('\0').next().unwrap()]);
     }
     line(&["[stack]", "rw-p", "ANON"]);
@@ -80,13 +81,14 @@ fn restore_needs_no_mount() {
     victim.kill();
     let output = ckptfs(&[Path::new("restore"), &snap]).success();
     assert!(output.text().contains(&format!("pid {} lives again (1 processes)", victim.pid())), "{}", output.text());
-    assert!(output.stderr.is_empty(), "a pipe sees no progress: {}", output.stderr);
+    assert!(output.stderr.is_empty(), "no progress is printed to a pipe: {}", output.stderr);
     assert!(victim.is_here());
     ckptfs(&[Path::new("restore"), &snap]).fails_with("is taken");
     ends_well(victim);
 }
 
-/// Whoever lives is told of, whatever stands behind his image: the exit status alone would say that nobody does.
+/// A restore prints the processes that live, whatever follows their image in the file. The exit
+/// status alone would say that none lives.
 #[test]
 fn restore_tells_who_lives_before_it_fails() {
     let (mut victim, mount) = mounted_worker();
@@ -103,14 +105,15 @@ fn restore_tells_who_lives_before_it_fails() {
         output.fails_with(why);
         assert!(victim.is_here());
     }
-    // A standard output that takes nothing changes nothing but the exit status.
+    // A full standard output changes only the exit status.
     victim.kill();
     tool::shell("\"$1\" restore \"$2\" > /dev/full", &[build::ckptfs(), snap]).fails_with("no space left on device");
     assert!(victim.is_here());
     ends_well(victim);
 }
 
-/// /sbin/mount.fuse.ckptfs for as long as this lives, if there is none. One at a time: it would be removed under the hands of another.
+/// Makes /sbin/mount.fuse.ckptfs if it is missing; Drop removes it again. Only one exists at a
+/// time, because one test would remove it while another uses it.
 struct Helper {
     link: Option<PathBuf>,
     _turn: MutexGuard<'static, ()>,
@@ -156,7 +159,7 @@ fn mount_8_and_fstab() {
     ends_well(victim);
 }
 
-/// The options that fstab(5) may have for every filesystem.
+/// The options that fstab(5) allows for every filesystem.
 #[test]
 fn mount_8_options() {
     let _helper = Helper::new();
@@ -191,7 +194,7 @@ fn mount_8_options() {
     ends_well(victim);
 }
 
-/// What is no tree and no cgroup would be an empty mount.
+/// A mount over something that is neither a tree nor a cgroup would be empty.
 #[test]
 fn what_cannot_be_shown_is_refused() {
     let victim = Victim::ready(&Spec::c("many_threads"));
@@ -253,7 +256,7 @@ fn manual_pages() {
     let shown = tempfile::tempdir().unwrap();
     let output = tool::shell(script, &[assets.as_path(), shown.path()]).success();
     assert!(output.stderr.is_empty(), "{}", output.stderr);
-    // Every record of the format is in its page.
+    // Every record of the format is in ckptfs(5).
     let page = fs::read_to_string(assets.join("man/ckptfs.5")).unwrap();
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dumper/src");
     let tags = tool::shell(
@@ -267,7 +270,7 @@ fn manual_pages() {
     }
 }
 
-/// The errnos that a source gives as such, without its tests.
+/// The errnos that the code of a source names when it makes an error, without its tests.
 fn errnos(source: &str) -> Vec<&str> {
     let (code, _) = source.split_once("#[cfg(test)]").unwrap_or((source, ""));
     let given = code.lines().map(str::trim).filter(|line| {
@@ -281,7 +284,7 @@ fn errnos(source: &str) -> Vec<&str> {
     names.filter_map(|name| name.split(|c: char| !c.is_ascii_alphanumeric()).next()).collect()
 }
 
-/// Whatever errno the program decides on has its place in the manual.
+/// The manual explains every errno that the program itself chooses.
 #[test]
 fn manual_pages_explain_every_errno() {
     let page = fs::read_to_string(build::ckptfs().parent().unwrap().join("assets/man/ckptfs.1")).unwrap();
@@ -307,7 +310,8 @@ fn completions() {
     let dir = tempfile::tempdir().unwrap();
     fs::create_dir(dir.path().join("a folder")).unwrap();
     fs::write(dir.path().join("file"), "").unwrap();
-    // As complete(1) calls it: the command, the word, the word before. What gives nothing is left to bash, which offers files.
+    // Called as complete(1) does: the command, the word, the word before. Without a result bash
+    // offers files.
     let script = r#"
         ! grep -r daemon-stage "$1" || false
         cd "$2"; compopt() { :; }; . "$1/ckptfs.bash"
@@ -341,12 +345,12 @@ fn completions() {
     );
 }
 
-/// cargo-install(1) leaves the pages and completions nowhere.
+/// cargo-install(1) does not install pages and completions.
 #[test]
 fn install_assets() {
     let prefix = tempfile::tempdir().unwrap();
     let install = |dir: &Path| ckptfs(&[Path::new("install-assets"), dir]);
-    // Twice: what is there is replaced.
+    // Installed twice: the second time replaces the files.
     let _ = install(prefix.path()).success();
     let output = install(prefix.path()).success();
     assert!(output.stderr.is_empty(), "{}", output.stderr);
@@ -356,7 +360,7 @@ fn install_assets() {
     assert_eq!(installed.len().to_string(), made.trim(), "{installed:?}");
     assert!(installed.iter().all(|path| Path::new(path).is_file()), "{installed:?}");
     let left = tool::shell(r#"find "$1" -type f | wc -l"#, &[prefix.path()]).success().text();
-    assert_eq!(left.trim(), made.trim(), "nothing else is left there");
+    assert_eq!(left.trim(), made.trim(), "no other file is left there");
     let script = r#"
         cd "$1/share"
         export LC_ALL=C.UTF-8

@@ -1,4 +1,4 @@
-//! What belongs to a mount: a tree, a cgroup, or the whole pid namespace.
+//! The processes that a mount shows: those of a tree, of a cgroup, or of the whole pid namespace.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -32,7 +32,8 @@ fn a_cgroup() {
     ends_well(outside);
 }
 
-/// In a pid namespace of its own: everything in it but kernel threads and the daemon, the pids as the namespace numbers them.
+/// A mount in a pid namespace of its own shows everything in the namespace except kernel threads
+/// and the daemon. The pids are those of the namespace.
 #[test]
 fn the_pid_namespace() {
     let dir = tempfile::tempdir().unwrap();
@@ -66,11 +67,11 @@ fn the_pid_namespace() {
     assert_eq!((lines[0].as_str(), lines[2].as_str(), lines[3].as_str()), ("4096", "one", "sleeper"));
 }
 
-/// A process that joins the tree appears, one that leaves it goes.
+/// A process that joins the tree appears in the mount. One that leaves the tree disappears.
 #[test]
 fn the_listing_follows_the_tree() {
     let mut shell = std::process::Command::new("bash");
-    // Waits on its standard input between the steps; it is only listed, never dumped.
+    // The shell waits for its standard input between the steps. It is only listed, never dumped.
     shell.args(["-c", "read -r; sleep 1000 & echo $!; read -r; kill $!; wait $!; echo gone; read -r"]);
     let mut shell = shell.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();
     let root = i32::try_from(shell.id()).unwrap();
@@ -93,7 +94,7 @@ fn the_listing_follows_the_tree() {
     assert!(pids(&mount).is_empty());
 }
 
-/// Two daemons that want one process at once take turns.
+/// Two daemons that dump one process at the same time take turns.
 #[test]
 fn two_mounts_dump_one_process() {
     let victim = crate::worker();

@@ -1,4 +1,4 @@
-//! `/ckpt/image`: all that a mount shows, at one instant.
+//! `/ckpt/image`: everything that a mount shows, at one instant.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -19,7 +19,8 @@ fn dump(mount: &Mounted, snap: &Path) -> tool::Output {
     tool::shell("cat \"$1\" > \"$2\"", &[mount.file("image"), snap.to_owned()])
 }
 
-/// Two processes that pass a token through one file, which has no name any more: its contents are in the image.
+/// Two processes that pass a token to each other through one file. The file has no name any more,
+/// so its contents are in the image.
 fn token_passers(dir: &Path) -> [Victim; 2] {
     let file = dir.join("token");
     fs::write(&file, [0; 4096]).unwrap();
@@ -58,7 +59,8 @@ fn two_unrelated_trees_of_a_cgroup() {
     }
 }
 
-/// Roots that share a session with somebody outside share one again, led by the first of them.
+/// Roots that share a session with a process outside share one again after the restore. The first
+/// of them leads it.
 #[test]
 fn roots_of_one_session_outside() {
     let cgroup = Cgroup::new("siblings");
@@ -93,7 +95,7 @@ fn roots_of_one_session_outside() {
     parent.finish();
 }
 
-/// A child that was moved to another cgroup is no member, and would be lost to its parent.
+/// A child in another cgroup is not part of the container, and the restored parent would lose it.
 #[test]
 fn a_child_in_another_cgroup() {
     let (cgroup, elsewhere) = (Cgroup::new("inside"), Cgroup::new("outside"));
@@ -113,7 +115,7 @@ fn a_child_in_another_cgroup() {
     parent.finish();
 }
 
-/// Of a tree it is the tree's image, also of one that is held.
+/// The image of a mount over a tree is that tree's image, also while the tree is held.
 #[test]
 fn of_a_tree() {
     let (mut victim, mount) = mounted_worker();
@@ -130,7 +132,8 @@ fn of_a_tree() {
     ends_well(victim);
 }
 
-/// Who is restored comes back to its cgroup, or is refused by the cgroup's name.
+/// A restored process returns to its cgroup. If the cgroup is gone, the restore is refused and
+/// names it.
 #[test]
 fn a_cgroup_that_is_gone() {
     let cgroup = Cgroup::new("gone");
@@ -152,7 +155,7 @@ fn a_cgroup_that_is_gone() {
     assert!(!process::is_alive(victim.pid()));
 }
 
-/// A user who has frozen the cgroup is told so at once, and finds it as it was.
+/// A dump of a cgroup that a user has frozen is refused at once, and the cgroup stays frozen.
 #[test]
 fn a_cgroup_that_is_frozen_already() {
     let cgroup = Cgroup::new("frozen");
@@ -174,7 +177,8 @@ fn a_cgroup_that_is_frozen_already() {
     ends_well(victim);
 }
 
-/// Sessions of one mount and of two take turns: nobody thaws what another one froze, and nobody is refused.
+/// Dumps of one mount and of two mounts take turns: none thaws a tree that another one froze, and
+/// none is refused.
 #[test]
 fn many_at_once() {
     let cgroup = Cgroup::new("many");
@@ -202,7 +206,7 @@ fn many_at_once() {
     victims.into_iter().for_each(ends_well);
 }
 
-/// Killed at twenty different moments of a dump, the daemon leaves a cgroup that goes on.
+/// The daemon is killed at twenty different moments of a dump. The cgroup is thawed each time.
 #[test]
 fn the_daemon_is_killed_meanwhile() {
     let cgroup = Cgroup::new("killed");
@@ -228,7 +232,7 @@ fn the_daemon_is_killed_meanwhile() {
     ends_well(victim);
 }
 
-/// A reader that belongs to the container, and a daemon that does.
+/// A reader in the container, and a daemon in it.
 #[test]
 fn who_belongs_to_it() {
     let cgroup = Cgroup::new("inner");
@@ -249,7 +253,7 @@ fn who_belongs_to_it() {
     ends_well(victim);
 }
 
-/// A tree that forks as fast as it can is stopped, and goes on.
+/// A tree that forks as fast as it can is stopped, and continues.
 #[test]
 fn a_tree_that_forks_all_the_while() {
     let victim = Victim::ready(&Spec::c("forker").arg("200"));
@@ -268,7 +272,8 @@ fn a_tree_that_forks_all_the_while() {
     victim.finish();
 }
 
-/// One that grows faster than it can be walked is refused in time and goes on; in a cgroup it can be stopped all the same.
+/// A tree that grows faster than it can be walked is refused in time and continues. In a cgroup it
+/// can be stopped nevertheless.
 #[test]
 fn a_bounded_fork_bomb() {
     let cgroup = Cgroup::new("bomb");
@@ -279,7 +284,7 @@ fn a_bounded_fork_bomb() {
         let before = count(&victim);
         wait::until("it forks on", || count(&victim) > before + 10);
         let stuck = |pid: &i32| matches!(process::state(*pid), Some('t' | 'T'));
-        wait::until("nobody is held", || !cgroup.pids().iter().any(stuck));
+        wait::until("no process is held", || !cgroup.pids().iter().any(stuck));
     };
     forks_on();
     let tree = victim.pid().to_string();

@@ -1,4 +1,4 @@
-//! `freeze` and `kill`, after cgroup.freeze and cgroup.kill.
+//! `freeze` and `kill`, which work like cgroup.freeze and cgroup.kill.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -7,7 +7,7 @@ use ckptfs_tests::{Event, Mounted, Victim, process, tool, wait};
 
 use crate::{count, ends_well, goes_on, mounted_worker, pids};
 
-/// Whether every thread of the process is held by a tracer or a stop.
+/// Whether a tracer or a stop holds every thread of the process.
 fn stands_still(victim: &Victim) -> bool {
     let tasks = fs::read_dir(format!("/proc/{}/task", victim.pid())).unwrap();
     let mut states = tasks.map(|task| process::state(task.unwrap().file_name().to_str().unwrap().parse().unwrap()));
@@ -51,7 +51,7 @@ fn freeze_image_kill_restore() {
     let snap = mount.snap("snap");
     mount.dump(victim.pid(), &snap);
     set(&mount, &victim, "kill", "1");
-    assert_eq!(count(&victim), frozen_at, "nothing runs between the instant and the end");
+    assert_eq!(count(&victim), frozen_at, "nothing runs between the checkpoint and the end");
     victim.kill(); // it is dead already; this reaps it
     mount.restore(&snap);
     assert!(victim.is_here());
@@ -98,8 +98,9 @@ fn a_frozen_process_goes_on_when_the_mount_goes() {
     victim.finish();
 }
 
-/// Who has closed the image of a stopped tree may let it go on at once, although the kernel tells of the close only by and by. (How long
-/// that is waited for is shown in fs/src/state/open_once.rs: here it may always have been told in time.)
+/// A user may thaw a stopped tree immediately after closing its image, although the kernel reports
+/// the close to the daemon only later. A test in fs/src/state/open_once.rs shows how long the
+/// daemon waits for that report. Here the report may always come in time.
 #[test]
 fn let_go_right_behind_a_close() {
     let (victim, mount) = mounted_worker();
@@ -117,7 +118,8 @@ fn let_go_right_behind_a_close() {
     ends_well(victim);
 }
 
-/// The image of a tree that is held is not one of before it was, which somebody else still reads: it is refused until he is through.
+/// While another reader still reads an image from before the freeze, the image of a held tree is
+/// refused: it would be the older one.
 #[test]
 fn no_older_image_of_what_is_held() {
     let (victim, mount) = mounted_worker();
@@ -131,9 +133,9 @@ fn no_older_image_of_what_is_held() {
     ["image", "core", "info.json"].into_iter().for_each(refused);
     assert!(mount.log().contains("before it was frozen"), "{}", mount.log());
     drop(reader);
-    wait::until("he is through", || fs::File::open(mount.of(victim.pid(), "image")).is_ok());
+    wait::until("the reader's file is closed", || fs::File::open(mount.of(victim.pid(), "image")).is_ok());
     set(&mount, &victim, "freeze", "0");
-    // Who walks through the mount reads one instant too.
+    // A walk through the mount reads one instant too, so the same holds for it.
     let script = r#"
 import os, sys
 top = os.open(sys.argv[1], os.O_RDONLY | os.O_DIRECTORY)

@@ -1,4 +1,5 @@
-//! `core`: what gdb and its like find in it is what they would find in the process. Also from a stored image, where it is the same file.
+//! `core`: gdb and similar tools find in it what they find in the process. The core file of a
+//! stored image is the same file.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File};
@@ -15,7 +16,7 @@ struct Debugged {
 impl Debugged {
     fn new() -> Self {
         let victim = Victim::ready(&Spec::c("debugged"));
-        // Its threads reach their calls in their own time.
+        // The threads reach their system calls after the victim is ready.
         ckptfs_tests::wait::until("every thread sleeps", || {
             let tasks = fs::read_dir(format!("/proc/{}/task", victim.pid())).unwrap().flatten();
             let states: Vec<_> = tasks.map(|task| fs::read_to_string(task.path().join("stat")).unwrap()).collect();
@@ -42,7 +43,7 @@ impl Debugged {
     }
 }
 
-/// Threads and frames; what a core file does not tell (the names of threads) left out.
+/// Threads and frames, without what a core file does not have: the names of threads.
 fn backtraces(text: &str) -> Vec<String> {
     let wanted =
         text.lines().filter(|line| line.starts_with('#') || line.starts_with("Thread ") && line.ends_with(':'));
@@ -50,7 +51,7 @@ fn backtraces(text: &str) -> Vec<String> {
         Some((thread, _)) => format!("{thread})):"),
         None => line.to_owned(),
     };
-    // The first frame is shown once more, for the thread that is chosen.
+    // The first frame appears twice: gdb also shows it for the selected thread.
     let all: Vec<String> = wanted.map(line).collect();
     let first = all.iter().position(|line| line.starts_with("Thread ")).unwrap_or_else(|| panic!("{text}"));
     all[first..].to_vec()
@@ -69,7 +70,8 @@ fn gdb_sees_what_it_sees_attached() {
         assert!(here.iter().any(|line| line.contains(function)), "no {function} in\n{core}");
     }
     assert_eq!(there, here, "attached:\n{attached}\ncore:\n{core}");
-    // The first attach interrupted the sleeping calls, and the kernel goes on with them by restart_syscall: again as gdb would see it.
+    // The first attach has interrupted the sleeping calls, and the kernel continues them by
+    // restart_syscall. The core file must still show what gdb shows attached.
     let registers = |text: &str| -> Vec<String> {
         let lines =
             text.lines().filter(|line| ["rip ", "rsp ", "rax ", "orig_rax "].iter().any(|it| line.starts_with(it)));
@@ -111,7 +113,7 @@ fn gdb_reads_memory_and_what_the_kernel_told() {
     ] {
         assert!(text.contains(expected), "no {expected:?} in\n{text}");
     }
-    // MADV_DONTDUMP.
+    // The mapping has MADV_DONTDUMP.
     assert!(!text.contains("not for core files"), "{text}");
     let same =
         ["x/s changed", "x/s heap", "x/3i main", "x/s sparse+(40<<20)", "x/s shared+4096", "x/20xw $sp", "info auxv"];
@@ -126,7 +128,8 @@ fn gdb_reads_memory_and_what_the_kernel_told() {
     assert!(attached.len() > 20, "{attached:?}");
 }
 
-/// That of a pinned snapshot and that of a mounted image are the live one's, and gdb's sight of them the same.
+/// The core files of a pinned snapshot and of a mounted image are the same as that of the live
+/// process, and gdb shows the same for them.
 #[test]
 fn gdb_sees_the_same_in_what_is_kept() {
     let it = Debugged::new();
@@ -165,7 +168,7 @@ fn tools_read_it_without_complaint() {
     for note in ["PRSTATUS", "PRPSINFO", "SIGINFO", "AUXV", "FILE", "FPREGSET", "X86_XSTATE"] {
         assert!(text.contains(&format!(" {note}\n")), "no {note} in\n{text}");
     }
-    // The main thread is the first.
+    // The main thread comes first.
     let first = text.lines().find(|line| line.trim_start().starts_with("pid: ")).unwrap();
     assert!(first.trim().starts_with(&format!("pid: {}, ppid: ", it.victim.pid())), "{first}");
 }
@@ -226,6 +229,6 @@ fn a_stored_image_gives_the_same_core() {
     let cut = it.mount.snap("cut");
     fs::write(&cut, &fs::read(&snap).unwrap()[..10_000]).unwrap();
     run("\"$1\" core \"$2\"", &cut).fails_with("offset 10000: the image is truncated");
-    // The process goes on and never noticed.
+    // The process continues and is undisturbed.
     assert!(process::is_alive(it.victim.pid()));
 }

@@ -1,4 +1,5 @@
-//! Whoever walks through the mount looks only: nobody is frozen, nothing is restored or killed, sizes are cheap bounds.
+//! A walk through the mount only reads: no process is frozen, nothing is restored or killed, and
+//! sizes are upper bounds that cost little.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, build, tool};
 
 use crate::{ends_well, goes_on, mounted_worker, names, pids};
 
-/// How many snapshots were taken so far.
+/// The number of snapshots taken so far.
 fn dumps(mount: &Mounted) -> u64 {
     let status = mount.status();
     status["counters"]["dumps"].as_u64().unwrap_or_else(|| panic!("status does not count dumps: {status}"))
@@ -38,7 +39,8 @@ fn listing_freezes_nobody() {
     ends_well(victim);
 }
 
-/// Whoever has the folder open while he reads what is in it reads one instant, as tar does.
+/// A reader that keeps the folder open while it reads the files in it, as tar does, reads one
+/// instant.
 #[test]
 fn an_archiver_freezes_a_tree_once() {
     let (victim, mount) = mounted_worker();
@@ -55,8 +57,8 @@ fn an_archiver_freezes_a_tree_once() {
     ends_well(victim);
 }
 
-/// tar of a whole mount: it ends, touches no control file, and freezes the tree of each process once; the container's image is that of its
-/// only tree, of the same instant.
+/// tar of a whole mount ends, touches no control file, and freezes the tree of each process once.
+/// The container's image is that of its only tree, of the same instant.
 #[test]
 fn an_archiver_of_the_whole_mount_freezes_each_tree_once() {
     let victim = Victim::ready(&Spec::c("crowd").arg("3"));
@@ -87,7 +89,7 @@ fn an_archiver_of_the_whole_mount_freezes_each_tree_once() {
     victim.finish();
 }
 
-/// What cannot be dumped is stopped once, and not once for each of its files.
+/// A tree that cannot be dumped is stopped once, not once for each of its files.
 #[test]
 fn an_archiver_hears_a_refusal_once() {
     let victim = Victim::start(&Spec::c("holder").arg("unix"));
@@ -97,13 +99,13 @@ fn an_archiver_hears_a_refusal_once() {
         tool::shell("tar cf - -C \"$1\" \"$2\" | cat > /dev/null", &[mount.path(), victim.pid().to_string().into()]);
     assert!(output.stderr.matches("Operation not supported").count() > 5, "{}", output.stderr);
     let told = mount.log().matches("cannot be checkpointed").count();
-    assert!((1..=2).contains(&told), "told {told} times:\n{}", mount.log());
+    assert!((1..=2).contains(&told), "logged {told} times:\n{}", mount.log());
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
 }
 
-/// Who reads a directory from its beginning again begins anew: he finds another instant.
+/// A reader that rewinds its directory starts a new walk, and finds another instant.
 #[test]
 fn a_walk_ends_with_a_rewind() {
     let (victim, mount) = mounted_worker();
@@ -208,7 +210,7 @@ fn reading_control_files_does_nothing() {
     let script = "cd \"$1\"; for n in 1 2; do cat restore >/dev/null; cat */freeze; cat */kill >/dev/null; stat */kill >/dev/null; done";
     let text = tool::shell(script, &[mount.path()]).success().text();
     assert_eq!(text.split_whitespace().collect::<Vec<_>>(), ["0", "0"]);
-    // Opened for writing and closed again, nothing written: touch(1) and every editor do that.
+    // Opened for writing and closed without a write, as touch(1) and every editor do.
     let _opened =
         tool::shell("cd \"$1\"; : >> restore; for f in */freeze */kill; do : >> $f; : > $f; done", &[mount.path()])
             .success();

@@ -1,4 +1,5 @@
-//! Whatever a reader or the daemon does, the process that is dumped is not harmed, and nobody is left beside it.
+//! Nothing that a reader or the daemon does harms the dumped process, and no process is left beside
+//! it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::File;
@@ -26,7 +27,7 @@ fn a_reader_that_closes_early() {
 fn a_reader_that_is_killed() {
     let (victim, mount) = mounted_worker();
     for _ in 0..5 {
-        // It reads the first half and then waits for ever, with the image open.
+        // The reader reads the first half and then waits with the image open.
         let script = "exec 9< \"$1\"; head -c 3000000 <&9; sleep 1000";
         let image = mount.of(victim.pid(), "image");
         let mut reader = std::process::Command::new("bash");
@@ -45,7 +46,7 @@ fn a_reader_that_is_killed() {
     ends_well(victim);
 }
 
-/// The worker asks all the while whether it has children, and fails if it ever has one.
+/// The worker checks all the time whether it has children, and fails if it ever has one.
 #[test]
 fn an_open_snapshot_is_no_child_of_its_process() {
     let (victim, mount) = mounted_worker();
@@ -65,16 +66,18 @@ fn a_process_that_is_killed_while_it_is_read() {
     let len = usize::try_from(file.metadata().unwrap().len()).unwrap();
     file.read_exact(&mut vec![0; 5000]).unwrap();
     victim.kill();
-    // The snapshot is a process of its own: the instant can be read to its end, or the reader is told; never zeros.
+    // The snapshot is a process of its own. The reader gets the rest of the image or an error,
+    // never zeros.
     let mut rest = Vec::new();
     if file.read_to_end(&mut rest).is_ok() {
         assert_eq!(rest.len(), len - 5000);
     }
     drop(file);
-    wait::until("nobody is left", || process::children(mount.daemon()).is_empty());
+    wait::until("no snapshot child is left", || process::children(mount.daemon()).is_empty());
 }
 
-/// Somebody of the tree who is killed while it stands still is told of to its parent at once, not when the image is closed.
+/// When a process of a stopped tree is killed, its parent is notified at once, not when the image
+/// is closed.
 #[test]
 fn a_child_that_is_killed_while_it_stands_still() {
     let victim = Victim::ready(&Spec::c("crowd").arg("3"));
@@ -86,12 +89,12 @@ fn a_child_that_is_killed_while_it_stands_still() {
     let _busy = mount.write(&mount.of(victim.pid(), "freeze"), "0");
     drop(image);
     wait::until("the image is closed", || mount.write(&mount.of(victim.pid(), "freeze"), "0").code == 0);
-    wait::until("it is a zombie of its parent, traced by nobody", || {
+    wait::until("it is an untraced zombie of its parent", || {
         process::status(child, "TracerPid").as_deref() == Some("0") && process::state(child) == Some('Z')
     });
 }
 
-/// The snapshot's child is reaped through whatever thread there still is.
+/// Any thread that is left can reap the snapshot's child.
 #[test]
 fn a_main_thread_that_ends_while_its_snapshot_is_open() {
     let victim = Victim::ready(&Spec::c("leader_leaves"));
@@ -110,7 +113,8 @@ fn a_main_thread_that_ends_while_its_snapshot_is_open() {
     victim.finish();
 }
 
-/// Whoever lets go of a snapshot may find its process gone, and another one made under the same number at this very moment.
+/// When a snapshot is closed, its process may be gone, and another one may just be restored with
+/// the same pid.
 #[test]
 fn a_snapshot_that_is_closed_while_its_process_is_restored() {
     let (mut victim, mount) = mounted_worker();
@@ -130,7 +134,8 @@ fn a_snapshot_that_is_closed_while_its_process_is_restored() {
     ends_well(victim);
 }
 
-/// Killed at twenty different moments of a dump, the daemon leaves a process that knows nothing of it.
+/// The daemon is killed at twenty different moments of a dump. The process is undisturbed each
+/// time.
 #[test]
 fn the_daemon_is_killed_during_dumps() {
     let victim = worker();
@@ -144,7 +149,8 @@ fn the_daemon_is_killed_during_dumps() {
         mount.kill_daemon();
         reader.wait().unwrap();
         drop(mount);
-        // A child that died with the daemon is a zombie that only its parent can reap; the next dump has it do so.
+        // A child that died with the daemon is a zombie, and only its parent can reap it. The next
+        // dump makes the parent do that.
         goes_on_while_held(&victim);
         assert_eq!(process::status(victim.pid(), "TracerPid").as_deref(), Some("0"));
         let state = process::state(victim.pid());
@@ -168,7 +174,8 @@ fn dumped_a_hundred_times() {
     ends_well(victim);
 }
 
-/// Killed just when there is a snapshot child that has done nothing yet, it leaves one that the next dump knows as a snapshot's.
+/// The daemon is killed when its snapshot child exists but has done nothing yet. The next dump
+/// recognizes the child that is left as a snapshot's.
 #[test]
 fn the_daemon_is_killed_as_its_child_is_born() {
     let victim = worker();
@@ -190,7 +197,8 @@ fn the_daemon_is_killed_as_its_child_is_born() {
     ends_well(victim);
 }
 
-/// The daemon itself leaks nothing: as many descriptors, threads and children after a hundred dumps as after ten.
+/// The daemon leaks nothing: it has as many descriptors and children after a hundred dumps as after
+/// ten.
 #[test]
 fn the_daemon_does_not_grow() {
     let (victim, mount) = mounted_worker();
@@ -207,8 +215,8 @@ fn the_daemon_does_not_grow() {
     ends_well(victim);
 }
 
-/// A daemon that is killed while files are being opened takes nobody with it: who has opened gets an error, the mount is a dead one, and the
-/// process goes on.
+/// A daemon that is killed during opens takes no other process with it. The openers get an error,
+/// the mount is dead, and the process continues.
 #[test]
 fn a_daemon_that_is_killed_among_openers() {
     let victim = worker();
@@ -232,12 +240,12 @@ fn a_daemon_that_is_killed_among_openers() {
         wait::until("it is read", || mount.status()["counters"]["dumps"].as_u64().unwrap() > 2 + round % 3);
         mount.kill_daemon();
         let ended = wait::poll(wait::LONG, || openers.try_wait().unwrap());
-        assert!(ended.is_some(), "round {round}: openers wait for ever");
+        assert!(ended.is_some(), "round {round}: openers still wait");
         assert!(mount.path().metadata().is_err(), "a dead mount");
         drop(mount);
         goes_on_while_held(&victim);
     }
-    // The next dump reaps what killed daemons have left.
+    // The next dump reaps the children that killed daemons have left.
     let mount = Mounted::over(victim.pid());
     mount.dump(victim.pid(), &mount.snap("snap"));
     ends_well(victim);

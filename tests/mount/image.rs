@@ -1,4 +1,4 @@
-//! A mount of a stored image: the same files as of live processes, without them.
+//! A mount of a stored image: the same files as for live processes, without the processes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn over_image(snap: &Path) -> Mounted {
     Mounted::with(&[Path::new("--image"), snap])
 }
 
-/// Everything below `dir`, as relative path and contents.
+/// All files below `dir`, as relative path and contents.
 fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let listed = tool::shell("cd \"$1\"; find . -type f | sort", &[dir]).success().text();
     listed.lines().map(|line| (line.into(), fs::read(dir.join(line)).unwrap())).collect()
@@ -34,7 +34,7 @@ fn it_tells_what_the_snapshot_told() {
     assert_eq!(names(&folder), ["core", "image", "info.json", "maps", "vmas"]);
     assert_eq!(names(&stored.of(child, "")), ["core", "info.json", "maps", "vmas"]);
     let (then, now) = (contents(&pinned), contents(&folder));
-    // Descendants stand beside the root here, below it there.
+    // The folders of descendants are beside the root's here, and below it in a pinned snapshot.
     let of_root = |name: &Path| !name.starts_with(format!("./{child}"));
     let then: Vec<_> = then.into_iter().filter(|(name, _)| of_root(name)).collect();
     let names = |all: &[(PathBuf, Vec<u8>)]| all.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
@@ -45,7 +45,8 @@ fn it_tells_what_the_snapshot_told() {
     assert!(fs::read(stored.file("image")).unwrap() == fs::read(&snap).unwrap());
     let of_child = |mount: &Path| contents(&mount.join(child.to_string()));
     assert!(of_child(&pinned) == of_child(&stored.path()));
-    // The victim waits for children of every kind, of which a pinned snapshot is one.
+    // The victim waits for children of every kind. A pinned snapshot is one, so it is removed
+    // first.
     fs::remove_dir(&pinned).unwrap();
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
@@ -82,7 +83,7 @@ fn ordinary_tools_and_nothing_that_acts() {
         let refused = tool::shell(script, &[stored.path()]);
         assert!(refused.code != 0, "{script}");
     }
-    // What it gives lives again.
+    // The image file of the mount can be restored.
     live.restore(&stored.of(victim.pid(), "image"));
     assert!(victim.is_here());
     super::ends_well(victim);

@@ -31,7 +31,7 @@ fn sigterm_unmounts() {
     }
 }
 
-/// A copy of the mount in another mount namespace keeps nobody.
+/// A copy of the mount in another mount namespace does not keep the daemon alive.
 #[test]
 fn sigterm_unmounts_although_somebody_has_a_copy() {
     let (victim, mut mount) = mounted_worker();
@@ -75,7 +75,8 @@ fn two_mounts_at_once() {
     ends_well(two);
 }
 
-/// Without `-f` the command returns when the mount answers, and gives back its descriptors: whoever reads its output sees the end.
+/// Without `-f` the command returns when the mount answers, and closes its descriptors: a reader of
+/// its output gets end of file.
 #[test]
 fn in_the_background() {
     let victim = worker();
@@ -101,12 +102,12 @@ fn in_the_background() {
     assert_eq!(said.as_deref(), Ok(""), "a background mount is silent and gives its output back");
     let report: serde_json::Value = serde_json::from_str(&answers.expect("it returns when it answers")).unwrap();
     assert_eq!((image.code, unmounted.code), (0, 0), "{}{}", image.stderr, unmounted.stderr);
-    let daemon = report["daemon"].as_i64().and_then(|pid| pid.try_into().ok()).expect("status tells the daemon's pid");
+    let daemon = report["daemon"].as_i64().and_then(|pid| pid.try_into().ok()).expect("status has the daemon's pid");
     wait::until("umount ends the daemon", || !process::is_alive(daemon));
     ends_well(victim);
 }
 
-/// One line that says what failed on what, and a failure.
+/// An error is one line that says what failed on which object, and a nonzero exit status.
 #[test]
 fn errors_are_one_line() {
     let victim = worker();

@@ -1,4 +1,5 @@
-//! The mount under the hands of ordinary tools: what a user types, and what must not come of it. One file for each operation.
+//! The mount as ordinary tools use it: what a user types, and what must not happen. There is one
+//! file for each operation.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod abuse;
@@ -30,7 +31,7 @@ use std::path::Path;
 use ckptfs_tests::worker::{count, ends_well, goes_on, worker};
 use ckptfs_tests::{Mounted, Victim, wait};
 
-/// Where the worker and the sparse victim have their mapping.
+/// The address of the mapping in the worker and in the sparse victim.
 const MAPPING: u64 = 0x2000_0000_0000;
 
 /// The worker and a mount over it.
@@ -53,7 +54,7 @@ fn pids(mount: &Mounted) -> Vec<i32> {
     names(&mount.path()).iter().filter_map(|name| name.parse().ok()).collect()
 }
 
-/// The worker goes on now, while a snapshot of it may be held open.
+/// Asserts that the worker runs. A snapshot of it may still be open.
 fn goes_on_while_held(victim: &Victim) {
     let before = count(victim);
     wait::until("the worker goes on", || count(victim) > before + 2);

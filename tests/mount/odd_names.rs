@@ -1,5 +1,5 @@
-//! Names are bytes: of programs, of mapped files, of whoever reads. The kernel cuts a program's name after 15 bytes, so that good UTF-8 may
-//! end in the middle of a character.
+//! Names are bytes: of programs, of mapped files, of readers. The kernel cuts a program's name
+//! after 15 bytes, so that valid UTF-8 may end in the middle of a character.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::ffi::OsStr;
@@ -17,7 +17,7 @@ use crate::{ends_well, mounted_worker, names};
 /// A program's name of 16 bytes.
 const PROGRAM: &str = "aaaaaaaaaaaaaaü";
 
-/// What the victim maps, as /proc/PID/maps writes it and as it is.
+/// The names that the victim maps: as /proc/PID/maps writes them, and as they are.
 const MAPPED: [(&[u8], &[u8]); 3] =
     [(b"\xff\xfe", b"\xff\xfe"), (b"new\\012line", b"new\nline"), (b"back\\012slash", b"back\\012slash")];
 
@@ -31,7 +31,8 @@ fn holds(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
 }
 
-/// The lines of a `maps` that has `columns` words before the name: the five that /proc has, and the name.
+/// The lines of a `maps` with `columns` words before the name. A line is the first five words,
+/// which /proc has too, and the name.
 fn lines<'a>(text: &'a [u8], columns: usize) -> Vec<(Vec<&'a [u8]>, &'a [u8])> {
     let line = |mut line: &'a [u8]| {
         let mut words = Vec::new();
@@ -47,7 +48,7 @@ fn lines<'a>(text: &'a [u8], columns: usize) -> Vec<(Vec<&'a [u8]>, &'a [u8])> {
     text.split(|byte| *byte == b'\n').filter(|text| !text.is_empty()).map(line).collect()
 }
 
-/// What /proc tells of the victim, without what no image holds.
+/// /proc/PID/maps of the victim, without the mappings that no image contains.
 fn proc_maps(victim: &Victim) -> Vec<u8> {
     let text = fs::read(format!("/proc/{}/maps", victim.pid())).unwrap();
     let kept = text.split_inclusive(|byte| *byte == b'\n').filter(|line| !holds(line, b"[v"));
@@ -76,7 +77,7 @@ fn every_file_of_such_a_process_can_be_read() {
     victim.finish();
 }
 
-/// Of what lives, of what is pinned, and of what is stored.
+/// Names in a live process, in a pinned snapshot and in a stored image.
 #[test]
 fn maps_and_core_tell_them_as_they_are() {
     let (victim, mount) = victim();
@@ -106,7 +107,8 @@ fn maps_and_core_tell_them_as_they_are() {
     victim.finish();
 }
 
-/// EDEADLK, and at once: nobody tries to stop a tree that waits for its own answer.
+/// The reader gets EDEADLK at once, because the daemon does not try to stop a tree that waits for
+/// the daemon's answer.
 #[test]
 fn a_reader_of_the_tree_is_known_as_such() {
     let dir = tempfile::tempdir().unwrap();
@@ -138,7 +140,7 @@ fn an_archiver_freezes_a_tree_once() {
     ends_well(victim);
 }
 
-/// A process comes back into such a cgroup, and a reader in it is not frozen while he waits.
+/// A process is restored into such a cgroup, and a reader in it is not frozen while it waits.
 #[test]
 fn a_cgroup_may_have_one_too() {
     let cgroup = Cgroup::new("odd");

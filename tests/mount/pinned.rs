@@ -1,4 +1,5 @@
-//! `snapshots/`: mkdir pins an instant, which is a folder of plain files until rmdir, whatever becomes of the process.
+//! `snapshots/`: mkdir pins an instant. It is a folder of plain files until rmdir, whatever happens
+//! to the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod lifetime;
@@ -11,19 +12,19 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// Where `name` stands.
+/// The path of the snapshot `name`.
 fn pinned(mount: &Mounted, victim: &Victim, name: &str) -> PathBuf {
     mount.of(victim.pid(), "snapshots").join(name)
 }
 
-/// Pins one and gives its folder.
+/// Pins a snapshot and returns its folder.
 fn pin(mount: &Mounted, victim: &Victim, name: &str) -> PathBuf {
     let folder = pinned(mount, victim, name);
     fs::create_dir(&folder).unwrap_or_else(|error| panic!("pinning: {error}\n{}", mount.log()));
     folder
 }
 
-/// The copy-on-write children that the daemon holds: each is traced by a thread of it.
+/// The copy-on-write children that the daemon holds. A thread of the daemon traces each of them.
 pub fn kept(mount: &Mounted) -> Vec<i32> {
     let tracer = |pid: i32| process::status(pid, "TracerPid")?.parse().ok();
     let is_ours = |pid: &i32| {
@@ -41,7 +42,7 @@ fn are_gone(children: &[i32]) {
     wait::until("no snapshot child is left", || children.iter().all(|pid| process::is_free(*pid)));
 }
 
-/// Every file below, by its path.
+/// All files below `dir`.
 fn files(dir: &Path) -> Vec<PathBuf> {
     let text = tool::shell("find \"$1\" -type f", &[dir]).success().text();
     text.lines().map(PathBuf::from).collect()
@@ -55,7 +56,7 @@ fn a_folder_of_one_instant() {
     assert_eq!(names(&mount.of(victim.pid(), "snapshots")), ["one"]);
     let image = fs::read(folder.join("image")).unwrap();
     goes_on_while_held(&victim);
-    assert!(image == fs::read(folder.join("image")).unwrap(), "it changed");
+    assert!(image == fs::read(folder.join("image")).unwrap(), "the pinned image changed");
     let live = fs::read(mount.of(victim.pid(), "image")).unwrap();
     assert!(image != live, "the live image is of now");
     let whole = mount.snap("snap");
@@ -73,7 +74,7 @@ fn a_folder_of_one_instant() {
     ends_well(victim);
 }
 
-/// Sizes, times, numbers, owner: known without an open, and the same ever after.
+/// Size, times, inode number and owner are known without an open, and never change.
 #[test]
 fn everything_is_known_and_stands_still() {
     let victim = Victim::ready(&Spec::c("worker").user(NOBODY));
@@ -146,7 +147,7 @@ fn only_a_snapshot_is_made_and_removed() {
         assert!(tool::shell(script, &[&folder]).code != 0, "{script}");
     }
     assert!(before == fs::read(folder.join("image")).unwrap());
-    // Its name can be changed, at its place, and nothing is ever replaced.
+    // Its name can be changed within its folder, and nothing is ever replaced.
     let second = pin(&mount, &victim, "two");
     let ino = fs::metadata(folder.join("image")).unwrap().ino();
     assert_eq!(errno(fs::rename(&folder, &second)), Some(libc::EEXIST));
@@ -161,11 +162,11 @@ fn only_a_snapshot_is_made_and_removed() {
     ends_well(victim);
 }
 
-/// Who may read an image may pin one.
+/// A user that may read an image may pin one.
 #[test]
 fn pinned_by_its_owner() {
     let victim = Victim::ready(&Spec::c("worker").user(NOBODY));
-    // Let into the directory of the mount, which is the test's.
+    // Let the user enter the mount's directory, which belongs to the test.
     let mount = Mounted::over(victim.pid());
     let _open = tool::run(&["chmod".as_ref(), "755".as_ref(), mount.path().parent().unwrap().as_os_str()]).success();
     let script = r#"cd "$1"; mkdir mine; cat mine/image | wc -c; rmdir mine; mkdir mine"#;
@@ -181,7 +182,7 @@ fn pinned_by_its_owner() {
     ends_well(victim);
 }
 
-/// As an open of `image` would be, and nothing is left of it.
+/// mkdir fails as an open of `image` does, and leaves nothing behind.
 #[test]
 fn refused_with_the_reason_of_an_image() {
     let victim = Victim::start(&Spec::c("holder").arg("pidfd"));
@@ -196,19 +197,21 @@ fn refused_with_the_reason_of_an_image() {
     assert!(process::children(victim.pid()).is_empty());
 }
 
-/// Where no child can be made an image is read from the stopped tree; that is no way to keep one.
+/// If no child can be made, an image is read from the stopped tree. A pinned snapshot cannot be
+/// kept in that way.
 #[test]
 fn of_a_process_that_cannot_be_forked() {
     let program = build::victim("worker", Link::Dynamic);
     let name = Path::new(".").join(program.file_name().unwrap());
-    // A user of its own: the limit counts all tasks of the user, and the worker has two.
+    // The user has no other process: the limit counts all tasks of the user, and the worker has
+    // two.
     let spec = Spec::command("prlimit").arg("--nproc=2:2").arg(name).file(program).user(NOBODY - 7);
     let victim = Victim::ready(&spec);
     let mount = Mounted::over(victim.pid());
     assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "one"))), Some(libc::EAGAIN));
     goes_on(&victim);
     mount.dump(victim.pid(), &mount.snap("snap"));
-    // Held, it is no other.
+    // The same is true while `freeze` holds the tree.
     let freeze = mount.of(victim.pid(), "freeze");
     let _held = mount.write(&freeze, "1").success();
     assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "one"))), Some(libc::EAGAIN));
@@ -234,7 +237,8 @@ fn as_many_as_there_may_be() {
     ends_well(victim);
 }
 
-/// The memory of what is pinned is what nobody else has: nothing to speak of at first, all that the process had once it is gone.
+/// The memory of a pinned snapshot is what it shares with no other process: almost nothing at
+/// first, and all of the process's memory once the process is gone.
 #[test]
 fn as_much_memory_as_there_may_be() {
     let mut victim = worker();
@@ -258,7 +262,7 @@ fn as_much_memory_as_there_may_be() {
     ends_well(victim);
 }
 
-/// The whole container at one instant, with the folders of its processes.
+/// A pinned container at one instant, with a folder for each of its processes.
 #[test]
 fn of_the_container() {
     let cgroup = Cgroup::new("pinned");
@@ -287,7 +291,8 @@ fn of_the_container() {
     victims.into_iter().for_each(ends_well);
 }
 
-/// A tree: the root's files stand in the folder itself, those of the others in folders of their own.
+/// In a pinned tree, the root's files are in the folder itself. Each other process has a folder of
+/// its own.
 #[test]
 fn of_a_tree() {
     let mut victim = Victim::ready(&Spec::c("crowd").arg("3"));
@@ -311,7 +316,7 @@ fn of_a_tree() {
     victim.finish();
 }
 
-/// Two that read at once, and one that maps it.
+/// Several readers at once; one of them maps the file.
 #[test]
 fn read_by_several() {
     let (victim, mount) = mounted_worker();
@@ -331,7 +336,7 @@ fn read_by_several() {
     ends_well(victim);
 }
 
-/// What keeps files keeps snapshots.
+/// Every tool that stores files stores pinned snapshots.
 #[test]
 fn kept_by_every_tool() {
     let (mut victim, mount) = mounted_worker();
@@ -350,13 +355,13 @@ fn kept_by_every_tool() {
         let output = tool::shell(script, &[folder.clone(), mount.snap("kept")]).success();
         assert_eq!(output.stderr, "", "{script}");
     }
-    // By the size before the open, as cpio(1) does.
+    // cpio(1) uses the size from before the open.
     let script = r#"cd "$1"; find . | busybox cpio -o -H newc > "$2.cpio"; mkdir "$2.cpio.d"; cd "$2.cpio.d"; busybox cpio -i < "$2.cpio"; diff -r "$1" ."#;
     let _archived = tool::shell(script, &[folder.clone(), mount.snap("kept")]).success();
-    // Nothing of it is sent twice: size and time are the same.
+    // rsync sends nothing again, because size and time are the same.
     let again = tool::shell(r#"rsync -ai "$1" "$2.rsync""#, &[folder.clone(), mount.snap("kept")]).success();
     assert_eq!((again.text().as_str(), again.stderr.as_str()), ("", ""));
-    // Holes are holes: an eighth of a mapping of 8 MiB and more would be zeros.
+    // Holes stay holes. Without them, a quarter of the mapping of 8 MiB would be stored as zeros.
     let vma = names(&folder.join("vmas")).into_iter().find(|name| name.starts_with(&format!("{MAPPING:x}-"))).unwrap();
     for copy in ["kept.cp", "kept.sparse", "kept.tars.d/one"] {
         let copy = fs::metadata(mount.snap(copy).join("vmas").join(&vma)).unwrap();
@@ -374,7 +379,8 @@ fn kept_by_every_tool() {
     ends_well(victim);
 }
 
-/// An archiver that walks through all of a mount ends, touches no control, and takes along what is pinned.
+/// An archiver that reads a whole mount ends, touches no control file, and includes the pinned
+/// snapshots.
 #[test]
 fn a_whole_mount_is_archived() {
     let (victim, mount) = mounted_worker();
@@ -385,7 +391,7 @@ fn a_whole_mount_is_archived() {
     let before = dumps();
     let output = tool::shell(r#"tar -cSf "$2" -C "$1" ."#, &[mount.path(), mount.snap("tar")]).success();
     assert_eq!(output.stderr, "");
-    // Each live file is an instant of its own: once opened, once frozen, and never for what is pinned.
+    // Each live file is opened once and freezes its tree at most once. Pinned files freeze nothing.
     let live = names(&mount.of(victim.pid(), "vmas")).len() as u64 + 5;
     assert!(dumps() - before <= live, "{} dumps for {live} files", dumps() - before);
     assert_eq!(mount.status()["counters"]["restores"], 0);

@@ -1,4 +1,5 @@
-//! Reading an image: any offset, any order, any tool, the same bytes; its size is true from open to close.
+//! Reading an image: any offset, any order and any tool give the same bytes. Its size is correct
+//! from open to close.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File};
@@ -24,7 +25,7 @@ fn sizes_are_true() {
         assert_eq!(bytes.len() as u64, exact, "{name}: the size after open is what is read");
         assert_eq!(file.metadata().unwrap().len(), exact, "{name}: the size does not change while it is open");
         assert!(bound >= exact && exact > 0, "{name}: {exact} bytes, but stat said {bound} before the open");
-        assert_eq!(file.read_at(&mut [0; 10], exact).unwrap(), 0, "{name}: nothing behind the end");
+        assert_eq!(file.read_at(&mut [0; 10], exact).unwrap(), 0, "{name}: no bytes follow the end");
     }
     let held = File::open(&path).unwrap();
     let instant = held.metadata().unwrap();
@@ -64,7 +65,7 @@ fn every_tool_reads_the_same_bytes() {
     assert!(output.stderr.is_empty(), "{}", output.stderr);
     let mut bytes = vec![0; 1 << 20];
     held.read_exact_at(&mut bytes, 3 << 20).unwrap();
-    assert!(bytes == fs::read(&whole).unwrap()[3 << 20..4 << 20], "the holder sees what the tools saw");
+    assert!(bytes == fs::read(&whole).unwrap()[3 << 20..4 << 20], "the open file has the bytes that the tools read");
     drop(held);
     ends_well(victim);
 }
@@ -139,7 +140,7 @@ fn verify_finds_damage() {
         damaged[place] ^= 0x10;
         fs::write(&bad, damaged).unwrap();
         let output = tool::run(&[ckptfs.clone(), "verify".into(), bad.clone()]);
-        assert!(output.code != 0, "verify did not see that byte {place} is wrong");
+        assert!(output.code != 0, "verify did not find that byte {place} is wrong");
         assert!(output.stderr.starts_with("ckptfs: ") && output.stderr.lines().count() == 1, "{}", output.stderr);
     }
     ends_well(victim);
@@ -174,12 +175,12 @@ fn an_unchanged_process_gives_the_same_image() {
     let [one, two] = snaps.map(|snap| fs::read(snap).unwrap());
     assert_eq!(one.len(), two.len());
     let differences: Vec<usize> = (0..one.len()).filter(|n| one[*n] != two[*n]).collect();
-    // The header's time and the checksum over it; nothing else.
+    // Only the time in the header and its checksum differ.
     assert!(differences.iter().all(|place| *place < 4096) && differences.len() <= 64, "{differences:?}");
     victim.kill();
 }
 
-/// Of a tree every process tells its own records, and the whole tree.
+/// The info.json of the root contains the records of that process and the whole tree.
 #[test]
 fn the_info_of_a_tree_is_its_roots() {
     let victim = Victim::ready(&Spec::c("fork_one"));

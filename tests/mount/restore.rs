@@ -1,4 +1,4 @@
-//! Writing an image: what lives again, and what is left when it cannot.
+//! Writing an image: the restored processes, and what is left when a restore fails.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, OpenOptions};
@@ -19,7 +19,7 @@ fn dead_worker() -> (Victim, Mounted, Vec<u8>) {
     (victim, mount, fs::read(snap).unwrap())
 }
 
-/// Nobody lives whom this restore would have made.
+/// Asserts that no process of a failed restore lives.
 fn nothing_is_left(victim: &Victim, mount: &Mounted) {
     wait::until("nothing is left of it", || {
         process::is_free(victim.pid()) && process::children(mount.daemon()).is_empty()
@@ -27,7 +27,7 @@ fn nothing_is_left(victim: &Victim, mount: &Mounted) {
     assert!(pids(mount).is_empty());
 }
 
-/// The sentence of the last restore: the newest JSON line that `restore` reads back.
+/// The newest JSON line that `restore` returns. It describes the last restore.
 fn last(mount: &Mounted) -> serde_json::Value {
     let text = fs::read_to_string(mount.file("restore")).unwrap();
     serde_json::from_str(text.lines().last().expect("a line for each restore")).unwrap()
@@ -72,7 +72,8 @@ fn pid_taken() {
     ends_well(victim);
 }
 
-/// Whoever kills a process and restores it at once comes before its end: that is waited for.
+/// A restore directly after a kill may start before the process has ended. The restore waits for
+/// its end.
 #[test]
 fn right_behind_a_kill() {
     let mut victim = Victim::ready(&Spec::c("large"));
@@ -89,7 +90,7 @@ fn right_behind_a_kill() {
         )
         .success();
     }
-    // What an image that ended too early has made is in nobody's way either.
+    // Processes that a truncated image made are not in the way of the next restore either.
     victim.kill();
     let script = "head -c -5 \"$1\" > \"$2\" 2> /dev/null || cat \"$1\" > \"$2\"";
     let _lives = tool::shell(script, &[snap, mount.file("restore")]).success();
@@ -113,7 +114,8 @@ fn truncated() {
     ends_well(victim);
 }
 
-/// A FIFO has a name by which others are there as well: none of them notices a restore that fails.
+/// A FIFO can be opened by its name. Other processes that have it open do not notice a failed
+/// restore.
 #[test]
 fn a_fifo_of_a_damaged_one() {
     let mut victim = Victim::ready(&Spec::c("fifo"));
@@ -135,7 +137,7 @@ fn a_fifo_of_a_damaged_one() {
         mount.try_restore(&cut).fails_with("Invalid argument");
         nothing_is_left(&victim, &mount);
         assert_eq!(reader.read(&mut [0; 1]).unwrap(), 0, "a FIFO was written to");
-        assert!(!waiting.is_finished(), "somebody who waited for a reader has got one");
+        assert!(!waiting.is_finished(), "a writer that waited for a reader has got one");
     }
     drop(reader);
     let rest = open(OpenOptions::new().read(true), "left").unwrap();
@@ -158,7 +160,7 @@ fn damaged() {
         mount.try_restore(&bad).fails_with("Invalid argument");
         nothing_is_left(&victim, &mount);
         let why = last(&mount)["error"].as_str().unwrap().to_owned();
-        // The same is told at the close, if nobody writes any more when it is found out.
+        // The close reports the same error, if no write follows when the damage is found.
         let end = image.len().min(place + (3 << 20));
         fs::write(&bad, &bytes[..end]).unwrap();
         mount.try_restore(&bad).fails_with("Invalid argument");
@@ -183,7 +185,8 @@ fn garbage() {
     }
 }
 
-/// Who owns the directory could have the restorer, which may open anything, open another's file in place of its own.
+/// The owner of the directory could otherwise make the restorer, which may open any file, open
+/// another user's file.
 #[test]
 fn a_symbolic_link_where_a_file_was() {
     let (victim, mount, _image) = dead_worker();
@@ -255,7 +258,7 @@ fn outlives_a_killed_daemon() {
     ends_well(victim);
 }
 
-/// Images of several processes, one behind the other in one write: all of them live again.
+/// Images of several processes in one write: all of the processes are restored.
 #[test]
 fn several_images_in_one_stream() {
     let mut victims: Vec<Victim> = (0..3).map(|_| Victim::ready(&Spec::c("worker"))).collect();
@@ -276,7 +279,8 @@ fn several_images_in_one_stream() {
     ends_well(other);
 }
 
-/// The parent of a restored process is the daemon, which reaps it: an exit leaves no zombie.
+/// The parent of a restored process is the daemon. It reaps the process, so an exit leaves no
+/// zombie.
 #[test]
 fn an_exit_after_the_restore_is_reaped() {
     let (victim, mount, _image) = dead_worker();

@@ -1,4 +1,5 @@
-//! What an image costs: the pages that were written, and a daemon that does not grow with the process.
+//! The cost of an image: it stores the pages that were written, and the daemon does not grow with
+//! the process.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs;
@@ -26,20 +27,21 @@ fn only_touched_pages_are_stored() {
     victim.finish();
 }
 
-/// A sane relation only, as a loaded machine delays everybody: the benchmark compares the numbers.
+/// Only a plausible relation is checked, because a loaded machine delays all processes. The
+/// benchmark compares the numbers.
 #[test]
 fn the_stopped_time_is_told_and_true() {
     let victim = Victim::ready(&Spec::c("gaps"));
     let mount = Mounted::over(victim.pid());
     mount.dump(victim.pid(), &mount.snap("snap"));
-    let told = mount.status()["freezes"][0]["stopped_ms"].as_f64().expect("status tells the last freeze");
+    let told = mount.status()["freezes"][0]["stopped_ms"].as_f64().expect("status lists the last freeze");
     let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap();
-    assert!(info.contains("stopped"), "info.json does not tell the stopped time:\n{info}");
+    assert!(info.contains("stopped"), "info.json does not have the stopped time:\n{info}");
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     let output = victim.output();
     let mut words = output.split_whitespace().skip_while(|word| *word != "longest");
     let longest: f64 = words.nth(1).unwrap().parse().unwrap();
-    assert!(told > 0.0 && longest / 1000.0 >= told * 0.8, "told {told} ms, felt {longest} us");
+    assert!(told > 0.0 && longest / 1000.0 >= told * 0.8, "reported {told} ms, measured {longest} us");
     victim.finish();
 }

@@ -1,4 +1,5 @@
-//! A stored image tells what the snapshot told that it was written from: of every process, to the byte.
+//! A stored image shows what the snapshot showed that it was copied from: all processes, to the
+//! byte.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File};
@@ -22,7 +23,7 @@ fn store(snapshot: &Snapshot, path: &Path) {
     fs::write(path, bytes).unwrap();
 }
 
-/// Pieces of data: the rest is holes.
+/// The ranges with data. Everything else is a hole.
 fn data(instant: &dyn Checkpoint, pid: Pid, start: u64) -> Vec<(u64, u64)> {
     let mut found = Vec::new();
     let mut at = 0;
@@ -46,7 +47,7 @@ fn same(live: &dyn Checkpoint, stored: &dyn Checkpoint) {
             let pieces = data(live, pid, vma.start);
             assert_eq!(pieces, data(stored, pid, vma.start), "pid {pid} {:x}", vma.start);
             assert_eq!(pieces.iter().map(|(from, upto)| upto - from).sum::<u64>(), vma.stored);
-            // Over the ends of the data as well.
+            // The reads begin before the data and end after it.
             for (from, upto) in pieces {
                 let (from, len) = (from.saturating_sub(100), (upto - from) as usize + 200);
                 let read = |instant: &dyn Checkpoint| {
@@ -80,7 +81,8 @@ fn run(name: &str) {
     store(&snapshot, &path);
     same(&snapshot, &StoredImage::open(&path).unwrap());
     drop(snapshot);
-    // What is stored is what the process has: it stands still now, so that it can be looked at from outside.
+    // The stored bytes must be those of the process. It is stopped now, so that they can be
+    // compared.
     tracer.freeze(None).unwrap();
     let snapshot = tracer.snapshot(None, SnapshotUse::Stream).unwrap();
     store(&snapshot, &path);
@@ -93,9 +95,10 @@ fn run(name: &str) {
     tracer.thaw().unwrap();
 }
 
-/// Every stored page is that of the process, but for the numbers of CPUs in the threads' rseq areas.
+/// Every stored page equals that of the process, except for the CPU numbers in the threads' rseq
+/// areas.
 fn true_to_life(stored: &dyn Checkpoint, pid: Pid) {
-    // Its first thread may have ended.
+    // The first thread may have ended.
     let tasks = || fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
     let readable = |mem: &File| mem.read_at(&mut [0], stored.vmas(pid).unwrap()[0].start).is_ok();
     let mem = tasks().filter_map(|task| File::open(task.path().join("mem")).ok()).find(readable).unwrap();
@@ -150,7 +153,7 @@ fn a_page_that_is_damaged_is_never_given() {
     store(&tracer(&victim).snapshot(None, SnapshotUse::Stream).unwrap(), &path);
     let mut bytes = fs::read(&path).unwrap();
     let vmas = StoredImage::open(&path).unwrap().vmas(pid).unwrap();
-    // Chunks start at a multiple of 4096; the last one is of the last mapping with pages.
+    // Chunks start at a multiple of 4096. The last one belongs to the last mapping with pages.
     let last = vmas.iter().rfind(|vma| vma.stored > 0).unwrap();
     let at = bytes.len() / 4096 * 4096 - 4096;
     bytes[at + 17] ^= 1;

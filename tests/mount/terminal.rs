@@ -1,18 +1,19 @@
-//! What the commands show on a terminal while they work, and that nothing of it stays in what they write.
+//! What the commands show on a terminal while they work, and that none of it stays in their output.
 
 use ckptfs_tests::{build, tool};
 
 use super::{ends_well, mounted_worker};
 
-/// Columns of the terminal.
+/// The width of the terminal in columns.
 const WIDTH: usize = 80;
 
-/// What script(1) has seen of a command.
+/// What a command writes to a terminal, recorded by script(1).
 fn typed(line: &str) -> String {
     tool::run(&["script", "-qec", &format!("stty rows 24 cols {WIDTH}; {line}"), "/dev/null"]).success().text()
 }
 
-/// The lines that stand on the terminal in the end, as far as the width, carriage returns, erased lines and moves decide that.
+/// The lines on the terminal at the end. Only the width, carriage returns, erased lines and cursor
+/// moves are interpreted.
 fn screen(seen: &str) -> Vec<String> {
     let (mut lines, mut row, mut column) = (vec![Vec::new()], 0_usize, 0);
     let mut chars = seen.chars();
@@ -61,7 +62,7 @@ fn a_terminal_sees_progress() {
     let snap = mount.snap("snap");
     mount.dump(victim.pid(), &snap);
     let (ckptfs, snap) = (build::ckptfs(), snap.display().to_string());
-    // Many in a row: the bar is drawn some times a second.
+    // Many files in a row, because the bar is drawn only a few times a second.
     shows_progress(&typed(&format!("{} verify {}", ckptfs.display(), vec![snap.as_str(); 200].join(" "))));
     let line = format!("for n in $(seq 20); do {} core {snap} > {snap}.core; done", ckptfs.display());
     let seen = typed(&line);
@@ -77,7 +78,7 @@ fn the_bar_leaves_nothing_in_the_output() {
     mount.dump(victim.pid(), &snap);
     let ckptfs = build::ckptfs();
     let (ckptfs, snap) = (ckptfs.display(), snap.display());
-    // Slow enough for a bar, and more than fits into a buffer.
+    // The input is slow enough for a bar, and larger than a buffer.
     let slow = format!("for n in $(seq 12); do cat {snap}; sleep 0.1; done | {ckptfs}");
     for form in ["--json", "--records", ""] {
         let seen = typed(&format!("{slow} inspect {form} -"));

@@ -1,5 +1,5 @@
-//! Every tool that a user may have at hand, on a live process, on a pinned snapshot and on a mounted image: exit status 0, not a word on
-//! standard error, and the right bytes.
+//! Common tools on a live process, on a pinned snapshot and on a mounted image: each has exit
+//! status 0, an empty standard error, and the right bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,8 @@ use ckptfs_tests::{Mounted, Victim, build, tool};
 
 use super::{ends_well, mounted_worker};
 
-/// `$1` the folder, `$2` an empty directory, `$3` ckptfs. While the image is open its instant stands still, also of a live process.
+/// `$1` is the folder, `$2` an empty directory, `$3` ckptfs. While descriptor 3 is open, even a
+/// live process shows one instant.
 const SCRIPT: &str = r#"
     cd "$1"; exec 3< image; out=$2
     cat image > "$out/image"

@@ -1,4 +1,5 @@
-//! `maps` and `vmas/`: the memory of one instant, one file for each mapping, with holes where the image holds nothing.
+//! `maps` and `vmas/`: the memory of one instant, one file for each mapping, with holes where the
+//! image has no pages.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::fs::{self, File};
@@ -11,7 +12,8 @@ use crate::{MAPPING, ends_well, mounted_worker, names};
 
 const LEN: u64 = 8 << 20;
 
-/// The file of the worker's mapping. Neighbours that the kernel took as one mapping with it would be in the name.
+/// The file of the worker's mapping. Its name is found by the start address, because the kernel may
+/// have merged the mapping with a neighbour.
 fn mapping(mount: &Mounted, victim: &Victim) -> PathBuf {
     let name = format!("{MAPPING:x}-");
     let dir = mount.of(victim.pid(), "vmas");
@@ -62,7 +64,7 @@ fn contents_and_holes() {
         let expected = if (n / 512).is_multiple_of(4) { 0 } else { n.wrapping_mul(0x9e37_79b9_7f4a_7c15) };
         assert_eq!(u64::from_le_bytes(word.try_into().unwrap()), expected, "word {n}");
     }
-    // Three pages of four: bigger than them by nothing, and nothing of it is invented.
+    // Three of four pages are stored, and nothing beyond them.
     assert_eq!(file.metadata().unwrap().blocks() * 512, LEN / 4 * 3);
     drop(file);
     ends_well(victim);

@@ -131,7 +131,7 @@ fn hung_up() {
 }
 
 /// A process that waits in vfork(2) cannot be stopped before its child execs or exits. The refusal
-/// names both, and the other processes are hardly stopped.
+/// names both. The other processes are stopped only for a moment.
 #[test]
 fn vfork_parent() {
     let victim = Victim::ready(&Spec::c("vfork_parent"));

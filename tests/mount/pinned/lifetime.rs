@@ -1,4 +1,5 @@
-//! How long a pinned snapshot lives: beyond its process, until the last handle is closed, and not beyond the mount.
+//! How long a pinned snapshot lives: longer than its process, until the last handle is closed, but
+//! not longer than the mount.
 
 use crate::{MAPPING, count, ends_well, goes_on_while_held, mounted_worker, names, worker};
 use ckptfs_tests::{Cgroup, Mounted, build, process, tool, wait};
@@ -10,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use super::{are_gone, errno, kept, pin, pinned};
 
-/// Killed and reaped, it is read to the end as before, and lives again from what is pinned.
+/// After its process is killed and reaped, a pinned snapshot is read to the end as before, and the
+/// process is restored from it.
 #[test]
 fn outlives_its_process() {
     let (mut victim, mount) = mounted_worker();
@@ -20,9 +22,9 @@ fn outlives_its_process() {
     let second = pin(&mount, &victim, "two");
     victim.kill();
     assert_eq!(names(&mount.path()), [&victim.pid().to_string(), "image", "restore", "snapshots", "status"]);
-    assert_eq!(names(&mount.of(victim.pid(), "")), ["snapshots"], "all that is left of it");
+    assert_eq!(names(&mount.of(victim.pid(), "")), ["snapshots"], "only its snapshots are left");
     assert_eq!(names(&mount.of(victim.pid(), "snapshots")), ["one", "two"]);
-    // One has been read and may lie in the kernel's cache, the other one has not.
+    // One has been read and may be in the page cache; the other has not.
     assert!(before == ["image", "info.json", "maps"].map(read));
     let copy = mount.snap("copy");
     let _copied = tool::run(&["cp".into(), second.join("image"), copy.clone()]).success();
@@ -45,7 +47,7 @@ fn outlives_its_process() {
     ends_well(victim);
 }
 
-/// The last name goes, and with it the folder of a process that has ended.
+/// When the last snapshot of an ended process is removed, the process's folder disappears too.
 #[test]
 fn the_last_one_of_the_dead() {
     let (mut victim, mount) = mounted_worker();
@@ -58,7 +60,7 @@ fn the_last_one_of_the_dead() {
     are_gone(&children);
 }
 
-/// What a person kills is the process, by whatever handle.
+/// Whatever a user does to kill the process does not kill its snapshot.
 #[test]
 fn outlives_whatever_kills_its_process() {
     let cgroup = Cgroup::new("killed");
@@ -72,7 +74,7 @@ fn outlives_whatever_kills_its_process() {
         let _killed = tool::shell(how, &argv);
         wait::until("it is dead", || !process::is_alive(victim.pid()));
         victim.kill();
-        assert_eq!(cgroup.pids(), [0; 0], "{how}: nobody holds the cgroup");
+        assert_eq!(cgroup.pids(), [0; 0], "{how}: no process is in the cgroup");
         let snap = mount.snap("snap");
         let _copied = tool::run(&["cp".into(), folder.join("image"), snap.clone()]).success();
         let _whole = tool::run(&[build::ckptfs().as_path(), "verify".as_ref(), &snap]).success();
@@ -82,7 +84,8 @@ fn outlives_whatever_kills_its_process() {
     }
 }
 
-/// As an unlinked file does: who has it open reads on, and what it held is free after the last close.
+/// It behaves like an unlinked file: an open handle reads on, and the memory is free after the last
+/// close.
 #[test]
 fn removed_while_it_is_open() {
     let (victim, mount) = mounted_worker();
@@ -97,7 +100,7 @@ fn removed_while_it_is_open() {
     assert_eq!(children.len(), 1);
     fs::remove_dir(&folder).unwrap();
     assert_eq!(fs::metadata(&folder).unwrap_err().raw_os_error(), Some(libc::ENOENT));
-    // The name is free, and its next owner is another one.
+    // The name is free, and a new snapshot under it is another one.
     let again = pin(&mount, &victim, "one");
     assert_ne!(fs::metadata(again.join("image")).unwrap().ino(), image.metadata().unwrap().ino());
     assert_eq!(image.metadata().unwrap().len(), len);
@@ -111,18 +114,19 @@ fn removed_while_it_is_open() {
     let mut word = [0; 8];
     vma.read_exact_at(&mut word, 5000 * 8).unwrap();
     assert_eq!(u64::from_le_bytes(word), 5000_u64.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-    assert!(process::is_alive(children[0]), "it still is open");
+    assert!(process::is_alive(children[0]), "it is still open");
     drop(vma);
     wait::until("its memory is free", || kept(&mount).len() == 1);
     fs::remove_dir(&again).unwrap();
     ends_well(victim);
 }
 
-/// What was read in part by somebody who is gone leaves nothing in the daemon.
+/// A reader that ends in the middle of a read leaves nothing in the daemon.
 #[test]
 fn the_daemon_does_not_grow() {
     let (victim, mount) = mounted_worker();
-    // By their names: those that answer the kernel are started while the mount is in use already.
+    // Count threads by name: those that answer the kernel are started only while the mount is in
+    // use.
     let threads = |kind: &str| {
         let tasks = names(Path::new(&format!("/proc/{}/task", mount.daemon())));
         let comm = |tid: &String| fs::read_to_string(format!("/proc/{}/task/{tid}/comm", mount.daemon()));
@@ -143,7 +147,8 @@ fn the_daemon_does_not_grow() {
     ends_well(victim);
 }
 
-/// Unmounting frees what is pinned, says so, and leaves nobody; the process knows nothing of it.
+/// An unmount frees all pinned snapshots, logs that, and leaves no child. The process is
+/// undisturbed.
 #[test]
 fn unmounted_with_all_that_is_pinned() {
     for way in ["umount", "signal"] {
@@ -173,7 +178,8 @@ fn unmounted_with_all_that_is_pinned() {
     }
 }
 
-/// Stopped by `freeze`, it is pinned as it stands, and goes on afterwards; the snapshot does not need it stopped.
+/// A tree that `freeze` holds is pinned as it is, and continues afterwards. The snapshot does not
+/// need it to stay stopped.
 #[test]
 fn of_a_tree_that_is_held() {
     let (mut victim, mount) = mounted_worker();
@@ -186,11 +192,12 @@ fn of_a_tree_that_is_held() {
     assert_eq!(image.len(), live.len(), "nothing happened in between");
     fs::remove_dir(&two).unwrap();
     set("0");
-    // The child that could not be reaped while its parent stood still is gone, the other one is kept.
+    // The child that could not be reaped while its parent was stopped is gone. The other one is
+    // kept.
     wait::until("one child is left", || process::children(victim.pid()).len() == 1);
     goes_on_while_held(&victim);
     assert!(fs::read(one.join("image")).unwrap() == image);
-    // Checkpoint, and stop.
+    // Checkpoint and stop.
     set("1");
     let last = pin(&mount, &victim, "last");
     let at = count(&victim);
@@ -206,7 +213,7 @@ fn of_a_tree_that_is_held() {
     ends_well(victim);
 }
 
-/// A process that is dumped, pinned and left in every order, by several at once, is left as it was.
+/// A process that several users dump and pin at once, in any order, is left as it was.
 #[test]
 fn pinned_again_and_again() {
     let (victim, mount) = mounted_worker();
@@ -228,7 +235,7 @@ fn pinned_again_and_again() {
     ends_well(victim);
 }
 
-/// The daemon is killed: the instant is lost, the process is not.
+/// If the daemon is killed, the snapshot is lost, but not the process.
 #[test]
 fn lost_with_the_daemon() {
     let (victim, mut mount) = mounted_worker();

@@ -1,4 +1,4 @@
-//! What rsync(1) sends of one pinned snapshot when it has another one of the same process.
+//! What rsync(1) sends of a pinned snapshot when it already has another one of the same process.
 
 use std::fs;
 
@@ -8,8 +8,9 @@ use crate::{count, ends_well, mounted_worker};
 
 use super::pin;
 
-/// The pages that have changed, and not the image: pages stand where they stood, and the copy is whole. (By itself rsync takes files of one
-/// size and of one second for the same, whatever they are.)
+/// rsync sends the pages that have changed, not the whole image: unchanged pages keep their
+/// offsets, and the copy is complete. `--modify-window=-1` makes rsync compare nanoseconds: by
+/// default it takes files with the same size and the same second for equal.
 #[test]
 fn the_changed_pages_are_sent() {
     let (mut victim, mount) = mounted_worker();
