@@ -1,4 +1,5 @@
-//! The benchmark: `cargo run --release -p ckptfs-tests --bin bench`, as root, prints a Markdown table.
+//! The benchmark: `cargo run --release -p ckptfs-tests --bin bench`, run as root, prints a Markdown
+//! table.
 //!
 //! Every figure is a ratio of two things that are measured in one run, one directly after the
 //! other. Absolute times would depend more on the machine than on ckptfs. Memory is warmed first:

@@ -118,7 +118,8 @@ fn tmpdir(dir: &Path) -> String {
     format!("TMPDIR={}", dir.display())
 }
 
-/// A zstd that stops in the middle of compressing, makes the file `middle` in `dir`, and waits for the file `go`.
+/// A zstd that stops in the middle of compressing, makes the file `middle` in `dir`, and waits for
+/// the file `go` there.
 fn zstd_that_waits(dir: &Path) {
     let text = format!(
         "#!/bin/sh\n[ \"$1\" = -qc ] || exec /usr/bin/zstd \"$@\"\n\

@@ -302,7 +302,7 @@ fn the_daemon_here_is_killed_at_the_end() {
 /// The script cannot find out whether the tree lives there. The tree stays stopped here until a
 /// person decides.
 #[test]
-fn nobody_can_be_asked() {
+fn the_target_cannot_be_asked() {
     let (victim, mount, elsewhere) = scene();
     let ssh = elsewhere.ssh("if [ ! -e $D/asked ]; then : > $D/asked; there | head -n 1; fi; exit 255");
     let mut args = args(&mount, &victim, &elsewhere.target());

@@ -2,10 +2,12 @@
 //! modes in which each program must work. A guard owns each thing made here and removes it on Drop.
 //! Every wait has a bound.
 //!
-//! - [`victim`] starts a program in a directory, a session and a descriptor table of its own, and speaks its protocol;
+//! - [`victim`] starts a program in a directory, a session and a descriptor table of its own, and
+//!   speaks its protocol;
 //! - [`mounted`] mounts `ckptfs --tree PID` over one of them, prints the log when a test fails, and
 //!   unmounts;
-//! - [`modes`] drives a victim without a checkpoint, through one, through two in a row, and dumped but never killed;
+//! - [`modes`] runs a victim without a checkpoint, through one, through two in a row, and dumped
+//!   but never killed;
 //! - [`build`] compiles victims and finds the binary under test; [`tool`] runs a command with a
 //!   time limit;
 //! - [`cgroup`] makes a cgroup and removes it; [`ipc`] removes what a victim leaves behind;

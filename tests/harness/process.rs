@@ -26,14 +26,14 @@ pub fn parent(pid: Pid) -> Option<Pid> {
     stat(pid)?.get(1)?.parse().ok()
 }
 
-/// All processes whose parent is `pid`, zombies too. It scans all processes, because
-/// `/proc/PID/task/*/children` may miss some while the tree changes.
+/// All children of `pid`, zombies too. It scans all processes, because `/proc/PID/task/*/children`
+/// may miss some while the tree changes.
 pub fn children(pid: Pid) -> Vec<Pid> {
     all().into_iter().filter(|child| parent(*child) == Some(pid)).collect()
 }
 
-/// `root` and all processes below it, parents before their children, then every other process whose
-/// executable or working directory is in `dir`. Zombies are included where their parent shows that
+/// `root` and all processes below it, parents before their children, then every other process with
+/// its executable or working directory in `dir`. Zombies are included where their parent shows that
 /// they belong here. Copy-on-write children are left out: they belong to the daemon that reads
 /// them.
 pub fn tree(root: Pid, dir: &Path) -> Vec<Pid> {

@@ -19,7 +19,7 @@ fn as_nobody(script: &str, mount: &Mounted, victim: &Victim) -> tool::Output {
 
 /// The modes decide: a user reads the images of its own processes only, and only root restores.
 #[test]
-fn others_are_held_by_the_modes() {
+fn the_modes_keep_other_users_out() {
     let of_root = worker();
     let mount = Mounted::over(of_root.pid());
     let _listed = as_nobody("ls -l \"$1/$2\"", &mount, &of_root).success();
@@ -45,7 +45,7 @@ fn others_are_held_by_the_modes() {
 /// A file that shows a whole tree, or acts on it, is only for a user that owns the whole tree. A
 /// user's process may have set-user-ID programs below it.
 #[test]
-fn a_tree_of_two_users_is_neithers() {
+fn a_tree_of_two_users_is_for_root_only() {
     let victim = Victim::ready(&Spec::c("mixed_owners"));
     let child = process::children(victim.pid())[0];
     let mount = Mounted::over(victim.pid());
@@ -73,7 +73,7 @@ fn a_tree_of_two_users_is_neithers() {
 
 /// A process that may not be read through /proc may not be read here.
 #[test]
-fn who_is_not_dumpable_is_roots() {
+fn only_root_reads_a_process_that_is_not_dumpable() {
     let victim = Victim::ready(&Spec::c("mixed_owners").arg("private"));
     let mount = Mounted::over(victim.pid());
     for script in ["cat \"$1/$2/core\"", "cat \"$1/$2/info.json\"", "ls \"$1/$2/vmas\" && cat \"$1/$2\"/vmas/*"] {

@@ -1,4 +1,4 @@
-//! The daemon in the background: it keeps nothing that it inherits from its starter. And its log.
+//! The daemon in the background: its log, and that it keeps nothing of the process that started it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -92,7 +92,7 @@ fn an_empty_level_is_none() {
 }
 
 #[test]
-fn a_daemon_in_the_foreground_logs_where_it_is_told_and_ends_by_a_hangup() {
+fn a_daemon_in_the_foreground_logs_to_its_file_and_ends_by_a_hangup() {
     let (victim, mut mount) = mounted_worker();
     drop(mount);
     let dir = tempfile::tempdir().unwrap();

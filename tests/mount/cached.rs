@@ -204,7 +204,7 @@ fn what_is_open_stays_what_it_is() {
 
 /// Even root cannot truncate an image: the kernel would make it an empty file for all readers.
 #[test]
-fn nobody_truncates_an_image() {
+fn an_image_cannot_be_truncated() {
     let (victim, mount) = mounted_worker();
     let pinned = mount.of(victim.pid(), "snapshots/one");
     fs::create_dir(&pinned).unwrap();
@@ -220,10 +220,10 @@ fn nobody_truncates_an_image() {
     ends_well(victim);
 }
 
-/// When the mountpoint's path leads elsewhere, the daemon cannot make the kernel ask for the size of
-/// a file. Images then do not go through the page cache.
+/// When the mountpoint's path leads elsewhere, the daemon cannot make the kernel ask for the size
+/// of a file. Images then do not go through the page cache.
 #[test]
-fn read_through_another_door() {
+fn read_through_a_bind_mount() {
     let (victim, mount) = mounted_worker();
     let door = mount.snap("door");
     fs::create_dir(&door).unwrap();

@@ -38,7 +38,7 @@ fn last(mount: &Mounted) -> serde_json::Value {
 }
 
 #[test]
-fn what_grew_is_nobodys_business() {
+fn files_that_grew_are_accepted() {
     let (victim, mount, snap) = dead("changed-files=warn");
     grow(&victim.dir().join("data"));
     grow(&victim.dir().join("map"));
@@ -49,7 +49,7 @@ fn what_grew_is_nobodys_business() {
 }
 
 #[test]
-fn what_became_too_short_is_told() {
+fn files_that_are_too_short_are_reported() {
     let (victim, mount, snap) = dead("defaults");
     shorten(&victim.dir().join("data"), 499);
     shorten(&victim.dir().join("map"), 4096);
@@ -61,7 +61,7 @@ fn what_became_too_short_is_told() {
 }
 
 #[test]
-fn refused_if_so_wished() {
+fn changed_files_are_refused_on_request() {
     let (victim, mount, snap) = dead("changed-files=refuse");
     let data = victim.dir().join("data");
     let (before, was) = (fs::read(&data).unwrap(), fs::metadata(&data).unwrap().modified().unwrap());

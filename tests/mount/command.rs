@@ -47,7 +47,7 @@ fn inspect_shows_processes_memory_and_descriptors() {
 }
 
 #[test]
-fn diff_tells_pages_and_fields() {
+fn diff_lists_pages_and_fields() {
     let (victim, mount) = mounted_worker();
     let (one, two) = (mount.snap("one"), mount.snap("two"));
     mount.dump(victim.pid(), &one);
@@ -90,7 +90,7 @@ fn restore_needs_no_mount() {
 /// A restore prints the processes that live, whatever follows their image in the file. The exit
 /// status alone would say that none lives.
 #[test]
-fn restore_tells_who_lives_before_it_fails() {
+fn restore_prints_live_pids_before_it_fails() {
     let (mut victim, mount) = mounted_worker();
     let (snap, spoilt, twice) = (mount.snap("snap"), mount.snap("spoilt"), mount.snap("twice"));
     mount.dump(victim.pid(), &snap);
@@ -223,13 +223,13 @@ fn manual_pages() {
     let script = r#"
         cd "$1"
         export LC_ALL=C.UTF-8 MANWIDTH=100
-        # Each once, with lines that break at spaces only and have no more of them than the page.
+        # Format each page once. Lines break only at spaces, and no spaces are added.
         show() { man --warnings --no-hyphenation --no-justification -E UTF-8 -l "man/$1" > "$2/$1"; }
         for page in man/*; do show "${page##*/}" "$2"; done
         has() { grep -qE -- "$2" "$shown/$1" || echo "$1 has no $2" >&2; }
         shown=$2
         has ckptfs.5 'SHA-256 over the CRCs'
-        # How it is called, with values.
+        # The synopsis, with values.
         has ckptfs-mount.1 'ckptfs mount \[--cgroup DIR . --tree PID . --image FILE\] \[-f\] \[-o OPT\[,OPT\]\]\.\.\. MOUNTPOINT'
         for name in restore verify; do has ckptfs-$name.1 "ckptfs $name .*FILE\.\.\."; done
         # A list: each option begins a line.

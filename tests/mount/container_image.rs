@@ -234,7 +234,7 @@ fn the_daemon_is_killed_meanwhile() {
 
 /// A reader in the container, and a daemon in it.
 #[test]
-fn who_belongs_to_it() {
+fn a_reader_and_a_daemon_in_the_container() {
     let cgroup = Cgroup::new("inner");
     let victim = worker();
     cgroup.add(victim.pid());

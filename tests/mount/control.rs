@@ -102,7 +102,7 @@ fn a_frozen_process_goes_on_when_the_mount_goes() {
 /// the close to the daemon only later. A test in fs/src/state/open_once.rs shows how long the
 /// daemon waits for that report. Here the report may always come in time.
 #[test]
-fn let_go_right_behind_a_close() {
+fn thawed_right_after_a_close() {
     let (victim, mount) = mounted_worker();
     let script = r#"
         cd "$1/$2"

@@ -83,7 +83,7 @@ fn gdb_sees_what_it_sees_attached() {
 }
 
 #[test]
-fn gdb_reads_memory_and_what_the_kernel_told() {
+fn gdb_reads_memory_and_notes() {
     let it = Debugged::new();
     let commands = [
         "x/s changed",

@@ -19,7 +19,7 @@ fn dumps(mount: &Mounted) -> u64 {
 }
 
 #[test]
-fn listing_freezes_nobody() {
+fn listing_freezes_no_process() {
     let (victim, mount) = mounted_worker();
     assert_eq!(dumps(&mount), 0);
     let top = mount.path();
@@ -91,7 +91,7 @@ fn an_archiver_of_the_whole_mount_freezes_each_tree_once() {
 
 /// A tree that cannot be dumped is stopped once, not once for each of its files.
 #[test]
-fn an_archiver_hears_a_refusal_once() {
+fn an_archiver_causes_one_refusal() {
     let victim = Victim::start(&Spec::c("holder").arg("unix"));
     victim.event(0);
     let mount = Mounted::over(victim.pid());

@@ -18,7 +18,7 @@ fn contents(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn it_tells_what_the_snapshot_told() {
+fn it_shows_what_the_snapshot_showed() {
     let victim = Victim::ready(&Spec::c("fork_one"));
     let live = Mounted::over(victim.pid());
     let (pid, child) = (victim.pid(), process::children(victim.pid())[0]);

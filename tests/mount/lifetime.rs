@@ -33,7 +33,7 @@ fn sigterm_unmounts() {
 
 /// A copy of the mount in another mount namespace does not keep the daemon alive.
 #[test]
-fn sigterm_unmounts_although_somebody_has_a_copy() {
+fn sigterm_unmounts_although_a_namespace_has_a_copy() {
     let (victim, mut mount) = mounted_worker();
     std::fs::create_dir(mount.of(victim.pid(), "snapshots/x")).unwrap();
     let mut other = tool::command(&["unshare", "--mount", "sleep", "1000"]).spawn().unwrap();

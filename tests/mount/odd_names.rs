@@ -79,7 +79,7 @@ fn every_file_of_such_a_process_can_be_read() {
 
 /// Names in a live process, in a pinned snapshot and in a stored image.
 #[test]
-fn maps_and_core_tell_them_as_they_are() {
+fn maps_and_core_show_the_names_unchanged() {
     let (victim, mount) = victim();
     let pinned = mount.of(victim.pid(), "snapshots/now");
     fs::create_dir(&pinned).unwrap();

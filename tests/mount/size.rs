@@ -30,7 +30,7 @@ fn only_touched_pages_are_stored() {
 /// Only a plausible relation is checked, because a loaded machine delays all processes. The
 /// benchmark compares the numbers.
 #[test]
-fn the_stopped_time_is_told_and_true() {
+fn the_stopped_time_is_reported_and_true() {
     let victim = Victim::ready(&Spec::c("gaps"));
     let mount = Mounted::over(victim.pid());
     mount.dump(victim.pid(), &mount.snap("snap"));

@@ -101,7 +101,7 @@ fn the_bar_leaves_nothing_in_the_output() {
 }
 
 #[test]
-fn who_lives_again_stands_beside_no_bar() {
+fn restored_pids_are_printed_beside_no_bar() {
     let (mut victim, mount) = mounted_worker();
     let (snap, twice) = (mount.snap("snap"), mount.snap("twice"));
     mount.dump(victim.pid(), &snap);

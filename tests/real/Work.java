@@ -8,7 +8,10 @@ import java.util.List;
 import java.util.Map;
 import java.util.concurrent.atomic.AtomicLong;
 
-/** Threads that allocate, compute and write files; the garbage collector and the compiler work beside them. Ends when "go.1" appears. */
+/**
+ * Threads that allocate, compute and write files, while the garbage collector and the compiler run.
+ * It ends when "go.1" appears.
+ */
 class Work extends Thread {
     static volatile boolean stop;
     static final AtomicLong total = new AtomicLong();
@@ -20,7 +23,7 @@ class Work extends Thread {
         this.who = who;
     }
 
-    /** One turn: a table is built and added up again. */
+    /** One turn builds a table and adds it up again. */
     static long turn(long value) {
         Map<Long, String> table = new HashMap<>();
         long sum = 0, again = 0;

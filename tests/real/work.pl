@@ -1,4 +1,5 @@
-# Strings, hashes, big lists and files; the invariants are looked at in every turn. Ends when "go.1" appears.
+# Strings, hashes, big lists and files. The invariants are checked in every turn. It ends when
+# "go.1" appears.
 use strict;
 use warnings;
 use integer;

@@ -30,7 +30,7 @@ fn an_open_snapshot(name: &str) {
 }
 
 #[test]
-fn taken_by_somebody_else() {
+fn taken_by_another_process() {
     for (name, sentence) in [("flock", "alone): taking its write lock again (flock)"), ("posix_lock", "bytes 1 to 10")]
     {
         let mut victim = Victim::ready(&Spec::c(name));

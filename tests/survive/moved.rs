@@ -36,7 +36,7 @@ fn refused(name: &str, deeper: Option<&str>, sentence: &str) {
 
 /// The error must name the file, because its errno alone would not show which one has changed.
 #[test]
-fn executable_that_nobody_may_execute() {
+fn executable_that_may_not_be_executed() {
     let mut victim = Victim::ready(&Spec::c("counter"));
     let mount = Mounted::over(victim.pid());
     let snap = mount.snap("snap");

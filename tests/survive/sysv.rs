@@ -142,7 +142,7 @@ fn a_lock_that_others_want() {
 /// Objects of other processes that are removed or made in between do not concern the tree, unless
 /// the mount option says so.
 #[test]
-fn nobody_elses() {
+fn objects_of_other_processes() {
     own_namespace();
     let made = |flag: &str| {
         let told = tool::run(&["ipcmk", flag, "3"]).success().text();

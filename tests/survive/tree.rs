@@ -84,7 +84,7 @@ mod copied {
 /// A test of the harness: a killed tree is gone at once, with its orphans, its zombies, its stopped
 /// processes and its session leaders.
 #[test]
-fn nobody_is_left_of_a_killed_tree() {
+fn no_process_of_a_killed_tree_is_left() {
     use ckptfs_tests::{Spec, Victim, process};
     for name in [
         "fork_deep",
