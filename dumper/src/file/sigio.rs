@@ -49,7 +49,8 @@ impl FdState for Sigio {
         if observed.is_known || observed.flags & libc::O_PATH != 0 {
             return Ok(Vec::new());
         }
-        let fd::Owner { kind, id: owner, signal, uid, euid } = fd::owner(&file.description()?).on(|| &file.subject)?;
+        let fd::SigioOwner { kind, id: owner, signal, uid, euid } =
+            fd::owner(&file.description()?).on(|| &file.subject)?;
         if owner != 0 && file.stat.is_dir() {
             // F_NOTIFY sets an owner, and the kernel does not show the events it watches for
             // (fs/notify/dnotify/dnotify.c).

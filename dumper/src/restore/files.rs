@@ -33,9 +33,9 @@ struct RestoredObjects {
 }
 
 /// What a kind of open file needs from the restore.
-struct Context<'a>(&'a RestoredObjects, &'a PendingRecords);
+struct KindContext<'a>(&'a RestoredObjects, &'a PendingRecords);
 
-impl RestoreContext for Context<'_> {
+impl RestoreContext for KindContext<'_> {
     fn object(&self, id: u32) -> Result<&RestoredObject> {
         self.0.get(id)
     }
@@ -100,7 +100,7 @@ impl RestoredFiles {
         if kind.opens_last() {
             self.opens_last.push((id, kind, record));
         } else {
-            self.files.insert(id, kind.restore(&record, &Context(&self.objects, pending))?);
+            self.files.insert(id, kind.restore(&record, &KindContext(&self.objects, pending))?);
         }
         Ok(())
     }
@@ -118,7 +118,7 @@ impl RestoredFiles {
             kind.publish(record, object)?;
         }
         for (id, kind, record) in std::mem::take(&mut self.opens_last) {
-            self.files.insert(id, kind.restore(&record, &Context(&self.objects, pending))?);
+            self.files.insert(id, kind.restore(&record, &KindContext(&self.objects, pending))?);
         }
         let mut created = Vec::new();
         // Each is closed here: a file that is still open for writing cannot become an executable.

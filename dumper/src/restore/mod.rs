@@ -52,7 +52,7 @@ const CLEANUP_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Restorer {
     /// `None` after the last write.
     to: Option<Sender<Vec<u8>>>,
-    from: Receiver<Answer>,
+    from: Receiver<WriteResult>,
     /// Bytes handed over so far.
     sent: u64,
     /// Writes without an answer so far.
@@ -66,7 +66,7 @@ pub struct Restorer {
     buffers: Vec<Vec<u8>>,
 }
 
-struct Answer {
+struct WriteResult {
     /// The buffer of the write.
     bytes: Vec<u8>,
     result: Result<()>,
@@ -162,7 +162,7 @@ fn thread_has_ended() -> Error {
     Error::new(Kind::SnapshotLost, "the restorer thread has ended")
 }
 
-fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: ChangedFiles) {
+fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<WriteResult>, changed_files: ChangedFiles) {
     let mut decoder = Decoder::new();
     let mut builder = ImageSink { changed_files, image: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
@@ -176,7 +176,7 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<Answer>, changed_files: Change
         // A root that has already ended is a zombie of this thread until its pidfd is polled.
         roots.append(&mut builder.roots);
         let (end, incomplete) = (decoder.end(), decoder.finish().err());
-        if outbox.send(Answer { bytes, result, restored, end, incomplete }).is_err() {
+        if outbox.send(WriteResult { bytes, result, restored, end, incomplete }).is_err() {
             break;
         }
     }

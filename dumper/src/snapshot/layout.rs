@@ -38,7 +38,7 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
 
     let mut builder = LayoutBuilder::new(format::epoch_ns(taken));
     builder.stopped(stopped);
-    let mut image = Image { builder, sources: Vec::new() };
+    let mut image = ImageLayout { builder, sources: Vec::new() };
     image.record(Record::new(record::TAG, &tree)?)?;
     image.records(tasks)?;
     image.records(sysv)?;
@@ -56,13 +56,13 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
 }
 
 /// The image as far as it is laid out, and where the contents of its pages are read.
-struct Image {
+struct ImageLayout {
     builder: LayoutBuilder,
     /// The layout refers to them by their number.
     sources: Vec<MemorySource>,
 }
 
-impl Image {
+impl ImageLayout {
     fn record(&mut self, record: Record) -> Result<()> {
         self.builder.record(record)
     }

@@ -9,7 +9,7 @@ use crate::error::{Doing, Result};
 
 /// What an open file description signals: fcntl(2), "Managing signals".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Owner {
+pub struct SigioOwner {
     /// F_OWNER_*.
     pub kind: i32,
     /// A thread, process or group, as this pid namespace numbers them; 0 for none, and for one that
@@ -24,7 +24,7 @@ pub struct Owner {
 }
 
 /// F_GETOWN_EX, F_GETSIG, F_GETOWNER_UIDS.
-pub fn owner(fd: &OwnedFd) -> Result<Owner> {
+pub fn owner(fd: &OwnedFd) -> Result<SigioOwner> {
     let (mut owner, mut ids) = ([0_i32; 2], [0_u32; 2]);
     // SAFETY: the kernel writes a struct of two ints into a live array of two.
     Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWN_EX, owner.as_mut_ptr()) }).doing(|| "F_GETOWN_EX")?;
@@ -33,7 +33,7 @@ pub fn owner(fd: &OwnedFd) -> Result<Owner> {
     // SAFETY: the kernel writes two ids into a live array of two.
     Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWNER_UIDS, ids.as_mut_ptr()) })
         .doing(|| "F_GETOWNER_UIDS")?;
-    Ok(Owner { kind: owner[0], id: owner[1], signal, uid: ids[0], euid: ids[1] })
+    Ok(SigioOwner { kind: owner[0], id: owner[1], signal, uid: ids[0], euid: ids[1] })
 }
 
 /// FIONREAD: bytes that wait to be read (of a pipe through either end, pipe(7)).

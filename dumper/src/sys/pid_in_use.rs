@@ -42,7 +42,7 @@ impl WantedPid {
     /// # Errors
     /// [`Kind::PidTaken`]: it stays taken; the sentence says by what.
     pub fn wait(&self) -> Result<()> {
-        let holder = Holder::of(self.pid);
+        let holder = PidHolder::of(self.pid);
         if self.since.elapsed() >= holder.limit() {
             return Err(Error::new(Kind::PidTaken, format!("pid {} is taken: {holder}", self.pid)));
         }
@@ -53,7 +53,7 @@ impl WantedPid {
 
 /// What holds a pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Holder {
+enum PidHolder {
     /// A process that lives.
     Alive,
     /// A process that has been killed or is in its exit.
@@ -64,43 +64,43 @@ enum Holder {
     GroupOrSession,
 }
 
-impl Holder {
-    fn of(pid: Pid) -> Holder {
+impl PidHolder {
+    fn of(pid: Pid) -> PidHolder {
         let stat = Stat::read(&format!("/proc/{pid}/stat"));
         let status = Fields::read(&format!("/proc/{pid}/status"));
         let (Ok(stat), Ok(status)) = (stat, status) else {
             let is_there = Path::new(&format!("/proc/{pid}")).exists();
-            return if is_there { Holder::Alive } else { Holder::GroupOrSession };
+            return if is_there { PidHolder::Alive } else { PidHolder::GroupOrSession };
         };
         let is_dying = stat.is_exiting() || status.hex("SigPnd") & SIGKILL_BIT != 0;
         if stat.is_zombie_process() {
-            Holder::Zombie(stat.ppid())
+            PidHolder::Zombie(stat.ppid())
         } else if is_dying {
-            Holder::Dying
+            PidHolder::Dying
         } else {
-            Holder::Alive
+            PidHolder::Alive
         }
     }
 
     /// How long it is worth waiting for.
     fn limit(self) -> Duration {
         match self {
-            Holder::Alive => Duration::ZERO,
-            Holder::Dying => DYING_LIMIT,
-            Holder::Zombie(_) | Holder::GroupOrSession => LINGERING_LIMIT,
+            PidHolder::Alive => Duration::ZERO,
+            PidHolder::Dying => DYING_LIMIT,
+            PidHolder::Zombie(_) | PidHolder::GroupOrSession => LINGERING_LIMIT,
         }
     }
 }
 
-impl fmt::Display for Holder {
+impl fmt::Display for PidHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Holder::Alive => f.write_str("a process with this id is alive"),
-            Holder::Dying => f.write_str("a process with this id is dying"),
-            Holder::Zombie(parent) => {
+            PidHolder::Alive => f.write_str("a process with this id is alive"),
+            PidHolder::Dying => f.write_str("a process with this id is dying"),
+            PidHolder::Zombie(parent) => {
                 write!(f, "a process with this id has ended, and its parent, pid {parent}, has not asked for that yet")
             }
-            Holder::GroupOrSession => f.write_str("it is still the process group or session of other processes"),
+            PidHolder::GroupOrSession => f.write_str("it is still the process group or session of other processes"),
         }
     }
 }
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     fn holder(pid: Pid) -> (Duration, String) {
-        let holder = Holder::of(pid);
+        let holder = PidHolder::of(pid);
         (holder.limit(), holder.to_string())
     }
 

@@ -95,7 +95,7 @@ impl Membership {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 
@@ -104,7 +104,7 @@ mod tests {
         // A process of its own: threads of this one come and go while it is looked at.
         let mut sleeper = std::process::Command::new("sleep").arg("100").spawn().unwrap();
         let pid = sleeper.id() as Pid;
-        let Some(here) = Membership::collect(pid).unwrap() else { panic!("no cgroup of version 2") };
+        let here = Membership::collect(pid).unwrap().expect("cgroups of version 2");
         let again: Membership = here.record().unwrap().body().unwrap();
         assert_eq!(again, here);
         // The process is in it already: nothing is written, and nothing can fail.

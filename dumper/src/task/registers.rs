@@ -47,7 +47,7 @@ pub struct RegistersBody {
 pub const TAG: Tag = Tag(*b"REGS");
 
 /// The registers of a stopped thread, as a debugger sees them.
-pub struct Shown {
+pub struct ShownRegisters {
     /// In the order of struct user_regs_struct.
     pub general: Vec<u64>,
     /// Blocked signals.
@@ -58,12 +58,12 @@ pub struct Shown {
 
 /// The registers of a record as PTRACE_GETREGS showed them: inside an interrupted call `rax` is
 /// -ERESTARTSYS or its like.
-pub fn shown(record: &RecordView<'_>) -> Result<Shown> {
+pub fn shown(record: &RecordView<'_>) -> Result<ShownRegisters> {
     let RegistersBody { mut general, blocked, shown, xcr0, .. } = record.body()?;
     if let Some((rax, orig_rax)) = shown {
         (general.rax, general.orig_rax) = (rax, orig_rax);
     }
-    Ok(Shown { general: general.words(), blocked, components: xcr0 })
+    Ok(ShownRegisters { general: general.words(), blocked, components: xcr0 })
 }
 
 macro_rules! general {

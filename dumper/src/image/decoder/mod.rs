@@ -25,13 +25,13 @@ pub struct Decoder {
     feed: Feed,
     images: u64,
     state: DecoderState,
-    image: Image,
+    image: ImageState,
     failure: Option<Error>,
 }
 
 /// The image that is being decoded.
 #[derive(Debug, Default)]
-struct Image {
+struct ImageState {
     /// Offset in the input of its first byte.
     start: u64,
     total: u64,
@@ -128,7 +128,7 @@ impl Decoder {
                 };
                 self.feed.take(input, zeros);
                 if !input.is_empty() {
-                    self.image = Image { start: self.feed.offset, ..Image::default() };
+                    self.image = ImageState { start: self.feed.offset, ..ImageState::default() };
                     self.state = DecoderState::Magic;
                 }
             }
