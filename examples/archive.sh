@@ -10,15 +10,15 @@ archive.sh restore FILE.tar.zst MOUNTPOINT
 
 save writes all that a mount of ckptfs shows (mounted with --cgroup or --tree) into one compressed tar file, readable by root only:
 
-  status                what the mount said of itself
+  status                the status file of the mount
   PID/info.json         the records of every process
   PID/maps              its mappings
   image                 all processes at one instant
 
-With MOUNTPOINT/snapshots everything is of that instant. Without, each process stands still once more for its PID/ files: they may be
-some milliseconds younger than the image, and of a process that ended in between there are none.
-The way back, from the compressed bytes to the image's checksums, is verified while the file is written: as .FILE.*.part, which takes FILE's
-place in the end. One that does not hold is removed, and FILE stays as it was. SIGKILL leaves the .part behind.
+With MOUNTPOINT/snapshots everything is of that instant. Without it, each process is stopped once more for its PID/ files: they may be
+some milliseconds younger than the image, and a process that ended in between has none.
+The way back, from the compressed bytes to the image's checksums, is verified while the file is written. It is written as .FILE.*.part,
+which is renamed to FILE in the end. If the check fails it is removed, and FILE stays as it was. SIGKILL leaves the .part behind.
 
 restore writes the image into MOUNTPOINT/restore: all its processes live again, or none. An archive that is cut off anywhere
 restores nothing: the image is its last member.
@@ -29,7 +29,7 @@ END
 }
 
 fail() { echo "archive: $*" >&2; exit 1; }
-misused() { echo "archive: $* (--help tells more)" >&2; exit 2; }
+misused() { echo "archive: $* (see --help)" >&2; exit 2; }
 
 case ${1-} in
     --help) usage; exit ;;
@@ -66,26 +66,26 @@ collect() {
         pid=$(basename "$dir")
         mkdir "$to/$pid"
         if ! said=$(cp -p -- "$dir/info.json" "$dir/maps" "$to/$pid/" 2>&1); then
-            # Gone: it ended since. Here: then something else is wrong.
+            # Without its folder the process has ended since. Otherwise something else is wrong.
             [ ! -d "$dir" ] || fail "${said//$'\n'/;}"
             rm -rf -- "${to:?}/$pid"
         fi
     done
 }
 
-# stream FROM FILE: archives, compresses into FILE, and verifies the way back from the compressed bytes on. Says what went wrong on
-# standard error, which is a file.
+# stream FROM FILE: archives, compresses into FILE, and verifies the way back from the compressed
+# bytes. It reports failures on standard error, which is a file.
 stream() {
     local writer status=0 names=("$work/tree"/*) codes=(0 0 0 0 0 0) code=0
     exec 5> >(exec 3<&-; cat > "$2")
     writer=$!
-    # Without -f it would be $TAPE.
+    # Without -f the archive would be $TAPE.
     tar -cf - --numeric-owner -C "$work/tree" "${names[@]##*/}" -C "$1" image 5>&- | zstd -qc 5>&- | tee /dev/fd/5 \
         | zstd -dqc 5>&- | tar -xOf - image 5>&- | "$ckptfs" verify - > "$work/verified" 5>&- || { codes=("${PIPESTATUS[@]}"); status=1; }
     exec 5>&-
     wait "$writer" || { code=$?; status=1; }
     [ "$status" = 0 ] && sync -- "$2" || status=1
-    # Somebody may fail without a word.
+    # A program may fail without a message.
     [ "$status" = 0 ] || [ -s /dev/fd/2 ] \
         || printf 'exit status: tar %s, zstd %s, tee %s, zstd -d %s, tar -x %s, ckptfs verify %s, writing %s\n' "${codes[@]}" "$code" >&2
     return "$status"
@@ -95,7 +95,7 @@ save() {
     local mount=$1 file=$2 from=$1 status=0 folder base why
     [ -e "$mount/image" ] || fail "$mount: not a mount of ckptfs"
     command -v "$ckptfs" > /dev/null || fail "$ckptfs: no such program (CKPTFS names it)"
-    # Not a device either: mv would put the archive in its place.
+    # A device is refused too, because mv would put the archive in its place.
     if [[ $file = */ ]] || { [ -e "$file" ] && [ ! -f "$file" ]; }; then fail "$file: exists and is not a file"; fi
     folder=${file%/*}/ base=${file##*/}
     umask 077
@@ -103,7 +103,8 @@ save() {
     trap 'exit 129' HUP
     trap 'exit 130' INT
     trap 'exit 143' TERM
-    # Another run may be writing the same FILE, hence a name that nobody has; and before anybody is frozen for nothing.
+    # The name is unique, because another run may be writing the same FILE. The file is made first,
+    # so that no process is frozen in vain.
     part=$(mktemp -- "$folder.${base:0:200}.XXXXXXXXXX.part") || fail "$file: cannot be written"
     work=$(mktemp -d)
     mkdir -- "$work/tree"
@@ -112,7 +113,7 @@ save() {
         snapshot=$from
         mkdir -- "$from" || fail "$mount: no snapshot can be taken: $mount/status tells why"
     fi
-    # Open until the end, so that tar reads this very snapshot.
+    # It stays open until the end, so that tar reads this very snapshot.
     exec 3< "$from/image" || fail "$mount: no image can be taken: $mount/status tells why"
     collect "$from" "$work/tree"
     cp -- "$mount/status" "$work/tree/status"
@@ -124,7 +125,7 @@ save() {
     job=''
     if [ "$status" != 0 ]; then
         why=$(paste -sd ';' -- "$work/said")
-        # There is always a word, if there is room for it.
+        # Without a message the disk may be full. Writing to it then gives the message.
         [ -n "$why" ] || why=$(echo | tee -- "$work/said" 2>&1 > /dev/null) || true
         fail "$file: ${why:-exit status $status}"
     fi
@@ -135,10 +136,10 @@ save() {
 }
 
 here=$(dirname "$(readlink -f -- "$0")")
-# cron(8) does not look where `cargo install --root /usr/local` puts things.
+# The PATH of cron(8) lacks the directories of `cargo install --root /usr/local`.
 PATH=$PATH:/usr/local/sbin:/usr/local/bin
 ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
-# No command is to take a name for an option, and a second -C of tar's is relative to the first.
+# Absolute names: no command can take them for options, and tar's second -C is relative to the first.
 what=$1 from=$2 to=$3
 [[ $from = /* ]] || from=$PWD/$from
 [[ $to = /* ]] || to=$PWD/$to

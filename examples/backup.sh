@@ -9,16 +9,16 @@ backup.sh [--keep N] [--encrypt-to RECIPIENT | --gpg RECIPIENT] MOUNTPOINT DESTD
 backup.sh --restore FILE [--identity KEYFILE] MOUNTPOINT
 
 Writes one file for each process tree of a mount of ckptfs: DESTDIR/PID-NAME-TIME.ckpt.zst, with the time in UTC, readable by root
-only. A tree is rooted at a process whose parent is not in the mount. Each stands still for some milliseconds, at an instant of its
-own (examples/archive.sh takes a whole container at one instant). While a file is written what was compressed is decompressed again and held
-against the image's checksums. One that does not hold, and one for which the disk is full, leaves no file. The others go on.
+only. A tree is rooted at a process without a parent in the mount. Each is stopped for some milliseconds, at an instant of its
+own (examples/archive.sh takes a whole container at one instant). While a file is written it is decompressed again and checked against
+the image's checksums. If that check fails or the disk is full, the tree gets no file, and the other trees are still backed up.
 
-  --keep N              how many files each tree keeps (7). The oldest goes when a new one is on the disk; those of a tree that
-                        is no more stay until somebody removes them
+  --keep N              how many files each tree keeps (7). The oldest is removed when a new one is on the disk; those of a tree
+                        that has ended stay until you remove them
   --encrypt-to RECIPIENT
                         encrypt with age, to this public key (FILE.age)
   --gpg RECIPIENT       encrypt with gpg, to this key of the keyring (FILE.gpg)
-  --restore FILE        write a backup into MOUNTPOINT/restore: its processes live again. What ends in .age or .gpg is decrypted,
+  --restore FILE        write a backup into MOUNTPOINT/restore: its processes live again. A file that ends in .age or .gpg is decrypted,
   --identity KEYFILE    with this age identity; gpg asks its keyring
   --help                this text
 
@@ -43,7 +43,7 @@ END
 }
 
 fail() { echo "backup: $*" >&2; exit 1; }
-misused() { echo "backup: $* (--help tells more)" >&2; exit 2; }
+misused() { echo "backup: $* (see --help)" >&2; exit 2; }
 
 keep=7 cipher=none recipient='' file='' identity=''
 while [ $# -gt 0 ]; do
@@ -68,11 +68,12 @@ done
 [[ $keep =~ ^[1-9][0-9]{0,5}$ ]] || misused "--keep $keep: not a number from 1 on"
 
 here=$(dirname "$(readlink -f -- "$0")")
-# cron(8) does not look where `cargo install --root /usr/local` puts things.
+# The PATH of cron(8) lacks the directories of `cargo install --root /usr/local`.
 PATH=$PATH:/usr/local/sbin:/usr/local/bin
 ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
 
-# Whether the mount answers and its numbers are ours: the parents of its processes are read in /proc.
+# Checks that the mount answers and that its pids are valid here: the parents of its processes are
+# read in /proc.
 check_mount() {
     local daemon
     daemon=$(sed -n 's/^ *"daemon": \([0-9]*\),$/\1/p' "$mount/status" 2> /dev/null) || true
@@ -83,7 +84,7 @@ check_mount() {
 if [ -n "$file" ]; then
     [[ $# = 1 && -n $1 ]] || misused "--restore FILE MOUNTPOINT"
     mount=$1
-    # No command is to take a name for an option.
+    # An absolute name: no command can take it for an option.
     [[ $mount = /* ]] || mount=$PWD/$mount
     [ -r "$file" ] || fail "$file: cannot be read"
     [ -e "$mount/restore" ] || fail "$mount: not a mount of ckptfs"
@@ -96,7 +97,7 @@ if [ -n "$file" ]; then
     }
     before=$(tail -n 1 "$mount/restore")
     status=0
-    # An image that does not come to its end, whoever of these fails, leaves nothing alive.
+    # If any of these fails, the image is incomplete and no process of it stays alive.
     decrypt < "$file" | zstd -dqc | cat > "$mount/restore" || status=1
     after=$(tail -n 1 "$mount/restore")
     [ "$after" = "$before" ] || echo "$after"
@@ -116,7 +117,7 @@ check_mount
 umask 077
 exec 9> "$dest/.lock"
 flock -n 9 || fail "$dest: another run is under way"
-# What a run left that was killed with SIGKILL; other programs have their own.
+# Remove the files of a run that was killed with SIGKILL. Other programs use other names.
 rm -f -- "$dest"/.[0-9]*-????????T??????.???Z.ckpt.zst*.part
 
 work='' part='' job=''
@@ -141,11 +142,11 @@ encrypt() {
     esac
 }
 
-# stream IMAGE FILE: dumps, compresses, encrypts into FILE, and verifies the way back from the compressed bytes on. Says what went wrong
-# on standard error, which is a file.
+# stream IMAGE FILE: dumps, compresses, encrypts into FILE, and verifies the way back from the
+# compressed bytes. It reports failures on standard error, which is a file.
 stream() {
     local writer status=0 codes=(0 0 0 0 0) code=0
-    # Here the tree is stopped and goes on. Status 3: it was refused.
+    # This open stops the tree for the snapshot and resumes it. Status 3: it was refused.
     exec 3< "$1" || return 3
     exec 5> >(exec 3<&- 9>&-; encrypt > "$2")
     writer=$!
@@ -154,18 +155,18 @@ stream() {
     exec 5>&-
     wait "$writer" || { code=$?; status=1; }
     [ "$status" = 0 ] && sync -- "$2" || status=1
-    # Somebody may fail without a word.
+    # A program may fail without a message.
     [ "$status" = 0 ] || [ -s /dev/fd/2 ] \
         || printf 'exit status: cat %s, zstd %s, tee %s, zstd -d %s, ckptfs verify %s, encrypting and writing %s\n' "${codes[@]}" "$code" >&2
     return "$status"
 }
 
-# Why the mount refused this pid lately.
+# The mount's last error for this pid.
 refusal() {
     sed -n '/^  "last_error"/,/^  }/s/^ *"'"$1"'": "\(.*\)",\{0,1\}$/\1/p' "$mount/status"
 }
 
-# backup PID KEY: one tree. Prints its line.
+# backup PID KEY: backs up one tree and prints its line.
 backup() {
     local pid=$1 key=$2 name status=0 why files
     name=$key-$(date -u +%Y%m%dT%H%M%S.%3NZ).ckpt.zst
@@ -183,14 +184,14 @@ backup() {
         part=''
         why=$(paste -sd ';' -- "$work/said")
         [ "$status" != 3 ] || why=$(refusal "$pid" | grep . || echo "$why")
-        # There is always a word, if there is room for it.
+        # Without a message the disk may be full. Writing to it then gives the message.
         [ -n "$why" ] || why=$(echo | tee -- "$work/said" 2>&1 > /dev/null) || true
         echo "$key: FAILED: ${why:-exit status $status}"
         return 1
     fi
     part=''
     sync -- "$dest"
-    # The stamp has a fixed width and sorts by time.
+    # The time stamp has a fixed width, so names sort by time.
     files=("$dest/$key"-????????T??????.???Z.ckpt.zst*)
     if [ ${#files[@]} -gt "$keep" ]; then rm -f -- "${files[@]:0:${#files[@]} - keep}"; fi
     echo "$key:$(sed 's/.*whole://' "$work/verified") -> $dest/$name, $(stat -c %s -- "$dest/$name") bytes"
@@ -199,12 +200,12 @@ backup() {
 failures=0 trees=0
 for dir in "$mount"/[0-9]*/; do
     pid=$(basename "$dir")
-    # One that ended since is no tree any more.
+    # A process that has ended since is no tree any more.
     parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$pid/status" 2> /dev/null) || continue
     if [ -z "$parent" ] || [ -d "$mount/$parent" ]; then continue; fi
     key=$pid-$(tr -cs 'A-Za-z0-9._' '_' < "/proc/$pid/comm" 2> /dev/null | sed 's/_$//') || continue
     trees=$((trees + 1))
     backup "$pid" "$key" || failures=$((failures + 1))
 done
-[ "$trees" -gt 0 ] || fail "$mount: nobody lives there"
+[ "$trees" -gt 0 ] || fail "$mount: no process there"
 [ "$failures" = 0 ] || fail "$failures of $trees trees have no backup of this run"

@@ -1,4 +1,5 @@
-//! Counts, ten times a second, in memory only: whoever starts it anew starts at 1, whoever restores it goes on.
+//! Counts, ten times a second, in memory only. A new start begins at 1. A restored counter
+//! continues.
 
 use std::io::{self, Write};
 use std::time::Duration;

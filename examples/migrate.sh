@@ -8,30 +8,30 @@ usage() {
 migrate.sh [--patience SECONDS] SOURCE_MOUNT PID TARGET
 
 Moves the tree rooted at PID to TARGET: a mountpoint of ckptfs on this machine (/ckpt), or on another one (host:/ckpt, user@host:/ckpt).
-The tree is stopped, its image goes into the target's restore, and only when the target says that it lives there it is killed here.
-Nothing that it does is lost or done twice, and it never runs in both places:
+The tree is stopped, and its image goes into the target's restore. It is killed here only after the target has answered that it lives there.
+No work of the tree is lost or done twice, and it never runs in both places:
 
   - All but the last byte of the image goes over first. Whatever fails until then (the target refuses, the connection breaks, a signal to
-    this script, SECONDS are over), nothing can live at the target, and the tree goes on here.
+    this script, SECONDS are over), nothing can live at the target, and the tree continues here.
   - With the last byte the target decides. If its answer is lost, the target is asked again, for SECONDS. If it cannot be asked, the tree
-    stays stopped here: exit status 3, and a person must look at the target and then write 1 to PID/kill or 0 to PID/freeze.
+    stays stopped here: exit status 3, and you must look at the target and then write 1 to PID/kill or 0 to PID/freeze.
 
 What the target must have: the pids free, the same kernel and the files that the tree uses (ckptfs says what is missing), sh, GNU dd.
-Script and target's shell must see the processes of the mounts under the same numbers (no pid namespace between them and the daemon).
-A tree whose root has a parent that waits for it: the parent sees it killed.
+The processes of the mounts must have the same pids for this script and for the target's shell (no pid namespace between them and the daemon).
+If the root has a parent that waits for it, wait reports to the parent that it was killed.
 
-  --patience SECONDS    how long the tree may stand still (300)
+  --patience SECONDS    how long the tree may be stopped (300)
   --help                this text
 
 Environment: CKPTFS_SSH is the command that is given the host and a shell command
 ("ssh -o ServerAliveInterval=5 -o ServerAliveCountMax=3").
-Exit status: 0 it lives at the target and nowhere else; 1 it goes on here and lives nowhere else; 2 misused, nothing was done;
+Exit status: 0 it lives at the target and nowhere else; 1 it continues here and lives nowhere else; 2 misused, nothing was done;
 3 it is stopped here, and whether it lives at the target is not known.
 END
 }
 
 say() { echo "migrate: $*" >&2; }
-misused() { say "$* (--help tells more)"; exit 2; }
+misused() { say "$* (see --help)"; exit 2; }
 
 patience=300
 while [ $# -gt 0 ]; do
@@ -47,7 +47,7 @@ done
 [ $# = 3 ] || misused "SOURCE_MOUNT, PID and TARGET are missing"
 source=$1 pid=$2 host='' mount=$3
 [ -n "$source" ] || misused "SOURCE_MOUNT is empty"
-# No command is to take it for an option, and what is said of it holds wherever it is read.
+# An absolute name: no command can take it for an option, and messages with it are right in any directory.
 [[ $source = /* ]] || source=$PWD/$source
 [[ $pid =~ ^[1-9][0-9]*$ ]] || misused "$pid: not a pid"
 case $mount in
@@ -58,23 +58,24 @@ case $mount in
 esac
 read -ra ssh <<< "${CKPTFS_SSH:-ssh -o ServerAliveInterval=5 -o ServerAliveCountMax=3}"
 
-# What runs at the target, in any sh, with the arguments MOUNTPOINT PID and one more. Each line meant for this script begins with "migrate:".
+# The scripts for the target run in any sh, with the arguments MOUNTPOINT PID and one more. Each line
+# for this script begins with "migrate:".
 prologue=$(cat << 'END'
 mount=$1 pid=$2
 answer() { echo "migrate:$*"; }
 # The newest line about a restore of this root. Fails if the mount does not answer.
 newest() { lines=$(cat "$mount/restore") && echo "$lines" | { grep -F "\"root\":$pid," || true; } | tail -n 1; }
-# What came of a restore that nobody saw the end of. $1 is the checksum of the newest line before it.
+# The outcome of a restore with a lost answer. $1 is the checksum of the newest line before it.
 settle() {
     tries=0
     while [ "$tries" -lt 50 ]; do
-        # First who is there, then what was said: it may live, be told of, and end in between.
+        # The process first, then the lines: it may live, get its line, and end in between.
         state=$(sed "s/.*) //" "/proc/$pid/stat" 2> /dev/null | cut -c 1)
         if line=$(newest 2> /dev/null) && [ -n "$line" ] && [ "$(echo "$line" | cksum)" != "$1" ]; then
             answer restored "$line"
             return
         fi
-        case $state in "" | Z | X) answer failed "nobody has pid $pid there"; return ;; esac
+        case $state in "" | Z | X) answer failed "no process has pid $pid there"; return ;; esac
         tries=$((tries + 1))
         sleep 0.1
     done
@@ -82,7 +83,7 @@ settle() {
 }
 END
 )
-# Its third argument is the size of the image, which it reads.
+# The receiver reads the image. Its third argument is the size of the image.
 receiver=$prologue$(cat << 'END'
 
 bytes=$3
@@ -93,7 +94,7 @@ if [ -z "$daemon" ] || [ "$(cat "/proc/$daemon/comm")" != ckptfs ]; then
 fi
 before=$(newest | cksum)
 exec 3>&1
-# Whoever closes before the last byte, whyever, ends a restore that is not whole: all that it has made is killed.
+# If restore is closed before the last byte, for any reason, the mount kills all that it has restored.
 if {
     dd bs=1M iflag=fullblock,count_bytes count=$((bytes - 1)) 2> /dev/null && answer ready "$before" >&3 && dd bs=1 count=1 2> /dev/null
 } | cat 3>&- > "$mount/restore"; then
@@ -105,7 +106,7 @@ else
 fi
 END
 )
-# Its third argument is the checksum that `ready` came with.
+# The third argument of the asker is the checksum in the line `ready`.
 asker=$prologue$(cat << 'END'
 
 settle "$3"
@@ -113,7 +114,8 @@ END
 )
 
 quoted() { local word; for word; do printf " '%s'" "${word//\'/\'\\\'\'}"; done; }
-# at_target SCRIPT ARGUMENT...: sets `there`, the command that runs it with the target's mountpoint and the pid.
+# at_target SCRIPT ARGUMENT...: sets `there`, the command that runs SCRIPT with the target's mountpoint
+# and the pid.
 at_target() {
     local script=$1
     shift
@@ -121,9 +123,11 @@ at_target() {
     [ -z "$host" ] || there=("${ssh[@]}" "$host" "exec$(quoted "${there[@]}")")
 }
 
-# What `cleanup` calls returns a number: without one, in a trap, `return` gives the status of before the trap.
+# Functions that `cleanup` calls return a number: in a trap, a `return` without one gives the status
+# from before the trap.
 
-# hear SECONDS: sets `verdict` and `detail` to the target's next answer; to nothing if there is none any more, or none in time.
+# hear SECONDS: sets `verdict` and `detail` to the target's next answer, or to nothing if there is none
+# in time.
 hear() {
     local line end=$((SECONDS + $1))
     verdict='' detail=''
@@ -137,7 +141,8 @@ hear() {
 folder=$source/$pid
 state=untouched sender='' receiver_pid='' was=0 work=''
 control() { echo "$2" > "$folder/$1"; }
-# Lets the tree be as it was. A close is done behind the closer's back: for a moment the mount may still see the image being read.
+# Sets freeze to its old value. The kernel reports a close later, so for a moment the mount may still
+# refuse because the image is being read.
 thaw() {
     for _ in {1..100}; do
         if control freeze "$was" 2> /dev/null; then return 0; fi
@@ -153,12 +158,12 @@ cleanup() {
     exec 4<&- 6>&- || true
     case $state in
         stopped)
-            # The target lacks the last byte and never gets it, or has said that nothing lives there.
+            # The target never gets the last byte, or has answered that nothing lives there.
             if thaw; then say "pid $pid is here as before"; else say "$folder/freeze could not be written"; fi
             ;;
     esac
     if [ -n "$receiver_pid" ]; then
-        # It has heard the end, and clears up.
+        # Its input has ended, and it cleans up.
         [ "$state" != stopped ] || hear 10
         { kill "$receiver_pid" && wait "$receiver_pid"; } 2> /dev/null || true
     fi
@@ -199,10 +204,10 @@ if [ "$verdict" != ready ]; then
 fi
 wait "$sender" || { say "reading $folder/image failed"; exit 1; }
 sender=''
-[ "$(cat "$folder/freeze")" = 1 ] || { say "somebody has let pid $pid go on"; exit 1; }
+[ "$(cat "$folder/freeze")" = 1 ] || { say "pid $pid was resumed by another program"; exit 1; }
 before=${detail# }
 
-# From here on the answer decides, and nothing else.
+# From here on only the target's answer decides.
 trap '' INT TERM HUP PIPE
 state=unknown
 dd bs=1 count=1 status=none <&4 >&6 2> /dev/null || true
@@ -224,13 +229,13 @@ case $verdict in
         exit 1
         ;;
     *)
-        say "whether pid $pid lives at $3 is not known. It stands still here. If it lives there: echo 1 > $folder/kill; if not: echo 0 > $folder/freeze"
+        say "whether pid $pid lives at $3 is not known. It is stopped here. If it lives there: echo 1 > $folder/kill; if not: echo 0 > $folder/freeze"
         exit 3
         ;;
 esac
 
 state=moved
-# It must not run here again, also if this daemon is gone by now, which lets its trees go on.
+# The tree must not run here again, even if this daemon is gone by now: its end resumes its trees.
 if ! control kill 1; then
     read -ra pids <<< "$(sed -n 's/.*"pids":\[\([0-9,]*\)\].*/\1/p' <<< "$detail" | tr ',' ' ')"
     say "$folder/kill could not be written; sending SIGKILL to ${pids[*]}"

@@ -16,7 +16,7 @@ END
 
 say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
 fail() { echo "quickstart: $*" >&2; exit 1; }
-misused() { echo "quickstart: $* (--help tells more)" >&2; exit 2; }
+misused() { echo "quickstart: $* (see --help)" >&2; exit 2; }
 
 case $#,${1-} in
     0,) ;;
@@ -24,7 +24,7 @@ case $#,${1-} in
     *) misused "it takes no arguments" ;;
 esac
 
-[ "$(id -u)" = 0 ] || fail "needs root (process ids can be given back by root only)"
+[ "$(id -u)" = 0 ] || fail "needs root (only root can restore process ids)"
 [ -c /dev/fuse ] || fail "/dev/fuse is missing: modprobe fuse"
 
 cd "$(dirname "$(readlink -f -- "$0")")/.."
@@ -37,7 +37,7 @@ ckpt=$work/ckpt
 counter=
 mkdir "$ckpt"
 cleanup() {
-    # The pid is the counter's only as long as its program lies behind it.
+    # The pid belongs to the counter only while it runs the counter's program.
     if [ -n "$counter" ] && [ "$(readlink "/proc/$counter/exe")" = "$work/counter" ]; then kill -9 "$counter"; fi
     if mountpoint -q "$ckpt"; then umount "$ckpt" || umount -l "$ckpt"; fi
     rm -rf -- "$work"
@@ -46,7 +46,7 @@ trap cleanup EXIT
 
 # The last number that the counter wrote. (A line that is just being written counts next time.)
 last() { tail -n 1 "$work/out"; }
-# Waits, ten seconds at most, for a condition.
+# Waits for a condition, at most ten seconds.
 until_true() {
     for _ in $(seq 100); do
         if "$@"; then return 0; fi
@@ -60,7 +60,7 @@ gone() { [ ! -e "/proc/$1" ]; }
 say "A program that counts, with a session of its own and its output in a file:"
 cp "$bin/counter" "$work/counter"
 (
-    # Nothing of this shell's goes with it: a terminal or a pipe has two ends, and the other one stays here.
+    # Close this shell's descriptors: the other end of a terminal or a pipe would stay outside the tree.
     for fd in /proc/"$BASHPID"/fd/*; do
         fd=${fd##*/}
         [ "$fd" -le 2 ] || eval "exec $fd>&-"
@@ -93,7 +93,7 @@ cat "$work/snap" > "$ckpt/restore"
 until_true beyond "$((killed_at + 5))"
 [ "$(readlink "/proc/$counter/exe")" = "$work/counter" ] || fail "pid $counter is not the counter"
 echo "pid $counter lives again, and counts on: $(tail -n 8 "$work/out" | xargs)"
-# Started anew it would have begun at 1 again.
+# A new start would have begun at 1 again.
 cp "$work/out" "$work/seen"
 cmp "$work/seen" <(seq "$(tail -n 1 "$work/seen")") || fail "a number is missing"
 

@@ -1,8 +1,8 @@
 //! The engine as a library: checkpoints a process into a file, kills it, restores it from the file,
-//! and shows that it went on. `there_and_back PID FILE`, as root.
+//! and shows that it runs on. `there_and_back PID FILE`, as root.
 //!
-//! The process must not be a child of this program's caller that the caller waits for: the restored
-//! one is a child of this program, and of init when this program ends.
+//! The process must not be a child that this program's caller waits for. The restored process is a
+//! child of this program, and of init when this program ends.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -12,7 +12,7 @@ use ckptfs_dumper::{
     ChangedFiles, Checkpoint, Doing, Error, Options, Pid, ReadAhead, Restorer, Result, SnapshotUse, Target, Tracer,
 };
 
-/// Bytes that are read or written at once.
+/// How many bytes are read or written at once.
 const UNIT: usize = 1 << 20;
 
 fn main() -> ExitCode {
@@ -46,7 +46,8 @@ fn run(args: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the image of a process tree to `file`. The tree stands still until the snapshot is taken, not until it is written.
+/// Writes the image of a process tree to `file`. The tree is stopped until the snapshot is taken,
+/// not until it is written.
 fn dump(pid: Pid, file: &mut File, path: &str) -> Result<u64> {
     let tracer = Tracer::new(Target::tree(pid), Options::default(), None);
     let snapshot = tracer.snapshot(None, SnapshotUse::Stream)?;

@@ -1,6 +1,6 @@
 //! The manual pages and the completions of shells, made from the command line's definition. The
-//! program carries them. They also stand in `assets/` beside it (`target/release/assets` of a
-//! release build).
+//! program carries them. They are also in `assets/` beside it (`target/release/assets` of a release
+//! build).
 
 #![allow(missing_docs)]
 
@@ -38,7 +38,7 @@ fn main() -> std::io::Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or_else(|| std::io::Error::other("no OUT_DIR"))?);
     let (man, shells) = (out.join("assets/man"), out.join("assets/completions"));
     for dir in [&man, &shells] {
-        // What an earlier build has made may have no page or name any more.
+        // Files of an earlier build may have no page or name any more.
         match fs::remove_dir_all(dir) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
             _ => fs::create_dir_all(dir)?,

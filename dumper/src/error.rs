@@ -1,9 +1,9 @@
-//! What was being done, on what, and why it failed.
+//! What was attempted, on what, and why it failed.
 //!
-//! Every error carries a sentence for a person (the log, `status`, what `/ckpt/restore` reads back)
-//! and a [`Kind`] for a machine. The sentence names pid, descriptor, path or offset. [`Error::on`]
-//! adds the subject on the way up, so the code that knows the errno need not know the process. The
-//! kind alone decides the errno of a FUSE reply.
+//! Every error has a sentence for a person (in the log, in `status`, in what a read of
+//! `/ckpt/restore` returns) and a [`Kind`] for a program. The sentence names a pid, descriptor,
+//! path or offset. [`Error::on`] adds the subject on the way up, so code that has the errno need
+//! not have the process. The kind alone decides the errno of a FUSE reply.
 
 use std::fmt;
 
@@ -33,8 +33,8 @@ pub enum Kind {
     System(i32),
 }
 
-/// A failure: the sentence and the kind. Cheap to clone, because one failed freeze answers many
-/// readers.
+/// A failure: the sentence and the kind. It is cheap to clone, because one failed freeze answers
+/// many readers.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: Kind,
@@ -61,7 +61,7 @@ impl Error {
     /// `std` made, use [`Doing`].
     pub fn os(doing: impl fmt::Display, errno: i32) -> Self {
         let reason = std::io::Error::from_raw_os_error(errno);
-        // The std text ends in " (os error N)", which is of no use behind the sentence.
+        // The text of std ends in " (os error N)", which adds nothing to the sentence.
         let reason = reason.to_string();
         let reason = reason.split(" (os error").next().unwrap_or_default().to_lowercase();
         Self::new(Kind::System(errno), format!("{doing}: {reason}"))
@@ -74,14 +74,15 @@ impl Error {
         self
     }
 
-    /// The same sentence under another kind, where the caller knows better what an errno means.
+    /// The same sentence under another kind, for a caller that knows the meaning of an errno
+    /// better.
     #[must_use]
     pub fn kind_is(mut self, kind: Kind) -> Self {
         self.kind = kind;
         self
     }
 
-    /// The same failure, of a call for which ESRCH means that the process is gone
+    /// The same failure, of a call that returns ESRCH when the process is gone
     /// ([`Kind::NoProcess`]).
     #[must_use]
     pub(crate) fn esrch_is_gone(self) -> Self {

@@ -1,11 +1,14 @@
-//! The engine of ckptfs: it freezes a process tree, takes a copy-on-write snapshot of it, gives that
-//! as an image, and makes an image live again. Linux on x86-64; both directions need root.
+//! The engine of ckptfs: it freezes a process tree, takes a copy-on-write snapshot of it, reads the
+//! snapshot as an image, and restores processes from an image. It needs Linux on x86-64, and root
+//! for both directions.
 //!
 //! ```no_run
-//! use ckptfs_dumper::{ChangedFiles, Checkpoint, Options, ReadAhead, Restorer, SnapshotUse, Target, Tracer};
+//! use ckptfs_dumper::{
+//!     ChangedFiles, Checkpoint, Options, ReadAhead, Restorer, SnapshotUse, Target, Tracer,
+//! };
 //!
 //! fn there_and_back(pid: i32) -> ckptfs_dumper::Result<()> {
-//!     // The tree of `pid` stands still for some milliseconds, while the snapshot is taken.
+//!     // The tree of `pid` is stopped for some milliseconds, while the snapshot is taken.
 //!     let tracer = Tracer::new(Target::tree(pid), Options::default(), None);
 //!     let snapshot = tracer.snapshot(None, SnapshotUse::Stream)?;
 //!     let mut image = Vec::new();
@@ -13,7 +16,7 @@
 //!         let offset = image.len() as u64;
 //!         image.extend_from_slice(&snapshot.read_image(offset, 1 << 20, ReadAhead::Ours)?);
 //!     }
-//!     // Later, when `pid` has ended: its processes run when the last write returns.
+//!     // Later, after `pid` has ended. Its processes run when the last write returns.
 //!     let mut restorer = Restorer::new(ChangedFiles::Warn)?;
 //!     restorer.write(&image)?;
 //!     restorer.finish()
@@ -28,15 +31,15 @@
 //! | floor | modules |
 //! |---|---|
 //! | 8 | `snapshot`: an instant of a tree, from freeze to layout |
-//! | 7 | `dump`: kernel to records; `restore`: records to kernel; `checkpoint`: an instant that is read |
+//! | 7 | `dump`: kernel to records; `restore`: records to kernel; `checkpoint`: reads an instant |
 //! | 6 | `records`: the table of all sorts of record |
 //! | 5 | `file`: what a descriptor can be |
 //! | 4 | `task`: what a task has; `memory`: mappings and pages; `cow`: copy-on-write children |
 //! | 3 | `kind`: how a kind is defined; `freeze`, `pstree`, `sysv`, `read_ahead` |
-//! | 2 | `options`; [`image`]: the format, knows no kernel object; `sys`: the only room with `unsafe` |
+//! | 2 | `options`; [`image`]: the format alone; `sys`: the only room with `unsafe` |
 //! | 1 | `error`: what was attempted, on what, why it failed |
 //!
-//! `docs/design.md` of the project says more.
+//! `docs/design.md` of the project has more.
 
 #![deny(unnameable_types)]
 
@@ -64,7 +67,7 @@ pub mod cgroup {
     pub use crate::sys::cgroup::members;
 }
 
-/// What /proc tells of a process by whatever name: programs and files are named by bytes, and those of a name need not be UTF-8.
+/// What /proc shows of a process. Names of programs and files are bytes and need not be UTF-8.
 pub mod proc {
     pub use crate::sys::proc::maps::{Mapping, maps};
     pub use crate::sys::proc::numbers;
@@ -72,7 +75,7 @@ pub mod proc {
     pub use crate::sys::proc::status::Fields;
 }
 
-/// What the records of an image say, for a reader that restores nothing.
+/// What the records of an image show to a reader that restores nothing.
 pub mod inspect {
     pub use crate::kind::record_sort::{
         RecordSort, Role, Shown, ShownFile, ShownMapping, ShownProcess, ShownTask, Subject,

@@ -27,7 +27,7 @@ pub fn write(dirs: [&Path; 2], out: &Path, beside: &Path) -> Result<()> {
     fs::write(out.join("assets.rs"), format!("const ASSETS: &[(&str, &[u8])] = &[\n{rows}];\n"))
 }
 
-/// Where man(1) and the shells look for a file of this name, below a prefix.
+/// Where man(1) and the shells look for a file with this name, below a prefix.
 fn place(name: &str) -> Option<String> {
     Some(match name.rsplit_once('.') {
         Some((_, section @ ("1" | "5"))) => format!("share/man/man{section}/{name}"),

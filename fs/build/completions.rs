@@ -22,8 +22,9 @@ pub fn write(command: &mut Command, dir: &Path) -> Result<()> {
     fs::write(bash, script)
 }
 
-/// clap_complete has bash offer the options of a subcommand where its files belong: so they are offered behind a `-` only, and else files or
-/// folders.
+/// Makes the completions of `script` offer files, or only folders, for the subcommand `name`.
+/// clap_complete makes bash offer the options of a subcommand where its files belong. So the
+/// options are offered only behind a `-`, and files or folders otherwise.
 fn with_files(script: &str, name: &str, folders: bool) -> Result<String> {
     let missing = |what: &str| Error::other(format!("bash completion of {name}: {what} is not where it was"));
     // A hyphen of a name is written like the one between a command and its subcommand.
@@ -39,7 +40,7 @@ fn with_files(script: &str, name: &str, folders: bool) -> Result<String> {
         true => {
             "compopt -o filenames +o default +o bashdefault\n            mapfile -t COMPREPLY < <(compgen -d -- \"${cur}\")"
         }
-        // What is not answered is a file to bash.
+        // Without a reply bash offers files.
         false => "COMPREPLY=()",
     };
     Ok(format!("{before}{section}{offer}{last}{after}"))

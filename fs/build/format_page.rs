@@ -12,7 +12,7 @@ pub fn page(document: &str) -> String {
     let mut lines = document.lines().peekable();
     while let Some(line) = lines.next() {
         if line.starts_with("<!--") {
-            // How the document is made: nothing for a reader of the page.
+            // How the document is made does not interest a reader of the page.
             while lines.next_if(|line| !line.ends_with("-->")).is_some() {}
             lines.next();
         } else if line.starts_with("```") {
@@ -30,7 +30,7 @@ pub fn page(document: &str) -> String {
                 _ => format!(".SS {}\n", escaped(&heading.replace('`', ""))),
             };
         } else if let Some(row) = line.strip_prefix("| ") {
-            // The rule below a row says that it is the head of the table.
+            // The rule below a row marks it as the head of the table.
             if !row.starts_with("---") && lines.peek().is_none_or(|next| !next.starts_with("| ---")) {
                 page += &entry(row);
             }
@@ -47,7 +47,7 @@ pub fn page(document: &str) -> String {
     page + ".SH SEE ALSO\n.BR ckptfs (1),\n.BR proc (5),\n.BR core (5)\n"
 }
 
-/// A row: a name, its type or value, and what it means.
+/// A row: a name, its type or value, and its meaning.
 fn entry(row: &str) -> String {
     // An escaped bar has no space before it.
     let mut cells = row.trim_end_matches('|').splitn(3, " | ");

@@ -1,5 +1,5 @@
-//! The parts of ckptfs(1) and of the pages of subcommands that docs/mount.md describes: the files of the mount, how they
-//! behave, and the errors.
+//! The parts of ckptfs(1) and of the pages of subcommands that docs/mount.md describes: the files
+//! of the mount, how they behave, and the errors.
 
 use std::io::{Error, Result};
 
@@ -16,7 +16,7 @@ const DESCRIBED: [(&str, &str); 7] = [
     ("mount(8) and fstab(5)", "MOUNT(8) AND FSTAB(5)"),
 ];
 
-/// By which word of the column "at" the table of errors knows a subcommand.
+/// For each subcommand, its word in the column "at" of the table of errors.
 const AT: [(&str, &str); 7] = [
     ("mount", "mount"),
     ("restore", "restore"),
@@ -27,7 +27,7 @@ const AT: [(&str, &str); 7] = [
     ("install-assets", "install"),
 ];
 
-/// The column at which the drawing of the mount says what a file is.
+/// The column at which the drawing of the mount describes a file.
 const TEXT_COLUMN: usize = 19;
 
 /// The sections that describe how the mount behaves.
@@ -65,7 +65,7 @@ pub fn files(document: &str) -> Result<String> {
     Ok(page)
 }
 
-/// What stands below a heading of docs/mount.md.
+/// The text below a heading of docs/mount.md.
 fn section<'a>(document: &'a str, heading: &str) -> Result<&'a str> {
     let missing = || Error::other(format!("docs/mount.md: the section {heading:?} is not found"));
     let (_, text) = document.split_once(&format!("\n## {heading}\n")).ok_or_else(missing)?;
@@ -103,7 +103,7 @@ pub fn all_errors(document: &str) -> Result<String> {
     Ok(page)
 }
 
-/// The errors of a subcommand; nothing if the table has none of it.
+/// The errors of a subcommand. Empty if the table has none of it.
 pub fn errors_of(document: &str, subcommand: &str) -> Result<String> {
     let Some((_, word)) = AT.into_iter().find(|(name, _)| *name == subcommand) else { return Ok(String::new()) };
     let mut page = running("Standard error has the reason in one line. The errnos behind the reasons are:");
@@ -128,7 +128,7 @@ fn of_markdown(text: &str) -> String {
             }
             page += ".fi\n";
         } else if line.starts_with('|') {
-            // The rule below the first row says that it is the head of the table.
+            // The rule below the first row marks it as the head of the table.
             if lines.next_if(|next| next.starts_with("| -")).is_none() {
                 page += &entry(line);
             }

@@ -1,6 +1,6 @@
-//! The manual pages. ckptfs(1) and one for each subcommand are made from the command line's definition, from the texts
-//! behind `--help` (their paragraphs have headings, and their tables become lists), and from docs/mount.md. ckptfs(5) is
-//! made from docs/format.md.
+//! The manual pages. ckptfs(1) and one for each subcommand are made from the command line's
+//! definition, from the texts behind `--help` (their paragraphs have headings, and their tables
+//! become lists), and from docs/mount.md. ckptfs(5) is made from docs/format.md.
 
 use std::fs;
 use std::io::{Result, Write};
@@ -12,7 +12,7 @@ use clap_mangen::Man;
 use super::roff::escaped;
 use super::{format_page, mount_page};
 
-/// What a paragraph of the help begins with, and the section that it is.
+/// What a paragraph of the help begins with, and its section.
 const SECTIONS: [(&str, &str); 4] = [
     ("Options (-o):", "MOUNT OPTIONS"),
     ("Signals:", "SIGNALS"),
@@ -20,7 +20,8 @@ const SECTIONS: [(&str, &str); 4] = [
     ("Exit status:", "EXIT STATUS"),
 ];
 
-/// Writes them. `format`: the document that describes the format; `mount`: the document that describes the mount.
+/// Writes them. `format` is the document that describes the format, `mount` the document that
+/// describes the mount.
 pub fn write(mut command: Command, format: &Path, mount: &Path, dir: &Path) -> Result<()> {
     command = command.disable_help_subcommand(true);
     command.build();
@@ -38,8 +39,8 @@ pub fn write(mut command: Command, format: &Path, mount: &Path, dir: &Path) -> R
     fs::write(dir.join("ckptfs.5"), format_page::page(&fs::read_to_string(format)?))
 }
 
-/// One page of section 1. `more`: sections behind the options; `errors`: the text of ERRORS; `see_also`: which pages it
-/// names besides the usual ones.
+/// One page of section 1. `more` are the sections behind the options, `errors` is the text of
+/// ERRORS, and `see_also` are the pages that it names besides the usual ones.
 fn page(command: &Command, more: &str, errors: &str, see_also: &[String], dir: &Path) -> Result<()> {
     let source = format!("ckptfs {}", env!("CARGO_PKG_VERSION"));
     let man = Man::new(command.clone()).source(source).manual("ckptfs");
@@ -75,7 +76,8 @@ fn page(command: &Command, more: &str, errors: &str, see_also: &[String], dir: &
     fs::write(dir.join(man.get_filename()), text)
 }
 
-/// Lines of the form `  WORDS  text`, of which those that begin further right go on with the text, as a list; others as they are.
+/// Turns lines of the form `  WORDS  text` into a list. A line that begins further right continues
+/// the text. Other lines stay as they are.
 fn table(text: &str) -> String {
     let mut page = String::new();
     for line in text.lines().filter(|line| !line.trim().is_empty()) {
@@ -90,7 +92,7 @@ fn table(text: &str) -> String {
     page
 }
 
-/// Running text, without the spaces at which its lines begin.
+/// Running text, without the spaces at the beginnings of lines.
 fn lines(text: &str) -> String {
     let words = text.lines().map(str::trim).filter(|line| !line.is_empty());
     words.map(|line| format!("\\&{}\n", escaped(line))).collect()

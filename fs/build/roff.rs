@@ -28,7 +28,7 @@ fn without_links(text: &str) -> String {
     plain + rest
 }
 
-/// Text in which nothing is a request or an escape.
+/// Text without requests and escapes of man(7).
 pub fn escaped(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-").replace('\'', "\\(aq").replace('`', "\\(ga")
 }

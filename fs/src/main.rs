@@ -43,8 +43,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// `args`: the command line, with the program's name first. `is_daemon`: this is the background
-/// process of a mount.
+/// `args` is the command line, with the program's name first. `is_daemon` means that this is the
+/// background process of a mount.
 fn run(cli: Cli, is_daemon: bool, args: &[OsString]) -> Result<ExitCode, Failure> {
     match cli.command {
         Command::Mount(arguments) => mount::run(&arguments, is_daemon, args.iter().skip(1).cloned()),

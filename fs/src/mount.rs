@@ -30,8 +30,8 @@ use crate::tree::Tree;
 
 const DEVICE: &str = "/dev/fuse";
 
-/// Threads that answer the kernel. They copy bytes; requests that block run on threads of their own
-/// (fuse/workers.rs).
+/// How many threads answer the kernel. They copy bytes. Requests that block run on threads of their
+/// own (fuse/workers.rs).
 const THREADS: usize = 8;
 
 /// STATX_MNT_ID_UNIQUE of `linux/stat.h` (Linux 6.8): an id that no later mount gets.
@@ -40,16 +40,16 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 /// How far the kernel reads ahead of the reader of an image, KiB.
 const READ_AHEAD_KIB: u32 = 2048;
 
-/// What SIGHUP means.
+/// The meaning of SIGHUP.
 pub enum Hangup {
     /// The terminal is gone: unmount.
     Unmounts,
-    /// The log was rotated: a daemon has no terminal, so the signal means nothing else.
+    /// The log was rotated. A daemon has no terminal, so the signal has no other meaning.
     Reopens(Option<LogFile>),
 }
 
-/// `ckptfs mount`. `command_line`: the arguments of this program, for the daemon. `is_daemon`: this
-/// is the daemon.
+/// `ckptfs mount`. `command_line` are the arguments of this program, for the daemon. `is_daemon`
+/// means that this is the daemon.
 pub fn run(
     arguments: &MountArgs,
     is_daemon: bool,
@@ -127,7 +127,7 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     if signal_thread.join().is_err() {
         log::error!("the thread that waits for signals has panicked");
     }
-    // A dump under way ends by itself and thaws the processes that it has stopped.
+    // A dump in progress ends by itself and thaws the processes that it has stopped.
     if !workers.wait(plan.options.freeze_timeout + Duration::from_secs(1)) {
         log::warn!("a request did not end in time");
     }
@@ -139,8 +139,8 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     ended
 }
 
-/// Raises the soft limit of descriptors to the hard limit: each process that is dumped or restored
-/// needs a few.
+/// Raises the soft limit of descriptors to the hard limit, because each process that is dumped or
+/// restored needs a few.
 fn raise_descriptor_limit() -> Result<()> {
     let doing = || "raising the limit of descriptors (RLIMIT_NOFILE)";
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(doing)?;
@@ -158,7 +158,7 @@ fn tree(plan: &Plan) -> Result<Tree> {
     Tree::new(container, options, freezer, plan.options.pinned, plan.mountpoint.display().to_string())
 }
 
-/// A mount in the kernel. Drop unmounts it, if it still is mounted.
+/// A mount in the kernel. Drop unmounts it, if it is still mounted.
 struct Mounted {
     mountpoint: PathBuf,
     /// Distinguishes this mount from others on the same directory.

@@ -5,7 +5,7 @@ use ckptfs_dumper::Pid;
 use crate::process::{ProcId, Range};
 
 /// One path. A process is identified with its start time and a pinned snapshot with its number, so
-/// that a node never leads to a later one with the same name.
+/// a node never leads to a later one with the same name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Node {
     /// The mount's root.
@@ -38,12 +38,12 @@ pub enum Of {
     Within(PinId, Pid),
 }
 
-/// The identity of a pinned snapshot. A number is given once.
+/// The identity of a pinned snapshot. A number is given only once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PinId {
     /// Its number.
     pub number: u64,
-    /// What it was taken of.
+    /// The process or container that it was taken of.
     pub of: ProcId,
 }
 
@@ -64,7 +64,7 @@ pub enum File {
     Kill,
 }
 
-/// What a node is to a program that opens it.
+/// What a node is for a program that opens it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// A directory.
@@ -73,7 +73,7 @@ pub enum Role {
     Snapshot,
     /// A text that is made when it is opened.
     Text,
-    /// Only a write does something. The size is 0, so that archivers skip it.
+    /// Only a write has an effect. The size is 0, so that archivers skip it.
     Control,
 }
 
@@ -82,28 +82,28 @@ pub enum Role {
 pub enum Steady {
     /// Not at all: the node changes at any time.
     Never,
-    /// While the node is open: then it is of one instant.
+    /// While the node is open: it then shows one instant.
     WhileOpen,
-    /// As long as the node exists; its directory entry does not change either.
+    /// As long as the node exists. Its directory entry does not change either.
     Always,
 }
 
-/// In which folders a file is.
+/// Which folders have a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Where {
-    /// Of everything that a snapshot is taken of.
+    /// Folders of everything that a snapshot is taken of.
     Snapshots,
-    /// Of every process of a snapshot.
+    /// Folders of every process of a snapshot.
     Processes,
-    /// Of live processes.
+    /// Folders of live processes.
     Live,
 }
 
-/// The files of the root that show no process, in the order of listing; `image` comes before them,
+/// The files of the root that show no process, in the order of listing. `image` comes before them,
 /// `snapshots` after.
 const ROOT: [(&str, Node); 2] = [("restore", Node::Restore), ("status", Node::Status)];
 
-/// The files of a folder, in the order of listing; `vmas` and `snapshots` follow them.
+/// The files of a folder, in the order of listing. `vmas` and `snapshots` follow them.
 const FILES: [(&str, File, Where); 6] = [
     ("image", File::Image, Where::Snapshots),
     ("core", File::Core, Where::Processes),
@@ -120,7 +120,7 @@ impl Of {
     /// The container, now.
     pub const CONTAINER: Of = Of::Live(ProcId::CONTAINER);
 
-    /// The pid of the process; 0 for the container.
+    /// The pid of the process, or 0 for the container.
     pub fn pid(self) -> Pid {
         match self {
             Of::Live(id) => id.pid,
@@ -169,7 +169,7 @@ impl Node {
         children
     }
 
-    /// What the node is to a program that opens it.
+    /// What the node is for a program that opens it.
     pub fn role(self) -> Role {
         match self {
             Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_) => Role::Directory,
@@ -180,7 +180,7 @@ impl Node {
     }
 
     /// The permission bits. Only the owner may list `vmas`, as with /proc/PID/map_files.
-    /// `snapshots` is writable for the owner: a user that may read an image may pin one.
+    /// `snapshots` is writable for the owner, because a user that may read an image may pin one.
     pub fn mode(self) -> u16 {
         match self.role() {
             Role::Directory if matches!(self, Node::Vmas(_)) => 0o500,
@@ -192,7 +192,7 @@ impl Node {
         }
     }
 
-    /// Whether the node shows, or acts on, a whole tree. Then it belongs to the owner of all
+    /// Whether the node shows, or acts on, a whole tree. It then belongs to the owner of all
     /// processes in the tree.
     pub fn is_of_all(self) -> bool {
         matches!(self, Node::File(_, File::Image | File::Freeze | File::Kill) | Node::Snapshots(_))

@@ -13,16 +13,16 @@ pub fn options() -> Options {
     Options { freeze_timeout: Duration::from_secs(5), keep_external_pipes: false, owned_sysv_ipc: false, changed_files }
 }
 
-/// A process that sleeps until it is dropped; its children are killed with it.
+/// A process that sleeps until it is dropped. Its children are killed with it.
 pub struct Sleeper {
     child: Child,
     below: Option<Pid>,
 }
 
 impl Sleeper {
-    /// One process, which has started up and sleeps: its mappings stand still.
+    /// One process that has started up and sleeps, so its mappings no longer change.
     pub fn new() -> Sleeper {
-        // The sleeper closes what it has inherited from the test runner, often pipes.
+        // The sleeper closes the descriptors that it inherits from the test runner, often pipes.
         let script =
             "for fd in /proc/$$/fd/*; do fd=${fd##*/}; [ $fd -le 2 ] || eval \"exec $fd>&-\"; done; exec sleep 300";
         let mut command = Command::new("bash");
@@ -60,14 +60,14 @@ impl Sleeper {
         nix::sys::wait::waitid(nix::sys::wait::Id::Pid(id), flags).unwrap();
     }
 
-    /// Waits for its end: the signal that ended it.
+    /// Waits for its end. Returns the signal that ended it.
     pub fn wait_signal(&mut self) -> Option<i32> {
         use std::os::unix::process::ExitStatusExt;
         self.child.wait().unwrap().signal()
     }
 
-    /// Waits until it has ended. This thread need not reap it, if another one of this process has
-    /// traced it.
+    /// Waits until it has ended. This thread need not reap it, if another thread of this process
+    /// has traced it.
     pub fn wait_end(&self) {
         let stat = format!("/proc/{}/stat", self.pid());
         while std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z ")) {

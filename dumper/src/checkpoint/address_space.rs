@@ -1,8 +1,9 @@
-//! The address spaces of an image: which mappings each process has, and where each page of them is
-//! stored.
+//! The address spaces of an image: which mappings each process has, and where each of their pages
+//! is stored.
 //!
-//! A page may stand with the mapping itself, with the one who forked it, or with a file without a
-//! name that is mapped. A process that shares its memory with its maker has its maker's mappings.
+//! A page is stored with the mapping itself, with the process that forked its process, or with a
+//! mapped file without a name. A process that shares the memory of its maker has its maker's
+//! mappings.
 
 use std::collections::BTreeMap;
 
@@ -23,50 +24,50 @@ pub struct AddressSpaces {
     spaces: BTreeMap<Pid, ProcessSpace>,
 }
 
-/// That of one process.
+/// The address space of one process.
 #[derive(Default)]
 struct ProcessSpace {
     areas: Vec<Area>,
-    /// Whose pages it has inherited.
+    /// The process that it has inherited pages from.
     maker: Option<Pid>,
-    /// Whose memory it is, if not its own.
+    /// The process that its memory belongs to, if that is another one.
     lender: Option<Pid>,
 }
 
 /// One mapping.
 pub struct Area {
-    /// As it was.
+    /// The mapping as the dump recorded it.
     pub vma: Vma,
     /// All its pages that the image holds, by address.
     pub runs: PageRuns,
-    /// Where they are; what comes first hides what comes later.
+    /// Where these pages are stored. An earlier layer hides a later one.
     layers: Vec<Layer>,
 }
 
 /// Pages that are stored in one place.
 struct Layer {
-    /// By address in the process.
+    /// The addresses of the pages in the process.
     runs: PageRuns,
     home: Home,
 }
 
 #[derive(Clone, Copy)]
 enum Home {
-    /// A page list: address in the process less address in the source.
+    /// A page list, and the address in the process minus the address in the list's source.
     Source(usize, u64),
     /// The maker's memory at the same address.
     Maker,
 }
 
-/// What stands at an address, and up to which one.
+/// What is stored at an address, and the address where that ends.
 enum MemoryPiece {
-    /// In a source, at an address of its own.
+    /// In a source: its number, the address there, and the end of the piece.
     Stored(usize, u64, u64),
     Hole(u64),
 }
 
 impl AddressSpaces {
-    /// Reads `records` of the processes in `tree`; `of_whom` stands in errors.
+    /// Reads the `records` of the processes in `tree`. `of_whom` names the image in errors.
     pub fn of(of_whom: &str, tree: &Tree, records: &dyn RecordSet) -> Result<Self> {
         let mut spaces = BTreeMap::new();
         for process in tree.processes.iter().filter(|process| !process.threads.is_empty()) {
@@ -90,7 +91,7 @@ impl AddressSpaces {
         Ok(Self { of_whom: of_whom.to_owned(), spaces })
     }
 
-    /// Refuses images in which a maker has not what is inherited from it.
+    /// Refuses images in which a maker lacks pages that another process inherits from it.
     pub fn check(&self) -> Result<()> {
         for (pid, space) in &self.spaces {
             for (at, pages) in space.areas.iter().flat_map(|area| &area.vma.inherited) {
@@ -109,7 +110,7 @@ impl AddressSpaces {
         let gone = || Error::new(Kind::NoProcess, format!("pid {pid} is not in the image of {}", self.of_whom));
         let space = self.spaces.get(&pid).ok_or_else(gone)?;
         match space.lender {
-            // Whose memory it is is told of nobody who borrows it himself.
+            // Only the lender's own mappings are recorded, and a lender borrows no memory itself.
             Some(lender) => Ok((self.spaces.get(&lender).ok_or_else(gone)?, lender)),
             None => Ok((space, pid)),
         }
@@ -136,8 +137,8 @@ impl AddressSpaces {
         area.map(|area| &area.runs).ok_or_else(missing)
     }
 
-    /// Memory of a process from `address` on, all inside of one mapping; zeros where nothing is
-    /// stored.
+    /// Reads memory of a process from `address` on, all within one mapping. Reads zeros where
+    /// nothing is stored.
     pub fn read(&self, pages: &dyn PageSource, pid: Pid, address: u64, buf: &mut [u8]) -> Result<()> {
         let mut rest = buf;
         let mut at = address;
@@ -155,13 +156,13 @@ impl AddressSpaces {
         Ok(())
     }
 
-    /// What stands at `address`. Pages of a maker's maker are looked for as far up as need be:
-    /// makers come first, so that ends.
+    /// What is stored at `address`. The search goes up from maker to maker. It ends, because a
+    /// maker comes before the processes that it made.
     fn piece(&self, pid: Pid, address: u64) -> Result<MemoryPiece> {
         let (mut space, mut whose) = self.space(pid)?;
         let mut end = u64::MAX;
         let lost = |whose: Pid| {
-            Error::damaged(format!("{}: pid {whose} has not what is inherited from it at {address:x}", self.of_whom))
+            Error::damaged(format!("{}: pid {whose} lacks pages inherited from it at {address:x}", self.of_whom))
         };
         let mut inherited = false;
         loop {
@@ -197,7 +198,7 @@ impl AddressSpaces {
     }
 }
 
-/// The contents of each open file, by its id: of files without a name, shared memory.
+/// The page list of each open file with contents (files without a name, shared memory), by id.
 fn contents(set: &dyn RecordSet) -> Result<BTreeMap<u32, (usize, &PageRuns)>> {
     let (mut objects, mut files) = (BTreeMap::new(), BTreeMap::new());
     for record in set.records() {
@@ -235,7 +236,7 @@ impl Area {
             vma.inherited.iter().for_each(|(at, pages)| runs.push(*at, *pages));
             layers.push(Layer { runs, home: Home::Maker });
         }
-        // Droppable memory is nobody's.
+        // Droppable memory belongs to no file, even if the mapping names one.
         if let Some((source, runs)) = vma.file.and_then(|file| contents.get(&file)).filter(|_| vma.kind != Type::Anon) {
             let runs = mapped(runs, vma.offset, start, end);
             layers.push(Layer { runs, home: Home::Source(*source, start.wrapping_sub(vma.offset)) });
@@ -247,7 +248,7 @@ impl Area {
     }
 }
 
-/// The pages of a file (by offset) as they show in a mapping of it from `offset` on.
+/// The pages of a file, given by offset, as they appear in a mapping that starts at `offset`.
 fn mapped(runs: &PageRuns, offset: u64, start: u64, end: u64) -> PageRuns {
     let mut shown = PageRuns::new();
     for Run { address, pages } in runs.runs() {

@@ -1,4 +1,4 @@
-//! An image of processes that never were, with memory that is made up.
+//! An image of invented processes with invented memory, for tests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
 use crate::sys::pid::Pid;
 
-/// Bytes that depend on the source and the address.
+/// Bytes that are computed from the source and the address.
 struct MadeUp;
 
 pub(crate) fn byte_at(source: usize, address: u64) -> u8 {
@@ -29,15 +29,15 @@ impl PageSource for MadeUp {
     }
 }
 
-/// The image under way.
+/// The image that is being made.
 pub(crate) struct FakeCheckpoint {
     builder: LayoutBuilder,
     sources: usize,
 }
 
 impl FakeCheckpoint {
-    /// Processes with one thread each: pid, and who made it (0: nobody); others than the first have
-    /// pages from their makers.
+    /// Makes processes with one thread each, given as (pid, pid of its maker, or 0). All but the
+    /// first have pages from their makers.
     pub(crate) fn of(processes: &[(Pid, Pid)]) -> Self {
         let process = |(pid, by): &(Pid, Pid)| {
             json!({
@@ -59,7 +59,7 @@ impl FakeCheckpoint {
         self.builder.record(Record::new(Tag(*tag), &body).unwrap().with_blob(blob)).unwrap();
     }
 
-    /// A list of pages behind a record; gives its source.
+    /// Adds a record with a list of pages. Returns the number of its source.
     pub(crate) fn pages(&mut self, tag: &[u8; 4], body: Value, blob: Vec<u8>, pages: &[(u64, u64)]) -> usize {
         let record = Record::new(Tag(*tag), &body).unwrap().with_blob(blob).opens_pages();
         self.builder.record(record).unwrap();
@@ -70,7 +70,8 @@ impl FakeCheckpoint {
         self.sources - 1
     }
 
-    /// A mapping with these pages, and these of its maker; gives the source of its pages.
+    /// Adds a mapping with these pages of its own and these pages of its maker. Returns the number
+    /// of the source of its own pages.
     pub(crate) fn area(
         &mut self,
         pid: Pid,

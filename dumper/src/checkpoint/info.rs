@@ -1,4 +1,4 @@
-//! `info.json`: the records of an image that are about one process, and those that these refer to.
+//! `info.json`: the records of an image about one process, and those that they refer to.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,8 +11,8 @@ use crate::pstree::record::Tree;
 use crate::records;
 use crate::sys::pid::Pid;
 
-/// The bodies of those of `records` that belong to process `pid` of `tree`, by tag. The tree's
-/// record is given whole.
+/// The bodies of the `records` that belong to the process `pid` of `tree`, by tag. The record of
+/// the tree is included whole.
 pub fn records(records: &dyn RecordSet, tree: &Tree, pid: Pid) -> Result<Map<String, Value>> {
     let about: Vec<(Subject, RecordView<'_>)> =
         records.records().map(|record| Ok((records::subject(&record)?, record))).collect::<Result<_>>()?;
@@ -29,8 +29,8 @@ pub fn records(records: &dyn RecordSet, tree: &Tree, pid: Pid) -> Result<Map<Str
     Ok(by_tag)
 }
 
-/// The process, its threads, what belongs to no process, and everything that the records of these
-/// refer to.
+/// The process, its threads, the records that belong to no process, and everything that these refer
+/// to.
 fn subjects(about: &[(Subject, RecordView<'_>)], tree: &Tree, pid: Pid) -> Result<BTreeSet<Subject>> {
     let mut by_subject: BTreeMap<Subject, Vec<&RecordView<'_>>> = BTreeMap::new();
     for (subject, record) in about {

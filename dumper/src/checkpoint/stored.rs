@@ -1,4 +1,4 @@
-//! An instant that is stored: one image in a file, read at any offset.
+//! A stored checkpoint: one image in a file, read at any offset.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -9,9 +9,9 @@ use crate::error::{Context, Result};
 use crate::image::image_file::ImageFile;
 use crate::read_ahead::{Piece, ReadAhead};
 
-/// An image in a file. Its frames were looked through when it was opened; the contents of a page
-/// are held against their CRC when they are read ([`crate::error::Kind::Damaged`] if they do not
-/// hold), but for [`Checkpoint::read_image`], which gives the file's bytes as they are.
+/// An image in a file. Opening it checks its frames. The contents of a page are checked against
+/// their CRC when they are read ([`crate::error::Kind::Damaged`] if they differ).
+/// [`Checkpoint::read_image`] does not check them and returns the file's bytes as they are.
 pub struct StoredImage {
     index: Arc<ImageFile>,
     view: Arc<View>,
@@ -21,8 +21,8 @@ impl StoredImage {
     /// Opens the image in `path`.
     ///
     /// # Errors
-    /// As [`ImageFile::open`] has them, and [`crate::error::Kind::Damaged`] for records that cannot
-    /// be.
+    /// Those of [`ImageFile::open`], and [`crate::error::Kind::Damaged`] for records that
+    /// contradict each other.
     pub fn open(path: &Path) -> Result<Self> {
         let index = Arc::new(ImageFile::open(path)?);
         let name = path.display().to_string();

@@ -1,5 +1,5 @@
-//! What an image tells by process: `info.json`, `maps`, `vmas/`. Everything comes from its records
-//! and its pages, so that a live snapshot and a stored image tell the same.
+//! The contents of an image by process: `info.json`, `maps`, `vmas/`. Everything comes from its
+//! records and its pages, so a live snapshot and a stored image show the same.
 
 use std::io::Write;
 use std::sync::{Arc, OnceLock};
@@ -18,14 +18,14 @@ use crate::sys::memory::PAGE;
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps;
 
-/// One mapping of an instant.
+/// One mapping of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct VmaView {
     /// First address.
     pub start: u64,
-    /// First address behind.
+    /// The first address behind it.
     pub end: u64,
-    /// Bytes of it that the image holds.
+    /// How many of its bytes the image holds.
     pub stored: u64,
 }
 
@@ -35,13 +35,14 @@ pub struct View {
     header: Header,
     records: Arc<dyn RecordSet>,
     pages: Arc<dyn PageSource>,
-    /// These are made when they are first asked for: who reads the image alone needs none of it.
+    /// These are made at the first use. A caller that only reads the image needs none of them.
     tree: OnceLock<Result<Tree>>,
     memory: OnceLock<Result<AddressSpaces>>,
 }
 
 impl View {
-    /// `of_whom` stands in errors; `pages`: the sources that the page lists of `records` name.
+    /// `of_whom` names the image in errors. `pages` are the sources that the page lists of
+    /// `records` name.
     pub(crate) fn new(
         of_whom: String,
         header: Header,
@@ -81,9 +82,9 @@ impl View {
         made.as_ref().map_err(Clone::clone)
     }
 
-    /// Who is in it.
+    /// The processes in it.
     pub(crate) fn tree(&self) -> Result<&Tree> {
-        let missing = || Error::damaged(format!("{}: no record tells who is there", self.of_whom));
+        let missing = || Error::damaged(format!("{}: no record lists the processes", self.of_whom));
         let made = self.tree.get_or_init(|| {
             let first = self.records.records().find(|record| record.tag == record::TAG).ok_or_else(missing)?;
             Tree::parse(&first.to_record()).on(|| &self.of_whom)
@@ -159,8 +160,8 @@ impl View {
         Ok(wanted)
     }
 
-    /// Memory of a process from `address` on, which must be inside of one mapping as far as `buf`
-    /// goes; zeros where nothing is stored.
+    /// Reads memory of a process from `address` on. All of `buf` must be within one mapping. Reads
+    /// zeros where nothing is stored.
     pub fn read_memory(&self, pid: Pid, address: u64, buf: &mut [u8]) -> Result<()> {
         self.memory()?.read(&*self.pages, pid, address, buf)
     }

@@ -1,11 +1,11 @@
 //! The copy-on-write child that *is* a snapshot's memory.
 //!
-//! Made by one `clone` with no exit signal, so that the process's own waits never see it. It is stopped
-//! and traced for its whole life, and at a place where to go on means to exit, so that it can neither
-//! outlive the daemon nor ever run the program's code. It shares the descriptor table at birth and has an
-//! empty one of its own before its parent goes on: it never holds a pipe or a lock open. (A mapping holds
-//! the open file description that it was made through: mappings of locked files are taken out of the
-//! child before the parent goes on, other shared ones right after.)
+//! It is made by one `clone` without an exit signal, so the process's own waits do not report it.
+//! It is stopped and traced for its whole life. If it were resumed, its next call would be exit, so
+//! it can neither outlive the daemon nor run the program's code. It shares the descriptor table at
+//! birth and gets an empty one before its parent goes on, so it never holds a pipe or a lock open.
+//! (A mapping holds the open file description that it was made through. Mappings of locked files
+//! are unmapped from the child before the parent goes on, other shared ones right after.)
 
 use std::time::Duration;
 
@@ -35,34 +35,35 @@ pub struct Child {
     parent: Pid,
     /// Where the stub is in its memory.
     scratch: RemotePtr,
-    /// The process that it is the memory of. Its number alone may be another's by the time of reaping.
+    /// The process that the child is a copy of. Its number alone may belong to another process at
+    /// the time of reaping.
     parent_fd: PidFd,
-    /// Killed once only: when it is reaped, its number may be given to another process.
+    /// It is killed only once: after it is reaped, its number may be given to another process.
     killed: bool,
-    /// `None` once it is killed, or where it was lost.
+    /// `None` once it is killed or lost.
     task: Option<Stopped>,
 }
 
-/// Forks the process that `injected` is in, apart from the mappings `without`. The whole tree must be
+/// Forks the process that `injected` is in, without the mappings `without`. The whole tree must be
 /// stopped.
 ///
 /// # Errors
-/// EAGAIN (RLIMIT_NPROC, pids.max), ENOMEM: then the tree has to be read while it is stopped.
+/// EAGAIN (RLIMIT_NPROC, pids.max) and ENOMEM. The tree must then be read while it is stopped.
 pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> Result<Child> {
-    // CLONE_PTRACE: traced by this thread from birth; it runs no instruction before this thread resumes
-    // it. Not CLONE_FS: a shared one would make setns(2) and the set-user-id bit of exec fail until the
-    // child has its own.
+    // CLONE_PTRACE: this thread traces the child from birth, and it runs no instruction before this
+    // thread resumes it. Not CLONE_FS: with a shared one, setns(2) and the set-user-id bit of exec
+    // would fail until the child has its own.
     let flags = (libc::CLONE_PTRACE | libc::CLONE_FILES) as u64;
     let parent_fd = PidFd::open(root)?;
     let pid =
         errno::check(injected.fork(flags, without)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
     let born = Running::adopt(pid).wait_or_release(Deadline::after(STOPS_WITHIN))?;
-    // It runs to where it shares nothing any more; from there it exits, should it ever be detached. That
-    // is before its parent goes on: a shared descriptor table would cost the parent its POSIX locks at an
-    // exec (begin_new_exec in fs/exec.c).
+    // The child runs until it shares nothing any more. From there it exits if it is ever detached.
+    // This happens before its parent goes on: with a shared descriptor table the parent would lose
+    // its POSIX locks at an exec (begin_new_exec in fs/exec.c).
     let mut task = born.cont(0)?.wait_or_release(Deadline::after(STOPS_WITHIN))?;
-    // EXITKILL is set only now. A child killed before it has its name becomes a zombie that no later dump
-    // can identify, so no dump reaps it. Until this point the child exits on its own.
+    // EXITKILL is set only now. A child killed before it has its name becomes a zombie that no
+    // later dump can identify, so no dump reaps it. Until this point the child exits on its own.
     task.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     task.discard_signal();
     let got = task.regs()?.rbx.cast_signed();
@@ -77,7 +78,7 @@ impl Child {
         self.pid
     }
 
-    /// The process that it is the memory of.
+    /// The process that it is a copy of.
     pub fn parent(&self) -> Pid {
         self.parent
     }
@@ -85,7 +86,7 @@ impl Child {
     /// Unmaps `ranges` from it.
     ///
     /// # Errors
-    /// A mapping that is sealed (mseal(2)) stays, and the others go.
+    /// A sealed mapping (mseal(2)) stays. The others are unmapped.
     pub fn unmap(&mut self, ranges: &[(u64, u64)]) -> Result<()> {
         if ranges.is_empty() {
             return Ok(());
@@ -107,15 +108,15 @@ impl Child {
         })
     }
 
-    /// Takes its command line and environment out of /proc: `pkill -f NAME` means the process, not the
-    /// snapshot of it. Nothing in its memory is changed, only where the kernel looks for them
-    /// (PR_SET_MM_MAP, prctl(2)).
+    /// Removes its command line and environment from /proc, so that `pkill -f NAME` finds the
+    /// process and not its snapshot. Its memory does not change, only where the kernel looks for
+    /// them (PR_SET_MM_MAP, prctl(2)).
     pub fn hide_command_line(&mut self) -> Result<()> {
         let (pid, scratch) = (self.pid, self.scratch);
         self.inside(|owned| {
             let stat = Stat::read(&format!("/proc/{pid}/stat"))?;
-            // Code, data, heap (without an end, which no reader asks for), stack; arguments and
-            // environment of no length; no auxv.
+            // Code, data, heap (its end is left out, because no reader asks for it), stack,
+            // arguments and environment of no length, no auxv.
             let fields = [26, 27, 45, 46, 47, 47, 28, 48, 48, 50, 50].map(|number| stat.field(number));
             let map = MmMap { fields, auxv: (RemotePtr(0), 0), exe: None };
             let mut batch = Batch::new(scratch);
@@ -126,8 +127,8 @@ impl Child {
         })
     }
 
-    /// Makes calls inside it, and leaves it stopped where it was. The outer error: it is lost. Nothing is
-    /// done in a child that is lost already.
+    /// Makes calls inside it, and leaves it stopped where it was. The outer error means that the
+    /// child is lost. In a child that is lost already it does nothing.
     fn inside(&mut self, work: impl FnOnce(&mut Owned) -> Result<Result<()>>) -> Result<()> {
         let Some(task) = self.task.take() else { return Ok(()) };
         let (regs, mask) = (task.regs()?, task.sigmask()?);
@@ -137,7 +138,7 @@ impl Child {
         result
     }
 
-    /// Kills it. It is a zombie until [`Child::end`].
+    /// Kills it. It stays a zombie until [`Child::end`].
     pub fn kill(&mut self) {
         if !std::mem::replace(&mut self.killed, true) {
             let _ = wait::kill(self.pid, libc::SIGKILL);
@@ -147,7 +148,7 @@ impl Child {
         }
     }
 
-    /// Kills it and has its parent reap it, in a second, brief stop.
+    /// Kills it and makes its parent reap it, in a second, brief stop.
     pub fn end(mut self) {
         let root = self.parent;
         self.kill();
@@ -155,8 +156,9 @@ impl Child {
         while !deadline.is_over() {
             match reap::reap(root, &self.parent_fd, self.pid) {
                 Ok(()) => return,
-                // A parent that was killed while this thread traced it is a zombie, still traced by it
-                // (EPERM), until this thread ends. Its children were handed on when it died.
+                // A parent that was killed while this thread traced it is a zombie, and this thread
+                // still traces it (EPERM) until this thread ends. Its children went to another
+                // parent when it died.
                 Err(error) if error.kind() == Kind::NoProcess || self.parent_fd.has_ended() => break,
                 Err(error) => {
                     log::debug!("pid {root}: reaping snapshot child {}: {error}", self.pid);
@@ -164,14 +166,14 @@ impl Child {
                 }
             }
         }
-        // The parent is gone: the process that inherited the child reaps it, once this thread has.
+        // The parent is gone. Its heir reaps the child, once this thread has waited for it.
         let _ = wait::wait_ended(self.pid, reap::PATIENCE);
     }
 }
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // It is never detached alive.
+        // A child must never be detached alive.
         self.kill();
     }
 }

@@ -6,12 +6,13 @@ use crate::cow::child::Child;
 use crate::sys::cgroup;
 use crate::sys::pid::Pid;
 
-/// Copy-on-write children. Dropping them kills them, but only [`Children::end`] has them reaped.
+/// Copy-on-write children. Dropping them kills them. Only [`Children::end`] makes their parents
+/// reap them.
 #[derive(Default)]
 pub struct Children(Vec<Child>);
 
 impl Children {
-    /// Adds a child. From now on it has to be reaped, even if what follows fails.
+    /// Adds a child. From now on it must be reaped, even if a later step fails.
     pub fn push(&mut self, child: Child) -> &mut Child {
         self.0.push(child);
         let last = self.0.len() - 1;
@@ -23,39 +24,40 @@ impl Children {
         self.0.iter().map(|child| (child.parent(), child.pid())).collect()
     }
 
-    /// Unmaps shared mappings from the children. The image never reads them, and they would keep files
-    /// open, including locks that are taken from now on.
+    /// Unmaps shared mappings from the children. The image never reads them, and they would keep
+    /// files open, including locks that are taken later.
     pub fn close_files(&mut self, shared: &BTreeMap<Pid, Vec<(u64, u64)>>) {
         for child in &mut self.0 {
             let ranges = shared.get(&child.parent()).map_or(&[][..], Vec::as_slice);
-            // One that is sealed (mseal(2)) stays. That a child has ended is reported when it is read.
+            // A sealed mapping (mseal(2)) stays. If a child has ended, the next read of it reports
+            // that.
             if let Err(error) = child.unmap(ranges) {
                 log::debug!("pid {}: {error}", child.parent());
             }
         }
     }
 
-    /// Puts them out of the way of what is meant for their process. In the daemon's own cgroup neither
-    /// `cgroup.kill` nor the out-of-memory killer of the container meets them, and they do not keep a
-    /// container's cgroup from being empty; what the pages cost stays charged where it was (cgroup v2,
-    /// "Memory Ownership"). Without a command line `pkill -f` does not find them.
+    /// Keeps them out of actions that are meant for their processes. In the daemon's own cgroup
+    /// neither `cgroup.kill` nor the container's out-of-memory killer finds them, and they do not
+    /// keep a container's cgroup from being empty. Their pages stay charged to the old cgroup
+    /// (cgroup v2, "Memory Ownership"). Without a command line `pkill -f` does not find them.
     pub fn stand_aside(&mut self) {
         let own = cgroup::path_of("self").ok().flatten();
         for child in &mut self.0 {
             let moved = own.as_ref().map_or(Ok(()), |own| cgroup::join(child.pid(), own));
-            // Where that fails they live until one of these meets them.
+            // Where this fails, the children live until one of these actions kills them.
             if let Err(error) = moved.and(child.hide_command_line()) {
                 log::debug!("pid {}: {error}", child.parent());
             }
         }
     }
 
-    /// Kills all of them, which frees their memory. They are zombies until [`Children::end`].
+    /// Kills all of them, which frees their memory. They stay zombies until [`Children::end`].
     pub fn kill(&mut self) {
         self.0.iter_mut().for_each(Child::kill);
     }
 
-    /// Kills all of them, then has each reaped by its parent, which must run by now.
+    /// Kills all of them, then makes the parent of each reap it. The parents must run again.
     pub fn end(mut self) {
         self.kill();
         self.0.into_iter().for_each(Child::end);

@@ -1,4 +1,5 @@
-//! A copy-on-write child that was killed is reaped by its parent: the process that it is the memory of.
+//! Reaping of killed copy-on-write children. The parent, which is the process that the child is a
+//! copy of, reaps it.
 
 use std::time::Duration;
 
@@ -15,14 +16,14 @@ use crate::sys::remote::hijack;
 use crate::sys::remote::inject::Injected;
 use crate::sys::{proc, ptrace, wait};
 
-/// How long a killed child may take to end: it is stopped, and has nothing to do but exit.
+/// How long a killed child may take to end. It is stopped, and all it has to do is exit.
 pub const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long the parent may take to stop.
 const STOPS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Has the process that `injected` is in reap its snapshot children `pids`, which a killed daemon left
-/// behind.
+/// Makes the process that `injected` is in reap its snapshot children `pids`. A killed daemon left
+/// them behind.
 pub fn reap_left_behind(injected: &mut Injected<'_>, pids: &[Pid]) -> Result<()> {
     if pids.is_empty() {
         return Ok(());
@@ -34,7 +35,7 @@ pub fn reap_left_behind(injected: &mut Injected<'_>, pids: &[Pid]) -> Result<()>
     injected.run(batch).map(drop)
 }
 
-/// Has `root` reap those of its snapshot children that could not be reaped while it was held.
+/// Makes `root` reap those of its snapshot children that could not be reaped while it was held.
 pub fn reap_ended(root: Pid) -> Result<()> {
     for pid in snapshot_child::left_behind(root) {
         reap(root, &PidFd::open(root)?, pid)?;
@@ -42,7 +43,7 @@ pub fn reap_ended(root: Pid) -> Result<()> {
     Ok(())
 }
 
-/// Has the process `of`, with the id `root`, reap its killed child `pid` in a brief stop.
+/// Makes the process `of`, with the id `root`, reap its killed child `pid` in a brief stop.
 pub fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
     if of.has_ended() {
         return Err(Error::new(Kind::NoProcess, format!("pid {root} has ended")));
@@ -56,12 +57,12 @@ pub fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
     };
     stopped.restart_interrupted_call();
     if Fields::read(&format!("/proc/{tid}/status"))?.number("Seccomp") != 0 {
-        // A filter that was set since the dump: the injected call is not the program's, and the filter
-        // might kill the process for it.
+        // The program may have set a filter since the dump. The injected call is not the program's
+        // own, and the filter might kill the process for it.
         stopped.set_options(ptrace::options::SYSGOOD | ptrace::options::SUSPEND_SECCOMP)?;
     }
-    // The zombie is handed on to its parent only now that the parent is stopped: before, a wait of the
-    // parent's own could have met it.
+    // The zombie goes to its parent only now, when the parent is stopped. Earlier a wait of the
+    // parent's own could have reported it.
     let _ = wait::wait_ended(pid, PATIENCE);
     let entry = Entry::open(tid, None)?;
     let wait = Call::new(libc::SYS_wait4, [pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
@@ -70,13 +71,14 @@ pub fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
     stopped.detach();
     match result {
         got if got == i64::from(pid) => Ok(()),
-        // It is reaped already (by a wait with __WALL of the program's own).
+        // The program has reaped it already, with a wait of its own (__WALL).
         got if got == -i64::from(libc::ECHILD) => Ok(()),
         got => Err(Error::os(format_args!("wait4 gave {got}"), libc::EAGAIN)),
     }
 }
 
-/// The main thread, or another one if that has ended (pthread_exit(3) in main) while the process lives.
+/// The main thread, or another one if the main thread has ended (pthread_exit(3) in main) while the
+/// process lives.
 fn first_thread(pid: Pid) -> Pid {
     let tids = proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default();
     std::iter::once(pid).chain(tids).find(|tid| !thread_has_ended(pid, *tid)).unwrap_or(pid)

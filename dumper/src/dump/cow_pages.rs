@@ -1,10 +1,10 @@
-//! Pages that a process still has in common with the one that forked it: the image stores them once,
+//! Pages that a process still shares with the process that forked it. The image stores them once,
 //! with the process that comes first.
 //!
-//! They are recognised by their page frames (Documentation/admin-guide/mm/pagemap.rst). The frames
-//! compared are those of the copy-on-write children, which never run: what is one frame there was one
-//! frame when the tree was stopped. A restore makes the process by a fork of its maker, whose memory is
-//! complete by then, so that the pages are common again.
+//! They are recognised by their page frames (Documentation/admin-guide/mm/pagemap.rst). The
+//! compared frames are those of the copy-on-write children, which never run: one frame there was
+//! one frame when the tree was stopped. A restore forks the process from its maker after the
+//! maker's memory is complete, so the pages are shared again.
 
 use crate::dump::memory::{MappingPages, ProcessMemory};
 use crate::error::Result;
@@ -13,10 +13,11 @@ use crate::pstree::record::Tree;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pagemap::Pagemap;
 
-/// Pages compared at a time.
+/// How many pages are compared at a time.
 const AT_ONCE: u64 = 8192;
 
-/// Takes inherited pages out of those that are stored with a mapping, and notes them as inherited.
+/// Removes inherited pages from those that are stored with a mapping, and records them as
+/// inherited.
 pub fn find(tree: &mut Tree, memory: &mut [ProcessMemory]) -> Result<()> {
     for at in 0..memory.len() {
         let (before, rest) = memory.split_at_mut(at);
@@ -35,7 +36,8 @@ pub fn find(tree: &mut Tree, memory: &mut [ProcessMemory]) -> Result<()> {
 }
 
 fn compare(process: &mut ProcessMemory, maker: &ProcessMemory) -> Result<()> {
-    // The memory is its maker's anyway; where the first thread has ended, /proc does not even show it.
+    // The process shares its maker's memory. If the first thread has ended, /proc does not even
+    // show it.
     if process.mappings.is_empty() {
         return Ok(());
     }
@@ -80,7 +82,7 @@ fn compare(process: &mut ProcessMemory, maker: &ProcessMemory) -> Result<()> {
     Ok(())
 }
 
-/// The pages of `runs` in `from..upto`, some at a time.
+/// Calls `work` for the pages of `runs` in `from..upto`, some at a time.
 fn each(runs: &PageRuns, from: u64, upto: u64, mut work: impl FnMut(u64, u64) -> Result<()>) -> Result<()> {
     let mut at = from;
     while let Some(data) = runs.next_data(at).filter(|data| *data < upto) {

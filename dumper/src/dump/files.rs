@@ -1,8 +1,8 @@
-//! Collects the open files of a tree: its descriptor tables, and which descriptors are one open
-//! file description.
+//! Collects the open files of a tree: its descriptor tables, and which descriptors refer to the
+//! same open file description.
 //!
-//! Only kcmp(2) says whether two descriptors are one description; it is called only for descriptors
-//! that agree in everything visible.
+//! Only kcmp(2) shows whether two descriptors refer to one description. It is called only for
+//! descriptors that agree in everything visible.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
@@ -24,11 +24,11 @@ use crate::sys::proc::status::Fields;
 
 /// The open files of a tree.
 pub struct CollectedFiles {
-    /// What descriptions share, with contents, in the order of the ids.
+    /// The objects that descriptions share, with contents, in the order of the ids.
     pub objects: Vec<(Record, Option<ObjectContents>)>,
     /// The descriptions, in the order of their ids.
     pub files: Vec<Record>,
-    /// What descriptors have beyond their open files; these records refer to the tables.
+    /// The state of descriptors beyond their open files. These records refer to the tables.
     pub fd_states: Vec<Record>,
 }
 
@@ -37,20 +37,20 @@ pub struct FileCollector {
     objects: ObjectCollector,
     /// The descriptions, in the order of their ids.
     files: Vec<Record>,
-    /// Descriptions by what is visible of them: for each the first descriptor that led to it, and
+    /// Descriptions by their visible properties. Each has the first descriptor that led to it, and
     /// its id.
     by_sight: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
-    /// Files that mappings and the like refer to, by device, inode, flags and whether they must not
-    /// change.
+    /// Files that mappings and other records refer to, by device, inode, flags and whether they
+    /// must not change.
     by_reference: BTreeMap<(u64, u64, i32, bool), u32>,
     /// Which descriptions each process has.
     held: BTreeSet<(Pid, u32)>,
     fd_states: Vec<Record>,
-    /// The tasks that must be in the tree, and the error if one is not.
+    /// The tasks that must be in the tree, each with the error for its absence.
     named: Vec<(Named, Error)>,
 }
 
-/// What can be seen of a description without kcmp(2).
+/// The properties of a description that are visible without kcmp(2).
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Visible {
     dev: u64,
@@ -60,7 +60,7 @@ struct Visible {
 }
 
 impl FileCollector {
-    /// For the processes with these pids, which are all of the tree, and stopped.
+    /// `tree` holds the pids of all processes of the tree, which are stopped.
     pub fn of(tree: Vec<Pid>) -> Self {
         Self {
             objects: ObjectCollector::of(tree),
@@ -81,8 +81,8 @@ impl FileCollector {
     /// All that was found.
     ///
     /// # Errors
-    /// A record names a task that `is_known` does not know: a signal would go to a process outside
-    /// the tree.
+    /// A record names a task that `is_known` does not accept. Its signal would go to a process
+    /// outside the tree.
     pub fn into_records(self, is_known: impl Fn(Named) -> bool) -> Result<CollectedFiles> {
         if let Some((_, refused)) = self.named.into_iter().find(|(task, _)| !is_known(*task)) {
             return Err(refused);
@@ -90,8 +90,8 @@ impl FileCollector {
         Ok(CollectedFiles { objects: self.objects.into_records(), files: self.files, fd_states: self.fd_states })
     }
 
-    /// All descriptors of `pid`, a process or a thread with a table of its own; `representative` is
-    /// a thread of it that has not ended.
+    /// Records all descriptors of `pid`, a process or a thread with a table of its own.
+    /// `representative` is a thread of it that has not ended.
     pub fn table(&mut self, pid: Pid, representative: Pid) -> Result<Record> {
         let pidfd = PidFd::of_thread(representative)?;
         let mut fds = Vec::new();
@@ -102,7 +102,7 @@ impl FileCollector {
         Record::new(TABLE, &FdTable { tid: pid, fds })
     }
 
-    /// One descriptor of the table that is recorded as `pid`'s. The kernel is asked about
+    /// Records one descriptor of the table that is recorded as `pid`'s. The kernel is asked about
     /// `representative`, because a thread that has ended has no descriptors.
     fn descriptor(&mut self, pid: Pid, representative: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, bool)> {
         let subject = format!("pid {pid} fd {number}");
@@ -116,8 +116,8 @@ impl FileCollector {
         let mut file = ObservedFile::observe(subject, &link, Via::Descriptor(pidfd, number))?;
         (file.flags, file.position, file.info) = (flags, position, info);
         if !(file.stat.is_file() || file.stat.is_dir()) {
-            // O_ASYNC takes effect only when F_SETFL sets it anew. Files and directories have no such
-            // signals, and keep the flag as it is.
+            // O_ASYNC takes effect only when F_SETFL sets it anew. Files and directories send no
+            // such signals, and keep the flag as it is.
             file.flags &= !libc::O_ASYNC;
         }
         let visible = Visible { dev: file.stat.dev(), ino: file.stat.ino(), position, flags };
@@ -139,7 +139,7 @@ impl FileCollector {
         Ok((id, cloexec))
     }
 
-    /// The description, if another descriptor has led to it.
+    /// The description, if another descriptor has led to it before.
     fn known(&self, visible: &Visible, representative: Pid, number: i32) -> Result<Option<u32>> {
         for &(other_task, other, id) in self.by_sight.get(visible).map_or(&[][..], Vec::as_slice) {
             if kcmp::kcmp(other_task, representative, Kcmp::File, other as u64, number as u64)? {
@@ -149,7 +149,7 @@ impl FileCollector {
         Ok(None)
     }
 
-    /// Adds a description that is not known yet.
+    /// Adds a new description.
     fn add(&mut self, observed: &ObservedFile<'_>) -> Result<u32> {
         let kind = KINDS.iter().find(|kind| kind.takes(observed));
         let kind = kind.ok_or_else(|| observed.refuse(unsupported_name(observed)))?;

@@ -16,16 +16,16 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::maps;
 use crate::sys::proc::status::Fields;
 
-/// Bytes that may be kept in the daemon; a process with more is read while it is stopped.
+/// How many bytes the daemon may keep itself. A process with more is read while it is stopped.
 pub const KEPT_MOST: u64 = 24 << 20;
 
-/// Bytes of address space from which on flags and pages are read at the same time: the kernel walks all
-/// page tables for either, and a thread costs as much as the walk of some 50 MiB.
+/// From this size of address space on, flags and pages are read in parallel. The kernel walks all
+/// page tables for each of the two, and a thread costs as much as a walk of some 50 MiB.
 const SIDE_BY_SIDE: u64 = 64 << 20;
 
-/// Attachments of System V shared memory that fork(2) would copy. The kernel counts and times each
-/// (shm_open and shm_close in ipc/shm.c), and remembers which process was the last: a copy of the process
-/// must not have them.
+/// Attachments of System V shared memory that fork(2) would copy. The kernel counts each attachment
+/// and records its time and its last process (shm_open and shm_close in ipc/shm.c), so a copy of
+/// the process must not have them.
 pub fn attachments(process: &mut CollectedProcess) -> Result<Vec<(u64, u64)>> {
     let vmas = process.mappings.iter_mut().map(|mapping| &mut mapping.vma);
     let mut found: Vec<&mut Vma> = vmas.filter(|vma| vma.kind == vma::Type::IpcShm).collect();
@@ -39,10 +39,10 @@ pub fn attachments(process: &mut CollectedProcess) -> Result<Vec<(u64, u64)>> {
     Ok(found.iter().filter(|vma| !vma.is_not_forked()).map(|vma| (vma.start, vma.end)).collect())
 }
 
-/// Copies what fork does not: contents and guard pages. They are found by comparing what has pages here
-/// with what has pages in the child.
+/// Copies what fork does not copy: contents and guard pages. It finds them by comparing the pages
+/// of the process with the pages of the child.
 ///
-/// `budget`: bytes that may still be kept in the daemon, for the whole tree.
+/// `budget` is how many bytes the daemon may still keep, for the whole tree.
 pub fn keep_what_fork_drops(process: &mut CollectedProcess, entry: &Entry, child: Pid, budget: &mut u64) -> Result<()> {
     let childs: BTreeMap<u64, u64> = maps::maps(child)?.into_iter().map(|m| (m.start, m.end)).collect();
     let (ours, theirs) = (Pagemap::open(entry.pid)?, Pagemap::open(child)?);
@@ -57,7 +57,8 @@ pub fn keep_what_fork_drops(process: &mut CollectedProcess, entry: &Entry, child
         if !private || !(missing || page_set::has_pages(&ours, vma)? && !page_set::has_pages(&theirs, vma)?) {
             continue;
         }
-        // Its flags can be read of the process only while it is stopped; rare enough to pay for smaps here.
+        // The flags can be read from the process only while it is stopped. This case is rare, so it
+        // reads smaps here.
         let flags = match &mut flags {
             Some(flags) => flags,
             none => none.insert(maps::vm_flags(entry.pid)?),
@@ -71,8 +72,8 @@ pub fn keep_what_fork_drops(process: &mut CollectedProcess, entry: &Entry, child
     Ok(())
 }
 
-/// VmFlags of the stopped process itself, where memory is locked (mlock(2)): a child of fork does not
-/// inherit that.
+/// VmFlags of the stopped process itself, if it has locked memory (mlock(2)). A child of fork does
+/// not inherit that.
 pub fn mlock_flags(pid: Pid) -> Result<Option<VmFlags>> {
     let locked = Fields::read(&format!("/proc/{pid}/status"))?.number("VmLck") != 0;
     locked.then(|| maps::vm_flags(pid)).transpose()
@@ -82,7 +83,8 @@ pub fn mlock_flags(pid: Pid) -> Result<Option<VmFlags>> {
 pub struct ProcessMemory {
     /// The process.
     pub pid: Pid,
-    /// Whose memory is read: a copy-on-write child, or a thread of the stopped process.
+    /// The process that memory is read from: a copy-on-write child, or a thread of the stopped
+    /// process.
     pub source: Pid,
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
@@ -94,9 +96,9 @@ pub struct ProcessMemory {
 pub struct MappingPages {
     /// Its record.
     pub vma: Vma,
-    /// Its contents, where they are not read from the source.
+    /// Its contents, if they are not read from the source.
     pub kept: Option<Kept>,
-    /// The pages that the image stores with it.
+    /// The pages that the image stores with this mapping.
     pub pages: PageRuns,
     /// The pages that the image stores with the process that forked this one.
     pub inherited: Option<PageRuns>,

@@ -1,4 +1,4 @@
-//! Kernel -> records: what is known of each process of a stopped tree.
+//! Kernel -> records: what a dump collects of each process of a stopped tree.
 
 use crate::image::frame::Record;
 use crate::memory::source::Kept;
@@ -19,26 +19,27 @@ pub mod sharing;
 pub mod thread;
 pub mod unsupported;
 
-/// All that is known of one process, apart from the contents of its memory.
+/// All that is collected of one process, apart from the contents of its memory.
 pub struct CollectedProcess {
     /// Its id.
     pub pid: Pid,
     /// Records of its tasks, in the order of the image.
     pub records: Vec<Record>,
-    /// Its descriptor table, and those that threads have to themselves.
+    /// Its descriptor table, and the tables that threads have to themselves.
     pub tables: Vec<Record>,
-    /// Its mappings, ascending, as far as they are in the image; none if it shares the memory of the
-    /// process that created it.
+    /// Its mappings that are in the image, ascending. Empty if it shares the memory of the process
+    /// that created it.
     pub mappings: Vec<CollectedMapping>,
-    /// Mappings of files that it has locked: a copy of the process must not have them.
+    /// Mappings of files that it has locked. A copy of the process must not have them.
     pub lock_mappings: Vec<(u64, u64)>,
-    /// VmFlags of its mappings, if memory of it is locked (mlock(2)): its child does not inherit that.
+    /// VmFlags of its mappings, if it has locked memory (mlock(2)). Its child does not inherit
+    /// that.
     pub mlock_flags: Option<VmFlags>,
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
-    /// Semaphore sets and message queues that its threads wait for.
+    /// Semaphore sets and message queues that its threads wait on.
     pub waits: Vec<(sysvipc::IpcKind, i32)>,
-    /// Semaphore operations that its end undoes.
+    /// Semaphore operations that the kernel undoes when it ends.
     pub adjustments: Vec<Adjustment>,
 }
 
@@ -48,13 +49,13 @@ pub struct CollectedMapping {
     pub mapping: Mapping,
     /// Its record.
     pub vma: Vma,
-    /// Its contents, where a copy-on-write child does not get them.
+    /// Its contents, if a copy-on-write child does not get them.
     pub kept: Option<Kept>,
 }
 
 impl CollectedProcess {
-    /// Mappings whose contents are not the process's own. A copy of the process may have them until
-    /// their flags are known.
+    /// Mappings with contents that are not the process's own. A copy of the process may have them
+    /// until their flags are read.
     pub fn shared_mappings(&self) -> Vec<(u64, u64)> {
         let shared = self.mappings.iter().filter(|it| it.mapping.shared && !it.vma.holds_pages());
         let ranges = shared.map(|it| (it.mapping.start, it.mapping.end));

@@ -11,11 +11,11 @@ use crate::kind::observed::ObservedFile;
 use crate::sys::pid::Pid;
 use crate::sys::{clock, proc};
 
-/// The objects of a tree. A kind of open file gets it as its [`DumpContext`], and nothing else of
+/// The objects of a tree. A kind of open file gets this as its [`DumpContext`], and nothing else of
 /// the dump.
 pub struct ObjectCollector {
     tree: Vec<Pid>,
-    /// When the tree was stopped already, in ticks since boot.
+    /// A time when the tree was already stopped, in ticks since boot.
     instant: u64,
     /// In the order of their ids.
     records: Vec<(Record, Option<ObjectContents>)>,
@@ -24,7 +24,7 @@ pub struct ObjectCollector {
     reaching_out: Vec<ReachesOut>,
 }
 
-/// An object of which a process outside the tree may hold an end.
+/// An object that a process outside the tree may hold an end of.
 struct ReachesOut {
     id: u32,
     kind: &'static dyn DynObject,
@@ -36,22 +36,22 @@ struct ReachesOut {
 }
 
 impl ObjectCollector {
-    /// For the processes with these pids, which are all of the tree, and stopped.
+    /// `tree` holds the pids of all processes of the tree, which are stopped.
     pub fn of(tree: Vec<Pid>) -> Self {
         let instant = clock::boot_ticks();
         Self { tree, instant, records: Vec::new(), ids: BTreeMap::new(), reaching_out: Vec::new() }
     }
 
-    /// Finds out which processes outside the tree hold a part of an object. That reads every
-    /// descriptor of the whole system, so it happens when the tree runs again: a process that came
-    /// since the tree was stopped does not count, and one that has ended since is missed.
+    /// Finds which processes outside the tree hold a part of an object. It reads every descriptor
+    /// of the whole system, so it runs when the tree runs again. A process that was born after the
+    /// tree was stopped does not count, and one that has ended since is missed.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Unsupported`] names the first such process; with `keep` the object's
-    /// record says instead that a restore has to find the object, and not to make it.
+    /// [`crate::error::Kind::Unsupported`] names the first such process. With `keep` there is no
+    /// error: the object's record says that a restore must find the object instead of making it.
     pub fn settle(&mut self, keep: bool) -> Result<()> {
         let mut keys: Vec<Key> = self.reaching_out.iter().map(|it| it.key).collect();
-        // Most trees have no such object: then no process is searched.
+        // Most trees have no such object, and then no process is searched.
         let pids = if keys.is_empty() { Vec::new() } else { proc::numbers("/proc")? };
         for pid in pids {
             let held = external::held_by(pid, &keys);
@@ -137,7 +137,7 @@ mod tests {
         assert!(objects.is_in_tree(pid) && !objects.is_in_tree(pid + 1));
         objects.settle(false).unwrap();
 
-        // A child of the tree does not count; outside of every tree it does.
+        // A child of the tree does not count, but it counts for any other tree.
         let mut child = Command::new("sleep").arg("100").stdout(to).spawn().unwrap();
         (objects.tree, objects.instant) = (Vec::new(), clock::boot_ticks() + 1);
         let held = objects.settle(false).unwrap_err();

@@ -1,4 +1,4 @@
-//! One process: its records, thread by thread, and its mappings.
+//! Collects one process: its records, thread by thread, and its mappings.
 
 use crate::dump::files::FileCollector;
 use crate::dump::thread::ThreadCollector;
@@ -20,13 +20,13 @@ use crate::sysv::{table, undo};
 use crate::task::cgroup::Membership;
 use crate::task::restart_block::SleepTimers;
 
-/// What the collecting of one process of a stopped tree needs.
+/// What is needed to collect one process of a stopped tree.
 pub struct ProcessCollector<'a> {
-    /// The tree; what its parents know of stopped children is written into it.
+    /// The tree. What its parents have yet to learn of stopped children is written into it.
     pub tree: &'a mut Tree,
     /// All open files of the tree.
     pub files: &'a mut FileCollector,
-    /// Which timers the stopped threads sleep on.
+    /// The timers that the stopped threads sleep on.
     pub timers: &'a SleepTimers,
     /// Semaphore sets and message queues.
     pub ipc: &'a table::IpcTables,
@@ -35,8 +35,8 @@ pub struct ProcessCollector<'a> {
 }
 
 impl ProcessCollector<'_> {
-    /// Collects one process through its injected stub. The records of a thread come in the order of the
-    /// table of attributes.
+    /// Collects one process through its injected stub. The records of a thread come in the order of
+    /// the table of attributes.
     pub fn process(
         &mut self,
         process: &mut FrozenProcess,
@@ -50,8 +50,7 @@ impl ProcessCollector<'_> {
             records.push(membership.record()?);
         }
         self.ask_for_stops(pid, injected)?;
-        // The leader is inside the stub now; the others take their turns, and the leader gets it back
-        // last.
+        // The leader is inside the stub now. The others take their turns, and the leader is last.
         let mut threads = ThreadCollector {
             pid,
             representative,
@@ -84,7 +83,7 @@ impl ProcessCollector<'_> {
         own.filter(|(_, what)| *what == Share::Fs).map(|(tid, _)| *tid).collect()
     }
 
-    /// Its mappings, unless its memory is that of the process that created it.
+    /// Its mappings, or none if it shares the memory of the process that created it.
     fn mappings(&mut self, pid: Pid, representative: Pid, entry: &Entry) -> Result<Vec<CollectedMapping>> {
         let shares_memory = self.tree.processes.iter().any(|it| it.pid == pid && it.shares(Share::Vm));
         let flags = FlagsOnDemand::of(representative);
@@ -97,8 +96,8 @@ impl ProcessCollector<'_> {
         Ok(found)
     }
 
-    /// What a process has not asked yet about its children's stops and continuations: waitid(2) with
-    /// WNOWAIT leaves it to be asked.
+    /// Finds the stops and continuations of children that a process has not asked for yet.
+    /// waitid(2) with WNOWAIT leaves them to be asked for.
     fn ask_for_stops(&mut self, pid: Pid, injected: &mut Injected<'_>) -> Result<()> {
         let asked = |child: &&mut record::Process| child.ppid == pid && !child.threads.is_empty();
         for child in self.tree.processes.iter_mut().filter(asked) {
@@ -107,7 +106,7 @@ impl ProcessCollector<'_> {
             let info = batch.call_into(libc::SYS_waitid, [libc::P_PID as u64, child.pid as u64, 0, how as u64, 0], 2);
             let info: [u64; SIGINFO_LEN / 8] =
                 injected.run(batch)?.get(info, || format!("pid {pid}: asking about pid {}", child.pid))?;
-            // si_signo and si_errno, then si_code; without an answer si_signo stays 0.
+            // si_signo and si_errno, then si_code. Without an answer si_signo stays 0.
             let [first, second, ..] = info;
             let code = if first as u32 == 0 { 0 } else { second as u32 as i32 };
             child.stop_reported = code != libc::CLD_STOPPED;

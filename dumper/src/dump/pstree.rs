@@ -1,5 +1,5 @@
 //! The processes of a stopped tree: ids, parents, sessions, and which process creates which at a
-//! restore. Becomes the tree's record.
+//! restore. This becomes the record of the tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,11 +17,11 @@ use crate::sys::{cpuid, proc};
 /// Collects all processes of a stopped tree and puts them in the order of the image.
 ///
 /// # Errors
-/// Unsupported, by name: a session that cannot be rebuilt, something shared with a process outside or
-/// not with the process that can give it.
+/// Unsupported, with names: a session that cannot be rebuilt, or a resource that is shared with a
+/// process outside the tree or with a process that cannot pass it on.
 pub fn collect(frozen: &mut Frozen) -> Result<Tree> {
     for process in &mut frozen.processes {
-        // The leader need not have the lowest id, and a dump of a held tree has left the threads in
+        // The leader need not have the lowest id. A dump of a held tree also leaves the threads in
         // another order.
         let pid = process.pid;
         process.threads.sort_by_key(|thread| (thread.tid() != pid, thread.tid()));
@@ -56,10 +56,10 @@ pub fn collect(frozen: &mut Frozen) -> Result<Tree> {
 struct Kinship {
     /// /proc/PID/stat, by process.
     stats: BTreeMap<Pid, Stat>,
-    /// The processes whose parent is not in the tree.
+    /// The processes with a parent that is not in the tree.
     roots: Vec<Pid>,
-    /// Sessions that roots got from outside, and the first root in each: it will lead one for all
-    /// processes that are in it.
+    /// Sessions that roots got from outside the tree, and the first root in each. At a restore this
+    /// root leads one new session for all processes of the old one.
     homes: BTreeMap<Pid, Pid>,
 }
 
@@ -86,7 +86,7 @@ impl Kinship {
         self.homes.get(&sid).copied().unwrap_or(sid)
     }
 
-    /// The processes, as the planner of the forks wants them.
+    /// The processes, in the form that the planner of the forks needs.
     fn members(&self, frozen: &Frozen) -> Result<Vec<Member>> {
         let member = |process: &FrozenProcess| {
             let stat = &self.stats[&process.pid];
@@ -108,7 +108,7 @@ fn sid(stat: &Stat) -> Pid {
     stat.field(6) as Pid
 }
 
-/// The record of a process that is in the tree.
+/// Fills the record of a process of the tree.
 fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat) -> Result<()> {
     let pid = process.pid;
     process.sid = sid(stat);
@@ -130,7 +130,8 @@ fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat) -> Result<()>
     Ok(())
 }
 
-/// The thread whose child it is, if that is not the leader (0): children are listed by thread.
+/// The thread of the parent that the process is a child of, or 0 for the leader. The kernel lists
+/// children by thread.
 fn maker_thread(pid: Pid, maker: Maker) -> Pid {
     if maker.how != How::Child || maker.by == 0 {
         return 0;
@@ -173,15 +174,16 @@ fn exit_signals(processes: &mut [Process]) -> Result<()> {
     Ok(())
 }
 
-/// A group whose leader is dead needs a placeholder with its id, for as long as the others join it.
+/// A group with a dead leader needs a placeholder with its id while the other processes join it.
 fn placeholders_of_groups(kinship: &Kinship, processes: &mut Vec<Process>) -> Result<()> {
-    // The shell that started a root may have put more than that into its session.
+    // The shell that started a root may have put more groups into its session.
     let is_from_outside = |sid: Pid| kinship.homes.contains_key(&sid) || kinship.roots.contains(&sid);
     let known: BTreeSet<Pid> = processes.iter().map(|process| process.pid).collect();
     let mut dead = BTreeMap::new();
     for process in processes.iter().filter(|process| !known.contains(&process.pgid)) {
         if is_from_outside(process.sid) && (process.pgid == process.sid || is_alive(process.pgid)) {
-            // A group of the shell that started a root: its members will be in a root's.
+            // This is a group of the shell that started a root. Its members will be in a root's
+            // group.
             continue;
         }
         if is_alive(process.pgid) {

@@ -1,9 +1,9 @@
 //! What processes and threads share: address space, directories, descriptors, signal actions.
 //!
-//! What is shared with a process outside the tree would be lost. The kernel does not show how many tasks
-//! have a descriptor table or an address space, so kcmp(2) is asked: about the parent of a root while
-//! the tree is stopped, and about every other process of the machine when the tree goes on already, some
-//! microseconds for each.
+//! Sharing with a process outside the tree would be lost. The kernel does not show how many tasks
+//! use a descriptor table or an address space, so kcmp(2) is asked: about the parent of a root
+//! while the tree is stopped, and about every other process of the machine when the tree runs
+//! again. Each call takes some microseconds.
 
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
@@ -17,8 +17,8 @@ use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::stat::Stat;
 
-/// What threads have to themselves. Two threads that share it only with each other are refused: a restore
-/// could not give it to both.
+/// What threads have to themselves. Two threads that share something only with each other are
+/// refused, because a restore could not give it to both.
 pub fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
     let speaker = process.representative();
     let mut own: Vec<(Pid, Share)> = Vec::new();
@@ -45,7 +45,7 @@ pub fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
 /// Refuses a root that shares something with its parent, which is outside the tree.
 pub fn refuse_sharing_parent(root: &Process) -> Result<()> {
     for share in Share::ALL.into_iter().filter(|_| root.ppid > 0) {
-        // A parent that has ended, or that may not be examined, is not the one that shares.
+        // A parent that has ended or that may not be examined is not the sharing process.
         if kcmp::kcmp(root.representative(), root.ppid, share.kcmp(), 0, 0).unwrap_or(false) {
             return Err(shared_outside(root.pid, share, root.ppid));
         }
@@ -53,8 +53,8 @@ pub fn refuse_sharing_parent(root: &Process) -> Result<()> {
     Ok(())
 }
 
-/// Refuses processes that share something with a process outside the tree. The tree, which was stopped at
-/// the tick `stopped_at` of the clock since boot, may go on meanwhile.
+/// Refuses processes that share something with a process outside the tree. The tree was stopped at
+/// the tick `stopped_at` of the clock since boot, and may run again meanwhile.
 pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
     let inside: BTreeSet<Pid> = tree.processes.iter().map(|process| process.pid).collect();
     let outside: Vec<Pid> = proc::numbers("/proc")?.into_iter().filter(|pid| !inside.contains(pid)).collect();
@@ -64,7 +64,8 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
         let alone = alive().flat_map(|process| &process.own).filter(|(_, what)| *what == share).map(|(tid, _)| *tid);
         let ours = in_order(alive().map(Process::representative).chain(alone), what, &mut |_| {});
         for other in &outside {
-            // A task that has ended meanwhile has no order any more: then all of them are asked.
+            // A task that has ended meanwhile has no place in the order any more. All tasks are
+            // asked then.
             let mut is_ordered = true;
             let found = ours.binary_search_by(|tid| {
                 kcmp::kcmp_order(*tid, *other, what, 0, 0).unwrap_or_else(|_| {
@@ -87,13 +88,13 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
     Ok(())
 }
 
-/// Tasks in the order of what they have, by kcmp(2). Those that have ended are left out, and `failed`
-/// gets the reason. By insertion: a task that ends meanwhile has no order any more, and then the sorts of
-/// the standard library may panic.
+/// Sorts tasks by what they have, with kcmp(2). Tasks that have ended are left out, and `failed`
+/// gets the reason. It sorts by insertion: a task that ends meanwhile has no place in the order any
+/// more, and the sorts of the standard library may panic at that.
 fn in_order(tids: impl Iterator<Item = Pid>, what: Kcmp, failed: &mut dyn FnMut(Error)) -> Vec<Pid> {
     let mut sorted: Vec<Pid> = Vec::new();
     for tid in tids {
-        // Tasks that have ended, and so cannot be compared with, are removed first.
+        // Tasks that have ended cannot be compared, so they are removed first.
         while has_something(tid) {
             let mut is_known = true;
             let at = sorted.partition_point(|other| {
@@ -117,14 +118,14 @@ fn in_order(tids: impl Iterator<Item = Pid>, what: Kcmp, failed: &mut dyn FnMut(
     sorted
 }
 
-/// Whether it is neither a thread of the kernel nor a task that has begun to end: those have none of the
-/// four things, and to have none is no sharing.
+/// Whether it has any of the four things. A kernel thread and a task that has begun to end have
+/// none of them, and two tasks with none do not share.
 fn has_something(pid: Pid) -> bool {
     Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| !stat.is_exiting() && !stat.is_kernel_thread())
 }
 
-/// Whether this process was outside the tree already when the tree was stopped: neither a child of the
-/// tree nor born since, by vfork(2) for instance.
+/// Whether this process existed outside the tree already when the tree was stopped. A child of the
+/// tree or a process born since, for instance by vfork(2), does not count.
 fn was_there(pid: Pid, inside: &BTreeSet<Pid>, stopped_at: u64) -> bool {
     Stat::read(&format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| stat.started() < stopped_at && !inside.contains(&stat.ppid()))
@@ -135,7 +136,8 @@ fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {
     Error::unsupported(format!("pid {pid}: it shares its {name} with pid {other}, which is outside the tree"))
 }
 
-/// Notes what each process shares with its maker. What it shares with any other cannot be rebuilt.
+/// Records what each process shares with its maker. What it shares with any other process cannot be
+/// rebuilt.
 pub fn collect(processes: &mut [Process]) -> Result<()> {
     let alive: Vec<Pid> =
         processes.iter().filter(|process| !process.threads.is_empty()).map(Process::representative).collect();
@@ -195,7 +197,7 @@ pub fn collect(processes: &mut [Process]) -> Result<()> {
     Ok(())
 }
 
-/// In words.
+/// The name that errors use.
 fn name(share: Share) -> &'static str {
     match share {
         Share::Vm => "address space",

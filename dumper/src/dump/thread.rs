@@ -1,4 +1,4 @@
-//! One thread: the records of all its attributes, with one batch of calls.
+//! Dumps one thread: the records of all its attributes, with one batch of calls.
 
 use crate::dump::files::FileCollector;
 use crate::error::Result;
@@ -17,7 +17,7 @@ use crate::sysv::table;
 use crate::task;
 use crate::task::restart_block::SleepTimers;
 
-/// Dumps the threads of one process, and what it sees on the way.
+/// Dumps the threads of one process, and collects what it finds on the way.
 pub struct ThreadCollector<'a> {
     /// The process.
     pub pid: Pid,
@@ -35,7 +35,7 @@ pub struct ThreadCollector<'a> {
     pub hole: RemotePtr,
     /// The rseq areas of the threads so far.
     pub rseq: Vec<u64>,
-    /// System V objects that the threads so far wait for.
+    /// System V objects that the threads so far wait on.
     pub waits: Vec<(sysvipc::IpcKind, i32)>,
 }
 

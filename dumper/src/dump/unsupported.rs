@@ -6,7 +6,7 @@ use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::Stopped;
 use crate::task::namespaces::Namespaces;
 
-/// Refuses trees that cannot be restored yet, by name.
+/// Refuses trees that cannot be restored yet. The error names the reason.
 pub fn refuse_unsupported(frozen: &Frozen) -> Result<()> {
     let namespaces = Namespaces::own();
     for process in frozen.alive() {
@@ -19,7 +19,8 @@ pub fn refuse_one(process: &FrozenProcess, namespaces: &Namespaces) -> Result<()
     let root = process.pid;
     namespaces.refuse_others(root, process.threads.iter().map(Stopped::tid))?;
     let speaker = process.threads.first().map_or(root, Stopped::tid);
-    // A confined process would come back with the daemon's own label: with more rights than it had.
+    // A confined process would come back with the daemon's own label and so with more rights than
+    // before.
     let label = |pid: &str| std::fs::read(format!("/proc/{pid}/attr/current")).ok();
     let (its, ours) = (label(&speaker.to_string()), label("self"));
     if its != ours {
@@ -30,7 +31,8 @@ pub fn refuse_one(process: &FrozenProcess, namespaces: &Namespaces) -> Result<()
             shown.trim_end_matches(['\n', '\0'])
         )));
     }
-    // Known before the first call is made inside: a filter would meet that call, and may kill.
+    // This is checked before the first call is made inside: a filter would apply to that call, and
+    // may kill the process.
     for thread in &process.threads {
         let tid = thread.tid();
         if Fields::read(&format!("/proc/{root}/task/{tid}/status"))?.number("Seccomp") != 0 {

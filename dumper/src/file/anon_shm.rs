@@ -1,5 +1,5 @@
 //! Shared anonymous memory (mmap(2), MAP_SHARED | MAP_ANONYMOUS): a file that the kernel names
-//! `/dev/zero (deleted)` and that only mappings hold. Each object is in the image once, however
+//! `/dev/zero (deleted)` and that only mappings refer to. Each object is in the image once, however
 //! many processes map it.
 
 use std::os::fd::OwnedFd;

@@ -28,7 +28,7 @@ impl OpenFile for Device {
     }
 
     fn is_mappable(&self, observed: &ObservedFile<'_>) -> bool {
-        // A private mapping of /dev/zero is anonymous memory that keeps the name.
+        // A private mapping of /dev/zero is anonymous memory with that name.
         OpenFile::takes(self, observed) && libc::minor(observed.stat.rdev()) == ZERO
     }
 

@@ -1,7 +1,7 @@
-//! Counters that a process can wait for: eventfd(2). Each has one description, because no name
-//! leads to it.
+//! Counters that a process can wait on: eventfd(2). Each has one description, because no name leads
+//! to it.
 //!
-//! The count comes from `fdinfo` (eventfd_show_fdinfo in fs/eventfd.c): a read(2) would reset it.
+//! The count is read from `fdinfo` (eventfd_show_fdinfo in fs/eventfd.c): a read(2) would reset it.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -24,7 +24,7 @@ pub struct Eventfd;
 #[derive(Serialize, Deserialize)]
 pub struct EventfdBody {
     count: u64,
-    /// EFD_SEMAPHORE: a read takes one.
+    /// EFD_SEMAPHORE: a read takes 1 from the count.
     semaphore: bool,
     flags: i32,
 }
@@ -41,11 +41,11 @@ impl OpenFile for Eventfd {
         let count = u64::from_str_radix(observed.info.text("eventfd-count"), 16)
             .map_err(|_| Error::os(format_args!("{}: no eventfd-count in its fdinfo", observed.subject), libc::EIO))?;
         if !observed.info.has("eventfd-semaphore") {
-            // Linux 6.5 and later show it; it cannot be found out otherwise.
+            // Linux 6.5 and later show this. There is no other way to find it out.
             return Err(observed.refuse("an eventfd of which the kernel does not say whether it is a semaphore"));
         }
         if count == u64::MAX {
-            // eventfd(2): only the kernel itself can bring the count there; write(2) cannot.
+            // eventfd(2): only the kernel itself can set the count to this value, write(2) cannot.
             return Err(observed.refuse("an eventfd that has overflowed"));
         }
         Ok(EventfdBody { count, semaphore: observed.info.number("eventfd-semaphore") != 0, flags: observed.flags })
@@ -54,8 +54,8 @@ impl OpenFile for Eventfd {
     fn restore(&self, body: EventfdBody, _context: &dyn RestoreContext) -> Result<OwnedFd> {
         let doing = || format!("making an eventfd with count {}", body.count);
         let semaphore = if body.semaphore { EfdFlags::EFD_SEMAPHORE } else { EfdFlags::empty() };
-        // Nonblocking first, whatever the image says, so that the write below cannot wait; the
-        // recorded flags come last.
+        // Nonblocking first, whatever the image says, so that the write below cannot block. The
+        // recorded flags are set last.
         let made = EventFd::from_value_and_flags(0, EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK | semaphore);
         let made = made.doing(doing)?;
         if body.count != 0 {

@@ -1,10 +1,10 @@
-//! FIFOs, fifo(7): pipes with a name. The contents exist in the buffers alone, and the kernel drops
-//! those with the last holder, so the image has them. The name is opened again; a FIFO without a
-//! name is created anew and unlinked.
+//! FIFOs, fifo(7): pipes with a name. The contents exist only in the buffers, and the kernel drops
+//! them when the last holder closes the FIFO, so the image has them. The name is opened again. A
+//! FIFO without a name is created anew and unlinked.
 //!
-//! Other processes can open the name too. They notice nothing of a restore before the whole image
-//! has been read and verified: only then a restore opens an end, which another process may wait
-//! for, and writes the contents.
+//! Other processes can open the name too, and must not notice a restore before the whole image has
+//! been read and verified. Only then a restore opens an end, which another process may wait for,
+//! and writes the contents.
 //!
 //! Nothing here waits for another end: every end is opened with O_NONBLOCK, and a writer only while
 //! there is a reader.
@@ -76,7 +76,7 @@ impl Object for Fifo {
         if body.head.is_external() {
             return Ok(());
         }
-        // A reader: it keeps the buffers, and to open it waits for no other end.
+        // A reader keeps the buffers, and opening it does not wait for another end.
         object.fd = object.open(libc::O_RDONLY | libc::O_NONBLOCK, 0).on(|| &body.name)?;
         if fd::readable(&object.fd).on(|| &body.name)? != 0 {
             let busy = format_args!("FIFO {}: another process has written to it since the dump", body.name);
@@ -90,8 +90,8 @@ impl Object for Fifo {
     }
 }
 
-/// Opens the FIFO at `path` with O_PATH: a process that waits for the other end to be opened goes
-/// on waiting.
+/// Opens the FIFO at `path` with O_PATH. A process that waits for the other end to be opened keeps
+/// waiting.
 fn open_place(path: &Path) -> Result<OwnedFd> {
     let file = open_path(path, libc::O_PATH)?;
     let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
@@ -101,7 +101,7 @@ fn open_place(path: &Path) -> Result<OwnedFd> {
     Err(Error::new(Kind::NotFound, format!("{} is no longer a FIFO", path.display())))
 }
 
-/// Creates a FIFO without a name. /proc shows it under `path` again, where that name is free.
+/// Creates a FIFO without a name. /proc shows it under `path` again if that name is free.
 fn make_unlinked(path: &Path) -> Result<OwnedFd> {
     let (dir, name) = ParentDir::of(path)?;
     let (fd, name) = dir.make_fifo(name)?;
@@ -118,7 +118,7 @@ pub struct FifoEnd;
 pub struct FifoEndBody {
     object: u32,
     flags: i32,
-    /// Of a reader: its writers are gone (POLLHUP), as opposed to none having come yet.
+    /// For a reader: its writers are gone (POLLHUP). False if no writer has come yet.
     hung_up: bool,
 }
 
@@ -149,9 +149,9 @@ impl OpenFile for FifoEnd {
     fn restore(&self, body: FifoEndBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
         let fifo = context.object(body.object)?;
         let reads_only = body.flags & libc::O_ACCMODE == libc::O_RDONLY;
-        // A partner for the moment of opening: a writer without a reader is refused (ENXIO), and a
-        // reader is hung up only if a writer came and went (`fifo_open` in fs/pipe.c). Opening for
-        // both never waits.
+        // A partner while the end is opened. Without a reader, opening a writer fails (ENXIO). A
+        // reader is hung up only if a writer has come and gone (`fifo_open` in fs/pipe.c). Opening
+        // for both never blocks.
         let partner = (!reads_only || body.hung_up).then(|| fifo.open(libc::O_RDWR, 0)).transpose()?;
         let fd = fifo.open(body.flags & !libc::O_DIRECT | libc::O_NONBLOCK, 0)?;
         drop(partner);
@@ -183,7 +183,7 @@ mod tests {
         polled[0].revents().unwrap().contains(PollFlags::POLLHUP)
     }
 
-    /// Dumps what `fds` lead to, closes them, and opens them again.
+    /// Dumps the files that `fds` refer to, closes them, and opens them again.
     fn cycled(fds: Vec<OwnedFd>) -> Result<Vec<OwnedFd>> {
         let this = this();
         let Dumped { body, blob, .. } = Object::dump(&Fifo, &observed_fd(&fds[0], &this))?;

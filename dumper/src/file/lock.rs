@@ -1,9 +1,9 @@
 //! File locks: flock(2), record locks of a process and of an open file description
 //! (fcntl_locking(2)), leases (F_SETLEASE(2const)).
 //!
-//! `fdinfo` shows the locks of the descriptor's own description (`show_fd_locks` in fs/locks.c): a
-//! lock of a description under each of its descriptors, a lock of a process only under that
-//! process's descriptors. Waiters are not shown: a thread that waits makes its call again.
+//! `fdinfo` shows the locks of the descriptor's own description (`show_fd_locks` in fs/locks.c). It
+//! shows a lock of a description under each of its descriptors, and a lock of a process only under
+//! that process's descriptors. It does not show waiters: a thread that waits makes its call again.
 
 use std::collections::BTreeSet;
 
@@ -27,13 +27,14 @@ pub struct Lock;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum LockKind {
-    /// Of the description, all of the file.
+    /// A lock of the description on the whole file.
     Flock,
-    /// Of the process: any close of the file in it drops the lock.
+    /// A lock of the process. Any close of the file in the process drops it.
     Posix,
-    /// Of the description, a range.
+    /// A lock of the description on a range.
     Ofd,
-    /// Of the description: another process that opens the file waits until the lease is given back.
+    /// A lease of the description. Another process that opens the file waits until the lease is
+    /// given back.
     Lease,
 }
 
@@ -65,8 +66,8 @@ impl FdState for Lock {
                 ("POSIX", _) => LockKind::Posix,
                 ("OFDLCK", _) => LockKind::Ofd,
                 ("LEASE", "ACTIVE") => LockKind::Lease,
-                // Another process waits for it: the holder has been signalled, and has not given it
-                // back yet.
+                // Another process waits for the lease. The kernel has signalled the holder, which
+                // has not given it back yet.
                 ("LEASE", _) => return Err(observed.file.refuse(format_args!("lease of {name} that is being broken"))),
                 _ => return Err(observed.file.refuse(format_args!("file lock{text} on {name}"))),
             };
@@ -113,9 +114,9 @@ impl FdState for Lock {
     }
 }
 
-/// Which mappings are of files with a lock of a description. A mapping refers to the description
-/// that it was made through: a copy of it in another address space would keep the lock after the
-/// process has released it.
+/// The mappings of files with a lock of a description. A mapping refers to the description that it
+/// was made through, so a copy of it in another address space would keep the lock after the process
+/// has released it.
 ///
 /// `representative` is a thread that has not ended.
 ///
@@ -138,7 +139,7 @@ pub fn of_mappings(pid: Pid, representative: Pid, mappings: &[Mapping]) -> Resul
         let is_shown = shown.contains(line);
         let name = mappings.iter().find(|m| (m.dev, m.ino) == (line.dev, line.ino)).map_or(&[][..], |m| &m.name);
         let name = String::from_utf8_lossy(name);
-        // A lock of a description names no process (-1): it may be this process's.
+        // A lock of a description names no process (-1). It may be this process's.
         if !is_shown && (line.pid == pid || line.pid == -1) {
             return Err(Error::unsupported(format!(
                 "pid {pid}: a file lock ({}) on {name} that only a mapping of it holds cannot be checkpointed",
@@ -146,8 +147,8 @@ pub fn of_mappings(pid: Pid, representative: Pid, mappings: &[Mapping]) -> Resul
             )));
         }
         if is_shown && is_lease(line) && line.write {
-            // The mapping would be made through another description, and a write lease allows no
-            // other.
+            // A restore would make the mapping through another description, and a write lease
+            // allows no other.
             return Err(Error::unsupported(format!(
                 "pid {pid}: a write lease of {name}, which is mapped as well, cannot be checkpointed"
             )));

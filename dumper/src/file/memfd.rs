@@ -1,5 +1,5 @@
 //! Files in memory without a name: memfd_create(2). Contents, seals, mode and owner belong to the
-//! object; its descriptions are opened through /proc like those of any file.
+//! object. Its descriptions are opened through /proc like those of any file.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -71,8 +71,8 @@ impl Object for Memfd {
     fn finish(&self, body: &MemfdBody, object: &RestoredObject) -> Result<()> {
         let doing = || format!("finishing memfd {:?}", body.shown);
         body.owner.restore(&object.fd, doing)?;
-        // Last: a seal may forbid all of the above, and mappings too (F_SEAL_FUTURE_WRITE leaves
-        // only existing ones alone).
+        // Seals come last. A seal may forbid all of the above, and new mappings too
+        // (F_SEAL_FUTURE_WRITE permits only existing ones).
         let seals = SealFlag::from_bits_retain(body.seals);
         fcntl(object.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals)).doing(doing).map(drop)
     }

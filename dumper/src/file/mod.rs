@@ -61,8 +61,8 @@ pub const OBJECTS: &[&dyn DynObject] = &[
 /// the recorded one is set afterwards.
 pub const FD_STATES: &[&dyn DynFdState] = &[&lock::Lock, &sigio::Sigio];
 
-/// What no kind restores yet: how its link in /proc begins, and what an error calls it. Building
-/// one of them moves its line to [`KINDS`].
+/// What no kind restores yet: the beginning of its link in /proc, and its name in errors. When one
+/// is implemented, its line moves to [`KINDS`].
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("socket:", "a socket"),
     ("anon_inode:[eventpoll]", "epoll"),
@@ -77,7 +77,7 @@ const UNSUPPORTED: &[(&str, &str)] = &[
     ("anon_inode:bpf", "a BPF object"),
 ];
 
-/// What an error calls a file that no kind takes.
+/// The name in errors of a file that no kind takes.
 pub fn unsupported_name(observed: &ObservedFile<'_>) -> String {
     let target = observed.target.display().to_string();
     match UNSUPPORTED.iter().find(|(prefix, _)| target.starts_with(prefix)) {

@@ -74,8 +74,8 @@ impl OpenFile for OPath {
             let sentence = format!("{} is no longer {:?}, as at the dump", path.display(), body.what);
             return Err(Error::new(Kind::NotFound, sentence));
         }
-        // Through /proc: only so can a descriptor stand for a symbolic link without O_NOFOLLOW
-        // among its flags.
+        // Through /proc: this is the only way to open a symbolic link without O_NOFOLLOW among the
+        // flags.
         let link = format!("/proc/self/fd/{}", file.as_raw_fd());
         let follows = body.flags & libc::O_NOFOLLOW == 0;
         if follows { open_link(Path::new(&link), body.flags) } else { open_path(&path, body.flags) }.map(OwnedFd::from)

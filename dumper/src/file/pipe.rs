@@ -53,7 +53,7 @@ impl Object for Pipe {
         body.head.find_or(&body.shown, || {
             let doing = || format!("making {} again", body.shown);
             let (fd, other) = pipe2(OFlag::O_CLOEXEC).doing(doing)?;
-            // The kernel checks them when a process opens the pipe through /proc.
+            // The kernel checks owner and mode when a process opens the pipe through /proc.
             body.head.owner.restore(&fd, doing)?;
             body.head.buffers.refill(blob, &other)?;
             Ok((fd, Some(other)))
@@ -148,7 +148,7 @@ mod tests {
     fn an_external_pipe_is_found_again_or_missed_by_name() {
         let (this, (from, to)) = (this(), pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap());
         write(&to, b"theirs").unwrap();
-        // What this program itself holds does not count.
+        // Descriptors of this program itself do not count.
         let mut holder = Command::new("sleep").arg("100").stdout(to.try_clone().unwrap()).spawn().unwrap();
         let writer = observed_fd(&to, &this);
         let body = Object::dump(&Pipe, &writer).unwrap().body;

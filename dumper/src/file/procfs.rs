@@ -1,7 +1,6 @@
-//! Files and directories of /proc/PID, proc_pid(5). Those of the processes of the image and their
-//! threads (/proc/self/maps, /proc/self/fd, /proc/thread-self/stat) are opened when the processes
-//! exist again. Those of any other process are opened only if it is the same process as at the
-//! dump.
+//! Files and directories of /proc/PID, proc_pid(5). Those of the image's processes and threads
+//! (/proc/self/maps, /proc/self/fd, /proc/thread-self/stat) are opened when the processes exist
+//! again. Those of any other process are opened only if it is the same process as at the dump.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -31,7 +30,7 @@ pub struct ProcfsBody {
     name: String,
     /// The process or thread that the file describes.
     pid: Pid,
-    /// When it started: a process outside the image must be the same at the restore.
+    /// When it started. A process outside the image must be the same one at the restore.
     start: u64,
     flags: i32,
     position: u64,
@@ -47,9 +46,9 @@ impl OpenFile for Procfs {
     }
 
     fn dump(&self, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<ProcfsBody> {
-        // At every look-up of a name below net/ the kernel creates the file anew and marks the one
-        // before as deleted (pde_force_lookup in fs/proc/internal.h), so the mark means nothing
-        // there.
+        // At every look-up of a name below net/ the kernel creates the file anew and marks the
+        // previous one as deleted (pde_force_lookup in fs/proc/internal.h), so the mark means
+        // nothing there.
         let path = if is_of_network(&observed.target) { observed.name_before() } else { observed.target.clone() };
         let name = path.display().to_string();
         let process = pid(&path).filter(|_| observed.is_at(&path));
@@ -80,7 +79,7 @@ impl OpenFile for Procfs {
             return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
         }
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
-        // Links on this path are the kernel's own, and lead only to what they name.
+        // Links on this path are the kernel's own, and lead only to the object that they name.
         let file = OwnedFd::from(open_link(&path, body.flags)?);
         if body.position != 0 {
             fd::seek(&file, body.position).on(|| path.display())?;

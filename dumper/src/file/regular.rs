@@ -60,8 +60,8 @@ impl OpenFile for Regular {
     fn restore(&self, body: RegularBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
         let subject = || path.display().to_string();
-        // Checked before it is opened: to open what the name leads to now could block (a FIFO) or
-        // act (a device).
+        // Checked before it is opened: the name may lead to something else now, and opening that
+        // could block (a FIFO) or have an effect (a device).
         if let Ok(now) = std::fs::metadata(&path)
             && (now.is_dir() != body.directory || !(now.is_dir() || now.is_file()))
         {
@@ -96,7 +96,7 @@ pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8
     let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
     let version = body.version?;
     let is_it = |now: &Metadata| now.is_file() && now.ino() == ino && version.is_same(now);
-    // An image may name any file: to read a mount of this program may be to wait for this very
+    // An image may name any file. Reading a mount of this program could mean waiting for this very
     // process.
     if mountinfo::is_in_mount_of(OWN_KIND, &path).ok()? {
         return None;
@@ -114,20 +114,20 @@ pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8
 }
 
 /// Reads an entry of a directory that is then moved to another offset. If the very first read of an
-/// ext4 directory is at its end, the next read gives nothing either, even after a rewind
-/// (`ext4_dx_readdir` in fs/ext4/dir.c; seen with Linux 6.18).
+/// ext4 directory is at its end, the next read returns nothing either, even after a rewind
+/// (`ext4_dx_readdir` in fs/ext4/dir.c; observed with Linux 6.18).
 fn read_an_entry(directory: &OwnedFd) {
     let mut room = [MaybeUninit::uninit(); 512];
     let _entry = RawDir::new(directory, &mut room).next();
 }
 
-/// The flags to open it with. O_TMPFILE only says how a file that has a name now was once created.
+/// The flags to open it with. O_TMPFILE only shows how a file that has a name now was once created.
 fn flags(observed: &ObservedFile<'_>) -> i32 {
     let made_nameless = if observed.flags & TMPFILE == 0 { 0 } else { libc::O_TMPFILE };
     observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) & !made_nameless
 }
 
-/// Another name of a file whose name is gone: a hard link in the same directory.
+/// Another name of a file that has lost its name: a hard link in the same directory.
 fn other_name(observed: &ObservedFile<'_>) -> Result<PathBuf> {
     let shown = observed.target.display();
     if !observed.is_unlinked() {

@@ -1,8 +1,8 @@
-//! Directories that were removed while they were open or the working directory of a process: empty
-//! for ever, but with mode, owner and times.
+//! Directories that were removed while they were open or the working directory of a process. They
+//! stay empty, but have mode, owner and times.
 //!
-//! A restore creates such a directory under its old name where that is free, together with the
-//! directories above it that are gone as well; otherwise under another name beside it. Then it
+//! A restore creates such a directory under its old name if that is free, together with the
+//! directories above it that are gone as well. Otherwise it uses another name beside it. Then it
 //! removes all of them again.
 
 use std::ffi::OsString;
@@ -107,7 +107,8 @@ impl OpenFile for RemovedDirDescription {
     const KIND: &'static str = "removed";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        // The directories of /proc/PID go when the process ends, but a restore cannot create those.
+        // The directories of /proc/PID vanish when the process ends, but a restore cannot create
+        // those.
         observed.stat.is_dir() && observed.is_unlinked() && !observed.target.starts_with("/proc")
     }
 
@@ -117,8 +118,8 @@ impl OpenFile for RemovedDirDescription {
 
     fn restore(&self, body: Reference, context: &dyn RestoreContext) -> Result<OwnedFd> {
         let fd = context.object(body.object)?.open(body.flags, 0)?;
-        // The directory is empty at every offset, so a failure does no harm: ext4 accepts the
-        // offset of a directory with an index only in a directory that has a block.
+        // The directory is empty at every offset, so a failure does no harm. ext4 accepts the
+        // offset of an indexed directory only in a directory that has a block.
         if body.position != 0
             && let Err(error) = fd::seek(&fd, body.position)
         {

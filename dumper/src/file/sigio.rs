@@ -1,10 +1,10 @@
 //! The process that is signalled when a description becomes ready: F_SETOWN_EX, F_SETSIG, O_ASYNC
 //! (fcntl(2)).
 //!
-//! The kernel remembers the user ids of the caller of F_SETOWN_EX and checks them at every signal
+//! The kernel stores the user ids of the caller of F_SETOWN_EX and checks them at every signal
 //! (`sigio_perm` in fs/fcntl.c), so a restore makes the call under those ids. The descriptor
 //! through which O_ASYNC was set decides the `si_fd` of the signal. The kernel does not show which
-//! duplicate that was: a restore takes the lowest.
+//! duplicate that was, so a restore takes the lowest.
 
 use serde::{Deserialize, Serialize};
 
@@ -60,8 +60,8 @@ impl FdState for Sigio {
         let flags = is_async.then_some(file.flags | libc::O_ASYNC);
         let body = SigioBody { kind, owner, signal, uid, euid, flags };
         let none = SigioBody { kind: 0, owner: 0, signal: 0, uid, euid, flags: None };
-        // Restoring a lease makes its holder the owner if there is none, so "no owner" has to be
-        // recorded as well.
+        // Restoring a lease makes its holder the owner if there is none, so "no owner" is recorded
+        // as well.
         let is_any = body != none || observed.flags & libc::O_ASYNC != 0;
         Ok(is_any.then_some(body).into_iter().collect())
     }
@@ -83,7 +83,7 @@ impl FdState for Sigio {
             let doing = format!("{subject}: signals to {} (kind {})", body.owner, body.kind);
             calls.call(libc::SYS_fcntl, [fd, F_SETOWN_EX, owner.0], doing);
         };
-        // The saved id stays root's: it allows the way back, and keeps the capabilities.
+        // The saved id stays root's. It permits the way back, and keeps the capabilities.
         let become_user = |uid: u32, euid: u32, calls: &mut Checked| {
             let doing = format!("{subject}: signals in the name of user {uid}, {euid}");
             calls.call(libc::SYS_setresuid, [u64::from(uid), u64::from(euid), 0], doing);

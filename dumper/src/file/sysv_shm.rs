@@ -3,9 +3,9 @@
 //!
 //! A mapping leads to the segment: /proc shows the key that it was created with as the file name,
 //! and the id as the inode number. A restore creates it again with its id, key, creator and
-//! creator's pid. A segment that still exists, created in the same boot, is the very same one: if a
-//! process has it attached it keeps its contents, otherwise it gets those of the image. Another
-//! segment with this id or key is in the way (EEXIST).
+//! creator's pid. A segment with this id that was created in the same boot is the very same one: if
+//! a process has it attached it keeps its contents, otherwise it gets those of the image. Another
+//! segment with this id or key prevents the restore (EEXIST).
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -39,7 +39,7 @@ pub struct SysvShmBody {
     shmid: i32,
     /// IPC_PRIVATE for a segment that is removed.
     key: i32,
-    /// The key that it was created with: its mappings are named by it.
+    /// The key that it was created with. Its mappings have this name.
     name: i32,
     size: u64,
     mode: u32,
@@ -72,14 +72,14 @@ impl SysvShmBody {
         Error::os(hint, libc::EEXIST)
     }
 
-    /// Whether `segment`, which has this id, is the very same one.
+    /// Whether `segment`, which has this id, is the very same segment.
     fn is(&self, segment: &ShmSegment) -> Result<bool> {
         let same_key = segment.key == self.key || segment.mode & SHM_DEST != 0;
         let same_maker = (segment.cuid, segment.cgid) == (self.cuid, self.cgid);
         Ok(same_key && same_maker && segment.size == self.size && proc::boot_id()? == self.boot)
     }
 
-    /// The segment that exists with this id.
+    /// The existing segment with this id.
     fn found(&self, segment: &ShmSegment) -> Result<RestoredObject> {
         if !self.is(segment)? {
             return Err(self.in_the_way(self.shmid, segment.cpid));
@@ -131,7 +131,7 @@ impl Object for SysvShm {
             return body.found(&there);
         }
         refuse_forced(&body.shown())?;
-        // A removed segment is found by no key, so it does without its name if another segment has
+        // A removed segment is found by no key, so it goes without its name if another segment has
         // that key.
         let key =
             if body.removed && IpcKind::Shm.with_key(body.name).is_some() { libc::IPC_PRIVATE } else { body.name };
@@ -151,7 +151,7 @@ impl Object for SysvShm {
         }
         shm::set_segment(body.shmid, body.mode, body.uid, body.gid)?;
         shm::lock_segment(body.shmid, body.locked)?;
-        // All processes that had it attached have it again.
+        // By now all processes that had it attached have it again.
         if body.removed { shm::remove_segment(body.shmid) } else { Ok(()) }
     }
 }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!((there.uid, there.gid, there.cuid, there.cgid), (1, 2, 3, 4));
         assert!(there.cpid == segment.cpid || there.cpid > 0 && there.attached == 0);
 
-        // The very same one, which no process has attached: emptied, to be filled again.
+        // The very same segment, which no process has attached. It is emptied, to be filled again.
         let again = Object::make(&SysvShm, &body, &[]).unwrap();
         assert!(again.made.is_none() && !body.is_taken_over(&again));
         assert_eq!(nix::unistd::lseek(&again.fd, 0, nix::unistd::Whence::SeekData), Err(nix::errno::Errno::ENXIO));

@@ -1,9 +1,9 @@
 //! Terminals that the tree did not create. A process outside holds the other end, so they are
 //! opened again by name.
 //!
-//! Settings (termios, window size) live in the terminal, which stays; nothing of it is in the
-//! image. Terminals are always opened with `O_NOCTTY`: a session leader acquires its controlling
-//! terminal on purpose, never by accident.
+//! Settings (termios, window size) belong to the terminal, which still exists, so the image has
+//! none of them. Terminals are always opened with `O_NOCTTY`: a session leader acquires its
+//! controlling terminal on purpose, never by accident.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -37,8 +37,9 @@ impl OpenFile for Tty {
         }
         let node = DeviceNode::of(observed, "terminal")?;
         // The terminal itself answers this call, not its driver (tty_ioctl in
-        // drivers/tty/tty_io.c): it fails only for a description that was hung up (vhangup(2), the
-        // end of its session leader). Opened again by name, the description would be alive.
+        // drivers/tty/tty_io.c). It fails only for a description that was hung up (vhangup(2), the
+        // end of its session leader). If it were opened again by name, the description would work
+        // again.
         if rustix::termios::tcgetwinsize(observed.description()?) == Err(rustix::io::Errno::IO) {
             return Err(observed.refuse(format_args!("terminal {name}, which has been hung up,")));
         }

@@ -2,8 +2,8 @@
 //! library that a package upgrade has replaced), or never named (open(2), O_TMPFILE). Their
 //! contents are in the image, once for all descriptions and mappings.
 //!
-//! A restore creates such a file under its old name where that is free, and unlinks it again, so
-//! that /proc shows the same name for it. Otherwise it creates the file without a name, in that
+//! A restore creates such a file under its old name if that is free, and unlinks it again, so that
+//! /proc shows the same name for it. Otherwise it creates the file without a name, in that
 //! directory, in the nearest one that exists, or in /tmp.
 
 use std::os::fd::{AsFd, OwnedFd};
@@ -65,8 +65,8 @@ impl Object for Unlinked {
         };
         let size = observed.stat.size();
         let file = observed.anew(libc::O_RDONLY | libc::O_NOATIME)?;
-        // A copy of a file in tmpfs is in memory either way; in the same tmpfs it would take the
-        // room of the process.
+        // A copy of a tmpfs file is in memory either way. In the same tmpfs it would take space
+        // from the process.
         let beside = if filesystem == TMPFS { None } else { directory_beside(&path, observed.stat.dev()) };
         let contents = contents::copy_beside(&file, size, beside, &observed.subject)?;
         let body = UnlinkedBody {

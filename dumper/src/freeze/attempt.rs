@@ -15,15 +15,16 @@ use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{self, Running, Stop, Stopped, Waited};
 
-/// A task that has not stopped after this long is examined more closely: most stop within some 30 us.
+/// A task that has not stopped after this long is examined more closely. Most stop within some 30
+/// us.
 const STOPS_WITHIN: Duration = Duration::from_millis(1);
 
-/// What is stopped so far. Dropping it resumes that.
+/// What is stopped so far. Dropping it resumes the tasks.
 pub struct Attempt<'a> {
     target: &'a Target,
     deadline: Deadline,
     frozen: Frozen,
-    /// Every task that was met.
+    /// Every task that was found.
     seen: BTreeSet<Pid>,
     /// A task that has come back from vfork(2) and is stopped already.
     returned: Option<Stopped>,
@@ -41,9 +42,9 @@ pub enum Outcome {
 
 /// What one pass over all tasks found.
 enum Pass {
-    /// No new task.
+    /// No task is new.
     Whole,
-    /// New tasks; they are stopped now.
+    /// There were new tasks. They are stopped now.
     Grown,
     /// The attempt is over.
     Failed(Outcome),
@@ -55,33 +56,34 @@ enum Refusal {
     Gone,
     /// It has ended and is not reaped yet.
     Zombie,
-    /// This very thread has seized it before, and could not let it go because it waited in vfork(2).
+    /// This very thread has seized it before, and could not release it because it waited in
+    /// vfork(2).
     Ours(Running),
-    /// Another session of this program holds it, or there is no reason any more.
+    /// Another session of this program holds it, or the reason is gone by now.
     Contended(Error),
 }
 
-/// What became of a task that was asked to stop.
+/// The outcome for a task that was asked to stop.
 enum Settled {
     Stopped(Stopped),
     Vfork(Running),
     Gone,
 }
 
-/// What became of the tasks of one process.
+/// The outcome for the tasks of one process.
 enum Seized {
-    /// They were asked to stop. Whether the leader is a zombie.
+    /// They were asked to stop. The flag is set if the leader is a zombie.
     Asked(Vec<Running>, bool),
     Contended(Error),
 }
 
 impl<'a> Attempt<'a> {
-    /// Nothing is stopped yet, apart from `returned`.
+    /// An attempt that has stopped nothing yet, apart from `returned`.
     pub fn new(target: &'a Target, deadline: Deadline, returned: Option<Stopped>) -> Self {
         Self { target, deadline, frozen: Frozen::empty(), seen: BTreeSet::new(), returned }
     }
 
-    /// What was stopped.
+    /// The tasks that were stopped.
     pub fn into_frozen(self) -> Frozen {
         self.frozen
     }
@@ -199,8 +201,8 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
     Ok(Refusal::Contended(error.on(format_args!("pid {pid}"))))
 }
 
-/// Waits for the stop that was asked for. A signal that was on its way in is handed back: its handler's
-/// first instruction (or the death that it causes) is part of the checkpoint.
+/// Waits for the requested stop. If a signal was about to be delivered, it is handed back: its
+/// handler's first instruction (or the death that it causes) is part of the checkpoint.
 fn settle(mut running: Running, deadline: Deadline) -> Result<Settled> {
     loop {
         match running.wait(deadline.at_most(STOPS_WITHIN))? {
@@ -225,8 +227,8 @@ fn settle(mut running: Running, deadline: Deadline) -> Result<Settled> {
     }
 }
 
-/// Lets a stopped task run just as far as its next stop, which is the one that was asked for: it executes
-/// no instruction of its own.
+/// Resumes a stopped task up to its next stop, which is the requested one. It executes no
+/// instruction of its own.
 fn resume_to_stop(stopped: Stopped) -> Result<Running> {
     stopped.interrupt()?;
     let signal = if let Stop::Signal(signal) = stopped.stop() { signal } else { 0 };

@@ -1,10 +1,11 @@
-//! A cgroup that is frozen (`cgroup.freeze`) while its tasks are being stopped, so that none forks meanwhile.
+//! A cgroup that is frozen (`cgroup.freeze`) while its tasks are being stopped, so that none forks
+//! meanwhile.
 //!
-//! A frozen task makes no system call for the daemon, so this lasts only until ptrace holds all of them. A
-//! session that freezes a cgroup takes a turn, among the sessions of this daemon and those of others:
-//! flock(2) on the cgroup's directory. A turn lasts until the tasks are collected, since another session
-//! that froze them would hold that up. If the daemon is killed in between, a small process of its own thaws
-//! the cgroup.
+//! A frozen task makes no system call for the daemon, so the freeze lasts only until ptrace holds
+//! all of them. A session that freezes a cgroup takes a turn, among the sessions of this daemon and
+//! of others: flock(2) on the cgroup's directory. A turn lasts until the tasks are collected,
+//! because another session that froze them would delay that. If the daemon is killed in between, a
+//! small process of its own thaws the cgroup.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -19,7 +20,8 @@ use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::thaw_watchdog::ThawWatchdog;
 
-/// How long another daemon may have a cgroup frozen; after that it counts as frozen on purpose.
+/// How long another daemon may have a cgroup frozen. After that the cgroup counts as frozen on
+/// purpose.
 const GRACE: Duration = Duration::from_millis(250);
 
 /// The right and the means to freeze one cgroup. Cheap to clone.
@@ -32,7 +34,7 @@ struct FreezerState {
     watchdog: ThawWatchdog,
 }
 
-/// A turn; over on Drop.
+/// A turn. Drop ends it.
 #[derive(Debug)]
 pub struct FreezeTurn(#[expect(dead_code, reason = "held for its Drop")] Flock<File>);
 
@@ -40,7 +42,7 @@ pub struct FreezeTurn(#[expect(dead_code, reason = "held for its Drop")] Flock<F
 pub struct CgroupFrozen<'a>(&'a FreezerState);
 
 impl CgroupFreezer {
-    /// The freezer of the cgroup at `dir`; `None` if it cannot be frozen: the top one has no
+    /// The freezer of the cgroup at `dir`. `None` if it cannot be frozen: the top one has no
     /// `cgroup.freeze`.
     pub fn new(dir: &Path) -> Result<Option<Self>> {
         let file = dir.join("cgroup.freeze");
@@ -50,8 +52,8 @@ impl CgroupFreezer {
         Ok(Some(Self(Arc::new(FreezerState { dir: dir.to_owned(), watchdog: ThawWatchdog::start(&file)? }))))
     }
 
-    /// Whether it would freeze this process, or `reader`, which waits for this process and would not freeze
-    /// before the answer.
+    /// Whether it would freeze this process, or `reader`. The reader waits for this process, and
+    /// would not freeze before it has its answer.
     pub fn would_freeze(&self, reader: Option<Pid>) -> bool {
         [Some(std::process::id() as Pid), reader].into_iter().flatten().any(|pid| cgroup::holds(&self.0.dir, pid))
     }
@@ -83,7 +85,8 @@ impl CgroupFreezer {
     /// Freezes it, and returns when all its tasks are frozen.
     ///
     /// # Errors
-    /// [`Kind::Busy`]: it does not freeze in time (a task that sleeps uninterruptibly). It is thawed again.
+    /// [`Kind::Busy`]: it does not freeze in time (a task that sleeps uninterruptibly). It is
+    /// thawed again.
     pub(crate) fn freeze(&self, deadline: Deadline) -> Result<CgroupFrozen<'_>> {
         let FreezerState { dir, watchdog } = &*self.0;
         watchdog.arm(true)?;
@@ -107,7 +110,8 @@ impl CgroupFreezer {
 impl Drop for CgroupFrozen<'_> {
     fn drop(&mut self) {
         let file = self.0.dir.join("cgroup.freeze");
-        // A cgroup that this process cannot thaw is left to the watchdog; one that is gone needs it no more.
+        // A cgroup that this process cannot thaw is left to the watchdog. A cgroup that is gone
+        // needs no thaw.
         match fs::write(&file, "0") {
             Ok(()) => drop(self.0.watchdog.arm(false)),
             Err(error) => log::error!("thawing {}: {error}", file.display()),
@@ -115,12 +119,12 @@ impl Drop for CgroupFrozen<'_> {
     }
 }
 
-/// Refuses tasks of a cgroup that another process has frozen: they would make no call for the daemon before
-/// they are thawed.
+/// Refuses tasks of a cgroup that another process has frozen. They would make no call for the
+/// daemon before they are thawed.
 pub fn refuse_frozen(pids: &[Pid]) -> Result<()> {
     let mut paths: Vec<(PathBuf, Pid)> = Vec::new();
     for pid in pids {
-        // A process that ends meanwhile is in none.
+        // A process that has ended meanwhile is in no cgroup.
         if let Ok(Some(path)) = cgroup::path_of(&pid.to_string())
             && !paths.iter().any(|(known, _)| *known == path)
         {

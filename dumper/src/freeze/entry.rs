@@ -1,8 +1,8 @@
-//! How to enter a process that nothing was injected into: a `syscall` instruction, a signal restorer, an
-//! unused end of the stack, a hole in the address space.
+//! How to enter a process that nothing was injected into. It needs a `syscall` instruction, a
+//! signal restorer, an unused end of the stack, and a hole in the address space.
 //!
-//! What takes time is looked for while the process still runs, in its executable mappings. Once it is
-//! stopped, that still holds if the mappings are the same.
+//! Slow searches are made while the process still runs, in its executable mappings. When it is
+//! stopped, their results still hold if the mappings are the same.
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::frozen::FrozenProcess;
@@ -17,8 +17,8 @@ use crate::sys::remote::hijack::{EntryPoint, Failed};
 use crate::sys::remote::inject::Injected;
 use crate::sys::remote::sigframe::{self, FRAME_ROOM};
 
-/// Address space left free for the restorer of a process, bytes: twice the scratch, so that there is always
-/// a half that does not touch the restorer's own vDSO.
+/// Bytes of address space left free for the restorer of a process. It is twice the scratch, so one
+/// half is always clear of the restorer's own vDSO.
 pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
 
 /// What was found while the process ran.
@@ -59,9 +59,10 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Opens the memory of the process, which must be stopped, and uses `prelook` if it still holds.
+    /// Opens the memory of the process, which must be stopped, and uses `prelook` if it still
+    /// holds.
     pub fn open(pid: Pid, prelook: Option<Prelook>) -> Result<Self> {
-        // Opened anew, since an execve in the meantime would have changed the address space.
+        // Opened anew: an execve in the meantime would have changed the address space.
         let mem = MemFile::open(pid)?;
         let maps = maps::maps(pid)?;
         let prelook = match prelook.filter(|prelook| prelook.maps == maps) {
@@ -78,8 +79,8 @@ impl Entry {
     }
 }
 
-/// Gives all processes of a tree one hole: a process that is rebuilt as the copy of another has the mappings
-/// of both for a while.
+/// Gives all processes of a tree the same hole. A process that is rebuilt as the copy of another
+/// has the mappings of both for a while.
 pub fn share_hole<'e>(entries: impl IntoIterator<Item = &'e mut Entry>) -> Result<RemotePtr> {
     let mut entries: Vec<&mut Entry> = entries.into_iter().collect();
     let shared = match &entries[..] {
@@ -98,8 +99,8 @@ fn full(pid: Pid) -> Error {
     Error::unsupported(format!("pid {pid}: its address space is full"))
 }
 
-/// The first gap that is large enough, from low addresses on: deterministic, and far from where libraries
-/// and stacks grow.
+/// The first gap that is large enough, from low addresses on. The choice is deterministic, and far
+/// from where libraries and stacks grow.
 fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
     const DISTANCE: u64 = 256 << 10;
     let mut end = 0x1_0000;
@@ -113,8 +114,9 @@ fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
 }
 
 fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
-    // A C library's text is some 2 MiB; at most four times that is searched, to bound the time. It is read
-    // piece by piece, because the restorer is near the beginning, and the process is stopped meanwhile.
+    // A C library's text is some 2 MiB. At most four times that is searched, to bound the time. It
+    // is read piece by piece, because the restorer is near the beginning, and the process is
+    // stopped meanwhile.
     const MOST: u64 = 8 << 20;
     const PIECE: usize = 64 << 10;
     let mut piece = vec![0; PIECE];
@@ -126,7 +128,7 @@ fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
     let (first, then): (Vec<&Mapping>, Vec<&Mapping>) = texts.partition(c_library);
     for text in first.into_iter().chain(then.into_iter().take(2)) {
         let end = text.end.min(text.start + MOST);
-        // The pieces overlap: instructions may lie across the end of one.
+        // The pieces overlap, because an instruction may lie across the end of one.
         for from in (text.start..end).step_by(PIECE - gadget::SIGRETURN_LEN) {
             let code = &mut piece[..(end - from).min(PIECE as u64) as usize];
             mem.read(RemotePtr(from), code).ok()?;
@@ -151,7 +153,7 @@ fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
 
 fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
     let mut pending = status.hex("ShdPnd");
-    // A blocked signal may be waited for (sigwait, signalfd): it counts as caught.
+    // A program may wait for a blocked signal (sigwait, signalfd), so it counts as caught.
     let mut caught = status.hex("SigCgt");
     for tid in proc::numbers(&format!("/proc/{pid}/task"))? {
         if let Ok(status) = Fields::read(&format!("/proc/{pid}/task/{tid}/status")) {
@@ -161,8 +163,8 @@ fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
     }
     let quiet = |signal: &i32, set: u64| set >> (signal - 1) & 1 == 0;
     let ignored_by_default = [libc::SIGWINCH, libc::SIGURG, libc::SIGCHLD];
-    // The last resort would end the process if the daemon died within the batch: it is used only where all
-    // three are pending.
+    // The last resort would end the process if the daemon died within the batch, so it is used only
+    // if all three are pending.
     let others = libc::SIGRTMIN()..=64;
     ignored_by_default
         .into_iter()
@@ -172,7 +174,7 @@ fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
         .ok_or_else(|| Error::new(Kind::Busy, format!("pid {pid}: every signal is pending")))
 }
 
-/// Runs `work` with the stub injected into a process, and takes the stub out again on success and on
+/// Runs `work` with the stub injected into a process. It removes the stub again on success and on
 /// failure.
 pub fn inside<T>(
     process: &mut FrozenProcess,
@@ -196,14 +198,14 @@ pub fn inside<T>(
     result
 }
 
-/// A thread that could not be entered stays stopped, as the whole tree may have to.
+/// A thread that could not be entered stays stopped, like the whole tree.
 fn keep_failed(process: &mut FrozenProcess, failed: Failed) -> Error {
     process.threads.extend(failed.task);
     failed.error.on(format_args!("pid {}", process.pid))
 }
 
-/// Has the thread number `at` take the place of the one that is inside the stub, which takes its place in
-/// the list. Returns its id.
+/// Swaps the thread number `at` of the list with the thread that is inside the stub. Returns its
+/// id.
 pub fn take_turns(injected: &mut Injected<'_>, process: &mut FrozenProcess, at: usize) -> Result<Pid> {
     let next = process.threads.remove(at);
     let tid = next.tid();

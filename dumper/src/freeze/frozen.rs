@@ -17,7 +17,7 @@ pub struct FrozenProcess {
     pub pid: Pid,
     /// Every thread, the leader first.
     pub threads: Vec<Stopped>,
-    /// The leader has ended (pthread_exit in main) while other threads live.
+    /// The leader has ended (pthread_exit(3) in main) while other threads live.
     pub leader_is_zombie: bool,
     /// The whole process has ended and waits to be reaped.
     pub is_zombie: bool,
@@ -28,11 +28,12 @@ pub struct FrozenProcess {
 /// All threads of a stopped tree. Dropping it resumes them.
 #[derive(Debug)]
 pub struct Frozen {
-    /// A root that lives first, parents before children.
+    /// A living root first, and parents before children.
     pub processes: Vec<FrozenProcess>,
     /// When the first task was asked to stop.
     pub since: Instant,
-    /// Until this is given up, no other session freezes the cgroup of these processes. Dropped last.
+    /// Until this is dropped, no other session freezes the cgroup of these processes. It is dropped
+    /// last.
     pub turn: Option<FreezeTurn>,
 }
 
@@ -42,7 +43,7 @@ impl Drop for Frozen {
             let mut leaders = process.threads.iter().map(Stopped::tid).filter(|tid| *tid == process.pid);
             let leader = leaders.next();
             process.threads.clear();
-            // A leader that was killed with all its threads cannot be waited for before the last of them.
+            // A killed leader cannot be waited for before the last of its threads.
             if let Some(leader) = leader {
                 let _ = wait::poll(leader);
             }
@@ -51,7 +52,7 @@ impl Drop for Frozen {
 }
 
 impl Frozen {
-    /// No process yet.
+    /// A tree without processes.
     pub(super) fn empty() -> Self {
         Self { processes: Vec::new(), since: Instant::now(), turn: None }
     }
@@ -71,8 +72,8 @@ impl Frozen {
         self.processes.iter().map(|process| process.threads.len()).sum()
     }
 
-    /// Waits for tasks that were killed although they are stopped: until their tracer has done so, their
-    /// parent cannot. Whether the first root is among them.
+    /// Waits for tasks that were killed while they are stopped. Their parent cannot wait for them
+    /// before their tracer has. Returns whether the first root is among them.
     pub fn reap_killed(&mut self) -> bool {
         for process in &mut self.processes {
             let threads = std::mem::take(&mut process.threads);
@@ -81,9 +82,9 @@ impl Frozen {
         self.processes.first().is_none_or(|root| root.threads.is_empty())
     }
 
-    /// Leaves out processes that ended before they could be stopped and are not part of the tree: those
-    /// that were reaped since, and roots, which their parents outside the tree will reap. A root that
-    /// lives comes first.
+    /// Leaves out processes that ended before they could be stopped and are not part of the tree:
+    /// those that were reaped since, and roots, which their parents outside the tree will reap. A
+    /// living root comes first.
     pub(super) fn begin_with_a_root(&mut self) {
         self.processes
             .retain(|process| !process.is_zombie || Stat::read(&format!("/proc/{}/stat", process.pid)).is_ok());

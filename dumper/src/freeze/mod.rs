@@ -1,9 +1,9 @@
-//! Stops a whole tree, or all trees of a cgroup; [`Frozen`] resumes it on Drop.
+//! Stops a whole tree, or all trees of a cgroup. [`Frozen`] resumes it on Drop.
 //!
-//! Threads and children can be made until every task is stopped, so all are listed again and again until
-//! a whole pass finds no new one. Where the container is a cgroup, it is frozen first: then no task forks
-//! meanwhile. The cgroup is thawed before [`freeze`] returns, because a task frozen by its cgroup cannot
-//! make a system call for the daemon; ptrace holds the tasks by then.
+//! Until every task is stopped, new threads and children can appear, so all tasks are listed again
+//! and again until a whole pass finds no new one. If the container is a cgroup, it is frozen first,
+//! so that no task forks meanwhile. The cgroup is thawed before [`freeze`] returns, because a task
+//! frozen by its cgroup cannot make a system call for the daemon. ptrace holds the tasks by then.
 
 mod attempt;
 pub mod cgroup;
@@ -26,9 +26,9 @@ use crate::sys::clock::Deadline;
 /// Freezes all of `target` within `timeout`.
 ///
 /// # Errors
-/// [`Kind::Busy`] if it does not stop in time, another process traces it or its cgroup is frozen already,
-/// [`Kind::Unsupported`] if a task waits in vfork(2) all that time, [`Kind::NoProcess`] if it is gone. All
-/// that was stopped is resumed.
+/// [`Kind::Busy`] if it does not stop in time, another process traces it or its cgroup is frozen
+/// already. [`Kind::Unsupported`] if a task waits in vfork(2) all that time. [`Kind::NoProcess`] if
+/// it is gone. On an error all stopped tasks are resumed.
 pub fn freeze(target: &Target, timeout: Duration, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
     let deadline = Deadline::after(timeout);
     let turn = freezer.map(|freezer| freezer.turn(deadline)).transpose()?;
@@ -47,8 +47,8 @@ pub fn freeze(target: &Target, timeout: Duration, freezer: Option<&CgroupFreezer
 /// How often a refusal to trace may turn out to have no reason any more.
 const UNEXPLAINED_MOST: u32 = 100;
 
-/// Attempts to stop all of `target` until one succeeds. Each attempt starts from nothing: what the one
-/// before it has stopped is resumed.
+/// Attempts to stop all of `target` until one attempt succeeds. Each attempt starts anew, after the
+/// tasks of the previous one are resumed.
 fn stop(target: &Target, deadline: Deadline, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
     let mut returned = None;
     let mut unexplained = 0;
@@ -60,11 +60,11 @@ fn stop(target: &Target, deadline: Deadline, freezer: Option<&CgroupFreezer>) ->
                 drop(cgroup);
                 return Ok(attempt.into_frozen());
             }
-            // Another session of this program, perhaps of another mount, is about to let go: all tasks
-            // are resumed meanwhile.
+            // Another session of this program, perhaps of another mount, is about to release the
+            // tasks. All tasks are resumed meanwhile.
             Outcome::Contended(error) => {
-                // The kernel refuses, although no process traces the task: either its tracer has let go
-                // in between, or the refusal will not change.
+                // The kernel refuses, although no process traces the task. Either its tracer has
+                // released it in between, or the refusal will not change.
                 unexplained += u32::from(error.kind() != Kind::Busy);
                 if deadline.is_over() || unexplained > UNEXPLAINED_MOST {
                     return Err(error);

@@ -8,29 +8,31 @@ use crate::sys::proc::process::{children, runs_this_program};
 use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};
 use crate::sys::proc::status::Fields;
 
-/// The name (`comm`) that a copy-on-write child takes at birth; the injected stub holds the same bytes.
+/// The name (`comm`) that a copy-on-write child takes at birth. The injected stub holds the same
+/// bytes.
 pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
 
-/// Whether `pid` is a copy-on-write snapshot child: it has the name of one, and no exit signal. Once the
-/// process that it is the memory of has ended, it has an exit signal (kernel/exit.c, `reparent_leader`), and
-/// only its tracer shows what it is.
+/// Whether `pid` is a copy-on-write snapshot child: it has the name of one, and no exit signal.
+/// Once the process that it is a copy of has ended, it has an exit signal (kernel/exit.c,
+/// `reparent_leader`), and only its tracer shows what it is.
 pub fn is_snapshot_child(pid: Pid) -> bool {
-    // A process that ends meanwhile belongs to no tree any more: it is to be passed over as well.
+    // A process that ends meanwhile belongs to no tree any more, so it is skipped as well.
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
     if stat.ppid() == 0 {
         return false;
     }
     let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
-    // Without the name it is traced for some other reason, or is about to have it, and is met again then.
+    // A traced process without the name is traced for some other reason, or is about to get the
+    // name. In the second case a later call finds it.
     status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
 }
 
-/// How old a child without a name may be and still count as one that is being made: it names itself with its
-/// first call.
+/// The maximum age of a child without a name that still counts as being made. A child names itself
+/// with its first call.
 const YOUNG: Duration = Duration::from_secs(2);
 
-/// Whether `pid` may be a snapshot child that has no name yet. A caller that lists processes while trees are
-/// being stopped should wait a moment and ask again.
+/// Whether `pid` may be a snapshot child that has no name yet. A caller that lists processes while
+/// trees are being stopped should wait a moment and ask again.
 pub fn may_be_in_the_making(pid: Pid) -> bool {
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return false };
     let age = Duration::from_millis(clock::boot_ticks().saturating_sub(stat.started()) * 1000 / TICKS_PER_SECOND);
@@ -38,12 +40,12 @@ pub fn may_be_in_the_making(pid: Pid) -> bool {
     stat.exit_signal() == 0 && age < YOUNG && runs_this_program(tracer())
 }
 
-/// How long a child may take to die after its daemon was killed: as long as a loaded machine takes to let it
-/// run once.
+/// How long a child may take to die after its daemon was killed. A loaded machine may take this
+/// long to let it run once.
 const DYING: Duration = Duration::from_millis(500);
 
-/// Waits for snapshot children of `pids` that are dying because their daemon was killed: only a child that
-/// has ended can be reaped. To be called before the tree is stopped.
+/// Waits for snapshot children of `pids` that are dying because their daemon was killed: only a
+/// child that has ended can be reaped. Call this before the tree is stopped.
 pub fn wait_for_dying(pids: &[Pid]) {
     let end = Instant::now() + DYING;
     let is_dying = |child: &Pid| {
@@ -58,8 +60,8 @@ pub fn wait_for_dying(pids: &[Pid]) {
     }
 }
 
-/// Snapshot children of `pid` that have ended and were not reaped: their daemon was killed, or could not have
-/// them reaped while the process was held.
+/// Snapshot children of `pid` that have ended and were not reaped, because their daemon was killed
+/// or could not have them reaped while the process was held.
 pub fn left_behind(pid: Pid) -> Vec<Pid> {
     let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
     children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()

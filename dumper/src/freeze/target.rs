@@ -23,9 +23,9 @@ impl Target {
         Self { roots: vec![root], cgroup: None }
     }
 
-    /// Several processes and their descendants, and all members of a cgroup v2 directory and of those below
-    /// it, wherever their parents are. Children of such a member that are in another cgroup do not belong
-    /// to it.
+    /// Several processes and their descendants, and all members of a cgroup v2 directory and of
+    /// those below it, wherever their parents are. A member's child in another cgroup does not
+    /// belong to the set.
     pub fn set(roots: Vec<Pid>, cgroup: Option<PathBuf>) -> Self {
         Self { roots, cgroup }
     }
@@ -38,8 +38,9 @@ impl Target {
         }
     }
 
-    /// The processes that belong to it now: parents before children, snapshot children left out. A child that
-    /// has ended belongs to the parent that has not reaped it yet, in whatever cgroup it was.
+    /// The processes that belong to it now: parents before children, without snapshot children. A
+    /// child that has ended belongs with the parent that has not reaped it yet, in whatever cgroup
+    /// it was.
     pub fn members(&self) -> Result<Vec<Pid>> {
         let mut found = Vec::new();
         let mut seen = BTreeSet::new();
@@ -66,13 +67,13 @@ impl Target {
             let belongs = |child: &Pid| inside.contains(child) || !is_snapshot_child(*child) && has_ended(*child);
             children(pid).into_iter().filter(belongs).for_each(|child| add(&mut found, child));
         }
-        // Processes whose parent has ended meanwhile.
+        // Processes that have lost their parent meanwhile.
         inside.iter().for_each(|pid| add(&mut found, *pid));
         Ok(found)
     }
 
-    /// Refuses a member with a child that is not a member: the parent would lose it. All members must be
-    /// stopped.
+    /// Refuses a member with a child that is not a member, because the parent would lose the child.
+    /// All members must be stopped.
     pub fn refuse_lost_children(&self, members: &BTreeSet<Pid>) -> Result<()> {
         if self.cgroup.is_none() {
             return Ok(());
@@ -102,7 +103,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Refuses a freeze of the process that asks for it, `reader`, or of this process.
+/// Refuses a freeze of `reader`, the process that asks for it, or of this process.
 ///
 /// # Errors
 /// [`Kind::Deadlock`].

@@ -1,4 +1,4 @@
-//! A parent of vfork(2) cannot be stopped until its child has exec'd or ended.
+//! A parent in vfork(2) cannot be stopped until its child has exec'd or ended.
 
 use crate::error::{Error, Result};
 use crate::sys::clock::Deadline;
@@ -9,8 +9,9 @@ use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{Running, Stopped, Waited};
 use crate::sys::{kcmp, proc};
 
-/// The child that a task waits for in vfork(2), or in clone(2) with CLONE_VFORK as posix_spawn(3) calls it:
-/// the task sleeps uninterruptibly in such a call, and the child still runs on its memory.
+/// The child that a task waits for in vfork(2), or in clone(2) with CLONE_VFORK as posix_spawn(3)
+/// calls it. The task sleeps uninterruptibly in such a call, and the child still runs on its
+/// memory.
 pub fn vfork_child(tid: Pid) -> Option<Pid> {
     const CALLS: [i64; 3] = [libc::SYS_vfork, libc::SYS_clone, libc::SYS_clone3];
     let stat = Stat::read(&format!("/proc/{tid}/stat")).ok().filter(|stat| stat.state == 'D')?;
@@ -23,7 +24,7 @@ pub fn vfork_child(tid: Pid) -> Option<Pid> {
     if CALLS.contains(&call) { children.find(borrows) } else { None }
 }
 
-/// Waits until the task comes back from vfork(2), and stops it there. `None` if it has ended.
+/// Waits until the task returns from vfork(2), and stops it there. `None` if it has ended.
 pub fn behind_vfork(waiting: Running, deadline: Deadline) -> Result<Option<Stopped>> {
     match waiting.wait(deadline)? {
         Waited::Stopped(stopped) => Ok(Some(stopped)),

@@ -1,4 +1,4 @@
-//! The whole image, decided before its first byte is read: records and page sets go in, every
+//! The whole image, decided before its first byte is read. Records and page sets go in, every
 //! offset comes out.
 
 use std::time::Duration;
@@ -53,7 +53,7 @@ impl LayoutBuilder {
     }
 
     /// Adds the pages of the last record, which must open a list. They are read from `source` when
-    /// their bytes are needed. A call out of place makes [`LayoutBuilder::finish`] fail.
+    /// their bytes are needed. If this is called at a wrong place, [`LayoutBuilder::finish`] fails.
     pub fn pages(&mut self, source: usize, runs: PageRuns) {
         let Some(tag) = self.opened.take() else {
             let fault =
@@ -73,7 +73,7 @@ impl LayoutBuilder {
         self.segments.push(LayoutSegment::Pages(list));
     }
 
-    /// Ends the image: from now on every offset is known.
+    /// Ends the image. From now on every offset is known.
     pub fn finish(mut self) -> Result<Layout> {
         self.close_list();
         if let Some(fault) = self.fault {
@@ -84,7 +84,7 @@ impl LayoutBuilder {
         Ok(Layout::new(header, self.segments, self.at, Checksums::new(self.chunks)))
     }
 
-    /// A record that opens a list and is followed by no pages has an empty list.
+    /// A record that opens a list without pages behind it has an empty list.
     fn close_list(&mut self) {
         if self.opened.is_some() {
             self.pages(0, PageRuns::new());

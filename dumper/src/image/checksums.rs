@@ -1,9 +1,9 @@
-//! The CRCs of chunk contents, as far as they are known: of whole chunks for good, of parts until
-//! the rest has been read.
+//! The CRCs of chunk contents that are known so far. The CRC of a whole chunk is kept for good, the
+//! CRC of a part until the rest has been read.
 //!
-//! A reader's block ends anywhere in a chunk. The part that it has read is remembered, and the next
-//! block extends it. So a pass from front to back reads every page once and computes every CRC
-//! once, by whatever thread the blocks are read.
+//! A reader's block ends anywhere in a chunk. The CRC of the part that it has read is kept, and the
+//! next block extends it. So a pass from front to back reads every page once and computes every CRC
+//! once, whatever threads read the blocks.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -14,7 +14,7 @@ use crate::image::crc;
 /// A known CRC is stored with this bit.
 const KNOWN: u64 = 1 << 32;
 
-/// Parts remembered at once: a few for every reader that is under way.
+/// How many parts are kept at once: a few for every active reader.
 const MAX_PARTS: usize = 64;
 
 /// The CRCs of all chunks of a layout.
@@ -63,15 +63,15 @@ impl Checksums {
         self.put(part, len);
     }
 
-    /// What is known of an unfinished `chunk` from `from` on: where the next part starts, and if
-    /// that is `from`, where it ends.
+    /// The state of an unfinished `chunk` from `from` on: where the next part starts, and if that
+    /// is `from`, where it ends.
     pub(super) fn next_part(&self, chunk: usize, from: u64) -> Option<(u64, u64)> {
         let parts = self.parts.lock();
         let behind = parts.iter().filter(|part| part.chunk == chunk && part.upto > from);
         behind.map(|part| (part.from, part.upto)).min()
     }
 
-    /// Takes out the part that begins first among those wanted.
+    /// Takes out the part that begins first among those selected.
     fn take(&self, which: impl Fn(&ChecksumPart) -> bool) -> Option<ChecksumPart> {
         let mut parts = self.parts.lock();
         let wanted = parts.iter().enumerate().filter(|(_, part)| which(part));
@@ -79,16 +79,15 @@ impl Checksums {
         Some(parts.remove(index))
     }
 
-    /// Keeps `part`, joined with its neighbours. The lock under which no neighbour is found is the
-    /// lock under which the part is kept: two threads that bring neighbours at once must not miss
-    /// each other.
+    /// Keeps `part`, joined with its neighbours. The search for neighbours and the insertion are
+    /// under one lock: two threads that bring neighbours at once must not miss each other.
     fn put(&self, mut part: ChecksumPart, len: u64) {
         let touches = |a: &ChecksumPart, b: &ChecksumPart| a.chunk == b.chunk && (a.upto == b.from || b.upto == a.from);
         loop {
             let mut parts = self.parts.lock();
             if let Some(index) = parts.iter().position(|other| touches(other, &part)) {
                 let other = parts.remove(index);
-                // A join takes 20 us; other threads need not wait for it.
+                // A join takes 20 us. Other threads need not wait for it.
                 drop(parts);
                 part = if other.upto == part.from { other.followed_by(&part) } else { part.followed_by(&other) };
                 continue;
@@ -98,7 +97,8 @@ impl Checksums {
             }
             let done = self.get(part.chunk).is_some();
             let covered = |other: &ChecksumPart| part.from <= other.from && other.upto <= part.upto;
-            // What the new part covers is of no use; forgetting only means reading again.
+            // Parts within the new part are of no use any more. Dropping one only means reading
+            // again.
             parts.retain(|other| other.chunk != part.chunk || !(done || covered(other)));
             if !done {
                 if parts.len() == MAX_PARTS {
@@ -112,7 +112,7 @@ impl Checksums {
 }
 
 impl ChecksumPart {
-    /// Both as one; `next` must begin where this one ends.
+    /// Both parts as one. `next` must begin where this one ends.
     fn followed_by(&self, next: &ChecksumPart) -> ChecksumPart {
         ChecksumPart { upto: next.upto, crc: crc::join(self.crc, next.crc, next.upto - next.from), ..*self }
     }

@@ -1,15 +1,15 @@
-//! CRC-32C (Castagnoli, RFC 3720 appendix B.4), of bytes at once, in pieces, and of two pieces put
-//! together.
+//! CRC-32C (Castagnoli, RFC 3720 appendix B.4), of bytes at once, in pieces, and of two joined
+//! pieces.
 //!
 //! Measured on 1 MiB buffers: crc-fast 51 GB/s (VPCLMULQDQ), the crate crc32c 24 GB/s. `join` costs
-//! 20 us in either, as much as the checksum of a whole MiB: extend where the bytes come in order,
-//! join only where they do not.
+//! 20 us in either, as much as the checksum of a whole MiB. So extend if the bytes come in order,
+//! and join only if they do not.
 
 use crc_fast::{CrcAlgorithm, Digest};
 
 const CASTAGNOLI: CrcAlgorithm = CrcAlgorithm::Crc32Iscsi;
 
-/// The CRC of no bytes: where [`extend`] starts from.
+/// The CRC of no bytes. [`extend`] starts from it.
 pub(crate) const EMPTY: u32 = 0;
 
 /// The CRC of `bytes`.
@@ -17,7 +17,7 @@ pub(crate) fn of(bytes: &[u8]) -> u32 {
     crc_fast::checksum(CASTAGNOLI, bytes) as u32
 }
 
-/// The CRC of what `crc` is the CRC of, followed by `bytes`.
+/// The CRC of some bytes followed by `bytes`, from the CRC `crc` of the former.
 pub(crate) fn extend(crc: u32, bytes: &[u8]) -> u32 {
     let mut digest = Digest::new_with_init_state(CASTAGNOLI, u64::from(!crc));
     digest.update(bytes);

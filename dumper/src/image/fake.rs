@@ -1,4 +1,4 @@
-//! Made-up pages that count how often they are read.
+//! Invented pages that count how often they are read.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::HashMap;
@@ -25,7 +25,7 @@ pub(crate) struct FakePages {
 }
 
 impl FakePages {
-    /// Lets every read fail from now on, or none.
+    /// Makes every read fail from now on, or none.
     pub(crate) fn fail(&self, failing: bool) {
         self.failing.store(failing, Ordering::SeqCst);
     }

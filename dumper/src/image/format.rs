@@ -3,66 +3,67 @@
 //! fixed width and is 8-byte aligned, and checksums (CRC) are CRC-32C.
 //!
 //! ```text
-//!   image    = header, frames, trailer                       offsets count from the image's own first byte
-//!   frames   = records; one with PAGES is followed by chunks, of which the one with no pages ends the list
+//!   image    = header, frames, trailer               offsets count from the image's own first byte
+//!   frames   = records; chunks follow one with PAGES, and the chunk with no pages ends the list
 //!   a file   = image, then any number of zero bytes and further images (increments)
 //!
 //!   HEADER   0        8    12    16    20    24        32        40        48       60    64
 //!            | magic  | ver | arch| page| hlen| total   | time ns | stop ns | zero   | crc |
 //!              89 'C' 'K' 'P' 0d 0a 1a 0a: a bit lost, LF <-> CRLF, ^Z and UTF-8 show
-//!              ver   u32  VERSION                       total  u64  header to trailer, both inclusive
+//!              ver   u32  VERSION                       total  u64  header to trailer, inclusive
 //!              arch  u32  ELF e_machine                 time   i64  ns since the epoch
-//!              page  u32  PAGE_SIZE                     stop   u64  ns that the processes were stopped; 0: unknown
+//!              page  u32  PAGE_SIZE                     stop   u64  ns of the stop; 0: unknown
 //!              hlen  u32  HEADER_LEN                    crc    u32  of bytes 0..60
 //!
 //!   RECORD   0     4     8     12    16        24    28    32
 //!            | tag | flag| jlen| blen| ordinal | bcrc| hcrc| json, 0 to 8 | blob, 0 to 8 |
-//!              tag   4 printable ASCII bytes            ordinal u64  0, 1, 2 ...: a missing frame shows
+//!              tag   4 printable ASCII bytes            ordinal u64  0, 1, 2 ...: shows a gap
 //!              flag  bit 0 OPTIONAL: a reader that does not know the tag may skip it
 //!                    bit 1 PAGES: chunks follow         bcrc    u32  of the body with its padding
 //!              jlen  u32  <= MAX_JSON                   hcrc    u32  of bytes 0..28
 //!              blen  u32  <= MAX_BLOB
 //!
 //!   CHUNK    0     4     8     12    16        24    28    32
-//!            |PAGE | 0   | n   | 0   | ordinal | acrc| hcrc| n addresses | 0 to 4096 | n pages | ccrc | n |
+//!            |PAGE | 0   | n   | 0   | ordinal | acrc| hcrc|n addresses|0 to 4096|n pages|ccrc|n |
 //!              n     u32  <= MAX_PAGES                  acrc    u32  of the n addresses
 //!              addresses  u64, page-aligned, ascending over all chunks of a list
 //!              pages      start at a multiple of 4096   ccrc    u32  of the n pages
 //!              n = 0: the header alone; it ends the list
 //!
 //!   TRAILER  a record TEND, flags 0, no blob: {"frames":N,"digest":"64 hex digits"}
-//!              frames  how many frames stand before it
-//!              digest  SHA-256 over the CRCs of each of them, in order: bcrc hcrc, or ccrc (0 if n = 0) acrc hcrc
+//!              frames  how many frames come before it
+//!              digest  SHA-256 over the CRCs of each of them, in order:
+//!                      bcrc hcrc, or ccrc (0 if n = 0) acrc hcrc
 //! ```
 //!
-//! The header is not in the digest: two images of an unchanged process differ in the header's times
-//! and CRC alone.
+//! The header is not in the digest: two images of an unchanged process differ only in the header's
+//! times and CRC.
 //!
-//! Records stand in this order: the tree; the attributes of each process and of its threads; System
+//! Records are in this order: the tree; the attributes of each process and of its threads; System
 //! V semaphores and message queues; what open files share; open files; descriptor tables; locks and
 //! signal owners; mappings. Absent pages, pages of zeros and pages that are unchanged from the
-//! mapped file are not stored. Pages that a process shares with the one that forked it are stored
-//! once.
+//! mapped file are not stored. Pages that a process shares with the process that forked it are
+//! stored once.
 //!
-//! A reader refuses what it does not understand and what does not hold before it allocates memory
-//! for it. Its error names the offset.
+//! A reader refuses input that it does not understand or that fails a check before it allocates
+//! memory for it. Its error names the offset.
 //!
 //! # The body of a record
 //!
 //! The JSON of a record is an object, and its field names are the format. Names of files and
 //! processes need not be text: they are bytes, an array of numbers from 0 to 255, and a readable
-//! twin may stand beside them. An id of an open file or of an object is given by the image and
+//! twin may be beside them. An id of an open file or of an object is given by the image and
 //! means nothing outside it.
 
-// The format is drawn here and nowhere else. docs/format.md and ckptfs(5) are made from the comment
-// above and from those on tags and on the fields of bodies.
+// The format is drawn only here. docs/format.md and ckptfs(5) are made from the comment above and
+// from those on tags and on the fields of bodies.
 
 use std::time::SystemTime;
 
 use crate::error::{Error, Result};
 use crate::image::crc;
 
-/// What a reader of this build understands, and what it writes.
+/// The format version that this build reads and writes.
 /// - 1: the first format; bytes 40..60 of the header are zero.
 /// - 2: the header says how long the processes were stopped.
 pub const VERSION: u32 = 2;
@@ -76,8 +77,8 @@ pub const PAGE_SIZE: u64 = 4096;
 /// Bytes of the image header.
 pub const HEADER_LEN: usize = 64;
 
-/// After the example of PNG: a first byte with the high bit set, then a name, then every sequence
-/// that text mode changes.
+/// Designed like the magic of PNG: a first byte with the high bit set, then a name, then every
+/// sequence that text mode changes.
 pub(super) const MAGIC: [u8; 8] = *b"\x89CKP\r\n\x1a\n";
 
 /// Bytes of a record's or chunk's header.

@@ -11,7 +11,7 @@ use crate::image::format::{
     CHUNK_TAG, FRAME_LEN, MAX_BLOB, MAX_JSON, MAX_PAGES, OPTIONAL, PAGES, TRAILER_TAG, padded, u32_at, u64_at,
 };
 
-/// What a record is about: four printable ASCII bytes. The floors above give them their meaning.
+/// What a record is about: four printable ASCII bytes. The higher floors give them their meaning.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(pub [u8; 4]);
 
@@ -23,7 +23,7 @@ impl Tag {
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `pad` and not `write`: tables give a width.
+        // `pad` and not `write`, because tables give a width.
         f.pad(&self.0.escape_ascii().to_string())
     }
 }
@@ -69,7 +69,7 @@ impl Record {
         Record { pages: true, ..self }
     }
 
-    /// The same, which a reader that does not know the tag may skip.
+    /// The same, but a reader that does not know the tag may skip it.
     #[must_use]
     pub fn optional(self) -> Record {
         Record { optional: true, ..self }
@@ -179,7 +179,7 @@ fn header(tag: [u8; 4], flags: u32, first_len: u32, second_len: u32, ordinal: u6
     bytes
 }
 
-/// Reads the frame header that stands at `offset` and must be the `ordinal`th.
+/// Decodes the frame header at `offset`, which must be the `ordinal`th.
 pub(super) fn decode(bytes: &[u8; FRAME_LEN], ordinal: u64, offset: u64) -> Result<FrameHeader> {
     let refuse = |at: u64, why: String| Err(Error::damaged(format!("offset {}: {why}", offset + at)));
     if u32_at(bytes, 28) != crc::of(&bytes[..28]) {

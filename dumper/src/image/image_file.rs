@@ -1,9 +1,9 @@
-//! An image in a file: its records, and where each of its pages stands, found in one pass that
+//! An image in a file: its records, and where each of its pages is stored. One pass finds them and
 //! reads no page.
 //!
-//! The pass is made by the decoder, so that a file is refused for the same reasons, with the same
-//! sentences and offsets, as a stream; the digest of the whole is checked as well. The pages of a
-//! chunk are checked against their CRC when the first of them is read.
+//! The decoder makes the pass, so a file is refused for the same reasons, with the same sentences
+//! and offsets, as a stream. The digest of the whole is checked as well. The pages of a chunk are
+//! checked against their CRC when the first of them is read.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -22,7 +22,8 @@ use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordSet, RecordView};
 
-/// Bytes read at a time: memory grows with what the file holds, not with what its header announces.
+/// Bytes read at a time. Memory grows with the contents of the file, not with the length in its
+/// header.
 const PIECE: u64 = 1 << 20;
 
 /// The image in a file.
@@ -42,23 +43,23 @@ struct List {
     chunks: Vec<Chunk>,
 }
 
-/// Where the pages of one chunk stand.
+/// Where the pages of one chunk are stored.
 #[derive(Debug)]
 struct Chunk {
     /// Offset of the first one.
     at: u64,
-    /// How many of the list's pages stand in chunks before.
+    /// How many of the list's pages are in earlier chunks.
     before: u64,
     /// Whether its CRC has been checked.
     is_verified: AtomicBool,
 }
 
 impl ImageFile {
-    /// Opens the image in `path`; every error begins with that path. Zero bytes may stand behind
-    /// the image.
+    /// Opens the image in `path`. Every error begins with that path. Zero bytes may follow the
+    /// image.
     ///
     /// # Errors
-    /// Damage and truncation with their offsets; ESPIPE for a file without offsets; EOPNOTSUPP for
+    /// Damage and truncation with their offsets, ESPIPE for a file without offsets, EOPNOTSUPP for
     /// a file of several images.
     pub fn open(path: &Path) -> Result<ImageFile> {
         let name = path.display().to_string();
@@ -79,7 +80,7 @@ impl ImageFile {
         &self.header
     }
 
-    /// Bytes of the image from `offset` on, as they stand in the file; fewer only at its end.
+    /// Bytes of the image from `offset` on, as stored in the file. Fewer only at its end.
     pub fn read_at(&self, offset: u64, len: usize) -> Result<Vec<u8>> {
         let left = self.header.total.saturating_sub(offset);
         let mut bytes = vec![0; (len as u64).min(left) as usize];
@@ -112,7 +113,7 @@ impl ImageFile {
 }
 
 impl List {
-    /// How many pages stand in the chunks up to `number`.
+    /// How many pages the chunks up to `number` hold.
     fn behind(&self, number: usize) -> u64 {
         self.chunks.get(number + 1).map_or(self.runs.pages(), |next| next.before)
     }

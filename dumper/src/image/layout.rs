@@ -13,7 +13,7 @@ use crate::image::record_set::{RecordSet, RecordView};
 use crate::image::trailer::Digest;
 use crate::image::window::Window;
 
-/// Bytes that are read at once where only their CRC is needed.
+/// How many bytes are read at once if only their CRC is needed.
 const SCRATCH: u64 = 256 << 10;
 
 /// An image with every offset known. It holds records, page sets and checksums, never page
@@ -65,17 +65,17 @@ impl RecordSet for Layout {
     }
 }
 
-/// What [`Layout::fill`] left for [`Layout::settle`].
+/// What [`Layout::fill`] leaves to [`Layout::settle`].
 #[derive(Debug)]
 #[must_use = "the buffer is not complete before `settle`"]
 pub struct Filled {
-    /// Bytes of the buffer that lie inside the image.
+    /// How many bytes of the buffer are inside the image.
     pub len: usize,
     late: Vec<LateProof>,
 }
 
 impl Filled {
-    /// The lowest offset of the pages that a missing piece depends on; `None` if nothing is
+    /// The lowest offset of the pages that a missing checksum depends on. `None` if nothing is
     /// missing.
     pub fn depends_from(&self) -> Option<u64> {
         self.late.iter().map(|late| late.depends_from).min()
@@ -132,10 +132,10 @@ impl Layout {
         })
     }
 
-    /// Reads the bytes of the image from `offset` on into `buf`; fewer only at the image's end. The
+    /// Reads the bytes of the image from `offset` on into `buf`, fewer only at the image's end. The
     /// bytes are the same however often and in whatever order they are read. A pass from front to
-    /// back reads every page once. Reading the footer of a chunk that was not read before reads
-    /// that chunk; reading the trailer reads all chunks that were not.
+    /// back reads every page once. Reading the footer of an unread chunk reads that chunk. Reading
+    /// the trailer reads all unread chunks.
     pub fn read_at(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let filled = self.fill(pages, offset, buf)?;
         let len = filled.len;
@@ -170,8 +170,8 @@ impl Layout {
         Ok(Filled { len, late })
     }
 
-    /// The second half of [`Layout::read_at`]: the checksums that `fill` did not know. What is
-    /// still not known is read.
+    /// The second half of [`Layout::read_at`]: the checksums that `fill` did not know. It reads the
+    /// pages of those that are still unknown.
     pub fn settle(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8], filled: Filled) -> Result<()> {
         let mut window = Window::new(offset, &mut buf[..filled.len]);
         for late in filled.late {
@@ -222,7 +222,7 @@ impl Layout {
         Ok(())
     }
 
-    /// The CRC of the pages of chunk `k`; reads those of its pages that were not read before.
+    /// The CRC of the pages of chunk `k`. Reads those of its pages that were not read before.
     fn content_crc(&self, pages: &dyn PageSource, list: &PageList, k: u64) -> Result<u32> {
         let (chunk, len) = (list.first_chunk + k as usize, list.content_len(k));
         let mut scratch = Vec::new();
@@ -244,7 +244,7 @@ impl Layout {
         if let Some(crc) = self.checksums.get(chunk) {
             return Ok(crc);
         }
-        // Other readers have displaced the parts of this chunk. Only a whole pass helps.
+        // Other readers have displaced the parts of this chunk, so it needs a whole pass.
         let mut crc = crc::EMPTY;
         for at in (0..len).step_by(SCRATCH as usize) {
             scratch.resize((len - at).min(SCRATCH) as usize, 0);
@@ -305,8 +305,7 @@ mod tests {
         buf
     }
 
-    /// Layouts that share nothing but the pages, so that one reading's checksums do not help
-    /// another.
+    /// Layouts that share only the pages, so that the checksums of one reading do not help another.
     fn whole() -> Vec<u8> {
         let layout = layout(&[3, 700, 0, 256, 1]);
         read(&layout, &FakePages::default(), 0, layout.len() as usize)

@@ -1,11 +1,14 @@
-//! Bytes: the image format, alone. This room knows no process, descriptor or mapping. The floors
-//! above say what a record's tag and body mean.
+//! Bytes: the image format, alone. This room knows no process, descriptor or mapping. The higher
+//! floors define what a record's tag and body mean.
 //!
-//! `format` draws the layout. `frame` has the records, `record_set` those of a whole image;
-//! `page_runs` the sets of pages; `page_list` where each page of a list lies. `builder` decides a
-//! whole [`Layout`] at once, `layout` reads it at any offset, `checksums` remembers CRCs. `decoder`
-//! decodes an image as its bytes arrive; `image_file` lets it look into a file and skip the pages.
-//! `crc` and `trailer` are the proofs.
+//! - `format` draws the layout.
+//! - `frame` has the records, `record_set` those of a whole image.
+//! - `page_runs` has the sets of pages, `page_list` the place of each page of a list.
+//! - `builder` decides a whole [`Layout`] at once, `layout` reads it at any offset, `checksums`
+//!   keeps CRCs.
+//! - `decoder` decodes an image as its bytes arrive. `image_file` uses it on a file and skips the
+//!   pages.
+//! - `crc` and `trailer` have the checksums.
 
 pub(crate) mod builder;
 pub(crate) mod checksums;

@@ -1,5 +1,5 @@
-//! Where each page of a list lies in the image. Full chunks have a fixed stride, so no object is
-//! kept for a chunk: everything is arithmetic from the place where the list starts.
+//! Where each page of a list is stored in the image. Full chunks have a fixed stride, so there is
+//! no object for a chunk: every offset is computed from the start of the list.
 
 use crate::error::Result;
 use crate::image::format::{FOOTER_LEN, FRAME_LEN, MAX_PAGES, PAGE_SIZE};
@@ -9,21 +9,21 @@ use crate::image::page_source::PageSource;
 
 const FULL: u64 = MAX_PAGES as u64 * PAGE_SIZE;
 
-/// From the pages of one full chunk to those of the next: a footer, a header and at most 256
-/// addresses fit one page.
+/// The distance from the pages of one full chunk to those of the next. A footer, a header and at
+/// most 256 addresses fit one page.
 const STRIDE: u64 = FULL + PAGE_SIZE;
 
-/// One list of pages: its chunks, the one that ends it included.
+/// One list of pages: its chunks, with the one that ends it.
 #[derive(Debug)]
 pub(super) struct PageList {
-    /// The caller's name for where the contents come from.
+    /// The caller's number for the source of the contents.
     pub(super) source: usize,
     pub(super) runs: PageRuns,
     /// Offset of the first chunk.
     base: u64,
     /// Ordinal of the first chunk's frame.
     ordinal: u64,
-    /// The first chunk's place among all chunks with pages of the layout.
+    /// The number of the first chunk among all chunks with pages of the layout.
     pub(super) first_chunk: usize,
 }
 
@@ -37,7 +37,7 @@ impl PageList {
         self.runs.pages().div_ceil(MAX_PAGES as u64)
     }
 
-    /// Frames: the chunks and the one that ends the list.
+    /// Frames: the chunks with pages and the one that ends the list.
     pub(super) fn frames(&self) -> u64 {
         self.chunks() + 1
     }
@@ -66,7 +66,7 @@ impl PageList {
         bytes
     }
 
-    /// Offset of the header of chunk `k`; `chunks()` gives that of the chunk that ends the list.
+    /// Offset of the header of chunk `k`. `chunks()` as `k` means the chunk that ends the list.
     pub(super) fn head_at(&self, k: u64) -> u64 {
         match k.checked_sub(1) {
             None => self.base,
@@ -95,7 +95,7 @@ impl PageList {
         self.head_at(self.chunks()) + FRAME_LEN as u64
     }
 
-    /// The chunk to which the byte at `offset` belongs (header, pages or footer); `chunks()` for
+    /// The chunk that the byte at `offset` belongs to (header, pages or footer), or `chunks()` for
     /// the end of the list.
     pub(super) fn chunk_of(&self, offset: u64) -> u64 {
         // Chunk k + 1 starts behind the footer of k, before the next stride is full.
@@ -127,7 +127,7 @@ mod tests {
         PageList::new(0, runs, base, 10, 0)
     }
 
-    /// The arithmetic equals laying the frames one behind the other.
+    /// The computed offsets equal those of frames laid one behind the other.
     #[test]
     fn every_offset_is_where_a_front_to_back_writer_puts_it() {
         for base in [64, 4056, 4064, 4088, 4096, 8192 + 2048] {

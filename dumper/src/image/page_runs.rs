@@ -1,4 +1,4 @@
-//! A set of pages as ascending runs: 16 bytes for each run, however long it is.
+//! A set of pages as ascending runs. Each run takes 16 bytes, however long it is.
 
 use crate::image::format::PAGE_SIZE;
 
@@ -23,11 +23,11 @@ impl Run {
 pub struct PageRuns {
     starts: Vec<Start>,
     pages: u64,
-    /// A run was pushed that is not behind all others, or not page-aligned.
+    /// A pushed run was not behind all others, or not page-aligned.
     disordered: bool,
 }
 
-/// Where a run starts, and how many pages stand before it (which also gives the length of the one
+/// Where a run starts, and how many pages come before it (which also gives the length of the run
 /// before).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Start {
@@ -36,13 +36,13 @@ struct Start {
 }
 
 impl PageRuns {
-    /// No pages.
+    /// A set without pages.
     pub fn new() -> PageRuns {
         PageRuns::default()
     }
 
     /// Adds `pages` pages from `address` on, which must be page-aligned and behind every page so
-    /// far: a set that was pushed otherwise is refused when a layout is made of it.
+    /// far. A set with a wrong push is refused when a layout is made of it.
     pub fn push(&mut self, address: u64, pages: u64) {
         if pages == 0 {
             return;
@@ -79,7 +79,7 @@ impl PageRuns {
         })
     }
 
-    /// The number of the page that `address` lies in, as [`PageRuns::nth`] counts.
+    /// The number of the page that contains `address`, as [`PageRuns::nth`] counts.
     pub fn index_of(&self, address: u64) -> Option<u64> {
         let index = self.starts.partition_point(|start| start.address <= address).checked_sub(1)?;
         let run = self.run(index);
@@ -101,7 +101,7 @@ impl PageRuns {
         both
     }
 
-    /// Whether the page that `address` lies in is of the set.
+    /// Whether the page that contains `address` is in the set.
     pub fn contains(&self, address: u64) -> bool {
         self.run_at(address).is_some()
     }
@@ -120,8 +120,8 @@ impl PageRuns {
         self.run_at(address).map_or(address, |run| run.end())
     }
 
-    /// The bytes `from..from + len` of all pages laid one behind the other: pieces (address, bytes)
-    /// of one run each.
+    /// The bytes `from..from + len` of all pages laid one behind the other, as pieces (address,
+    /// bytes) of one run each.
     pub(super) fn pieces(&self, from: u64, len: u64) -> impl Iterator<Item = (u64, usize)> + '_ {
         let end = (from + len).min(self.pages * PAGE_SIZE);
         let mut at = from;

@@ -21,12 +21,12 @@ pub struct RecordView<'a> {
     pub json: &'a [u8],
     /// Its blob.
     pub blob: &'a [u8],
-    /// Where its pages come from and which they are, if it opens a list.
+    /// The source of its pages and the set of them, if it opens a list.
     pub pages: Option<(usize, &'a PageRuns)>,
 }
 
 impl<'a> From<&'a Record> for RecordView<'a> {
-    /// Without its pages: a record that stands by itself does not say where they come from.
+    /// Without its pages: a single record does not name their source.
     fn from(record: &'a Record) -> Self {
         Self { tag: record.tag, json: &record.json, blob: &record.blob, pages: None }
     }

@@ -1,4 +1,4 @@
-//! The trailer: how many frames stand before it, and a digest of all their CRCs.
+//! The trailer: the number of frames before it, and a digest of all their CRCs.
 
 use std::fmt::Write as _;
 
@@ -17,25 +17,25 @@ pub(super) struct Digest {
 }
 
 impl Digest {
-    /// The next frame is a record with these bytes 24..32 of its header.
+    /// Adds a record with these bytes 24..32 of its header as the next frame.
     pub(super) fn record(&mut self, crcs: &[u8]) {
         self.hash.update(crcs);
         self.frames += 1;
     }
 
-    /// The next frame is a chunk with this CRC of its pages (0 if none), and these bytes 24..32 of
-    /// its header.
+    /// Adds a chunk as the next frame, with this CRC of its pages (0 if none), and these bytes
+    /// 24..32 of its header.
     pub(super) fn chunk(&mut self, content_crc: u32, crcs: &[u8]) {
         self.hash.update(content_crc.to_le_bytes());
         self.record(crcs);
     }
 
-    /// How many frames there are so far: the ordinal of the next.
+    /// The number of frames so far, which is the ordinal of the next.
     pub(super) fn frames(&self) -> u64 {
         self.frames
     }
 
-    /// What the trailer says of the frames so far.
+    /// The trailer for the frames so far.
     pub(super) fn trailer(&self) -> Trailer {
         let mut digest = String::with_capacity(64);
         for byte in self.hash.clone().finalize() {
@@ -59,7 +59,7 @@ impl Trailer {
         Ok(Record::new(Tag(TRAILER_TAG), self)?.encode(self.frames))
     }
 
-    /// Bytes of the trailer behind `frames` frames: known before the digest is.
+    /// The length of the trailer behind `frames` frames. It is known before the digest is.
     pub(super) fn encoded_len(frames: u64) -> Result<u64> {
         Ok(Trailer { frames, digest: "0".repeat(64) }.encode()?.len() as u64)
     }

@@ -1,14 +1,13 @@
-//! A buffer that shows a part of the image: bytes of the image are copied to where the buffer shows
-//! them.
+//! A buffer that holds a part of the image. Bytes of the image are copied to their place in it.
 
-/// The part of the image that a buffer shows.
+/// The part of the image that a buffer holds.
 pub(super) struct Window<'a> {
     at: u64,
     buf: &'a mut [u8],
 }
 
 impl<'a> Window<'a> {
-    /// `buf` shows the bytes of the image from `at` on.
+    /// `buf` holds the bytes of the image from `at` on.
     pub(super) fn new(at: u64, buf: &'a mut [u8]) -> Window<'a> {
         Window { at, buf }
     }
@@ -21,14 +20,14 @@ impl<'a> Window<'a> {
         self.at + self.buf.len() as u64
     }
 
-    /// The part that the buffer shows of the `len` bytes at `at`: its first byte, counted from
-    /// `at`, and the place for it.
+    /// The part of the `len` bytes at `at` that is in the buffer: its first byte, counted from
+    /// `at`, and its place.
     pub(super) fn part(&mut self, at: u64, len: u64) -> Option<(u64, &mut [u8])> {
         let (from, upto) = (at.max(self.at), (at + len).min(self.end()));
         (from < upto).then(|| (from - at, &mut self.buf[(from - self.at) as usize..(upto - self.at) as usize]))
     }
 
-    /// Copies `bytes`, which the image has at `at`.
+    /// Copies `bytes`, which are at `at` in the image.
     pub(super) fn put(&mut self, at: u64, bytes: &[u8]) {
         if let Some((from, place)) = self.part(at, bytes.len() as u64) {
             place.copy_from_slice(&bytes[from as usize..from as usize + place.len()]);

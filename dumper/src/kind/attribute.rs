@@ -1,8 +1,8 @@
 //! What a task *has*. One file for each kind holds its record, its dump and its restore.
 //!
-//! A kind implements [`Attribute`]; the table in `task/mod.rs` holds it as a [`DynAttribute`]. A
+//! A kind implements [`Attribute`]. The table in `task/mod.rs` holds it as a [`DynAttribute`]. A
 //! dump has two steps, so that the system calls of all kinds go into one batch for each thread:
-//! [`Attribute::ask`] adds calls and gives a [`Ticket`] for each, [`Attribute::dump`] reads the
+//! [`Attribute::ask`] adds calls and returns a [`Ticket`] for each, [`Attribute::dump`] reads the
 //! answers with the tickets. A restore adds checked calls to the batch of the kind's [`Phase`].
 
 use std::os::fd::RawFd;
@@ -26,7 +26,7 @@ use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 
-/// Whose it is.
+/// What the attribute belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     /// One record for each process, collected through its leader, because its threads share it.
@@ -38,31 +38,31 @@ pub enum Scope {
     Directories,
 }
 
-/// A stopped thread whose attributes are dumped.
+/// A stopped thread with attributes that are dumped.
 pub struct DumpedThread<'a> {
     /// The process.
     pub pid: Pid,
     /// The thread.
     pub tid: Pid,
-    /// Whether it represents its process: what belongs to the whole process is dumped through it.
+    /// Whether it represents its process. What belongs to the whole process is dumped through it.
     pub is_representative: bool,
-    /// The thread. Its registers are those of the stub now; its own are in `context`.
+    /// The thread. Its registers are those of the stub now. Its own are in `context`.
     pub stopped: &'a Stopped,
-    /// What it goes on with.
+    /// Its state in the processor when it was stopped.
     pub context: UserContext<'a>,
     /// `/proc/PID/task/TID/status`.
     pub status: &'a Fields,
     /// `/proc/PID/task/TID/stat`.
     pub stat: &'a Stat,
-    /// What its calls gave.
+    /// The answers of its calls.
     pub answers: &'a Answers,
-    /// Address space that no mapping touches; a restore uses it.
+    /// Address space without any mapping. A restore uses it.
     pub hole: RemotePtr,
     /// Gives an id to files that are not in a descriptor table.
     pub files: &'a mut dyn FileIds,
 }
 
-/// What a thread has in the processor, as it was before it was stopped.
+/// The state of a thread in the processor before it was stopped.
 pub struct UserContext<'a> {
     /// Its general registers.
     pub regs: &'a Regs,
@@ -70,7 +70,7 @@ pub struct UserContext<'a> {
     pub mask: u64,
     /// Its extended state.
     pub xstate: &'a [u8],
-    /// How a system call with a timeout goes on that the freeze has interrupted.
+    /// How an interrupted system call with a timeout continues after the freeze.
     pub restart_block: Option<RestartBlock>,
 }
 
@@ -80,7 +80,7 @@ impl DumpedThread<'_> {
         if self.pid == self.tid { format!("pid {}", self.pid) } else { format!("pid {} task {}", self.pid, self.tid) }
     }
 
-    /// What a call gave; `doing` names the call if it failed.
+    /// The answer of a call. `doing` names the call if it failed.
     pub fn answer<T: Answer>(&self, ticket: Ticket<T>, doing: &str) -> Result<T> {
         self.answers.get(ticket, || format!("{}: {doing}", self.subject()))
     }
@@ -96,7 +96,7 @@ impl DumpedThread<'_> {
     }
 }
 
-/// A stopped thread of a new process, whose attributes are put back.
+/// A stopped thread of a new process. Its attributes are being restored.
 pub struct RestoredThread<'a> {
     /// The process.
     pub pid: Pid,
@@ -108,17 +108,17 @@ pub struct RestoredThread<'a> {
     pub files: &'a dyn Files,
     /// Pushes descriptors into the process.
     pub channel: &'a Channel,
-    /// Whether the address space is that of its maker, which has its fields already.
+    /// Whether it shares the address space of its maker, which has its fields already.
     pub borrows_memory: bool,
-    /// A `syscall` instruction outside the scratch: that of the vDSO.
+    /// A `syscall` instruction outside the scratch: the one of the vDSO.
     pub syscall: RemotePtr,
     /// The calls of this phase so far.
     pub batch: &'a mut Checked,
-    /// What the thread goes on with; [`Phase::Resume`] decides it.
+    /// The registers and mask to resume the thread with. [`Phase::Resume`] decides them.
     pub resume: &'a mut Resume,
 }
 
-/// What a restored thread goes on with.
+/// The registers and mask to resume a restored thread with.
 #[derive(Debug, Default)]
 pub struct Resume {
     /// Its registers.
@@ -138,7 +138,7 @@ impl RestoredThread<'_> {
         self.batch.call(nr, args, doing);
     }
 
-    /// Pushes `fds` into the process now; the numbers that they have there.
+    /// Pushes `fds` into the process now. Returns their numbers there.
     pub fn push(&mut self, fds: &[RawFd]) -> Result<Vec<i32>> {
         self.channel.push(self.owned, fds)
     }
@@ -153,11 +153,11 @@ impl RestoredThread<'_> {
 pub trait Attribute: Sync {
     /// The record's body: its field names are the format.
     type Body: Serialize + DeserializeOwned;
-    /// What [`Attribute::ask`] has asked: a ticket for each call.
+    /// A ticket for each call of [`Attribute::ask`].
     type Tickets;
     /// The record's tag.
     const TAG: Tag;
-    /// Whose it is.
+    /// What it belongs to.
     const SCOPE: Scope;
     /// When it is restored.
     const PHASE: Phase;
@@ -168,7 +168,7 @@ pub trait Attribute: Sync {
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
     /// Restores what a record holds.
     fn restore(&self, body: Self::Body, blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()>;
-    /// What a record says to a reader that restores nothing, in addition to its task.
+    /// What the record shows to a reader that restores nothing, in addition to its task.
     fn show(_record: &RecordView<'_>) -> Result<ShownTask> {
         Ok(ShownTask::default())
     }
@@ -191,8 +191,8 @@ pub fn tid_of(record: &Record) -> Result<Pid> {
     Ok(record.body::<Tid>()?.tid)
 }
 
-/// An attribute whose calls are in a batch. Once the batch has run, calling this makes the record
-/// from the answers.
+/// An attribute with calls in a batch. After the batch has run, calling this makes the record from
+/// the answers.
 pub type PendingRecord<'a> = Box<dyn FnOnce(&mut DumpedThread<'_>) -> Result<Record> + 'a>;
 
 fn show<A: Attribute>(record: &RecordView<'_>) -> Result<Shown> {
@@ -214,7 +214,7 @@ pub trait DynAttribute: Sync {
     fn scope(&self) -> Scope;
     /// See [`Attribute::PHASE`].
     fn phase(&self) -> Phase;
-    /// [`Attribute::ask`] now, [`Attribute::dump`] when there are answers.
+    /// Calls [`Attribute::ask`] now. The result calls [`Attribute::dump`] when there are answers.
     fn ask(&self, batch: &mut Batch) -> PendingRecord<'_>;
     /// See [`Attribute::restore`].
     fn restore(&self, record: &Record, thread: &mut RestoredThread<'_>) -> Result<()>;
@@ -251,11 +251,11 @@ impl<A: Attribute> DynAttribute for A {
     }
 }
 
-/// How a thread goes on whose system call was interrupted with -ERESTART_RESTARTBLOCK.
+/// How a thread continues after its system call was interrupted with -ERESTART_RESTARTBLOCK.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestartBlock {
     /// The call with this number is made again with its own arguments.
     SameCall(i64),
-    /// The call with this number is made again with so many ns instead of its timeout.
+    /// The call with this number is made again with this many ns instead of its timeout.
     TimeLeft(i64, u64),
 }

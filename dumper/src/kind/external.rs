@@ -1,5 +1,5 @@
-//! Which processes hold a pipe. The kernel does not say, so the descriptors of all processes are
-//! searched.
+//! Which processes hold a pipe. The kernel does not report this, so the descriptors of all
+//! processes are searched.
 
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -51,8 +51,8 @@ pub fn held_by(pid: Pid, keys: &[Key]) -> Vec<Holder> {
         for number in proc::numbers(&format!("{dir}/fd")).unwrap_or_default() {
             if let Some(key) = leads_to(&dir, number, keys)
                 && found.iter().all(|holder| holder.key != key)
-                // Of this program, only what it was started with counts: any other descriptor is a
-                // daemon's and held for a moment.
+                // Of this program, only the descriptors that it was started with count. Any other
+                // is a daemon's, and open only for a moment.
                 && (number <= libc::STDERR_FILENO || !runs_this_program(pid as u64))
             {
                 found.push(Holder { pid, link: format!("{dir}/fd/{number}"), key });
@@ -62,7 +62,7 @@ pub fn held_by(pid: Pid, keys: &[Key]) -> Vec<Holder> {
     found
 }
 
-/// The directories of /proc with the descriptor tables of a process: a thread may have its own
+/// The directories of /proc with the descriptor tables of a process. A thread may have its own
 /// (unshare(2), CLONE_FILES), and a main thread that has ended has none.
 fn tables(pid: Pid) -> Vec<String> {
     let mut dirs = vec![format!("/proc/{pid}")];
@@ -74,7 +74,7 @@ fn tables(pid: Pid) -> Vec<String> {
     dirs
 }
 
-/// The pipe of `keys` that a descriptor leads to. The text of the link decides first, because
+/// The pipe of `keys` that a descriptor leads to. The text of the link is compared first, because
 /// stat(2) may wait for a file server that does not answer (or is this daemon).
 fn leads_to(dir: &str, number: i32, keys: &[Key]) -> Option<Key> {
     let link = format!("{dir}/fd/{number}");
@@ -94,8 +94,8 @@ fn is(link: &str, key: Key) -> bool {
     fs::metadata(link).is_ok_and(|stat| (stat.dev(), stat.ino()) == key)
 }
 
-/// Whether `pid` existed at `instant` (ticks since boot) outside `tree`: not if it is younger, or
-/// descends from the tree.
+/// Whether `pid` existed at `instant` (ticks since boot) outside `tree`. A process that is younger
+/// or descends from the tree does not count.
 pub fn is_outside(pid: Pid, tree: &[Pid], instant: u64) -> bool {
     let mut at = pid;
     while at > 0 {
@@ -111,7 +111,7 @@ pub fn is_outside(pid: Pid, tree: &[Pid], instant: u64) -> bool {
     true
 }
 
-/// A pipe that a process outside the tree held: a restore finds it and does not create it.
+/// A pipe that a process outside the tree held. A restore finds it and does not create it.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct External {
     dev: u64,
@@ -121,7 +121,7 @@ pub struct External {
 }
 
 impl External {
-    /// The pipe with this key.
+    /// The record of the pipe with this key.
     pub fn of((dev, ino): Key) -> Result<Self> {
         Ok(Self { dev, ino, boot: proc::boot_id()? })
     }

@@ -1,6 +1,6 @@
 //! What a descriptor has beyond what open(2) gives: locks, a process to be signalled. It names
-//! processes, so it is restored late, by calls in the process itself at the descriptor's own
-//! number: the kernel remembers the caller and the number.
+//! processes, so it is restored late. The process itself makes the calls at the descriptor's own
+//! number, because the kernel stores the caller and the number.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,7 @@ use crate::kind::record_sort::{RecordSort, Role, Shown};
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
-/// A descriptor whose open file is recorded already.
+/// A descriptor with an open file that is recorded already.
 pub struct ObservedFd<'a> {
     /// Its open file.
     pub file: &'a ObservedFile<'a>,
@@ -21,13 +21,13 @@ pub struct ObservedFd<'a> {
     pub flags: i32,
     /// Its `fdinfo`, in which a field may occur more than once.
     pub info: &'a str,
-    /// Another descriptor of the same description came before, in this process or another.
+    /// Whether another descriptor of the same description came before, in this process or another.
     pub is_known: bool,
-    /// Another descriptor of the same description came before in this process.
+    /// Whether another descriptor of the same description came before in this process.
     pub is_known_here: bool,
 }
 
-/// A task that a record names: it must be in the image as well.
+/// A task that a record names. It must be in the image as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Named {
     /// A thread.
@@ -38,20 +38,20 @@ pub enum Named {
     Group(Pid),
 }
 
-/// A kind of what a descriptor can have.
+/// A kind of state that a descriptor can have.
 pub trait FdState: Sync {
     /// What is stored: its field names are the format.
     type Body: Serialize + DeserializeOwned;
     /// The record's tag.
     const TAG: Tag;
 
-    /// Records it; changes nothing.
+    /// Records it and changes nothing.
     fn dump(&self, observed: &ObservedFd<'_>) -> Result<Vec<Self::Body>>;
     /// The task that it names.
     fn names(&self, _body: &Self::Body) -> Option<Named> {
         None
     }
-    /// Adds the calls that restore it on descriptor `fd`; `subject` is for the error.
+    /// Adds the calls that restore it on descriptor `fd`. `subject` is for errors.
     fn restore(&self, body: &Self::Body, fd: i32, subject: &str, calls: &mut Checked) -> Result<()>;
 }
 

@@ -1,7 +1,7 @@
 //! What several open file descriptions can share: a pipe's buffer, the pages of a file without a
 //! name. Each such object is in the image once, before the descriptions that refer to it by its id.
 //!
-//! At the restore the restorer holds one descriptor of each object. Every description and every
+//! During a restore the restorer holds one descriptor of each object. Every description and every
 //! mapping of the object is opened anew from it, through /proc/self/fd.
 
 use std::fs::OpenOptions;
@@ -22,8 +22,8 @@ use crate::options::ChangedFiles;
 use crate::sys::pid::Pid;
 use crate::sys::{fd, sysvipc};
 
-/// What open files share: the buffer of a pipe, the contents of a file without a name. `kind` says
-/// which. Pages follow where it has contents in bulk.
+/// What open files share: the buffer of a pipe, the contents of a file without a name. `kind` names
+/// the sort of object. Pages follow if it has contents in bulk.
 pub const TAG: Tag = Tag(*b"OBJT");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::Object, show };
@@ -41,7 +41,7 @@ pub struct Dumped<T> {
 /// Contents in bulk, as they were at the snapshot.
 #[derive(Debug)]
 pub struct ObjectContents {
-    /// Which pages there are, by offset in the object.
+    /// Its pages, by offset in the object.
     pub runs: PageRuns,
     /// The file to read them from, at the same offsets. No process may write to it any more.
     pub file: OwnedFd,
@@ -49,13 +49,13 @@ pub struct ObjectContents {
 
 /// An object during the restore.
 pub struct RestoredObject {
-    /// Holds it; open for reading and writing, where one descriptor can be.
+    /// A descriptor of it, open for reading and writing if one descriptor can be both.
     pub fd: OwnedFd,
-    /// Its other end, where it has two.
+    /// Its other end, if it has two.
     pub other: Option<OwnedFd>,
-    /// Its length, bytes: the last page of the contents is written up to here.
+    /// Its length in bytes. The last page of the contents is written up to here.
     pub len: u64,
-    /// A System V object, which would outlive a restore that fails.
+    /// A System V object. It would outlive a restore that fails.
     pub made: Option<sysvipc::CreatedIpc>,
 }
 
@@ -96,7 +96,7 @@ pub struct Reference {
 }
 
 impl Reference {
-    /// Of the description `observed`, whose object is of `kind`.
+    /// The record of the description `observed` of an object of `kind`.
     pub fn dump(
         kind: &'static dyn DynObject,
         observed: &ObservedFile<'_>,
@@ -112,7 +112,7 @@ impl Reference {
     }
 }
 
-/// The record of what a mapping refers to, where the object can only be mapped.
+/// The record of what a mapping refers to, for an object that can only be mapped.
 #[derive(Serialize, Deserialize)]
 pub struct MappedReference {
     object: u32,
@@ -121,7 +121,7 @@ pub struct MappedReference {
 }
 
 impl MappedReference {
-    /// Of the mapping `observed`, whose object is of `kind`.
+    /// The record of the mapping `observed` of an object of `kind`.
     pub fn dump(
         kind: &'static dyn DynObject,
         observed: &ObservedFile<'_>,
@@ -145,22 +145,22 @@ pub trait Object: Sync {
     /// Whether a process outside the tree may hold an end of it as well.
     const REACHES_OUT: bool = false;
 
-    /// Records the object, through any of its descriptions; changes nothing.
+    /// Records the object, through any of its descriptions. Changes nothing.
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<Self::Body>>;
     /// Creates it again. Contents in bulk are written afterwards.
     fn make(&self, body: &Self::Body, blob: &[u8]) -> Result<RestoredObject>;
-    /// The record of an object that a process outside the tree holds as well: a restore finds it
+    /// The record of an object that a process outside the tree holds as well. A restore finds it
     /// and does not create it.
     fn external(&self, body: Self::Body, _external: External) -> Self::Body {
         body
     }
-    /// Does what other processes notice. Called when the whole image has been read and verified,
-    /// before the descriptions of the object are opened; they must be
+    /// Does what other processes can notice. It is called when the whole image has been read and
+    /// verified, before the descriptions of the object are opened. They must be
     /// [`OpenFile::opens_last`](crate::kind::open_file::OpenFile::opens_last).
     fn publish(&self, _body: &Self::Body, _blob: &[u8], _object: &mut RestoredObject) -> Result<()> {
         Ok(())
     }
-    /// Completes it, when its contents are written, all descriptions are open and all mappings are
+    /// Completes it after its contents are written, all descriptions are open and all mappings are
     /// made.
     fn finish(&self, _body: &Self::Body, _object: &RestoredObject) -> Result<()> {
         Ok(())
@@ -239,10 +239,10 @@ fn show(record: &RecordView<'_>) -> Result<Shown> {
     Ok(Shown::Object { id, kind, label })
 }
 
-/// What a kind of open file may ask for during a dump. It gives every object one id, however many
+/// What a kind of open file may ask for during a dump. Every object gets one id, however many
 /// descriptions lead to it.
 pub trait DumpContext {
-    /// The id of the object of `kind` behind `observed`; the first call dumps the object.
+    /// The id of the object of `kind` behind `observed`. The first call dumps the object.
     fn id_of(&mut self, kind: &'static dyn DynObject, observed: &ObservedFile<'_>) -> Result<u32>;
     /// Whether this process is in the tree that is dumped.
     fn is_in_tree(&self, _pid: Pid) -> bool {
@@ -273,7 +273,7 @@ pub mod fake {
     use super::*;
     use crate::error::Error;
 
-    /// At a dump every object has id 0; at a restore there is at most this one.
+    /// At a dump every object has id 0. At a restore there is at most this one.
     pub struct OneObject(pub Option<RestoredObject>);
 
     impl DumpContext for OneObject {

@@ -33,8 +33,8 @@ pub struct ObservedFile<'a> {
     pub position: u64,
     /// Its `fdinfo` (empty for a file that is only mapped or executed).
     pub info: Fields,
-    /// The contents of the file are memory of the process (a private mapping, the executable): they
-    /// must be unchanged at the restore.
+    /// Whether the contents of the file are memory of the process (a private mapping, the
+    /// executable). They must then be unchanged at the restore.
     pub must_not_change: bool,
     /// How the process refers to it.
     pub via: Via<'a>,
@@ -51,7 +51,7 @@ pub enum Via<'a> {
 
 impl<'a> ObservedFile<'a> {
     /// Observes the file behind `link` of /proc: for reading, at offset 0, without `fdinfo`. The
-    /// caller sets what it knows better.
+    /// caller sets fields that it knows better.
     pub fn observe(subject: String, link: &str, via: Via<'a>) -> Result<Self> {
         let target = proc::read_link(link).on(|| subject.clone())?;
         let stat = std::fs::metadata(link).doing(|| format!("{subject}: stat"))?;
@@ -59,8 +59,8 @@ impl<'a> ObservedFile<'a> {
         Ok(Self { subject, target, stat, flags: libc::O_RDONLY, position: 0, info, must_not_change: false, via })
     }
 
-    /// The description itself, of a descriptor; of a file that is only mapped, a new one for
-    /// reading.
+    /// The description itself for a descriptor, or a new one for reading for a file that is only
+    /// mapped.
     pub fn description(&self) -> Result<OwnedFd> {
         match self.via {
             Via::Descriptor(pidfd, number) => pidfd.pull(number),
@@ -78,7 +78,7 @@ impl<'a> ObservedFile<'a> {
 
     fn reopen(&self, link: &str, flags: i32) -> Result<OwnedFd> {
         refuse_leased(self)?;
-        // The link is one that must be followed.
+        // This link must be followed.
         open_link(Path::new(link), flags & !libc::O_NOFOLLOW).map(OwnedFd::from).on(|| &self.subject)
     }
 
@@ -95,7 +95,7 @@ impl<'a> ObservedFile<'a> {
         statfs(self.link().as_str()).doing(|| format!("{}: statfs", self.subject))
     }
 
-    /// The offset, if a restore can set it: in some files of /proc and its like only reading moves
+    /// The offset, if a restore can set it. In some files of /proc and similar only a read moves
     /// it.
     pub fn position_to_seek(&self) -> Result<u64> {
         if self.position != 0 && self.flags & libc::O_PATH == 0 {
@@ -126,8 +126,8 @@ impl<'a> ObservedFile<'a> {
         self.is_at(&self.target)
     }
 
-    /// Whether `path` leads to this very file. A symbolic link counts as a file of its own: names
-    /// in /proc hold none.
+    /// Whether `path` leads to this very file. A symbolic link counts as a file of its own, because
+    /// names in /proc hold none.
     pub fn is_at(&self, path: &Path) -> bool {
         let found = std::fs::symlink_metadata(path).ok();
         self.target.is_absolute() && found.is_some_and(|m| (m.dev(), m.ino()) == (self.stat.dev(), self.stat.ino()))
@@ -159,10 +159,11 @@ impl<'a> ObservedFile<'a> {
     }
 }
 
-/// Entries of one directory that a dump searches: the process is stopped meanwhile.
+/// The most entries of one directory that a dump searches, because the process is stopped
+/// meanwhile.
 const ENTRIES_MOST: usize = 100_000;
 
-/// The flags of open(2) that concern the opening itself or the descriptor, and not the description.
+/// The flags of open(2) that affect the opening itself or the descriptor, and not the description.
 pub const NOT_KEPT: i32 =
     libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
 
@@ -181,16 +182,16 @@ pub const HUGETLBFS: i64 = 0x9584_58f6;
 /// RAMFS_MAGIC, statfs(2).
 pub const RAMFS: i64 = 0x8584_58f6;
 
-/// What the kernel appends to the name of a file that has lost it.
+/// What the kernel appends to the name of a file that has lost its name.
 pub const DELETED: &[u8] = b" (deleted)";
 
 /// The name of shared anonymous memory (shmem_zero_setup in mm/shmem.c).
 pub const ANON_SHM: &[u8] = b"/dev/zero (deleted)";
 
-/// Opens `path`, a name from the image, as [`open::open_name`] does; `flags` are those of a
+/// Opens `path`, a name from the image, as [`open::open_name`] does. `flags` are those of a
 /// description.
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
-    // openat2(2) refuses a flag that would have no effect.
+    // openat2(2) refuses a flag without effect.
     let flags = match flags & libc::O_PATH {
         0 => (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY,
         _ => flags & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW),
@@ -207,7 +208,7 @@ pub fn open_link(path: &Path, flags: i32) -> Result<File> {
         .or_else(|errno| open::not_opened(path, errno))
 }
 
-/// Refuses a file that has a lease: opening it would break the lease.
+/// Refuses a file with a lease, because opening it would break the lease.
 fn refuse_leased(observed: &ObservedFile<'_>) -> Result<()> {
     match is_leased(observed.stat.dev(), observed.stat.ino())? {
         true => Err(observed.refuse(format_args!("lease of {}", observed.target.display()))),

@@ -1,4 +1,4 @@
-//! What a descriptor can be, as a kind: its record, how it is dumped, how it is opened again.
+//! A kind of open file: its record, how it is dumped, and how it is opened again.
 
 use std::os::fd::OwnedFd;
 
@@ -12,7 +12,7 @@ use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::ObservedFile;
 use crate::kind::record_sort::{self, RecordSort, Role, Shown, ShownFile};
 
-/// An open file description. `kind` says what it leads to.
+/// An open file description. `kind` names the sort of file that it leads to.
 pub const TAG: Tag = Tag(*b"FILE");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::OpenFile, show };
@@ -26,15 +26,15 @@ pub trait OpenFile: Sync {
 
     /// Whether the file is of this kind.
     fn takes(&self, observed: &ObservedFile<'_>) -> bool;
-    /// Whether the file is of this kind, and a mapping of it can be restored although it may be
-    /// neither a regular file nor a directory.
+    /// Whether the file is of this kind and a mapping of it can be restored, even if it is neither
+    /// a regular file nor a directory.
     fn is_mappable(&self, _seen: &ObservedFile<'_>) -> bool {
         false
     }
-    /// Records the file; refuses one that cannot be restored. Changes nothing.
+    /// Records the file, or refuses one that cannot be restored. Changes nothing.
     fn dump(&self, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<Self::Body>;
-    /// Whether it can be opened only when the whole image has been read: then the processes exist
-    /// again, and [`Object::publish`](crate::kind::object::Object::publish) has been called.
+    /// Whether it can be opened only after the whole image has been read. By then the processes
+    /// exist again, and [`Object::publish`](crate::kind::object::Object::publish) has been called.
     fn opens_last(&self) -> bool {
         false
     }
@@ -96,7 +96,7 @@ impl<O: OpenFile> DynOpenFile for O {
 }
 
 fn show(record: &RecordView<'_>) -> Result<Shown> {
-    /// What most kinds have.
+    /// The fields that most kinds have.
     #[derive(Deserialize)]
     struct Common {
         id: u32,

@@ -1,23 +1,23 @@
 //! When in a restore an attribute is restored.
 
-/// A step of a restore. The order and its reasons stand here and nowhere else.
+/// A step of a restore. The order and its reasons are only here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Fields of the address space. The kernel checks them against the mappings, so every mapping
-    /// is there already; the process is still privileged, so the executable can be changed.
+    /// exists already. The process is still privileged, so the executable can be changed.
     AddressSpace,
     /// Process-wide attributes, while the process is still privileged.
     Process,
-    /// Attributes of threads, with or without need of privileges.
+    /// Attributes of threads, whether they need privileges or not.
     Thread,
-    /// Credentials: what comes before could be refused to the real user.
+    /// Credentials. Attributes of earlier phases could be refused to the real user.
     Credentials,
     /// What a change of credentials clears (dumpable, parent-death signal), and what makes later
     /// calls fail (no_new_privs, MDWE).
     AfterCredentials,
     /// Timers. They run from here on, so no other calls follow.
     Arm,
-    /// Registers and signal mask: after the last remote call.
+    /// Registers and signal mask, after the last remote call.
     Resume,
 }
 

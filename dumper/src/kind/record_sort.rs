@@ -1,9 +1,10 @@
-//! A sort of record: its tag, what its records are about, and what they say to a reader that
+//! A sort of record: its tag, what its records are about, and what they show to a reader that
 //! restores nothing.
 //!
-//! The row of a sort stands in the file that owns the record; the table of all rows is
-//! `records/mod.rs`. A restore looks the [`Role`] up, `info.json`, core files and `ckptfs inspect`
-//! the [`Subject`] and what is [`Shown`]. So a tag and the shape of its body are known in one file.
+//! The row of a sort is in the file that owns the record. The table of all rows is
+//! `records/mod.rs`. A restore looks up the [`Role`]. `info.json`, core files and `ckptfs inspect`
+//! look up the [`Subject`] and what is [`Shown`]. So only one file knows a tag and the shape of its
+//! body.
 
 use std::ops::Range;
 
@@ -31,7 +32,7 @@ pub struct RecordSort {
 pub enum Role {
     /// The process tree: the first record of an image, which has one.
     Tree,
-    /// One thing that a task has. A task has at most one record of the sort.
+    /// One attribute of a task. A task has at most one record of the sort.
     Task,
     /// A System V semaphore set or message queue.
     SysvIpc,
@@ -59,10 +60,10 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The subject of a record with this role; `None`: its sort is not known.
+    /// The subject of a record with this role. `None` means that its sort is unknown.
     ///
     /// # Errors
-    /// Damaged: the body does not name it.
+    /// Damaged: the body does not name the subject.
     pub fn of(role: Option<Role>, record: &RecordView<'_>) -> Result<Self> {
         #[derive(Deserialize)]
         struct Task {
@@ -86,12 +87,12 @@ impl Subject {
     }
 }
 
-/// What one record says.
+/// What one record shows.
 #[derive(Clone, Debug)]
 pub enum Shown {
     /// The process tree: the kernel that wrote it (uname -r), and its processes.
     Tree(String, Vec<ShownProcess>),
-    /// One thing that a task has.
+    /// One attribute of a task.
     Task(ShownTask),
     /// A System V semaphore set or message queue.
     SysvIpc {
@@ -132,19 +133,19 @@ pub struct ShownProcess {
     pub pgid: Pid,
     /// Its session.
     pub sid: Pid,
-    /// How many threads it has; none if it has ended, or is there only while others are made.
+    /// How many threads it has. 0 if it has ended, or is a placeholder while others are made.
     pub threads: usize,
-    /// The process that makes it, 0 if the restorer does.
+    /// The process that makes it. 0 means the restorer.
     pub made_by: Pid,
     /// The signal that stopped it.
     pub stopped_by: Option<i32>,
     /// Its status as wait(2) gives it, and its name, if it has ended.
     pub ended: Option<(i32, Vec<u8>)>,
-    /// All of it, as it stands in the image.
+    /// The whole body, as it is in the image.
     pub body: Value,
 }
 
-/// One thing that a task has.
+/// One attribute of a task.
 #[derive(Clone, Debug, Default)]
 pub struct ShownTask {
     /// The task.
@@ -153,7 +154,7 @@ pub struct ShownTask {
     pub files: Vec<u32>,
     /// The task's name (comm), if this record has it.
     pub name: Option<Vec<u8>>,
-    /// Where the command line lies in memory, if this record says so.
+    /// Where the command line is in memory, if this record has it.
     pub arguments: Option<Range<u64>>,
 }
 
@@ -168,7 +169,7 @@ pub struct ShownFile {
     pub object: Option<u32>,
     /// O_* of the description.
     pub flags: i32,
-    /// Its offset, as it stands in the image.
+    /// Its offset, as it is in the image.
     pub position: Option<Value>,
     /// A name for a person.
     pub label: String,
@@ -181,7 +182,7 @@ pub struct ShownMapping {
     pub tid: Pid,
     /// First address.
     pub start: u64,
-    /// First address behind.
+    /// The first address behind it.
     pub end: u64,
     /// PROT_* bits.
     pub prot: i32,
@@ -196,7 +197,7 @@ pub struct ShownMapping {
 }
 
 impl Shown {
-    /// What the record refers to beside its subject.
+    /// What the record refers to besides its subject.
     pub fn refers(&self) -> Vec<Subject> {
         match self {
             Self::Task(ShownTask { files, .. }) => files.iter().copied().map(Subject::OpenFile).collect(),
@@ -215,7 +216,7 @@ pub fn label(body: &Value, kind: &str) -> String {
     text("name").or_else(|| text("shown")).unwrap_or(kind).to_owned()
 }
 
-/// The row of a sort that has nothing to show but its task.
+/// The row of a sort that shows only its task.
 pub const fn of_task(tag: Tag) -> RecordSort {
     RecordSort { tag, role: Role::Task, show: show_task }
 }

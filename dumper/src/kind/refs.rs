@@ -6,8 +6,8 @@ use crate::error::Result;
 /// open files.
 pub trait FileIds {
     /// The id of the regular file (or directory) behind a link of /proc, to be opened with `flags`.
-    /// `must_not_change` says that its contents are memory of the process; `subject` is for the
-    /// error.
+    /// `must_not_change` means that its contents are memory of the process. `subject` is for
+    /// errors.
     fn id_of(&mut self, link: &str, flags: i32, must_not_change: bool, subject: &str) -> Result<u32>;
 }
 

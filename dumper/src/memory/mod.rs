@@ -1,4 +1,4 @@
-//! Memory: mappings, which of their pages have contents, and where the contents are read.
+//! Memory: mappings, which of their pages have contents, and where the contents are read from.
 
 pub mod page_set;
 pub mod remap;

@@ -6,18 +6,18 @@ use crate::memory::vma::Vma;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pagemap::{Pagemap, Want, category};
 
-/// Pages that a process has made its own: present or swapped, and neither a page of the file nor
-/// the zero page.
+/// Pages that a process has made its own. They are present or swapped, and neither a page of the
+/// file nor the zero page.
 const OWN: Want = Want {
     inverted: category::FILE | category::PFNZERO,
     all: category::FILE | category::PFNZERO,
     any: category::PRESENT | category::SWAPPED,
 };
 
-/// Guard pages. A mapping whose pages are not in the image can have them too.
+/// Guard pages. A mapping without pages in the image can have them too.
 const GUARDS: Want = Want { inverted: 0, all: category::GUARD, any: 0 };
 
-/// The pages of one mapping; its guard pages go into `vma.guards`.
+/// The pages of one mapping. Its guard pages go into `vma.guards`.
 pub fn page_set(pagemap: &Pagemap, vma: &mut Vma) -> Result<PageRuns> {
     let mut runs = PageRuns::new();
     let mut guards = Vec::new();

@@ -1,7 +1,7 @@
-//! The calls that make a mapping again, and those that give it its flags and protection.
+//! The calls that make a mapping again, and those that set its flags and protection.
 //!
-//! A private mapping with pages is made writable first. It is filled, and gets its protection at
-//! the end.
+//! A private mapping with pages is made writable first. Then it is filled, and gets its protection
+//! at the end.
 
 use crate::error::Result;
 use crate::memory::vm_flags::ADVICE;
@@ -30,7 +30,7 @@ impl Vma {
         flags |= match (self.kind, self.has("dp")) {
             (_, true) => MAP_DROPPABLE | libc::MAP_ANONYMOUS,
             (Type::Anon, false) => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
-            // Keeps the place. The segment is attached when everything else is there.
+            // Keeps the place. The segment is attached when everything else exists.
             (Type::IpcShm, false) => libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
             (Type::File, false) => libc::MAP_PRIVATE,
             (Type::FileShm | Type::AnonShm, false) => libc::MAP_SHARED,
@@ -47,7 +47,7 @@ impl Vma {
         calls.call_giving(libc::SYS_mmap, args, from, self.subject());
     }
 
-    /// Its protection until all pages are in.
+    /// Its protection until all pages are written.
     fn first_prot(&self) -> i32 {
         match self.kind {
             Type::IpcShm => libc::PROT_NONE,
@@ -60,7 +60,7 @@ impl Vma {
         self.pages > 0 || !self.inherited.is_empty()
     }
 
-    /// Adds the calls that adapt the part `from..upto`, which the process has from the fork: only
+    /// Adds the calls that adapt the part `from..upto`, which the process has from the fork. Only
     /// inherited pages stay.
     pub fn keep(&self, from: u64, upto: u64, calls: &mut Checked, process: &mut Owned) -> Result<()> {
         let mut at = from;
@@ -87,8 +87,8 @@ impl Vma {
         self.inherited.iter().map(bytes).sum::<u64>() / PAGE
     }
 
-    /// Adds the calls that give it its flags and protection, once its pages are in and no process
-    /// forks any more.
+    /// Adds the calls that set its flags and protection. By then its pages are written and no
+    /// process forks any more.
     pub fn finish(&self, calls: &mut Checked) {
         let range = |a: u64, b: u64| [self.start, a, b];
         for (code, advice) in ADVICE {
@@ -109,7 +109,7 @@ impl Vma {
             let how = if self.has("lf") { MLOCK_ONFAULT } else { 0 };
             let doing = format!("{}: mlock", self.subject());
             match self.prot {
-                // After mlockall(2). The mapping is locked all the same, but there is nothing to
+                // After mlockall(2). The mapping is locked all the same, but it has no page to
                 // fault in, which mlock reports as ENOMEM.
                 libc::PROT_NONE => calls.call_or(libc::SYS_mlock2, range(self.len(), how), libc::ENOMEM, doing),
                 _ => calls.call(libc::SYS_mlock2, range(self.len(), how), doing),

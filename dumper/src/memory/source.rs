@@ -51,8 +51,8 @@ impl Kept {
 /// Where the pages of a part of a snapshot are read from.
 #[derive(Debug)]
 pub enum MemorySource {
-    /// The memory of a copy-on-write child, or of the stopped process itself; the rseq areas in it,
-    /// ascending.
+    /// The memory of a copy-on-write child, or of the stopped process itself, and the rseq areas in
+    /// it, ascending.
     Memory(MemFile, Vec<u64>),
     /// A copy in this program.
     Kept(Kept),
@@ -65,8 +65,7 @@ pub enum MemorySource {
 pub struct MemorySources(pub Vec<MemorySource>);
 
 impl MemorySources {
-    /// Bytes of memory that copies take: those in this program and those in files of memory
-    /// (memfd_create(2)).
+    /// Bytes of memory that copies take, in this program and in files of memory (memfd_create(2)).
     pub fn memory(&self) -> u64 {
         let bytes = |source: &MemorySource| match source {
             MemorySource::Memory(..) => 0,
@@ -102,8 +101,8 @@ impl PageSource for MemorySources {
 /// Bytes of struct rseq that the kernel writes (include/uapi/linux/rseq.h).
 const RSEQ_LEN: u64 = 28;
 
-/// Zeros the fields that say on which CPU a thread ran last: cpu_id_start and cpu_id, node_id and
-/// mm_cid. The kernel writes them at any time, and anew at the restore. Without them two images of
+/// Zeros the fields for the CPU that a thread ran on last: cpu_id_start and cpu_id, node_id and
+/// mm_cid. The kernel writes them at any time, and anew at the restore. With zeros, two images of
 /// an unchanged process are equal.
 fn zero_cpu(area: u64, address: u64, buf: &mut [u8]) {
     for field in [0..8, 20..RSEQ_LEN] {
@@ -116,7 +115,7 @@ fn zero_cpu(area: u64, address: u64, buf: &mut [u8]) {
     }
 }
 
-/// Reads from `offset`; behind the end of the file, in its last page, are zeros.
+/// Reads from `offset`. Behind the end of the file, in its last page, are zeros.
 fn read_file(file: &File, offset: u64, buf: &mut [u8]) -> Result<()> {
     let mut done = 0;
     while done < buf.len() {

@@ -1,7 +1,8 @@
-//! The vDSO and its data pages: code of the kernel, moved to the addresses that the process knows.
+//! The vDSO and its data pages: code of the kernel, moved to the addresses that the process
+//! expects.
 //!
-//! Its contents are not in the image. A kernel with another vDSO, by its digest, is refused: the
-//! memory of the C library is full of pointers into the old one.
+//! Its contents are not in the image. A kernel with another vDSO, by its digest, is refused,
+//! because the memory of the C library is full of pointers into the old one.
 
 use serde::{Deserialize, Serialize};
 
@@ -32,8 +33,8 @@ pub struct Vdso {
 }
 
 impl Vdso {
-    /// The vDSO of the process `pid`, which has these mappings; `sha256` is the [`gadget::digest`]
-    /// of its code.
+    /// The vDSO of the process `pid` with these mappings. `sha256` is the [`gadget::digest`] of its
+    /// code.
     pub fn of(pid: Pid, maps: &[Mapping], sha256: String) -> Self {
         let parts = maps
             .iter()
@@ -43,7 +44,7 @@ impl Vdso {
         Self { tid: pid, parts, sha256 }
     }
 
-    /// The code, if it is that of this kernel: then this program has the same.
+    /// The code, if it is that of this kernel. This program then has the same code.
     pub fn code(&self) -> Option<Vec<u8>> {
         let pid = std::process::id() as Pid;
         let maps = maps::maps(pid).ok()?;
@@ -56,8 +57,8 @@ impl Vdso {
         Record::new(TAG, self)
     }
 
-    /// Adds the calls that move `here`, the vDSO that the new process has, to the addresses of this
-    /// one; `aside` is room for all parts.
+    /// Adds the calls that move `here`, the vDSO of the new process, to the addresses of this one.
+    /// `aside` is room for all parts.
     ///
     /// There are two moves for each part because source and target may overlap, which mremap(2)
     /// refuses.
@@ -89,7 +90,7 @@ impl Vdso {
         Ok(())
     }
 
-    /// The address of the system call instruction at `at` of `here` after the move.
+    /// The address that the system call instruction at `at` in `here` has after the move.
     pub fn moved(&self, here: &Vdso, at: RemotePtr) -> RemotePtr {
         let start =
             |vdso: &Vdso| vdso.parts.iter().find(|(name, ..)| name == "[vdso]").map_or(0, |(_, start, _)| *start);

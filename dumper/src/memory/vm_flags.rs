@@ -1,4 +1,5 @@
-//! VmFlags: which ones come back, and which ones are refused. proc_pid_smaps(5) explains the codes.
+//! VmFlags: which ones are restored, and which ones are refused. proc_pid_smaps(5) explains the
+//! codes.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -7,7 +8,7 @@ use crate::error::Result;
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps;
 
-/// Flags that come back through madvise(2): code and advice.
+/// Flags that are restored with madvise(2): code and advice.
 pub const ADVICE: [(&str, u64); 8] = [
     ("sr", libc::MADV_SEQUENTIAL as u64),
     ("rr", libc::MADV_RANDOM as u64),
@@ -18,9 +19,9 @@ pub const ADVICE: [(&str, u64); 8] = [
     ("dc", libc::MADV_DONTFORK as u64),
     ("wf", libc::MADV_WIPEONFORK as u64),
 ];
-/// Flags that come back in other ways.
+/// Flags that are restored in other ways.
 const OTHERS: [&str; 6] = ["gd", "nr", "lo", "lf", "dp", "sl"];
-/// Flags that cannot come back, and what has them.
+/// Flags that cannot be restored, and the features that set them.
 const REFUSED: [(&str, &str); 8] = [
     ("ht", "huge pages of hugetlbfs"),
     ("io", "memory of a device"),
@@ -58,7 +59,7 @@ impl FlagsOnDemand {
     }
 }
 
-/// Why a mapping with these flags and this protection key cannot be checkpointed; `None`: it can.
+/// Why a mapping with these flags and this protection key cannot be checkpointed. `None` if it can.
 pub fn refusal(codes: &[String], key: u64) -> Option<String> {
     let refused = REFUSED.iter().find(|(code, _)| codes.iter().any(|have| have == code));
     match refused {
@@ -68,7 +69,7 @@ pub fn refusal(codes: &[String], key: u64) -> Option<String> {
     }
 }
 
-/// Whether a flag comes back.
+/// Whether a flag is restored.
 pub fn is_restored(code: &str) -> bool {
     ADVICE.iter().any(|(have, _)| *have == code) || OTHERS.contains(&code)
 }

@@ -24,7 +24,7 @@ use crate::sys::proc::maps::Mapping;
 use crate::sys::sysvipc;
 
 /// A mapping of an address space. Its pages follow. The blob lists the runs of pages that are
-/// stored with the process that forked this one: address and number of pages, both u64. Body:
+/// stored with the process that forked this process: address and number of pages, both u64. Body:
 /// [`Vma`].
 pub const TAG: Tag = Tag(*b"AREA");
 /// Its row in the table of records.
@@ -40,9 +40,9 @@ pub enum Type {
     File,
     /// A shared mapping of a file. Its contents are those of the file.
     FileShm,
-    /// Shared anonymous memory: to the kernel a file that has no name.
+    /// Shared anonymous memory. For the kernel it is a file without a name.
     AnonShm,
-    /// System V shared memory that is attached, or a part of it.
+    /// Attached System V shared memory, or a part of it.
     IpcShm,
 }
 
@@ -73,22 +73,22 @@ pub struct Vma {
     pub tid: Pid,
     /// First address.
     pub start: u64,
-    /// First address behind.
+    /// The first address behind it.
     pub end: u64,
     /// PROT_* bits.
     pub prot: i32,
     /// What it is made from.
     #[serde(rename = "type")]
     pub kind: Type,
-    /// The VmFlags that come back, as two-letter codes of proc_pid_smaps(5); `xfile`: its file has
-    /// no name.
+    /// The VmFlags that are restored, as two-letter codes of proc_pid_smaps(5). `xfile` means that
+    /// its file has no name.
     pub flags: Vec<String>,
     /// Id of the open file.
     pub file: Option<u32>,
     /// Offset in the file.
     pub offset: u64,
     /// The device of the file, as `st_dev` numbers it and /proc/PID/maps shows it. It is for a
-    /// person who inspects the image; a restore does not use it.
+    /// person who inspects the image. A restore does not use it.
     #[serde(default)]
     pub dev: u64,
     /// The inode of the file, likewise.
@@ -109,12 +109,12 @@ pub struct Vma {
     pub inherited: Vec<(u64, u64)>,
 }
 
-/// The prefix of the name of a memfd's mapping; no other file has seals.
+/// The prefix of the name of a memfd's mapping. No other file has seals.
 const MEMFD: &str = "/memfd:";
 /// Not a VmFlag: the file has no name, and its contents are in the image.
 const XFILE: &str = "xfile";
 impl Vma {
-    /// The record of a line of /proc/PID/maps. [`Vma::add_flags`] adds the flags; pages are added
+    /// The record of a line of /proc/PID/maps. [`Vma::add_flags`] adds the flags. Pages are added
     /// once they are known.
     ///
     /// # Errors
@@ -123,7 +123,7 @@ impl Vma {
         let subject = format!("pid {pid}: mapping {:x}-{:x}", mapping.start, mapping.end);
         let link = format!("/proc/{pid}/map_files/{:x}-{:x}", mapping.start, mapping.end);
         let bytes = match mapping.name.contains(&b'\n') {
-            // A newline, or a file whose name holds the characters of an escaped newline: the link
+            // The name has a newline, or it has the characters of an escaped newline. The link
             // shows which.
             true => proc::read_link(&link).map_or(mapping.name.clone(), |path| path.into_os_string().into_vec()),
             false => mapping.name.clone(),
@@ -145,7 +145,7 @@ impl Vma {
                     return refuse(what);
                 }
             }
-            // The mode of the link is that of the mapped open file: a shared mapping that is
+            // The mode of the link is that of the mapped open file. A shared mapping that is
             // read-only now may become writable.
             let writable = || {
                 let facts = std::fs::symlink_metadata(&link);
@@ -153,9 +153,9 @@ impl Vma {
                 if facts.permissions().mode() & 0o200 == 0 {
                     return Ok::<_, Error>(false);
                 }
-                // But not if it was made under a seal. Made again from an open file that may write,
-                // it could become writable, and adding the seal would fail because of a writer
-                // (do_mmap in mm/mmap.c, mapping_deny_writable in mm/memfd.c).
+                // This is wrong for a mapping that was made under a seal. If it were made again
+                // from a writable open file, it could become writable, and the seal would fail
+                // because of a writer (do_mmap in mm/mmap.c, mapping_deny_writable in mm/memfd.c).
                 let is_known = mapping.prot & libc::PROT_WRITE != 0 || !name.starts_with(MEMFD);
                 if is_known { Ok(true) } else { vm_flags.may_write(mapping.start) }
             };
@@ -191,10 +191,10 @@ impl Vma {
         })
     }
 
-    /// Adds the VmFlags that come back.
+    /// Adds the VmFlags that are restored.
     ///
     /// # Errors
-    /// Unsupported: a flag or a protection key that cannot come back.
+    /// Unsupported: a flag or a protection key that cannot be restored.
     pub fn add_flags(&mut self, flags: &VmFlags) -> Result<()> {
         let Some((codes, key)) = flags.get(&self.start) else { return Ok(()) };
         if let Some(why) = vm_flags::refusal(codes, *key) {
@@ -234,7 +234,7 @@ impl Vma {
         !self.kind.is_shared() && !self.has("dp")
     }
 
-    /// Whether both can be one mapping in two processes, of which one was forked from the other.
+    /// Whether both can be one mapping in two processes, one of which was forked from the other.
     pub fn is_copy_of(&self, other: &Vma) -> bool {
         let origin = |vma: &Vma| vma.offset.wrapping_sub(vma.start);
         self.holds_pages()
@@ -244,7 +244,7 @@ impl Vma {
             && (self.file.is_none() || origin(self) == origin(other))
     }
 
-    /// The record, which opens the list of its pages. `inherited`: the pages that it shares with
+    /// The record, which opens the list of its pages. `inherited` are the pages that it shares with
     /// its maker.
     pub fn record(&self, inherited: Option<&PageRuns>) -> Result<Record> {
         let runs = inherited.into_iter().flat_map(PageRuns::runs);

@@ -1,10 +1,9 @@
-//! The plan by which processes are made, so that each ends up with the parent and in the session
-//! that it had.
+//! The plan for making processes, so that each ends up with its old parent and in its old session.
 //!
 //! A process inherits the session of its maker, or leads its own by setsid(2). It gets its parent
 //! in one of three ways: the parent makes it, a sibling makes it with CLONE_PARENT, or its maker
 //! ends below a subreaper. Everything here is decided from ids alone, before anything is made. A
-//! tree for which no plan is found is refused at the dump.
+//! tree without a plan is refused at the dump.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,13 +15,14 @@ use crate::sys::pid::Pid;
 /// How a process is made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Maker {
-    /// The process of the image that makes it; 0: the restorer.
+    /// The process of the image that makes it. 0 means the restorer.
     pub by: Pid,
     /// The way in which it is made.
     pub how: How,
-    /// The session that its maker is in then. A process that is to lead a session leaves it later.
+    /// The session that its maker is in at that time. A process that is to lead a session leaves it
+    /// later.
     pub session: Pid,
-    /// The thread of the maker that makes it; 0: the leader. The parent-death signal
+    /// The thread of the maker that makes it. 0 means the leader. The parent-death signal
     /// (PR_SET_PDEATHSIG of prctl(2)) is sent when that thread ends.
     #[serde(default)]
     pub thread: Pid,
@@ -47,7 +47,7 @@ pub enum How {
 pub struct Member {
     /// Its id.
     pub pid: Pid,
-    /// Its parent. A process whose parent is not a member is a root.
+    /// Its parent. A process is a root if its parent is not a member.
     pub ppid: Pid,
     /// Its session. A process leads the session that has its own id.
     pub sid: Pid,
@@ -63,7 +63,7 @@ pub struct Step {
     pub maker: Maker,
 }
 
-/// The session that each process is in by now, while they are made in the order of an image.
+/// The current session of each process, while they are made in the order of an image.
 #[derive(Default)]
 pub struct Sessions(BTreeMap<Pid, Pid>);
 
@@ -73,17 +73,18 @@ impl Sessions {
         self.0.get(&pid) == Some(&pid)
     }
 
-    /// Notes that it leads a session from now on.
+    /// Records that it leads a session from now on.
     pub fn lead(&mut self, pid: Pid) {
         self.0.insert(pid, pid);
     }
 
-    /// Whether the maker has left the session that it must make a process in, or must leave it now.
+    /// Whether the maker has left the session in which it must make a process, or must leave it
+    /// now.
     pub fn has_left(&self, maker: Maker) -> bool {
         self.0.get(&maker.by) != Some(&maker.session)
     }
 
-    /// Notes that `pid` is made; it must end up in session `wanted`.
+    /// Records that `pid` is made. It must end up in session `wanted`.
     ///
     /// # Errors
     /// Damaged: its maker is in another session.
@@ -101,7 +102,7 @@ impl Sessions {
 struct Plan<'a> {
     members: &'a [Member],
     ids: BTreeSet<Pid>,
-    /// The session that a session leader has to be made in, because a child of it stayed there.
+    /// The session that a session leader must be made in, because a child of it stayed there.
     born_in: BTreeMap<Pid, Pid>,
     steps: Vec<Step>,
     /// The processes that the steps so far make.
@@ -115,24 +116,24 @@ struct Existing {
     session: Pid,
 }
 
-/// The steps that make all `members`: a maker comes before what it makes, and the first step makes
-/// the first member. A session leader leaves the session that it was made in as soon as it has to
-/// make a process that does not belong there.
+/// The steps that make all `members`. A maker comes before the processes that it makes, and the
+/// first step makes the first member. A session leader leaves the session that it was made in as
+/// soon as it must make a process that does not belong there.
 ///
 /// # Errors
 /// Unsupported: names a process that no other can give its session.
 pub fn plan(members: &[Member]) -> Result<Vec<Step>> {
-    // If the leader of a session has ended, it is not known which processes were made in that
-    // session. The first attempt assumes none.
+    // If the leader of a session has ended, the processes that were made in that session are
+    // unknown. The first attempt assumes that there are none.
     attempt(members, false).or_else(|refused| attempt(members, true).map_err(|_| refused))
 }
 
-/// `with_ended`: a session leader with a child in the session of a process that has ended is taken
-/// to have left that session.
+/// `with_ended`: if a session leader has a child in the session of an ended process, assume that
+/// the leader has left that session.
 fn attempt(members: &[Member], with_ended: bool) -> Result<Vec<Step>> {
     let ids = members.iter().map(|member| member.pid).collect();
     let mut plan = Plan { members, ids, born_in: BTreeMap::new(), steps: Vec::new(), made: BTreeMap::new() };
-    // From the leaves upwards, once for each generation; what is certain comes first.
+    // From the leaves upwards, once for each generation. Certain facts come first.
     while plan.learn_births(false) {}
     while with_ended && plan.learn_births(true) {}
     loop {
@@ -160,7 +161,7 @@ impl Plan<'_> {
         if self.ids.contains(&member.ppid) { member.ppid } else { 0 }
     }
 
-    /// The session that a process has to be made in; `None`: any, because it will lead its own.
+    /// The session that a process must be made in. `None` means any, because it will lead its own.
     fn target(&self, member: Member) -> Option<Pid> {
         if member.sid == member.pid { self.born_in.get(&member.pid).copied() } else { Some(member.sid) }
     }
@@ -189,7 +190,7 @@ impl Plan<'_> {
         self.members.iter().find(|member| member.pid == pid).map_or(0, |member| member.ppid)
     }
 
-    /// Whether the leader of `session` is `pid` or descends from it: then `pid` was not made in
+    /// Whether the leader of `session` is `pid` or descends from it. Then `pid` was not made in
     /// that session.
     fn is_led_beside_or_below(&self, session: Pid, pid: Pid) -> bool {
         let mut at = session;
@@ -223,7 +224,7 @@ impl Plan<'_> {
             return self.make(member, maker(*below, How::Orphan, sid));
         }
         if !self.ids.contains(&sid) && !self.made.contains_key(&sid) {
-            // The leader has ended: a placeholder with its id leads the session meanwhile.
+            // The leader has ended. A placeholder with its id leads the session meanwhile.
             self.make(Member { pid: sid, ppid, sid }, maker(parent, How::Child, session.unwrap_or(sid)));
             self.make(member, maker(sid, How::Sibling, sid));
         }
@@ -318,7 +319,7 @@ mod tests {
 
     #[test]
     fn a_leader_born_before_its_parent_became_one() {
-        // 12 was made by 11 before both left session 10, in which 13 stayed.
+        // 11 made 12 before both left session 10. 13 stayed in it.
         check(&[(10, 1, 10), (11, 10, 11), (12, 11, 12), (13, 12, 10)]);
         check(&[(10, 1, 10), (11, 10, 11), (12, 11, 12), (14, 12, 14), (13, 14, 10), (15, 14, 14), (16, 11, 11)]);
     }

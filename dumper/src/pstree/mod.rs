@@ -1,4 +1,4 @@
-//! The process tree: its record, the plan by which its processes are made, their terminals.
+//! The process tree: its record, the plan for making its processes, their terminals.
 
 pub mod fork_plan;
 pub mod record;

@@ -19,9 +19,9 @@ pub const TAG: Tag = Tag(*b"TREE");
 pub struct Tree {
     /// In the order in which they are made: a maker comes before the processes that it makes.
     pub processes: Vec<Process>,
-    /// The kernel that the image was taken on (uname -r): a vDSO fits that one only.
+    /// The kernel that the image was taken on (uname -r). A vDSO fits only that kernel.
     pub kernel: String,
-    /// Where the components of the extended state lie in the XSAVE area of each thread, as this
+    /// The place of each component of the extended state in the XSAVE area of each thread, as this
     /// processor lays it out: number, size, offset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub xsave: Vec<(u32, u32, u32)>,
@@ -32,13 +32,13 @@ pub struct Tree {
 pub struct Process {
     /// Its id.
     pub pid: Pid,
-    /// Its parent's id; that of a root is not in the image.
+    /// Its parent's id. The parent of a root is not in the image.
     pub ppid: Pid,
     /// Its process group.
     pub pgid: Pid,
     /// Its session.
     pub sid: Pid,
-    /// Its threads, the leader first; none if it has ended.
+    /// Its threads, the leader first. Empty if it has ended.
     pub threads: Vec<Pid>,
     /// How it is made.
     #[serde(default, rename = "made")]
@@ -49,17 +49,17 @@ pub struct Process {
     /// What it shares with its maker.
     #[serde(default)]
     pub shares: Vec<Share>,
-    /// Threads that have a descriptor table, or a root and working directory, of their own.
+    /// Threads that have their own descriptor table, or their own root and working directory.
     #[serde(default)]
     pub own: Vec<(Pid, Share)>,
-    /// What is left of its leader, if that has ended while other threads go on (pthread_exit(3) in
+    /// The remains of its leader, if that has ended while other threads live (pthread_exit(3) in
     /// main).
     #[serde(default)]
     pub leader_ended: Option<Ended>,
     /// Whether it shares pages with its maker, copy-on-write.
     #[serde(default)]
     pub inherits: bool,
-    /// What is left of it, if it has ended and its parent has not waited for it yet.
+    /// The remains of it, if it has ended and its parent has not waited for it yet.
     #[serde(default)]
     pub ended: Option<Ended>,
     /// The signal that has stopped it by job control.
@@ -109,7 +109,7 @@ impl Share {
         }
     }
 
-    /// Its type in kcmp(2), which says whether two processes share it.
+    /// Its type in kcmp(2), which shows whether two processes share it.
     pub fn kcmp(self) -> Kcmp {
         match self {
             Self::Vm => Kcmp::Vm,
@@ -120,7 +120,7 @@ impl Share {
     }
 }
 
-/// What is left of a process, or of a thread group leader, that has ended: a zombie.
+/// The remains of a process, or of a thread group leader, that has ended: a zombie.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ended {
     /// The status that wait(2) will give.
@@ -135,7 +135,7 @@ pub struct Ended {
 
 impl Process {
     /// A process that exists only while others are made and has no task in the image. It leads the
-    /// session or the group of its number, if that is its own.
+    /// session or the group with its number, if it is a member of that session or group.
     pub fn placeholder(member: Member, pgid: Pid, maker: Maker) -> Self {
         let Member { pid, ppid, sid } = member;
         Self {
@@ -164,7 +164,7 @@ impl Process {
         self.shares.contains(&what)
     }
 
-    /// Whether a thread has this of its own.
+    /// Whether a thread has its own copy of this.
     pub fn owns(&self, tid: Pid, what: Share) -> bool {
         self.own.contains(&(tid, what))
     }
@@ -191,9 +191,9 @@ pub fn roots(processes: &[Process]) -> impl Iterator<Item = &Process> {
 impl Tree {
     /// The session that a process gets.
     ///
-    /// A session whose leader is not in the image stays with the program that started the roots.
-    /// Processes that were in it together are together again, in a new session that the first of
-    /// these roots leads.
+    /// A session without its leader in the image stays with the program that started the roots.
+    /// Processes that were in it together are together again, in a new session. The first root of
+    /// that session leads it.
     pub fn session(&self, process: &Process) -> Pid {
         let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
         if is_known(process.sid) {
@@ -204,8 +204,8 @@ impl Tree {
 
     /// The process group that a process gets.
     ///
-    /// A group whose leader is not in the image is made anew in the same way, led by its first
-    /// root. If no root is in it, its members join the group of the session's leader.
+    /// A group without its leader in the image is made anew in the same way, led by its first root.
+    /// If no root is in it, its members join the group of the session's leader.
     pub fn group(&self, process: &Process) -> Pid {
         let is_known = |pid: Pid| self.processes.iter().any(|it| it.pid == pid);
         if is_known(process.pgid) {
@@ -215,8 +215,8 @@ impl Tree {
         roots(&self.processes).find(same).map_or_else(|| self.session(process), |root| root.pid)
     }
 
-    /// The process whose memory `pid` is a copy of when it is made: the nearest of its maker, that
-    /// one's maker and so on that has memory of its own.
+    /// The process that the memory of `pid` is copied from when it is made. It is the nearest among
+    /// its maker, the maker's maker and so on that has memory of its own.
     pub fn memory_owner(&self, pid: Pid) -> Option<Pid> {
         let process = |pid: Pid| self.processes.iter().find(|process| process.pid == pid);
         let mut maker = process(process(pid)?.maker.by)?;
@@ -275,7 +275,7 @@ impl Tree {
     ///
     /// # Errors
     /// Damaged: no process, a process that does not begin with its leader, an id below 1 or twice,
-    /// a maker that comes later than what it makes.
+    /// a maker that comes after a process that it makes.
     pub fn parse(record: &Record) -> Result<Self> {
         let tree: Self = record.body()?;
         let mut ids = BTreeSet::new();

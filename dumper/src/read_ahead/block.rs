@@ -1,4 +1,4 @@
-//! Blocks of an image, the cells in which readers wait for them, and the buffers they are made of.
+//! Blocks of an image, the cells in which readers wait for them, and their buffers.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
@@ -7,27 +7,29 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
 
-/// Length of a block, bytes. Blocks start at multiples of it, as reads do by the `st_blksize` of 1 MiB.
+/// Length of a block in bytes. Blocks start at multiples of it, like reads with the `st_blksize` of
+/// 1 MiB.
 pub(super) const BLOCK: u64 = 1 << 20;
 
-/// Buffers that one [`super::ImageReader`] may have at once, in its table and with its callers.
+/// The most buffers that one [`super::ImageReader`] may have at once, in its table and with its
+/// callers.
 pub(super) const BUFFERS: usize = 12;
 
-/// Buffers that are kept to be used again: a fresh one costs the kernel 256 page faults.
+/// Buffers that are kept for reuse. A fresh buffer costs the kernel 256 page faults.
 #[derive(Default)]
 pub(super) struct Pool(Mutex<Stock>);
 
 #[derive(Default)]
 struct Stock {
     spare: Vec<Vec<u8>>,
-    /// Buffers in use.
+    /// How many buffers are in use.
     out: usize,
-    /// Whether a buffer that comes back is kept.
+    /// Whether a buffer is kept when it returns.
     keep: bool,
 }
 
 impl Pool {
-    /// A buffer of [`BLOCK`] bytes of any value; `None` if all are in use.
+    /// A buffer of [`BLOCK`] bytes of any value, or `None` if all are in use.
     pub(super) fn take(self: &Arc<Self>) -> Option<Buffer> {
         let mut stock = self.0.lock();
         if stock.out == BUFFERS {
@@ -40,14 +42,14 @@ impl Pool {
         Some(Buffer { bytes: spare.unwrap_or_else(|| vec![0; BLOCK as usize]), pool: self.clone() })
     }
 
-    /// Frees the spare buffers, and those in use when they return.
+    /// Frees the spare buffers now, and those in use when they return.
     pub(super) fn clear(&self) {
         let mut stock = self.0.lock();
         stock.spare = Vec::new();
         stock.keep = false;
     }
 
-    /// Buffers that cost memory now.
+    /// How many buffers take memory now.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         let stock = self.0.lock();
@@ -107,7 +109,8 @@ impl Block {
     }
 }
 
-/// The cell of a block that is filled, or will be. It may begin inside the block, where its reader began.
+/// The cell of a block that is filled or will be. It may begin inside the block, at the place where
+/// its reader began.
 pub(super) struct Cell {
     start: u64,
     ticket: u64,
@@ -136,8 +139,8 @@ impl Cell {
         (self.start / BLOCK + 1) * BLOCK
     }
 
-    /// Cells are begun in the order of their tickets, so one may wait for those with lower tickets and for no
-    /// others.
+    /// Cells are begun in the order of their tickets. So a cell may wait only for those with lower
+    /// tickets.
     pub(super) fn ticket(&self) -> u64 {
         self.ticket
     }

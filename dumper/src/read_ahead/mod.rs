@@ -1,13 +1,15 @@
-//! An image read by offset, as FUSE asks for it: any range, in any order, by several readers, with read-ahead
+//! An image read by offset for FUSE: any range, in any order, by several readers, with read-ahead
 //! for readers that go from front to back.
 //!
-//! Where the reader does not read ahead itself, a read that continues another is sequential: from there on
-//! whole blocks are filled, two threads fill the next ones meanwhile, and a reader gets a slice of a block
-//! without a copy. Any other read goes straight to the layout and keeps nothing. Memory is bounded by a dozen
-//! blocks whatever the image's size. Threads and memory come with the first sequential read; the memory goes
-//! when the last byte is read, the threads go on Drop.
+//! If the reader does not read ahead itself, a read that continues another is sequential. From
+//! there on whole blocks are filled, two threads fill the next ones meanwhile, and a reader gets a
+//! slice of a block without a copy. Any other read goes straight to the layout and keeps nothing.
+//! Memory is bounded by a dozen blocks whatever the image's size. Threads and memory are allocated
+//! at the first sequential read. The memory is freed when the last byte is read, the threads end on
+//! Drop.
 //!
-//! Locks, in this order: table, workers, pool; a cell's state is locked last and never while taking another.
+//! Locks, in this order: table, workers, pool. A cell's state is locked last and never while taking
+//! another.
 
 pub mod block;
 pub mod table;
@@ -30,16 +32,16 @@ use crate::image::page_source::PageSource;
 use crate::read_ahead::block::{BLOCK, Block, Buffer, Cell, Pool};
 use crate::read_ahead::table::{AHEAD, BlockTable, CELLS, FoundBlock};
 
-/// Threads that read ahead.
+/// How many threads read ahead.
 const WORKERS: usize = 2;
 
-/// Which side reads ahead of a reader that goes from front to back.
+/// Which side reads ahead for a reader that goes from front to back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadAhead {
-    /// The image reader: it is asked for one piece after the other.
+    /// The image reader. The caller asks for one piece after the other.
     Ours,
-    /// The caller, which asks for several pieces at once, as the page cache does. Blocks that were filled
-    /// ahead of other readers are used, and no others are filled.
+    /// The caller, which asks for several pieces at once, as the page cache does. Blocks that were
+    /// filled ahead of other readers are used, and no others are filled.
     Theirs,
 }
 
@@ -62,7 +64,8 @@ struct Workers {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// A block to be filled. Dropped before that it fails, so that no reader waits for it for ever.
+/// A block to be filled. If the job is dropped before that, the block fails, so that no reader
+/// waits for it for ever.
 struct Job {
     shared: Arc<SharedState>,
     cell: Arc<Cell>,
@@ -95,7 +98,7 @@ impl From<Vec<u8>> for Piece {
 }
 
 impl ImageReader {
-    /// A reader of `layout`; `pages` has the contents of its pages.
+    /// A reader of `layout`. `pages` has the contents of its pages.
     pub fn new(layout: Arc<Layout>, pages: Arc<dyn PageSource>) -> ImageReader {
         let (table, pool) = (Mutex::new(BlockTable::default()), Arc::new(Pool::default()));
         let shared = SharedState { layout, pages, table, pool, stopping: AtomicBool::new(false) };
@@ -107,15 +110,15 @@ impl ImageReader {
         self.shared.layout.len()
     }
 
-    /// `len` bytes of the image from `offset` on; fewer only at its end, none beyond. All readers that wait
-    /// for a page get the failure to read it, and the next read tries again.
+    /// `len` bytes of the image from `offset` on. Fewer only at its end, none beyond. If a page
+    /// cannot be read, all readers that wait for it get the error, and the next read tries again.
     pub fn read(&self, offset: u64, len: usize, ahead: ReadAhead) -> Result<Piece> {
         let end = offset.saturating_add(len as u64).min(self.image_len());
         if offset >= end {
             return Ok(Piece(Bytes::Own(Vec::new())));
         }
-        // A reader that begins with a whole block at the front is about to read all (cat, dd bs=1M); one that
-        // reads only the header takes less.
+        // A reader that begins with a whole block at the front will probably read all (cat, dd
+        // bs=1M). One that reads only the header asks for less.
         let begins = offset == 0 && end >= BLOCK;
         let sequential = ahead == ReadAhead::Ours && (self.shared.table.lock().advance(offset, end) || begins);
         let last = (end - 1) / BLOCK;
@@ -140,17 +143,17 @@ impl ImageReader {
         Ok(Piece(Bytes::Own(bytes)))
     }
 
-    /// To be called when no one reads for a while: frees what was read ahead, and ends the threads. The next
-    /// reader gets them again.
+    /// Frees what was read ahead, and ends the threads. Call it when no reads are expected for a
+    /// while. The next reader starts them again.
     pub fn rest(&self) {
         let workers = self.workers.lock().take();
-        // Not under the lock: they finish jobs, which take other locks.
+        // Not under the lock: the workers finish jobs, which take other locks.
         workers.into_iter().for_each(Workers::end);
         self.shared.table.lock().forget();
         self.shared.pool.clear();
     }
 
-    /// The bytes `from..upto`, which lie inside one block; `None` if they are better read directly.
+    /// The bytes `from..upto`, which are inside one block. `None` if they are better read directly.
     fn slice(&self, from: u64, upto: u64, sequential: bool) -> Result<Option<(Arc<Block>, Range<usize>)>> {
         let mut table = self.shared.table.lock();
         let cell = match table.find(from, upto) {
@@ -184,7 +187,7 @@ impl ImageReader {
         Ok(Some((block, range)))
     }
 
-    /// Has the blocks after that of `at` filled.
+    /// Starts to fill the blocks after that of `at`.
     fn read_ahead(&self, table: &mut BlockTable, at: u64) {
         let mut workers = self.workers.lock();
         for number in (at / BLOCK + 1..).take(AHEAD) {
@@ -197,8 +200,8 @@ impl ImageReader {
             }
             let Some(running) = workers.get_or_insert_with(Workers::start).ready() else { break };
             let Some(job) = self.shared.claim(table, start, at) else { break };
-            // The channel has room for every cell and its workers live as long as it does, so this does not
-            // happen; if it did, a reader would do the work.
+            // The channel has room for every cell, and its workers live as long as it does, so this
+            // does not happen. If it did, a reader would fill the block.
             if let Err(refused) = running.jobs.try_send(job) {
                 let job = refused.into_inner();
                 table.remove(&job.cell);
@@ -238,27 +241,27 @@ impl Workers {
         }
     }
 
-    /// `None` where no thread could be started: then every reader reads for itself.
+    /// `None` if no thread could be started. Then every reader reads for itself.
     fn ready(&self) -> Option<&Workers> {
         (!self.threads.is_empty()).then_some(self)
     }
 }
 
 impl SharedState {
-    /// Fills `buf` from `offset` on. Waits for checksums that blocks with an older ticket than `ticket` are
-    /// about to compute.
+    /// Fills `buf` from `offset` on. Waits for checksums that blocks with an older ticket than
+    /// `ticket` are about to compute.
     fn fill(&self, offset: u64, buf: &mut [u8], ticket: u64) -> Result<()> {
         let filled = self.layout.fill(&*self.pages, offset, buf)?;
         if let Some(from) = filled.depends_from() {
-            // Collected first: to wait with the table locked would stop all readers.
+            // Collected first: waiting with the table locked would stop all readers.
             let older = self.table.lock().filling(ticket, from, offset);
             older.iter().for_each(|cell| drop(cell.wait()));
         }
         self.layout.settle(&*self.pages, offset, buf, filled)
     }
 
-    /// A cell for the block of `from`, from there on; `None` if there is no room. `reader`: the position of its
-    /// reader.
+    /// A cell for the block of `from`, from there on, or `None` if there is no room. `reader` is
+    /// the position of its reader.
     fn claim(self: &Arc<Self>, table: &mut BlockTable, from: u64, reader: u64) -> Option<Job> {
         if !table.make_room(reader) {
             return None;
@@ -268,7 +271,7 @@ impl SharedState {
         Some(Job { shared: self.clone(), cell, buffer: Some(buffer) })
     }
 
-    /// The last byte was read: frees memory unless blocks are still being read.
+    /// Called after the last byte was read. Frees memory unless blocks are still being read.
     fn release(&self) {
         let mut table = self.table.lock();
         if table.forget_if_idle() {
@@ -278,7 +281,8 @@ impl SharedState {
 }
 
 impl Job {
-    /// For a worker: a page source that panics fails its block and not the jobs that wait in the channel.
+    /// For a worker: a page source that panics fails its block, but not the jobs that wait in the
+    /// channel.
     fn run_guarded(self) {
         drop(catch_unwind(AssertUnwindSafe(|| self.run())));
     }

@@ -1,5 +1,5 @@
-//! Which blocks of an image are filled or being filled, where its readers are, and which block makes room for
-//! another.
+//! Which blocks of an image are filled or being filled, where its readers are, and which block
+//! makes room for another.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -12,10 +12,10 @@ pub(super) const CELLS: usize = 8;
 /// Blocks that are read ahead of a reader.
 pub(super) const AHEAD: usize = 3;
 
-/// How many ends of reads are remembered, at which the next read may go on.
+/// How many ends of reads are kept. The next read may continue at one of them.
 const READERS: usize = 8;
 
-/// Reads after which a block that was read ahead and that no reader asked for may make room.
+/// After this many reads, a block that was read ahead and that no reader asked for may make room.
 const STALE: u64 = 512;
 
 /// The blocks of an image.
@@ -24,7 +24,7 @@ pub(super) struct BlockTable {
     entries: Vec<BlockEntry>,
     /// Where the last reads ended, oldest first.
     ends: VecDeque<u64>,
-    /// Counts reads.
+    /// The number of reads so far.
     clock: u64,
     tickets: u64,
 }
@@ -32,22 +32,22 @@ pub(super) struct BlockTable {
 struct BlockEntry {
     cell: Arc<Cell>,
     touched: u64,
-    /// Its last byte was read.
+    /// Whether its last byte was read.
     used: bool,
 }
 
-/// What the table knows of a range.
+/// The result of a search for a range.
 pub(super) enum FoundBlock {
-    /// It lies in this cell.
+    /// The range is in this cell.
     Cell(Arc<Cell>),
     /// There is a cell of its block, but it begins after the range.
     Other,
-    /// No cell.
+    /// There is no cell.
     Nothing,
 }
 
 impl BlockTable {
-    /// Notes a read of `offset..end`. Whether it goes on where another ended.
+    /// Records a read of `offset..end`. Returns whether it continues where another ended.
     pub(super) fn advance(&mut self, offset: u64, end: u64) -> bool {
         self.clock += 1;
         let before = self.ends.iter().position(|known| *known == offset);
@@ -60,7 +60,7 @@ impl BlockTable {
         before.is_some()
     }
 
-    /// Looks for the bytes `from..upto` of one block, which a reader is about to read.
+    /// Searches for the bytes `from..upto` of one block, for a reader that is about to read them.
     pub(super) fn find(&mut self, from: u64, upto: u64) -> FoundBlock {
         let clock = self.clock;
         let Some(entry) = self.entries.iter_mut().find(|entry| entry.is_of(from)) else { return FoundBlock::Nothing };
@@ -77,8 +77,9 @@ impl BlockTable {
         self.entries.iter().any(|entry| entry.is_of(offset))
     }
 
-    /// Makes room for one cell, for a reader at the offset `reader`. Used blocks go first, then forgotten ones;
-    /// what another reader is about to read stays. False if there is no room.
+    /// Makes room for one cell, for a reader at the offset `reader`. Used blocks go first, then
+    /// stale ones. A block that another reader is about to read stays. Returns false if there is no
+    /// room.
     pub(super) fn make_room(&mut self, reader: u64) -> bool {
         if self.entries.len() < CELLS {
             return true;
@@ -95,7 +96,8 @@ impl BlockTable {
         true
     }
 
-    /// A new cell of the block of `from`, from there on. Its ticket is higher than all earlier ones.
+    /// A new cell of the block of `from`, from there on. Its ticket is higher than all earlier
+    /// ones.
     pub(super) fn claim(&mut self, from: u64) -> Arc<Cell> {
         self.tickets += 1;
         let cell = Arc::new(Cell::new(from, self.tickets));
@@ -114,12 +116,12 @@ impl BlockTable {
         older.filter(|cell| cell.is_filling()).cloned().collect()
     }
 
-    /// Forgets all blocks that are not being filled.
+    /// Drops all blocks that are not being filled.
     pub(super) fn forget(&mut self) {
         self.entries.retain(|entry| entry.cell.is_filling());
     }
 
-    /// Forgets all blocks if all were used; the last one has just been. Whether it did.
+    /// Drops all blocks if all were used, after the last one has been. Returns whether it did.
     pub(super) fn forget_if_idle(&mut self) -> bool {
         let last = self.entries.iter().map(|entry| entry.cell.start()).max();
         let idle = self.entries.iter().all(|entry| entry.used || Some(entry.cell.start()) == last);
@@ -142,7 +144,8 @@ mod tests {
     use super::*;
     use crate::error::Error;
 
-    /// A cell that is not being filled any more; the table does not care why.
+    /// Settles a cell, so that it is not being filled any more. The table does not depend on the
+    /// reason.
     fn settled(table: &mut BlockTable, from: u64) {
         table.claim(from).fail(Error::unsupported("test"));
     }

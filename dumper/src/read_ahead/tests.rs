@@ -39,7 +39,7 @@ fn a_pass_from_front_to_back_reads_every_page_once() {
         pass(&reader, 0, step, &whole);
         fake.assert_each_page_once(PAGES);
         assert!(has_workers(&reader), "steps of {step} were not read ahead");
-        // A worker may still have the last block in its hand.
+        // A worker may still hold the last block.
         let workers = reader.workers.lock().take().unwrap();
         drop(workers.jobs);
         workers.threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -47,7 +47,8 @@ fn a_pass_from_front_to_back_reads_every_page_once() {
     }
 }
 
-/// A caller that reads ahead itself gets no help, and nothing is kept for it; every byte is right.
+/// A caller that reads ahead itself gets no read-ahead, and nothing is kept for it. Every byte is
+/// right.
 #[test]
 fn a_caller_that_reads_ahead_itself_is_left_alone() {
     let (whole, (reader, _)) = (whole(), reader());
@@ -88,7 +89,7 @@ fn two_readers_at_once_and_many() {
     }
 }
 
-/// A reader of 4 MiB at once comes as four requests side by side, in any order.
+/// A reader of 4 MiB at once arrives as four requests in parallel, in any order.
 #[test]
 fn requests_that_overtake_each_other() {
     let whole = whole();
@@ -154,7 +155,7 @@ fn a_failure_is_returned_and_the_read_tried_again() {
     pass(&reader, 0, 1 << 20, &whole);
 }
 
-/// Panics where a worker reads; a reader reads as well as ever.
+/// Panics when a worker reads. A reader reads as usual.
 struct Trap(FakePages);
 
 impl PageSource for Trap {
@@ -171,7 +172,7 @@ fn no_reader_waits_for_a_worker_that_panicked() {
     let mut expected = vec![0; 1 << 20];
     for at in (0..layout.len()).step_by(1 << 20) {
         let len = layout.read_at(&FakePages::default(), at, &mut expected).unwrap();
-        // The worker's failure is returned once; then the reader reads for itself.
+        // The worker's failure is returned once. Then the reader reads for itself.
         let piece =
             reader.read(at, 1 << 20, ReadAhead::Ours).or_else(|_| reader.read(at, 1 << 20, ReadAhead::Ours)).unwrap();
         assert!(*piece == expected[..len]);

@@ -1,7 +1,7 @@
-//! What an image says: the table of the sorts of records, nothing else.
+//! The table of the sorts of records, nothing else.
 //!
 //! A new sort needs its own file, which holds its tag, its body and its row, and a line here. A
-//! kind of attribute, of descriptor state or of System V object is a sort too: it has its line in
+//! kind of attribute, of descriptor state or of System V object is a sort too. It has its line in
 //! the table of its room.
 
 use crate::error::Result;
@@ -16,10 +16,10 @@ use crate::sysv::table::IpcName;
 use crate::task::cgroup;
 use crate::{sysv, task};
 
-/// Every sort, in the order of an image: each stands behind what it needs. Tasks are named by the
-/// tree, open files refer to objects, descriptor tables to open files, the state of a descriptor to
-/// its table; mappings come last, since with the first of them a restore begins to create
-/// processes.
+/// Every sort, in the order of an image. Each comes after the sorts that it needs. The tree names
+/// tasks, open files refer to objects, descriptor tables to open files, the state of a descriptor
+/// to its table. Mappings come last, because a restore begins to create processes with the first
+/// mapping.
 pub fn sorts() -> impl Iterator<Item = RecordSort> {
     // The tree and System V objects are below the floor on which rows are defined.
     let tree = RecordSort { tag: record::TAG, role: Role::Tree, show: show_tree };
@@ -35,7 +35,7 @@ pub fn sorts() -> impl Iterator<Item = RecordSort> {
         .chain([vma::SORT])
 }
 
-/// The row of a tag; `None` if it is not known.
+/// The row of a tag, or `None` if it is unknown.
 pub fn sort(tag: Tag) -> Option<RecordSort> {
     sorts().find(|sort| sort.tag == tag)
 }
@@ -48,7 +48,7 @@ pub fn subject(record: &RecordView<'_>) -> Result<Subject> {
     Subject::of(sort(record.tag).map(|sort| sort.role), record)
 }
 
-/// What a record says; `None` if its sort is not known.
+/// What a record shows, or `None` if its sort is unknown.
 ///
 /// # Errors
 /// Damaged: its body is not understood.

@@ -41,21 +41,21 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Refuses, or marks as external, what processes outside the tree have a part in. That takes its
-    /// time, and the tree may go on meanwhile.
+    /// Refuses resources that processes outside the tree have a part in, or marks them as external.
+    /// This takes time, and the tree may run meanwhile.
     pub fn check_outside(&mut self, options: &Options) -> Result<()> {
         sharing::refuse_sharing_outside(&self.tree, self.stopped_at)?;
         self.files.settle(options.keep_external_pipes)
     }
 }
 
-/// What the collecting of a stopped tree needs.
+/// What is needed to collect a stopped tree.
 pub struct TreeCollector<'a> {
     /// What was found while the tree still ran.
     pub prelooks: BTreeMap<Pid, Prelook>,
-    /// Which timers the stopped threads sleep on.
+    /// The timers that the stopped threads sleep on.
     pub timers: &'a SleepTimers,
-    /// What the mount has decided.
+    /// The options of the mount.
     pub options: &'a Options,
 }
 
@@ -66,8 +66,8 @@ struct Opened {
 }
 
 impl TreeCollector<'_> {
-    /// Collects a stopped tree; with `forks` each process that has memory of its own is forked while
-    /// its stub is injected: to enter it once more would keep the tree stopped for longer.
+    /// Collects a stopped tree. With `forks`, each process with memory of its own is forked while
+    /// its stub is injected. Entering it once more would keep the tree stopped for longer.
     pub fn collect(self, frozen: &mut Frozen, mut forks: Option<&mut Forks>) -> Result<Collected> {
         unsupported::refuse_unsupported(frozen)?;
         let mut tree = pstree::collect(frozen)?;
@@ -103,8 +103,8 @@ fn open(frozen: &Frozen, mut prelooks: BTreeMap<Pid, Prelook>) -> Result<BTreeMa
     Ok(found)
 }
 
-/// Enters one process once, for all that has to be done inside: collects it, has it reap snapshot
-/// children that another daemon has left behind, and forks it.
+/// Enters one process once, for everything that must be done inside: it collects the process, makes
+/// it reap snapshot children that another daemon has left behind, and forks it.
 fn collect_process(
     collector: &mut ProcessCollector<'_>,
     process: &mut FrozenProcess,

@@ -1,4 +1,4 @@
-//! The copy-on-write children that are made of a stopped tree, one process after the other.
+//! The copy-on-write children of a stopped tree, made one process after the other.
 
 use crate::cow::child;
 use crate::cow::children::Children;
@@ -9,9 +9,9 @@ use crate::sys::remote::inject::Injected;
 
 /// The children made so far.
 pub struct Forks {
-    /// One of each process that has memory of its own.
+    /// One child for each process that has memory of its own.
     pub children: Children,
-    /// Why there cannot be a child of each: then the image is read from the stopped tree, or not at all.
+    /// Why some process has no child. The image is then read from the stopped tree, or not at all.
     pub failure: Option<Error>,
     /// Bytes that may still be copied into the daemon.
     budget: u64,
@@ -25,7 +25,7 @@ impl Default for Forks {
 
 impl Forks {
     /// Forks a process, and copies what its child does not get. After a failure no other process is
-    /// forked: its child would be of no use.
+    /// forked, because its child would be of no use.
     pub fn fork(&mut self, injected: &mut Injected<'_>, process: &mut CollectedProcess, entry: &Entry) {
         if self.failure.is_none() {
             self.failure = self.try_fork(injected, process, entry).err();

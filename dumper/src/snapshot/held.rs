@@ -1,5 +1,5 @@
-//! The tracer thread of a tree that `freeze` holds stopped: the commands that it takes, and the
-//! snapshots of the tree.
+//! The tracer thread of a tree that `freeze` holds stopped: its commands, and the snapshots of the
+//! tree.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
@@ -25,11 +25,11 @@ pub enum Command {
     Snapshot(SnapshotUse, Sender<Result<Snapshot>>),
     /// Resume the tree.
     Thaw(Sender<Result<()>>),
-    /// Nothing: sent only to learn whether the thread still takes commands.
+    /// Nothing. A caller sends it to learn whether the thread still takes commands.
     Ping,
 }
 
-/// Whether the tree is held on; if not, the answer that waits for its end.
+/// Whether the tree is still held. If not, it has the answer that waits for the end of the hold.
 type Next = ControlFlow<Option<Sender<Result<()>>>>;
 
 /// A tree that is held.
@@ -43,7 +43,7 @@ struct HeldTree<'a> {
     released: Receiver<Release>,
 }
 
-/// The life of a tree held by `freeze`, and of the snapshots of it that are pinned.
+/// The life of a tree held by `freeze`, and of its pinned snapshots.
 pub fn hold(job: &TracerJob, commands: Receiver<Command>, ready: &Sender<Result<()>>) {
     let mut held = match HeldTree::freeze(job) {
         Ok(held) => held,
@@ -67,7 +67,7 @@ impl<'a> HeldTree<'a> {
         Ok(Self { job, frozen, timers, snapshots: HeldSnapshots::default(), session, released })
     }
 
-    /// Does what it is asked to until the tree is to go on.
+    /// Executes commands until the tree is to be resumed.
     fn serve(&mut self, commands: &Receiver<Command>) -> Option<Sender<Result<()>>> {
         loop {
             let next = crossbeam::select! {
@@ -90,8 +90,8 @@ impl<'a> HeldTree<'a> {
         }
     }
 
-    /// Reaps tasks that were killed. Without its root the tree is held only for images that are being
-    /// read.
+    /// Reaps tasks that were killed. If its root is gone, the tree is held only for images that are
+    /// being read.
     fn reap_killed(&mut self) -> Next {
         let is_over = self.frozen.reap_killed() && self.snapshots.readers.is_empty();
         if is_over { Next::Break(None) } else { Next::Continue(()) }
@@ -142,7 +142,7 @@ impl<'a> HeldTree<'a> {
         Next::Break(None)
     }
 
-    /// Resumes the tree, answers, and stays for the snapshots that are pinned.
+    /// Resumes the tree, answers, and stays for the pinned snapshots.
     fn end(self, commands: Receiver<Command>, thawed: Option<Sender<Result<()>>>) {
         let Self { frozen, mut snapshots, session, released, .. } = self;
         let pids: Vec<Pid> = frozen.processes.iter().map(|process| process.pid).collect();
@@ -157,10 +157,10 @@ impl<'a> HeldTree<'a> {
         if let Some(answer) = thawed {
             let _ = answer.send(Ok(()));
         }
-        // From here on no tree is held: a caller that sends a command is to learn that.
+        // From here on no tree is held. A caller that sends a command must learn that.
         drop((commands, session));
         while let (false, Ok(release)) = (snapshots.pinned.is_empty(), released.recv()) {
-            // Answered when nothing is left of it.
+            // Answered when its children have ended.
             snapshots.release(release.snapshot);
             snapshots.reap();
             let _ = release.done.send(());
@@ -176,12 +176,12 @@ struct HeldSnapshots {
     readers: BTreeSet<u64>,
     /// The children of those that are pinned.
     pinned: BTreeMap<u64, Children>,
-    /// Killed children; they are reaped when their parents go on.
+    /// Killed children. They are reaped when their parents run again.
     killed: Vec<Children>,
 }
 
 impl HeldSnapshots {
-    /// Notes a snapshot, or an attempt that failed; its number.
+    /// Records a snapshot, or an attempt that failed. Returns its number.
     fn add(&mut self, purpose: SnapshotUse, children: Children, is_taken: bool) -> u64 {
         self.last += 1;
         match purpose {
@@ -204,7 +204,7 @@ impl HeldSnapshots {
         self.killed.push(children);
     }
 
-    /// Has killed children reaped by their parents, which must go on by now.
+    /// Makes parents reap their killed children. The parents must run again.
     fn reap(&mut self) {
         self.killed.drain(..).for_each(Children::end);
     }

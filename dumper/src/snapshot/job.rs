@@ -1,4 +1,4 @@
-//! What a tracer thread is given.
+//! The job of a tracer thread.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::options::Options;
 pub struct TracerJob {
     /// The processes that it stops.
     pub target: Arc<Target>,
-    /// What the mount has decided.
+    /// The options of the mount.
     pub options: Arc<Options>,
-    /// Freezes the cgroup before its tasks are stopped, where the target is one.
+    /// Freezes the cgroup before its tasks are stopped, if the target is a cgroup.
     pub freezer: Option<CgroupFreezer>,
 }

@@ -55,7 +55,7 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
     Ok(SnapshotData { image, view: Arc::new(view), sources, memory_of, children })
 }
 
-/// The image as far as it is laid out, and where the contents of its pages are read.
+/// The image as far as it is laid out, and the sources of its pages.
 struct ImageLayout {
     builder: LayoutBuilder,
     /// The layout refers to them by their number.
@@ -95,19 +95,19 @@ impl ImageLayout {
         Ok(())
     }
 
-    /// The number of a new source.
+    /// Adds a source and returns its number.
     fn source(&mut self, source: MemorySource) -> usize {
         self.sources.push(source);
         self.sources.len() - 1
     }
 }
 
-/// Whether a process or group that is to be signalled will be there again.
+/// Whether a process or group that is to be signalled will exist again.
 fn is_known(tree: &Tree, named: Named) -> bool {
     tree.processes.iter().any(|process| match named {
         Named::Task(tid) => process.threads.contains(&tid),
         Named::Process(pid) => process.pid == pid && !process.is_placeholder(),
-        // A group is made by its leader, even one that has ended since.
+        // A group is made by its leader, even by one that has ended since.
         Named::Group(pgid) => process.pid == pgid,
     })
 }

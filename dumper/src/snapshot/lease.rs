@@ -1,15 +1,15 @@
-//! How a session learns that a snapshot of its own was dropped.
+//! How a session learns that one of its snapshots was dropped.
 
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded};
 
-/// How long a dropped snapshot waits until its session has let go of what it was read from.
+/// How long a dropped snapshot waits for its session to release the source.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A snapshot's hold on what it is read from. Dropping it releases that, and waits for it.
+/// A snapshot's hold on its source. Dropping it releases the source, and waits for that.
 pub struct Lease {
-    /// Which snapshot of the session it is.
+    /// The number of the snapshot in its session.
     pub snapshot: u64,
     /// The session.
     pub session: Sender<Release>,
@@ -17,9 +17,9 @@ pub struct Lease {
 
 /// A snapshot was dropped.
 pub struct Release {
-    /// Which one.
+    /// The number of the snapshot.
     pub snapshot: u64,
-    /// Answered when nothing is left of it.
+    /// Answered when the source is released.
     pub done: Sender<()>,
 }
 

@@ -1,6 +1,6 @@
 //! A snapshot of a tree, in four steps: `Frozen` (the tree is stopped), [`collect::Collected`] (its
-//! records), [`source::Forked`] (whose memory is read), [`SnapshotData`] (an image whose every offset
-//! is known). Each step consumes what the one before it gave.
+//! records), [`source::Forked`] (the processes that memory is read from), [`SnapshotData`] (an
+//! image with every offset known). Each step consumes the result of the step before.
 
 pub mod collect;
 pub mod fork;
@@ -25,10 +25,10 @@ use crate::snapshot::lease::Lease;
 use crate::sys::pid::Pid;
 use crate::sys::proc::maps;
 
-/// A snapshot of a tree. Dropping it ends its copy-on-write children, which their parents then reap.
+/// A snapshot of a tree. Dropping it ends its copy-on-write children, and their parents reap them.
 pub struct Snapshot {
     data: SnapshotData,
-    /// Held for its Drop: the session then lets go of what this snapshot is read from.
+    /// Held for its Drop, which makes the session release the source of this snapshot.
     _lease: Lease,
 }
 
@@ -37,34 +37,35 @@ pub struct SnapshotData {
     image: ImageReader,
     view: Arc<View>,
     sources: Arc<MemorySources>,
-    /// Whose memory is read, by process; a process that is missing here is read itself.
+    /// The process that memory is read from, by process. A process that is missing here is read
+    /// itself.
     memory_of: BTreeMap<Pid, Pid>,
     /// The copy-on-write children that were made for it.
     children: Vec<Pid>,
 }
 
 impl Snapshot {
-    /// A snapshot, and the lease whose end lets go of what it is read from.
+    /// Makes a snapshot. The end of the `lease` releases its source.
     pub(crate) fn new(data: SnapshotData, lease: Lease) -> Self {
         Self { data, _lease: lease }
     }
 
-    /// To be called when no one reads for a while: frees what only readers need.
+    /// Frees what only readers need. Call it when no reads are expected for a while.
     pub fn rest(&self) {
         self.data.image.rest();
     }
 
     /// The process that shows the memory of `pid` in /proc as long as the snapshot lives: its
-    /// copy-on-write child, or itself where it is stopped.
+    /// copy-on-write child, or itself if it is stopped.
     pub fn memory_of(&self, pid: Pid) -> Pid {
         self.data.memory_of.get(&pid).copied().unwrap_or(pid)
     }
 
     /// Bytes of memory that would be free without this snapshot: pages that only its children still
-    /// have (/proc/PID/smaps_rollup), and copies. Pages that two snapshots have in common are counted
-    /// for neither.
+    /// have (/proc/PID/smaps_rollup), and copies. Pages that two snapshots share are counted for
+    /// neither.
     pub fn memory(&self) -> u64 {
-        // A child that was killed has none.
+        // A killed child has none.
         let private = self.data.children.iter().filter_map(|child| maps::private_bytes(*child).ok());
         private.sum::<u64>() + self.data.sources.memory()
     }

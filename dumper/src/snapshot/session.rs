@@ -1,4 +1,5 @@
-//! The tracer thread: how it is started and answers, and the life of one snapshot of a running tree.
+//! The tracer thread: how it is started and answers, and the life of one snapshot of a running
+//! tree.
 
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::snapshot::lease::{Lease, Release};
 use crate::snapshot::source::SnapshotSource;
 use crate::snapshot::{Snapshot, take};
 
-/// How often a tracer thread looks whether a process that it holds stopped was killed.
+/// How often a tracer thread checks whether a process that it holds stopped was killed.
 pub const ROUNDS: Duration = Duration::from_millis(20);
 
 /// Starts a tracer thread.
@@ -25,7 +26,7 @@ pub fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<Jo
         .doing(|| format!("{target}: starting a tracer thread"))
 }
 
-/// The first answer of a session. If it is a failure, its thread is about to end. A task that could not
+/// The first answer of a session. After a failure its thread is about to end. A task that could not
 /// be stopped is traced until then, so this waits for the thread.
 pub fn answer<T>(target: &Target, wait: &Receiver<Result<T>>, thread: Option<JoinHandle<()>>) -> Result<T> {
     let answer = wait.recv().map_err(|_| ended(target)).flatten();
@@ -36,12 +37,13 @@ pub fn answer<T>(target: &Target, wait: &Receiver<Result<T>>, thread: Option<Joi
     answer
 }
 
-/// The thread that should have answered has ended.
+/// The error if the thread ended without an answer.
 pub fn ended(target: &Target) -> Error {
     Error::new(Kind::NoProcess, format!("{target}: its tracer thread has ended"))
 }
 
-/// The life of one snapshot of a running tree: takes it, and lets go of its source when it is dropped.
+/// The life of one snapshot of a running tree: takes it, and releases its source when it is
+/// dropped.
 pub fn snapshot(job: &TracerJob, purpose: SnapshotUse, answer: &Sender<Result<Snapshot>>) {
     let (data, mut source) = match take::take(job, purpose) {
         Ok(taken) => taken,
@@ -59,8 +61,8 @@ pub fn snapshot(job: &TracerJob, purpose: SnapshotUse, answer: &Sender<Result<Sn
     }
 }
 
-/// Waits until the snapshot is dropped. Where its tree is stopped, tasks of it that are killed meanwhile
-/// are reaped.
+/// Waits until the snapshot is dropped. If its tree is stopped, tasks that are killed meanwhile are
+/// reaped.
 fn wait_for_release(source: &mut SnapshotSource, released: &Receiver<Release>) -> Option<Release> {
     let Some(frozen) = source.frozen() else { return released.recv().ok() };
     loop {

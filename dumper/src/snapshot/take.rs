@@ -19,23 +19,23 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::locks;
 use crate::task::restart_block::SleepTimers;
 
-/// A snapshot of a running tree, and what it is read from.
+/// Takes a snapshot of a running tree. Returns it with its source.
 pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {
     let TracerJob { target, options, freezer } = job;
-    // Before the freeze: what takes time.
+    // Before the freeze: slow work.
     let pids = target.members()?;
     snapshot_child::wait_for_dying(&pids);
     // A process that cannot be examined now is reported once it is stopped.
     let prelooks = pids.iter().filter_map(|pid| Some((*pid, Prelook::find(*pid).ok()?))).collect();
     let timers = SleepTimers::before(&pids);
     locks::prepare();
-    // While it is stopped.
+    // From here on the tree is stopped.
     let mut frozen = freeze::freeze(target, options.freeze_timeout, freezer.as_ref())?;
     let timers = timers.gone();
     let mut forks = Forks::default();
     let collected = TreeCollector { prelooks, timers: &timers, options }.collect(&mut frozen, Some(&mut forks));
     let Forks { children, failure, .. } = forks;
-    // From here on every error drops the source: that resumes the tree, and then ends the children.
+    // From here on every error drops the source. That resumes the tree, and then ends the children.
     let mut source = SnapshotSource::new(frozen, children);
     let collected = collected?;
     let data = match (failure, purpose) {
@@ -62,9 +62,9 @@ pub fn stream_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -
     read_from_stopped_tree(&job.target, &job.options, collected)
 }
 
-/// A snapshot of a tree that `freeze` holds stopped, read from children, so that it outlives the hold.
-/// On success and on failure the children are to be ended, and cannot be reaped before the tree
-/// goes on.
+/// Takes a snapshot of a tree that `freeze` holds stopped. It is read from children, so it outlives
+/// the hold. On success and on failure the children must be ended, and cannot be reaped before the
+/// tree runs again.
 pub fn pin_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> (Result<SnapshotData>, Children) {
     let mut forks = Forks::default();
     let collected = collect_held(job, frozen, timers, Some(&mut forks));
@@ -87,7 +87,7 @@ fn collect_held(
     TreeCollector { prelooks: BTreeMap::new(), timers, options: &job.options }.collect(frozen, forks)
 }
 
-/// The snapshot of a tree that was forked and may go on meanwhile.
+/// The snapshot of a tree that was forked and may run meanwhile.
 fn read_from_children(
     target: &Target,
     options: &Options,
@@ -98,7 +98,7 @@ fn read_from_children(
     let forked = Forked::with_children(collected, children);
     let shared = forked.shared_mappings();
     let data = layout(target, forked)?;
-    // Only now: the flags and pages of these mappings were read from the children.
+    // Only now, because the flags and pages of these mappings were read from the children.
     children.close_files(&shared);
     Ok(data)
 }

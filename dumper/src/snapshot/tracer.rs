@@ -1,9 +1,9 @@
-//! The handle to the tracing of one tree or container.
+//! The handle for tracing one tree or container.
 //!
-//! ptrace belongs to the thread that attached, so every snapshot has a thread of its own (as has a tree
-//! held by `freeze`). It freezes, collects, forks, thaws, and then sleeps until the snapshot is dropped;
-//! then it has the child reaped. If a task cannot be stopped, the thread ends, and the kernel detaches
-//! whatever it held.
+//! ptrace belongs to the thread that attached, so every snapshot has a thread of its own, and so
+//! has a tree held by `freeze`. The thread freezes, collects, forks, thaws, and then sleeps until
+//! the snapshot is dropped. Then it makes the parents reap the children. If a task cannot be
+//! stopped, the thread ends, and the kernel detaches whatever it held.
 
 use std::sync::Arc;
 
@@ -20,18 +20,18 @@ use crate::snapshot::job::TracerJob;
 use crate::snapshot::session::{self, answer, ended, spawn};
 use crate::sys::pid::Pid;
 
-/// The freezing and snapshots of one tree or container. Cheap to clone; a tree held by
-/// [`Tracer::freeze`] goes on when the last clone is dropped.
+/// The freezing and snapshots of one tree or container. It is cheap to clone. A tree held by
+/// [`Tracer::freeze`] is resumed when the last clone is dropped.
 #[derive(Clone)]
 pub struct Tracer {
     job: TracerJob,
-    /// Locked only for as long as a command is handed over or a tree is being frozen.
+    /// Locked only while a command is handed over or a tree is being frozen.
     held: Arc<Mutex<Option<Sender<Command>>>>,
 }
 
 impl Tracer {
-    /// A tracer of `target`; it stops no process yet. `freezer`: freezes the cgroup first, where
-    /// `target` is one.
+    /// A tracer of `target`. It stops no process yet. `freezer` freezes the cgroup first, if the
+    /// target is a cgroup.
     pub fn new(target: Target, options: Options, freezer: Option<CgroupFreezer>) -> Self {
         Self { job: TracerJob { target: Arc::new(target), options: Arc::new(options), freezer }, held: Arc::default() }
     }
@@ -47,12 +47,12 @@ impl Tracer {
         self.held.lock().as_ref().is_some_and(|session| session.send(Command::Ping).is_ok())
     }
 
-    /// Stops the whole tree and keeps it stopped until [`Tracer::thaw`]. Idempotent. `caller` is the
-    /// process that asks for it, if known.
+    /// Stops the whole tree and keeps it stopped until [`Tracer::thaw`]. Idempotent. `caller` is
+    /// the process that asks for it, if known.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Deadlock`] if the caller belongs to the tree: it would wait for itself.
-    /// [`crate::error::Kind::Busy`] if the tree does not stop.
+    /// [`crate::error::Kind::Deadlock`] if the caller belongs to the tree, because it would wait
+    /// for itself. [`crate::error::Kind::Busy`] if the tree does not stop.
     pub fn freeze(&self, caller: Option<Pid>) -> Result<()> {
         target::refuse_reader(self.target(), &self.target().members()?, caller)?;
         let mut held = self.held.lock();
@@ -67,11 +67,11 @@ impl Tracer {
         Ok(())
     }
 
-    /// Resumes a tree that is held. Idempotent.
+    /// Resumes a held tree. Idempotent.
     ///
     /// # Errors
-    /// [`crate::error::Kind::Busy`] while an image of the stopped tree is being read: its memory is the
-    /// image.
+    /// [`crate::error::Kind::Busy`] while an image of the stopped tree is being read, because its
+    /// memory is the image.
     pub fn thaw(&self) -> Result<()> {
         let mut held = self.held.lock();
         if let Some(session) = &*held {
@@ -89,9 +89,9 @@ impl Tracer {
     /// # Errors
     /// [`crate::error::Kind::Deadlock`] if the reader belongs to the tree.
     /// [`crate::error::Kind::Unsupported`] names what cannot be checkpointed.
-    /// [`crate::error::Kind::Busy`] if the tree does not stop. EAGAIN or ENOMEM if a snapshot that is to
-    /// be pinned can have no copy-on-write children (fork(2)). After an error the tree goes on as if
-    /// nothing had happened.
+    /// [`crate::error::Kind::Busy`] if the tree does not stop. EAGAIN or ENOMEM if a snapshot that
+    /// is to be pinned can have no copy-on-write children (fork(2)). After an error the tree runs
+    /// on as if nothing had happened.
     pub fn snapshot(&self, reader: Option<Pid>, purpose: SnapshotUse) -> Result<Snapshot> {
         let target = self.target();
         target::refuse_reader(target, &target.members()?, reader)?;
@@ -110,8 +110,8 @@ impl Tracer {
         answer(target, &wait, thread)
     }
 
-    /// A reader that is part of the cgroup and waits for the dump cannot be frozen with it: ptrace
-    /// alone has to do.
+    /// The job for `reader`. A reader that is in the cgroup and waits for the dump cannot be frozen
+    /// with it, so then only ptrace stops the tasks.
     fn job_for(&self, reader: Option<Pid>) -> TracerJob {
         let mut job = self.job.clone();
         job.freezer = job.freezer.filter(|freezer| !freezer.would_freeze(reader));

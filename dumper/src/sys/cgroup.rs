@@ -1,5 +1,5 @@
-//! Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): which processes are in
-//! which cgroup, as this process sees the hierarchy.
+//! Control groups, version 2 (Documentation/admin-guide/cgroup-v2.rst): the cgroup of each process
+//! in the hierarchy that is visible to this process.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -10,20 +10,20 @@ use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::mountinfo::{self, Mount};
 
-/// The path of a task in the hierarchy, `/proc/PID[/task/TID]/cgroup`; `None` where there is no
+/// The path of a task in the hierarchy, `/proc/PID[/task/TID]/cgroup`. `None` if there is no
 /// version 2.
 pub fn path_of(task: &str) -> Result<Option<PathBuf>> {
     let text = proc::read(&format!("/proc/{task}/cgroup"))?;
     Ok(parse_path(&text).map(|path| OsStr::from_bytes(path).into()))
 }
 
-/// A line per hierarchy: "ID:CONTROLLERS:PATH"; that of version 2 is number 0 and has no
+/// A line per hierarchy: "ID:CONTROLLERS:PATH". That of version 2 is number 0 and has no
 /// controllers.
 fn parse_path(text: &[u8]) -> Option<&[u8]> {
     text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))
 }
 
-/// The directory of a path in the hierarchy; `None` where no mount shows it. It need not exist.
+/// The directory of a path in the hierarchy. `None` if no mount shows it. It need not exist.
 pub fn directory(path: &Path) -> Result<Option<PathBuf>> {
     Ok(shown_by(&mountinfo::mounts()?, path))
 }
@@ -37,7 +37,7 @@ fn shown_by(mounts: &[Mount], path: &Path) -> Option<PathBuf> {
 }
 
 /// The cgroup at `dir` and those below it, each with the pids that its `cgroup.procs` lists. 0
-/// stands for a process that this pid namespace does not number. A cgroup below that vanishes
+/// stands for a process without a number in this pid namespace. A lower cgroup that vanishes
 /// meanwhile has none.
 ///
 /// # Errors
@@ -50,7 +50,7 @@ pub fn members(dir: &Path) -> Result<Vec<(PathBuf, Vec<Pid>)>> {
     while let Some((dir, text)) = dirs.pop() {
         for entry in std::fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                // The processes of a threaded cgroup below are listed by the one above (EOPNOTSUPP
+                // The upper cgroup lists the processes of a threaded cgroup below it (EOPNOTSUPP
                 // here).
                 let text = std::fs::read_to_string(entry.path().join("cgroup.procs")).unwrap_or_default();
                 dirs.push((entry.path(), text));
@@ -64,7 +64,7 @@ pub fn members(dir: &Path) -> Result<Vec<(PathBuf, Vec<Pid>)>> {
 /// The processes of the cgroup at `dir` and of those below it, ascending.
 ///
 /// # Errors
-/// EOPNOTSUPP for a threaded cgroup, and for a process that this pid namespace does not number.
+/// EOPNOTSUPP for a threaded cgroup, and for a process without a number in this pid namespace.
 pub fn pids(dir: &Path) -> Result<Vec<Pid>> {
     let mut found = Vec::new();
     for (dir, pids) in members(dir)? {
@@ -81,7 +81,7 @@ pub fn pids(dir: &Path) -> Result<Vec<Pid>> {
     Ok(found)
 }
 
-/// Whether the cgroup at `dir` is frozen or about to be, by itself or with one above; the top one
+/// Whether the cgroup at `dir` is frozen or about to be, by itself or with one above. The top one
 /// never is.
 pub fn is_frozen(dir: &Path) -> bool {
     let read = |name: &str| std::fs::read_to_string(dir.join(name)).unwrap_or_default();
@@ -98,8 +98,7 @@ pub fn holds(dir: &Path, pid: Pid) -> bool {
 /// there already.
 ///
 /// # Errors
-/// ENOENT names a cgroup that does not exist; EBUSY one that is frozen, where nothing could be
-/// made.
+/// ENOENT: the cgroup does not exist. EBUSY: it is frozen, so no process could be made in it.
 pub fn join(pid: Pid, path: &Path) -> Result<()> {
     if path_of(&pid.to_string())?.as_deref() == Some(path) {
         return Ok(());

@@ -4,13 +4,13 @@ use std::time::{Duration, Instant};
 
 use crate::sys::proc::stat::TICKS_PER_SECOND;
 
-/// When a wait is given up. A loop that polls asks it once a round, which costs one reading of the
+/// The end of a wait. A loop that polls checks it once a round, which costs one reading of the
 /// clock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// `limit` from now on. A limit that no clock can hold is never over.
+    /// The deadline `limit` from now on. A limit that no clock can hold is never over.
     pub fn after(limit: Duration) -> Self {
         Self(Instant::now().checked_add(limit))
     }
@@ -31,7 +31,7 @@ impl Deadline {
         Self::after(self.left().min(limit))
     }
 
-    /// Sleeps for `step` and gives true; gives false at once if the time is up.
+    /// Sleeps for `step` and returns true, or returns false at once if the time is up.
     pub fn sleep(self, step: Duration) -> bool {
         let goes_on = !self.is_over();
         if goes_on {

@@ -1,4 +1,4 @@
-//! A new process with a chosen id (clone3(2) `set_tid`), which does nothing until it is traced.
+//! Makes a process with a chosen id (clone3(2) `set_tid`), which does nothing until it is traced.
 
 use std::fs::File;
 use std::io::Read;
@@ -14,14 +14,13 @@ use crate::sys::pid_in_use::WantedPid;
 use crate::sys::remote::batch::Call;
 use crate::sys::wait;
 
-/// How long the end of a short-lived process may take; it is past its work by then.
+/// How long the end of a short-lived process may take. Its work is done by then.
 const END_LIMIT: Duration = Duration::from_secs(10);
 
-/// Makes a process with the id `pid`, a child of this thread, and waits for a pid that is being
-/// freed.
+/// Makes a process with the id `pid`, a child of this thread. Waits if the pid is being freed.
 ///
 /// # Errors
-/// [`Kind::PidTaken`]: the id stays taken; EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN
+/// [`Kind::PidTaken`]: the id stays taken. EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN
 /// in the pid namespace.
 pub fn spawn(pid: Pid) -> Result<()> {
     let parent = std::process::id();
@@ -34,7 +33,7 @@ pub fn spawn(pid: Pid) -> Result<()> {
     })
 }
 
-/// Repeats `fork` while it finds `pid` taken and that may change.
+/// Repeats `fork` while `pid` is taken and may become free.
 fn wait_for_pid<T>(pid: Pid, fork: impl Fn() -> nix::Result<T>) -> Result<T> {
     let wanted = WantedPid::new(pid);
     loop {
@@ -45,15 +44,16 @@ fn wait_for_pid<T>(pid: Pid, fork: impl Fn() -> nix::Result<T>) -> Result<T> {
     }
 }
 
-/// Forks this process, as `pid` if that is given: the child's number, or 0 in the child.
+/// Forks this process, with the id `pid` if that is given. Returns the child's number, or 0 in the
+/// child.
 ///
 /// # Errors
-/// EEXIST: the id is taken; EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN in the pid
+/// EEXIST: the id is taken. EPERM: neither CAP_CHECKPOINT_RESTORE nor CAP_SYS_ADMIN in the pid
 /// namespace.
 ///
 /// # Safety
-/// The child is a copy of this thread alone. It may make nothing but raw system calls, which need
-/// no lock that another thread may have held at the fork, and it must not return.
+/// The child is a copy of this thread alone. It may make only raw system calls, which need no lock
+/// that another thread may have held at the fork, and it must not return.
 unsafe fn fork_as(pid: Option<Pid>) -> nix::Result<Pid> {
     #[repr(C)]
     #[derive(Default)]
@@ -77,7 +77,7 @@ unsafe fn fork_as(pid: Option<Pid>) -> nix::Result<Pid> {
         set_tid_size: u64::from(pid.is_some()),
         ..CloneArgs::default()
     };
-    // SAFETY: the arguments are live; what the child does is the caller's promise.
+    // SAFETY: the arguments are live. The caller promises what the child does.
     let got = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
     Errno::result(got).map(|got| got as Pid)
 }
@@ -102,10 +102,10 @@ fn sleep_until_traced(parent: u32) -> ! {
     }
 }
 
-/// The process in the name of which a call is made.
+/// The process that a call is made as.
 #[derive(Clone, Copy, Debug)]
 pub struct Creator {
-    /// Its pid. Another pid takes its place if a process with this one is alive.
+    /// Its pid. If a process with this pid is alive, another pid takes its place.
     pub pid: Pid,
     /// Its user.
     pub uid: u32,
@@ -114,15 +114,15 @@ pub struct Creator {
 }
 
 impl Creator {
-    /// This daemon's own user and group under another pid; 0: any pid.
+    /// This daemon's own user and group under another pid. 0 means any pid.
     pub fn own(pid: Pid) -> Self {
         Self { pid, uid: nix::unistd::geteuid().as_raw(), gid: nix::unistd::getegid().as_raw() }
     }
 }
 
 /// Makes calls, up to the first that fails, in a short-lived process with the pid and the ids of
-/// another that is gone. Gives the raw result of the last call that was made. The process is a copy
-/// of this one: what the calls read and write stands in this process's memory.
+/// another that is gone. Returns the raw result of the last call. The process is a copy of this
+/// one, so the memory that the calls read and write is a copy of this process's memory.
 pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {
     let doing = || format!("a call in the name of pid {}", creator.pid);
     let (from, to) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;

@@ -5,7 +5,7 @@ use std::arch::x86_64::__cpuid_count;
 /// CPUID leaf of the extended state (XSAVE).
 const EXTENDED_STATE: u32 = 0xd;
 
-/// Where the components of the extended state stand in an XSAVE area of the standard format:
+/// The place of each component of the extended state in an XSAVE area of the standard format:
 /// number, size and offset of each component that programs can have. x87 and SSE are left out,
 /// because their places are fixed. The layout differs from processor to processor.
 pub fn xsave_layout() -> Vec<(u32, u32, u32)> {

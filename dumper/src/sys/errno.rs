@@ -3,8 +3,8 @@
 
 use crate::error::{Error, Result};
 
-/// The kernel's private "restart me" values, include/linux/errno.h; they show in `rax` of a stopped
-/// tracee only.
+/// The kernel's private "restart me" values, include/linux/errno.h. They appear only in `rax` of a
+/// stopped tracee.
 pub mod restart {
     /// Restart if the handler has SA_RESTART.
     pub const SYS: i64 = -512;
@@ -12,7 +12,7 @@ pub mod restart {
     pub const NOINTR: i64 = -513;
     /// Restart if no handler ran.
     pub const NOHAND: i64 = -514;
-    /// Restart through `restart_syscall`: what is left of the time is in the kernel.
+    /// Restart through `restart_syscall`. The kernel has the remaining time.
     pub const BLOCK: i64 = -516;
 }
 
@@ -21,7 +21,7 @@ pub fn errno(result: i64) -> Option<i32> {
     (-4095..0).contains(&result).then_some(-result as i32)
 }
 
-/// A raw result as a `Result`; `doing` runs on failure only.
+/// A raw result as a `Result`. `doing` runs on failure only.
 pub fn check<D: std::fmt::Display>(result: i64, doing: impl FnOnce() -> D) -> Result<u64> {
     match errno(result) {
         Some(errno) => Err(Error::os(doing(), errno)),

@@ -1,5 +1,5 @@
-//! What can be asked of an open file description through a duplicate of another process's
-//! descriptor (pidfd_getfd(2)).
+//! What a duplicate of another process's descriptor (pidfd_getfd(2)) shows of an open file
+//! description.
 
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -12,14 +12,14 @@ use crate::error::{Doing, Result};
 pub struct SigioOwner {
     /// F_OWNER_*.
     pub kind: i32,
-    /// A thread, process or group, as this pid namespace numbers them; 0 for none, and for one that
+    /// A thread, process or group, as this pid namespace numbers them. 0 for none, and for one that
     /// is gone.
     pub id: i32,
     /// F_GETSIG; 0 is SIGIO without a siginfo.
     pub signal: i32,
-    /// Of the process that set the owner.
+    /// User id of the process that set the owner.
     pub uid: u32,
-    /// Of the process that set the owner.
+    /// Effective user id of the process that set the owner.
     pub euid: u32,
 }
 
@@ -44,7 +44,7 @@ pub fn readable(fd: &OwnedFd) -> Result<u64> {
     Errno::result(got).map(|_| u64::from(bytes.cast_unsigned())).doing(|| "FIONREAD")
 }
 
-/// name_to_handle_at(2) of what a link of /proc leads to: the handle's type and bytes. It
+/// name_to_handle_at(2) of the file that a link of /proc leads to: the handle's type and bytes. It
 /// identifies the file and cannot open it (AT_HANDLE_FID).
 pub fn file_handle(link: &str) -> Result<(i32, Vec<u8>)> {
     const AT_HANDLE_FID: i32 = 0x200;
@@ -61,13 +61,13 @@ pub fn file_handle(link: &str) -> Result<(i32, Vec<u8>)> {
     let mut handle = Handle { len: MOST as u32, kind: 0, bytes: [0; MOST] };
     let (mut mount, flags) = (0_i32, libc::AT_SYMLINK_FOLLOW | AT_HANDLE_FID);
     let (to, mount) = (&raw mut handle, &raw mut mount);
-    // SAFETY: a string that ends, a live struct that says its room, and a live int.
+    // SAFETY: a NUL-terminated string, a live struct that holds its own size, and a live int.
     let got = unsafe { libc::syscall(libc::SYS_name_to_handle_at, libc::AT_FDCWD, path.as_ptr(), to, mount, flags) };
     Errno::result(got).doing(doing)?;
     Ok((handle.kind, handle.bytes[..(handle.len as usize).min(MOST)].to_vec()))
 }
 
-/// A descriptor's new offset (lseek(2) SEEK_SET).
+/// Sets a descriptor's offset (lseek(2) SEEK_SET).
 pub fn seek(fd: &OwnedFd, position: u64) -> Result<()> {
     // SAFETY: no memory is passed.
     let got = unsafe { libc::lseek(fd.as_raw_fd(), position.cast_signed(), libc::SEEK_SET) };

@@ -11,7 +11,7 @@ use crate::sys::pid::Pid;
 /// What kcmp(2) can compare.
 #[derive(Clone, Copy, Debug)]
 pub enum Kcmp {
-    /// Two descriptors: the same open file description?
+    /// Whether two descriptors are the same open file description.
     File = 0,
     /// The address spaces.
     Vm = 1,
@@ -26,7 +26,7 @@ pub enum Kcmp {
 }
 
 /// Whether a task has a list of semaphore operations to undo, even an empty one. Compares it with
-/// this thread, which gives up its own list first. (A thread that starts another one has a list
+/// this thread, which drops its own list first. (A thread that starts another one has a list
 /// again.)
 pub fn has_undo_list(tid: Pid) -> Result<bool> {
     unshare(CloneFlags::CLONE_SYSVSEM).doing(|| "unshare(CLONE_SYSVSEM)")?;
@@ -38,8 +38,8 @@ pub fn kcmp(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<bool> {
     Ok(kcmp_order(a, b, what, in_a, in_b)? == Ordering::Equal)
 }
 
-/// kcmp(2): an order of kernel objects. It stays the same while the objects live and means nothing
-/// else.
+/// kcmp(2): an order of kernel objects. It stays the same while the objects live and has no other
+/// meaning.
 pub fn kcmp_order(a: Pid, b: Pid, what: Kcmp, in_a: u64, in_b: u64) -> Result<Ordering> {
     // SAFETY: no memory is passed.
     let got = unsafe { libc::syscall(libc::SYS_kcmp, a, b, what as i32, in_a, in_b) };

@@ -1,6 +1,6 @@
 //! Memory of another process: its addresses as a type of their own, and `/proc/PID/mem`.
 //!
-//! `/proc/PID/mem` and not `process_vm_readv` for reading: the latter pins pages for the long term
+//! Reads use `/proc/PID/mem` and not `process_vm_readv`. The latter pins pages for the long term
 //! and thereby *copies* every anonymous page that fork shared, which would turn a copy-on-write
 //! snapshot into a full copy.
 
@@ -14,17 +14,17 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::pid::Pid;
 
-/// Bytes of a page; this architecture has one base page size.
+/// Bytes of a page. This architecture has one base page size.
 pub const PAGE: u64 = 4096;
 
-/// An address in another process. Never dereferenced here, never mixed up with a length or an
-/// address of this process.
+/// An address in another process. It is never dereferenced here, and never mixed up with a length
+/// or an address of this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RemotePtr(pub u64);
 
 impl RemotePtr {
-    /// The address `bytes` further on.
+    /// The address that is `bytes` higher.
     #[must_use]
     pub fn add(self, bytes: u64) -> Self {
         Self(self.0.wrapping_add(bytes))
@@ -38,8 +38,8 @@ impl std::fmt::Display for RemotePtr {
 }
 
 /// An open `/proc/PID/mem`: the address space as a file, proc_pid_mem(5). It stays bound to the
-/// address space that the process had at the open: after the end of the process reads give nothing,
-/// never another process's memory.
+/// address space that the process had at the open. After the end of the process reads return
+/// nothing, never another process's memory.
 #[derive(Debug)]
 pub struct MemFile {
     pid: Pid,
@@ -54,7 +54,7 @@ impl MemFile {
         Ok(Self { pid, file })
     }
 
-    /// Fills `buf` from `address`. A short read means that the memory is gone:
+    /// Fills `buf` from `address`. A short read means that the memory is gone: it returns
     /// [`Kind::SnapshotLost`], never zeros.
     pub fn read(&self, address: RemotePtr, buf: &mut [u8]) -> Result<()> {
         let mut done = 0;
@@ -77,8 +77,8 @@ impl MemFile {
         Ok(())
     }
 
-    /// Writes all of `bytes` at `address`; reaches read-only private pages too (FOLL_FORCE),
-    /// copying them.
+    /// Writes all of `bytes` at `address`. It reaches read-only private pages too (FOLL_FORCE), and
+    /// copies them.
     pub fn write(&self, address: RemotePtr, bytes: &[u8]) -> Result<()> {
         self.file.write_all_at(bytes, address.0).doing(|| format!("pid {}: writing memory at {address}", self.pid))
     }
@@ -92,8 +92,8 @@ impl MemFile {
             let at = address.add(done as u64);
             let local = libc::iovec { iov_base: rest.as_ptr().cast_mut().cast(), iov_len: rest.len() };
             let remote = libc::iovec { iov_base: std::ptr::without_provenance_mut(at.0 as usize), iov_len: rest.len() };
-            // SAFETY: the local range is a live slice and only read; the remote one is the kernel's
-            // to check.
+            // SAFETY: the local range is a live slice and only read. The kernel checks the remote
+            // one.
             let n = unsafe { libc::process_vm_writev(self.pid, &raw const local, 1, &raw const remote, 1, 0) };
             if n <= 0 {
                 return Err(Errno::last()).doing(|| format!("pid {}: writing memory at {at}", self.pid));
@@ -111,7 +111,7 @@ impl MemFile {
     }
 }
 
-/// Little-endian words of `bytes`; missing ones are 0.
+/// Little-endian words of `bytes`. Missing ones are 0.
 pub fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
     let mut out = [0; N];
     for (word, chunk) in out.iter_mut().zip(bytes.chunks_exact(8)) {
@@ -123,21 +123,20 @@ pub fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
 }
 
 /// A new object of shared anonymous memory, open for reading and writing. It is mapped here for a
-/// moment and opened through /proc/self/map_files (proc_pid_map_files(5)), the only name that it
-/// has.
+/// moment and opened through /proc/self/map_files (proc_pid_map_files(5)), which is its only name.
 pub fn shared_anonymous(len: u64) -> Result<OwnedFd> {
     let doing = || format!("making {len} bytes of shared memory");
     let (prot, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
-    // SAFETY: a new mapping at an address of the kernel's choice; nothing else knows of it, and it
-    // is never accessed.
+    // SAFETY: a new mapping at an address that the kernel chooses. No other code has the address,
+    // and the mapping is never accessed.
     let at = unsafe { libc::mmap(std::ptr::null_mut(), len as usize, prot, flags, -1, 0) };
     if at == libc::MAP_FAILED {
         return Err(Errno::last()).doing(doing);
     }
     let (start, end) = (at.addr() as u64, at.addr() as u64 + len.next_multiple_of(PAGE));
     let file = std::fs::OpenOptions::new().read(true).write(true).open(map_file(start, end));
-    // SAFETY: the mapping made above; the open file keeps the object.
+    // SAFETY: the mapping made above. The open file keeps the object.
     unsafe { libc::munmap(at, len as usize) };
     file.map(OwnedFd::from).doing(doing)
 }

@@ -1,4 +1,4 @@
-//! Where the parts of an address space lie, as prctl(2) sets it with PR_SET_MM_MAP.
+//! Where the parts of an address space are, in the form of prctl(2) PR_SET_MM_MAP.
 
 use std::os::fd::RawFd;
 
@@ -15,9 +15,11 @@ pub struct MmMap {
     /// start_code, end_code, start_data, end_data, start_brk, brk, start_stack, arg_start, arg_end,
     /// env_start, env_end.
     pub fields: [u64; 11],
-    /// Where the auxiliary vector is read from, and its bytes; of no length, the process has none.
+    /// Where the auxiliary vector is read from, and its bytes. Length 0 means that the process has
+    /// none.
     pub auxv: (RemotePtr, u32),
-    /// The descriptor of the executable, by its number in the process; `None`: it stays.
+    /// The number of the executable's descriptor in the process. `None` leaves the executable as it
+    /// is.
     pub exe: Option<RawFd>,
 }
 

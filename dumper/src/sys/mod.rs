@@ -1,6 +1,6 @@
 //! The kernel, wrapped: the only room with `unsafe`.
 //!
-//! Each file wraps one interface and knows no kind of record: the floors above decide what a call
+//! Each file wraps one interface and knows no kind of record. The higher floors decide what a call
 //! means for a checkpoint. Every call returns [`crate::error::Result`].
 
 #![allow(unsafe_code)]

@@ -1,4 +1,4 @@
-//! Opening files by the names that an image holds.
+//! Opens files by the names in an image.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,18 +9,18 @@ use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat2};
 
 use crate::error::{Doing, Kind, Result};
 
-/// O_LARGEFILE as F_GETFL shows it (include/uapi/asm-generic/fcntl.h): open(2) always adds it, and
+/// O_LARGEFILE as F_GETFL shows it (include/uapi/asm-generic/fcntl.h). open(2) always adds it, and
 /// the C library's own constant is 0 on x86-64.
 pub const O_LARGEFILE: i32 = 0o100_000;
 
-/// Opens `path`, a name that an image holds. `flags` are O_* without O_CREAT; O_CLOEXEC is added.
+/// Opens `path`, a name from an image. `flags` are O_* without O_CREAT. O_CLOEXEC is added.
 ///
 /// The names that /proc shows hold no symbolic link, so none is followed (openat2(2),
-/// RESOLVE_NO_SYMLINKS). The owner of a directory on the way could have put one there since. The
-/// daemon may open anything, and would give the owner what the link leads to.
+/// RESOLVE_NO_SYMLINKS). The owner of a directory on the way could have put a link there since. The
+/// daemon may open anything, and would hand the owner the link's target.
 ///
 /// # Errors
-/// [`Kind::NotFound`] if the name is gone, ELOOP if a symbolic link stands on the way.
+/// [`Kind::NotFound`] if the name is gone, ELOOP if a symbolic link is on the way.
 pub fn open_name(path: &Path, flags: i32) -> Result<OwnedFd> {
     let flags = OFlag::from_bits_retain(flags) | OFlag::O_CLOEXEC;
     let how = OpenHow::new().flags(flags).resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);

@@ -21,7 +21,7 @@ pub mod category {
     pub const SWAPPED: u64 = 1 << 4;
     /// The zero page.
     pub const PFNZERO: u64 = 1 << 5;
-    /// A guard page (MADV_GUARD_INSTALL), since Linux 6.16; older kernels refuse a scan that asks
+    /// A guard page (MADV_GUARD_INSTALL), since Linux 6.16. Older kernels refuse a scan that asks
     /// for it (EINVAL).
     pub const GUARD: u64 = 1 << 8;
 }
@@ -29,7 +29,7 @@ pub mod category {
 /// Which pages to report.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Want {
-    /// Categories whose sense is inverted before they are compared.
+    /// Categories that are inverted before they are compared.
     pub inverted: u64,
     /// All of these.
     pub all: u64,
@@ -80,8 +80,8 @@ impl Pagemap {
         Ok(Self { pid, file })
     }
 
-    /// The page frame (or place in swap) of each of `pages` pages from `address` on; `None` where
-    /// there is none, or where the kernel hides it (without CAP_SYS_ADMIN).
+    /// The page frame (or place in swap) of each of `pages` pages from `address` on. `None` if
+    /// there is none, or if the kernel hides it (without CAP_SYS_ADMIN).
     pub fn frames(&self, address: RemotePtr, pages: u64) -> Result<Vec<Option<u64>>> {
         const PRESENT_OR_SWAPPED: u64 = 3 << 62;
         const FRAME: u64 = (1 << 55) - 1;

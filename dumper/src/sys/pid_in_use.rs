@@ -1,8 +1,8 @@
 //! What holds a pid that a restore needs, and whether the pid will soon be free.
 //!
-//! A person who kills a process and restores it at once may come before its end. The process gives
-//! back gigabytes of memory, then its parent has to ask for its status, and the kernel takes a
-//! process out of /proc before it frees its id (`release_task` in kernel/exit.c).
+//! A user may kill a process and restore it at once, before the process has fully ended. The
+//! process frees gigabytes of memory, then its parent must ask for its status, and the kernel
+//! removes a process from /proc before it frees its id (`release_task` in kernel/exit.c).
 
 use std::fmt;
 use std::path::Path;
@@ -13,12 +13,12 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 
-/// How long the end of a dying process is waited for: it may have to free much memory.
+/// How long to wait for the end of a dying process, which may have to free much memory.
 const DYING_LIMIT: Duration = Duration::from_secs(10);
 /// How long a parent may take to reap, and the kernel to free the id of a process that has left
 /// /proc.
 const LINGERING_LIMIT: Duration = Duration::from_secs(2);
-/// Time between two looks.
+/// Time between two checks.
 const STEP: Duration = Duration::from_millis(1);
 
 /// The bit of SIGKILL in a set of signals.
@@ -36,11 +36,11 @@ impl WantedPid {
         WantedPid { pid, since: Instant::now() }
     }
 
-    /// To be called when the pid was found taken: sleeps a moment if it may become free without
-    /// help.
+    /// Call this when the pid was found taken. It sleeps a moment if the pid may become free
+    /// without help.
     ///
     /// # Errors
-    /// [`Kind::PidTaken`]: it stays taken; the sentence says by what.
+    /// [`Kind::PidTaken`]: it stays taken. The sentence names what holds it.
     pub fn wait(&self) -> Result<()> {
         let holder = PidHolder::of(self.pid);
         if self.since.elapsed() >= holder.limit() {
@@ -58,7 +58,7 @@ enum PidHolder {
     Alive,
     /// A process that has been killed or is in its exit.
     Dying,
-    /// A process that has ended and waits for its parent, this one, to reap it.
+    /// A process that has ended and waits for its parent, given here, to reap it.
     Zombie(Pid),
     /// No process: the pid is not freed yet, or it still names a process group or session.
     GroupOrSession,

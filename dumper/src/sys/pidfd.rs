@@ -26,12 +26,12 @@ impl PidFd {
         Self::named(pid, open(pid, 0))
     }
 
-    /// pidfd_open(2) of any thread (PIDFD_THREAD, since Linux 6.9): what is pulled is from the
-    /// thread's own table.
+    /// pidfd_open(2) of any thread (PIDFD_THREAD, since Linux 6.9). Descriptors are then pulled
+    /// from the thread's own table.
     pub fn of_thread(tid: Pid) -> Result<Self> {
         const PIDFD_THREAD: i32 = libc::O_EXCL;
         match open(tid, PIDFD_THREAD) {
-            // An older kernel: there only a thread group's leader can be named.
+            // An older kernel names only a thread group's leader.
             Err(Errno::EINVAL) => Self::open(tid),
             opened => Self::named(tid, opened),
         }
@@ -56,8 +56,8 @@ impl PidFd {
         Ok(unsafe { OwnedFd::from_raw_fd(got as i32) })
     }
 
-    /// Whether the process has ended with all its threads, reaped or not (pidfd_open(2): it polls
-    /// readable then).
+    /// Whether the process has ended with all its threads, reaped or not. It then polls readable
+    /// (pidfd_open(2)).
     pub fn has_ended(&self) -> bool {
         let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one live struct.
@@ -72,9 +72,9 @@ impl PidFd {
         Errno::result(got).map(drop).doing(|| format!("pid {}: sending signal {signal}", self.pid))
     }
 
-    /// Waits until the process, which has been killed, has ended and is reaped, as far as that is
-    /// for this thread (or for any thread of this daemon) to do. False if it is not ours to reap
-    /// (any more). Polls for the reason that [`wait::wait_ended`] gives.
+    /// Waits until a killed process has ended and reaps it, if it is a child or tracee of this
+    /// thread (or of any thread of this daemon). Returns false if it is not (any more). Polls for
+    /// the reason that [`wait::wait_ended`] gives.
     ///
     /// # Errors
     /// ETIMEDOUT: it does not end within `limit`.
@@ -111,7 +111,7 @@ fn open(pid: Pid, flags: i32) -> nix::Result<OwnedFd> {
 
 /// Reaps children of this thread as they end, until none is left.
 ///
-/// By poll(2) and not by a sleeping waitpid(2): that would take the ptrace-stops of a child that
+/// It uses poll(2) and not a sleeping waitpid(2), which would take the ptrace-stops of a child that
 /// another thread of this daemon traces (kernel/exit.c, `wait_consider_task`: a tracer in the
 /// parent's own thread group).
 pub fn reap(mut children: Vec<PidFd>) {
@@ -130,8 +130,8 @@ pub fn reap(mut children: Vec<PidFd>) {
             let mut status = 0;
             // SAFETY: `status` is a live local.
             match unsafe { libc::waitpid(child.pid, &raw mut status, libc::__WALL | libc::WNOHANG) } {
-                // A tracer thread of this daemon held the process when it was killed: that thread
-                // has to let it go first.
+                // A tracer thread of this daemon held the process when it was killed. That thread
+                // must release it first.
                 0 => {
                     std::thread::sleep(Duration::from_millis(2));
                     return true;

@@ -1,7 +1,7 @@
-//! ptrace(2), with the state of a tracee in its type: no request compiles on a task that runs.
+//! ptrace(2), with the state of a tracee in its type: no request compiles on a running task.
 //!
 //! [`Running`] and [`Stopped`] are moved by value into each other. Dropping either detaches the
-//! task, which runs on: the guard that keeps a foreign process safe on every error path. Requests
+//! task, which then runs on. This guard keeps a foreign process safe on every error path. Requests
 //! must come from the thread that attached, so neither type is `Send`. PTRACE_SEIZE (never
 //! PTRACE_ATTACH) keeps job control intact: a group-stop stays visible as such, and the kernel
 //! reinstates it at detach (kernel/ptrace.c, `__ptrace_unlink`).
@@ -45,9 +45,10 @@ pub enum Stop {
 pub mod options {
     /// Bit 7 of the signal marks a syscall-stop, unlike a SIGTRAP.
     pub const SYSGOOD: i32 = libc::PTRACE_O_TRACESYSGOOD;
-    /// The tracee dies with its tracer: for tasks that we make, never for those that we find.
+    /// The tracee dies with its tracer. Only for tasks that this daemon makes, never for foreign
+    /// ones.
     pub const EXITKILL: i32 = libc::PTRACE_O_EXITKILL;
-    /// The tracee's seccomp filters do not see its system calls; needs CAP_SYS_ADMIN.
+    /// The tracee's seccomp filters do not apply to its system calls. Needs CAP_SYS_ADMIN.
     pub const SUSPEND_SECCOMP: i32 = libc::PTRACE_O_SUSPEND_SECCOMP;
 }
 
@@ -66,13 +67,13 @@ pub struct Stopped {
     tid: Pid,
     stop: Stop,
     armed: bool,
-    /// Signals that were taken from the task while it was worked on, bit n-1: signal n. They are
+    /// Signals that were taken from the task while it was worked on (bit n-1: signal n). They are
     /// sent again at detach.
     deferred: u64,
     _bound_to_thread: PhantomData<*const ()>,
 }
 
-/// What [`Running::wait`] came to.
+/// The result of [`Running::wait`].
 #[derive(Debug)]
 pub enum Waited {
     /// The task has stopped.
@@ -85,7 +86,7 @@ pub enum Waited {
 
 /// How long a dropped task may take to stop, so that it can be detached.
 const DETACH_LIMIT: Duration = Duration::from_millis(20);
-/// How long the zombie of a task that was killed while it was stopped is waited for.
+/// How long to wait for the zombie of a task that was killed while it was stopped.
 const ZOMBIE_LIMIT: Duration = Duration::from_millis(10);
 
 pub(super) fn raw(request: libc::c_uint, tid: Pid, address: usize, data: usize) -> nix::Result<i64> {
@@ -94,17 +95,17 @@ pub(super) fn raw(request: libc::c_uint, tid: Pid, address: usize, data: usize) 
     Errno::result(unsafe { libc::ptrace(request, tid, address, data) })
 }
 
-/// A request that fails with a sentence; `what` names it.
+/// A request with a sentence for its error. `what` names the request.
 pub(super) fn request(what: &str, request: libc::c_uint, tid: Pid, address: usize, data: usize) -> Result<i64> {
     raw(request, tid, address, data).doing(|| format!("task {tid}: {what}")).map_err(Error::esrch_is_gone)
 }
 
-/// Attaches without stopping (PTRACE_SEIZE), with `options`, and asks it to stop
+/// Attaches without stopping (PTRACE_SEIZE), with `options`, and asks the task to stop
 /// (PTRACE_INTERRUPT).
 ///
 /// # Errors
-/// [`Kind::NoProcess`]: the task is gone or a zombie; EPERM: it is traced already, or may not be
-/// traced by this daemon.
+/// [`Kind::NoProcess`]: the task is gone or a zombie. EPERM: it is traced already, or this daemon
+/// may not trace it.
 pub fn seize(tid: Pid, options: i32) -> Result<Running> {
     request("PTRACE_SEIZE", libc::PTRACE_SEIZE, tid, 0, options as usize)?;
     let running = Running::adopt(tid);
@@ -130,8 +131,8 @@ impl Running {
 
     /// Waits until the task stops, at most until `deadline`.
     ///
-    /// Polls instead of blocking because waitpid(2) knows no time limit. The first polls are close
-    /// together, since a stop takes some 30 us and a wake-up of this thread about as much again.
+    /// It polls instead of blocking because waitpid(2) has no time limit. The first polls are close
+    /// together: a stop takes some 30 us, and a wake-up of this thread about the same again.
     pub fn wait(mut self, deadline: Deadline) -> Result<Waited> {
         let begun = Instant::now();
         loop {
@@ -157,11 +158,11 @@ impl Running {
         }
     }
 
-    /// [`Running::wait`] for a task that must stop; one that does not is given up (detached as soon
-    /// as it can be).
+    /// [`Running::wait`] for a task that must stop. A task that does not stop is released (detached
+    /// as soon as it can be).
     ///
     /// # Errors
-    /// [`Kind::Busy`]: it does not stop in time; [`Kind::NoProcess`]: it has ended.
+    /// [`Kind::Busy`]: it does not stop in time. [`Kind::NoProcess`]: it has ended.
     pub fn wait_or_release(self, deadline: Deadline) -> Result<Stopped> {
         let tid = self.tid;
         match self.wait(deadline)? {
@@ -176,7 +177,7 @@ impl Running {
         Error::new(Kind::Busy, format!("task {} does not stop", self.tid))
     }
 
-    /// Gives the task up without detaching: it has been sent SIGKILL, or its tracer is about to
+    /// Releases the task without detaching: it has been sent SIGKILL, or its tracer is about to
     /// end.
     pub fn forget(mut self) {
         self.armed = false;
@@ -269,7 +270,7 @@ impl Stopped {
         self.stop = Stop::Interrupted;
     }
 
-    /// Remembers a signal that was taken from the task; the process gets it again at detach.
+    /// Keeps a signal that was taken from the task. The process gets it again at detach.
     pub fn defer_signal(&mut self, signal: i32) {
         self.deferred |= 1 << (signal - 1);
     }
@@ -277,8 +278,8 @@ impl Stopped {
     fn resend_deferred(&self) {
         let is_deferred = |signal: i32| self.deferred >> (signal - 1) & 1 == 1;
         for signal in (1..=64).filter(|signal| is_deferred(*signal)) {
-            // A SIGCONT takes back the stop before it: had the SIGSTOP still been pending, the
-            // kernel would have dropped it.
+            // A SIGCONT cancels the stop before it. If the SIGSTOP were still pending, the kernel
+            // would have dropped it.
             let continued = |infos: Vec<Siginfo>| infos.iter().any(|info| i32::from(info[0]) == libc::SIGCONT);
             if signal == libc::SIGSTOP && self.pending(true).is_ok_and(continued) {
                 continue;
@@ -288,8 +289,8 @@ impl Stopped {
         }
     }
 
-    /// Undoes what our interruption did to a call that ends with EINTR for any wake-up, with or
-    /// without a handler (signal(7)). A call without a timeout is made again, unless a handler
+    /// Undoes the effect of our interruption on a call that ends with EINTR for any wake-up, with
+    /// or without a handler (signal(7)). A call without a timeout is made again, unless a handler
     /// runs.
     pub fn restart_interrupted_call(&self) {
         const EPOLL_PWAIT2: i64 = 441;
@@ -308,7 +309,7 @@ impl Stopped {
         };
         if endless {
             regs.rax = restart::NOHAND.cast_unsigned();
-            // The task is stopped: this fails only if the task is gone.
+            // The task is stopped, so this fails only if the task is gone.
             let _ = self.set_regs(&regs);
         }
     }
@@ -335,13 +336,13 @@ impl Stopped {
         }
     }
 
-    /// Gives the task up without detaching: it has been sent SIGKILL.
+    /// Releases the task without detaching: it has been sent SIGKILL.
     pub fn forget(mut self) {
         self.armed = false;
     }
 
-    /// Gives the task back, unless it has been killed: then it is reaped (as far as its tracer has
-    /// to).
+    /// Returns the task, unless it has been killed. A killed task is reaped, as far as its tracer
+    /// must do that.
     pub fn alive(mut self) -> Option<Self> {
         match wait::poll(self.tid) {
             Ok(Polled::Unchanged) => Some(self),

@@ -9,7 +9,7 @@ use crate::sys::pid::Pid;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct SchedAttr {
-    /// Of this struct.
+    /// Length of this struct.
     pub size: u32,
     /// SCHED_*.
     pub policy: u32,
@@ -42,19 +42,19 @@ pub fn sched_attr(tid: Pid) -> Result<SchedAttr> {
 /// sched_setattr(2).
 pub fn set_sched_attr(tid: Pid, attr: &SchedAttr) -> Result<()> {
     let attr = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attr };
-    // SAFETY: the struct is live and says its size.
+    // SAFETY: the struct is live and holds its own size.
     let got = unsafe { libc::syscall(libc::SYS_sched_setattr, tid, &raw const attr, 0) };
     Errno::result(got).map(drop).doing(|| format!("task {tid}: sched_setattr"))
 }
 
-/// setpriority(2) of one thread: the only way to a nice value under SCHED_IDLE.
+/// setpriority(2) of one thread: the only way to set a nice value under SCHED_IDLE.
 pub fn set_nice(tid: Pid, nice: i32) -> Result<()> {
     // SAFETY: no memory is passed. 0 is PRIO_PROCESS (which means a thread).
     let got = unsafe { libc::syscall(libc::SYS_setpriority, 0, tid, nice) };
     Errno::result(got).map(drop).doing(|| format!("task {tid}: setpriority"))
 }
 
-/// sched_getaffinity(2): the mask as the kernel gives it.
+/// sched_getaffinity(2): the mask in the kernel's form.
 pub fn affinity(tid: Pid) -> Result<Vec<u8>> {
     let mut mask = vec![0_u8; 1024];
     // SAFETY: the buffer is live and its length is passed.

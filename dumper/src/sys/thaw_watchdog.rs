@@ -19,7 +19,8 @@ const NAME: &CStr = c"ckptfs-thaw";
 /// Writes "0" to a file if this daemon ends while the watchdog is armed. Drop ends the watchdog.
 #[derive(Debug)]
 pub struct ThawWatchdog {
-    /// The watchdog reads the other end and sees the end of the pipe when this daemon ends.
+    /// The watchdog reads the other end. When this daemon ends, the watchdog reads the end of the
+    /// pipe.
     pipe: Option<File>,
     pid: Pid,
 }
@@ -31,8 +32,8 @@ impl ThawWatchdog {
         let doing = || format!("starting the watchdog of {}", file.display());
         let target = File::options().write(true).open(file).doing(doing)?;
         let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
-        // SAFETY: the child makes nothing but raw system calls on integers and live locals; no lock
-        // that another thread held matters.
+        // SAFETY: the child makes only raw system calls on integers and live locals. No lock that
+        // another thread held matters.
         match unsafe { nix::unistd::fork() }.doing(doing)? {
             ForkResult::Child => watch(read.as_raw_fd(), target.as_raw_fd()),
             ForkResult::Parent { child } => Ok(Self { pipe: Some(File::from(write)), pid: child }),
@@ -50,7 +51,7 @@ impl Drop for ThawWatchdog {
     fn drop(&mut self) {
         self.pipe = None;
         // The watchdog reads the end of the pipe and exits. Another thread may have reaped it
-        // already, which is as good.
+        // already, which does no harm.
         while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
     }
 }
@@ -62,8 +63,8 @@ fn watch(pipe: RawFd, file: RawFd) -> ! {
     // SAFETY: raw calls on integers and live locals; no library state is touched in this forked
     // child.
     unsafe {
-        // A descriptor that stays open here would hold up the end of something else: the device of
-        // the mount, a lock, a pipe of another watchdog.
+        // An open descriptor here would delay the end of something else: the device of the mount, a
+        // lock, a pipe of another watchdog.
         for (from, upto) in [(0, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
             if from <= upto {
                 libc::syscall(libc::SYS_close_range, from, upto, 0);

@@ -42,7 +42,7 @@ impl Stopped {
 
     /// The extended state (NT_X86_XSTATE): an XSAVE area in standard format, XCR0 at byte 464.
     pub fn xstate(&self) -> Result<Vec<u8>> {
-        // AMX alone is 8 KiB; the kernel says how much it filled.
+        // AMX alone is 8 KiB. The kernel returns how much it filled.
         let mut area = vec![0_u8; 32 << 10];
         let mut iov = libc::iovec { iov_base: area.as_mut_ptr().cast(), iov_len: area.len() };
         request("reading extended state", libc::PTRACE_GETREGSET, self.tid(), NT_X86_XSTATE, (&raw mut iov) as usize)?;
@@ -58,8 +58,8 @@ impl Stopped {
             .map(drop)
     }
 
-    /// The blocked signals (bit n-1: signal n). Right inside sigsuspend(2) and ppoll(2) too, unlike
-    /// /proc.
+    /// The blocked signals (bit n-1: signal n). Unlike /proc, this is also correct inside
+    /// sigsuspend(2) and ppoll(2).
     pub fn sigmask(&self) -> Result<u64> {
         let mut mask = 0_u64;
         request("PTRACE_GETSIGMASK", PTRACE_GETSIGMASK, self.tid(), 8, (&raw mut mask) as usize)?;
@@ -77,12 +77,12 @@ impl Stopped {
         // SAFETY: all-zero is a valid siginfo.
         let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
         request("PTRACE_GETSIGINFO", libc::PTRACE_GETSIGINFO, self.tid(), 0, (&raw mut info) as usize)?;
-        // SAFETY: the kernel has filled the union; si_pid overlays only integers, so any content is
+        // SAFETY: the kernel has filled the union. si_pid overlays only integers, so any content is
         // a valid value.
         Ok((info.si_code, unsafe { info.si_pid() }))
     }
 
-    /// The pending signals, left where they are (PTRACE_PEEKSIGINFO), in queue order.
+    /// The pending signals in queue order (PTRACE_PEEKSIGINFO). They stay pending.
     pub fn pending(&self, shared: bool) -> Result<Vec<Siginfo>> {
         #[repr(C)]
         struct Args {
@@ -108,7 +108,7 @@ impl Stopped {
         }
     }
 
-    /// The rseq registration: (area, length, signature); an area of 0 means none.
+    /// The rseq registration: (area, length, signature). An area of 0 means none.
     pub fn rseq(&self) -> Result<(u64, u32, u32)> {
         #[repr(C)]
         #[derive(Default)]
@@ -130,8 +130,8 @@ impl Stopped {
         Ok((found.area, found.size, found.signature))
     }
 
-    /// Whether syscall user dispatch is on (it cannot be re-armed from outside without the
-    /// selector's owner).
+    /// Whether syscall user dispatch is on. It cannot be re-armed from outside without the
+    /// selector's owner.
     pub fn syscall_user_dispatch(&self) -> Result<bool> {
         let mut config = [0_u64; 4];
         match raw(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, self.tid(), 32, (&raw mut config) as usize) {

@@ -13,7 +13,7 @@ pub fn is_terminal(device: u64) -> bool {
     PTY_SLAVE_MAJORS.contains(&major) || major == TTY_MAJOR || major == TTYAUX_MAJOR
 }
 
-/// Whether it is /dev/tty, the alias that a process has of its controlling terminal.
+/// Whether it is /dev/tty, the alias for a process's controlling terminal.
 pub fn is_alias(device: u64) -> bool {
     (libc::major(device), libc::minor(device)) == (TTYAUX_MAJOR, 0)
 }
@@ -23,7 +23,7 @@ pub fn is_master(device: u64) -> bool {
     (libc::major(device), libc::minor(device)) == (TTYAUX_MAJOR, 2)
 }
 
-/// The name in /dev of a terminal that can control a session; `None` for a device of another major.
+/// The name in /dev of a terminal that can control a session. `None` for a device of another major.
 pub fn path(device: u64) -> Option<String> {
     let (major, minor) = (libc::major(device), libc::minor(device));
     match major {

@@ -15,15 +15,14 @@ pub enum Polled {
     Unchanged,
     /// The raw status of a task that has stopped or ended.
     Status(i32),
-    /// The task is neither a child nor a tracee of this thread (any more): ECHILD. A value and no
-    /// error, because every task that was detached gives it.
+    /// The task is neither a child nor a tracee of this thread (any more): ECHILD. This is a value
+    /// and not an error, because every detached task returns it.
     NotOurs,
 }
 
 /// waitpid(2) with `__WALL | __WNOTHREAD | WNOHANG`: asks about one task and does not sleep.
 ///
-/// `__WNOTHREAD` because the events of another tracer thread of this daemon must not be taken from
-/// it.
+/// `__WNOTHREAD`, because it must not take the events of another tracer thread of this daemon.
 pub fn poll(tid: Pid) -> Result<Polled> {
     waitpid(tid, libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG)
 }
@@ -39,11 +38,11 @@ fn waitpid(tid: Pid, flags: i32) -> Result<Polled> {
     }
 }
 
-/// Waits until `pid`, which has been killed, has ended and is reaped (as far as this thread has
-/// to): the raw status, or `None` if the task is not this thread's (any more).
+/// Waits until `pid`, which has been killed, has ended and is reaped (as far as this thread must do
+/// that). Returns the raw status, or `None` if the task is not this thread's (any more).
 ///
-/// Polls, because a sleeping waitpid(2) is not woken when another thread of this daemon, the task's
-/// tracer, reaps it (kernel/exit.c, `child_wait_callback`), and would sleep for ever.
+/// It polls, because a sleeping waitpid(2) is not woken when another thread of this daemon, the
+/// task's tracer, reaps it (kernel/exit.c, `child_wait_callback`), and would sleep for ever.
 ///
 /// # Errors
 /// ETIMEDOUT: it does not end within `limit`.
@@ -66,7 +65,7 @@ pub fn wait_ended(pid: Pid, limit: Duration) -> Result<Option<i32>> {
     }
 }
 
-/// As [`wait_ended`], of a child of any thread of this process.
+/// Like [`wait_ended`], for a child of any thread of this process.
 pub fn reap(pid: Pid, limit: Duration) -> Result<Option<i32>> {
     let deadline = Deadline::after(limit);
     loop {
@@ -89,10 +88,10 @@ pub(super) fn too_slow(pid: Pid) -> Error {
     Error::os(format_args!("pid {pid}: waiting for its end"), libc::ETIMEDOUT)
 }
 
-/// PR_SET_CHILD_SUBREAPER of this process; whether it was one.
+/// PR_SET_CHILD_SUBREAPER of this process. Returns the former value.
 pub fn set_subreaper(on: bool) -> bool {
     let mut was = 0_i32;
-    // SAFETY: `was` is a live local; the second call passes no memory.
+    // SAFETY: `was` is a live local. The second call passes no memory.
     unsafe {
         libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut was, 0, 0, 0);
         libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(on), 0, 0, 0);

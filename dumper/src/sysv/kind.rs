@@ -1,5 +1,5 @@
-//! What a kind of System V IPC object is: how it is recorded and restored, and what the records of
-//! all kinds begin with.
+//! A kind of System V IPC object: how it is recorded and restored, and the common beginning of all
+//! records.
 
 use serde::{Deserialize, Serialize};
 
@@ -16,40 +16,40 @@ use crate::sysv::undo::Adjustment;
 pub trait DynSysv: Sync {
     /// The record's tag.
     fn tag(&self) -> Tag;
-    /// Which objects it records.
+    /// The kind of object that it records.
     fn ipc_kind(&self) -> IpcKind;
     /// The processes that were the last to operate on `entry`.
     ///
     /// # Errors
-    /// EIDRM or EINVAL: the object has been removed; EACCES: this process may not read it.
+    /// EIDRM or EINVAL: the object has been removed. EACCES: this process may not read it.
     fn last_users(&self, entry: &IpcEntry) -> Result<Vec<Pid>>;
-    /// The record of `entry`; `is_ours` says whether the tree is known to use it. Changes nothing.
+    /// The record of `entry`. `is_ours` is set if the tree is known to use it. Changes nothing.
     ///
     /// # Errors
-    /// As [`DynSysv::last_users`]; EBUSY: other processes change it faster than it can be read.
+    /// As [`DynSysv::last_users`]. EBUSY: other processes change it faster than it can be read.
     fn dump(&self, entry: &IpcEntry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record>;
-    /// Creates the object with all that it holds; or finds it, and leaves it as it is.
+    /// Creates the object with all its contents, or finds it and leaves it as it is.
     fn make(&self, record: &Record) -> Result<IpcState>;
-    /// Completes it when the processes of the image exist and still have every privilege: what only
-    /// they can do to it, then its permissions.
+    /// Completes it when the processes of the image exist and still have every privilege. It makes
+    /// the changes that only they can make, then sets its permissions.
     fn finish(&self, record: &Record, state: &IpcState, actors: &mut dyn Actors) -> Result<()>;
 }
 
 /// What a restore found in the place of an object.
 #[derive(Debug)]
 pub enum IpcState {
-    /// Nothing: the object was created, and is removed if the restore fails.
+    /// Nothing. The object was created, and is removed if the restore fails.
     Made(CreatedIpc),
-    /// The object itself, which does not have the contents of the image back yet.
+    /// The object itself. It does not have the contents of the image yet.
     Found,
-    /// The object itself, but other processes use it: it keeps its contents. The string is its
+    /// The object itself, but other processes use it, so it keeps its contents. The string is its
     /// name.
     Others(String),
 }
 
 /// The processes that are being restored.
 pub trait Actors {
-    /// Makes calls in process `pid`; `false` if that is not one of them.
+    /// Makes calls in process `pid`. Returns `false` if that process is not among them.
     fn act(&mut self, pid: Pid, calls: &mut dyn FnMut(&mut Checked)) -> Result<bool>;
 }
 
@@ -65,12 +65,12 @@ impl Actors for NoActors {
 /// The beginning of every kind's record.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct IpcHead {
-    /// How the object is known.
+    /// The identity of the object.
     #[serde(flatten)]
     pub name: IpcName,
     /// The boot in which its id is unique.
     boot: String,
-    /// The tree is known to use it.
+    /// Whether the tree is known to use it.
     pub is_ours: bool,
 }
 

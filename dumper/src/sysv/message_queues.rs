@@ -2,7 +2,7 @@
 //! sender and the last receiver.
 //!
 //! A dump copies messages and does not receive them (MSG_COPY, CONFIG_CHECKPOINT_RESTORE). Only a
-//! process with the right pid can become the last sender or receiver; all pids of the image are
+//! process with the right pid can become the last sender or receiver, and all pids of the image are
 //! free when the restore begins. The times of the last operations become those of the restore.
 
 use serde::{Deserialize, Serialize};
@@ -27,10 +27,10 @@ pub struct MessageQueues;
 const TAG: Tag = Tag(*b"MSGQ");
 /// How often other processes may change the queue while it is read.
 const TRIES: usize = 5;
-/// Messages of one queue: to copy one, the kernel counts from the first. By default there are never
-/// more.
+/// The most messages of one queue. To copy one, the kernel counts from the first. By default there
+/// are never more.
 const MESSAGES_MOST: usize = 16384;
-/// Calls in one go.
+/// How many calls are made in one go.
 const AT_ONCE: usize = 500;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,14 +41,14 @@ struct MessageQueueBody {
     capacity: u64,
     last_sender: Pid,
     last_receiver: Pid,
-    /// Type and length of each message; the texts stand in the blob.
+    /// Type and length of each message. The texts are in the blob.
     messages: Vec<(i64, usize)>,
 }
 
 /// Reads a queue and copies its messages.
 ///
 /// # Errors
-/// EBUSY: other processes change it faster than it can be read; EIDRM: it has been removed.
+/// EBUSY: other processes change it faster than it can be read. EIDRM: it has been removed.
 fn read(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Message>)> {
     let id = entry.name.id;
     let here = || IpcTables::read().find(IpcKind::Msg, id).cloned();
@@ -61,7 +61,8 @@ fn read(entry: &IpcEntry, is_ours: bool) -> Result<(MessageQueueBody, Vec<Messag
         let copied = loop {
             match msg::peek(id, messages.len(), &mut room) {
                 Ok(Some(message)) => messages.push(message),
-                // A process has sent a message that is longer than all that the queue held.
+                // A process has sent a message that is longer than everything the queue held
+                // before.
                 Err(error) if longer(&error) => break false,
                 end => break end?.is_none(),
             }
@@ -95,7 +96,7 @@ impl MessageQueueBody {
     }
 
     /// Empties the queue, makes the recorded process its last receiver, and sends all messages
-    /// again, the last one by the recorded last sender.
+    /// again. The recorded last sender sends the last one.
     fn fill(&self, messages: &[Message], actors: &mut dyn Actors) -> Result<()> {
         let id = self.head.name.id;
         let mut room = [0_u64; 1];
@@ -200,8 +201,8 @@ impl DynSysv for MessageQueues {
             let there = body.head.find(IpcKind::Msg, None)?;
             let now = there.map(|there| read(&there, true)).transpose()?;
             let messages = body.messages(&record.blob)?;
-            // A queue that has not changed is left alone: to empty and fill it would leave another
-            // last receiver behind.
+            // An unchanged queue is left alone. Emptying and filling it would leave another last
+            // receiver behind.
             if now.is_none_or(|(now, texts)| !body.has_same_numbers(&now) || texts != messages) {
                 body.fill(&messages, actors)?;
             }

@@ -1,16 +1,16 @@
 //! System V semaphores and message queues, sysvipc(7). Such an object belongs to no process,
-//! outlives all of them, and is known by its id and key alone.
+//! outlives all of them, and is known only by its id and key.
 //!
 //! An object is in the image if the tree uses it: a process of the tree was the last to operate on
-//! it, waits for it, or has operations on it to be undone. An object that no living process has
-//! used, of the user and the time of the tree, may be the tree's own (a child that has ended
-//! created it) or anyone's. The mount option `sysv-ipc=owned` adds such objects; a restore creates
-//! one that is missing and leaves one that exists alone.
+//! it, waits on it, or has operations on it to be undone. An object of the user and the time of the
+//! tree that no living process has used may be the tree's own (a child that has ended created it)
+//! or anyone's. The mount option `sysv-ipc=owned` adds such objects. A restore creates one that is
+//! missing and leaves one that exists alone.
 //!
-//! At the restore an object that still exists, created in the same boot, is the very same one. If a
-//! living process outside the tree was the last to use it, it keeps its contents. Otherwise it gets
-//! the contents of the image back, as late as possible, because a restore that fails must leave it
-//! as it was. Another object with its id or key is in the way (EEXIST).
+//! At the restore, an object that still exists and was created in the same boot is the very same
+//! one. If a living process outside the tree was the last to use it, it keeps its contents.
+//! Otherwise it gets the contents of the image, as late as possible, because a restore that fails
+//! must leave it as it was. Another object with its id or key prevents the restore (EEXIST).
 //!
 //! Shared memory is in the image by its mappings: `file::sysv_shm`.
 
@@ -38,11 +38,11 @@ pub const KINDS: &[&dyn DynSysv] = &[&semaphores::SemaphoreSets, &message_queues
 pub struct IpcUsers {
     /// Every process of the tree.
     pub pids: BTreeSet<Pid>,
-    /// The objects that its threads wait for.
+    /// The objects that its threads wait on.
     pub waits: Vec<(IpcKind, i32)>,
-    /// Objects that may be the tree's own are wanted as well.
+    /// Whether objects that may be the tree's own are wanted as well.
     pub wants_owned: bool,
-    /// The operations that the end of its processes undoes.
+    /// The operations that the kernel undoes when its processes end.
     pub adjustments: Vec<Adjustment>,
 }
 
@@ -58,7 +58,7 @@ pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<Vec<Record>> {
     for entry in &tables.0 {
         let Some(kind) = KINDS.iter().find(|kind| kind.ipc_kind() == entry.kind) else { continue };
         let last = match kind.last_users(entry) {
-            // Removed since, or not this process's to read.
+            // The object was removed since, or this process may not read it.
             Err(error) if is_gone(&error) || error.errno() == Some(libc::EACCES) => Vec::new(),
             users => users?,
         };
@@ -72,7 +72,7 @@ pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<Vec<Record>> {
         }
         match kind.dump(entry, is_ours, &users.adjustments) {
             Err(error) if is_gone(&error) => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
-            // The process that changes it now is outside the tree, which is stopped.
+            // The process that changes it now is outside the tree, because the tree is stopped.
             Err(error) if !is_ours => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
             record => records.push(record?),
         }
@@ -92,7 +92,7 @@ impl OwnedByTree {
         let boot = proc::read_text("/proc/stat").unwrap_or_default();
         let boot = boot.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok()).unwrap_or(u64::MAX);
         let stats = pids.iter().filter_map(|pid| stat::Stat::read(&format!("/proc/{pid}/stat")).ok());
-        // Ticks of 1/100 s (USER_HZ); the second in which it began counts.
+        // Ticks of 1/100 s (USER_HZ). The second in which it began counts.
         let since =
             stats.map(|stat| boot.saturating_add(stat.started() / stat::TICKS_PER_SECOND)).min().unwrap_or(u64::MAX);
         let uid = |pid: &Pid| {
@@ -115,7 +115,7 @@ pub struct RestoredIpc {
 }
 
 impl RestoredIpc {
-    /// Creates the object of `record` with all that it holds, or finds it; `None` if the record is
+    /// Creates the object of `record` with all its contents, or finds it. `None` if the record is
     /// of none of these kinds.
     pub fn make(record: &Record) -> Option<Result<Self>> {
         let kind = *KINDS.iter().find(|kind| kind.tag() == record.tag)?;
@@ -132,7 +132,7 @@ impl RestoredIpc {
         }
     }
 
-    /// See [`DynSysv::finish`]. What was created is given to the caller, to be kept when the
+    /// See [`DynSysv::finish`]. A created object is returned, and the caller keeps it when the
     /// restore has succeeded.
     pub fn finish(self, actors: &mut dyn Actors) -> Result<Option<CreatedIpc>> {
         self.kind.finish(&self.record, &self.state, actors)?;

@@ -1,5 +1,5 @@
 //! Semaphore sets, semget(2): the values, the pid of the last operation on each, and the operations
-//! that the end of a process undoes (SEM_UNDO).
+//! that the kernel undoes when a process ends (SEM_UNDO).
 //!
 //! Only a process with that pid can set the pid of the last operation. All pids of the image are
 //! free when the restore begins, so a short-lived process with the right pid sets the value. The
@@ -28,7 +28,7 @@ pub struct SemaphoreSets;
 /// A System V semaphore set: its values, and the operations that the kernel undoes when a process
 /// ends. Body: [`SemaphoreSetBody`].
 const TAG: Tag = Tag(*b"SEMS");
-/// semop(2), SEMOPM: operations of one call.
+/// semop(2), SEMOPM: the most operations of one call.
 const OPS_MOST: usize = 500;
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ struct SemaphoreSetBody {
     #[serde(flatten)]
     head: IpcHead,
     values: Vec<u16>,
-    /// The process that was the last to operate on each; 0: none yet.
+    /// The process that was the last to operate on each, or 0 for none yet.
     pids: Vec<Pid>,
     undo: Vec<Adjustment>,
 }
@@ -51,7 +51,7 @@ impl SemaphoreSetBody {
         format!("semaphore set {} (key {:#x})", self.head.name.id, self.head.name.key)
     }
 
-    /// Whether processes outside the image use the set, or may: it keeps its values then.
+    /// Whether processes outside the image use the set, or may use it. It keeps its values then.
     fn is_others(&self, there: &IpcEntry) -> Result<bool> {
         if !self.head.is_ours {
             return Ok(true);
@@ -64,7 +64,7 @@ impl SemaphoreSetBody {
         Ok(waiting > 0 || last_users(there)?.into_iter().any(is_alive))
     }
 
-    /// Sets the values of a set that was just created, each by a process with the recorded pid.
+    /// Sets the values of a set that was just created. A process with the recorded pid sets each.
     fn put_values(&self) -> Result<()> {
         let id = self.head.name.id;
         let mut by_pid: BTreeMap<Pid, Vec<Call>> = BTreeMap::new();
@@ -80,8 +80,8 @@ impl SemaphoreSetBody {
         Ok(())
     }
 
-    /// Sets the values of a set that existed already. A process may have operations on it to be
-    /// undone, which SETVAL would drop: so the values change by operations.
+    /// Sets the values of a set that existed already. SETVAL would drop operations on it that the
+    /// kernel is to undo for a process, so the values change by operations.
     fn change_values(&self, actors: &mut dyn Actors) -> Result<()> {
         let now = sem::values(self.head.name.id, self.values.len())?;
         for (n, (value, pid)) in self.values.iter().zip(&self.pids).enumerate() {
@@ -110,7 +110,7 @@ impl SemaphoreSetBody {
         Ok(())
     }
 
-    /// Operations that leave the value of the semaphore as it is and the adjustment `it` to be
+    /// Operations that leave the value of the semaphore as it is, and `it` as the adjustment to be
     /// undone.
     fn undo_ops(&self, it: &Adjustment, others: bool) -> Vec<Op> {
         if others {
@@ -246,7 +246,7 @@ mod tests {
         // It still exists, and has changed.
         errno::check(clone::call_as(Creator::own(dead + 1), &[sem::set_value(id, 1, 5)]).unwrap(), || "").unwrap();
         assert!(matches!(again(), IpcState::Found));
-        // It has been removed, and what a failed restore has created is removed again.
+        // It has been removed. A failed restore removes again what it has created.
         IpcKind::Sem.remove(id).unwrap();
         drop(again());
         assert!(IpcTables::read().find(IpcKind::Sem, id).is_none());

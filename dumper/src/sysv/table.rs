@@ -1,4 +1,4 @@
-//! The tables of System V IPC: what /proc/sysvipc shows.
+//! The tables of System V IPC, as /proc/sysvipc shows them.
 
 use std::path::Path;
 
@@ -18,19 +18,19 @@ pub struct IpcTables(pub Vec<IpcEntry>);
 pub struct IpcEntry {
     /// Which table it is in.
     pub kind: IpcKind,
-    /// How it is known.
+    /// Its id, key, owner and creator.
     pub name: IpcName,
-    /// Semaphores of a set; bytes in a queue.
+    /// Semaphores of a set, or bytes in a queue.
     pub size: usize,
     /// The queue's last sender and last receiver.
     pub users: Vec<Pid>,
-    /// A process has operated on it.
+    /// Whether a process has operated on it.
     pub is_used: bool,
     /// When it was created or its owner changed, seconds since the epoch.
     pub changed: u64,
 }
 
-/// The numbers of an object: how it is known, its owner and creator.
+/// The identity of an object: its id, key, owner and creator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct IpcName {
     pub id: i32,
@@ -65,7 +65,7 @@ pub fn is_alive(pid: Pid) -> bool {
     pid > 0 && Path::new(&format!("/proc/{pid}")).exists()
 }
 
-/// The object that a thread with these registers waits for, or has just used.
+/// The object that a thread with these registers waits on, or has just used.
 pub fn waits_for(regs: &Regs) -> Option<(IpcKind, i32)> {
     let kind = match regs.orig_rax.cast_signed() {
         libc::SYS_semop | libc::SYS_semtimedop => IpcKind::Sem,

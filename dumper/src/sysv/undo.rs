@@ -1,15 +1,16 @@
 //! Operations on semaphores that the kernel undoes when a process ends (semop(2), SEM_UNDO).
 //!
 //! The kernel keeps one number (the adjustment) for each process and semaphore, and shows it
-//! nowhere. But an operation that would bring it out of its range fails (ERANGE). Several
-//! operations of one call are made in turn, and all are taken back before any other process sees
-//! them when a later one cannot be made (`perform_atomic_semop_slow` in ipc/sem.c). So calls of the
-//! process itself, each with a last operation that can never be made, find out how far the
-//! adjustment is from the end of its range.
+//! nowhere. But an operation that would move it out of its range fails (ERANGE). Several operations
+//! of one call are made in turn. If a later one cannot be made, all are undone before any other
+//! process can read them (`perform_atomic_semop_slow` in ipc/sem.c). So calls of the process
+//! itself, each with a last operation that can never be made, show how far the adjustment is from
+//! the end of its range.
 //!
-//! Such a call gives a process that has a list of adjustments a (zeroed) entry in it. Every process
-//! that has had threads has a list (CLONE_SYSVSEM); a child of fork has none. A process without a
-//! list makes no call, and no process makes one about a set on which no process has ever operated.
+//! Such a call adds a (zeroed) entry to the list of adjustments of a process that has a list. Every
+//! process that has had threads has a list (CLONE_SYSVSEM). A child of fork has none. A process
+//! without a list makes no call, and no process makes one for a set on which no process has ever
+//! operated.
 
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +23,7 @@ use crate::sys::sysvipc::IpcKind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO};
 use crate::sysv::table::{IpcEntry, IpcTables, is_gone};
 
-/// What is added to one semaphore when a process ends.
+/// The number that the kernel adds to one semaphore when a process ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adjustment {
     /// The process.
@@ -36,17 +37,17 @@ pub struct Adjustment {
     pub add: i32,
 }
 
-/// The range of an adjustment, SEMAEM of include/uapi/linux/sem.h, upper end not included.
+/// The range of an adjustment, SEMAEM of include/uapi/linux/sem.h. The upper end is not included.
 const RANGE: std::ops::Range<i32> = -32768..32768;
-/// How much one operation adds: from 0, where each series begins, no value goes out of its range.
+/// How much one operation adds. Each series begins at 0, so no value leaves its range.
 const STEP: i32 = 16384;
-/// Calls in one batch.
+/// How many calls are in one batch.
 const AT_ONCE: usize = 500;
 /// How often other processes may change a set while its adjustments are found.
 const TRIES: usize = 5;
 
-/// Operations with SEM_UNDO that add up to `sum`, and operations without it that take each back:
-/// the semaphore, which is at 0, stays there.
+/// Operations with SEM_UNDO that add up to `sum`, and operations without it that cancel each. The
+/// semaphore starts at 0 and stays there.
 pub fn series(n: u16, sum: i32) -> Vec<Op> {
     let op = |add: i32, flags: i16| Op { n, add: add as i16, flags: flags | NOWAIT };
     let mut ops = Vec::new();
@@ -59,37 +60,37 @@ pub fn series(n: u16, sum: i32) -> Vec<Op> {
     ops
 }
 
-/// A semaphore whose adjustment is not known yet.
+/// A semaphore with an adjustment that is not known yet.
 struct Sought {
     set: i32,
     n: u16,
     value: u16,
-    /// The adjustment is in here.
+    /// The range that contains the adjustment.
     range: std::ops::Range<i32>,
 }
 
-/// What one call finds out about an adjustment.
+/// A question about an adjustment that one call answers.
 #[derive(Clone, Copy)]
 enum Question {
-    /// Whether the adjustment is below.
+    /// Whether the adjustment is below this.
     Below(i32),
-    /// Whether it is at least so much.
+    /// Whether the adjustment is at least this.
     AtLeast(i32),
 }
 
 impl Question {
-    /// Operations that lead out of the range if the answer is yes, and are taken back in any case.
+    /// Operations that leave the range if the answer is yes. They are undone in any case.
     fn ops(self, sought: &Sought) -> Vec<Op> {
         let sum = match self {
             Self::Below(bound) => bound - RANGE.start,
             Self::AtLeast(bound) => bound - RANGE.end,
         };
         let op = |add: i32| Op { n: sought.n, add: add as i16, flags: NOWAIT };
-        // The semaphore is brought to 0 first, and the call fails unless it is: from another value
-        // the operations could lead out of the range of values.
+        // The semaphore is brought to 0 first, and the call fails unless it is 0. From another
+        // value the operations could leave the range of values.
         let mut ops = vec![op(-i32::from(sought.value)), op(0)];
         ops.extend(series(sought.n, sum));
-        // Cannot be made: no value is that large.
+        // This operation can never be made, because no value is that large.
         ops.push(op(RANGE.start));
         ops
     }
@@ -148,20 +149,20 @@ fn of_set(entry: &IpcEntry, injected: &mut Injected<'_>, pid: Pid) -> Result<Vec
             let adjustment = |it: &Sought| Adjustment { pid, set, n: it.n, add: it.range.start };
             return Ok(all.iter().map(adjustment).filter(|it| it.add != 0).collect());
         }
-        // A semaphore whose value has fallen meanwhile blocks the first operation (EAGAIN), which
-        // says nothing about the adjustment.
+        // If the value of a semaphore has fallen meanwhile, the first operation would block
+        // (EAGAIN). That shows nothing about the adjustment.
     }
     Err(Error::os(format!("pid {pid}: semaphore set {set} is changed by others too often to be read"), libc::EBUSY))
 }
 
-/// Whether the adjustment of each is exactly `value`: no other process can cause both answers.
+/// Whether the adjustment of each is exactly `value`. No other process can cause both answers.
 fn are_exactly(all: &[Sought], injected: &mut Injected<'_>, pid: Pid, value: i32) -> Result<Option<Vec<bool>>> {
     let asked = |sought| [(sought, Question::Below(value + 1)), (sought, Question::AtLeast(value))];
     let answers = ask(&all.iter().flat_map(asked).collect::<Vec<_>>(), injected, pid)?;
     Ok(answers.map(|answers| answers.chunks(2).map(|pair| pair == [true, true]).collect()))
 }
 
-/// The answers; `None` if the process may not operate on the set.
+/// The answers, or `None` if the process may not operate on the set.
 fn ask(asked: &[(&Sought, Question)], injected: &mut Injected<'_>, pid: Pid) -> Result<Option<Vec<bool>>> {
     let mut answers = Vec::new();
     for asked in asked.chunks(AT_ONCE) {
@@ -189,8 +190,8 @@ fn ask(asked: &[(&Sought, Question)], injected: &mut Injected<'_>, pid: Pid) -> 
     Ok(Some(answers))
 }
 
-/// Refuses a set that the process was seen to use. Of any other set that it may not change, it is
-/// taken to have no adjustment.
+/// Refuses a set that the process is known to have used. For any other set that it may not change,
+/// assume that it has no adjustment.
 fn refuse_if_used(entry: &IpcEntry, values: &[u16], pid: Pid) -> Result<Vec<Adjustment>> {
     let set = entry.name.id;
     for n in 0..values.len() {
@@ -203,8 +204,8 @@ fn refuse_if_used(entry: &IpcEntry, values: &[u16], pid: Pid) -> Result<Vec<Adju
     Ok(Vec::new())
 }
 
-/// Refuses a thread with a list of its own (unshare(2), CLONE_SYSVSEM) and adjustments in it: a
-/// restore gives it no such list. `representative` is the thread whose list is recorded as the
+/// Refuses a thread with a list of its own (unshare(2), CLONE_SYSVSEM) and adjustments in it,
+/// because a restore gives it no such list. The list of `representative` is recorded as the
 /// process's.
 pub fn refuse_own(tables: &IpcTables, injected: &mut Injected<'_>, pid: Pid, representative: Pid) -> Result<()> {
     let tid = injected.task()?.tid();
@@ -220,7 +221,7 @@ pub fn refuse_own(tables: &IpcTables, injected: &mut Injected<'_>, pid: Pid, rep
     }
 }
 
-/// Refuses processes that share one list (CLONE_SYSVSEM without CLONE_THREAD): after a restore each
+/// Refuses processes that share one list (CLONE_SYSVSEM without CLONE_THREAD). After a restore each
 /// of them would undo it.
 pub fn refuse_shared(adjustments: &[Adjustment]) -> Result<()> {
     let mut pids: Vec<Pid> = adjustments.iter().map(|it| it.pid).collect();

@@ -1,7 +1,7 @@
-//! The address space as a whole: where code, data, heap, stack, arguments and environment lie,
+//! The address space as a whole: the places of code, data, heap, stack, arguments and environment,
 //! auxv, the executable, vDSO.
 //!
-//! PR_SET_MM_MAP of prctl(2) restores all of it in one call, after every mapping is there.
+//! PR_SET_MM_MAP of prctl(2) restores all of it in one call, after every mapping exists.
 
 use std::os::fd::RawFd;
 
@@ -21,7 +21,7 @@ use crate::sys::remote::batch::{Batch, Ticket};
 /// include/uapi/linux/membarrier.h.
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
 
-/// Bytes to read of the LDT; only whether there is one matters.
+/// How many bytes of the LDT are read. Only its existence matters.
 const LDT_ROOM: usize = 64;
 
 /// Table row.
@@ -47,27 +47,27 @@ pub struct AddressSpaceBody {
     exe: u32,
     /// personality(2).
     personality: u32,
-    /// The MEMBARRIER_CMD_REGISTER_* commands that the process has given, membarrier(2).
+    /// The MEMBARRIER_CMD_REGISTER_* commands that the process has issued, membarrier(2).
     #[serde(default)]
     membarrier: u32,
-    /// Address space that no mapping touches.
+    /// Address space without any mapping.
     hole: RemotePtr,
 }
 
-/// What is asked of the process.
+/// The calls that the process makes.
 pub struct AddressSpaceTickets {
     brk: Ticket<u64>,
     personality: Ticket<u64>,
-    /// Bytes of the LDT: 0 unless the program has made one.
+    /// Bytes of the LDT. 0 unless the program has made one.
     ldt_len: Ticket<u64>,
     membarrier: Ticket<u64>,
 }
 
-/// The address space as a whole: where code, data, heap, stack, arguments and environment lie, the
-/// auxiliary vector, the executable. Addresses have the names of struct prctl_mm_map, prctl(2).
+/// The address space as a whole: the places of code, data, heap, stack, arguments and environment,
+/// the auxiliary vector, the executable. Addresses have the names of struct prctl_mm_map, prctl(2).
 pub const TAG: Tag = Tag(*b"MMAP");
 
-/// The address space that no mapping touches, of a record.
+/// The address space without any mapping, from a record.
 pub fn hole(record: &Record) -> Result<RemotePtr> {
     #[derive(Deserialize)]
     struct Hole {
@@ -76,15 +76,15 @@ pub fn hole(record: &Record) -> Result<RemotePtr> {
     Ok(record.body::<Hole>()?.hole)
 }
 
-/// What is told of a program to a debugger.
+/// What a core file shows of a program to a debugger.
 pub struct Program {
     /// The auxiliary vector, getauxval(3), words.
     pub auxv: Vec<u64>,
-    /// Where its arguments stand, one behind the other with a NUL each.
+    /// Where its arguments are in memory, one behind the other with a NUL each.
     pub arguments: std::ops::Range<u64>,
 }
 
-/// The program, of a record.
+/// The program, from a record.
 pub fn program(record: &RecordView<'_>) -> Result<Program> {
     let AddressSpaceBody { auxv, arg_start, arg_end, .. } = record.body()?;
     Ok(Program { auxv, arguments: arg_start..arg_end })
@@ -141,7 +141,7 @@ impl Attribute for AddressSpace {
             auxv,
             exe,
             personality: thread.answer(asked.personality, "personality")? as u32,
-            // A kernel before 6.3 does not know the command and gives EINVAL.
+            // A kernel before 6.3 does not have the command and returns EINVAL.
             membarrier: u32::try_from(thread.raw(asked.membarrier)).unwrap_or(0),
             hole: thread.hole,
         };

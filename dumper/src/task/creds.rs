@@ -1,5 +1,5 @@
 //! Credentials: ids, groups, capabilities, securebits, no_new_privs (credentials(7),
-//! capabilities(7)). For the kernel each thread has its own.
+//! capabilities(7)). In the kernel each thread has its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -33,16 +33,16 @@ pub struct CredentialsBody {
     no_new_privs: bool,
 }
 
-/// What is asked of the thread.
+/// The calls that the thread makes.
 pub struct CredentialsTickets {
     securebits: Ticket<u64>,
 }
 
-/// The credentials of a thread: ids, groups, capabilities, securebits, no_new_privs. Ids stand in
-/// the order real, effective, saved, filesystem; capabilities are bit sets.
+/// The credentials of a thread: ids, groups, capabilities, securebits, no_new_privs. Ids are in the
+/// order real, effective, saved, filesystem. Capabilities are bit sets.
 pub const TAG: Tag = Tag(*b"CRED");
 
-/// The real user and group, of a record.
+/// The real user and group, from a record.
 pub fn real_ids(record: &RecordView<'_>) -> Result<(u32, u32)> {
     let CredentialsBody { uids: [uid, ..], gids: [gid, ..], .. } = record.body()?;
     Ok((uid, gid))
@@ -134,8 +134,8 @@ impl Attribute for Credentials {
     }
 }
 
-/// Two of struct `__user_cap_data_struct`: effective, permitted, inheritable; low words, then high
-/// words.
+/// Two of struct `__user_cap_data_struct`: effective, permitted, inheritable. First the low words,
+/// then the high words.
 fn capability_words(effective: u64, permitted: u64, inheritable: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     for shift in [0, 32] {

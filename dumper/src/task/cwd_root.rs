@@ -34,7 +34,7 @@ pub struct CwdRootBody {
 #[derive(Serialize, Deserialize)]
 #[serde(untagged)]
 enum Directory {
-    /// Its path as this program sees it.
+    /// Its path, as it is visible to this program.
     Named(Vec<u8>),
     /// The id of its open file, because it has been removed.
     Removed(u32),
@@ -77,8 +77,8 @@ impl Attribute for CwdRoot {
     fn restore(&self, body: CwdRootBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
         let pid = thread.pid;
         // Both paths are opened here and no symbolic link is followed: a link that was put on the
-        // way since the dump must not lead the process elsewhere. The working directory comes last,
-        // because it may lie outside the root.
+        // way since the dump must not redirect the process. The working directory comes last,
+        // because it may be outside the root.
         let named = |what: &str, path: &[u8]| {
             open::open_name(Path::new(OsStr::from_bytes(path)), libc::O_PATH | libc::O_DIRECTORY)
                 .on(|| format!("pid {pid}: {what} directory"))
@@ -113,7 +113,7 @@ fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
-/// The path of a directory of the process; `None` if the directory was removed.
+/// The path of a directory of the process, or `None` if the directory was removed.
 fn directory(thread: &DumpedThread<'_>, link: &str) -> Result<Option<Vec<u8>>> {
     let link = thread.proc(link);
     let path: PathBuf = proc::read_link(&link)?;

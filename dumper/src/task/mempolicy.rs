@@ -1,5 +1,5 @@
 //! The NUMA policy of a thread, set_mempolicy(2): the nodes that its memory comes from. Policies of
-//! address ranges (mbind(2)) are not recorded: no call asks for those of all memory at once.
+//! address ranges (mbind(2)) are not recorded, because no call reads those of all memory at once.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,10 +9,10 @@ use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::remote::batch::{Batch, Ticket};
 
-/// Nodes that the call asks for: more than any kernel is built with (CONFIG_NODES_SHIFT).
+/// How many nodes the call asks for: more than any kernel is built with (CONFIG_NODES_SHIFT).
 const NODES: usize = 1024;
 const WORDS: usize = NODES / 64;
-/// The kernel reads and writes one bit less than this argument says.
+/// The kernel reads and writes one bit less than this argument.
 const MAXNODE: u64 = NODES as u64 + 1;
 
 /// Table row.
@@ -27,7 +27,7 @@ pub struct MempolicyBody {
     nodes: Vec<u32>,
 }
 
-/// What is asked of the thread.
+/// The calls that the thread makes.
 pub struct MempolicyTickets {
     mode: Ticket<[u64; 1]>,
     /// A bit for each node.

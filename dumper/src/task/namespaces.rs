@@ -1,14 +1,14 @@
-//! Namespaces. A thread may be in others than its process (unshare(2), setns(2)), and may have
-//! others for its children. The image holds none: processes come back in the namespaces of this
-//! program.
+//! Namespaces. A thread may be in other namespaces than its process (unshare(2), setns(2)), and may
+//! have others for its children. The image holds none: processes are restored in the namespaces of
+//! this program.
 
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
 
-/// Namespaces that all threads of a process share: the kernel lets only the single thread of a
-/// process change them.
+/// Namespaces that all threads of a process share. The kernel lets a process change them only while
+/// it has a single thread.
 const OF_PROCESS: [&str; 3] = ["pid", "user", "time"];
 
 /// Namespaces that each thread can have of its own.
@@ -20,7 +20,7 @@ pub struct Namespaces {
     of_thread: [Option<PathBuf>; 7],
 }
 
-/// Name and number of a namespace, `net:[4026531840]`; `None` if the kernel does not have its kind.
+/// Name and number of a namespace, `net:[4026531840]`. `None` if the kernel does not have its kind.
 fn of(task: &str, space: &str) -> Option<PathBuf> {
     std::fs::read_link(format!("/proc/{task}/ns/{space}")).ok()
 }

@@ -131,8 +131,8 @@ fn restore(settings: &[Setting], body: &PrctlBody, thread: &mut RestoredThread<'
             .find(|setting| setting.name == name)
             .ok_or_else(|| Error::damaged(format!("pid {}: unknown setting {name}", thread.pid)))?;
         let doing = format!("pid {} task {}: {name} {value}", thread.pid, thread.tid);
-        // A new process has none of these, so that 0 needs no call. The first two cannot be cleared
-        // once set, and not every kernel has the third.
+        // A new process has none of these, so 0 needs no call. The first two cannot be cleared once
+        // set, and not every kernel has the third.
         if *value == 0 && matches!(name.as_str(), "PR_SET_MDWE" | "PR_SET_IO_FLUSHER" | "PR_SET_MEMORY_MERGE") {
             continue;
         }
@@ -151,11 +151,11 @@ fn restore(settings: &[Setting], body: &PrctlBody, thread: &mut RestoredThread<'
 /// Files of /proc/PID that are settings.
 const FILES: [&str; 2] = ["oom_score_adj", "coredump_filter"];
 
-/// Settings of prctl(2), and settings in files of /proc, that are put back before the credentials.
+/// Settings of prctl(2), and settings in files of /proc, that are restored before the credentials.
 pub const TAG: Tag = Tag(*b"PRCT");
 
-/// Which mappings a core file holds: the bits of /proc/PID/coredump_filter (core(5)), of a record;
-/// `None` if the record does not have them.
+/// Which mappings a core file holds: the bits of /proc/PID/coredump_filter (core(5)), from a
+/// record. `None` if the record does not have them.
 pub fn coredump_filter(record: &RecordView<'_>) -> Result<Option<u64>> {
     let body: PrctlBody = record.body()?;
     Ok(body.files.get("coredump_filter").and_then(|value| u64::from_str_radix(value, 16).ok()))
@@ -197,7 +197,7 @@ impl Attribute for EarlyPrctls {
             if proc::read_text(&path)?.trim() == value {
                 continue;
             }
-            // The kernel shows this file in hexadecimal without 0x, and reads a number of any base.
+            // The kernel shows this file in hexadecimal without 0x, but reads a number of any base.
             let written = if name == "coredump_filter" { format!("0x{value}") } else { value.clone() };
             std::fs::write(&path, written).doing(|| format!("writing {value} to {path}"))?;
         }
@@ -208,7 +208,7 @@ impl Attribute for EarlyPrctls {
 impl Attribute for LatePrctls {
     type Body = PrctlBody;
     type Tickets = SettingTickets;
-    /// Settings of prctl(2) that are put back after the credentials, because a change of
+    /// Settings of prctl(2) that are restored after the credentials, because a change of
     /// credentials clears them.
     const TAG: Tag = Tag(*b"PRCL");
     const SCOPE: Scope = Scope::Thread;

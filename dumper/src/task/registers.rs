@@ -1,12 +1,12 @@
 //! Registers of a thread: general and extended (x87, SSE, AVX, AVX-512, PKRU), and the system call
 //! that the freeze has interrupted.
 //!
-//! The record holds the registers as the kernel shows them, also inside an interrupted call (`rax`
-//! =
-//! -ERESTARTSYS and its like). Set in a stopped task they make the kernel restart the call by its
-//! own rules, with signal handlers and SA_RESTART as always. Only -ERESTART_RESTARTBLOCK needs
-//! more, because the kernel keeps the time that is left. The restored thread makes the call again
-//! with that time and is interrupted at once, and so has a restart block of its own.
+//! The record holds the registers as the kernel shows them, also inside an interrupted call (where
+//! `rax` is -ERESTARTSYS or similar). When they are set in a stopped task, the kernel restarts the
+//! call by its own rules, with signal handlers and SA_RESTART as always. Only
+//! -ERESTART_RESTARTBLOCK needs more, because the kernel keeps the remaining time. The restored
+//! thread makes the call again with that time and is interrupted at once, and so has a restart
+//! block of its own.
 
 use serde::{Deserialize, Serialize};
 
@@ -26,17 +26,17 @@ pub struct Registers;
 const XSAVE_MIN: usize = 576;
 const XCR0_AT: usize = 464;
 
-/// The record; the blob is the XSAVE area.
+/// The record. The blob is the XSAVE area.
 #[derive(Serialize, Deserialize)]
 pub struct RegistersBody {
     /// struct user_regs_struct: a number for each register, by its name there (`rax`, `orig_rax`,
     /// `rip` ...).
     general: General,
-    /// Blocked signals, bit n-1 is signal n.
+    /// Blocked signals. Bit n-1 is signal n.
     blocked: u64,
     /// XCR0: which parts the XSAVE area may hold.
     xcr0: u64,
-    /// A call with a timeout that is to go on: its number, and the time that is left, ns.
+    /// A call with a timeout that is to continue: its number, and the remaining time in ns.
     asleep: Option<(i64, u64)>,
     /// `rax` and `orig_rax` as the kernel showed them, if the restore sets others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -46,18 +46,18 @@ pub struct RegistersBody {
 /// The registers and the signal mask of a thread. The blob is the XSAVE area.
 pub const TAG: Tag = Tag(*b"REGS");
 
-/// The registers of a stopped thread, as a debugger sees them.
+/// The registers of a stopped thread, as a debugger shows them.
 pub struct ShownRegisters {
     /// In the order of struct user_regs_struct.
     pub general: Vec<u64>,
     /// Blocked signals.
     pub blocked: u64,
-    /// The components that the extended state may hold, bit n: number n.
+    /// The components that the extended state may hold. Bit n is number n.
     pub components: u64,
 }
 
 /// The registers of a record as PTRACE_GETREGS showed them: inside an interrupted call `rax` is
-/// -ERESTARTSYS or its like.
+/// -ERESTARTSYS or similar.
 pub fn shown(record: &RecordView<'_>) -> Result<ShownRegisters> {
     let RegistersBody { mut general, blocked, shown, xcr0, .. } = record.body()?;
     if let Some((rax, orig_rax)) = shown {
@@ -102,8 +102,7 @@ impl Attribute for Registers {
                     regs.rax = restart::NOHAND.cast_unsigned();
                     regs.orig_rax = nr.cast_unsigned();
                 }
-                // The time that is left is unknown: the call is interrupted, as a stop signal would
-                // do.
+                // The remaining time is unknown, so the call is interrupted, as by a stop signal.
                 None => {
                     regs.rax = (-i64::from(libc::EINTR)).cast_unsigned();
                     regs.orig_rax = u64::MAX;
@@ -156,7 +155,7 @@ fn fall_asleep(thread: &mut RestoredThread<'_>, regs: &mut Regs, nr: i64, left: 
     thread.flush()?;
     let span = [left / 1_000_000_000, left % 1_000_000_000].map(u64::to_le_bytes).concat();
     let span = thread.batch.put(&span);
-    // The memory of a batch is written when the batch runs: so one call is made now.
+    // The memory of a batch is written when the batch runs, so one call is made now.
     thread.call(libc::SYS_getpid, [], "laying out a timeout");
     thread.flush()?;
     let mut args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
@@ -170,7 +169,7 @@ fn fall_asleep(thread: &mut RestoredThread<'_>, regs: &mut Regs, nr: i64, left: 
     let stopped = thread.owned.fall_asleep(thread.syscall, &Call { nr, args })?;
     regs.rax = stopped.rax;
     if stopped.rax.cast_signed() != restart::BLOCK {
-        // The call has ended already (its time was over, or a descriptor was ready): this is its
+        // The call has ended already (its time was over, or a descriptor was ready). This is its
         // result.
         regs.orig_rax = u64::MAX;
     }

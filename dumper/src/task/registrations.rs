@@ -24,28 +24,29 @@ pub struct Registrations;
 pub struct RegistrationsBody {
     /// Up to 15 bytes.
     comm: Vec<u8>,
-    /// The address of set_tid_address(2), which the kernel clears and wakes when the thread ends.
+    /// The address of set_tid_address(2). The kernel clears it and wakes its waiters when the
+    /// thread ends.
     clear_child_tid: u64,
     /// (head, length), set_robust_list(2).
     robust_list: (u64, u64),
-    /// (area, length, signature), rseq(2); an area of 0: none.
+    /// (area, length, signature), rseq(2). An area of 0 means none.
     rseq: (u64, u32, u32),
     /// (address, flags, size), sigaltstack(2).
     altstack: (u64, u64, u64),
 }
 
-/// What is asked of the thread.
+/// The calls that the thread makes.
 pub struct RegistrationsTickets {
     clear_child_tid: Ticket<[u64; 1]>,
     /// struct sigaltstack.
     altstack: Ticket<[u64; 3]>,
 }
 
-/// What the kernel and the C library know a thread by: its name, and the addresses that it has
-/// registered.
+/// What identifies a thread to the kernel and the C library: its name, and the addresses that it
+/// has registered.
 pub const TAG: Tag = Tag(*b"IDEN");
 
-/// The name, of a record.
+/// The name, from a record.
 pub fn name(record: &RecordView<'_>) -> Result<Vec<u8>> {
     Ok(record.body::<RegistrationsBody>()?.comm)
 }

@@ -1,12 +1,12 @@
-//! The time that is left of a relative timeout that the freeze has interrupted: nanosleep,
+//! The remaining time of a relative timeout that the freeze has interrupted: nanosleep,
 //! clock_nanosleep, poll, futex wait.
 //!
 //! The kernel keeps the deadline in the restart block of the task and does not show it. It does
 //! show every armed timer in /proc/timer_list, without an owner. A timer that is listed before the
-//! tree is stopped and not after belongs to the tree. Of these a thread gets the latest one that
-//! its timeout allows, so that no sleep is cut short. With one sleeping thread that is exact. With
-//! several, a thread may sleep longer than it had left, but not longer than it had asked for. An
-//! absolute timeout needs none of this: the call is made again.
+//! tree is stopped and not after belongs to the tree. Each thread gets the latest of these timers
+//! that its timeout allows, so that no sleep is cut short. With one sleeping thread the result is
+//! exact. With several, a thread may sleep longer than its remaining time, but not longer than it
+//! had asked for. An absolute timeout needs none of this, because the call is made again.
 
 use std::collections::BTreeMap;
 
@@ -19,15 +19,15 @@ use crate::sys::{clock, proc};
 const FUTEX_WAIT: u64 = 0;
 const FUTEX_CMD: u64 = 0x7f;
 /// The slack of a timer beyond its deadline, and the time from the entry of a call until its timer
-/// is armed, ns.
+/// is armed, in ns.
 const MARGIN: u64 = 5_000_000;
 
-/// What is known of sleeping threads from before they were stopped.
+/// What was recorded of sleeping threads before they were stopped.
 #[derive(Debug, Default)]
 pub struct SleepTimers {
     /// The deadlines (CLOCK_MONOTONIC, ns) of all armed timers that wake a task.
     deadlines: Vec<u64>,
-    /// When the tree was stopped (CLOCK_MONOTONIC, ns): the time that is left counts from here,
+    /// When the tree was stopped (CLOCK_MONOTONIC, ns). The remaining time counts from here,
     /// however late a thread is dumped.
     stopped_at: u64,
     /// The calls of threads that were stopped once before and sleep on in restart_syscall, which
@@ -72,7 +72,7 @@ impl SleepTimers {
         timers
     }
 
-    /// Keeps the timers that are gone now, with the tree stopped.
+    /// Keeps only the timers that are gone now, with the tree stopped.
     pub fn gone(self) -> Self {
         let still = if self.deadlines.is_empty() { Vec::new() } else { armed() };
         let stopped_at = clock::clock_ns(libc::CLOCK_MONOTONIC);
@@ -80,7 +80,7 @@ impl SleepTimers {
         Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), stopped_at, restarted: self.restarted }
     }
 
-    /// How a thread with these registers goes on; `None`: it is not known.
+    /// How a thread with these registers continues, or `None` if that is unknown.
     pub fn of(&self, tid: Pid, regs: &Regs, mem: &MemFile) -> Option<RestartBlock> {
         let nr = match regs.orig_rax.cast_signed() {
             libc::SYS_restart_syscall => self.called_before(tid, regs)?,
@@ -109,8 +109,7 @@ impl SleepTimers {
         ))
     }
 
-    /// The call that a thread in restart_syscall has made first. Its arguments are still in the
-    /// registers.
+    /// The original call of a thread in restart_syscall. Its arguments are still in the registers.
     fn called_before(&self, tid: Pid, regs: &Regs) -> Option<i64> {
         Some(match self.restarted.get(&tid)? {
             Restarted::Futex => libc::SYS_futex,
@@ -127,7 +126,7 @@ fn armed() -> Vec<u64> {
 }
 
 /// The call of a thread by its /proc/PID/wchan. The restart function of nanosleep jumps into the
-/// scheduler without a frame of its own, so that its place shows as the system call entry.
+/// scheduler without a frame of its own, so its place appears as the system call entry.
 fn restarted(place: &str) -> Option<Restarted> {
     match place {
         place if place.contains("futex") => Some(Restarted::Futex),
@@ -137,7 +136,7 @@ fn restarted(place: &str) -> Option<Restarted> {
     }
 }
 
-/// Soft deadlines of the `hrtimer_wakeup` timers. Clock 0 is CLOCK_MONOTONIC; the list shows the
+/// Soft deadlines of the `hrtimer_wakeup` timers. Clock 0 is CLOCK_MONOTONIC. The list shows the
 /// offset of other clocks to it.
 fn parse(text: &str) -> Vec<u64> {
     let mut found = Vec::new();

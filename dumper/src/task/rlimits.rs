@@ -32,7 +32,8 @@ impl Attribute for Rlimits {
     const PHASE: Phase = Phase::Thread;
 
     fn ask(&self, batch: &mut Batch) -> Self::Tickets {
-        // The process asks itself: prlimit on a process of another uid needs CAP_SYS_RESOURCE.
+        // The process makes the call itself: prlimit on a process of another uid needs
+        // CAP_SYS_RESOURCE.
         std::array::from_fn(|resource| batch.call_into(libc::SYS_prlimit64, [0, resource as u64, 0, 0], 3))
     }
 

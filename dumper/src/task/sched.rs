@@ -11,7 +11,7 @@ use crate::kind::phase::Phase;
 use crate::sys::remote::batch::Batch;
 use crate::sys::sched::{self, SchedAttr};
 
-/// The flags that sched_setattr(2) takes as sched_getattr(2) gave them: SCHED_FLAG_RESET_ON_FORK,
+/// The flags of sched_getattr(2) that sched_setattr(2) accepts: SCHED_FLAG_RESET_ON_FORK,
 /// SCHED_FLAG_RECLAIM, SCHED_FLAG_DL_OVERRUN and the two utilization clamps.
 const KEPT_FLAGS: u64 = 0x67;
 
@@ -39,7 +39,7 @@ pub struct SchedulingBody {
 /// names of struct sched_attr, sched_setattr(2).
 pub const TAG: Tag = Tag(*b"SCHD");
 
-/// The nice value, of a record.
+/// The nice value, from a record.
 pub fn nice(record: &RecordView<'_>) -> Result<i32> {
     Ok(record.body::<SchedulingBody>()?.nice)
 }
@@ -84,7 +84,7 @@ impl Attribute for Scheduling {
         sched::set_affinity(tid, &mask).on(subject)?;
         let mut flags = body.flags & KEPT_FLAGS;
         let fair = body.policy == libc::SCHED_OTHER as u32 || body.policy == libc::SCHED_BATCH as u32;
-        // A clamp that was never set reads as 0..1024. To set one needs CONFIG_UCLAMP_TASK.
+        // A clamp that was never set reads as 0..1024. Setting one needs CONFIG_UCLAMP_TASK.
         if (body.util_min, body.util_max) == (0, 1024) || (body.util_min, body.util_max) == (0, 0) {
             flags &= !0x60;
         }
@@ -100,8 +100,8 @@ impl Attribute for Scheduling {
             util_max: body.util_max,
             size: 0,
         };
-        // An ordinary thread that needs no change is left alone: the kernel would keep the default
-        // slice, once it is requested, as a custom one.
+        // An ordinary thread that needs no change is left alone. If its default slice were set, the
+        // kernel would keep it as a custom slice.
         let now = sched::sched_attr(tid)?;
         if !fair
             || (now.policy, now.nice, now.runtime) != (attr.policy, attr.nice, attr.runtime)

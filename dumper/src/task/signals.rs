@@ -1,7 +1,7 @@
 //! Signals: the action of a process on each (rt_sigaction(2)), and the pending signals of the
 //! process and of each thread, in order.
 //!
-//! The mask is restored in the last phase, with the registers: until then every signal stays
+//! The mask is restored in the last phase, with the registers. Until then every signal stays
 //! blocked.
 
 use serde::{Deserialize, Serialize};
@@ -36,7 +36,7 @@ pub struct SignalActionsBody {
     actions: Vec<Action>,
 }
 
-/// Whether the action can be set: not for SIGKILL and SIGSTOP.
+/// Whether the action can be set. It cannot be set for SIGKILL and SIGSTOP.
 fn settable(signal: usize) -> bool {
     signal != libc::SIGKILL as usize && signal != libc::SIGSTOP as usize
 }
@@ -44,7 +44,7 @@ fn settable(signal: usize) -> bool {
 impl Attribute for SignalActions {
     type Body = SignalActionsBody;
     type Tickets = [Ticket<[u64; 4]>; SIGNALS];
-    /// What a process does on each signal, rt_sigaction(2). Each action is a struct
+    /// The action of a process on each signal, rt_sigaction(2). Each action is a struct
     /// kernel_sigaction.
     const TAG: Tag = Tag(*b"SIGA");
     const SCOPE: Scope = Scope::Process;
@@ -90,7 +90,7 @@ pub struct SignalQueues;
 pub struct SignalQueuesBody {
     /// How many of the blob's siginfos are the thread's own.
     private: usize,
-    /// How many are the process's: they stand with the leader.
+    /// How many are the process's. They are recorded with the leader.
     shared: usize,
 }
 
@@ -139,11 +139,11 @@ impl Attribute for SignalQueues {
                 thread.flush()?;
             }
             let at = thread.batch.put(info);
-            // The task sends it itself: only to itself may a task send what looks as if it came
-            // from the kernel.
+            // The task sends it itself: a task may send a siginfo that looks like the kernel's only
+            // to itself.
             let (pid, tid) = (thread.pid as u64, thread.tid as u64);
-            // And to its own id, because the kernel compares the two. The id of a thread stands for
-            // its process too, whose leader may have ended.
+            // It sends it to its own id, because the kernel compares the two. The id of a thread
+            // also names its process, and the leader may have ended.
             if n < body.private {
                 thread.call(libc::SYS_rt_tgsigqueueinfo, [pid, tid, signal, at.0], doing);
             } else {
@@ -162,7 +162,7 @@ fn bit(info: &[u8; SIGINFO_LEN]) -> u64 {
 /// the thread, then those of the process.
 pub const QUEUES: Tag = Tag(*b"SIGQ");
 
-/// The signals that are pending for the thread itself (bit n-1: signal n), of a record.
+/// The signals that are pending for the thread itself (bit n-1: signal n), from a record.
 pub fn pending(record: &RecordView<'_>) -> Result<u64> {
     let body: SignalQueuesBody = record.body()?;
     let infos = record.blob.as_chunks::<SIGINFO_LEN>().0.iter().take(body.private);

@@ -1,8 +1,8 @@
-//! Interval timers (getitimer(2)) and POSIX timers (timer_create(2)) of a process, with the time
-//! that is left.
+//! Interval timers (getitimer(2)) and POSIX timers (timer_create(2)) of a process, with the
+//! remaining time.
 //!
-//! They are armed in the last phase of calls. POSIX timers get their ids back by
-//! PR_TIMER_CREATE_RESTORE_IDS (Linux 6.15).
+//! They are armed in the last phase of calls. PR_TIMER_CREATE_RESTORE_IDS (Linux 6.15) restores the
+//! ids of POSIX timers.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,23 +30,25 @@ struct PosixTimer {
     notify: u32,
     /// The thread that gets the signal, with SIGEV_THREAD_ID.
     tid: i32,
-    /// Seconds and nanoseconds: interval, then what is left.
+    /// Seconds and nanoseconds: the interval, then the remaining time.
     spec: [u64; 4],
 }
 
 /// The record.
 #[derive(Serialize, Deserialize)]
 pub struct PosixTimersBody {
-    /// ITIMER_REAL, VIRTUAL, PROF: interval and what is left, in seconds and microseconds.
+    /// ITIMER_REAL, VIRTUAL, PROF: the interval and the remaining time, in seconds and
+    /// microseconds.
     interval: [[u64; 4]; 3],
     posix: Vec<PosixTimer>,
 }
 
-/// POSIX timers that can be dumped: those with the lowest ids. The calls are made before /proc
-/// shows which ids a process has.
+/// How many POSIX timers can be dumped: those with the lowest ids. The calls are made before /proc
+/// shows the ids of a process.
 const MOST_TIMERS: usize = 32;
 
-/// What is asked of the process: the words of struct itimerval and of struct itimerspec.
+/// The calls that the process makes, which return the words of struct itimerval and of struct
+/// itimerspec.
 pub struct PosixTimersTickets {
     /// ITIMER_REAL, VIRTUAL, PROF.
     interval: [Ticket<[u64; 4]>; 3],
@@ -57,7 +59,7 @@ pub struct PosixTimersTickets {
 impl Attribute for PosixTimers {
     type Body = PosixTimersBody;
     type Tickets = PosixTimersTickets;
-    /// The interval timers and POSIX timers of a process, and the time that is left of each.
+    /// The interval timers and POSIX timers of a process, and the remaining time of each.
     const TAG: Tag = Tag(*b"TIMR");
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Arm;

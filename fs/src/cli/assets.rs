@@ -1,5 +1,4 @@
-//! `ckptfs install-assets`: the manual pages and completions, which the program carries, go where a
-//! person finds them.
+//! `ckptfs install-assets`: installs the manual pages and completions that the program carries.
 
 use std::fs::{self, OpenOptions, Permissions};
 use std::io::Write;
@@ -14,7 +13,7 @@ include!(concat!(env!("OUT_DIR"), "/assets.rs"));
 /// Installs every file below `prefix` and names each on `out`.
 ///
 /// # Errors
-/// What the filesystem refuses, with the path. Files before it stay installed.
+/// The filesystem's refusal, with the path. Files before it stay installed.
 pub fn install(prefix: &Path, out: &mut dyn Write) -> Result<()> {
     for (place, bytes) in ASSETS {
         let path = prefix.join(place);
@@ -24,7 +23,7 @@ pub fn install(prefix: &Path, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// Writes the file beside its place and renames it: a reader sees the old file or the new one.
+/// Writes the file beside its place and renames it. A reader gets the old file or the new one.
 fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let dir = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(dir).doing(|| format!("making the directory {}", dir.display()))?;
@@ -33,13 +32,13 @@ fn replace(path: &Path, bytes: &[u8]) -> Result<()> {
     let written = write_new(&part, bytes).doing(|| format!("writing {}", part.display()));
     let placed = written.and_then(|()| fs::rename(&part, path).doing(|| format!("installing {}", path.display())));
     if placed.is_err() {
-        // What failed is said; a part that cannot be removed either is in nobody's way.
+        // The failure itself is reported. If the part cannot be removed either, it does no harm.
         let _gone = fs::remove_file(&part);
     }
     placed
 }
 
-/// Everyone may read it, whatever the umask is.
+/// Every user may read it, whatever the umask is.
 fn write_new(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
     file.write_all(bytes)?;

@@ -65,7 +65,7 @@ pub fn install_assets(prefix: &Path) -> std::result::Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Does the same with each input. If one fails the others are still tried.
+/// Does the same with each input. If one fails, the others are still tried.
 fn each(files: &[PathBuf], mut act: impl FnMut(&mut Input, &mut dyn Write) -> Result<()>) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
     for file in files {

@@ -31,8 +31,8 @@ pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
     copy(&core, &mut File::from(out), &Bar::new(&image.display().to_string(), Some(core.len())))
 }
 
-/// Bytes of a page of `core`: one that is all zeros becomes a hole, as cp(1) makes it. The notes of
-/// many threads have such pages, in the extended state that a thread does not use.
+/// Bytes of a page of `core`. A page of zeros becomes a hole, as cp(1) makes it. The notes of many
+/// threads have such pages, in the extended state that a thread does not use.
 const BLOCK: usize = 4096;
 
 /// Writes `bytes`, which begin at offset `at` of the core file, without the blocks of zeros.

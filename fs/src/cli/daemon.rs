@@ -18,7 +18,7 @@ use ckptfs_dumper::{Context, Doing, Result};
 use crate::process::descriptors;
 
 /// The second argument of the daemon's own command line. It is no documented option, because no
-/// user is to pass it.
+/// user should pass it.
 const STAGE: &str = "--daemon-stage";
 
 /// Whether this process is the daemon that a mount without `-f` has started. Removes [`STAGE`] from
@@ -31,7 +31,7 @@ pub fn is_stage(args: &mut Vec<OsString>) -> bool {
     is_stage
 }
 
-/// Starts the daemon with this command's arguments, of which the first is `mount`. Returns when the
+/// Starts the daemon with this command's arguments. The first of them is `mount`. Returns when the
 /// mount answers, or with the daemon's exit status if it failed.
 pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Result<ExitCode> {
     // The link leads to the program even if its file was replaced or is not visible to this
@@ -45,8 +45,8 @@ pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Res
         None => 0,
     };
     if answers > 0 {
-        // This stat(2) is not left to the daemon: a process that waits for an answer of its own
-        // mount cannot be killed.
+        // This process calls this stat(2), not the daemon: a process that waits for an answer of
+        // its own mount cannot be killed.
         std::fs::metadata(mountpoint).doing(|| format!("mounting {}: stat of it", mountpoint.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -55,18 +55,18 @@ pub fn start(mut args: impl Iterator<Item = OsString>, mountpoint: &Path) -> Res
 }
 
 /// The daemon leaves the session, the directory and the descriptors of the process that started it,
-/// except for the standard streams. Otherwise an inherited lock would be held, and the reader of an
-/// inherited pipe would see no end, for as long as the mount lives. The daemon must have no other
-/// thread and no open file yet.
+/// except for the standard streams. Otherwise an inherited lock would stay held, and the reader of
+/// an inherited pipe would get no end of file, for as long as the mount lives. The daemon must have
+/// no other thread and no open file yet.
 pub fn detach() -> Result<()> {
-    // A program that is started through /proc/self/exe is called "exe" in ps(1).
+    // ps(1) shows a program that is started through /proc/self/exe as "exe".
     nix::sys::prctl::set_name(c"ckptfs").doing(|| "setting the daemon's name")?;
     nix::unistd::setsid().doing(|| "leaving the session")?;
     descriptors::close_from(3).on(|| "closing inherited descriptors")?;
     std::env::set_current_dir("/").doing(|| "leaving for /")
 }
 
-/// The mount answers: informs the process that started the daemon, and releases its terminal.
+/// The mount answers. Informs the process that started the daemon, and releases its terminal.
 pub fn ready() -> Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null").doing(|| "opening /dev/null")?;
     let mut out = std::io::stdout();

@@ -5,10 +5,10 @@ use ckptfs_dumper::Error;
 /// The exit status of a failure.
 const FAILURE: u8 = 1;
 
-/// The exit status of wrong usage, as clap has it.
+/// The exit status of wrong usage, as in clap.
 const USAGE: u8 = 2;
 
-/// The exit status of `diff` if it cannot compare, as diff(1) has it.
+/// The exit status of `diff` if it cannot compare, as in diff(1).
 const TROUBLE: u8 = 2;
 
 /// A failed command.

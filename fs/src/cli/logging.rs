@@ -1,4 +1,4 @@
-//! Where the log goes. RUST_LOG sets the level; the default is `info` for this project and `warn`
+//! Where the log goes. RUST_LOG sets the level. The default is `info` for this project and `warn`
 //! for libraries.
 
 use std::fs::File;
@@ -20,7 +20,7 @@ const LEVELS: &str = "warn,ckptfs=info,ckptfs_dumper=info,fuser::reply=off";
 /// The socket of syslog(3).
 const SYSLOG: &str = "/dev/log";
 
-/// Facility daemon, severity informational: the text names the level of each line.
+/// Facility daemon, severity informational. The text names the level of each line.
 const PRIORITY: u8 = (3 << 3) | 6;
 
 /// Logs to standard error.
@@ -36,7 +36,7 @@ pub fn to_file(path: &Path) -> Result<LogFile> {
     init(builder).map(|()| file)
 }
 
-/// Logs to syslog while it listens; otherwise nowhere.
+/// Logs to syslog while it listens. Otherwise the messages are lost.
 pub fn to_syslog() -> Result<()> {
     let mut builder = builder();
     builder.format(|out, record| {
@@ -48,7 +48,7 @@ pub fn to_syslog() -> Result<()> {
 
 fn builder() -> Builder {
     let mut builder = Builder::from_env(Env::default().default_filter_or(LEVELS));
-    // An empty variable means the same as an unset one. env_logger would log errors only.
+    // An empty variable has the same meaning as an unset one. env_logger would log errors only.
     if std::env::var_os(DEFAULT_FILTER_ENV).is_some_and(|levels| levels.is_empty()) {
         builder.parse_filters(LEVELS);
     }
@@ -71,7 +71,7 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the path again, after logrotate(8) has moved the old file away. If that fails the old
+    /// Opens the path again, after logrotate(8) has moved the old file away. If that fails, the old
     /// file stays in use.
     pub fn reopen(&self) -> Result<()> {
         let fresh = open(&self.path)?;
@@ -90,9 +90,9 @@ impl Write for LogFile {
     }
 }
 
-/// Sends one message per write: env_logger writes a record at once. As syslog(3) does, it connects
-/// when there is a message, and once more if no logger listens at the other end: it may have been
-/// restarted.
+/// Sends one message per write, because env_logger writes a record at once. Like syslog(3), it
+/// connects when there is a message, and once more if no logger listens at the other end: the
+/// logger may have been restarted.
 struct Syslog {
     path: PathBuf,
     socket: Option<UnixDatagram>,
@@ -104,7 +104,7 @@ impl Syslog {
             Some(socket) => socket,
             None => connect(&self.path)?,
         };
-        // The socket is kept if it works, or may work later: a full one is emptied by its logger.
+        // The socket is kept if it works, or may work later: the logger empties a full one.
         let sent = socket.send(message);
         if sent.is_ok() || sent.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
             self.socket = Some(socket);

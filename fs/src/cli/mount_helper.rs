@@ -4,7 +4,7 @@
 //! this one). Otherwise it runs libfuse's mount.fuse, which runs `ckptfs SOURCE DIR -o OPTIONS`.
 //! Both command lines are translated to `ckptfs mount`.
 //!
-//! SOURCE is `tree:PID`, `cgroup:DIR` or `image:FILE`; any other word means every process of the
+//! SOURCE is `tree:PID`, `cgroup:DIR` or `image:FILE`. Any other word means every process of the
 //! pid namespace. The options `tree=PID`, `cgroup=DIR` and `image=FILE` mean the same.
 
 use std::ffi::{OsStr, OsString};
@@ -23,7 +23,7 @@ const TARGETS: [&str; 3] = ["tree", "cgroup", "image"];
 pub enum Invocation {
     /// As `ckptfs COMMAND`.
     Command,
-    /// As a mount helper: the arguments of the `ckptfs mount` that does the same, with the
+    /// As a mount helper. It holds the arguments of the `ckptfs mount` that does the same, with the
     /// program's name first.
     Mount(Vec<OsString>),
     /// As a mount helper with `-f`: do everything but the mount.
@@ -49,7 +49,7 @@ pub fn read(args: &[OsString]) -> Invocation {
             b"-o" => {
                 options.extend(rest.next().into_iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b',')))
             }
-            // mount(8) enters the namespace, and knows the type, before it runs a helper.
+            // mount(8) enters the namespace, and has determined the type, before it runs a helper.
             b"-N" | b"-t" => drop(rest.next()),
             b"-f" => return Invocation::Fake,
             // Tolerance, no mtab, verbosity: they change nothing here.
@@ -61,7 +61,7 @@ pub fn read(args: &[OsString]) -> Invocation {
     for option in options {
         match target(option, b'=') {
             Some(target) => arguments.extend(target),
-            // libfuse adds these for root. There is nothing here that they apply to.
+            // libfuse adds these for root. Nothing here depends on them.
             None if matches!(option, b"dev" | b"suid" | b"") => {}
             None => kept.push(option.to_vec()),
         }

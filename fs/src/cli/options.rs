@@ -16,10 +16,10 @@ const PINNED_MAX: usize = 64;
 pub struct MountOptions {
     /// How long a tree may take to stop.
     pub freeze_timeout: Duration,
-    /// Whether a pipe with an end in a process outside of the tree is connected again at the
-    /// restore, instead of refused at the dump.
+    /// Whether a pipe with an end in a process outside the tree is connected again at the restore,
+    /// instead of refused at the dump.
     pub keep_external_pipes: bool,
-    /// Whether semaphores and message queues are in the image just because the tree's users created
+    /// Whether semaphores and message queues are in the image only because the tree's users created
     /// them in its lifetime.
     pub owned_sysv_ipc: bool,
     /// What a restore does with files that have changed since the dump.
@@ -40,8 +40,8 @@ pub struct MountOptions {
 /// MS_NOSYMFOLLOW of `linux/mount.h` (Linux 5.10).
 const NO_SYMLINKS: MsFlags = MsFlags::from_bits_retain(256);
 
-/// The options of mount(8) for every filesystem that mount(2) knows as a flag, and whether they set
-/// it.
+/// The options of mount(8) for every filesystem that are flags of mount(2), and whether they set
+/// the flag.
 const FLAGS: [(&str, MsFlags, bool); 25] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
@@ -71,7 +71,7 @@ const FLAGS: [(&str, MsFlags, bool); 25] = [
     ("symfollow", NO_SYMLINKS, false),
 ];
 
-/// Options that are accepted and change nothing: some always hold here, the others are for the
+/// Options that are accepted and change nothing. Some always hold here. The others are for the
 /// readers of fstab(5), which decide which user may mount, and when.
 const IGNORED: [&str; 16] = [
     "defaults",
@@ -98,8 +98,8 @@ const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed
                      noexec, noatime and the others of mount(8), defaults";
 
 impl MountOptions {
-    /// Reads the lists of `-o`; later options win. `root`: the daemon runs as root, for which
-    /// `allow_other` is the default.
+    /// Reads the lists of `-o`. Later options win. `root` means that the daemon runs as root, and
+    /// `allow_other` is then the default.
     pub fn parse(lists: &[String], root: bool) -> Result<MountOptions> {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),
@@ -148,7 +148,7 @@ impl MountOptions {
                 return Err(usage(sentence));
             }
             ("subtype", Some("ckptfs")) => {}
-            // The user that has mounted, as noted by mount(8).
+            // The user that has mounted, as recorded by mount(8).
             ("user", Some(_)) => self.flags.insert(MsFlags::MS_NOEXEC),
             (name, None) if let Some((_, flag, is_set)) = FLAGS.iter().find(|(known, ..)| *known == name) => {
                 self.flags.set(*flag, *is_set);

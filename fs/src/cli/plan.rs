@@ -1,4 +1,4 @@
-//! What a mount is made of: the command line, checked.
+//! The plan of a mount: the command line, checked.
 
 use std::path::{Path, PathBuf};
 
@@ -10,14 +10,14 @@ use crate::cli::failure::Failure;
 use crate::cli::options::MountOptions;
 use crate::process::container::MountTarget;
 
-/// What a mount is made of.
+/// The plan of a mount.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Where; absolute.
+    /// The directory to mount on, absolute.
     pub mountpoint: PathBuf,
     /// Which processes it shows.
     pub target: MountTarget,
-    /// How.
+    /// The mount options.
     pub options: MountOptions,
 }
 

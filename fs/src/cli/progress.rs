@@ -1,5 +1,5 @@
 //! Progress of long work on a terminal: bytes, rate and time left. Nothing is shown if standard
-//! error is no terminal.
+//! error is not a terminal.
 
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
@@ -18,7 +18,7 @@ const BUFFERED: usize = 8 << 10;
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// `len`: bytes of all the work, if that is known.
+    /// `len` is the number of bytes of all the work, if that is known.
     pub fn new(name: &str, len: Option<u64>) -> Bar {
         if !std::io::stderr().is_terminal() {
             return Bar(ProgressBar::hidden());
@@ -33,7 +33,7 @@ impl Bar {
         Bar(bar.with_prefix(name.to_owned()))
     }
 
-    /// Shows that so many bytes are done.
+    /// Shows that this many bytes are done.
     pub fn reach(&self, bytes: u64) {
         self.0.set_position(bytes);
     }
@@ -55,7 +55,7 @@ pub struct Input {
 }
 
 impl Input {
-    /// Opens a file; `-` is standard input.
+    /// Opens a file. `-` is standard input.
     pub fn open(path: &Path) -> Result<Input> {
         let (name, bytes, len): (String, Box<dyn Read>, Option<u64>) = if path == Path::new("-") {
             ("standard input".into(), Box::new(std::io::stdin()), None)
@@ -87,7 +87,7 @@ impl Read for Input {
     }
 }
 
-/// An output that may be the terminal with the bar. Whole lines are written, above the bar; a flush
+/// An output that may be the terminal with the bar. Whole lines are written, above the bar. A flush
 /// writes the rest too.
 pub struct BarOutput<'a> {
     bar: ProgressBar,
@@ -96,7 +96,7 @@ pub struct BarOutput<'a> {
 }
 
 impl BarOutput<'_> {
-    /// Runs `act`, which writes to the terminal by another way, with the bar hidden.
+    /// Runs `act`, which writes to the terminal in another way, with the bar hidden.
     pub fn without_bar(&self, act: impl FnOnce()) {
         self.bar.suspend(act);
     }

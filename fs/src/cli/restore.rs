@@ -16,8 +16,8 @@ pub fn restore_all(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write)
     let mut restorer = Restorer::new(policy)?;
     let mut reporter = Reporter { name: &name, out: input.above_bar(out), reported: 0, failure: None };
     let fed = feed(input, &mut restorer, &mut reporter);
-    // A restore is known some writes later: only now all restored processes are known, also after a
-    // failure.
+    // A restore is reported some writes later. Only now all restored processes are known, also
+    // after a failure.
     let finished = restorer.finish().on(|| &name);
     reporter.report(&restorer);
     fed.and(finished)?;

@@ -1,5 +1,5 @@
-//! The adapter to fuser: a request becomes a call of the tree, its result a reply. Nothing is
-//! decided here.
+//! The adapter to fuser: a request becomes a call of the tree, its result a reply. It decides
+//! nothing.
 
 pub mod page_cache;
 pub mod probe;
@@ -31,7 +31,7 @@ use crate::tree::entry::Access;
 /// Largest read and write of one request.
 const MAX_REQUEST: u32 = 1 << 20;
 
-/// How many background requests the kernel may have under way: those that no process waits for
+/// How many background requests the kernel may have in progress: those that no process waits for
 /// (releases, read-ahead).
 const MAX_BACKGROUND: u16 = 64;
 
@@ -133,7 +133,7 @@ impl Filesystem for Fuse {
             let (tree, page_cache) = (Arc::clone(&self.tree), Arc::clone(&self.page_cache));
             self.workers.run(move || {
                 let handle = tree.open(ino.0, access);
-                // A kernel that does not know the size must not cache: it asks for each piece.
+                // A kernel that does not have the size must not cache: it asks for each piece.
                 let is_size_known = steady != Steady::WhileOpen || handle.is_err() || page_cache.learn_attributes(ino);
                 opened(reply, handle, if is_size_known { steady } else { Steady::Never });
             });
@@ -211,7 +211,7 @@ impl Filesystem for Fuse {
         if self.tree.release_blocks(fh.0) {
             let tree = Arc::clone(&self.tree);
             self.workers.run(move || {
-                // Control files are not cached: nothing is left to be done.
+                // Control files are not cached, so nothing is left to do.
                 drop(tree.release(fh.0));
                 reply.ok();
             });

@@ -3,8 +3,8 @@
 //! A thread that waits for an answer of its own mount cannot be killed once the request was read.
 //! If it shared the descriptor of `/dev/fuse`, a daemon that is killed meanwhile would keep the
 //! connection open, and every process that uses the mount would wait for ever. So this thread has a
-//! descriptor table of its own, which is empty: when the daemon is killed its table goes, the
-//! kernel ends the connection, and with it the wait.
+//! descriptor table of its own, which is empty. When the daemon is killed its table is freed, and
+//! the kernel ends the connection and with it the wait.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::process::descriptors;
 
-/// How long an answer is waited for. The path to the mount may lead through a filesystem that does
+/// How long to wait for an answer. The path to the mount may lead through a filesystem that does
 /// not answer.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -49,7 +49,7 @@ impl Probe {
         Ok(Probe(questions))
     }
 
-    /// The inode number of `path`; `None` if there is no answer in time.
+    /// The inode number of `path`, or `None` if there is no answer in time.
     pub fn inode(&self, path: PathBuf) -> Option<u64> {
         let (answer, answered) = channel();
         self.0.send(Question { path, answer }).ok()?;

@@ -18,7 +18,7 @@ pub const BLOCK_SIZE: u32 = 1 << 20;
 /// Not cached: processes start and end.
 const NO_TIME: Duration = Duration::ZERO;
 
-/// What does not change is cached for a long time: an inode number is never reused, and caches are
+/// Constant facts are cached for a long time: an inode number is never reused, and caches are
 /// invalidated at the end.
 const LONG: Duration = Duration::from_secs(86400);
 

@@ -5,20 +5,20 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
-/// The jobs that run.
+/// The jobs in progress.
 ///
 /// A dump may need an answer of this mount itself (a descriptor of the process may point here). If
 /// dumps ran on the answering threads, no number of them would be enough.
 #[derive(Default)]
 pub struct Workers {
-    /// A leaf lock.
+    /// A leaf lock: no other lock is taken while it is held.
     running: Mutex<usize>,
     ended: Condvar,
 }
 
 impl Workers {
-    /// Runs `job` on a thread of its own. If no thread can be started the job is dropped: its reply
-    /// then answers EIO.
+    /// Runs `job` on a thread of its own. If no thread can be started the job is dropped, and its
+    /// reply then answers EIO.
     pub fn run(self: &Arc<Self>, job: impl FnOnce() + Send + 'static) {
         let running = RunningJob::new(self);
         let thread = std::thread::Builder::new().name("job".into()).spawn(move || {

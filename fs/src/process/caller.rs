@@ -13,7 +13,7 @@ const OVERRIDES: u64 = 1 << 1 | 1 << 2;
 /// A thread that opens a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// Its thread id; 0 if it is in a pid namespace that the daemon cannot see.
+    /// Its thread id, or 0 if it is in a pid namespace outside the daemon's.
     pub thread: Pid,
     /// Its filesystem user id.
     pub uid: u32,

@@ -76,7 +76,7 @@ pub type Hidden = Box<dyn Fn(Pid) -> bool + Send + Sync>;
 /// resembles one in everything but its name is listed.
 const CREATION_TIMEOUT: Duration = Duration::from_millis(50);
 
-/// The processes of a mount. They are read from /proc each time, so that no entry is stale.
+/// The processes of a mount. They are read from /proc each time, so no entry is stale.
 pub struct Container {
     target: MountTarget,
     daemon: Pid,
@@ -135,7 +135,7 @@ impl Container {
         belongs.then_some(process.id)
     }
 
-    /// `root` and its descendants, without hidden ones; `root` is first. Empty once `root` has
+    /// `root` and its descendants, without hidden ones. `root` is first. Empty once `root` has
     /// gone.
     pub fn tree_of(&self, root: ProcId) -> Result<Vec<ProcId>> {
         let all = Process::all()?;
@@ -145,8 +145,8 @@ impl Container {
         Ok(ids)
     }
 
-    /// The whole container: the key of the tracer that stops it, and what that stops. A container
-    /// that is one tree has the tracer of the tree.
+    /// The whole container: the key of the tracer that stops it, and the target of that tracer. A
+    /// container that is one tree has the tracer of the tree.
     pub fn whole(&self) -> Result<(ProcId, ckptfs_dumper::Target)> {
         let pids = match &self.target {
             MountTarget::All => {
@@ -161,7 +161,7 @@ impl Container {
             MountTarget::Cgroup(dir) => cgroup_pids(dir).into_iter().collect(),
         };
         if let (MountTarget::Tree(root), true) = (&self.target, self.restored.lock().is_empty()) {
-            // No other process has to be read.
+            // No other process must be read.
             let exists =
                 Process::read(root.pid).is_some_and(|process| process.id == *root && self.is_visible(&process));
             return if exists {
@@ -199,7 +199,7 @@ impl Container {
         Error::new(Kind::NoProcess, format!("{}: no process of it is left", self.target))
     }
 
-    /// These processes are members from now on: this mount has restored them.
+    /// Makes these processes members from now on: this mount has restored them.
     pub fn adopt(&self, pids: &[Pid]) {
         let mut restored = self.restored.lock();
         restored.retain(|id| id.is_alive());
@@ -232,8 +232,8 @@ fn below(all: &[Process], roots: Vec<ProcId>) -> HashSet<ProcId> {
     found
 }
 
-/// Whether `process` is one of `roots` or descends from one: up the chain of parents, which ends at
-/// pid 1 or outside.
+/// Whether `process` is one of `roots` or descends from one. The chain of parents ends at pid 1 or
+/// outside.
 fn is_below(process: Process, roots: &[ProcId]) -> bool {
     let mut at = Some(process);
     while let Some(process) = at {
@@ -253,8 +253,8 @@ fn is_below(process: Process, roots: &[ProcId]) -> bool {
 /// The pids of a cgroup and of the cgroups below it. A cgroup that vanishes meanwhile has none.
 fn cgroup_pids(dir: &Path) -> Vec<Pid> {
     let groups = cgroup::members(dir).unwrap_or_default();
-    // 0 stands for a process in a pid namespace that the daemon cannot see. The mount cannot show
-    // it, but shows the others.
+    // 0 stands for a process in a pid namespace outside the daemon's. The mount cannot show it, but
+    // shows the others.
     groups.into_iter().flat_map(|(_, pids)| pids).filter(|pid| *pid > 0).collect()
 }
 
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_cgroup_is_read_with_those_below_it() {
         let (upper, lower, outside) = (Sleeper::new(), Sleeper::new(), Sleeper::new());
-        // A directory that looks like a cgroup: what is under test is the reading.
+        // A directory that looks like a cgroup. The test checks how it is read.
         let folder = tempfile::tempdir().unwrap();
         std::fs::create_dir(folder.path().join("sub")).unwrap();
         std::fs::write(folder.path().join("cgroup.procs"), format!("0\n{}\n", upper.pid())).unwrap();

@@ -1,5 +1,5 @@
-//! One process as /proc shows it, without disturbing it: its identity, its owner, and how large its
-//! files may become.
+//! One process as /proc shows it, without disturbing it: its identity, its owner, and upper bounds
+//! for the sizes of its files.
 //!
 //! Everything here returns `None` for a process that has gone. No process is stopped, and no page
 //! of memory is read.
@@ -14,8 +14,8 @@ use std::time::{Duration, SystemTime};
 use ckptfs_dumper::proc::{self, Fields, Mapping, Stat, TICKS_PER_SECOND};
 use ckptfs_dumper::{Doing, HOLE_MOST, Pid, Result};
 
-/// A generous guess of what an image holds beside the pages: records, tables, padding. For the size
-/// before an open.
+/// A generous guess of what an image holds besides the pages: records, tables, padding. It is used
+/// for the size before an open.
 const IMAGE_SLACK: u64 = 4 << 20;
 
 /// One process for the whole of its life. A pid alone may be reused by another process.
@@ -31,7 +31,7 @@ impl ProcId {
     /// Stands for the container as a whole. No process has pid 0.
     pub const CONTAINER: ProcId = ProcId { pid: 0, start: 0 };
 
-    /// Whether exactly this process lives (a zombie does not).
+    /// Whether exactly this process lives. A zombie does not live.
     pub fn is_alive(self) -> bool {
         Process::read(self.pid).is_some_and(|process| process.id == self && !process.ended)
     }
@@ -58,7 +58,7 @@ impl Process {
             id: ProcId { pid, start: stat.started() },
             parent: stat.ppid(),
             kernel: stat.is_kernel_thread(),
-            // A thread group leader that has exited is shown as Z while other threads run: that
+            // /proc shows a thread group leader that has exited as Z while other threads run. That
             // process lives.
             ended: matches!(stat.state, 'X' | 'x') || stat.is_zombie_process(),
         })
@@ -95,8 +95,8 @@ impl Clock {
 }
 
 /// The user and group that the files in /proc/PID belong to: those of the process, or root if it is
-/// not dumpable (`task_dump_owner` in fs/proc/base.c; the folder itself belongs to the process
-/// anyway). A process that has ended has nothing to protect, so it always belongs to its own user.
+/// not dumpable (`task_dump_owner` in fs/proc/base.c; the folder itself always belongs to the
+/// process). A process that has ended has nothing to protect, so it always belongs to its own user.
 pub fn owner(pid: Pid) -> Option<(u32, u32)> {
     let of = |path: String| std::fs::metadata(path).ok().map(|metadata| (metadata.uid(), metadata.gid()));
     let (folder, file) = (of(format!("/proc/{pid}"))?, of(format!("/proc/{pid}/status"))?);
@@ -149,13 +149,13 @@ pub fn image_bound(pid: Pid) -> Option<u64> {
     Some(bytes + bytes / 128 + IMAGE_SLACK)
 }
 
-/// An upper bound of the size of `maps`: each line of /proc/PID/maps, with a number added.
+/// An upper bound of the size of `maps`: each line of /proc/PID/maps, plus a number.
 pub fn maps_bound(pid: Pid) -> Option<u64> {
     let (bytes, lines) = maps_extent(pid)?;
     Some(4096 + bytes + lines * 64)
 }
 
-/// An upper bound of the size of `info.json`: so many bytes for each mapping, descriptor and
+/// An upper bound of the size of `info.json`: a number of bytes for each mapping, descriptor and
 /// thread.
 pub fn info_bound(pid: Pid) -> Option<u64> {
     let status = status(pid)?;
@@ -164,8 +164,8 @@ pub fn info_bound(pid: Pid) -> Option<u64> {
 }
 
 /// An upper bound of the size of `core`. Each page in use may have a hole before and after it that
-/// is in the file, but never more than the address space. A program header for each mapping and
-/// each larger hole, and notes for the mapped files and for each thread, are added.
+/// is in the file, but the sum is never more than the address space. A program header for each
+/// mapping and each larger hole, and notes for the mapped files and for each thread, are added.
 pub fn core_bound(pid: Pid) -> Option<u64> {
     let status = status(pid)?;
     let (in_use, space) = (memory_in_use(pid)?, status.number("VmSize") << 10);
@@ -247,7 +247,8 @@ mod tests {
     fn a_thread_leads_to_its_process() {
         let tid = std::thread::spawn(|| nix::unistd::gettid().as_raw()).join();
         assert_eq!(process_of_thread(own_pid()), Some(own_pid()));
-        // The thread has ended: its id is free, or (if it was reused) not of this process.
+        // The thread has ended. Its id is free, or it was reused and does not belong to this
+        // process.
         assert_ne!(process_of_thread(tid.unwrap()), Some(own_pid()));
         let (to_child, from_here) = std::sync::mpsc::channel();
         let (to_here, from_child) = std::sync::mpsc::channel();

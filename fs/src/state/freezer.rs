@@ -22,7 +22,7 @@ pub struct Freezer {
 struct FreezerState {
     /// The held trees, each with its tracer and the time of the freeze.
     held: HashMap<ProcId, (Lease, Instant)>,
-    /// Trees that are being stopped or thawed: the next write to their `freeze` waits.
+    /// Trees that are being stopped or thawed. The next write to their `freeze` waits.
     busy: HashSet<ProcId>,
 }
 
@@ -66,7 +66,7 @@ impl Freezer {
             (false, None) => (Ok(()), None),
             (false, Some((lease, since))) => match lease.thaw() {
                 Ok(()) => (Ok(()), None),
-                // The tree still is stopped, so it stays held.
+                // The tree is still stopped, so it stays held.
                 Err(error) => (Err(error), Some((lease, since))),
             },
         };
@@ -77,7 +77,7 @@ impl Freezer {
         result
     }
 
-    /// Releases trees whose root has ended.
+    /// Releases trees with a root that has ended.
     pub fn forget_dead(&self) {
         let held: Vec<ProcId> = self.state.lock().held.keys().copied().collect();
         self.forget(held.into_iter().filter(|id| !id.is_alive()));
@@ -89,7 +89,7 @@ impl Freezer {
         self.forget(held.into_iter());
     }
 
-    /// Releases these trees and thaws what is left of them.
+    /// Releases these trees and thaws the rest of them.
     pub fn forget(&self, ids: impl Iterator<Item = ProcId>) {
         for id in ids {
             let lease = self.state.lock().held.remove(&id);

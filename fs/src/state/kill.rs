@@ -13,14 +13,14 @@ use crate::process::{self, ProcId};
 
 /// Sends SIGKILL to `root` and all its descendants. Returns when they have ended, or after
 /// `timeout` (a task in uninterruptible sleep ends when it wakes). `may` decides whether the caller
-/// may kill a process; `thaw` detaches the tracers from those that were killed.
+/// may kill a process. `thaw` detaches the tracers from those that were killed.
 ///
 /// All processes are stopped before the first is killed. The children of a dead process get another
 /// parent, so a child that is forked meanwhile would no longer be found below `root`. A task with a
 /// pending signal does not fork.
 ///
 /// # Errors
-/// The error of `may` for any of them: then none is killed, and those that were stopped continue.
+/// The error of `may` for any of them. Then none is killed, and those that were stopped continue.
 pub fn kill_tree(
     container: &Container,
     root: ProcId,
@@ -30,8 +30,8 @@ pub fn kill_tree(
 ) -> Result<()> {
     let mut tree: HashMap<ProcId, OwnedFd> = HashMap::new();
     let mut stopped = StoppedProcesses::default();
-    // Zombies are remembered too: a parent that is stopped never reaps them, so each pass finds
-    // them again.
+    // Zombies are kept in the list too: a stopped parent never reaps them, so each pass finds them
+    // again.
     let mut known: HashSet<ProcId> = HashSet::new();
     loop {
         let found = container.tree_of(root).on(|| format!("killing pid {}", root.pid))?;
@@ -53,7 +53,7 @@ pub fn kill_tree(
     if tree.is_empty() {
         return Err(Error::new(Kind::NoProcess, format!("killing pid {}: no such process", root.pid)));
     }
-    // All are stopped: no process can change its user any more.
+    // All are stopped, so no process can change its user any more.
     tree.keys().try_for_each(|id| may(*id))?;
     for (id, handle) in &tree {
         signal(handle, *id, Signal::KILL)?;
@@ -65,8 +65,8 @@ pub fn kill_tree(
     for handle in tree.values() {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec { tv_sec: left.as_secs() as i64, tv_nsec: i64::from(left.subsec_nanos()) };
-        // Readable means ended. A timeout is no error: the signal was sent, which is what the
-        // caller has asked for.
+        // Readable means ended. A timeout is no error: the signal was sent, as the caller has
+        // asked.
         let _ = poll(&mut [PollFd::new(handle, PollFlags::IN)], Some(&timeout));
     }
     Ok(())
@@ -97,10 +97,10 @@ impl Drop for StoppedProcesses {
     }
 }
 
-/// A pidfd of exactly this process; `None` if it has ended.
+/// A pidfd of exactly this process, or `None` if it has ended.
 fn pidfd(id: ProcId) -> Option<OwnedFd> {
     let handle = pidfd_open(rustix::process::Pid::from_raw(id.pid)?, PidfdFlags::empty()).ok()?;
-    // Checked after the open: so the pidfd is not of a later process with the same number.
+    // Checked after the open, so the pidfd does not belong to a later process with the same number.
     id.is_alive().then_some(handle)
 }
 

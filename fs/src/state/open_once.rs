@@ -1,5 +1,5 @@
-//! Values that are made at the first open and dropped at the last close: one per key, shared by all
-//! opens in between.
+//! Values that are made at the first open and dropped at the last close. There is one per key, and
+//! all opens in between share it.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -24,8 +24,8 @@ pub struct OpenOnce<K, V> {
 }
 
 enum Slot<V> {
-    /// The value is being made or dropped: other opens wait. A failure is stored in the flight and
-    /// answers all of them.
+    /// The value is being made or dropped, and other opens wait. A failure is stored in the flight
+    /// and answers all of them.
     Busy(Arc<Flight>),
     Open {
         value: Arc<V>,
@@ -38,12 +38,12 @@ enum Slot<V> {
 
 type Flight = OnceLock<Error>;
 
-/// One open of a value. Dropping it closes it: the last one of a key drops the value, unless
-/// [`OpenOnce::peek`] gave it to a caller that still holds it. Opens of the key wait meanwhile,
-/// until the value is gone.
+/// One open of a value. Dropping it closes it. The last close of a key drops the value, unless a
+/// caller still holds it from [`OpenOnce::peek`]. Other opens of the key wait until the value is
+/// gone.
 pub struct Opened<K: Eq + Hash + Copy, V> {
     // Fields drop in this order: the open's own share goes first, so that the last close drops the
-    // value in its slot, where opens wait for that.
+    // value in its slot, and opens wait for that.
     value: Arc<V>,
     closer: Closer<K, V>,
 }
@@ -53,11 +53,11 @@ impl<K: Eq + Hash + Copy, V> Opened<K, V> {
         Self { value, closer: Closer { once: Arc::clone(once), key, flushed: AtomicBool::new(false) } }
     }
 
-    /// This open was flushed (`true`), or read after a flush (`false`).
+    /// Marks this open as flushed (`true`), or as read after a flush (`false`).
     ///
-    /// The kernel reports a close(2) at once (FLUSH). That it was the last close of the file
-    /// (RELEASE) is reported later, asynchronously: the next open of the same caller may overtake
-    /// it, and would then get the old instant. So an open that finds all others flushed waits a
+    /// The kernel reports a close(2) at once (FLUSH). It reports later, asynchronously, that this
+    /// was the last close of the file (RELEASE). The next open of the same caller may overtake that
+    /// report, and would then get the old instant. So an open that finds all others flushed waits a
     /// moment for their release. If no release comes, a duplicate of the descriptor is still open
     /// somewhere, and the value is shared as usual.
     pub fn set_flushed(&self, flushed: bool) {
@@ -74,7 +74,7 @@ impl<K: Eq + Hash + Copy, V> Deref for Opened<K, V> {
     }
 }
 
-/// Takes one open off the slot when it is dropped.
+/// Removes one open from the slot when it is dropped.
 struct Closer<K: Eq + Hash + Copy, V> {
     once: Arc<OpenOnce<K, V>>,
     key: K,
@@ -99,7 +99,7 @@ pub struct OpenValue<K, V> {
 }
 
 impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
-    /// Nothing is open.
+    /// A table without open values.
     pub fn new() -> Arc<Self> {
         Arc::new(Self::with_grace(GRACE))
     }
@@ -108,8 +108,8 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         Self { slots: Mutex::default(), changed: Condvar::new(), grace }
     }
 
-    /// Opens the value of `key`: the one that is open, or the one that `make` makes. One `make`
-    /// runs for a key at a time; opens that waited for it get its value or its failure.
+    /// Opens the value of `key`: the one that is open, or the one that `make` makes. Only one
+    /// `make` runs for a key at a time. Opens that waited for it get its value or its failure.
     pub fn open(self: &Arc<Self>, key: K, make: impl FnOnce() -> Result<V>) -> Result<Opened<K, V>> {
         let mut slots = self.slots.lock();
         if let Some(value) = self.join_locked(&mut slots, key)? {
@@ -121,14 +121,14 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         match make() {
             Ok(value) => Ok(Opened::new(self, key, turn.finish_with(value))),
             Err(error) => {
-                // Only this thread sets it, and only once: it cannot fail.
+                // Only this thread sets it, and only once, so this cannot fail.
                 let _ = turn.flight.set(error.clone());
                 Err(error)
             }
         }
     }
 
-    /// As [`OpenOnce::open`], but where nothing is open nothing is made.
+    /// Like [`OpenOnce::open`], but it makes no value if none is open.
     pub fn join(self: &Arc<Self>, key: K) -> Result<Option<Opened<K, V>>> {
         let value = self.join_locked(&mut self.slots.lock(), key)?;
         Ok(value.map(|value| Opened::new(self, key, value)))
@@ -169,8 +169,8 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         self.changed.notify_all();
     }
 
-    /// Waits a moment until opens of `key` that were all flushed are released: for the caller that
-    /// closed them they are over already.
+    /// Waits a moment until opens of `key` that were all flushed are released. For the caller that
+    /// closed them they have ended already.
     pub fn settle(&self, key: K) {
         let deadline = Instant::now() + self.grace;
         let mut slots = self.slots.lock();
@@ -185,7 +185,7 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         }
     }
 
-    /// Counts one open less; `was_flushed` as last set by [`Opened::set_flushed`].
+    /// Counts one open less. `was_flushed` is the last value of [`Opened::set_flushed`].
     fn close(&self, key: K, was_flushed: bool) {
         let mut slots = self.slots.lock();
         let Some(slot) = slots.get_mut(&key) else { return };
@@ -225,7 +225,7 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
     }
 }
 
-/// The right to make or drop one key's value. However it ends, opens wait for it no longer.
+/// The right to make or drop one key's value. However it ends, opens stop waiting for it.
 struct OpenTurn<'a, K: Eq + Hash + Copy, V> {
     once: &'a OpenOnce<K, V>,
     key: K,
@@ -297,8 +297,8 @@ mod tests {
             has_started.recv().unwrap();
             let waiter = scope.spawn(|| shared.open(1, || panic!("the one in flight answers")));
             assert!(shared.open(2, || Ok(2)).is_ok(), "other keys do not wait");
-            // Give the waiter its flight: it waits once the lock was taken after the maker's
-            // insert.
+            // Give the waiter time to get its flight: it waits after it has taken the lock behind
+            // the maker's insert.
             while !waiter.is_finished()
                 && shared.slots.lock().get(&1).is_some_and(|slot| match slot {
                     Slot::Busy(flight) => Arc::strong_count(flight) < 3,
@@ -366,7 +366,7 @@ mod tests {
         first.set_flushed(false);
         first.set_flushed(true);
         first.set_flushed(true);
-        // The second is not flushed: nothing is waited for.
+        // The second is not flushed, so nothing is waited for.
         shared.settle(1);
         let third = shared.join(1).unwrap().unwrap();
         drop(first);
@@ -381,7 +381,7 @@ mod tests {
         struct Slow(Arc<AtomicUsize>, Mutex<std::sync::mpsc::Receiver<()>>);
         impl Drop for Slow {
             fn drop(&mut self) {
-                // An error means that the other end is gone: go on.
+                // An error means that the other end is gone, which is fine.
                 let _ = self.1.lock().recv();
                 self.0.fetch_add(1, Ordering::SeqCst);
             }

@@ -1,6 +1,6 @@
 //! The pinned snapshots, by the directory that lists them and their name there.
 //!
-//! A removed snapshot lives on while a file of it is open, as an unlinked file does.
+//! A removed snapshot lives on while a file of it is open, like an unlinked file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
@@ -39,7 +39,7 @@ pub struct Pins {
 struct PinState {
     /// The last number that was given to a pin.
     last: u64,
-    /// `None`: the snapshot is being taken.
+    /// `None` while the snapshot is being taken.
     names: BTreeMap<(Pid, OsString), Option<PinId>>,
     views: HashMap<PinId, PinnedUse>,
     /// When each directory last changed.
@@ -48,7 +48,7 @@ struct PinState {
 
 enum PinnedUse {
     Named(Arc<SnapshotView>),
-    /// Removed; files of it may be open.
+    /// It was removed, but files of it may be open.
     Removed(Weak<SnapshotView>),
 }
 
@@ -69,7 +69,7 @@ pub fn path_of(pid: Pid, name: &OsStr) -> PathBuf {
 }
 
 impl Pins {
-    /// No snapshot is pinned.
+    /// A table without snapshots.
     pub fn new(limits: Limits) -> Pins {
         Pins { limits, state: Mutex::default() }
     }
@@ -92,7 +92,7 @@ impl Pins {
         if name.len() > NAME_MAX {
             return refuse(libc::ENAMETOOLONG, "the name is longer than 255 bytes");
         }
-        // Measured before the lock, and in vain if the name is taken.
+        // Measured before the lock. This is wasted if the name is taken.
         let memory = self.limits.memory.map(|most| (self.memory(), most));
         let mut state = self.state.lock();
         let place = (pid, name.to_owned());
@@ -188,7 +188,7 @@ impl Pins {
     /// Renames a snapshot in its directory.
     ///
     /// # Errors
-    /// ENOENT; EEXIST: a snapshot is never replaced; ENAMETOOLONG.
+    /// ENOENT, ENAMETOOLONG, and EEXIST because a snapshot is never replaced.
     pub fn rename(&self, pid: Pid, name: &OsStr, new: &OsStr) -> Result<()> {
         let refuse = |errno, name| Err(Error::new(Kind::System(errno), path_of(pid, name).display().to_string()));
         let mut state = self.state.lock();
@@ -219,7 +219,7 @@ impl Pins {
         pinned.collect()
     }
 
-    /// Forgets all snapshots and returns their paths. No view is dropped inside the lock.
+    /// Removes all snapshots and returns their paths. No view is dropped inside the lock.
     pub fn clear(&self) -> Vec<PathBuf> {
         let all = self.all();
         *self.state.lock() = PinState::default();
@@ -228,7 +228,7 @@ impl Pins {
 }
 
 impl PinState {
-    /// Removes a snapshot from the table, but remembers it while files of it are open.
+    /// Removes a snapshot from the table, but keeps a weak reference while files of it are open.
     fn remove_view(&mut self, pin: PinId) -> Option<Arc<SnapshotView>> {
         self.views.retain(|_, kept| match kept {
             PinnedUse::Named(_) => true,

@@ -1,4 +1,4 @@
-//! `restore`: images that are written are restored; a read shows the results.
+//! `restore`: images that are written to it are restored, and a read shows the results.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::process::container::Container;
 use crate::state::json_time::{milliseconds, seconds};
 use crate::state::status::Status;
 
-/// How many attempts are remembered.
+/// How many attempts are kept.
 const REMEMBERED: usize = 1000;
 
 /// How long an open waits until failed sessions have cleaned up. See [`Journal::wait_for_endings`].
@@ -54,7 +54,7 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// No attempt yet. Restored processes join `container`.
+    /// A journal without attempts. Restored processes join `container`.
     pub fn new(container: Arc<Container>, status: Arc<Status>, changed_files: ChangedFiles) -> Arc<Journal> {
         let (lines, ending, ended) = Default::default();
         Arc::new(Journal { container, status, changed_files, lines, ending, ended })
@@ -65,8 +65,8 @@ impl Journal {
     ///
     /// The kernel reports a close(2) at once, but the release of the file later, asynchronously.
     /// Without this wait the next attempt would find its pids taken by the one that just failed. If
-    /// no release comes, a duplicate of the descriptor is open somewhere, and that restore is not
-    /// over.
+    /// no release comes, a duplicate of the descriptor is open somewhere, and that restore has not
+    /// ended.
     pub fn wait_for_endings(&self) {
         let deadline = Instant::now() + GRACE;
         let mut ending = self.ending.lock();
@@ -138,12 +138,13 @@ struct ActiveRestore {
 }
 
 impl Session {
-    /// Nothing is started before the first byte.
+    /// Starts nothing before the first byte.
     pub fn new(journal: Arc<Journal>, append: bool) -> Session {
         Session { journal, append, position: 0, flushed_at: 0, ending: false, active: None }
     }
 
-    /// Feeds the next bytes. They must follow the last ones: an image is restored as it arrives.
+    /// Feeds the next bytes. They must follow the last ones, because an image is restored as it
+    /// arrives.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         if !self.append && offset != self.position {
             let at = self.position;
@@ -180,8 +181,8 @@ impl Session {
         Ok(())
     }
 
-    /// A descriptor was closed. An error if the bytes since the last flush are no whole image. The
-    /// session goes on, because a duplicate of the descriptor may still be written to.
+    /// A descriptor was closed. Returns an error if the bytes since the last flush are no whole
+    /// image. The session goes on, because a duplicate of the descriptor may still be written to.
     pub fn flush(&mut self) -> Result<()> {
         let outcome = self.active.as_mut().map_or(Ok(()), |active| active.restorer.finish());
         self.set_ending(outcome.is_err());
@@ -210,7 +211,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // First the restorer, which kills the processes of an incomplete image; then the opens that
+        // First the restorer, which kills the processes of an incomplete image. Then the opens that
         // wait for this.
         self.active = None;
         self.set_ending(false);

@@ -1,7 +1,7 @@
 //! The snapshots of a mount: those that are open, and those that are pinned. Files read both
 //! through the same calls.
 //!
-//! At most one live snapshot of a process, and one of the container, is open at a time; all handles
+//! At most one live snapshot of a process, and one of the container, is open at a time. All handles
 //! on its files share it.
 
 use std::ffi::OsStr;
@@ -27,14 +27,14 @@ use crate::state::view::{PinReaders, SnapshotView};
 /// milliseconds.
 pub type OpenedLive = Opened<ProcId, SnapshotView>;
 
-/// One open of the text that stands in place of `info.json` of a process that cannot be dumped.
+/// One open of the text that takes the place of `info.json` for a process that cannot be dumped.
 pub type OpenedRefusal = Opened<ProcId, String>;
 
 /// One open of a snapshot. Dropping it closes it.
 pub enum OpenedSnapshot {
     /// Of a live process, or of the container.
     Live(OpenedLive),
-    /// Of a pinned snapshot. One that was removed meanwhile ends with its last open.
+    /// Of a pinned snapshot. A snapshot that was removed meanwhile ends with its last open.
     Pinned(Arc<PinReaders>),
 }
 
@@ -57,7 +57,7 @@ impl Deref for OpenedSnapshot {
     }
 }
 
-/// What an open of `info.json` found.
+/// The result of an open of `info.json`.
 pub enum Info {
     /// The process, at one instant.
     Snapshot(OpenedSnapshot),
@@ -69,7 +69,8 @@ pub enum Info {
 pub struct Snapshots {
     live: Arc<OpenOnce<ProcId, SnapshotView>>,
     pins: Pins,
-    /// The texts in place of `info.json` of processes that cannot be dumped, while they are open.
+    /// The texts that take the place of `info.json` for processes that cannot be dumped, while they
+    /// are open.
     refusals: Arc<OpenOnce<ProcId, String>>,
     container: Arc<Container>,
     freezer: Arc<Freezer>,
@@ -78,7 +79,7 @@ pub struct Snapshots {
 }
 
 impl Snapshots {
-    /// No snapshot is open, none is pinned.
+    /// A table with no open and no pinned snapshot.
     pub fn new(
         container: Arc<Container>,
         freezer: Arc<Freezer>,
@@ -95,8 +96,8 @@ impl Snapshots {
         &self.pins
     }
 
-    /// Which instant a file of `of` is opened with. A container that is one tree has the instant of
-    /// the tree, so that both files freeze it once.
+    /// The instant that a file of `of` is opened with. A container that is one tree has the instant
+    /// of the tree, so that both files freeze it once.
     pub fn taken_as(&self, of: Of) -> Of {
         match (of, self.container.target()) {
             (Of::CONTAINER, MountTarget::Tree(_)) => self.container.whole().map_or(of, |(id, _)| Of::Live(id)),
@@ -126,8 +127,8 @@ impl Snapshots {
     }
 
     /// Refuses a shared instant that is older than a freeze. A caller that holds a tree by its file
-    /// `freeze` wants an image of the tree as it stands, not one from before that other callers
-    /// still read.
+    /// `freeze` wants a current image of the tree, not an earlier one that other callers still
+    /// read.
     fn refuse_older(&self, id: ProcId, view: &SnapshotView) -> Result<()> {
         for (held, since) in self.freezer.held_since() {
             let belongs = || {
@@ -150,7 +151,7 @@ impl Snapshots {
     }
 
     /// Takes a snapshot and keeps it as `name` in the directory of `pid`. `id` is the process with
-    /// that pid, or the container; `None` if the process has ended. Blocks until the process
+    /// that pid, or the container, or `None` if the process has ended. Blocks until the process
     /// continues.
     pub fn pin(&self, pid: Pid, id: Option<ProcId>, name: &OsStr, reader: Option<Pid>) -> Result<PinId> {
         let report = |error| {
@@ -165,7 +166,7 @@ impl Snapshots {
         Ok(place.pin(id, view))
     }
 
-    /// Forgets a pinned snapshot. Blocks until nothing is left of it, unless a file of it is open.
+    /// Removes a pinned snapshot. Blocks until the snapshot is freed, unless a file of it is open.
     pub fn unpin(&self, pid: Pid, name: &OsStr) -> Result<PinId> {
         let path = path_of(pid, name);
         let gone = || Error::new(Kind::NotFound, format!("{}: no such snapshot", path.display()));
@@ -208,8 +209,8 @@ impl Snapshots {
         self.tracers.lease_of(tracer_id, || target).on(|| "the container")
     }
 
-    /// As [`Snapshots::open`] of a live process, but a process that cannot be dumped gives the
-    /// reason as a text.
+    /// Like [`Snapshots::open`] of a live process, but for a process that cannot be dumped it
+    /// returns the reason as a text.
     pub fn open_info(&self, id: ProcId, reader: Option<Pid>) -> Result<Info> {
         // While a refusal is open all opens share it, because an inode has one size.
         if let Some(text) = self.refusals.join(id)? {
@@ -231,7 +232,7 @@ impl Snapshots {
         }
     }
 
-    /// The text that stands in place of `info.json` now.
+    /// The text that takes the place of `info.json` now.
     pub fn peek_refusal(&self, id: ProcId) -> Option<Arc<String>> {
         self.refusals.peek(id)
     }
@@ -253,7 +254,7 @@ fn refuse_held(held: &[Pid], whole: &str) -> Result<()> {
     Err(Error::new(Kind::Busy, sentence))
 }
 
-/// What a reader gets in place of `info.json`.
+/// The text that a reader gets in place of `info.json`.
 #[derive(Serialize)]
 struct Refusal {
     pid: Pid,

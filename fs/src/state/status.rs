@@ -15,7 +15,7 @@ use crate::state::open_once::OpenValue;
 use crate::state::pins::Pinned;
 use crate::state::view::SnapshotView;
 
-/// How many freezes and errors are remembered.
+/// How many freezes and errors are kept.
 const REMEMBERED: usize = 100;
 
 /// Counters and recent events of a mount.
@@ -84,7 +84,7 @@ struct OpenReport {
 
 #[derive(Serialize)]
 struct PinReport {
-    /// Relative to the mountpoint; bytes that are no UTF-8 are replaced.
+    /// Relative to the mountpoint. Bytes that are not UTF-8 are replaced.
     path: String,
     pid: Pid,
     taken: f64,
@@ -136,7 +136,7 @@ impl Status {
         self.failed("restore", None, error);
     }
 
-    /// Something else failed on a process: the error goes to the log and into the list.
+    /// Something else failed on a process. The error goes to the log and into the list.
     pub fn failed(&self, doing: &'static str, pid: Option<Pid>, error: &Error) {
         log::warn!("{doing}: {error}");
         let (time, errno) = (seconds(SystemTime::now()), errno_name(error.kind()));

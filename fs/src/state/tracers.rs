@@ -11,20 +11,20 @@ use crate::process::ProcId;
 
 /// The tracers in use.
 ///
-/// A tree has one tracer at a time, because a tracee has one: a second tracer could neither freeze
+/// A tree has one tracer at a time, because a tracee has one. A second tracer could neither freeze
 /// the tree nor reap the snapshot child of the first.
 pub struct Tracers {
     options: Options,
     /// Freezes the cgroup of the container, if the container is one.
     freezer: Option<CgroupFreezer>,
-    /// The tracers and how many leases each has. A leaf lock; a tracer is started under it (which
+    /// The tracers and how many leases each has. A leaf lock: a tracer is started under it (which
     /// touches no process) and dropped outside of it.
     table: Mutex<HashMap<ProcId, (Tracer, usize)>>,
 }
 
 impl Tracers {
-    /// No tracer yet. Each is started with `options`, and with the cgroup freezer of the container,
-    /// if it is a cgroup.
+    /// A table without tracers. Each tracer is started with `options`, and with the cgroup freezer
+    /// of the container, if it is a cgroup.
     pub fn new(options: Options, freezer: Option<CgroupFreezer>) -> Arc<Tracers> {
         Arc::new(Tracers { options, freezer, table: Mutex::default() })
     }

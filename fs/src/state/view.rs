@@ -1,5 +1,5 @@
-//! One instant as the files of the mount show it. Files read it only through this view, be it live,
-//! pinned or stored.
+//! One instant as the files of the mount show it. Files read a live, pinned or stored instant only
+//! through this view.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -14,25 +14,25 @@ use parking_lot::Mutex;
 use crate::process::{Range, owner};
 use crate::state::tracers::Lease;
 
-/// How long a measured memory cost of a snapshot is reused: measuring it walks page tables.
+/// How long a measured memory cost of a snapshot is reused, because measuring it walks page tables.
 const MEMORY_AGE: Duration = Duration::from_secs(1);
 
 /// A checkpoint, the owners of its processes, and what was computed from it. It derefs to the
 /// [`Checkpoint`] itself.
 pub struct SnapshotView {
     processes: BTreeMap<Pid, ProcessFiles>,
-    /// The daemon's user and group; for a stored image those of its file.
+    /// The daemon's user and group, or those of the file for a stored image.
     default_owner: (u32, u32),
     /// When the snapshot was requested.
     requested: Instant,
-    /// Shared by all that have a file of it open, if it is pinned. A leaf lock.
+    /// All open files of a pinned snapshot share this. A leaf lock.
     readers: Mutex<Weak<PinReaders>>,
     /// When the memory cost was last measured, and its bytes. A leaf lock.
     memory: Mutex<Option<(Instant, u64)>>,
     source: Source,
 }
 
-/// Where a view is read from.
+/// The source of a view.
 enum Source {
     // Fields drop in this order: the snapshot needs its tracer to the end.
     Taken(Snapshot, #[expect(dead_code, reason = "held for its Drop")] Lease),
@@ -54,15 +54,15 @@ struct ProcessFiles {
     owner: (u32, u32),
     info: MadeOnOpen<str>,
     maps: MadeOnOpen<[u8]>,
-    /// Made once: making it reads files that may change, and what it shows must not change.
+    /// Made once: making it reads files that may change, and its contents must not change.
     core: OnceLock<Result<Arc<Core>>>,
     vmas: OnceLock<Result<Arc<[VmaView]>>>,
 }
 
-/// A text that is made when it is opened and dropped with the last open. Each making gives the same
-/// bytes, so its extent is remembered.
+/// A text that is made when it is opened and dropped with the last open. Each time the bytes are
+/// the same, so its extent is kept.
 struct MadeOnOpen<T: ?Sized> {
-    /// Its length, and how many bytes of it are no hole.
+    /// Its length, and how many of its bytes are not in holes.
     extent: OnceLock<(u64, u64)>,
     /// The text while it is open. A leaf lock: the text is made outside of it.
     open: Mutex<Option<Weak<T>>>,
@@ -97,8 +97,7 @@ impl<T: ?Sized> MadeOnOpen<T> {
     }
 }
 
-/// One open of a file of a pinned snapshot. The last one that is dropped gives back what only
-/// readers need.
+/// One open of a file of a pinned snapshot. Dropping the last one frees what only readers need.
 pub struct PinReaders(Arc<SnapshotView>);
 
 impl Deref for PinReaders {
@@ -117,7 +116,7 @@ impl Drop for PinReaders {
 }
 
 impl SnapshotView {
-    /// The view of `snapshot`, which `tracer` took after it was requested at `requested`.
+    /// The view of `snapshot`. `tracer` took it after it was requested at `requested`.
     pub fn new(snapshot: Snapshot, tracer: Lease, requested: Instant) -> Result<SnapshotView> {
         // A copy-on-write child has the owner that its process had at the instant.
         let daemon = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
@@ -126,7 +125,7 @@ impl SnapshotView {
         Ok(SnapshotView::of(owners, daemon, requested, Source::Taken(snapshot, tracer)))
     }
 
-    /// The view of the image in `file`; all of it belongs to the owner of the file.
+    /// The view of the image in `file`. All of it belongs to the owner of the file.
     pub fn stored(file: &Path) -> Result<SnapshotView> {
         let image = StoredImage::open(file)?;
         let metadata = std::fs::metadata(file).doing(|| file.display())?;
@@ -187,7 +186,7 @@ impl SnapshotView {
     }
 
     /// The owner of the image that begins with `pid`: the process's owner, if all processes in it
-    /// are of that user; else the daemon.
+    /// belong to that user, otherwise the daemon.
     pub fn owner_of_all(&self, pid: Pid) -> (u32, u32) {
         let owner = self.owner(pid);
         let is_one_users = self.processes.values().all(|files| files.owner.0 == owner.0);
@@ -227,7 +226,7 @@ impl SnapshotView {
         self.processes.get(&pid).is_some_and(|files| files.core.get().is_none())
     }
 
-    /// The length of the core file, and how many bytes of it are no hole.
+    /// The length of the core file, and how many of its bytes are not in holes.
     pub fn core_extent(&self, pid: Pid) -> Result<(u64, u64)> {
         let core = self.core_file(pid)?;
         Ok((core.len(), core.stored()?))
@@ -255,7 +254,7 @@ impl SnapshotView {
         bytes
     }
 
-    /// As [`SnapshotView::memory`], or its result of a moment ago.
+    /// Like [`SnapshotView::memory`], or its result of a moment ago.
     pub fn memory_lately(&self) -> u64 {
         let known = *self.memory.lock();
         match known {

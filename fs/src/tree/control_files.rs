@@ -1,4 +1,4 @@
-//! Control files: what is written to `freeze` and `kill`.
+//! Control files: the effect of writes to `freeze` and `kill`.
 
 use ckptfs_dumper::{Error, Kind, Pid, Result};
 
@@ -11,7 +11,7 @@ use crate::tree::entry::refused;
 
 impl Tree {
     /// Does what `bytes` ask for, on behalf of the caller that opened the file. Blocks until the
-    /// tree has stopped, goes on or has ended.
+    /// tree has stopped, continues or has ended.
     pub(super) fn write_control(&self, id: ProcId, file: File, caller: Caller, bytes: &[u8]) -> Result<()> {
         if !id.is_alive() {
             return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));
@@ -25,7 +25,7 @@ impl Tree {
         match (file, switch(bytes)) {
             (File::Freeze, Some(frozen)) => {
                 if !frozen {
-                    // A tree whose image is being read cannot continue.
+                    // A tree cannot continue while its image is being read.
                     self.snapshots.settle(id);
                 }
                 self.freezer.set(id, frozen, process::process_of_thread(caller.thread))?;
@@ -52,7 +52,7 @@ pub(super) fn of_another_user(pid: Pid) -> Error {
     Error::new(Kind::System(libc::EACCES), sentence)
 }
 
-/// The `0` or `1` that was written to a control file; white space around it is ignored.
+/// The `0` or `1` that was written to a control file. White space around it is ignored.
 fn switch(bytes: &[u8]) -> Option<bool> {
     match bytes.trim_ascii() {
         b"0" => Some(false),

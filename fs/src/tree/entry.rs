@@ -1,4 +1,4 @@
-//! A node of the tree as a caller sees it.
+//! A node of the tree in the form that a caller gets.
 
 use std::ffi::OsString;
 use std::time::SystemTime;
@@ -34,7 +34,7 @@ pub fn refused(errno: i32, sentence: &str) -> Error {
 pub struct Attr {
     /// Inode number.
     pub ino: u64,
-    /// Exact while a handle is open; an upper bound, never 0, before.
+    /// Exact while a handle is open. Otherwise an upper bound, never 0.
     pub size: u64,
     /// Units of 512 bytes.
     pub blocks: u64,

@@ -24,17 +24,17 @@ pub enum Handle {
     Snapshot(SnapshotFile),
     /// Why there is no snapshot, in place of `info.json`.
     Refusal(OpenedRefusal),
-    /// `restore`, open for reading: text of the moment of the open.
+    /// `restore`, open for reading: the text at the moment of the open.
     Text(Arc<str>),
-    /// `status`: text of the moment of the open, and the length that stat(2) shows while any handle
-    /// is open.
+    /// `status`: the text at the moment of the open, and the length that stat(2) shows while any
+    /// handle is open.
     Status(Arc<str>, #[expect(dead_code, reason = "held for its reference count")] Arc<AtomicU64>),
     /// `restore`, open for writing (and perhaps reading).
     Restore {
-        /// What is fed. Held while bytes are restored; the journal's and the container's locks are
-        /// taken inside it.
+        /// The session that is fed. The lock is held while bytes are restored. The locks of the
+        /// journal and the container are taken inside it.
         session: Mutex<Session>,
-        /// What reads give.
+        /// The text that reads return.
         journal: Arc<str>,
     },
     /// `freeze` or `kill`, and the caller that opened it.
@@ -45,7 +45,7 @@ pub enum Handle {
 
 /// An open file of a snapshot.
 pub struct SnapshotFile {
-    /// Which instant it is of.
+    /// The instant that it shows.
     pub of: Of,
     // Fields drop in this order: `part` may share what the snapshot is read from, and the last open
     // is to end it.
@@ -95,7 +95,7 @@ pub fn part_of(text: Arc<[u8]>, offset: u64, len: usize) -> Bytes {
     Bytes::Text(text, start..end)
 }
 
-/// `len` bytes, as many of them as `fill` can fill.
+/// `len` bytes, or as many of them as `fill` can fill.
 fn filled(len: usize, fill: impl FnOnce(&mut [u8]) -> Result<usize>) -> Result<Bytes> {
     let mut bytes = vec![0; len];
     let read = fill(&mut bytes)?;
@@ -114,7 +114,7 @@ impl Part {
         }
     }
 
-    /// `len` bytes at `offset`, fewer at the end only.
+    /// `len` bytes at `offset`, fewer only at the end.
     pub fn read(&self, view: &SnapshotView, offset: u64, len: usize, ahead: ReadAhead) -> Result<Bytes> {
         let left = usize::try_from(self.len(view).saturating_sub(offset)).unwrap_or(usize::MAX);
         let len = len.min(left);
@@ -136,7 +136,7 @@ impl Part {
         }
     }
 
-    /// SEEK_DATA (`data`) or SEEK_HOLE from `offset` (lseek(2)); `None` is ENXIO.
+    /// SEEK_DATA (`data`) or SEEK_HOLE from `offset` (lseek(2)). `None` means ENXIO.
     pub fn seek(&self, view: &SnapshotView, offset: u64, data: bool) -> Result<Option<u64>> {
         let len = self.len(view);
         if offset >= len {
@@ -158,16 +158,16 @@ pub struct HandleTable {
     open: HashMap<u64, HandleEntry>,
 }
 
-/// A handle, and its node where that is steady while it is open.
+/// A handle, and its node if that is steady while it is open.
 pub struct HandleEntry {
-    /// The handle. Requests under way share it.
+    /// The handle. Requests in progress share it.
     pub handle: Arc<Handle>,
     /// Closed when the kernel releases the handle.
     pub node: Option<OpenedNode>,
 }
 
 impl HandleTable {
-    /// Adds a handle. Returns its number, which is given once.
+    /// Adds a handle. Returns its number, which is given only once.
     pub fn insert(&mut self, entry: HandleEntry) -> u64 {
         self.last += 1;
         self.open.insert(self.last, entry);

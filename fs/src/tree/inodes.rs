@@ -9,7 +9,7 @@ use crate::node::Node;
 /// The number of the root (FUSE_ROOT_ID of the protocol).
 pub const ROOT: u64 = 1;
 
-/// The table of inode numbers. Each number is given once and never again.
+/// The table of inode numbers. Each number is given only once.
 ///
 /// The files of a process, and those of a pinned snapshot, keep their numbers for its whole life,
 /// looked up or not, so that two listings agree. After that a row stays only while the kernel holds
@@ -27,12 +27,12 @@ struct Table {
 
 struct InodeRow {
     node: Node,
-    /// How many lookups have returned the number that the kernel has not forgotten.
+    /// How many lookups have returned the number and were not forgotten by the kernel.
     lookups: u64,
 }
 
 impl Inodes {
-    /// Only the root.
+    /// A table with only the root.
     pub fn new() -> Inodes {
         let root = InodeRow { node: Node::Root, lookups: 0 };
         let table = Table { next: ROOT + 1, nodes: [(ROOT, root)].into(), numbers: [(Node::Root, ROOT)].into() };

@@ -10,7 +10,7 @@ use crate::tree::entry::{Attr, refused};
 use crate::tree::handle::{Bytes, Handle, SnapshotFile, part_of};
 
 impl Tree {
-    /// `len` bytes at `offset`; fewer only at the end.
+    /// `len` bytes at `offset`, fewer only at the end.
     pub fn read(&self, handle: u64, offset: u64, len: usize, ahead: ReadAhead) -> Result<Bytes> {
         let handle = self.handle(handle)?;
         let bytes = match &*handle {
@@ -33,7 +33,7 @@ impl Tree {
         Ok(bytes)
     }
 
-    /// Whether a write may block: a tree has to stop or to end first.
+    /// Whether a write may block: a tree must stop or end first.
     pub fn write_blocks(&self, handle: u64) -> bool {
         self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Control(..)))
     }
@@ -72,7 +72,7 @@ impl Tree {
         Ok(())
     }
 
-    /// truncate(2), or O_TRUNC: nothing to do for a control file, whose size is 0.
+    /// truncate(2), or O_TRUNC. A control file has size 0, so there is nothing to do for it.
     pub fn truncate(&self, ino: u64, size: u64) -> Result<Attr> {
         let node = self.node(ino)?;
         if node.role() == Role::Control && size == 0 { self.attr_of(node) } else { Err(refused(libc::EPERM, "fixed")) }

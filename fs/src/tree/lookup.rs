@@ -149,7 +149,7 @@ impl Tree {
             Node::Vmas(of) => {
                 let node = Node::Vma(of, Range::parse(name.to_str()?)?);
                 // Reading all mappings for each of them would make `ls -l` quadratic. So a listed
-                // mapping exists until the next listing; an open checks it.
+                // mapping exists until the next listing, and an open checks it.
                 let listed = self.inodes.knows(node) && self.exists(node);
                 (listed || self.ranges(of)?.iter().any(|&range| Node::Vma(of, range) == node)).then_some(node)
             }
@@ -179,7 +179,7 @@ impl Tree {
         Ok(attr)
     }
 
-    /// rmdir(2): forgets a pinned snapshot.
+    /// rmdir(2): removes a pinned snapshot.
     pub fn remove_directory(&self, parent: u64, name: &OsStr) -> Result<()> {
         let Node::Snapshots(pid) = self.node(parent)? else { return Err(refused(libc::EPERM, NOT_HERE)) };
         let pin = self.snapshots.unpin(pid, name)?;

@@ -2,8 +2,8 @@
 //!
 //! Order of locks: every lock of this crate is a leaf. While it is held, no other lock is taken and
 //! the engine is not called. There are two exceptions. The lock of a restore session is held while
-//! bytes are restored; the locks of the journal, the container and the status are taken inside it.
-//! A tracer is started under the lock of the table of tracers.
+//! bytes are restored, and the locks of the journal, the container and the status are taken inside
+//! it. A tracer is started under the lock of the table of tracers.
 
 pub mod control_files;
 pub mod entry;
@@ -62,7 +62,7 @@ pub struct Tree {
 }
 
 impl Tree {
-    /// The tree of `container`, dumped and restored with `options`; snapshots are pinned within
+    /// The tree of `container`, dumped and restored with `options`. Snapshots are pinned within
     /// `limits`.
     pub fn new(
         container: Container,
@@ -123,7 +123,7 @@ impl Tree {
         self.inodes.node(ino).is_some_and(|node| self.reads_mapped_files(node))
     }
 
-    /// The size of a core file is known only when it is made, which reads the files that the
+    /// The size of a core file is known only after it is made, which reads the files that the
     /// process has mapped.
     fn reads_mapped_files(&self, node: Node) -> bool {
         match node {
@@ -152,7 +152,7 @@ impl Tree {
         self.attr_of(self.node(ino)?)
     }
 
-    /// The mount is over: thaws all held trees and frees all pinned snapshots.
+    /// The mount has ended: thaws all held trees and frees all pinned snapshots.
     pub fn close(&self) {
         self.freezer.thaw_all();
         let pinned = self.snapshots.pins().clear();

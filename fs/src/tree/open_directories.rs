@@ -14,7 +14,7 @@ use crate::tree::handle::Handle;
 use crate::tree::walk::{Directory, Kept, Walk};
 
 impl Tree {
-    /// Opens the directory `node`, whose number is `ino`.
+    /// Opens the directory `node` with the number `ino`.
     pub(super) fn open_directory(&self, ino: u64, node: Node, caller: Caller) -> Result<Handle> {
         let of = match node {
             Node::Folder(of) => of,
@@ -43,8 +43,8 @@ impl Tree {
         Ok(entries.lock().clone())
     }
 
-    /// The walks of `reader` through the files of `id`: it has the folder of `id` open, or the root
-    /// of a mount of that tree.
+    /// The walks of `reader` through the files of `id`. The reader has the folder of `id` open, or
+    /// the root of a mount of that tree.
     fn walks(&self, id: ProcId, reader: Pid) -> Vec<Arc<Walk>> {
         let handles = self.handles.read();
         let walks = handles.all().filter_map(|handle| match handle {
@@ -54,7 +54,7 @@ impl Tree {
         walks.filter(|walk| walk.of == id && walk.reader == reader).cloned().collect()
     }
 
-    /// Keeps the reason why `id` cannot be dumped for a walk of `reader`. The process is stopped
+    /// Keeps the reason why `id` cannot be dumped for a walk of `reader`. So the process is stopped
     /// once, not once for each of its files: the walk gets the answer of the first file for all of
     /// them.
     pub(super) fn keep_refusal(&self, id: ProcId, reader: Option<Pid>, error: &Error) {
@@ -77,7 +77,7 @@ impl Tree {
                 continue;
             }
             let Ok(Some(opened)) = self.snapshots.join(id) else { return };
-            // Meanwhile another thread of the reader may have been quicker, or the directory
+            // Meanwhile another thread of the reader may have been quicker, or the directory was
             // closed.
             walk.keep(Kept::Snapshot(opened));
         }

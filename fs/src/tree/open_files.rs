@@ -21,7 +21,7 @@ use crate::tree::stat::owner_in;
 use crate::tree::walk::Kept;
 
 impl Tree {
-    /// Whether an open may block: a process has to stop first, or an earlier restore to end.
+    /// Whether an open may block: a process must stop first, or an earlier restore must end.
     pub fn open_blocks(&self, ino: u64) -> bool {
         let blocks =
             |node: Node| node.role() == Role::Snapshot && node.steady() != Steady::Always || node == Node::Restore;
@@ -117,7 +117,7 @@ impl Tree {
         self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Restore { .. }))
     }
 
-    /// The last descriptor of the handle was closed. Returns what is left to be done if this closes
+    /// The last descriptor of the handle was closed. Returns the work that is left if this closes
     /// the node too.
     pub fn release(&self, handle: u64) -> Option<Closing> {
         let HandleEntry { handle, node } = self.handles.write().remove(handle)?;
@@ -150,7 +150,7 @@ fn open_restore(journal: &Arc<Journal>, access: Access) -> Handle {
     Handle::Restore { session: Mutex::new(session), journal: text.into() }
 }
 
-/// What `node`, a file of the process `pid`, is in an instant.
+/// The part of an instant that `node`, a file of the process `pid`, shows.
 fn part(node: Node, pid: Pid, view: &SnapshotView) -> Result<Part> {
     match node {
         Node::Vma(_, range) => view.mapping(pid, range)?.map(|vma| Part::Vma(pid, vma)).ok_or_else(|| no_entry(range)),

@@ -19,16 +19,16 @@ pub struct OpenNodes {
 enum OpenState {
     /// How many handles have the node open, and with which instant.
     Open(usize, Of),
-    /// The last handle is closed and the kernel is to forget the contents. Opens wait, so that none
-    /// reads meanwhile.
+    /// The last handle is closed, and the kernel must still drop the contents. Opens wait, so that
+    /// none reads meanwhile.
     Closing,
 }
 
-/// One open of a node. Dropping it closes the node, but only [`OpenedNode::close`] lets the kernel
-/// forget it.
+/// One open of a node. Dropping it closes the node, but only [`OpenedNode::close`] makes the kernel
+/// drop its contents.
 pub struct OpenedNode(Option<(Arc<OpenNodes>, Node)>);
 
-/// What is left to be done after a last close. Opens of the node wait until this is dropped.
+/// The work that is left after a last close. Opens of the node wait until this is dropped.
 pub struct Closing {
     nodes: Arc<OpenNodes>,
     node: Node,
@@ -43,7 +43,7 @@ impl OpenNodes {
         }
     }
 
-    /// Opens `node` with the instant of `of`; `None` if it is open with another instant. Waits
+    /// Opens `node` with the instant of `of`. `None` if it is open with another instant. Waits
     /// until a closing node is closed.
     pub fn open(self: &Arc<Self>, node: Node, of: Of) -> Option<OpenedNode> {
         let mut nodes = self.nodes.lock();
@@ -64,7 +64,7 @@ impl OpenNodes {
         Some(OpenedNode(Some((Arc::clone(self), node))))
     }
 
-    /// Counts one handle less. Returns whether it was the last one: the node is closing then.
+    /// Counts one handle less. Returns whether it was the last one. The node is then closing.
     fn close(&self, node: Node) -> bool {
         match self.nodes.lock().get_mut(&node) {
             Some(OpenState::Open(handles, _)) if *handles > 1 => {
@@ -81,7 +81,7 @@ impl OpenNodes {
 }
 
 impl OpenedNode {
-    /// Closes the node. Returns what is left to be done if this was the last open of it.
+    /// Closes the node. Returns the work that is left if this was the last open of it.
     pub fn close(mut self) -> Option<Closing> {
         self.end()
     }

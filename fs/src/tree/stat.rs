@@ -43,7 +43,7 @@ impl Tree {
         let view =
             if shows_instant { self.snapshots.peek(open.unwrap_or_else(|| self.snapshots.taken_as(of))) } else { None };
         let steady = if open.is_some() && view.is_some() { node.steady() } else { base.steady };
-        // A snapshot outlives its process: stat(2) of an open file still works.
+        // A snapshot outlives its process, so stat(2) of an open file still works.
         let ((uid, gid), time) = match (&view, of) {
             (Some(view), _) => (owner_in(view, node, of), view.taken()),
             (None, Of::CONTAINER) => (self.owner, self.mounted),
@@ -120,7 +120,7 @@ impl Tree {
         Ok(size.map(|size| (size, size.div_ceil(512))))
     }
 
-    /// An upper bound of the size of the image of all members; there may be none.
+    /// An upper bound of the size of the image of all members. There may be none.
     fn container_bound(&self) -> Result<u64> {
         let bounds = self.container.members()?.into_iter().filter_map(|id| process::image_bound(id.pid));
         Ok(bounds.sum::<u64>().max(1))

@@ -1,4 +1,4 @@
-//! The tree without a mount: what stat, ls, cat and echo would see.
+//! The tree without a mount: the results of stat, ls, cat and echo.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod pinned;
@@ -40,7 +40,7 @@ fn names(tree: &Tree, ino: u64) -> Vec<String> {
     tree.list(ino).unwrap().into_iter().map(|entry| entry.name.into_string().unwrap()).collect()
 }
 
-/// Everything that a handle gives, read in uneven pieces.
+/// Everything that a handle returns, read in uneven pieces.
 fn read_all(tree: &Tree, handle: u64) -> Vec<u8> {
     let mut all = Vec::new();
     loop {
@@ -330,7 +330,7 @@ fn an_image_that_breaks_off_is_told_at_close() {
     tree.release(source);
     let restore = walk(&tree, &["restore"]).unwrap().ino;
     let handle = tree.open(restore, WRITE).unwrap();
-    // The first bytes of an image are its header, which alone is nothing.
+    // The first bytes of an image are its header, which alone restores nothing.
     if tree.write(handle, 0, &start).is_ok() {
         let error = tree.flush(handle).unwrap_err();
         assert_eq!(errno(&error), libc::EINVAL);
@@ -360,7 +360,7 @@ fn status_has_its_size_when_it_is_open() {
     let ino = walk(&tree, &["status"]).unwrap().ino;
     let handle = tree.open(ino, READ).unwrap();
     let size = tree.attr(ino).unwrap().size;
-    // Something happens meanwhile that lengthens the text.
+    // Meanwhile an event lengthens the text.
     tree.status.failed("test", None, &Error::unsupported("a long sentence"));
     assert_eq!(tree.attr(ino).unwrap().size, size);
     assert_eq!(read_all(&tree, handle).len() as u64, size);

@@ -1,8 +1,8 @@
 //! An open directory, and what it keeps for a process that walks through it.
 //!
 //! An archiver reads the folder of a process and opens the files in it one after the other. Such a
-//! walk is to find one instant in all of them, so the open directory keeps the instant of the first
-//! file until it is closed or rewound.
+//! walk should find one instant in all of them, so the open directory keeps the instant of the
+//! first file until it is closed or rewound.
 
 use std::sync::Arc;
 
@@ -17,11 +17,11 @@ use crate::tree::entry::Entry;
 pub struct Directory {
     /// The entries do not change from one rewind to the next. A leaf lock.
     pub entries: Mutex<Vec<Entry>>,
-    /// Where this is the folder of a live process, or the root of a mount of one tree.
+    /// Present for the folder of a live process, or the root of a mount of one tree.
     pub walk: Option<Arc<Walk>>,
 }
 
-/// A process that goes through the files of a live process.
+/// A process that reads the files of a live process.
 pub struct Walk {
     /// The process that the files show.
     pub of: ProcId,
@@ -39,18 +39,18 @@ pub enum Kept {
     Snapshot(#[expect(dead_code, reason = "held for its Drop")] OpenedLive),
     /// Why there is no instant.
     Refusal(Error),
-    /// The directory is closed: a late open keeps nothing.
+    /// The directory is closed, so a late open keeps nothing.
     Closed,
 }
 
 impl Walk {
-    /// `reader` begins to go through the files of `of`.
+    /// A walk of `reader` through the files of `of`.
     pub fn new(of: ProcId, reader: Pid) -> Walk {
         Walk { of, reader, kept: Mutex::new(Kept::Nothing) }
     }
 
-    /// Keeps `kept` if nothing is kept yet. Otherwise drops it, outside of the lock: this may close
-    /// the snapshot.
+    /// Keeps `kept` if nothing is kept yet. Otherwise drops it outside of the lock, because this
+    /// may close the snapshot.
     pub fn keep(&self, kept: Kept) {
         let mut current = self.kept.lock();
         if matches!(*current, Kept::Nothing) {

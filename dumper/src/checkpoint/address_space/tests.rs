@@ -29,7 +29,7 @@ fn what_is_inherited_is_found_with_the_maker_of_the_maker() {
     let third = fake.area(9, (START, END), "ANON", &[(START + 0x5000, 1)], &[(START, 4)]);
     let view = fake.view();
     view.memory().unwrap().check().unwrap();
-    // One read over all of it, from inside of a page.
+    // One read over the whole mapping, starting inside a page.
     let found = bytes(&view, 9, START + 5, 0x7000 - 5);
     let expected = [
         stored(first, START + 5, 0x1000 - 5),
@@ -60,7 +60,7 @@ fn a_maker_without_what_is_inherited_is_damage() {
         let view = fake.view();
         let told = view.memory().unwrap().check().unwrap_err();
         assert_eq!(told.kind(), Kind::Damaged);
-        assert!(told.to_string().contains("has not what is inherited from it"), "{told}");
+        assert!(told.to_string().contains("lacks pages inherited from it"), "{told}");
         assert!(view.read_memory(8, START + 0x1000, &mut [0]).is_err(), "never zeros in its place");
     }
 }

@@ -1,10 +1,12 @@
-//! One process of an instant as an ELF core file (core(5), elf(5)), for gdb and its like: readable at any offset, never whole in memory.
+//! One process of a checkpoint as an ELF core file (core(5), elf(5)) for gdb and similar programs.
+//! It can be read at any offset and is never whole in memory.
 //!
 //! ```text
-//!   ELF header | program headers | notes | to 4096 | contents of the segments | section header 0 (only with PN_XNUM)
+//!   ELF header | program headers | notes | to 4096 | contents of the segments
+//!   | section header 0 (only with PN_XNUM)
 //! ```
 //!
-//! It is laid out as the kernel does it (fs/binfmt_elf.c), with [`segments`] for memory and [`notes`] for the rest.
+//! The layout is the kernel's (fs/binfmt_elf.c). [`segments`] makes the memory, [`notes`] the rest.
 
 pub mod notes;
 pub mod segments;
@@ -29,15 +31,15 @@ const PROGRAM_HEADER: usize = size_of::<elf::ProgramHeader64<LE>>();
 /// Bytes of a section header.
 const SECTION_HEADER: usize = size_of::<elf::SectionHeader64<LE>>();
 
-/// A core file. Its length and all that is not memory are decided when it is made.
+/// A core file. Its length and everything but memory are decided when it is made.
 pub struct Core {
     view: Arc<View>,
     pid: Pid,
-    /// Up to the first contents.
+    /// The bytes before the first contents.
     head: Vec<u8>,
-    /// Those with contents, ascending.
+    /// The segments with contents, ascending.
     pieces: Vec<CorePiece>,
-    /// What stands behind the contents.
+    /// The bytes behind the contents.
     tail: Vec<u8>,
     len: u64,
 }
@@ -50,11 +52,11 @@ struct CorePiece {
 }
 
 impl Core {
-    /// The core of `pid` at the instant of `view`.
+    /// The core file of `pid` at the instant of `view`.
     ///
     /// # Errors
-    /// [`crate::error::Kind::NoProcess`]: it is not there, or has ended.
-    /// [`crate::error::Kind::Damaged`]: what belongs to it is not there.
+    /// [`crate::error::Kind::NoProcess`]: the process is not in the image, or has ended.
+    /// [`crate::error::Kind::Damaged`]: records of the process are missing.
     pub fn new(view: &Arc<View>, pid: Pid) -> Result<Self> {
         let process = notes::CoreProcess::find(view, pid)?;
         let segments = segments::of(view, &process)?;
@@ -76,24 +78,25 @@ impl Core {
         }
         head.extend(notes);
         head.resize(head.len().next_multiple_of(PAGE as usize), 0);
-        // More headers than the field can tell: section header 0 tells them (`fill_extnum_info`).
+        // There are more headers than the field can count. Section header 0 then holds the count
+        // (`fill_extnum_info`).
         let tail = if headers < usize::from(elf::PN_XNUM) { Vec::new() } else { section_header(headers) };
         let sections_at = if tail.is_empty() { 0 } else { at };
         head[..HEADER].copy_from_slice(bytes_of(&file_header(headers, sections_at)));
         Ok(Self { view: Arc::clone(view), pid, head, pieces, len: at + tail.len() as u64, tail })
     }
 
-    /// Its exact length, bytes.
+    /// Its exact length in bytes.
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether it is of no bytes, which it never is.
+    /// Whether it has no bytes. It always has some.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many bytes of it are no hole.
+    /// How many of its bytes are not in holes.
     pub fn stored(&self) -> Result<u64> {
         let mut stored = (self.head.len() + self.tail.len()) as u64;
         for CorePiece { segment, .. } in &self.pieces {
@@ -106,7 +109,7 @@ impl Core {
         Ok(stored)
     }
 
-    /// Fills `buf` from `offset` on; less only at the end.
+    /// Fills `buf` from `offset` on. Reads fewer bytes only at the end.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<usize> {
         let wanted = (buf.len() as u64).min(self.len.saturating_sub(offset)) as usize;
         let mut rest = &mut buf[..wanted];
@@ -125,7 +128,7 @@ impl Core {
         Ok(wanted)
     }
 
-    /// SEEK_DATA (`data`) or SEEK_HOLE from `offset` on, lseek(2); `None` is ENXIO.
+    /// SEEK_DATA (`data`) or SEEK_HOLE from `offset` on, lseek(2). `None` means ENXIO.
     pub fn seek(&self, offset: u64, data: bool) -> Result<Option<u64>> {
         let mut at = offset;
         while at < self.len {
@@ -150,7 +153,7 @@ impl Core {
         Ok((!data && offset < self.len).then_some(self.len))
     }
 
-    /// What stands at `offset`, from where and up to where.
+    /// The part of the file at `offset`: its first offset, its end, and what it is.
     fn part(&self, offset: u64) -> (u64, u64, CorePart<'_>) {
         let behind = self.pieces.partition_point(|piece| piece.at <= offset);
         let Some(piece) = behind.checked_sub(1).map(|at| &self.pieces[at]) else {
@@ -178,7 +181,8 @@ impl Core {
         .filter(|found| *found < end))
     }
 
-    /// The first address from `address` on that has none, or the end of what is in the file.
+    /// The first address from `address` on without contents, or the end of the segment's part in
+    /// the file.
     fn hole(&self, segment: &ElfSegment, address: u64) -> Result<u64> {
         let end = segment.address + segment.filled;
         Ok(match segment.content {

@@ -1,9 +1,9 @@
 //! The notes of a core file, in the kernel's order (`write_note_info` in fs/binfmt_elf.c):
-//! NT_PRSTATUS of the first thread, then what is told once, then its other registers; then the
-//! other threads; at the end the layout of the extended state.
+//! NT_PRSTATUS of the first thread, the notes of the whole process, the first thread's other
+//! registers, the other threads, and last the layout of the extended state.
 //!
-//! Registers are those that gdb would see if it were attached. What the image does not know is
-//! zero: CPU times, process flags, and the signal of the death, because nobody has died.
+//! Registers are those that gdb shows if it is attached. Fields that the image lacks are zero: CPU
+//! times, process flags, and the signal of death, because the process did not die.
 
 use std::collections::BTreeMap;
 
@@ -22,20 +22,20 @@ use crate::sys::pid::Pid;
 use crate::sys::ptrace::SIGINFO_LEN;
 use crate::task::{address_space, creds, prctl, registers, registrations, sched, signals};
 
-/// coredump_filter of a process that says nothing of it (MMF_DUMP_FILTER_DEFAULT).
+/// The coredump_filter of a process that has no record of it (MMF_DUMP_FILTER_DEFAULT).
 const DEFAULT_FILTER: u64 = 0x33;
-/// Where the extended state has what; of Linux 6.12.
+/// Where the extended state holds each component; since Linux 6.12.
 const NT_X86_XSAVE_LAYOUT: elf::NoteType = elf::NoteType(0x205);
 /// sizeof(struct user_fpregs_struct): the legacy area of XSAVE.
 const FPREGS: usize = 512;
-/// From here on the legacy area holds nothing of the registers.
+/// Behind this offset the legacy area holds no registers.
 const FPREGS_USED: usize = 416;
 /// sizeof(pr_psargs).
 const ARGUMENTS: usize = 80;
 /// sizeof(pr_fname).
 const NAME: usize = 16;
 
-/// What the records tell of one process.
+/// The records of one process.
 pub struct CoreProcess<'a> {
     /// Its id.
     pub pid: Pid,
@@ -89,13 +89,13 @@ impl<'a> CoreProcess<'a> {
         self.record(vdso::TAG, self.pid)?.body()
     }
 
-    /// The bits of its coredump_filter.
+    /// The bits of its coredump_filter (core(5)).
     pub fn coredump_filter(&self) -> Result<u64> {
         let told = prctl::coredump_filter(self.record(prctl::TAG, self.told.representative())?)?;
         Ok(told.unwrap_or(DEFAULT_FILTER))
     }
 
-    /// Those that have not ended, the one that speaks for the process first.
+    /// The threads that have not ended. The first one represents the process.
     fn threads(&self) -> impl Iterator<Item = Pid> {
         let ended = usize::from(self.told.leader_ended.is_some());
         self.told.threads.iter().copied().skip(ended)
@@ -137,7 +137,7 @@ fn xsave_layout(view: &View, process: &CoreProcess<'_>) -> Result<Vec<u8>> {
 }
 
 fn program(process: &CoreProcess<'_>) -> Result<address_space::Program> {
-    // Whoever shares memory tells of it as well.
+    // The record of the memory is there for a process that shares memory, too.
     address_space::program(process.record(address_space::TAG, process.told.representative())?)
 }
 
@@ -193,7 +193,7 @@ fn status(process: &CoreProcess<'_>, tid: Pid) -> Result<Vec<u8>> {
     Ok(fields.0)
 }
 
-/// The signal that stopped it, if one did.
+/// The signal that stopped it, if any.
 fn signal(process: &CoreProcess<'_>) -> i32 {
     process.told.stopped_by.unwrap_or(0)
 }
@@ -230,7 +230,7 @@ fn arguments(view: &View, process: &CoreProcess<'_>) -> Result<[u8; ARGUMENTS]> 
     let mut text = [0; ARGUMENTS];
     match view.read_memory(process.pid, arguments.start, &mut text[..len]) {
         Ok(()) => text[..len].iter_mut().filter(|byte| **byte == 0).for_each(|byte| *byte = b' '),
-        // They lie where nothing is mapped (any more).
+        // The arguments lie where nothing is mapped, or is mapped any more.
         Err(error) if error.kind() == Kind::NotFound => text.fill(0),
         Err(error) => return Err(error).on(|| format!("pid {}: its arguments", process.pid)),
     }

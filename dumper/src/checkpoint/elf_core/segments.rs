@@ -1,14 +1,14 @@
-//! The memory of a core file: a PT_LOAD for each mapping, or several, because a segment has
-//! contents from its beginning on and then none any more.
+//! The memory of a core file. Each mapping is one PT_LOAD, or several, because a segment has
+//! contents only from its beginning up to one point.
 //!
-//! What is in it is what the kernel would write, by the process's own coredump_filter (core(5)) and
-//! MADV_DONTDUMP, as far as the image holds it; with these differences:
-//! - Of a private mapping of a file the kernel writes either every page or none. Here pages that
-//!   the process has not changed are left out (debuggers read them from the file, which NT_FILE
-//!   names), unless the file has no name any more and its contents are in the image.
-//! - Holes of more than 1 MiB are left out as well: what is reserved only would make the file as
-//!   large as the address space.
-//! - The vDSO is there if this kernel has the same; its data pages are not.
+//! The contents are those that the kernel would write, by the process's own coredump_filter
+//! (core(5)) and MADV_DONTDUMP, as far as the image holds them. There are three differences:
+//! - Of a private mapping of a file the kernel writes either every page or none. This file leaves
+//!   out pages that the process has not changed: debuggers read them from the file, which NT_FILE
+//!   names. Exception: the file has no name any more, and the image has its contents.
+//! - Holes of more than 1 MiB are left out as well. With them the file would be as large as the
+//!   address space that is only reserved.
+//! - The vDSO is included if this kernel has the same one. Its data pages are not included.
 
 use object::elf;
 
@@ -22,7 +22,7 @@ use crate::memory::vdso::Vdso;
 use crate::memory::vma::{Type, Vma};
 use crate::sys::memory::PAGE;
 
-/// The largest hole inside of the contents of a segment.
+/// The largest hole inside the contents of a segment.
 pub const HOLE_MOST: u64 = 1 << 20;
 
 /// Bits of coredump_filter, MMF_DUMP_* of include/linux/mm_types.h.
@@ -38,11 +38,11 @@ pub struct ElfSegment {
     pub address: u64,
     /// Bytes of memory.
     pub len: u64,
-    /// How many of them are in the file, from the first one on.
+    /// How many of these bytes are in the file, from the first one on.
     pub filled: u64,
-    /// What may be done with it.
+    /// How the memory may be used.
     pub flags: elf::ProgramFlags,
-    /// What the file has there.
+    /// What the file holds for it.
     pub content: Content,
 }
 
@@ -50,7 +50,7 @@ pub struct ElfSegment {
 pub enum Content {
     /// Memory of the process.
     Memory,
-    /// These bytes.
+    /// The bytes given here.
     Bytes(Vec<u8>),
 }
 
@@ -69,7 +69,7 @@ pub fn of(view: &View, process: &CoreProcess<'_>) -> Result<Vec<ElfSegment>> {
     Ok(segments)
 }
 
-/// Whether the contents of a mapping are asked for.
+/// Whether the filter asks for the contents of a mapping.
 fn is_wanted(vma: &Vma, filter: u64) -> bool {
     let bit = if vma.kind.is_shared() { filter::ANON_SHARED } else { filter::ANON_PRIVATE };
     filter & bit != 0 && !vma.has("dd")
@@ -78,7 +78,7 @@ fn is_wanted(vma: &Vma, filter: u64) -> bool {
 fn of_area(area: &Area, filter: u64) -> Vec<ElfSegment> {
     let nothing = PageRuns::new();
     let runs = if is_wanted(&area.vma, filter) { &area.runs } else { &nothing };
-    // Missing pages are zero, unless they are those of a file.
+    // Missing pages read as zero, except those of a mapped file.
     let hole_most = if area.vma.kind == Type::File { 0 } else { HOLE_MOST };
     cut(area.vma.start, area.vma.end, runs, hole_most, flags(area.vma.prot))
 }
@@ -106,9 +106,9 @@ fn cut(start: u64, end: u64, runs: &PageRuns, hole_most: u64, flags: elf::Progra
     segments
 }
 
-/// The first page of a mapped ELF file, from which a debugger knows which one it was (its
-/// build-id), if the file is still the one that was mapped. A page that the image holds itself
-/// comes from there.
+/// The first page of a mapped ELF file, if the file is still the one that was mapped. A debugger
+/// finds the build-id in this page, and so knows the file. If the image itself holds the page, it
+/// comes from the image.
 fn header_page(area: &Area, filter: u64, process: &CoreProcess<'_>) -> Option<Vec<u8>> {
     let vma = &area.vma;
     let readable = vma.prot & libc::PROT_READ != 0;

@@ -7,7 +7,7 @@ use crate::checkpoint::fake::{FakeCheckpoint, byte_at};
 
 const PAGE_AT: u64 = 0x7f00_0000_0000;
 
-/// A process of one thread, without memory yet.
+/// A process of one thread, without memory so far.
 fn fake(filter: &str) -> FakeCheckpoint {
     let mut fake = FakeCheckpoint::of(&[(7, 0)]);
     let zeros =
@@ -138,7 +138,7 @@ fn contents_and_holes_are_told_as_they_are_read() {
     let source = fake.area(7, (PAGE_AT, PAGE_AT + (9 << 20)), "ANON", &pages, &[]);
     let core = core(fake);
     let bytes = whole(&core);
-    // Notes, the vDSO of two parts, the mapping in two.
+    // The notes, the vDSO in two parts, and the mapping in two parts.
     let loads = &headers(&bytes)[3..];
     let first = bytes.len() as u64 - 0x7000;
     assert_eq!(loads[0], [first, PAGE_AT, 0x6000, 3 << 20]);
@@ -148,7 +148,7 @@ fn contents_and_holes_are_told_as_they_are_read() {
         let expected: Vec<u8> = (address..address + pages * 4096).map(|at| byte_at(source, at)).collect();
         assert!(bytes[at..at + expected.len()] == expected);
     }
-    // From anywhere: the same bytes; what is a hole is zero; data and holes take turns.
+    // A read at any offset gives the same bytes, holes read as zeros, and data and holes alternate.
     for at in (0..bytes.len()).step_by(997) {
         let mut part = [0xee; 5000];
         let len = core.read_at(at as u64, &mut part).unwrap();

@@ -15,8 +15,8 @@ use crate::image::page_runs::PageRuns;
 use crate::kind::object::ObjectContents;
 use crate::sys::memory::PAGE;
 
-/// Copies the first `size` bytes of `file` into a memfd, and leaves holes as holes: the daemon's
-/// own memory does not grow with the file. `None` if the file is all hole. Moves the offset of
+/// Copies the first `size` bytes of `file` into a memfd, and leaves holes as holes, so the daemon's
+/// own memory does not grow with the file. `None` if the file is one hole. It moves the offset of
 /// `file`, so `file` must be a description that only the caller uses.
 pub fn copy(file: &OwnedFd, size: u64, subject: &str) -> Result<Option<ObjectContents>> {
     let doing = || format!("{subject}: copying {size} bytes of contents");
@@ -25,9 +25,9 @@ pub fn copy(file: &OwnedFd, size: u64, subject: &str) -> Result<Option<ObjectCon
 }
 
 /// Copies as [`copy`] does, but into a nameless file (open(2), O_TMPFILE) in `dir`, which must be
-/// on the filesystem of `file`: there a copy takes no memory and may cost nothing
-/// (copy_file_range(2) shares the blocks where the filesystem can). If that does not work, or there
-/// is no room, it copies into a memfd.
+/// on the filesystem of `file`. There a copy takes no memory and may cost nothing
+/// (copy_file_range(2) shares the blocks if the filesystem can). If this fails or there is no room,
+/// it copies into a memfd.
 pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str) -> Result<Option<ObjectContents>> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_EXCL | OFlag::O_CLOEXEC;
     if let Some(to) = dir.and_then(|dir| open(dir, flags, Mode::from_bits_truncate(0o600)).ok()) {
@@ -65,8 +65,8 @@ fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Opti
     Ok((!runs.is_empty()).then_some(ObjectContents { runs, file: to }))
 }
 
-/// Copies one range. If the file has become shorter meanwhile, the rest reads as zeros, as in the
-/// file itself.
+/// Copies one range. If the file has become shorter meanwhile, the rest reads as zeros, as it does
+/// in the file itself.
 fn copy_range(file: &OwnedFd, to: &OwnedFd, from: u64, upto: u64, subject: &str) -> Result<()> {
     let doing = |at: i64| move || format!("{subject}: copying contents at {at}");
     let mut at = from.cast_signed();
@@ -76,8 +76,8 @@ fn copy_range(file: &OwnedFd, to: &OwnedFd, from: u64, upto: u64, subject: &str)
         match copy_file_range(file, Some(&mut at), to, Some(&mut target), left) {
             Ok(0) => break,
             Ok(_) => {}
-            // Between filesystems, and from files of /proc and their like, only sendfile(2) works:
-            // it copies through a pipe.
+            // Between filesystems, and for files of /proc and similar, only sendfile(2) works. It
+            // copies through a pipe.
             Err(Errno::EXDEV | Errno::EINVAL | Errno::EOPNOTSUPP | Errno::ENOSYS) => {
                 lseek(to, at, Whence::SeekSet).doing(doing(at))?;
                 if nix::sys::sendfile::sendfile(to, file, Some(&mut at), left).doing(doing(at))? == 0 {

@@ -21,7 +21,7 @@ pub struct DeviceNode {
 }
 
 impl DeviceNode {
-    /// Of the device that was observed; `what` is how an error calls it.
+    /// The record of the observed device. `what` is its name in errors.
     pub fn of(observed: &ObservedFile<'_>, what: &str) -> Result<Self> {
         let name = observed.target.display().to_string();
         if !observed.is_named() {
@@ -37,7 +37,7 @@ impl DeviceNode {
     /// [`Kind::NotFound`]: the name leads to something else now.
     pub fn open(&self) -> Result<OwnedFd> {
         let path = Path::new(std::ffi::OsStr::from_bytes(&self.path));
-        // Checked before it is opened as well: to open another device may act on it, or block.
+        // Checked before it is opened as well: opening another device may have an effect or block.
         if std::fs::metadata(path).is_ok_and(|now| !self.is(&now)) {
             return Err(self.is_another());
         }

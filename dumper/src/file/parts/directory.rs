@@ -1,10 +1,11 @@
-//! A directory, held open, in which a restore creates a file for a moment under a name from the
-//! image.
+//! A directory that is held open. A restore creates a file in it for a moment, under a name from
+//! the image.
 //!
-//! No process can redirect the restorer. Names in /proc hold no symbolic link, so none is followed
-//! on the way to the directory (openat2(2), RESOLVE_NO_SYMLINKS), and all names in it are used
-//! relative to it. A process that may write in the directory can still replace the created file
-//! with its own. That is noticed: the created file then still has a name ([`is_gone`]).
+//! No process can redirect the restorer. Names in /proc hold no symbolic link, so the restorer
+//! follows none on the way to the directory (openat2(2), RESOLVE_NO_SYMLINKS), and it uses all
+//! names relative to the directory. A process that may write in the directory can still replace the
+//! created file with its own. The restorer notices that: the created file then still has a name
+//! ([`is_gone`]).
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -76,8 +77,8 @@ impl ParentDir {
         openat(&self.dir, ".", flags, Mode::S_IRUSR | Mode::S_IWUSR)
     }
 
-    /// A new FIFO under `name`, or under another name if that is taken: its descriptor (O_PATH),
-    /// and the name.
+    /// Creates a FIFO under `name`, or under another name if that is taken. Returns its descriptor
+    /// (O_PATH) and its name.
     pub fn make_fifo(&self, name: &OsStr) -> Result<(OwnedFd, OsString)> {
         let name = self.beside(name, |name| mkfifoat(&self.dir, name, Mode::S_IRUSR | Mode::S_IWUSR))?;
         Ok((self.open(&name, OFlag::O_PATH)?, name))
@@ -87,19 +88,19 @@ impl ParentDir {
     pub fn make_directory(&self, name: &OsStr) -> Result<Self> {
         let path = self.path.join(name);
         let made = mkdirat(&self.dir, name, Mode::S_IRWXU).doing(|| format!("making directory {}", path.display()));
-        // The error of opening what is in the way says more.
+        // The error of opening the existing entry is more precise.
         made.or_else(|error| Self::at(&path).and(Err(error)))?;
         Ok(Self { dir: self.open(name, OFlag::O_PATH | OFlag::O_DIRECTORY)?, path })
     }
 
-    /// A new directory under `name`, or under another name if that is taken: its descriptor, open
-    /// for reading, and the name.
+    /// Creates a directory under `name`, or under another name if that is taken. Returns its
+    /// descriptor, open for reading, and its name.
     pub fn make_directory_beside(&self, name: &OsStr) -> Result<(OwnedFd, OsString)> {
         let name = self.beside(name, |name| mkdirat(&self.dir, name, Mode::S_IRWXU))?;
         Ok((self.open(&name, OFlag::O_RDONLY | OFlag::O_DIRECTORY)?, name))
     }
 
-    /// Makes something under `name`, or under another name if that is taken; the name.
+    /// Makes something under `name`, or under another name if that is taken. Returns the name.
     fn beside(&self, name: &OsStr, make: impl Fn(&OsStr) -> std::result::Result<(), Errno>) -> Result<OsString> {
         let others = (1..=NAMES_MOST).map(|n| format!(".ckptfs-{n}").into());
         let mut failed = Errno::EEXIST;

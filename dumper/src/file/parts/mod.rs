@@ -1,4 +1,4 @@
-//! What several kinds of open file share: no kind of its own is here.
+//! Parts that several kinds of open file share. None of them is a kind.
 
 pub mod contents;
 pub mod device_node;

@@ -1,6 +1,6 @@
 //! Files of an overlay (overlayfs) that have lost their name, for example by a package upgrade
 //! inside a container. The kernel never writes to a lower layer: there the file keeps its name and
-//! its link count, one, and only the overlay hides the name.
+//! its link count of one, and only the overlay hides the name.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -16,9 +16,9 @@ const FILE_ID: i32 = 0xf8;
 const FLAGS_AT: usize = 6;
 const IN_UPPER: u8 = 4;
 
-/// Whether a file that has lost its name has no other name either, although its link count is one:
-/// then it is in a lower layer, and the link is the hidden name. In the upper layer a link that is
-/// left is a name in use. A file that was copied up looks like one of a lower layer, so another
+/// Whether a file that has lost its name has no other name either, although its link count is one.
+/// Then it is in a lower layer, and the link is the hidden name. In the upper layer a remaining
+/// link is a name in use. A file that was copied up looks like a file of a lower layer, so another
 /// name of it is searched for in its directory.
 pub fn is_hidden_below(observed: &ObservedFile<'_>) -> bool {
     let is_overlay = || observed.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == OVERLAY);
@@ -28,7 +28,8 @@ pub fn is_hidden_below(observed: &ObservedFile<'_>) -> bool {
         && observed.hard_link_beside().is_none()
 }
 
-/// What the file handle says. A layer without file handles says nothing.
+/// Whether the file handle shows a layer other than the upper one. A layer without file handles
+/// shows nothing.
 fn is_not_of_upper(link: &str) -> bool {
     fd::file_handle(link)
         .is_ok_and(|(kind, handle)| kind == FILE_ID && handle.get(FLAGS_AT).is_some_and(|flags| flags & IN_UPPER == 0))

@@ -25,9 +25,9 @@ impl Owner {
         Self { mode: stat.mode() & 0o7777, uid: stat.uid(), gid: stat.gid() }
     }
 
-    /// Restores them; `doing` is for the error.
+    /// Restores them. `doing` describes the attempt in errors.
     pub fn restore<D: fmt::Display>(&self, fd: &OwnedFd, doing: impl Fn() -> D) -> Result<()> {
-        // Before the mode: a change of owner takes set-user-ID away.
+        // The owner comes before the mode: a change of owner clears set-user-ID.
         fchown(fd, Some(self.uid.into()), Some(self.gid.into())).doing(&doing)?;
         fchmod(fd.as_fd(), Mode::from_bits_truncate(self.mode)).doing(&doing)
     }

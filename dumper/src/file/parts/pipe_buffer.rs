@@ -1,9 +1,9 @@
-//! The contents of a pipe, pipe(7): a row of buffers, each with a length of its own, and in packet
-//! mode each a packet.
+//! The contents of a pipe, pipe(7): a row of buffers, each with a length of its own. In packet mode
+//! each is a packet.
 //!
 //! A dump copies them with tee(2) into a pipe of its own, which takes the buffers one by one as
-//! they are (`link_pipe` in fs/splice.c): reader and writer notice nothing. A restore writes them
-//! with splice(2), which moves a whole buffer: a full pipe is full again to the byte.
+//! they are (`link_pipe` in fs/splice.c). Reader and writer notice nothing. A restore writes them
+//! with splice(2), which moves a whole buffer, so a full pipe is full again to the byte.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -26,13 +26,13 @@ const NOW: SpliceFFlags = SpliceFFlags::SPLICE_F_NONBLOCK;
 pub struct PipeBuffers {
     /// F_GETPIPE_SZ, bytes.
     capacity: i32,
-    /// The length of each, and whether it is a packet: a read never goes beyond its end, and drops
-    /// what it leaves.
+    /// The length of each buffer, and whether it is a packet. A read never goes beyond the end of a
+    /// packet, and drops what it leaves of it.
     buffers: Vec<(u32, bool)>,
 }
 
 impl PipeBuffers {
-    /// Copies what is in the pipe that was observed, and changes nothing.
+    /// Copies the contents of the observed pipe, and changes nothing.
     pub fn peek(observed: &ObservedFile<'_>) -> Result<(Self, Vec<u8>)> {
         let held = observed.description()?;
         let doing = |what: &'static str| move || format!("{}: {what}", observed.subject);
@@ -41,27 +41,26 @@ impl PipeBuffers {
         let (ours, end) = pipe_of(capacity).on(|| &observed.subject)?;
         let reader = match observed.flags & libc::O_ACCMODE {
             libc::O_WRONLY if fd::readable(&held).on(|| &observed.subject)? == 0 => None,
-            // Only where it is needed: while this reader exists, a pipe without a reader seems to
+            // Only if it is needed: while this reader exists, a pipe without a reader appears to
             // have one.
             libc::O_WRONLY => Some(observed.anew(libc::O_RDONLY | libc::O_NONBLOCK)?),
             _ => Some(held.try_clone().doing(doing("duplicating it"))?),
         };
         let teed = match &reader {
             Some(reader) => tee(reader, &end, ALL, NOW),
-            // From an empty pipe: the call copies nothing, and its error shows what sort of pipe
-            // this is.
+            // The call copies nothing from an empty pipe, and its error shows the sort of pipe.
             None => tee(&ours, &held, 1, NOW),
         };
         match teed {
             Ok(0) | Err(Errno::EAGAIN) => {}
             Ok(_) => take_apart(&ours, &mut buffers, &mut bytes).on(|| &observed.subject)?,
-            // pipe2(2), O_NOTIFICATION_PIPE: the calls of this family do not work on it.
+            // pipe2(2), O_NOTIFICATION_PIPE: the calls of this family fail on it.
             Err(Errno::EINVAL) => return Err(observed.refuse("a notification pipe")),
             Err(error) => return Err(error).doing(doing("tee")),
         }
         if buffers.len() as u64 * PAGE > u64::from(capacity.cast_unsigned()) {
             // A buffer spliced from a socket may be longer than a page, and a restore cannot make
-            // such a one.
+            // such a buffer.
             return Err(observed.refuse("a pipe that holds more than its capacity"));
         }
         Ok((Self { capacity, buffers }, bytes))
@@ -103,7 +102,7 @@ impl PipeBuffers {
 }
 
 /// Empties a pipe of this process buffer by buffer. Each is moved alone into another pipe, with one
-/// byte behind it: then one read gives its length, and shows whether it is a packet.
+/// byte behind it. One read then returns its length, and shows whether it is a packet.
 fn take_apart(pipe: &OwnedFd, buffers: &mut Vec<(u32, bool)>, bytes: &mut Vec<u8>) -> Result<()> {
     let doing = || "taking a copy of a pipe apart";
     let (one, to_one) = pipe_of(PAGE as i32)?;
@@ -133,9 +132,9 @@ fn pipe_of(capacity: i32) -> Result<(OwnedFd, OwnedFd)> {
     Ok((read, write))
 }
 
-/// The flags of a description that fcntl(2) F_SETFL sets. Packet mode (O_DIRECT) is set in no other
-/// way on a pipe that is opened again (`do_dentry_open` in fs/open.c refuses it), and opening a
-/// FIFO without O_NONBLOCK waits for its other end.
+/// Sets the flags of a description that fcntl(2) F_SETFL sets. There is no other way to set packet
+/// mode (O_DIRECT) on a pipe that is opened again (`do_dentry_open` in fs/open.c refuses it), and
+/// opening a FIFO without O_NONBLOCK waits for its other end.
 pub fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
     fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags)))
         .doing(|| format!("setting the flags {flags:#o} of a pipe"))
@@ -148,7 +147,7 @@ pub mod tests {
     use super::*;
     use crate::kind::observed::fake::{observed_fd, this};
 
-    /// All that one read gives.
+    /// All bytes that one read returns.
     pub fn read_once(fd: &OwnedFd) -> Vec<u8> {
         let mut bytes = vec![0; 100_000];
         let len = read(fd, &mut bytes).unwrap();
@@ -170,7 +169,7 @@ pub mod tests {
         write(&to, b"and on").unwrap();
         let (buffers, bytes) = PipeBuffers::peek(&observed_fd(&from, &this)).unwrap();
         assert_eq!(bytes.len(), 10_000 + 1 + 2 + 4096 + 1 + 6);
-        // What comes behind bytes that a page has room for goes there, packet or not.
+        // If a page has room behind its bytes, the next bytes go there, packet or not.
         let lens = [(4096, false), (4096, false), (1811, false), (4096, true), (1, true), (6, false)];
         assert_eq!(buffers.buffers, lens);
         assert_eq!(

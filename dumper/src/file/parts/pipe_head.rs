@@ -23,13 +23,14 @@ pub struct PipeHead {
 }
 
 impl PipeHead {
-    /// Of the pipe that was observed, and the bytes in its buffers.
+    /// The head of the observed pipe, and the bytes in its buffers.
     pub fn of(observed: &ObservedFile<'_>) -> Result<(Self, Vec<u8>)> {
         let (buffers, bytes) = PipeBuffers::peek(observed)?;
         Ok((Self { owner: Owner::of(&observed.stat), buffers, external: None }, bytes))
     }
 
-    /// The same of a pipe that a process outside the tree holds as well: it keeps its contents.
+    /// The head for a pipe that a process outside the tree holds as well. Such a pipe keeps its
+    /// contents.
     pub fn held_outside(self, external: External) -> Self {
         Self { external: Some(external), buffers: self.buffers.without_contents(), ..self }
     }
@@ -39,8 +40,8 @@ impl PipeHead {
         self.external.is_some()
     }
 
-    /// The pipe, found again if a process outside the tree held it, else as `make` creates it.
-    /// `shown` is what an error calls it.
+    /// Returns the existing pipe if a process outside the tree held it, otherwise the one that
+    /// `make` creates. `shown` is its name in errors.
     pub fn find_or(
         &self,
         shown: &str,

@@ -36,8 +36,8 @@ enum PageUse {
 }
 
 impl FileVersion {
-    /// Of the file that was observed; `None` where size and time mean nothing (a directory; /proc
-    /// and its like).
+    /// The version of the observed file. `None` if size and time mean nothing (a directory; /proc
+    /// and similar).
     pub fn of(observed: &ObservedFile<'_>) -> Result<Option<Self>> {
         let memory = match observed.via {
             _ if observed.must_not_change => PageUse::Private,
@@ -55,8 +55,8 @@ impl FileVersion {
         (now.size(), mtime_ns(now)) == (self.size, self.mtime_ns)
     }
 
-    /// Checks whether the file `name`, as it is `now`, may be used; `position` is the offset of the
-    /// process in it.
+    /// Checks whether the file `name` may be used in its state `now`. `position` is the offset of
+    /// the process in it.
     ///
     /// # Errors
     /// ESTALE: it has changed and may not be used.

@@ -17,8 +17,8 @@ impl Feed {
         taken
     }
 
-    /// Holds back input until there are `len` bytes. Memory grows with what arrives, not with what
-    /// was announced.
+    /// Holds back input until there are `len` bytes. Memory grows with the bytes that arrive, not
+    /// with the announced length.
     pub(super) fn gather(&mut self, input: &mut &[u8], len: usize) -> bool {
         let missing = len - self.held.len();
         let taken = self.take(input, missing.min(input.len()));

@@ -2,8 +2,8 @@
 //!
 //! No number in the input is trusted. Lengths are checked against their ceilings and against the
 //! image's total before anything is allocated, and memory for a record grows only as its bytes
-//! arrive. Pages go to the sink as they arrive, before the CRC behind them: a sink must be able to
-//! undo, and only [`Sink::end`] means that the image was whole.
+//! arrive. Pages go to the sink as they arrive, before the CRC behind them. So a sink must be able
+//! to undo, and only [`Sink::end`] means that the image was whole.
 
 mod feed;
 pub mod page_contents;
@@ -38,13 +38,13 @@ struct ImageState {
     digest: Digest,
     /// Offset in the input of the current frame.
     frame_at: u64,
-    /// A list of pages is open; the last address of it.
+    /// The last address of the open list of pages, if a list is open.
     list: Option<Option<u64>>,
 }
 
 #[derive(Debug, Default)]
 enum DecoderState {
-    /// Before the first image, or behind a trailer, where zeros may stand.
+    /// Before the first image, or behind a trailer. Zeros are allowed here.
     #[default]
     Between,
     Magic,
@@ -81,7 +81,7 @@ impl Decoder {
         is_known.then(|| self.image.start + self.image.total)
     }
 
-    /// The input ends here: an error if it must not.
+    /// Checks that the input may end here.
     pub fn finish(&self) -> Result<()> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -100,8 +100,8 @@ impl Decoder {
         }
     }
 
-    /// Takes the next bytes. What they complete reaches `sink` before this returns. After an error
-    /// every further call gives the same error.
+    /// Takes the next bytes. Whatever they complete reaches `sink` before this returns. After an
+    /// error every further call returns the same error.
     pub fn push(&mut self, bytes: &[u8], sink: &mut dyn Sink) -> Result<()> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());
@@ -289,7 +289,7 @@ impl Decoder {
         sink.end(self.image.total).map_err(|error| self.with_offset(error))
     }
 
-    /// A frame must begin here.
+    /// Checks that a frame may begin here.
     fn begin_frame(&mut self) -> Result<()> {
         self.image.frame_at = self.feed.offset;
         self.state = DecoderState::Frame;
@@ -307,14 +307,13 @@ impl Decoder {
         self.feed.offset - self.image.start
     }
 
-    /// Bytes from `ahead` bytes on up to where pages may start.
+    /// Bytes from `ahead` bytes on up to the next place for pages.
     fn to_page_boundary(&self, ahead: u64) -> u64 {
         let position = self.position() + ahead;
         position.next_multiple_of(PAGE_SIZE) - position
     }
 
-    /// Adds the offset if a sink calls the image damaged; any other failure has nothing to do with
-    /// the place.
+    /// Adds the offset if a sink reports damage. Any other failure does not depend on the place.
     fn with_offset(&self, error: Error) -> Error {
         match error.kind() {
             Kind::Damaged => error.on(format!("offset {}", self.image.frame_at)),

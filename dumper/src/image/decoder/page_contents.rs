@@ -11,7 +11,7 @@ use crate::image::frame::ChunkHeader;
 pub(super) struct PageContents {
     pub(super) header: ChunkHeader,
     pub(super) addresses: Vec<u64>,
-    /// Pages that the sink has.
+    /// How many pages the sink has.
     pub(super) done: usize,
     pub(super) crc: u32,
     /// The pages were skipped: the CRC is taken from the footer.
@@ -36,7 +36,7 @@ impl PageContents {
     }
 }
 
-/// The error of pages, from `address` on, that do not match the CRC in the footer at `at`.
+/// The error for pages, from `address` on, that do not match the CRC in the footer at `at`.
 pub(crate) fn wrong_crc(at: u64, address: u64) -> Error {
     Error::damaged(format!("offset {at}: the CRC of the pages from {address:#x} on does not hold"))
 }

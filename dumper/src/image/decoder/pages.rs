@@ -11,10 +11,10 @@ use crate::image::frame::ChunkHeader;
 /// What follows in an input that is a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ahead {
-    /// The current struct is complete after so many bytes (never 0; between structs, some bytes of
-    /// the next).
+    /// The current struct is complete after this many bytes (never 0; between structs, some bytes
+    /// of the next one).
     Bytes(u64),
-    /// So many bytes of whole pages follow: [`Decoder::skip_pages`] can skip them.
+    /// This many bytes of whole pages follow. [`Decoder::skip_pages`] can skip them.
     Pages(u64),
 }
 
@@ -91,7 +91,7 @@ impl Decoder {
         Ok(())
     }
 
-    /// What follows, for a caller that can go on at any offset of the input.
+    /// What follows, for a caller that can continue at any offset of the input.
     pub fn ahead(&self) -> Ahead {
         let held = self.feed.held.len();
         let missing = |len: usize| Ahead::Bytes(len.saturating_sub(held) as u64);
@@ -111,9 +111,9 @@ impl Decoder {
         }
     }
 
-    /// Skips the pages that follow ([`Ahead::Pages`]) without their bytes; the caller has to check
+    /// Skips the pages that follow ([`Ahead::Pages`]) without their bytes. The caller must check
     /// them against their CRC. `None` if no pages follow, or if the input, which has `left` more
-    /// bytes, ends inside of them.
+    /// bytes, ends inside them.
     pub fn skip_pages(&mut self, left: u64) -> Option<SkippedPages> {
         let Ahead::Pages(len) = self.ahead() else { return None };
         let at = self.feed.offset;

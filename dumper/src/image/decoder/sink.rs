@@ -9,14 +9,13 @@ use crate::image::frame::Record;
 pub trait Sink {
     /// An image begins.
     fn header(&mut self, header: &Header) -> Result<()>;
-    /// A record, its CRC verified. The sink refuses a tag that it does not know unless the record
-    /// is optional.
+    /// A record with a verified CRC. The sink refuses an unknown tag unless the record is optional.
     fn record(&mut self, record: Record) -> Result<()>;
     /// Whole pages from `address` on, of the list that the last record opened. Their CRC is not
     /// verified yet.
     fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
     /// The list is complete.
     fn end_of_pages(&mut self) -> Result<()>;
-    /// The image of `total` bytes is complete and its digest is_verified.
+    /// The image of `total` bytes is complete and its digest is verified.
     fn end(&mut self, total: u64) -> Result<()>;
 }

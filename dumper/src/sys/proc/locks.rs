@@ -20,7 +20,7 @@ pub struct Line<'a> {
     pub end: i64,
 }
 
-/// Parses `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`; `None` for a waiter (`1: -> ...`) and for
+/// Parses `1: POSIX  ADVISORY  WRITE 812 fe:01:42 0 EOF`. `None` for a waiter (`1: -> ...`) and for
 /// any other line.
 pub fn parse(line: &str) -> Option<Line<'_>> {
     let mut words = line.split_ascii_whitespace().skip(1);
@@ -38,11 +38,11 @@ pub fn parse(line: &str) -> Option<Line<'_>> {
     Some(Line { what, state, write: mode == "WRITE", pid, dev, ino, start, end })
 }
 
-/// Makes readings of the machine's locks fast for the next milliseconds. The first reading waits
-/// for a grace period of RCU, 6 to 20 ms (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c).
-/// That wait must not fall into the time in which a process is stopped.
+/// Makes reads of the machine's locks fast for the next milliseconds. The first read waits for a
+/// grace period of RCU, 6 to 20 ms (`percpu_down_write` in fs/locks.c, kernel/rcu/sync.c). That
+/// wait must not happen while a process is stopped.
 pub fn prepare() {
-    // A failure is reported by the reading that needs the locks.
+    // The read that needs the locks reports a failure.
     let _ = proc::read_text(LOCKS);
 }
 

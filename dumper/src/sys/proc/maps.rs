@@ -24,12 +24,12 @@ pub struct Mapping {
     pub dev: u64,
     /// Inode, 0 if anonymous.
     pub ino: u64,
-    /// Path or `[name]`; escapes undone.
+    /// Path or `[name]`, unescaped.
     pub name: Vec<u8>,
 }
 
 impl Mapping {
-    /// Whether the kernel makes this mapping by itself, anew for every process: no image holds it.
+    /// Whether the kernel makes this mapping by itself, anew for every process. No image holds it.
     pub fn is_special(&self) -> bool {
         matches!(&self.name[..], b"[vdso]" | b"[vvar]" | b"[vvar_vclock]" | b"[vsyscall]")
     }
@@ -69,7 +69,7 @@ pub fn parse_mapping(line: &[u8]) -> Option<Mapping> {
 }
 
 /// The bytes that `maps` escapes in a path (`seq_path` in fs/proc/task_mmu.c). A backslash is not
-/// among them: a file that is named `a\012b` looks there like one with a newline.
+/// among them: there a file named `a\012b` looks like one with a newline.
 const MAPS_ESCAPED: &[u8] = b"\n";
 
 /// A name as `/proc/PID/maps` writes it.

@@ -1,4 +1,4 @@
-//! /proc, proc(5): parsers take text and do no I/O; readers name the path in every error.
+//! /proc, proc(5). Parsers take text and do no I/O. Readers name the path in every error.
 
 pub mod locks;
 pub mod maps;
@@ -13,17 +13,17 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
 
-/// Reads a whole file of /proc. A task that is gone gives [`Kind::NoProcess`].
+/// Reads a whole file of /proc. If the task is gone the error is [`Kind::NoProcess`].
 pub fn read(path: &str) -> Result<Vec<u8>> {
-    // A file of /proc has no size. std::fs::read then begins with 32 bytes, and most files take
-    // nine calls; here two.
+    // A file of /proc has no size. std::fs::read then begins with 32 bytes, and needs nine calls
+    // for most files. This needs two.
     let mut bytes = Vec::with_capacity(4096);
     let file = File::open(path).map_err(|error| gone(path, &error))?;
     file.take(u64::MAX).read_to_end(&mut bytes).map_err(|error| gone(path, &error))?;
     Ok(bytes)
 }
 
-/// Reads a text file of /proc; bytes that are no UTF-8 are replaced.
+/// Reads a text file of /proc. Bytes that are not UTF-8 are replaced.
 pub fn read_text(path: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&read(path)?).into_owned())
 }
@@ -35,7 +35,8 @@ pub fn read_link(path: &str) -> Result<PathBuf> {
 
 fn gone(path: &str, error: &std::io::Error) -> Error {
     let is_gone = match error.raw_os_error() {
-        // A task that ends while it is read gives ESRCH; one that has ended has no directory.
+        // The error is ESRCH for a task that ends while it is read. A task that has ended has no
+        // directory.
         Some(libc::ESRCH) => true,
         Some(libc::ENOENT) => !Path::new(path).parent().is_some_and(Path::exists),
         _ => false,
@@ -44,7 +45,7 @@ fn gone(path: &str, error: &std::io::Error) -> Error {
     if is_gone { error.kind_is(Kind::NoProcess) } else { error }
 }
 
-/// The numeric entries of a directory: pids of /proc, tids of task/, descriptors of fd/; ascending.
+/// The numeric entries of a directory, ascending: pids of /proc, tids of task/, descriptors of fd/.
 pub fn numbers(path: &str) -> Result<Vec<i32>> {
     let entries = std::fs::read_dir(path).map_err(|error| gone(path, &error))?;
     let mut found: Vec<i32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
@@ -52,7 +53,7 @@ pub fn numbers(path: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
-/// Identifies this boot of the machine (random(4)): ids that the kernel never gives twice within
+/// The id of this boot of the machine (random(4)). Some ids of the kernel are unique only within
 /// one boot.
 pub fn boot_id() -> Result<String> {
     Ok(read_text("/proc/sys/kernel/random/boot_id")?.trim().to_owned())

@@ -24,18 +24,18 @@ pub struct Mount {
     pub kind: Vec<u8>,
 }
 
-/// All mounts that this process sees.
+/// All mounts that are visible to this process.
 pub fn mounts() -> Result<Vec<Mount>> {
     Ok(parse_mounts(&read("/proc/self/mountinfo")?))
 }
 
-/// Parses `/proc/PID/mountinfo`; paths are any bytes.
+/// Parses `/proc/PID/mountinfo`. Paths are any bytes.
 pub fn parse_mounts(text: &[u8]) -> Vec<Mount> {
     let path = |word: &[u8]| PathBuf::from(OsString::from_vec(unescape(word, MOUNTINFO_ESCAPED)));
     let parse = |line: &[u8]| {
         let mut words = line.split(|byte| *byte == b' ').skip(3);
         let (root, mountpoint) = (path(words.next()?), path(words.next()?));
-        // Optional fields of any number, up to a dash.
+        // Any number of optional fields, up to a dash.
         let kind = words.skip_while(|word| *word != b"-").nth(1)?.to_vec();
         Some(Mount { root, mountpoint, kind })
     };

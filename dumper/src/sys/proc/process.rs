@@ -1,4 +1,4 @@
-//! Facts about one process that several files of /proc hold together.
+//! Facts about one process that come from several files of /proc.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -31,7 +31,7 @@ pub fn thread_has_ended(pid: Pid, tid: Pid) -> bool {
     !Stat::read(&format!("/proc/{pid}/task/{tid}/stat")).is_ok_and(|stat| !stat.is_ended_task())
 }
 
-/// All children of a process, snapshot children included: the kernel keeps them by the thread that
+/// All children of a process, snapshot children included. The kernel lists them by the thread that
 /// made them.
 pub fn children(pid: Pid) -> Vec<Pid> {
     let mut found = Vec::new();

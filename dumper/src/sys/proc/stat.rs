@@ -7,7 +7,7 @@ use crate::sys::proc::read_text;
 /// The unit of times in /proc: USER_HZ of x86-64, whatever the kernel's own HZ.
 pub const TICKS_PER_SECOND: u64 = 100;
 
-/// `/proc/PID/stat`, the fields behind the command name by their number in proc_pid_stat(5).
+/// `/proc/PID/stat`: the fields behind the command name by their number in proc_pid_stat(5).
 #[derive(Clone, Debug)]
 pub struct Stat {
     fields: Vec<u64>,
@@ -16,12 +16,12 @@ pub struct Stat {
 }
 
 impl Stat {
-    /// Of a process or thread, e.g. `/proc/1/task/1/stat`.
+    /// Reads the file of a process or thread, e.g. `/proc/1/task/1/stat`.
     pub fn read(path: &str) -> Result<Self> {
         Self::parse(&read_text(path)?).ok_or_else(|| Error::os(format_args!("parsing {path}"), libc::EIO))
     }
 
-    /// Parses the one line; the name may hold spaces and parentheses.
+    /// Parses the single line. The name may hold spaces and parentheses.
     pub fn parse(text: &str) -> Option<Self> {
         let (_, rest) = text.rsplit_once(')')?;
         let mut words = rest.split_ascii_whitespace();
@@ -38,7 +38,7 @@ impl Stat {
         self.fields.get(number.wrapping_sub(4)).copied().unwrap_or(0)
     }
 
-    /// Whether this task has ended; other threads of its process may live.
+    /// Whether this task has ended. Other threads of its process may live.
     pub fn is_ended_task(&self) -> bool {
         matches!(self.state, 'Z' | 'X' | 'x')
     }
@@ -54,8 +54,8 @@ impl Stat {
         self.field(4) as Pid
     }
 
-    /// Whether the task is in its exit (`PF_EXITING`, include/linux/sched.h): it may have no memory
-    /// nor descriptors any more.
+    /// Whether the task is in its exit (`PF_EXITING`, include/linux/sched.h). It may have no memory
+    /// and no descriptors any more.
     pub fn is_exiting(&self) -> bool {
         const PF_EXITING: u64 = 0x4;
         self.field(9) & PF_EXITING != 0

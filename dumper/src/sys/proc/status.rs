@@ -15,7 +15,7 @@ impl Fields {
         Ok(Self::parse(&read_text(path)?))
     }
 
-    /// Parses; the first of equal names wins.
+    /// Parses the text. The first of equal names wins.
     pub fn parse(text: &str) -> Self {
         let mut fields = BTreeMap::new();
         for line in text.lines() {

@@ -10,11 +10,11 @@ use crate::sys::errno;
 use crate::sys::memory::{RemotePtr, words};
 use crate::sys::remote::sigframe;
 
-/// Bytes of a mapped scratch area; pages that are not touched cost nothing.
+/// Bytes of a mapped scratch area. Untouched pages cost nothing.
 pub const SCRATCH_LEN: u64 = 512 << 10;
-/// Where the signal frame lies in it: behind one page of code.
+/// Offset of the signal frame in it: behind one page of code.
 pub(super) const FRAME_AT: u64 = 4096;
-/// Where the array of calls lies in it.
+/// Offset of the array of calls in it.
 pub(super) const CALLS_AT: u64 = FRAME_AT + sigframe::FRAME_ROOM as u64;
 /// Calls of one batch.
 pub(super) const CALLS_MAX: usize = 1024;
@@ -48,7 +48,7 @@ pub struct Batch {
     pub(super) calls: Vec<Call>,
 }
 
-/// Stands for a call of a batch: reads what that call gave, once the batch has run.
+/// Stands for a call of a batch. It reads the call's answer after the batch has run.
 #[derive(Clone, Copy, Debug)]
 pub struct Ticket<T> {
     call: usize,
@@ -56,11 +56,11 @@ pub struct Ticket<T> {
     answer: PhantomData<T>,
 }
 
-/// What a call gives.
+/// The answer of a call.
 pub trait Answer: Sized {
     /// Bytes that the call writes.
     const ROOM: usize;
-    /// The answer of a call that succeeded, from its result and what it wrote.
+    /// The answer of a successful call, from its result and the bytes that it wrote.
     fn read(result: u64, room: &[u8]) -> Self;
 }
 
@@ -82,7 +82,7 @@ impl<const N: usize> Answer for [u64; N] {
     }
 }
 
-/// What a batch gave.
+/// The answers of a batch.
 #[derive(Debug)]
 pub struct Answers {
     pub(super) arena_at: RemotePtr,
@@ -146,13 +146,13 @@ impl Answers {
         self.results.get(ticket.call).copied().unwrap_or(-i64::from(libc::ENOSYS))
     }
 
-    /// The answer of a call; `doing` runs on failure only.
+    /// The answer of a call. `doing` runs on failure only.
     pub fn get<T: Answer, D: std::fmt::Display>(&self, ticket: Ticket<T>, doing: impl FnOnce() -> D) -> Result<T> {
         let room = ticket.room;
         errno::check(self.raw(ticket), doing).map(|result| T::read(result, self.bytes(room, T::ROOM)))
     }
 
-    /// What a call wrote at `at`.
+    /// The bytes that a call wrote at `at`.
     pub fn bytes(&self, at: RemotePtr, len: usize) -> &[u8] {
         let from = (at.0.wrapping_sub(self.arena_at.0)) as usize;
         self.arena.get(from..from.saturating_add(len)).unwrap_or_default()

@@ -5,15 +5,14 @@ use crate::sys::memory::RemotePtr;
 use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::remote::owned::Owned;
 
-/// A batch in which every call must succeed. The error says what was being done by the call that
-/// did not.
+/// A batch in which every call must succeed. The error names what the failed call was for.
 pub struct Checked {
     batch: Batch,
     scratch: RemotePtr,
     expect: Vec<(Ticket<u64>, Expect, String)>,
 }
 
-/// What a call may give.
+/// What a call may return.
 #[derive(Clone, Copy)]
 pub enum Expect {
     Success,
@@ -50,7 +49,7 @@ impl Checked {
         self.expect.push((ticket, Expect::Or(errno), doing.into()));
     }
 
-    /// Adds a call that must give `value`.
+    /// Adds a call that must return `value`.
     pub fn call_giving<const N: usize>(&mut self, nr: i64, args: [u64; N], value: u64, doing: impl Into<String>) {
         let ticket = self.batch.call(nr, args);
         self.expect.push((ticket, Expect::Value(value), doing.into()));
@@ -61,7 +60,7 @@ impl Checked {
         self.batch.is_full(80, bytes)
     }
 
-    /// Makes the calls; the first that failed is the error.
+    /// Makes the calls. The first that failed is the error.
     pub fn flush(&mut self, owned: &mut Owned) -> Result<()> {
         if self.batch.is_empty() {
             return Ok(());

@@ -1,4 +1,4 @@
-//! Instructions that every process has: a first system call is made there before anything is
+//! Instructions that every process has. The first system call is made there, before anything is
 //! injected.
 
 use memchr::memmem;
@@ -9,8 +9,8 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::maps::Mapping;
 
 /// Offset of a `syscall` after which the code only clears registers and returns, so that the return
-/// address decides what comes next. Every vDSO has one behind its fallbacks. Second best is any
-/// `syscall`.
+/// address decides where execution continues. Every vDSO has one behind its fallbacks. Any other
+/// `syscall` is second best.
 pub fn syscall(code: &[u8]) -> Option<(u64, bool)> {
     let mut first = None;
     for at in memmem::find_iter(code, &[0x0f, 0x05]) {
@@ -45,7 +45,7 @@ pub fn sigreturn(code: &[u8]) -> Option<u64> {
         .map(|at| at as u64)
 }
 
-/// The code of the vDSO among `maps`, and where a system call can be made in it. The flag says that
+/// The code of the vDSO among `maps`, and where a system call can be made in it. The flag is set if
 /// the code returns cleanly after it.
 pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, RemotePtr, bool)> {
     let found = maps.iter().find(|mapping| mapping.name == b"[vdso]");
@@ -58,7 +58,7 @@ pub fn code(maps: &[Mapping], mem: &MemFile, pid: Pid) -> Result<(Vec<u8>, Remot
     Ok((code, RemotePtr(vdso.start + at), clean))
 }
 
-/// The digest of a vDSO's code, SHA-256 in hexadecimal: two kernels with the same digest have the
+/// The digest of a vDSO's code, SHA-256 in hexadecimal. Two kernels with the same digest have the
 /// same vDSO.
 pub fn digest(code: &[u8]) -> String {
     use sha2::Digest;

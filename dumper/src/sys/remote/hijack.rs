@@ -32,11 +32,11 @@ pub struct EntryPoint {
     pub wake: i32,
     /// The process's id in its own pid namespace.
     pub tgid: Pid,
-    /// [`crate::sys::remote::batch::SCRATCH_LEN`] bytes of address space that nothing touches.
+    /// [`crate::sys::remote::batch::SCRATCH_LEN`] bytes of address space without any mapping.
     pub hole: RemotePtr,
 }
 
-/// A stopped task with borrowed registers and signal mask. They are put back when it is given back
+/// A stopped task with borrowed registers and signal mask. They are restored when it is given back
 /// or dropped.
 #[derive(Debug)]
 pub struct Hijacked {
@@ -46,7 +46,7 @@ pub struct Hijacked {
 }
 
 /// Why a task could not be used. The task is still held unless it is gone, so that the holder of a
-/// whole tree can go on holding it.
+/// whole tree can continue to hold it.
 #[derive(Debug)]
 pub struct Failed {
     /// The task, as it was.
@@ -56,7 +56,7 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// Detaches the task and gives the reason.
+    /// Detaches the task and returns the reason.
     pub fn let_go(self) -> Error {
         self.error
     }
@@ -98,7 +98,7 @@ impl Hijacked {
         self.task.as_ref().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
     }
 
-    /// Puts registers and mask back and returns the task.
+    /// Restores registers and mask and returns the task.
     pub fn give_back(mut self) -> Result<Stopped> {
         let task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
         task.set_regs(&self.regs)?;
@@ -112,7 +112,7 @@ impl Hijacked {
         }
     }
 
-    /// Lets the task run from `regs` until `done` accepts a stop. Signals that arrive meanwhile are
+    /// Runs the task from `regs` until `done` accepts a stop. Signals that arrive meanwhile are
     /// sent again at detach.
     pub(super) fn run(
         &mut self,
@@ -160,8 +160,8 @@ impl Hijacked {
         }
     }
 
-    /// Makes one call at the `syscall` instruction `at`, with `stack` as the stack pointer while it
-    /// lasts.
+    /// Makes one call at the `syscall` instruction `at`, with `stack` as the stack pointer during
+    /// the call.
     pub fn call_at(&mut self, at: RemotePtr, stack: Option<RemotePtr>, call: &Call) -> Result<i64> {
         let mut regs = self.regs;
         regs.rip = at.0;
@@ -171,8 +171,8 @@ impl Hijacked {
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = call.args;
         self.run(&regs, Stopped::cont_to_syscall, |stopped| stopped.stop() == Stop::Syscall)?;
         // The interrupt makes the task stop again behind the call, in the kernel's signal handling.
-        // That is the only place where the kernel restarts a call by the registers that are put
-        // back. A syscall-exit-stop is no such place, and it clears the request to restart.
+        // Only there the kernel restarts a call by the restored registers. In a syscall-exit-stop
+        // it does not, and it clears the request to restart.
         let entered = self.task()?.regs()?;
         self.task()?.interrupt()?;
         self.run(
@@ -184,12 +184,11 @@ impl Hijacked {
     }
 }
 
-/// A task inside a restartable sequence (rseq(2)) must come back at the abort handler of the
-/// sequence.
+/// Moves a task inside a restartable sequence (rseq(2)) to the abort handler of the sequence.
 ///
 /// Running our code there amounts to a preemption: the kernel finds the task outside the sequence
-/// and clears the descriptor without an abort. So the descriptor is read before, and the task comes
-/// back at the abort handler, which a sequence must expect at any instruction.
+/// and clears the descriptor without an abort. So the descriptor is read before, and the task
+/// returns at the abort handler, which a sequence must expect at any instruction.
 fn out_of_rseq(task: &Stopped, mem: &MemFile, regs: &mut Regs) -> Result<()> {
     let (area, _, _) = task.rseq()?;
     if area == 0 {
@@ -218,8 +217,8 @@ impl Drop for Hijacked {
     }
 }
 
-/// The signal frame at the low end of the stack, for the time in which a task is outside the stub.
-/// Drop puts zeros back.
+/// The signal frame at the low end of the stack, while a task is outside the stub. Drop zeros it
+/// again.
 pub(super) struct StackFrame<'m> {
     mem: &'m MemFile,
     pub(super) at: RemotePtr,
@@ -238,7 +237,7 @@ impl<'m> StackFrame<'m> {
 
 impl Drop for StackFrame<'_> {
     fn drop(&mut self) {
-        // The pages stay (all zero, as they read before); a process that is gone needs no cleaning.
+        // The pages stay (all zero, as they read before). A process that is gone needs no cleaning.
         let _ = self.mem.write(self.at, &vec![0; self.len]);
     }
 }

@@ -4,12 +4,11 @@
 //! task with the stub mapped in its process. Both are guards: giving back (or dropping) restores
 //! everything.
 //!
-//! The tracer may be killed at any instant. The task's registers are always such that the task then
-//! finds back to its program by itself. During the first call (made at an instruction of the vDSO)
-//! and the last one the return address is a signal restorer with a frame at the unused low end of
-//! the stack. In between the task is in the stub, with a frame in the stub's own pages. Only where
-//! a program has neither a restorer nor an unused stack end are those two calls unguarded, some 50
-//! us each.
+//! The tracer may be killed at any instant. So the task's registers always let the task return to
+//! its program by itself. During the first call (made at an instruction of the vDSO) and the last
+//! one the return address is a signal restorer with a frame at the unused low end of the stack. In
+//! between the task is in the stub, with a frame in the stub's own pages. If a program has neither
+//! a restorer nor an unused stack end, those two calls are unguarded, some 50 us each.
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::errno;
@@ -37,8 +36,8 @@ impl<'m> Injected<'m> {
             Err(error) => return Err(task.fail(error)),
         };
         let mut injected = Self { task: Some(task), mem, scratch: entry.hole, entry };
-        // From here on the frame in the scratch leads back to the program; only now may the frame
-        // on the stack go.
+        // From here on the frame in the scratch leads back to the program. Only now may the frame
+        // on the stack be removed.
         let entered = injected.enter_scratch();
         drop(frame);
         match entered {
@@ -62,7 +61,7 @@ impl<'m> Injected<'m> {
         self.task.as_mut().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
     }
 
-    /// Writes the frame of the current task and gives the registers for entering the stub.
+    /// Writes the frame of the current task and returns the registers for entering the stub.
     fn stub_regs(&mut self, count: usize) -> Result<Regs> {
         let (scratch, wake, tgid) = (self.scratch, self.entry.wake, self.entry.tgid);
         let frame_at = scratch.add(FRAME_AT);
@@ -73,8 +72,7 @@ impl<'m> Injected<'m> {
         Ok(stub_regs(&task.regs, scratch, count, wake, tgid, task.task()?.tid()))
     }
 
-    /// Exchanges the task for another thread of the same process. The former one is given back as
-    /// it was.
+    /// Exchanges the task for another thread of the same process. Returns the former one as it was.
     pub fn exchange(&mut self, other: Stopped) -> std::result::Result<Stopped, Failed> {
         let other = Hijacked::take(other, self.mem, self.entry.wake)?;
         let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"));
@@ -102,8 +100,8 @@ impl<'m> Injected<'m> {
     }
 
     /// Makes one `clone` call. The child runs no step of the program: it stays in the stub, and it
-    /// exits if its tracer dies. The child does not get the mappings `without`; fork(2) would copy
-    /// all of their pages.
+    /// exits if its tracer dies. The child does not get the mappings `without`, because fork(2)
+    /// would copy all of their pages.
     pub fn fork(&mut self, flags: u64, without: &[(u64, u64)]) -> Result<i64> {
         let mut batch = Batch::new(self.scratch);
         let advise = |batch: &mut Batch, advice: i32| {
@@ -111,8 +109,8 @@ impl<'m> Injected<'m> {
                 batch.call(libc::SYS_madvise, [*start, end - start, advice as u64]);
             }
         };
-        // One batch, because the task completes it even if this daemon dies meanwhile: the advice
-        // is taken back in any case.
+        // One batch, because the task completes it even if this daemon dies meanwhile. So the
+        // advice is undone in any case.
         advise(&mut batch, libc::MADV_DONTFORK);
         let call = batch.call(libc::SYS_clone, [flags]);
         advise(&mut batch, libc::MADV_DOFORK);
@@ -161,7 +159,7 @@ impl Drop for Injected<'_> {
     }
 }
 
-/// Maps the scratch. Gives the frame on the stack that guards the task meanwhile.
+/// Maps the scratch. Returns the frame on the stack that guards the task meanwhile.
 fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<Option<StackFrame<'m>>> {
     let frame = StackFrame::place(mem, entry, task)?;
     let map = |prot: i32, at: RemotePtr, len: u64| {
@@ -172,7 +170,7 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<
     let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     let mut got = task.call_at(entry.syscall, stack, &map(all, entry.hole, SCRATCH_LEN))?;
     if matches!(errno::errno(got), Some(libc::EACCES | libc::EPERM)) {
-        // PR_SET_MDWE and the like forbid a page that is writable and executable. The code gets a
+        // PR_SET_MDWE and similar forbid a page that is writable and executable. The code gets a
         // page of its own, which is written through /proc.
         let code = libc::PROT_READ | libc::PROT_EXEC;
         got = task.call_at(entry.syscall, stack, &map(code, entry.hole, FRAME_AT))?;
@@ -185,8 +183,8 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<
     Ok(frame)
 }
 
-/// What was being done, and the limit of the process that is in the way, if it is one. The caller
-/// adds the name of the process.
+/// What was attempted, and the limit of the process that prevents it, if one does. The caller adds
+/// the name of the process.
 fn no_room(doing: &str, got: i64) -> String {
     match errno::errno(got) {
         Some(libc::ENOMEM) => format!("{doing} (is its RLIMIT_AS used up, or RLIMIT_DATA?)"),

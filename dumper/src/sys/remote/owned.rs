@@ -1,4 +1,4 @@
-//! A process that this daemon made. Its calls need no way back to a program: if anything fails it
+//! A process that this daemon made. Its calls need no way back to a program: if anything fails, it
 //! dies.
 
 use std::time::Duration;
@@ -15,7 +15,7 @@ use crate::sys::remote::stub;
 use crate::sys::{errno, wait};
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
-/// How long the process may take to stop by a signal or to end: nothing but load delays either.
+/// How long the process may take to stop by a signal or to end. Only load delays either.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A process that this daemon made, stopped and traced with EXITKILL: its death is the rollback.
@@ -28,20 +28,20 @@ pub struct Owned {
 }
 
 /// The wake signal inside processes that this daemon made. No program sends this signal, so it is
-/// never among the pending signals that are put back.
+/// never among the pending signals that are restored.
 const OWN_WAKE: i32 = libc::SIGSTKFLT;
 
 impl Owned {
-    /// Takes a process in which the stub is mapped at `scratch` already: a copy-on-write child, or
-    /// one after [`Owned::inject`].
+    /// Takes a process with the stub mapped at `scratch` already: a copy-on-write child, or one
+    /// after [`Owned::inject`].
     pub fn adopt(task: Stopped, scratch: RemotePtr, tgid: Pid, tid: Pid) -> Result<Self> {
         let mem = MemFile::open(task.tid())?;
         Ok(Self { task: Hijacked::take(task, &mem, OWN_WAKE).map_err(Failed::let_go)?, mem, scratch, tgid, tid })
     }
 
-    /// Maps the stub into a new process by a call at the instruction `syscall`, replacing what is
-    /// there. The inherited rseq registration goes first: its area is about to be unmapped, and the
-    /// kernel kills a registered task without its area.
+    /// Maps the stub into a new process by a call at the instruction `syscall`, and replaces what
+    /// is mapped there. The inherited rseq registration is removed first: its area is about to be
+    /// unmapped, and the kernel kills a registered task without its area.
     pub fn inject(task: Stopped, syscall: RemotePtr, scratch: RemotePtr, tgid: Pid) -> Result<Self> {
         let (area, len, signature) = task.rseq()?;
         let mut owned = Self::adopt(task, scratch, tgid, tgid)?;
@@ -82,14 +82,14 @@ impl Owned {
     /// Makes the calls of `batch`.
     pub fn run(&mut self, batch: Batch) -> Result<Answers> {
         let mut regs = stub_regs(&self.task.regs, self.scratch, batch.calls.len(), OWN_WAKE, self.tgid, self.tid);
-        // No signal frame: a process that is not complete must not run on, but die.
+        // No signal frame: an incomplete process must die and not run on.
         regs.r13 = 0;
         run_batch(&mut self.task, &self.mem, self.scratch, &regs, OWN_WAKE, self.tgid, batch)
     }
 
-    /// Makes a call that would sleep, at the `syscall` instruction `at`, interrupted from its entry
-    /// on, and gives the registers behind it. By then the kernel has set up what `restart_syscall`
-    /// needs, or the call had its result at once.
+    /// Makes a call that would sleep, at the `syscall` instruction `at`. It is interrupted from its
+    /// entry on. Returns the registers behind the call. By then the kernel has set up what
+    /// `restart_syscall` needs, or the call had its result at once.
     pub fn fall_asleep(&mut self, at: RemotePtr, call: &Call) -> Result<Regs> {
         self.task.call_at(at, None, call)?;
         self.task.task()?.regs()
@@ -100,8 +100,8 @@ impl Owned {
         self.task.call_at(at, None, call)
     }
 
-    /// Ends the process by exit_group(2) at the `syscall` instruction `at`. Gives the status as
-    /// wait(2) has it. Its parent has still to reap it.
+    /// Ends the process by exit_group(2) at the `syscall` instruction `at`. Returns the status of
+    /// wait(2). Its parent must still reap it.
     pub fn exit(mut self, at: RemotePtr, code: i32) -> Result<i32> {
         let regs = self.call_regs(at, libc::SYS_exit_group, code as u64);
         let task = self.take()?;
@@ -135,8 +135,8 @@ impl Owned {
         Err(Error::os(doing, libc::EOPNOTSUPP))
     }
 
-    /// Brings the task to where `signal` is about to be delivered to it; `None` for SIGKILL, which
-    /// has no such stop.
+    /// Brings the task to the delivery stop of `signal`. `None` for SIGKILL, which has no such
+    /// stop.
     fn deliver(&mut self, at: RemotePtr, signal: i32) -> Result<Option<Stopped>> {
         let regs = self.call_regs(at, libc::SYS_pause, 0);
         let task = self.take()?;

@@ -1,4 +1,4 @@
-//! Runs one batch of calls in a task that stands in the stub.
+//! Runs one batch of calls in a task that is in the stub.
 
 use crate::error::{Error, Result};
 use crate::sys::memory::{MemFile, RemotePtr, words};
@@ -42,17 +42,17 @@ pub fn run_batch(
         for arg in call.args {
             array.extend_from_slice(&arg.to_le_bytes());
         }
-        // A call that is never reached must not look as if it had succeeded.
+        // A call that is never reached must not appear to have succeeded.
         array.extend_from_slice(&(-i64::from(libc::ENOSYS)).to_le_bytes());
     }
     mem.write(scratch.add(CALLS_AT), &array)?;
     if !batch.arena.is_empty() {
         mem.write(batch.arena_at, &batch.arena)?;
     }
-    // The place counts, not the signal alone: any process may send the signal, and this very batch
-    // may put a pending one back.
+    // The place counts, not the signal alone. Any process may send the signal, and this very batch
+    // may restore a pending one.
     let end = scratch.add(stub::done()).0;
-    // Where RLIMIT_SIGPENDING leaves no room for the sender, the kernel reports SI_USER and pid 0.
+    // If RLIMIT_SIGPENDING leaves no room for the sender, the kernel reports SI_USER and pid 0.
     let ours = |stopped: &Stopped| {
         stopped.signal_sender().is_ok_and(|sender| sender == (SI_TKILL, tgid) || sender == (libc::SI_USER, 0))
     };

@@ -1,7 +1,7 @@
-//! Descriptors pushed into a process that this daemon made, by SCM_RIGHTS (unix(7)): the process
+//! Descriptors pushed into a process that this daemon made, by SCM_RIGHTS (unix(7)). The process
 //! makes a socket pair, and this daemon pulls one end.
 //!
-//! It needs no path, no namespace and no permission of the target.
+//! This needs no path, no namespace and no permission of the target.
 
 use std::io::IoSlice;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -39,7 +39,7 @@ impl Channel {
         Ok(Self { ours, theirs: theirs.into(), pid })
     }
 
-    /// Pushes `fds`. Gives their numbers in the process, where close-on-exec is set.
+    /// Pushes `fds`. Returns their numbers in the process, where close-on-exec is set.
     pub fn push(&self, process: &mut Owned, fds: &[RawFd]) -> Result<Vec<i32>> {
         let mut numbers = Vec::with_capacity(fds.len());
         for some in fds.chunks(MOST) {
@@ -68,8 +68,8 @@ impl Channel {
         let control = answers.bytes(control, control_len);
         let received = answers.words::<6>(header)[5].saturating_sub(16) as usize / 4;
         if received < fds.len() {
-            // The kernel installs as many as RLIMIT_NOFILE allows and reports the rest by
-            // truncation only.
+            // The kernel installs as many as RLIMIT_NOFILE allows and reports the rest only by
+            // truncation.
             return Err(Error::os(doing(), libc::EMFILE));
         }
         for number in control[16..].chunks_exact(4).take(fds.len()) {
@@ -78,12 +78,12 @@ impl Channel {
         Ok(())
     }
 
-    /// Notes that the process's end has been moved to another number.
+    /// Records that the process's end has been moved to another number.
     pub fn moved(&self, number: i32) {
         self.theirs.set(number);
     }
 
-    /// The channel's descriptor number in the process; it must be closed last.
+    /// The channel's descriptor number in the process. It must be closed last.
     pub fn number(&self) -> i32 {
         self.theirs.get()
     }

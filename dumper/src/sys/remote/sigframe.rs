@@ -1,5 +1,5 @@
-//! A signal frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) that holds a task's true
-//! state. A task inside injected code returns through it to its program if its tracer has died.
+//! A signal frame (struct rt_sigframe, arch/x86/include/asm/sigframe.h) with a task's true state.
+//! If its tracer has died, a task inside injected code returns through it to its program.
 
 use crate::sys::errno::restart;
 use crate::sys::memory::RemotePtr;
@@ -18,8 +18,8 @@ const UC_FLAGS: u64 = UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS;
 const INVALID_SS_FLAGS: u64 = 0x7fff;
 
 /// Registers with which a task that was stopped inside a system call runs on as if it had never
-/// been traced. A call that can be repeated is repeated. A call with a remaining time that only the
-/// kernel knows gives EINTR (rt_sigreturn forgets that time).
+/// been traced. A call that can be repeated is repeated. If only the kernel has the remaining time
+/// of a call, the call returns EINTR (rt_sigreturn drops that time).
 pub fn settled(regs: &Regs) -> Regs {
     let mut regs = *regs;
     if regs.orig_rax.cast_signed() >= 0 {
@@ -36,15 +36,15 @@ pub fn settled(regs: &Regs) -> Regs {
     regs
 }
 
-/// Whether `bytes` are a frame that [`build`] made. A tracer that was killed leaves it behind, and
-/// it is unused once its task has returned.
+/// Whether `bytes` are a frame that [`build`] made. A killed tracer leaves it behind, and it is
+/// unused once its task has returned.
 pub fn is_left_behind(bytes: &[u8]) -> bool {
     let [restorer, flags, link, sp, ss_flags, size] = crate::sys::memory::words(bytes);
     restorer != 0 && (flags, link, sp, ss_flags, size) == (UC_FLAGS, 0, 0, INVALID_SS_FLAGS, 0)
 }
 
-/// The bytes of a frame to be placed at `at` (16-byte aligned). With `rsp = at` a `ret` goes to
-/// `restorer`, which makes the call; with `rsp = at + 8` the call can be made at once.
+/// The bytes of a frame for the address `at` (16-byte aligned). With `rsp = at` a `ret` goes to
+/// `restorer`, which makes the call. With `rsp = at + 8` the call can be made at once.
 pub fn build(at: RemotePtr, restorer: u64, regs: &Regs, mask: u64, xstate: &[u8]) -> Vec<u8> {
     let regs = settled(regs);
     // pretcode 8, ucontext 304, siginfo 128 -> the XSAVE area on the next 64-byte boundary of the

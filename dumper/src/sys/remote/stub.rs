@@ -1,19 +1,19 @@
 //! The only code that is ever put into another process: a loop that makes an array of system calls,
 //! and the return to the program.
 //!
-//! It is entered with `rbx` = the array, `r12` = how many, `r13` = stack pointer for `rt_sigreturn`
-//! (behind the first word of a signal frame), `r14`/`r15` = the task's own tgid and tid, `rbp` =
-//! the wake signal. Each element is eight words: number, six arguments, result. At the end the task
-//! sends itself the wake signal (one that is ignored by default). A traced task stops there, and
-//! the tracer reads the results. If the tracer has died in the meantime, the task ignores the
-//! signal and returns through the signal frame to exactly where it was. An `int3` there would kill
-//! it.
+//! It is entered with `rbx` = the array, `r12` = the number of calls, `r13` = stack pointer for
+//! `rt_sigreturn` (behind the first word of a signal frame), `r14`/`r15` = the task's own tgid and
+//! tid, `rbp` = the wake signal. Each element is eight words: number, six arguments, result. At the
+//! end the task sends itself the wake signal (one that is ignored by default). A traced task stops
+//! there, and the tracer reads the results. If the tracer has died in the meantime, the task
+//! ignores the signal and returns through the signal frame to exactly where it was. An `int3` there
+//! would kill it.
 //!
-//! If a call is clone(2) (not clone3), its child takes another path. It names itself, so that it is
-//! known as a snapshot child even as a zombie. It gives up all that it shares with its parent: the
+//! After clone(2) (not clone3) the child takes another path. It names itself, so that even its
+//! zombie is recognised as a snapshot child. It gives up all that it shares with its parent: the
 //! descriptors, the session (a signal to the session would reach it), and the directory (which it
 //! would keep busy). It sends itself the wake signal and, if it ever runs on from there, exits. Its
-//! `rbx` is then what close_range(2) gave: 0 if it has a descriptor table of its own.
+//! `rbx` is then the result of close_range(2): 0 if it has a descriptor table of its own.
 
 use std::arch::global_asm;
 
@@ -96,8 +96,8 @@ pub fn code() -> &'static [u8] {
     unsafe { std::slice::from_raw_parts(begin, end.addr() - begin.addr()) }
 }
 
-/// Offset of the instruction behind the call that wakes the tracer: a task stands there when its
-/// batch is complete.
+/// Offset of the instruction behind the call that wakes the tracer. A task is there when its batch
+/// is complete.
 pub fn done() -> u64 {
     let begin = &raw const ckptfs_stub_begin;
     let done = &raw const ckptfs_stub_done;

@@ -1,6 +1,6 @@
 //! System V shared memory, semaphores and message queues, sysvipc(7), in the daemon's own ipc
-//! namespace. An object has an id of its own, never given twice within one boot, and lives without
-//! any process.
+//! namespace. An object has an id that the kernel gives only once within one boot, and lives
+//! without any process.
 
 pub mod msg;
 pub mod sem;
@@ -60,7 +60,7 @@ impl IpcKind {
         Errno::result(got).map(drop).doing(|| format!("IPC_RMID of {self} {id}"))
     }
 
-    /// The id of the object with this key; `None` if there is none.
+    /// The id of the object with this key, or `None` if there is none.
     pub fn with_key(self, key: i32) -> Option<i32> {
         // SAFETY: no memory is passed.
         let got = unsafe {
@@ -73,7 +73,7 @@ impl IpcKind {
         (key != libc::IPC_PRIVATE && got != -1).then_some(got)
     }
 
-    /// Uses up the id that was set for the next object: it cannot be unset.
+    /// Uses up the id that was set for the next object, because it cannot be unset.
     fn consume_next_id(self) {
         // SAFETY: no memory is passed.
         let spent = unsafe {
@@ -96,7 +96,7 @@ const TRIES: usize = 30;
 /// # Errors
 /// EBUSY: the id is taken, or other processes make so many objects that this daemon never gets it.
 fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() -> String) -> Result<CreatedIpc> {
-    // The id belongs to the namespace: the next object that is made gets it, by whatever process.
+    // The id is set for the namespace: the next object that any process makes gets it.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let next = kind.next_id();
@@ -120,7 +120,7 @@ fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() 
     Err(Error::os(doing(), libc::EBUSY))
 }
 
-/// An object that was made for a restore; removed on Drop until it is kept.
+/// An object that was made for a restore. Drop removes it unless it is kept.
 #[derive(Debug)]
 pub struct CreatedIpc {
     kind: IpcKind,

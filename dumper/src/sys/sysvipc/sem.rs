@@ -14,7 +14,7 @@ use crate::sys::sysvipc::{CreatedIpc, IpcKind};
 pub struct Op {
     /// Which semaphore.
     pub n: u16,
-    /// What is added to it; 0 waits for zero.
+    /// What is added to it. 0 waits for zero.
     pub add: i16,
     /// [`NOWAIT`], [`UNDO`].
     pub flags: i16,
@@ -28,7 +28,7 @@ pub const UNDO: i16 = 0x1000;
 pub const VALUE_MOST: i32 = 32767;
 
 impl Op {
-    /// As the kernel reads it.
+    /// The bytes that the kernel reads.
     pub fn bytes(ops: &[Op]) -> Vec<u8> {
         let bytes = |op: &Op| [op.n.to_le_bytes(), op.add.to_le_bytes(), op.flags.to_le_bytes()].concat();
         ops.iter().flat_map(bytes).collect()
@@ -61,12 +61,12 @@ fn query(id: i32, n: u16, command: i32, what: &str) -> Result<i32> {
         .doing(|| format!("{what} of semaphore {n} of set {id}"))
 }
 
-/// GETPID: the process of the last operation; 0 if there was none.
+/// GETPID: the process of the last operation, or 0 if there was none.
 pub fn last_user(id: i32, n: u16) -> Result<Pid> {
     query(id, n, GETPID, "GETPID")
 }
 
-/// GETNCNT and GETZCNT: how many tasks wait for it.
+/// GETNCNT and GETZCNT: how many tasks wait on it.
 pub fn waiting(id: i32, n: u16) -> Result<i32> {
     Ok(query(id, n, GETNCNT, "GETNCNT")? + query(id, n, GETZCNT, "GETZCNT")?)
 }
@@ -76,7 +76,7 @@ pub fn set_value(id: i32, n: u16, value: u16) -> Call {
     Call::new(libc::SYS_semctl, [id as u64, n.into(), SETVAL as u64, value.into()])
 }
 
-/// semop(2) of operations that stand at `at`.
+/// semop(2) of the operations at `at`.
 pub fn operate(id: i32, at: u64, count: usize) -> Call {
     Call::new(libc::SYS_semop, [id as u64, at, count as u64])
 }
@@ -94,7 +94,7 @@ pub fn set_owner(id: i32, mode: u32, uid: u32, gid: u32) -> Result<()> {
     Errno::result(got).map(drop).doing(|| format!("IPC_SET of semaphore set {id}"))
 }
 
-/// Makes a set with a chosen id; removed on Drop until it is kept.
+/// Makes a set with a chosen id. Drop removes it unless it is kept.
 pub fn make_set(id: i32, key: i32, count: usize, creator: Creator) -> Result<CreatedIpc> {
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let call = Call::new(libc::SYS_semget, [key as u64, count as u64, flags as u64]);

@@ -22,7 +22,7 @@ pub const SHM_LOCKED: u32 = 0o2000;
 /// A segment as IPC_STAT shows it, shmctl(2).
 #[derive(Clone, Copy, Debug)]
 pub struct ShmSegment {
-    /// Its key; 0 (IPC_PRIVATE) also for one that is removed.
+    /// Its key. 0 (IPC_PRIVATE) also for a removed segment.
     pub key: i32,
     /// Permissions, [`SHM_DEST`], [`SHM_LOCKED`].
     pub mode: u32,
@@ -42,10 +42,10 @@ pub struct ShmSegment {
     pub attached: u64,
 }
 
-/// The segment with this id; `None` if there is none.
+/// The segment with this id, or `None` if there is none.
 pub fn segment(id: i32) -> Result<Option<ShmSegment>> {
     let mut stat = std::mem::MaybeUninit::<libc::shmid_ds>::zeroed();
-    // SAFETY: the struct is live; all zeros is a value of it.
+    // SAFETY: the struct is live, and all zeros is a value of it.
     let (got, stat) = unsafe { (libc::shmctl(id, libc::IPC_STAT, stat.as_mut_ptr()), stat.assume_init()) };
     match Errno::result(got) {
         Err(Errno::EINVAL | Errno::EIDRM) => return Ok(None),
@@ -84,7 +84,7 @@ fn control(id: i32, command: i32, what: &str) -> Result<()> {
     Errno::result(got).map(drop).doing(|| format!("{what} of shared memory {id}"))
 }
 
-/// Marks a segment for removal; the kernel frees it with its last user.
+/// Marks a segment for removal. The kernel frees it with its last user.
 pub fn remove_segment(id: i32) -> Result<()> {
     IpcKind::Shm.remove(id)
 }
@@ -105,8 +105,8 @@ const SHM_UNLOCK: i32 = 12;
 /// and opened through /proc/self/map_files. Its inode number is the segment's id (newseg in
 /// ipc/shm.c).
 pub fn open_segment(id: i32, size: u64) -> Result<OwnedFd> {
-    // SAFETY: attached at an address of the kernel's choice; nothing else knows of it, and it is
-    // never accessed.
+    // SAFETY: attached at an address that the kernel chooses. No other code has the address, and
+    // the segment is never accessed.
     let at = unsafe { libc::shmat(id, std::ptr::null(), 0) };
     if at.addr() == usize::MAX {
         return Err(Errno::last()).doing(|| format!("attaching shared memory {id}"));
@@ -118,14 +118,14 @@ pub fn open_segment(id: i32, size: u64) -> Result<OwnedFd> {
     file.map(OwnedFd::from).doing(|| format!("opening shared memory {id}"))
 }
 
-/// Makes a segment with a chosen id, of this key and creator; neither id nor key may be in use. It
-/// holds zeros, and it is removed on Drop until it is [kept](CreatedIpc::keep).
+/// Makes a segment with a chosen id, of this key and creator. Neither id nor key may be in use. It
+/// holds zeros, and Drop removes it unless it is [kept](CreatedIpc::keep).
 pub fn make_segment(id: i32, key: i32, size: u64, creator: Creator) -> Result<CreatedIpc> {
     let call = |flags: i32| Call::new(libc::SYS_shmget, [key as u64, size, flags as u64]);
     let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o600;
     let doing = || format!("making shared memory {id} (key {key:#x}, {size} bytes)");
     match crate::sys::sysvipc::make(IpcKind::Shm, id, creator, &call(flags), doing) {
-        // Too much memory is reserved in all; a segment made with SHM_NORESERVE does not count.
+        // Too much memory is reserved in all. A segment made with SHM_NORESERVE does not count.
         Err(error) if error.errno() == Some(libc::ENOMEM) => {
             crate::sys::sysvipc::make(IpcKind::Shm, id, creator, &call(flags | libc::SHM_NORESERVE), doing)
         }

@@ -1,7 +1,8 @@
-//! What an image holds, gathered by process: for the tables of a person, and to compare two images.
+//! The contents of an image by process: for the tables that people read, and for comparing two
+//! images.
 //!
-//! [`show`] says what a record is about. Its body stays as it stands in the image, so that fields
-//! and sorts of records that a later version adds are compared too.
+//! [`show`] returns what a record is about. Its body stays as it is in the image, so fields and
+//! sorts of records that a later version adds are compared too.
 
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -12,7 +13,7 @@ use ckptfs_dumper::inspect::{Shown, ShownFile, ShownMapping, ShownProcess, Shown
 use ckptfs_dumper::{Pid, Result};
 use serde_json::Value;
 
-/// Bytes of a command line that are kept.
+/// How many bytes of a command line are kept.
 const COMMAND_MOST: u64 = 4096;
 
 /// One image.
@@ -22,7 +23,7 @@ pub(super) struct Contents {
     pub kernel: String,
     /// The process tree.
     pub processes: Vec<ShownProcess>,
-    /// Records of tasks, by tag and task, and all that belong to none, by tag and number in the
+    /// Records of tasks by tag and task, and records that belong to none by tag and number in the
     /// image.
     pub attributes: BTreeMap<(String, i64), Attribute>,
     pub files: BTreeMap<u32, OpenFile>,
@@ -34,15 +35,15 @@ pub(super) struct Contents {
     pub object_pages: BTreeMap<u32, Pages>,
     /// The names of tasks.
     names: BTreeMap<Pid, Vec<u8>>,
-    /// Where command lines lie, and what is known of them.
+    /// Where command lines are in memory, and which of their bytes were read.
     commands: BTreeMap<Pid, CommandLine>,
-    /// How many records belonged to no task so far.
+    /// How many records so far belonged to no task.
     without_task: i64,
     hashes: bool,
     filling: Filling,
 }
 
-/// Hashes of pages by address; 0 if they are not compared.
+/// Hashes of pages by address. 0 if they are not compared.
 pub(super) type Pages = BTreeMap<u64, u64>;
 
 /// A record's body, and a hash of its blob.
@@ -92,7 +93,7 @@ enum Filling {
 }
 
 impl Contents {
-    /// Empty. `hashes`: whether the contents of pages are to be compared.
+    /// Empty contents. `hashes` is set if the contents of pages are to be compared.
     pub(super) fn new(hashes: bool) -> Self {
         Self { hashes, ..Self::default() }
     }
@@ -150,7 +151,7 @@ impl Contents {
         self.attributes.insert((record.tag.to_string(), key), Attribute { body, blob: hasher.finish(), ipc });
     }
 
-    /// Pages of the mapping or object that came last.
+    /// Takes pages of the last mapping or object.
     pub(super) fn pages(&mut self, address: u64, bytes: &[u8]) {
         let pages = match (self.filling, self.mappings.last_mut()) {
             (Filling::Object(id), _) => self.object_pages.entry(id).or_default(),
@@ -179,7 +180,7 @@ impl Contents {
         self.processes.iter().find(|process| process.pid == pid)
     }
 
-    /// The name (comm) of a task, also of a process that has ended; empty if the image does not
+    /// The name (comm) of a task, also of a process that has ended. Empty if the image does not
     /// have it.
     pub(super) fn name(&self, tid: Pid) -> String {
         let ended = || self.process(tid).and_then(|process| process.ended.as_ref()).map(|(_, name)| name);
@@ -187,8 +188,8 @@ impl Contents {
         name.map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
     }
 
-    /// Its command line, arguments separated by spaces; its name in brackets if the image does not
-    /// have the arguments.
+    /// Its command line, with its arguments separated by spaces. Its name in brackets if the image
+    /// does not have the arguments.
     pub(super) fn command(&self, pid: Pid) -> String {
         let mut at = pid;
         // The first page of a child's stack may be in the image with the process that forked it, at
@@ -210,8 +211,8 @@ impl Contents {
         format!("[{}]", self.name(pid))
     }
 
-    /// The body of an open file, with that of the object beneath it: everything but the ids, which
-    /// only this image has.
+    /// The body of an open file, with that of the object beneath it. The ids are left out, because
+    /// only this image has them.
     pub(super) fn open_file(&self, id: u32) -> Value {
         let without_id = |body: &Value| {
             let mut body = body.clone();

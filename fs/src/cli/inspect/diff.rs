@@ -1,4 +1,4 @@
-//! `ckptfs diff`: what differs between two images, of one tree at two instants or of any two.
+//! `ckptfs diff`: the differences of two images, of one tree at two instants or of any two.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Write};
@@ -12,12 +12,12 @@ use crate::cli::inspect::contents::{Contents, Mapping, Pages};
 use crate::cli::inspect::feed::feed;
 use crate::cli::inspect::records::escaped;
 
-/// What differs. Everything is empty for two images of an unchanged tree.
+/// The differences. Everything is empty for two images of an unchanged tree.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Differences {
-    /// Processes of the first image alone.
+    /// Processes that only the first image has.
     only_a: Vec<Pid>,
-    /// Processes of the second image alone.
+    /// Processes that only the second image has.
     only_b: Vec<Pid>,
     memory: Vec<MemoryDiffers>,
     descriptors: Vec<FieldDiffers>,
@@ -32,11 +32,11 @@ struct MemoryDiffers {
     start: u64,
     end: u64,
     what: String,
-    /// Pages that both have, with other contents.
+    /// Pages that both have, with different contents.
     changed: u64,
     only_a: u64,
     only_b: u64,
-    /// Which image has the mapping at all: "a", "b", or both.
+    /// Which image has the mapping: "a", "b", or both.
     #[serde(rename = "in")]
     within: &'static str,
 }
@@ -52,7 +52,7 @@ struct FieldDiffers {
     b: Value,
 }
 
-/// Writes what differs, for a person or as JSON; whether nothing does.
+/// Writes the differences, as text or as JSON. Returns whether there are none.
 pub(super) fn diff(
     a: (&mut dyn Read, &str),
     b: (&mut dyn Read, &str),
@@ -256,7 +256,7 @@ impl Differences {
     }
 }
 
-/// A value on one line; control characters are escaped, as JSON does.
+/// A value on one line. Control characters are escaped as in JSON.
 fn shown(value: &Value) -> String {
     match value {
         Value::Null => "-".into(),
@@ -266,7 +266,7 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Tells every leaf in which two bodies differ, by its path.
+/// Reports every leaf in which two bodies differ, by its path.
 fn fields(path: &str, a: Option<&Value>, b: Option<&Value>, tell: &mut impl FnMut(String, Value, Value)) {
     let below = |name: &str| if path.is_empty() { name.to_owned() } else { format!("{path}.{name}") };
     match (a, b) {

@@ -1,4 +1,4 @@
-//! Feeds an image to whatever looks at it, and counts what passes.
+//! Feeds an image to a sink, and counts what passes.
 
 use std::io::{ErrorKind, Read};
 

@@ -1,5 +1,4 @@
-//! An image as one JSON document, written while it is read. Bodies stand in it as they stand in the
-//! image.
+//! An image as one JSON document, written while it is read. Bodies are the same as in the image.
 
 use std::io::Write;
 
@@ -8,14 +7,14 @@ use ckptfs_dumper::{Doing, Error, Result};
 use serde::de::IgnoredAny;
 use serde_json::json;
 
-/// `{"images":[{"header":{...},"records":[{...}],"whole":true}]}`, and `"error"` behind the images
+/// `{"images":[{"header":{...},"records":[{...}],"whole":true}]}`, with `"error"` behind the images
 /// if they are damaged.
 pub(super) struct Document<'a> {
     out: &'a mut dyn Write,
     images: u64,
-    /// An image is open; how many of its records are written.
+    /// The number of written records of the open image, if one is open.
     open: Option<u64>,
-    /// The record whose pages are being counted.
+    /// The record with pages that are being counted, and the count.
     pending: Option<(Record, u64)>,
 }
 
@@ -75,7 +74,7 @@ impl Sink for Document<'_> {
 
     fn record(&mut self, record: Record) -> Result<()> {
         self.close_record()?;
-        // Bytes that are no JSON would spoil the document.
+        // Bytes that are not JSON would break the document.
         record.body::<IgnoredAny>()?;
         self.pending = Some((record, 0));
         Ok(())

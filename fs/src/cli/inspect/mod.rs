@@ -1,6 +1,6 @@
-//! `ckptfs verify`, `ckptfs inspect` and `ckptfs diff`: is an image whole, what is in it, and in
-//! what do two differ. All read a stream from front to back. What is told record by record knows no
-//! kind of them: what a later version stores shows up by itself.
+//! `ckptfs verify`, `ckptfs inspect` and `ckptfs diff`: whether an image is whole, what is in it,
+//! and how two differ. All read a stream from front to back. The output by record depends on no
+//! kind of record, so it includes what a later version stores.
 
 pub mod contents;
 pub mod diff;
@@ -16,17 +16,17 @@ use ckptfs_dumper::{Doing, Result};
 use crate::cli::inspect::feed::{Totals, feed};
 
 /// Reads all of `input` (called `name` in every message) and writes one line if it is whole: how
-/// many images, records, pages and bytes. The error says at which offset it is not.
+/// many images, records, pages and bytes. Otherwise the error has the offset of the damage.
 pub fn verify(input: &mut dyn Read, name: &str, out: &mut dyn Write) -> Result<()> {
     let mut totals = Totals::default();
     feed(input, name, &mut totals)?;
     writeln!(out, "{name}: whole: {totals}").doing(|| "writing the result")
 }
 
-/// How `ckptfs inspect` tells what is in an image.
+/// The form in which `ckptfs inspect` shows an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// Processes, memory and descriptors, for a person.
+    /// Processes, memory and descriptors, as tables for people.
     Tables,
     /// A line for every record.
     Records,
@@ -34,8 +34,8 @@ pub enum Form {
     Json,
 }
 
-/// Writes what is in `input` (called `name` in every message). Of a damaged image what stands
-/// before the damage is written, and the error says where that is.
+/// Writes the contents of `input` (called `name` in every message). For a damaged image it writes
+/// what comes before the damage, and the error has its offset.
 pub fn inspect(input: &mut dyn Read, name: &str, form: Form, out: &mut dyn Write) -> Result<()> {
     match form {
         Form::Json => {
@@ -59,8 +59,8 @@ pub fn inspect(input: &mut dyn Read, name: &str, form: Form, out: &mut dyn Write
     }
 }
 
-/// Writes in what two images differ, for a person or as JSON; whether they are the same but for
-/// their times.
+/// Writes the differences of two images, as text or as JSON. Returns whether they are the same
+/// except for their times.
 pub fn diff(a: (&mut dyn Read, &str), b: (&mut dyn Read, &str), json: bool, out: &mut dyn Write) -> Result<bool> {
     diff::diff(a, b, json, out)
 }

@@ -9,13 +9,13 @@ use serde_json::Value;
 
 use crate::cli::inspect::feed::Totals;
 
-/// What tells most of a record, in this order; whatever else it has follows.
+/// The most informative fields of a record, in this order. Its other fields follow.
 const TELLING: [&str; 12] = ["pid", "tid", "fd", "id", "kind", "type", "comm", "name", "path", "start", "end", "file"];
 
-/// Fields that are addresses, for a person in hexadecimal.
+/// Fields that are addresses, printed in hexadecimal.
 const ADDRESSES: [&str; 3] = ["start", "end", "address"];
 
-/// Characters of a record's fields that are shown.
+/// How many characters of a record's fields are shown.
 const WIDTH: usize = 100;
 
 /// The records of the images of one input. Records are written as they come, memory when its image
@@ -27,7 +27,7 @@ pub(super) struct Records<'a> {
     /// Frames of this image so far.
     records: u64,
     memory: Vec<Memory>,
-    /// The last record of this image that opened a list is still open.
+    /// Whether the last list of pages of this image is still open.
     open: bool,
 }
 
@@ -48,7 +48,7 @@ impl<'a> Records<'a> {
         Records { out, totals: Totals::default(), records: 0, memory: Vec::new(), open: false }
     }
 
-    /// Writes what an image without an end left, and the sums.
+    /// Writes the rest of an image without an end, and the sums.
     pub(super) fn close(&mut self) -> Result<()> {
         self.memory()?;
         let totals = self.totals;
@@ -123,7 +123,7 @@ impl Sink for Records<'_> {
     }
 }
 
-/// The fields of `body` on one line, the most telling first.
+/// The fields of `body` on one line, the most informative first.
 fn telling(body: &Value) -> String {
     let Value::Object(fields) = body else { return shortened(body.to_string()) };
     let first = TELLING.iter().filter_map(|name| fields.get_key_value(*name));
@@ -133,7 +133,7 @@ fn telling(body: &Value) -> String {
     shortened(all.join(" "))
 }
 
-/// One value, short: what is inside an array or object is only counted.
+/// One value, in short form. The items of an array or object are only counted.
 fn shown(name: &str, value: &Value) -> String {
     match value {
         Value::Array(values) => format!("[{}]", values.len()),
@@ -146,13 +146,14 @@ fn shown(name: &str, value: &Value) -> String {
     }
 }
 
-/// A text of the image for a terminal, as it is unless it has a control character: none passes.
+/// A text of the image for a terminal. Control characters are escaped, everything else stays as it
+/// is.
 pub(super) fn escaped(text: &str) -> String {
     if text.chars().any(char::is_control) { format!("{text:?}") } else { text.to_owned() }
 }
 
-/// A text of the image for a terminal: no control character passes, quoted where it would be
-/// misread.
+/// A text of the image for a terminal. Control characters are escaped. It is quoted if it would be
+/// misread otherwise.
 pub(super) fn printable(text: &str) -> String {
     let plain = !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic() && !"\"\\=".contains(c));
     if plain { text.to_string() } else { format!("{text:?}") }

@@ -1,5 +1,4 @@
-//! An image as tables for a person: who is there, what memory they have, what their descriptors
-//! lead to.
+//! An image as tables for people: its processes, their memory, and what their descriptors lead to.
 
 use std::io::Write;
 
@@ -13,7 +12,7 @@ use crate::cli::inspect::contents::Contents;
 use crate::cli::inspect::feed::Totals;
 use crate::cli::inspect::records::{escaped, printable};
 
-/// The tables of the images of one input, each written when its image ends.
+/// The tables of the images of one input. Each is written when its image ends.
 pub(super) struct Tables<'a> {
     out: &'a mut dyn Write,
     contents: Contents,
@@ -25,7 +24,7 @@ impl<'a> Tables<'a> {
         Tables { out, contents: Contents::new(false), totals: Totals::default() }
     }
 
-    /// Writes what an image without an end left, and the sums.
+    /// Writes the rest of an image without an end, and the sums.
     pub(super) fn close(&mut self) -> Result<()> {
         if self.contents.header.is_some() {
             self.image()?;
@@ -61,7 +60,7 @@ impl<'a> Tables<'a> {
         for process in &contents.processes {
             let ShownProcess { pid, ppid, pgid, sid, threads, .. } = *process;
             let state = state(process);
-            // Such a process is there only while others are made.
+            // Such a process exists only while others are made.
             if threads == 0 && state == "runs" {
                 continue;
             }
@@ -141,7 +140,7 @@ impl<'a> Tables<'a> {
     }
 }
 
-/// What a process was doing, in a word or two.
+/// The state of a process, in a word or two.
 fn state(process: &ShownProcess) -> String {
     if let Some((status, _)) = process.ended {
         return if libc::WIFEXITED(status) {

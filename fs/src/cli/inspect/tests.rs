@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::cli::inspect::*;
 
-/// One of everything: `tests/format/sample.rs` says what is in it.
+/// One record of every sort. `tests/format/sample.rs` lists what is in it.
 const GOLDEN: &[u8] = include_bytes!("../../../../tests/format/golden-v2.ckpt");
 
 fn text(run: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> (String, Option<String>) {
@@ -79,7 +79,7 @@ fn the_document_holds_the_bodies() {
     assert_eq!(document.get("error"), None);
 }
 
-/// Damage anywhere leaves a document that parses and says so.
+/// Damage anywhere leaves a document that parses and reports the damage.
 #[test]
 fn a_damaged_image_gives_a_document_with_the_error() {
     for len in (1..GOLDEN.len()).step_by(61) {
@@ -89,7 +89,7 @@ fn a_damaged_image_gives_a_document_with_the_error() {
     }
 }
 
-/// A pipe that breaks is the pipe's error, not the image's.
+/// A broken pipe is reported as the pipe's error, not as the image's.
 #[test]
 fn an_output_that_fails_is_an_error_of_its_own() {
     struct Full;

@@ -1,4 +1,4 @@
-//! What mkdir and rmdir in `snapshots/` would see.
+//! The results of mkdir and rmdir in `snapshots/`.
 
 use crate::tree::tests::*;
 
