@@ -5,6 +5,9 @@
 //! connection open, and every process that uses the mount would wait for ever. So this thread has a
 //! descriptor table of its own, which is empty. When the daemon is killed its table is freed, and
 //! the kernel ends the connection and with it the wait.
+//!
+//! It blocks all signals: a signal handler writes to a socket of the daemon, which this thread does
+//! not have, so a SIGTERM that the kernel delivered here would be lost.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -13,6 +16,7 @@ use std::time::Duration;
 
 use ckptfs_dumper::{Context, Doing, Error, Result};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::SigSet;
 
 use crate::process::descriptors;
 
@@ -61,6 +65,7 @@ impl Probe {
 /// standard streams are closed too: the process that has started the daemon waits for their end.
 fn leave_descriptors() -> Result<()> {
     let doing = || "giving a thread a descriptor table of its own";
+    SigSet::all().thread_block().doing(doing)?;
     unshare(CloneFlags::CLONE_FILES).doing(doing)?;
     descriptors::close_from(0).on(doing)
 }
@@ -80,6 +85,11 @@ mod tests {
         let is_probe = |path: &PathBuf| std::fs::read_to_string(path.join("comm")).is_ok_and(|name| name == "probe\n");
         let task = tasks.map(|task| task.path()).find(is_probe).unwrap();
         assert_eq!(std::fs::read_dir(task.join("fd")).unwrap().count(), 0);
+        // SIGHUP, SIGINT, SIGTERM: bits 0, 1 and 14.
+        let status = std::fs::read_to_string(task.join("status")).unwrap();
+        let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap();
+        let blocked = u64::from_str_radix(blocked.trim(), 16).unwrap();
+        assert_eq!(blocked & 0x4003, 0x4003, "the handler of a signal finds no socket here");
         drop(held);
     }
 }
