@@ -33,8 +33,8 @@ impl NewTree {
         for process in processes.iter().filter(|process| process.continued) {
             self.process(process.pid)?.stop_and_continue()?;
         }
-        // These ends sent SIGCHLD to their parents. The signals that are pending in the image are put
-        // back later.
+        // These ends sent SIGCHLD to their parents. The signals that are pending in the image are
+        // put back later.
         for process in self.processes.values_mut() {
             forget_signals(process)?;
         }

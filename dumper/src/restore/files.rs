@@ -110,9 +110,10 @@ impl RestoredFiles {
         self.objects.get(id)?.fill(offset, bytes)
     }
 
-    /// Makes the objects visible to other processes, opens the last files, and finishes the objects.
-    /// It is called when the image is complete and its processes have their memory. Returns the
-    /// System V objects that it created: they are removed again unless the restore succeeds.
+    /// Makes the objects visible to other processes, opens the last files, and finishes the
+    /// objects. It is called when the image is complete and its processes have their memory.
+    /// Returns the System V objects that it created: they are removed again unless the restore
+    /// succeeds.
     pub fn open_last(&mut self, pending: &PendingRecords) -> Result<Vec<CreatedIpc>> {
         for (object, kind, record) in self.objects.by_id.values_mut() {
             kind.publish(record, object)?;

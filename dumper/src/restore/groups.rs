@@ -55,7 +55,7 @@ impl NewTree {
         }
         let known: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in &processes {
-            // A group without a process cannot be in the foreground: the leader's group stays there.
+            // A group without a process cannot be in the foreground: that of the leader stays.
             if let (Some(terminal), Some(group)) =
                 (process.terminal, process.foreground.filter(|it| known.contains(it)))
             {

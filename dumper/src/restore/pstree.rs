@@ -153,8 +153,8 @@ impl NewTree {
         Ok(())
     }
 
-    /// Forks an orphan: a helper forks it and ends at once, so that the next subreaper above becomes
-    /// its parent.
+    /// Forks an orphan: a helper forks it and ends at once, so that the next subreaper above
+    /// becomes its parent.
     fn fork_orphan(&mut self, process: &Process, vdso: Option<&Vdso>, copied: Vec<Vma>) -> Result<NewProcess> {
         let subreaper = |on: u64| [libc::PR_SET_CHILD_SUBREAPER as u64, on, 0, 0, 0];
         self.process(process.ppid)?.call(libc::SYS_prctl, subreaper(1), "becoming a subreaper")?;

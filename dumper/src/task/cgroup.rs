@@ -1,9 +1,9 @@
-//! The control group that a process is in (cgroups(7), version 2), by its path as this program sees
-//! it.
+//! The control group of a process (cgroups(7), version 2), as the path that is visible to this
+//! program.
 //!
 //! A new process joins it before it has memory, so that all its memory is charged there. Its
 //! children start in the cgroup of their maker and move to their own in the same way. The groups
-//! themselves and the hierarchies of version 1 belong to no process: they are not in the image.
+//! themselves and the hierarchies of version 1 belong to no process, and are not in the image.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -39,7 +39,7 @@ impl Membership {
     /// The cgroup of the process.
     ///
     /// # Errors
-    /// Unsupported: a thread in another (threaded) cgroup than its process, and a cgroup outside of
+    /// Unsupported: a thread in another (threaded) cgroup than its process, and a cgroup outside
     /// the cgroup namespace of this program.
     pub fn collect(pid: Pid) -> Result<Option<Self>> {
         let Some(path) = cgroup::path_of(&pid.to_string())? else { return Ok(None) };
@@ -88,7 +88,7 @@ impl Membership {
     /// Moves the process there.
     ///
     /// # Errors
-    /// ENOENT names a cgroup that does not exist.
+    /// ENOENT: the cgroup does not exist. The error names it.
     pub fn restore(&self) -> Result<()> {
         cgroup::join(self.tid, self.path())
     }
@@ -107,7 +107,7 @@ mod tests {
         let here = Membership::collect(pid).unwrap().expect("cgroups of version 2");
         let again: Membership = here.record().unwrap().body().unwrap();
         assert_eq!(again, here);
-        // The process is in it already: nothing is written, and nothing can fail.
+        // The process is in it already, so nothing is written and nothing can fail.
         again.restore().unwrap();
         let gone = Membership::of(pid, "/ckptfs-test-no-such-group".into());
         let error = gone.restore().unwrap_err();
