@@ -139,7 +139,8 @@ here=$(dirname "$(readlink -f -- "$0")")
 # The PATH of cron(8) lacks the directories of `cargo install --root /usr/local`.
 PATH=$PATH:/usr/local/sbin:/usr/local/bin
 ckptfs=${CKPTFS:-$(command -v ckptfs || echo "$here/../target/release/ckptfs")}
-# Absolute names: no command can take them for options, and tar's second -C is relative to the first.
+# Absolute names: no command can take them for options, and tar's second -C is relative to the
+# first.
 what=$1 from=$2 to=$3
 [[ $from = /* ]] || from=$PWD/$from
 [[ $to = /* ]] || to=$PWD/$to

@@ -47,7 +47,8 @@ done
 [ $# = 3 ] || misused "SOURCE_MOUNT, PID and TARGET are missing"
 source=$1 pid=$2 host='' mount=$3
 [ -n "$source" ] || misused "SOURCE_MOUNT is empty"
-# An absolute name: no command can take it for an option, and messages with it are right in any directory.
+# An absolute name: no command can take it for an option, and messages with it are right in any
+# directory.
 [[ $source = /* ]] || source=$PWD/$source
 [[ $pid =~ ^[1-9][0-9]*$ ]] || misused "$pid: not a pid"
 case $mount in
@@ -58,8 +59,8 @@ case $mount in
 esac
 read -ra ssh <<< "${CKPTFS_SSH:-ssh -o ServerAliveInterval=5 -o ServerAliveCountMax=3}"
 
-# The scripts for the target run in any sh, with the arguments MOUNTPOINT PID and one more. Each line
-# for this script begins with "migrate:".
+# The scripts for the target run in any sh, with the arguments MOUNTPOINT PID and one more. Each
+# line for this script begins with "migrate:".
 prologue=$(cat << 'END'
 mount=$1 pid=$2
 answer() { echo "migrate:$*"; }
@@ -94,7 +95,8 @@ if [ -z "$daemon" ] || [ "$(cat "/proc/$daemon/comm")" != ckptfs ]; then
 fi
 before=$(newest | cksum)
 exec 3>&1
-# If restore is closed before the last byte, for any reason, the mount kills all that it has restored.
+# If restore is closed before the last byte, for any reason, the mount kills all that it has
+# restored.
 if {
     dd bs=1M iflag=fullblock,count_bytes count=$((bytes - 1)) 2> /dev/null && answer ready "$before" >&3 && dd bs=1 count=1 2> /dev/null
 } | cat 3>&- > "$mount/restore"; then
@@ -114,8 +116,8 @@ END
 )
 
 quoted() { local word; for word; do printf " '%s'" "${word//\'/\'\\\'\'}"; done; }
-# at_target SCRIPT ARGUMENT...: sets `there`, the command that runs SCRIPT with the target's mountpoint
-# and the pid.
+# at_target SCRIPT ARGUMENT...: sets `there`, the command that runs SCRIPT with the target's
+# mountpoint and the pid.
 at_target() {
     local script=$1
     shift
@@ -126,8 +128,8 @@ at_target() {
 # Functions that `cleanup` calls return a number: in a trap, a `return` without one gives the status
 # from before the trap.
 
-# hear SECONDS: sets `verdict` and `detail` to the target's next answer, or to nothing if there is none
-# in time.
+# hear SECONDS: sets `verdict` and `detail` to the target's next answer, or to nothing if there is
+# none in time.
 hear() {
     local line end=$((SECONDS + $1))
     verdict='' detail=''
@@ -141,8 +143,8 @@ hear() {
 folder=$source/$pid
 state=untouched sender='' receiver_pid='' was=0 work=''
 control() { echo "$2" > "$folder/$1"; }
-# Sets freeze to its old value. The kernel reports a close later, so for a moment the mount may still
-# refuse because the image is being read.
+# Sets freeze to its old value. The kernel reports a close later, so for a moment the mount may
+# still refuse because the image is being read.
 thaw() {
     for _ in {1..100}; do
         if control freeze "$was" 2> /dev/null; then return 0; fi

@@ -60,7 +60,8 @@ gone() { [ ! -e "/proc/$1" ]; }
 say "A program that counts, with a session of its own and its output in a file:"
 cp "$bin/counter" "$work/counter"
 (
-    # Close this shell's descriptors: the other end of a terminal or a pipe would stay outside the tree.
+    # Close this shell's descriptors: the other end of a terminal or a pipe would stay outside the
+    # tree.
     for fd in /proc/"$BASHPID"/fd/*; do
         fd=${fd##*/}
         [ "$fd" -le 2 ] || eval "exec $fd>&-"

@@ -10,6 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use ckptfs_tests::build;
+
 /// Rooms of the engine, lowest floor first.
 const ENGINE: &[&[&str]] = &[
     &["error"],
@@ -56,22 +58,14 @@ impl House {
     fn read(src: &str, floors: &'static [&'static [&'static str]]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(src);
         let mut files = BTreeMap::new();
-        let mut dirs = vec![root.clone()];
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    dirs.push(path);
-                } else if path.extension().is_some_and(|end| end == "rs") {
-                    let relative = path.strip_prefix(&root).unwrap().with_extension("");
-                    let mut module: Module = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
-                    if ["mod", "lib", "main"].contains(&module.last().unwrap().as_str()) {
-                        module.pop();
-                    }
-                    let text = without_comments(&fs::read_to_string(&path).unwrap());
-                    files.insert(module, Source { path, text });
-                }
+        for path in build::sources(&root, &["rs"]) {
+            let relative = path.strip_prefix(&root).unwrap().with_extension("");
+            let mut module: Module = relative.iter().map(|part| part.to_str().unwrap().to_owned()).collect();
+            if ["mod", "lib", "main"].contains(&module.last().unwrap().as_str()) {
+                module.pop();
             }
+            let text = without_comments(&fs::read_to_string(&path).unwrap());
+            files.insert(module, Source { path, text });
         }
         Self { files, floors }
     }

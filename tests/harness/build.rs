@@ -20,6 +20,23 @@ pub fn package() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// The files below `dir` with one of these endings, in the order of their paths.
+pub fn sources(dir: &Path, endings: &[&str]) -> Vec<PathBuf> {
+    let (mut dirs, mut files) = (vec![dir.to_owned()], Vec::new());
+    while let Some(dir) = dirs.pop() {
+        let entries = fs::read_dir(&dir).unwrap_or_else(|error| panic!("listing {}: {error}", dir.display()));
+        for path in entries.map(|entry| entry.expect("listing sources").path()) {
+            if path.is_dir() {
+                dirs.push(path);
+            } else if path.extension().is_some_and(|found| endings.iter().any(|ending| found == *ending)) {
+                files.push(path);
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 /// The executable of `victims/NAME.c`. It is compiled once for each content: its file name holds a
 /// hash of the source, the headers and the flags. The file appears by rename, so tests that run at
 /// once need no lock.

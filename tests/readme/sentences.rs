@@ -3,18 +3,13 @@
 
 use std::path::Path;
 
+use ckptfs_tests::build;
+
 use super::{quoted, read, root};
 
-/// Adds the text of all sources below `dir`, with `…` for the parts that are filled in at run time.
-fn sources(dir: &Path, text: &mut String) {
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
-        let path = entry.path();
-        if path.is_dir() {
-            sources(&path, text);
-        } else if path.extension().is_some_and(|ending| ending == "rs") {
-            *text += &with_gaps(&std::fs::read_to_string(&path).unwrap());
-        }
-    }
+/// The text of all sources below `dir`, with a gap for each part that is filled in at run time.
+fn text_of(dir: &Path) -> String {
+    build::sources(dir, &["rs"]).iter().map(|path| with_gaps(&std::fs::read_to_string(path).unwrap())).collect()
 }
 
 /// The source with continued literals joined, and with `…` in place of `{name}`.
@@ -52,7 +47,7 @@ fn says(source: &str, words: &str) -> bool {
 fn every_sentence_is_in_the_source() {
     let mut source = String::new();
     for dir in ["dumper/src", "fs/src"] {
-        sources(&root().join(dir), &mut source);
+        source += &text_of(&root().join(dir));
     }
     let document = read("docs/troubleshooting.md");
     let cells = document.lines().filter(|line| line.starts_with("| `")).filter_map(|line| line.split('|').nth(1));

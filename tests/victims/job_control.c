@@ -41,7 +41,8 @@ static void shell(int place)
     while (board->arrived < 6)
         nap();
     CHECK(kill(-job[2], SIGTSTP) == 0);
-    CHECK_EQ(change(job[2], WUNTRACED), W_STOPCODE(SIGTSTP)); /* one stop is reported, the other not yet */
+    /* One stop is reported, the other not yet. */
+    CHECK_EQ(change(job[2], WUNTRACED), W_STOPCODE(SIGTSTP));
     await_state(board->who[20].pid, 'T');
     await_state(board->who[21].pid, 'T');
     over_checkpoint(place);

@@ -25,7 +25,8 @@ static void *body(void *policy)
 int main(void)
 {
     int now;
-    has = syscall(SYS_get_mempolicy, &now, NULL, 0, NULL, 0) == 0; /* some kernels are built without it */
+    /* Some kernels are built without it. */
+    has = syscall(SYS_get_mempolicy, &now, NULL, 0, NULL, 0) == 0;
     CHECK(has || errno == ENOSYS);
     CHECK(pthread_barrier_init(&all, NULL, 4) == 0);
     pthread_t threads[3] = {

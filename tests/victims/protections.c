@@ -11,7 +11,8 @@ int main(void)
     char *at = map(6 * 8192, RW), key[64];
     for (int n = 0; n < 6; n++) {
         memset(at + n * 8192, 'a' + n, 4096);
-        strcpy(at + n * 8192 + 4096, "\xb8\x2a\0\0"); /* mov $42, %eax; its zero bytes are already there; ret follows */
+        /* mov $42, %eax: its zero bytes are already there. ret follows. */
+        strcpy(at + n * 8192 + 4096, "\xb8\x2a\0\0");
         at[n * 8192 + 4096 + 5] = (char)0xc3;
         CHECK(mprotect(at + n * 8192, 8192, prots[n]) == 0);
     }

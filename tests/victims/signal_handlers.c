@@ -49,7 +49,8 @@ int main(void)
         CHECK(memcmp(&before[n], &after[n], sizeof before[n]) == 0);
     raise(SIGALRM - 1); /* 13 % 5 == 3: on_signal */
     CHECK_EQ(caught, 13);
-    CHECK(sigqueue(getpid(), 42, (union sigval){.sival_int = 1000}) == 0); /* 42 % 5 == 2: on_info */
+    /* 42 % 5 == 2: on_info */
+    CHECK(sigqueue(getpid(), 42, (union sigval){.sival_int = 1000}) == 0);
     CHECK_EQ(caught, 1042);
     raise(40); /* ignored */
     CHECK_EQ(caught, 1042);

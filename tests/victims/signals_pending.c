@@ -10,7 +10,8 @@ static int take(int n, siginfo_t *info)
     struct timespec at_once = {0, 0};
     sigemptyset(&set);
     sigaddset(&set, n);
-    return syscall(SYS_rt_sigtimedwait, &set, info, &at_once, 8); /* the C library turns SI_TKILL into SI_USER */
+    /* The C library turns SI_TKILL into SI_USER. */
+    return syscall(SYS_rt_sigtimedwait, &set, info, &at_once, 8);
 }
 
 int main(void)

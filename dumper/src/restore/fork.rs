@@ -1,6 +1,6 @@
-//! How the processes of a restore come to be: the first by clone3(2) from this daemon, every other
-//! one as a fork of one that exists, each under its old id. A fork keeps its maker's memory where
-//! the image says that it inherits pages; else it is emptied first.
+//! Makes the processes of a restore, each with its old id. This daemon makes the first with
+//! clone3(2). Every other process is a fork of one that exists. A fork keeps its maker's memory if
+//! the image says that it inherits pages; otherwise its memory is emptied first.
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -104,7 +104,7 @@ impl NewProcess {
         Ok(Self::new(pid, leader, channel, calls, &empty, vdso, Inherited::default()))
     }
 
-    /// `leader` with nothing made in it yet.
+    /// The new process of `leader`, without mappings of the image so far.
     fn new(
         pid: Pid,
         leader: Owned,

@@ -180,7 +180,8 @@ impl NewTree {
         Ok(())
     }
 
-    /// Makes a process that leads a session in the end its leader, unless it is already.
+    /// Begins the session that a process leads in the image. Does nothing if the process leads
+    /// none, or leads it already.
     pub(super) fn begin_session(&mut self, pid: Pid) -> Result<()> {
         let process = self.tree.processes.iter().find(|process| process.pid == pid);
         let Some(process) = process.filter(|process| process.sid == pid).cloned() else { return Ok(()) };
@@ -258,7 +259,7 @@ impl NewTree {
     }
 }
 
-/// A process that exists.
+/// The process with this pid, which must exist.
 pub(super) fn existing(processes: &mut BTreeMap<Pid, NewProcess>, pid: Pid) -> Result<&mut NewProcess> {
     processes.get_mut(&pid).ok_or_else(|| Error::damaged(format!("pid {pid} is not there yet")))
 }

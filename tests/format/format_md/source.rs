@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use ckptfs_tests::build;
 use syn::{Attribute, Expr, ExprLit, ImplItem, Item, ItemImpl, Lit, Meta, TraitItem, Type, UseTree};
 
 /// One source file.
@@ -39,25 +40,18 @@ pub struct Engine(Vec<File>);
 
 impl Engine {
     pub fn read(src: &Path) -> Engine {
-        let (mut dirs, mut files) = (vec![src.to_owned()], Vec::new());
-        while let Some(dir) = dirs.pop() {
-            for entry in std::fs::read_dir(dir).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    dirs.push(path);
-                } else if path.extension().is_some_and(|ending| ending == "rs") {
-                    let text = std::fs::read_to_string(&path).unwrap();
-                    let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-                    let mut imports = BTreeMap::new();
-                    for item in &syntax.items {
-                        if let Item::Use(item) = item {
-                            import(&item.tree, &[], &mut imports);
-                        }
-                    }
-                    let path = path.strip_prefix(src).unwrap().to_str().unwrap().to_owned();
-                    files.push(File { path, text, syntax, imports });
+        let mut files = Vec::new();
+        for path in build::sources(src, &["rs"]) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let syntax = syn::parse_file(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let mut imports = BTreeMap::new();
+            for item in &syntax.items {
+                if let Item::Use(item) = item {
+                    import(&item.tree, &[], &mut imports);
                 }
             }
+            let path = path.strip_prefix(src).unwrap().to_str().unwrap().to_owned();
+            files.push(File { path, text, syntax, imports });
         }
         files.sort_by(|a, b| a.path.cmp(&b.path));
         Engine(files)
