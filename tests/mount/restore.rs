@@ -291,3 +291,20 @@ fn an_exit_after_the_restore_is_reaped() {
     nothing_is_left(&victim, &mount);
     assert!(Path::new(&mount.file("status")).exists());
 }
+
+/// The daemon's limit of descriptors holds for the processes that it makes. A process with more
+/// than half as many comes back.
+#[test]
+fn nearly_as_many_descriptors_as_the_daemon_may_have() {
+    let mut victim = Victim::ready(&Spec::c("descriptors_dense"));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let daemon = mount.daemon().to_string();
+    let _lowered = tool::run(&["prlimit", "--nofile=1200:1200", "--pid", &daemon]).success();
+    mount.restore(&snap);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}

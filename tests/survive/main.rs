@@ -126,6 +126,7 @@ mod files {
     survives!(file_cloexec);
     survives!(file_renamed);
     survives!(many_files);
+    survives!(descriptors_dense);
     survives!(unlinked);
     survives!(unlinked_name_taken);
     survives!(unlinked_elsewhere);
@@ -167,13 +168,14 @@ mod files {
 
 /// What the kernel allows a process, and its other attributes.
 mod attributes {
-    use ckptfs_tests::survives;
+    use ckptfs_tests::{NOBODY, Spec, survives};
     survives!(scheduling);
     survives!(deadline);
     survives!(numa_policy);
     survives!(rlimits);
     survives!(rlimit_nofile_below);
     survives!(rlimit_sigpending);
+    survives!(rlimits_below, Spec::c("rlimits_below").user(NOBODY));
     survives!(ids);
     survives!(capabilities);
     survives!(prctls);

@@ -15,19 +15,22 @@ pub enum Phase {
     /// What a change of credentials clears (dumpable, parent-death signal), and what makes later
     /// calls fail (no_new_privs, MDWE).
     AfterCredentials,
-    /// Timers. They run from here on, so no other calls follow.
+    /// Pending signals and timers. Timers run from here on, so hardly a call follows.
     Arm,
+    /// Resource limits. They may be below what a process has: signals and timers too.
+    Limits,
     /// Registers and signal mask, after the last remote call.
     Resume,
 }
 
 /// All phases, in order.
-pub const PHASES: [Phase; 7] = [
+pub const PHASES: [Phase; 8] = [
     Phase::AddressSpace,
     Phase::Process,
     Phase::Thread,
     Phase::Credentials,
     Phase::AfterCredentials,
     Phase::Arm,
+    Phase::Limits,
     Phase::Resume,
 ];

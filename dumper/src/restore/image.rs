@@ -140,9 +140,6 @@ impl ImageRestore {
             new.make_threads(process)?;
         }
         let mut created = files.open_last(&pending)?;
-        for process in alive(&processes) {
-            place_descriptors(&mut tree, process, &pending, &files)?;
-        }
         let resumes = restore_phases(&mut tree, &pending, &files, &mut sysv, &mut created)?;
         tree.verify()?;
         // An end of a pipe that is still open here would hide from the other end that no process
@@ -209,6 +206,11 @@ fn restore_phases(
     let mut resumes: BTreeMap<Pid, Vec<Resume>> = BTreeMap::new();
     for phase in PHASES {
         if phase == Phase::Credentials {
+            // Attributes of earlier phases need descriptors of their own for a moment. A full table
+            // would have no number for them.
+            for process in alive(&pending.tree()?.processes) {
+                place_descriptors(tree, process, pending, files)?;
+            }
             // From here on no process opens or closes a file: closing one would cost the process
             // its locks. And the processes still have the right to take them.
             restore_fd_states(tree, pending)?;

@@ -25,6 +25,7 @@ use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sysv::kind::Actors;
 use crate::task::cgroup::{self, Membership};
+use crate::task::rlimits::{self, RlimitsBody};
 
 /// All processes of one image.
 pub struct NewTree {
@@ -104,6 +105,14 @@ impl NewTree {
 
     fn create(&mut self, process: &Process, pending: &PendingRecords) -> Result<()> {
         self.create_outside_cgroup(process, pending)?;
+        let pid = process.pid;
+        let limits: Option<RlimitsBody> = pending.body(process.representative(), rlimits::TAG)?;
+        if let Some(limits) = limits.filter(|_| !process.threads.is_empty()) {
+            let new = self.process(pid)?;
+            let mut calls = Checked::new(new.leader.scratch());
+            limits.raise(pid, &mut calls)?;
+            calls.flush(&mut new.leader)?;
+        }
         // Before it has memory, so that all of it is charged there.
         pending.body(process.pid, cgroup::TAG)?.as_ref().map_or(Ok(()), Membership::restore)
     }

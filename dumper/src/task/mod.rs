@@ -17,9 +17,7 @@ pub mod timers;
 
 use crate::kind::attribute::DynAttribute;
 
-/// Every kind. Those of one phase are restored in this order: the address space before the limits
-/// that could forbid it, limits before credentials, and late prctl settings after credentials,
-/// because credentials clear dumpable and the parent-death signal.
+/// Every kind. Those of one phase are restored in this order.
 pub const KINDS: &[&dyn DynAttribute] = &[
     &address_space::AddressSpace,
     &cwd_root::CwdRoot,

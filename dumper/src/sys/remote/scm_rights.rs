@@ -14,8 +14,8 @@ use crate::sys::pidfd::PidFd;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::owned::Owned;
 
-/// SCM_MAX_FD, include/net/scm.h.
-const MOST: usize = 253;
+/// How many descriptors are pushed at once: SCM_MAX_FD, include/net/scm.h.
+pub const MOST: usize = 253;
 
 /// An open channel into one process.
 pub struct Channel {
@@ -39,7 +39,8 @@ impl Channel {
         Ok(Self { ours, theirs: theirs.into(), pid })
     }
 
-    /// Pushes `fds`. Returns their numbers in the process, where close-on-exec is set.
+    /// Pushes `fds`. Returns their numbers in the process, where close-on-exec is set: the lowest
+    /// that are free, ascending.
     pub fn push(&self, process: &mut Owned, fds: &[RawFd]) -> Result<Vec<i32>> {
         let mut numbers = Vec::with_capacity(fds.len());
         for some in fds.chunks(MOST) {
