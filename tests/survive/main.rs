@@ -105,10 +105,12 @@ mod memory {
     survives!(odd_addresses);
     survives!(same_maps);
     survives!(memfd);
+    survives!(memfd_exec);
     survives!(unlinked_mapping);
     survives!(unlinked_executable);
     survives!(shm_file);
     survives!(shared_memory);
+    survives!(map_files);
     survives!(sealed);
     survives!(guards);
     survives!(sysv_shm);

@@ -1,19 +1,24 @@
 //! Files in memory without a name: memfd_create(2). Contents, seals, mode and owner belong to the
-//! object. Its descriptions are opened through /proc like those of any file.
+//! object.
+//!
+//! The description that memfd_create(2) makes is no writer of the file for execve(2). Any other
+//! writable one is, and then the file cannot be executed (ETXTBSY). So a restore hands out the
+//! description that it has made the file with, and opens the others through /proc.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, SealFlag, fcntl};
 use nix::sys::memfd::MFdFlags;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Context, Doing, Error, Result};
 use crate::file::parts::contents;
 use crate::file::parts::owner::Owner;
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
-use crate::kind::observed::{DELETED, HUGETLBFS, ObservedFile};
+use crate::kind::observed::{DELETED, HUGETLBFS, ObservedFile, Via};
 use crate::kind::open_file::OpenFile;
 
 const PREFIX: &[u8] = b"/memfd:";
@@ -81,8 +86,18 @@ impl Object for Memfd {
 /// Table row: a description of it.
 pub struct MemfdDescription;
 
+/// Its record.
+#[derive(Serialize, Deserialize)]
+pub struct MemfdReference {
+    #[serde(flatten)]
+    reference: Reference,
+    /// It is the description that memfd_create(2) has made.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    original: bool,
+}
+
 impl OpenFile for MemfdDescription {
-    type Body = Reference;
+    type Body = MemfdReference;
     const KIND: &'static str = "memfd";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
@@ -94,12 +109,41 @@ impl OpenFile for MemfdDescription {
         OpenFile::takes(self, observed)
     }
 
-    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<Reference> {
-        Reference::dump(&Memfd, observed, objects)
+    fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<MemfdReference> {
+        let original = observed.flags & libc::O_ACCMODE == libc::O_RDWR
+            && match observed.via {
+                Via::Descriptor(..) => is_original(&observed.description()?).on(|| &observed.subject)?,
+                // The description of a mapping cannot be asked. Most programs map the only one that
+                // there is.
+                Via::Link(_) => true,
+            };
+        Ok(MemfdReference { reference: Reference::dump(&Memfd, observed, objects)?, original })
     }
 
-    fn restore(&self, body: Reference, context: &dyn RestoreContext) -> Result<OwnedFd> {
-        body.open(context)
+    fn restore(&self, body: MemfdReference, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        let MemfdReference { reference, original } = body;
+        if !original {
+            return reference.open(context);
+        }
+        context.object(reference.object)?.hand_out(reference.flags, reference.position)
+    }
+}
+
+/// Whether memfd_create(2) has made this description. It does not open the file, and only an open
+/// allows O_DIRECT (shmem_file_open in mm/shmem.c, setfl in fs/fcntl.c).
+///
+/// A description that was opened gets the flag for a moment. The file is in memory, so the flag has
+/// no effect.
+fn is_original(fd: &OwnedFd) -> Result<bool> {
+    let doing = || "asking how a memfd was opened";
+    let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).doing(doing)?);
+    match fcntl(fd, FcntlArg::F_SETFL(flags | OFlag::O_DIRECT)) {
+        Err(Errno::EINVAL) => Ok(true),
+        opened => {
+            opened.doing(doing)?;
+            fcntl(fd, FcntlArg::F_SETFL(flags)).doing(doing)?;
+            Ok(false)
+        }
     }
 }
 
@@ -142,5 +186,15 @@ mod tests {
         assert_eq!((text.as_str(), again.metadata().unwrap().len()), ("there", 1 << 20));
         let name = std::fs::read_link(format!("/proc/self/fd/{}", object.fd.as_raw_fd())).unwrap();
         assert_eq!(name.to_str(), Some("/memfd:a name (deleted)"));
+    }
+
+    #[test]
+    fn the_description_of_memfd_create_is_told_from_an_opened_one() {
+        let made = nix::sys::memfd::memfd_create("made", MFdFlags::MFD_CLOEXEC).unwrap();
+        let link = format!("/proc/self/fd/{}", made.as_raw_fd());
+        let opened = OwnedFd::from(File::options().read(true).write(true).open(link).unwrap());
+        let flags = fcntl(&opened, FcntlArg::F_GETFL).unwrap();
+        assert_eq!((is_original(&made).unwrap(), is_original(&opened).unwrap()), (true, false));
+        assert_eq!(fcntl(&opened, FcntlArg::F_GETFL).unwrap(), flags);
     }
 }

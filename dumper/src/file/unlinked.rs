@@ -11,7 +11,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::unistd::ftruncate;
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +24,6 @@ use crate::file::parts::{contents, overlay};
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
 use crate::kind::observed::{HUGETLBFS, NOT_KEPT, ObservedFile, SETTABLE, TMPFILE, TMPFS};
 use crate::kind::open_file::OpenFile;
-use crate::sys::fd;
 use crate::sys::open::O_LARGEFILE;
 
 /// Table row: the object.
@@ -161,10 +160,7 @@ impl OpenFile for UnlinkedDescription {
         if (made_with ^ body.flags) & !SETTABLE & !NOT_KEPT & !O_LARGEFILE != 0 {
             return object.open(body.flags & !libc::O_TMPFILE, body.position);
         }
-        let fd = object.fd.try_clone().doing(doing)?;
-        fcntl(&fd, FcntlArg::F_SETFL(OFlag::from_bits_retain(body.flags))).doing(doing)?;
-        fd::seek(&fd, body.position).on(doing)?;
-        Ok(fd)
+        object.hand_out(body.flags, body.position)
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -16,7 +17,7 @@ use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::image::record_set::RecordView;
 use crate::kind::external::External;
-use crate::kind::observed::{NOT_KEPT, ObservedFile};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, SETTABLE};
 use crate::kind::record_sort::{self, RecordSort, Role, Shown};
 use crate::options::ChangedFiles;
 use crate::sys::pid::Pid;
@@ -76,6 +77,21 @@ impl RestoredObject {
         Ok(file)
     }
 
+    /// The description that the object was made with, with these flags and at this offset.
+    ///
+    /// A descriptor and a mapping may both be this description. A mapping has neither flags nor an
+    /// offset, and must not clear those of the descriptor.
+    pub fn hand_out(&self, flags: i32, position: u64) -> Result<OwnedFd> {
+        let doing = || "the description that an object was made with";
+        let file = self.fd.try_clone().doing(doing)?;
+        if (flags & SETTABLE, position) == (0, 0) {
+            return Ok(file);
+        }
+        fcntl(&file, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags))).doing(doing)?;
+        fd::seek(&file, position).on(doing)?;
+        Ok(file)
+    }
+
     /// Writes contents from `offset` on, whole pages.
     pub fn fill(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = (self.len.saturating_sub(offset)).min(bytes.len() as u64) as usize;
@@ -112,12 +128,20 @@ impl Reference {
     }
 }
 
-/// The record of what a mapping refers to, for an object that can only be mapped.
+/// The record of what a mapping refers to, for an object that only mappings lead to. A descriptor
+/// of it was opened through /proc/PID/map_files.
 #[derive(Serialize, Deserialize)]
 pub struct MappedReference {
     object: u32,
-    /// O_RDONLY or O_RDWR.
+    /// O_RDONLY or O_RDWR, and the other flags of a descriptor.
     flags: i32,
+    /// The offset of a descriptor.
+    #[serde(default, skip_serializing_if = "is_start")]
+    position: u64,
+}
+
+fn is_start(position: &u64) -> bool {
+    *position == 0
 }
 
 impl MappedReference {
@@ -127,12 +151,12 @@ impl MappedReference {
         observed: &ObservedFile<'_>,
         objects: &mut dyn DumpContext,
     ) -> Result<Self> {
-        Ok(Self { object: objects.id_of(kind, observed)?, flags: observed.flags })
+        Ok(Self { object: objects.id_of(kind, observed)?, flags: observed.flags, position: observed.position })
     }
 
-    /// Opens a description for the mapping.
+    /// Opens a description for the mapping, or that of a descriptor.
     pub fn open(&self, restore: &dyn RestoreContext) -> Result<OwnedFd> {
-        restore.object(self.object)?.open(self.flags, 0)
+        restore.object(self.object)?.open(self.flags, self.position)
     }
 }
 
