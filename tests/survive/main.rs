@@ -58,6 +58,7 @@ mod signals {
     survives!(in_handler);
     survives!(itimer);
     survives!(posix_timer);
+    survives!(posix_timer_kinds);
 }
 
 /// System calls that the checkpoint interrupts.

@@ -46,6 +46,8 @@ refused! {
     sysv_huge: "system v";
     undo_of_two: "shares with pid";
     undo_of_thread: "of one thread alone";
+    timer_of_thread: "clock of a thread that does not show";
+    timer_of_ended: "which has ended";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";
     seccomp: "seccomp";

@@ -46,6 +46,23 @@ static void *leaves_network(void *left)
     return left;
 }
 
+static volatile int has_made_timer;
+
+/* Makes a timer on its own CPU clock. It ends then, or stays. */
+static void *has_timer(void *ends)
+{
+    timer_t timer;
+    struct itimerspec later = {{0, 0}, {5000, 0}};
+    struct sigevent none = {.sigev_notify = SIGEV_NONE};
+    clockid_t own;
+    CHECK(pthread_getcpuclockid(pthread_self(), &own) == 0);
+    CHECK(timer_create(ends ? own : CLOCK_THREAD_CPUTIME_ID, &none, &timer) == 0);
+    CHECK(timer_settime(timer, 0, &later, NULL) == 0);
+    for (has_made_timer = 1; !ends;)
+        pause();
+    return NULL;
+}
+
 static void hold(const char *kind)
 {
     int pair[2] = {-1, -1}, fd = 0;
@@ -131,7 +148,13 @@ static void hold(const char *kind)
         start(owes_alone, NULL);
         while (semaphores < 0)
             pause_briefly();
-    } else if (strcmp(kind, "pid_for_children") == 0)
+    } else if (strcmp(kind, "timer_of_thread") == 0) {
+        start(has_timer, NULL);
+        while (!has_made_timer)
+            pause_briefly();
+    } else if (strcmp(kind, "timer_of_ended") == 0)
+        join(start(has_timer, (void *)1));
+    else if (strcmp(kind, "pid_for_children") == 0)
         fd = unshare(CLONE_NEWPID); /* The first child becomes init of the namespace; see main */
     else if (strcmp(kind, "time_for_children") == 0)
         fd = unshare(CLONE_NEWTIME);

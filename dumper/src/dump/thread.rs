@@ -50,7 +50,7 @@ impl ThreadCollector<'_> {
         };
         let mut batch = Batch::new(injected.scratch());
         let kinds = task::KINDS.iter().filter(|kind| has_record(kind.scope()));
-        let pending: Vec<PendingRecord<'_>> = kinds.map(|kind| kind.ask(&mut batch)).collect();
+        let pending: Vec<PendingRecord<'_>> = kinds.map(|kind| kind.ask(self.pid, &mut batch)).collect();
         let dir = format!("/proc/{}/task/{tid}", self.pid);
         let status = Fields::read(&format!("{dir}/status"))?;
         // Fields of the whole process, such as start_stack, are the same in the stat of each

@@ -162,8 +162,8 @@ pub trait Attribute: Sync {
     /// When it is restored.
     const PHASE: Phase;
 
-    /// Adds the system calls that [`Attribute::dump`] needs.
-    fn ask(&self, batch: &mut Batch) -> Self::Tickets;
+    /// Adds the system calls that [`Attribute::dump`] needs, for a thread of process `pid`.
+    fn ask(&self, pid: Pid, batch: &mut Batch) -> Self::Tickets;
     /// The record's body and its blob, which is empty for most kinds.
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
     /// Restores what a record holds.
@@ -215,7 +215,7 @@ pub trait DynAttribute: Sync {
     /// See [`Attribute::PHASE`].
     fn phase(&self) -> Phase;
     /// Calls [`Attribute::ask`] now. The result calls [`Attribute::dump`] when there are answers.
-    fn ask(&self, batch: &mut Batch) -> PendingRecord<'_>;
+    fn ask(&self, pid: Pid, batch: &mut Batch) -> PendingRecord<'_>;
     /// See [`Attribute::restore`].
     fn restore(&self, record: &Record, thread: &mut RestoredThread<'_>) -> Result<()>;
 }
@@ -237,8 +237,8 @@ impl<A: Attribute> DynAttribute for A {
         A::PHASE
     }
 
-    fn ask(&self, batch: &mut Batch) -> PendingRecord<'_> {
-        let asked = Attribute::ask(self, batch);
+    fn ask(&self, pid: Pid, batch: &mut Batch) -> PendingRecord<'_> {
+        let asked = Attribute::ask(self, pid, batch);
         Box::new(move |thread| {
             let (body, blob) = self.dump(thread, asked)?;
             Ok(Record::new(A::TAG, &TaggedAttribute { tid: thread.tid, body })?.with_blob(blob))

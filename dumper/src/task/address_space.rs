@@ -15,6 +15,7 @@ use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
 use crate::sys::memory::RemotePtr;
 use crate::sys::mm_map::{MmMap, set_mm_map};
+use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::remote::batch::{Batch, Ticket};
 
@@ -102,7 +103,7 @@ impl Attribute for AddressSpace {
         Ok(ShownTask { files: vec![exe], arguments: Some(arg_start..arg_end), ..ShownTask::default() })
     }
 
-    fn ask(&self, batch: &mut Batch) -> AddressSpaceTickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> AddressSpaceTickets {
         let ldt = batch.room(LDT_ROOM);
         AddressSpaceTickets {
             brk: batch.call(libc::SYS_brk, [0]),

@@ -8,6 +8,7 @@ use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::pid::Pid;
 use crate::sys::proc::status::Fields;
 use crate::sys::remote::batch::{Batch, Ticket};
 
@@ -55,7 +56,7 @@ impl Attribute for Credentials {
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Credentials;
 
-    fn ask(&self, batch: &mut Batch) -> CredentialsTickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> CredentialsTickets {
         let securebits = batch.call(libc::SYS_prctl, [libc::PR_GET_SECUREBITS as u64, 0, 0, 0, 0]);
         CredentialsTickets { securebits }
     }

@@ -16,6 +16,7 @@ use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::observed::DELETED;
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
+use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Batch;
 use crate::sys::{open, proc};
 
@@ -54,7 +55,7 @@ impl Attribute for CwdRoot {
         Ok(ShownTask { files, ..ShownTask::default() })
     }
 
-    fn ask(&self, _batch: &mut Batch) {}
+    fn ask(&self, _pid: Pid, _batch: &mut Batch) {}
 
     fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(CwdRootBody, Vec<u8>)> {
         let body = CwdRootBody {

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::pid::Pid;
 use crate::sys::remote::batch::{Batch, Ticket};
 
 /// How many nodes the call asks for: more than any kernel is built with (CONFIG_NODES_SHIFT).
@@ -42,7 +43,7 @@ impl Attribute for Mempolicy {
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn ask(&self, batch: &mut Batch) -> MempolicyTickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> MempolicyTickets {
         MempolicyTickets {
             mode: batch.call_into(libc::SYS_get_mempolicy, [0, 0, 0, 0, 0], 0),
             nodes: batch.call_into(libc::SYS_get_mempolicy, [0, 0, MAXNODE, 0, 0], 1),

@@ -7,6 +7,7 @@ use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::pid::Pid;
 use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::{errno, proc};
 
@@ -168,7 +169,7 @@ impl Attribute for EarlyPrctls {
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn ask(&self, batch: &mut Batch) -> SettingTickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> SettingTickets {
         ask(EARLY, batch)
     }
 
@@ -214,7 +215,7 @@ impl Attribute for LatePrctls {
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::AfterCredentials;
 
-    fn ask(&self, batch: &mut Batch) -> SettingTickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> SettingTickets {
         ask(LATE, batch)
     }
 

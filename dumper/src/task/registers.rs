@@ -16,6 +16,7 @@ use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestartBlock, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::errno::restart;
+use crate::sys::pid::Pid;
 use crate::sys::ptrace::Regs;
 use crate::sys::remote::batch::{Batch, Call};
 
@@ -87,7 +88,7 @@ impl Attribute for Registers {
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Resume;
 
-    fn ask(&self, _batch: &mut Batch) {}
+    fn ask(&self, _pid: Pid, _batch: &mut Batch) {}
 
     fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(RegistersBody, Vec<u8>)> {
         let mut regs = *thread.context.regs;

@@ -9,6 +9,7 @@ use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
+use crate::sys::pid::Pid;
 use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::{futex, proc};
 
@@ -62,7 +63,7 @@ impl Attribute for Registrations {
         Ok(ShownTask { name: Some(name(record)?), ..ShownTask::default() })
     }
 
-    fn ask(&self, batch: &mut Batch) -> RegistrationsTickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> RegistrationsTickets {
         RegistrationsTickets {
             clear_child_tid: batch.call_into(libc::SYS_prctl, [PR_GET_TID_ADDRESS, 0, 0, 0, 0], 1),
             altstack: batch.call_into(libc::SYS_sigaltstack, [0, 0], 1),

@@ -78,7 +78,7 @@ impl Attribute for Rlimits {
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Limits;
 
-    fn ask(&self, batch: &mut Batch) -> Self::Tickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> Self::Tickets {
         // The process makes the call itself: prlimit on a process of another uid needs
         // CAP_SYS_RESOURCE.
         LIMITS.map(|resource| batch.call_into(libc::SYS_prlimit64, [0, resource as u64, 0, 0], 3))

@@ -8,6 +8,7 @@ use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Batch;
 use crate::sys::sched::{self, SchedAttr};
 
@@ -51,7 +52,7 @@ impl Attribute for Scheduling {
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Thread;
 
-    fn ask(&self, _batch: &mut Batch) {}
+    fn ask(&self, _pid: Pid, _batch: &mut Batch) {}
 
     fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(SchedulingBody, Vec<u8>)> {
         let attr = sched::sched_attr(thread.tid)?;

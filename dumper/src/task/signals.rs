@@ -12,6 +12,7 @@ use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::sys::memory::words;
+use crate::sys::pid::Pid;
 use crate::sys::ptrace::SIGINFO_LEN;
 use crate::sys::remote::batch::{Batch, Ticket};
 
@@ -50,7 +51,7 @@ impl Attribute for SignalActions {
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Process;
 
-    fn ask(&self, batch: &mut Batch) -> Self::Tickets {
+    fn ask(&self, _pid: Pid, batch: &mut Batch) -> Self::Tickets {
         std::array::from_fn(|at| batch.call_into(libc::SYS_rt_sigaction, [at as u64 + 1, 0, 0, 8], 2))
     }
 
@@ -101,7 +102,7 @@ impl Attribute for SignalQueues {
     const SCOPE: Scope = Scope::Thread;
     const PHASE: Phase = Phase::Arm;
 
-    fn ask(&self, _batch: &mut Batch) {}
+    fn ask(&self, _pid: Pid, _batch: &mut Batch) {}
 
     fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(SignalQueuesBody, Vec<u8>)> {
         let private = thread.stopped.pending(false)?;

@@ -4,17 +4,25 @@
 //! They are armed in the last phase of calls. PR_TIMER_CREATE_RESTORE_IDS (Linux 6.15) restores the
 //! ids of POSIX timers.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::phase::Phase;
+use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::remote::batch::{Batch, Ticket};
 
 const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
+const SIGEV_NONE: u32 = 1;
 const SIGEV_THREAD_ID: u32 = 4;
+
+/// The clock of the calling thread, as /proc/PID/timers shows it: THREAD_CLOCK in
+/// kernel/time/posix-cpu-timers.c. Which thread has made the timer does not show.
+const OWN_CLOCK: i64 = -2;
 
 /// Table row.
 pub struct PosixTimers;
@@ -43,17 +51,101 @@ pub struct PosixTimersBody {
     posix: Vec<PosixTimer>,
 }
 
-/// How many POSIX timers can be dumped: those with the lowest ids. The calls are made before /proc
-/// shows the ids of a process.
-const MOST_TIMERS: usize = 32;
+/// How many POSIX timers of a process can be dumped. Each needs two calls of one batch.
+const MOST_TIMERS: usize = 300;
 
 /// The calls that the process makes, which return the words of struct itimerval and of struct
 /// itimerspec.
 pub struct PosixTimersTickets {
     /// ITIMER_REAL, VIRTUAL, PROF.
     interval: [Ticket<[u64; 4]>; 3],
-    /// By the timer's id.
-    posix: [Ticket<[u64; 4]>; MOST_TIMERS],
+    posix: Result<Vec<AskedTimer>>,
+}
+
+/// A timer, and its remaining time, asked twice.
+struct AskedTimer {
+    timer: PosixTimer,
+    spec: Ticket<[u64; 4]>,
+    later: Ticket<[u64; 4]>,
+}
+
+/// The POSIX timers of a process, without their remaining times.
+fn timers_of(pid: Pid) -> Result<Vec<PosixTimer>> {
+    let timers = parse(&proc::read_text(&format!("/proc/{pid}/timers"))?)
+        .ok_or_else(|| Error::os(format_args!("pid {pid}: parsing its timers"), libc::EIO))?;
+    match timers.len() > MOST_TIMERS {
+        true => Err(Error::unsupported(format!(
+            "pid {pid}: {} POSIX timers, more than {MOST_TIMERS}, cannot be checkpointed",
+            timers.len()
+        ))),
+        false => Ok(timers),
+    }
+}
+
+impl PosixTimer {
+    /// Names the thread whose clock [`OWN_CLOCK`] is. `spec` is the remaining time, and `later`
+    /// that after another call: only the clock of the thread that makes the calls has gone on.
+    fn find_clock(&mut self, later: [u64; 4], thread: &DumpedThread<'_>) -> Result<()> {
+        if self.clock != OWN_CLOCK {
+            return self.refuse_ended(thread.pid);
+        }
+        let is_armed = self.spec[2..] != [0, 0];
+        let is_own = is_armed && self.spec[2..] != later[2..];
+        // Nothing shows the clock of a timer that is not armed.
+        let is_alone = !is_armed && thread.status.number("Threads") == 1;
+        if !(is_own || is_alone) {
+            return Err(Error::unsupported(format!(
+                "pid {}: POSIX timer {}: it runs on the CPU clock of a thread that does not show, and cannot be checkpointed",
+                thread.pid, self.id
+            )));
+        }
+        if thread.tid != thread.pid {
+            self.clock = clock_of_thread(thread.tid);
+        }
+        Ok(())
+    }
+
+    /// Refuses a timer on the CPU clock of a task that has ended. Such a timer never expires, and
+    /// no restore could make it.
+    fn refuse_ended(&self, pid: Pid) -> Result<()> {
+        let task = !(self.clock >> 3);
+        if self.clock >= 0 || task == 0 {
+            return Ok(());
+        }
+        let path = if is_of_thread(self.clock) { format!("/proc/{pid}/task/{task}") } else { format!("/proc/{task}") };
+        match Path::new(&path).exists() {
+            true => Ok(()),
+            false => Err(Error::unsupported(format!(
+                "pid {pid}: POSIX timer {}: it runs on the CPU clock of task {task}, which has ended, and cannot be checkpointed",
+                self.id
+            ))),
+        }
+    }
+
+    /// struct sigevent, for a timer of process `pid`.
+    fn event(&self, pid: Pid) -> Vec<u8> {
+        // A timer whose thread has ended signals nobody. The kernel makes none for such a thread.
+        let is_mute =
+            self.notify & SIGEV_THREAD_ID != 0 && !Path::new(&format!("/proc/{pid}/task/{}", self.tid)).exists();
+        let (notify, tid) = if is_mute { (SIGEV_NONE, 0) } else { (self.notify, self.tid) };
+        let mut event = Vec::with_capacity(64);
+        event.extend_from_slice(&self.value.to_le_bytes());
+        event.extend_from_slice(&self.signal.to_le_bytes());
+        event.extend_from_slice(&notify.to_le_bytes());
+        event.extend_from_slice(&tid.to_le_bytes());
+        event.resize(64, 0);
+        event
+    }
+}
+
+/// Whether a CPU clock is that of one thread (CPUCLOCK_PERTHREAD_MASK).
+fn is_of_thread(clock: i64) -> bool {
+    clock & 4 != 0
+}
+
+/// The CPU clock of a thread, pthread_getcpuclockid(3).
+fn clock_of_thread(tid: Pid) -> i64 {
+    (!i64::from(tid) << 3) | 6
 }
 
 impl Attribute for PosixTimers {
@@ -64,11 +156,15 @@ impl Attribute for PosixTimers {
     const SCOPE: Scope = Scope::Process;
     const PHASE: Phase = Phase::Arm;
 
-    fn ask(&self, batch: &mut Batch) -> PosixTimersTickets {
-        PosixTimersTickets {
-            interval: std::array::from_fn(|which| batch.call_into(libc::SYS_getitimer, [which as u64, 0], 1)),
-            posix: std::array::from_fn(|id| batch.call_into(libc::SYS_timer_gettime, [id as u64, 0], 1)),
-        }
+    fn ask(&self, pid: Pid, batch: &mut Batch) -> PosixTimersTickets {
+        let interval = std::array::from_fn(|which| batch.call_into(libc::SYS_getitimer, [which as u64, 0], 1));
+        let mut ask = |timer: PosixTimer| {
+            let id = u64::from(timer.id);
+            let [spec, later] = [0; 2].map(|_| batch.call_into(libc::SYS_timer_gettime, [id, 0], 1));
+            AskedTimer { timer, spec, later }
+        };
+        let posix = timers_of(pid).map(|timers| timers.into_iter().map(&mut ask).collect());
+        PosixTimersTickets { interval, posix }
     }
 
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(PosixTimersBody, Vec<u8>)> {
@@ -76,16 +172,11 @@ impl Attribute for PosixTimers {
         for (timer, ticket) in interval.iter_mut().zip(asked.interval) {
             *timer = thread.answer(ticket, "getitimer")?;
         }
-        let mut posix = parse(&proc::read_text(&format!("/proc/{}/timers", thread.pid))?)
-            .ok_or_else(|| Error::os(format_args!("pid {}: parsing its timers", thread.pid), libc::EIO))?;
-        for timer in &mut posix {
-            let ticket = asked.posix.get(timer.id as usize).ok_or_else(|| {
-                Error::unsupported(format!(
-                    "pid {}: POSIX timer {}: ids from {MOST_TIMERS} on cannot be checkpointed yet",
-                    thread.pid, timer.id
-                ))
-            })?;
-            timer.spec = thread.answer(*ticket, "timer_gettime")?;
+        let mut posix = Vec::new();
+        for AskedTimer { mut timer, spec, later } in asked.posix? {
+            timer.spec = thread.answer(spec, "timer_gettime")?;
+            timer.find_clock(thread.answer(later, "timer_gettime")?, thread)?;
+            posix.push(timer);
         }
         Ok((PosixTimersBody { interval, posix }, Vec::new()))
     }
@@ -96,16 +187,13 @@ impl Attribute for PosixTimers {
             let switch = |on: u64| [PR_TIMER_CREATE_RESTORE_IDS, on, 0, 0, 0];
             thread.call(libc::SYS_prctl, switch(1), format!("pid {pid}: choosing the ids of POSIX timers"));
             for timer in &body.posix {
-                let mut event = Vec::new();
-                event.extend_from_slice(&timer.value.to_le_bytes());
-                event.extend_from_slice(&timer.signal.to_le_bytes());
-                event.extend_from_slice(&timer.notify.to_le_bytes());
-                event.extend_from_slice(&timer.tid.to_le_bytes());
-                event.resize(64, 0);
-                let event = thread.batch.put(&event);
+                let event = thread.batch.put(&timer.event(pid));
                 let id = thread.batch.put(&timer.id.to_le_bytes());
-                let doing = format!("pid {pid}: creating POSIX timer {}", timer.id);
+                let doing = format!("pid {pid}: creating POSIX timer {} on clock {}", timer.id, timer.clock);
                 thread.call(libc::SYS_timer_create, [timer.clock.cast_unsigned(), event.0, id.0], doing);
+                if thread.batch.is_full(0) {
+                    thread.flush()?;
+                }
             }
             thread.call(libc::SYS_prctl, switch(0), format!("pid {pid}: timer ids as ever"));
         }
@@ -113,6 +201,9 @@ impl Attribute for PosixTimers {
             let spec = thread.batch.put(&timer.spec.map(u64::to_le_bytes).concat());
             let doing = format!("pid {pid}: arming POSIX timer {}", timer.id);
             thread.call(libc::SYS_timer_settime, [u64::from(timer.id), 0, spec.0, 0], doing);
+            if thread.batch.is_full(0) {
+                thread.flush()?;
+            }
         }
         for (which, timer) in body.interval.into_iter().enumerate() {
             if timer == [0; 4] {
@@ -176,6 +267,7 @@ mod tests {
                     ID: 0\nsignal: 14/0\nnotify: signal/tid.77\nClockID: -6\n";
         let timers = parse(text).unwrap();
         assert_eq!((timers[0].id, timers[0].notify, timers[0].tid, timers[0].clock), (0, 4, 77, -6));
+        assert!(is_of_thread(clock_of_thread(77)) && !(clock_of_thread(77) >> 3) == 77);
         assert_eq!((timers[1].signal, timers[1].value, timers[1].notify), (60, 0x7fff_86e4_52a8, 0));
     }
 }
