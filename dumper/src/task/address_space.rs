@@ -3,11 +3,13 @@
 //!
 //! PR_SET_MM_MAP of prctl(2) restores all of it in one call, after every mapping exists.
 
+use std::fs::Permissions;
 use std::os::fd::RawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Context, Doing, Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
@@ -158,6 +160,7 @@ impl Attribute for AddressSpace {
         }
         let exe: RawFd = thread.files.fd(body.exe)?;
         let name = std::fs::read_link(format!("/proc/self/fd/{exe}")).unwrap_or_default();
+        let lent = LentRight::to_execute(exe).on(|| format!("pid {pid}: executable {}", name.display()))?;
         let exe = *thread
             .push(&[exe])?
             .first()
@@ -182,6 +185,10 @@ impl Attribute for AddressSpace {
         let doing = format!("pid {pid}: setting the fields of the address space and the executable {}", name.display());
         thread.call(libc::SYS_prctl, set_mm_map(at), doing);
         thread.call(libc::SYS_close, [exe as u64], format!("pid {pid}: closing the executable"));
+        if lent.is_some() {
+            thread.flush()?;
+        }
+        drop(lent);
         for command in (0..32).map(|bit| 1_u64 << bit).filter(|bit| u64::from(body.membarrier) & bit != 0) {
             thread.call(
                 libc::SYS_membarrier,
@@ -190,5 +197,36 @@ impl Attribute for AddressSpace {
             );
         }
         Ok(())
+    }
+}
+
+/// The right of a file's owner to execute it, while it becomes the executable of a process. Drop
+/// takes it away again.
+struct LentRight {
+    link: String,
+    mode: u32,
+}
+
+impl LentRight {
+    /// Lends the right if nobody has it. A program may go on when its file cannot be executed any
+    /// more, but the kernel makes no such file an executable (`prctl_set_mm_exe_file` in
+    /// kernel/sys.c). The owner could take this right at any time.
+    fn to_execute(fd: RawFd) -> Result<Option<Self>> {
+        let link = format!("/proc/self/fd/{fd}");
+        let mode = std::fs::metadata(&link).doing(|| "stat")?.mode() & 0o7777;
+        if mode & 0o111 != 0 {
+            return Ok(None);
+        }
+        let doing = || "nobody may execute it, and its mode cannot be changed for the moment";
+        std::fs::set_permissions(&link, Permissions::from_mode(mode | 0o100)).doing(doing)?;
+        Ok(Some(Self { link, mode }))
+    }
+}
+
+impl Drop for LentRight {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::set_permissions(&self.link, Permissions::from_mode(self.mode)) {
+            log::warn!("{}: its mode {:o} cannot be restored: {error}", self.link, self.mode);
+        }
     }
 }
