@@ -12,6 +12,7 @@ use ckptfs_dumper::Pid;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
+use crate::victim::Link;
 use crate::{build, process, tool, wait};
 
 /// The daemon is killed after this time, even if a process waits for it. Every open request on the
@@ -36,11 +37,21 @@ impl Mounted {
 
     /// Mounts with these options, in the foreground, and waits until the mount answers.
     pub fn with<S: AsRef<OsStr>>(options: &[S]) -> Mounted {
+        Mounted::started_by(Command::new(build::ckptfs()), options)
+    }
+
+    /// The same, by a daemon that has inherited what `victims/bequeath.c KIND` has.
+    pub fn heir_of<S: AsRef<OsStr>>(kind: &str, options: &[S]) -> Mounted {
+        let mut command = Command::new(build::victim("bequeath", Link::default()));
+        command.arg(kind).arg(build::ckptfs());
+        Mounted::started_by(command, options)
+    }
+
+    fn started_by<S: AsRef<OsStr>>(mut command: Command, options: &[S]) -> Mounted {
         let dir = tempfile::Builder::new().prefix("ckptfs-mount-").tempdir().expect("making a directory for the mount");
         let mountpoint = dir.path().join("ckpt");
         fs::create_dir(&mountpoint).expect("making the mountpoint");
         let log = File::create(dir.path().join("log")).expect("making the log");
-        let mut command = Command::new(build::ckptfs());
         command.args(["mount", "-f"]).args(options).arg(&mountpoint);
         command.stdin(Stdio::null()).stdout(log.try_clone().expect("a second descriptor")).stderr(log);
         command.env("RUST_LOG", std::env::var_os("RUST_LOG").unwrap_or("info".into()));

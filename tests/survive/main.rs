@@ -9,6 +9,7 @@
 
 mod external;
 mod held;
+mod inherited;
 mod locks;
 mod moved;
 mod overlay;
@@ -109,6 +110,8 @@ mod memory {
     survives!(memfd_exec);
     survives!(unlinked_mapping);
     survives!(unlinked_executable);
+    survives!(executable_unset);
+    survives!(executable_unset_unlinked, Spec::c("executable_unset").arg("unlinked"));
     survives!(shm_file);
     survives!(shared_memory);
     survives!(map_files);
@@ -182,6 +185,9 @@ mod attributes {
     survives!(ids);
     survives!(capabilities);
     survives!(prctls);
+    survives!(personality_each);
+    survives!(loginuid);
+    survives!(inherits_nothing);
     survives!(session);
 }
 

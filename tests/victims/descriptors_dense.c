@@ -1,6 +1,6 @@
 /*
- * As many descriptors as RLIMIT_NOFILE allows but one, without a gap. Some share a description, some
- * are closed at exec(3). Their offsets do not ascend with their numbers.
+ * As many descriptors as RLIMIT_NOFILE allows but one, without a gap. Some share a description,
+ * some are closed at exec(3). Their offsets do not ascend with their numbers.
  */
 #include "victim.h"
 #include <sys/resource.h>

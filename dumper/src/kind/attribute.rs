@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
+use crate::kind::inheritance::Inheritance;
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::{RecordSort, Role, Shown, ShownTask};
 use crate::kind::refs::{FileIds, Files};
@@ -166,6 +167,11 @@ pub trait Attribute: Sync {
     fn ask(&self, pid: Pid, batch: &mut Batch) -> Self::Tickets;
     /// The record's body and its blob, which is empty for most kinds.
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
+    /// Refuses a record that contradicts what a process inherits from this program and cannot lose.
+    /// It is called before anything is made.
+    fn compare(_body: impl FnOnce() -> Result<Self::Body>, _subject: &str, _own: &Inheritance) -> Result<()> {
+        Ok(())
+    }
     /// Restores what a record holds.
     fn restore(&self, body: Self::Body, blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()>;
     /// What the record shows to a reader that restores nothing, in addition to its task.
@@ -216,6 +222,8 @@ pub trait DynAttribute: Sync {
     fn phase(&self) -> Phase;
     /// Calls [`Attribute::ask`] now. The result calls [`Attribute::dump`] when there are answers.
     fn ask(&self, pid: Pid, batch: &mut Batch) -> PendingRecord<'_>;
+    /// See [`Attribute::compare`].
+    fn compare(&self, record: &Record, subject: &str, own: &Inheritance) -> Result<()>;
     /// See [`Attribute::restore`].
     fn restore(&self, record: &Record, thread: &mut RestoredThread<'_>) -> Result<()>;
 }
@@ -243,6 +251,10 @@ impl<A: Attribute> DynAttribute for A {
             let (body, blob) = self.dump(thread, asked)?;
             Ok(Record::new(A::TAG, &TaggedAttribute { tid: thread.tid, body })?.with_blob(blob))
         })
+    }
+
+    fn compare(&self, record: &Record, subject: &str, own: &Inheritance) -> Result<()> {
+        A::compare(|| Ok(record.body::<TaggedAttribute<A::Body>>()?.body), subject, own)
     }
 
     fn restore(&self, record: &Record, thread: &mut RestoredThread<'_>) -> Result<()> {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::kind::attribute::{RestoredThread, Resume, Scope};
+use crate::kind::inheritance::Inheritance;
 use crate::kind::phase::Phase;
 use crate::kind::refs::Files;
 use crate::pstree::record::{Process, Share};
@@ -57,6 +58,20 @@ pub fn restore(
         }
     }
     Ok(resumes)
+}
+
+/// Refuses an image with a process that would be another one, because it inherits something from
+/// this thread that it cannot lose.
+pub fn compare(processes: &[Process], pending: &PendingRecords) -> Result<()> {
+    let own = Inheritance::own()?;
+    for process in processes {
+        for tid in &process.threads {
+            let subject = format!("pid {} task {tid}", process.pid);
+            let records = task::KINDS.iter().filter_map(|kind| Some((kind, pending.of_task(*tid, kind.tag())?)));
+            records.into_iter().try_for_each(|(kind, record)| kind.compare(record, &subject, &own))?;
+        }
+    }
+    Ok(())
 }
 
 /// The task with the record of what is to be restored through task `tid`; `None`: nothing is.

@@ -65,6 +65,7 @@ impl NewProcess {
         let leader = Owned::inject(stopped, syscall, scratch, pid)?;
         Self::from_copy(pid, leader, EmptyProcess { here, syscall, hole, aside }, vdso, |calls| {
             calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
+            shed_inheritance(pid, calls);
             // The daemon's own dispositions must not be inherited: a process of the image may have
             // to die of a signal.
             let default = calls.put(&[0; 32]);
@@ -266,6 +267,25 @@ impl NewProcess {
         Owned::adopt(stopped, scratch, got, got)
     }
 }
+
+/// Adds the calls by which a new process, and all that it forks, loses what it has from the daemon
+/// and what no later step resets. What it cannot lose is refused before ([`attributes::compare`]).
+///
+/// [`attributes::compare`]: crate::restore::attributes::compare
+fn shed_inheritance(pid: Pid, calls: &mut Checked) {
+    // READ_IMPLIES_EXEC would give mappings another protection.
+    calls.call(libc::SYS_personality, [0], format!("pid {pid}: the personality of an ordinary program"));
+    // Memory that the kernel merges with equal memory (KSM). A kernel without it has no such
+    // option.
+    let merge = [libc::PR_SET_MEMORY_MERGE as u64, 0, 0, 0, 0];
+    calls.call_or(libc::SYS_prctl, merge, libc::EINVAL, format!("pid {pid}: PR_SET_MEMORY_MERGE 0"));
+    // Keys of the daemon's session (keyrings(7)) are not for a process of another user.
+    let join = [KEYCTL_JOIN_SESSION_KEYRING, 0];
+    calls.call_or(libc::SYS_keyctl, join, libc::ENOSYS, format!("pid {pid}: joining a session keyring of its own"));
+}
+
+/// include/uapi/linux/keyctl.h. Without a name it makes a new keyring.
+const KEYCTL_JOIN_SESSION_KEYRING: u64 = 1;
 
 /// What a new process has of the memory of its maker.
 #[derive(Default)]

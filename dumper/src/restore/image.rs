@@ -168,6 +168,7 @@ fn processes_of<'a>(processes: &'a mut Option<NewTree>, pending: &PendingRecords
             if !hole.0.is_multiple_of(PAGE) || hole.0 < 0x1_0000 || hole.0 > TASK_SIZE - HOLE_LEN {
                 return Err(Error::damaged(format!("pid {root}: no room at {hole}")));
             }
+            attributes::compare(&tree.processes, pending)?;
             NewTree::new(tree, hole)
         }
     };

@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
+use crate::kind::inheritance::Inheritance;
 use crate::kind::phase::Phase;
 use crate::sys::pid::Pid;
 use crate::sys::proc::status::Fields;
@@ -85,6 +86,19 @@ impl Attribute for Credentials {
         Ok((body, Vec::new()))
     }
 
+    fn compare(body: impl FnOnce() -> Result<CredentialsBody>, subject: &str, own: &Inheritance) -> Result<()> {
+        if own.status.number("Seccomp") != 0 {
+            let doing = "this daemon runs under a seccomp filter, which every restored process would keep";
+            return Err(Error::os(doing, libc::EPERM));
+        }
+        if own.status.number("NoNewPrivs") == 1 && !body()?.no_new_privs {
+            let doing =
+                format!("{subject}: it may gain privileges by execve(2), and this daemon (no_new_privs) may not");
+            return Err(Error::os(doing, libc::EPERM));
+        }
+        Ok(())
+    }
+
     fn restore(&self, body: CredentialsBody, _blob: &[u8], thread: &mut RestoredThread<'_>) -> Result<()> {
         let subject = thread.subject();
         let groups: Vec<u8> = body.groups.iter().flat_map(|id| id.to_le_bytes()).collect();
@@ -145,4 +159,28 @@ fn capability_words(effective: u64, permitted: u64, inheritable: u64) -> Vec<u8>
         }
     }
     bytes
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::kind::inheritance::fake::inheritance;
+
+    #[test]
+    fn what_a_process_would_keep_of_the_daemon_is_refused() {
+        let body = |no_new_privs: bool| {
+            let ids = [0; 4];
+            let sets = serde_json::json!({
+                "uids": ids, "gids": ids, "groups": [], "inheritable": 0, "permitted": 0, "effective": 0, "bounding": 0,
+                "ambient": 0, "securebits": 0, "no_new_privs": no_new_privs,
+            });
+            serde_json::from_value(sets).unwrap()
+        };
+        let compare = |status: &str, no_new_privs: bool| {
+            Credentials::compare(|| Ok(body(no_new_privs)), "pid 1", &inheritance(status)).is_ok()
+        };
+        assert!(compare("NoNewPrivs:\t0\nSeccomp:\t0\n", false) && compare("NoNewPrivs:\t1\n", true));
+        assert!(!compare("NoNewPrivs:\t1\n", false) && !compare("Seccomp:\t2\n", true));
+    }
 }

@@ -4,6 +4,7 @@ pub mod address_space;
 pub mod cgroup;
 pub mod creds;
 pub mod cwd_root;
+pub mod loginuid;
 pub mod mempolicy;
 pub mod namespaces;
 pub mod prctl;
