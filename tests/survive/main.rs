@@ -111,7 +111,6 @@ mod memory {
     survives!(unlinked_mapping);
     survives!(unlinked_executable);
     survives!(executable_unset);
-    survives!(executable_unset_unlinked, Spec::c("executable_unset").arg("unlinked"));
     survives!(shm_file);
     survives!(shared_memory);
     survives!(map_files);
@@ -121,6 +120,12 @@ mod memory {
     survives!(sysv_shm_removed);
     survives!(sysv_sem);
     survives!(sysv_msg);
+
+    /// The name of the executable is gone too.
+    mod executable_unset_and_unlinked {
+        use ckptfs_tests::{Spec, in_four_modes, modes};
+        in_four_modes!(|mode| modes::run(&Spec::c("executable_unset").arg("unlinked"), mode));
+    }
 }
 
 /// Open files.
