@@ -9,7 +9,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::process::ExitCode;
 
 use ckptfs_dumper::{
-    ChangedFiles, Checkpoint, Doing, Error, Options, Pid, ReadAhead, Restorer, Result, SnapshotUse, Target, Tracer,
+    Checkpoint, Doing, Error, Options, Pid, ReadAhead, RestoreOptions, Restorer, Result, SnapshotUse, Target, Tracer,
 };
 
 /// How many bytes are read or written at once.
@@ -68,7 +68,7 @@ fn end(pid: Pid) -> Result<()> {
 
 /// Restores the processes of an image. The last `write` returns when they run.
 fn restore(file: &mut File, path: &str) -> Result<()> {
-    let mut restorer = Restorer::new(ChangedFiles::default())?;
+    let mut restorer = Restorer::new(RestoreOptions::default())?;
     file.seek(SeekFrom::Start(0)).doing(|| format!("reading {path}"))?;
     let mut buffer = vec![0; UNIT];
     loop {

@@ -4,7 +4,7 @@
 //!
 //! ```no_run
 //! use ckptfs_dumper::{
-//!     ChangedFiles, Checkpoint, Options, ReadAhead, Restorer, SnapshotUse, Target, Tracer,
+//!     Checkpoint, Options, ReadAhead, RestoreOptions, Restorer, SnapshotUse, Target, Tracer,
 //! };
 //!
 //! fn there_and_back(pid: i32) -> ckptfs_dumper::Result<()> {
@@ -17,7 +17,7 @@
 //!         image.extend_from_slice(&snapshot.read_image(offset, 1 << 20, ReadAhead::Ours)?);
 //!     }
 //!     // Later, after `pid` has ended. Its processes run when the last write returns.
-//!     let mut restorer = Restorer::new(ChangedFiles::Warn)?;
+//!     let mut restorer = Restorer::new(RestoreOptions::default())?;
 //!     restorer.write(&image)?;
 //!     restorer.finish()
 //! }
@@ -92,7 +92,7 @@ pub use crate::error::{Context, Doing, Error, Kind, Result};
 pub use crate::freeze::cgroup::CgroupFreezer;
 pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making};
 pub use crate::freeze::target::Target;
-pub use crate::options::{ChangedFiles, Options, SnapshotUse};
+pub use crate::options::{ChangedFiles, ExternalPipes, Options, RestoreOptions, SnapshotUse};
 pub use crate::read_ahead::{Piece, ReadAhead};
 pub use crate::restore::Restorer;
 pub use crate::restore::outcome::Restored;

@@ -1,5 +1,7 @@
 //! Decisions of a mount for all its dumps and restores: plain data.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// What a restore does about a file that has changed since the dump.
@@ -13,30 +15,47 @@ pub enum ChangedFiles {
     Refuse,
 }
 
+/// What a restore does about a pipe that a process outside the tree held, if no process holds it
+/// any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExternalPipes {
+    /// Refuses the restore (ENOENT). The sentence names the pipe and these options.
+    #[default]
+    Refuse,
+    /// Puts /dev/null in its place.
+    Null,
+    /// Makes a new pipe, without the end outside: a read gets end of file, and a write EPIPE.
+    New,
+}
+
+/// Decisions for a restore.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RestoreOptions {
+    /// What happens about files that have changed.
+    pub changed_files: ChangedFiles,
+    /// What happens about pipes that a process outside the tree held, and that are gone.
+    pub external_pipes: ExternalPipes,
+    /// The files that take the place of such pipes, by the number of the pipe: 1234 for
+    /// "pipe:[1234]".
+    pub pipes: BTreeMap<u64, PathBuf>,
+}
+
 /// Decisions of a mount for all its dumps and restores.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// How long a tree may take to stop. After that all of it is resumed (EBUSY).
     pub freeze_timeout: Duration,
-    /// Whether a pipe with an end outside the tree is kept. The restore then finds the same pipe
-    /// again. Otherwise the dump refuses it.
-    pub keep_external_pipes: bool,
     /// Whether the image holds semaphores and message queues that no living process has used, if
     /// they belong to the tree's users and its time.
     pub owned_sysv_ipc: bool,
-    /// What a restore does about files that have changed.
-    pub changed_files: ChangedFiles,
+    /// Decisions for the restores.
+    pub restore: RestoreOptions,
 }
 
 impl Default for Options {
     /// The options of a mount without any options.
     fn default() -> Self {
-        Self {
-            freeze_timeout: Duration::from_secs(5),
-            keep_external_pipes: false,
-            owned_sysv_ipc: false,
-            changed_files: ChangedFiles::default(),
-        }
+        Self { freeze_timeout: Duration::from_secs(5), owned_sysv_ipc: false, restore: RestoreOptions::default() }
     }
 }
 

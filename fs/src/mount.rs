@@ -152,8 +152,8 @@ fn tree(plan: &Plan) -> Result<Tree> {
         MountTarget::Cgroup(dir) => CgroupFreezer::new(dir)?,
         MountTarget::All | MountTarget::Tree(_) | MountTarget::Image(_) => None,
     };
-    let MountOptions { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files, .. } = plan.options;
-    let options = Options { freeze_timeout, keep_external_pipes, owned_sysv_ipc, changed_files };
+    let MountOptions { freeze_timeout, owned_sysv_ipc, restore, .. } = plan.options.clone();
+    let options = Options { freeze_timeout, owned_sysv_ipc, restore };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
     Tree::new(container, options, freezer, plan.options.pinned, plan.mountpoint.display().to_string())
 }

@@ -5,12 +5,12 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{ChangedFiles, Options, Pid};
+use ckptfs_dumper::{Options, Pid, RestoreOptions};
 
 /// Options that need no cgroup.
 pub fn options() -> Options {
-    let changed_files = ChangedFiles::default();
-    Options { freeze_timeout: Duration::from_secs(5), keep_external_pipes: false, owned_sysv_ipc: false, changed_files }
+    let restore = RestoreOptions::default();
+    Options { freeze_timeout: Duration::from_secs(5), owned_sysv_ipc: false, restore }
 }
 
 /// A process that sleeps until it is dropped. Its children are killed with it.

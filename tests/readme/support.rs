@@ -66,13 +66,16 @@ fn what_is_said_to_be_refused_is_what_is_shown() {
 
 #[test]
 fn what_others_hold_too_is_shown_both_ways() {
-    let promised = promised("refused, or found again (`external-pipes=keep`)");
+    let promised = promised("the same again, or what the restore names (`external-pipes`, `pipe:ID`)");
     let shown = read("tests/survive/external.rs");
     assert_eq!(promised, BTreeSet::from(["external".to_owned()]));
     assert!(shown.contains("Spec::c(\"external\")") && !read("tests/victims/external.c").is_empty());
-    for test in
-        ["a_pipe_is_refused_by_its_holder", "a_fifo_is_refused_by_its_holder", "a_pipe_is_kept", "a_fifo_is_kept"]
-    {
+    for test in [
+        "a_pipe_is_connected_again",
+        "a_fifo_is_connected_again",
+        "a_lost_pipe_is_refused_until_a_file_is_named",
+        "a_lost_fifo_is_refused_until_a_file_is_named",
+    ] {
         assert!(shown.contains(&format!("fn {test}()")), "{test}");
     }
 }

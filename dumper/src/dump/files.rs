@@ -74,8 +74,8 @@ impl FileCollector {
     }
 
     /// See [`ObjectCollector::settle`].
-    pub fn settle(&mut self, keep: bool) -> Result<()> {
-        self.objects.settle(keep)
+    pub fn settle(&mut self) -> Result<()> {
+        self.objects.settle()
     }
 
     /// All that was found.

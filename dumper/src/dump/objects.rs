@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::frame::Record;
-use crate::kind::external::{self, External, Holder, Key};
+use crate::kind::external::{self, External, Key, Keys};
 use crate::kind::object::{DumpContext, DynObject, ObjectContents};
 use crate::kind::observed::ObservedFile;
 use crate::sys::pid::Pid;
@@ -29,10 +29,6 @@ struct ReachesOut {
     id: u32,
     kind: &'static dyn DynObject,
     key: Key,
-    /// The descriptor that led to it.
-    subject: String,
-    shown: String,
-    flags: i32,
 }
 
 impl ObjectCollector {
@@ -42,31 +38,33 @@ impl ObjectCollector {
         Self { tree, instant, records: Vec::new(), ids: BTreeMap::new(), reaching_out: Vec::new() }
     }
 
-    /// Finds which processes outside the tree hold a part of an object. It reads every descriptor
-    /// of the whole system, so it runs when the tree runs again. A process that was born after the
-    /// tree was stopped does not count, and one that has ended since is missed.
-    ///
-    /// # Errors
-    /// [`crate::error::Kind::Unsupported`] names the first such process. With `keep` there is no
-    /// error: the object's record says that a restore must find the object instead of making it.
-    pub fn settle(&mut self, keep: bool) -> Result<()> {
-        let mut keys: Vec<Key> = self.reaching_out.iter().map(|it| it.key).collect();
+    /// Finds which processes outside the tree hold a part of an object, and says so in the record
+    /// of the object: a restore does not make such an object. It reads every descriptor of the
+    /// whole system, so it runs when the tree runs again. A process that was born after the tree
+    /// was stopped does not count, and one that has ended since is missed.
+    pub fn settle(&mut self) -> Result<()> {
+        let keys = Keys::of(self.reaching_out.iter().map(|it| it.key));
         // Most trees have no such object, and then no process is searched.
         let pids = if keys.is_empty() { Vec::new() } else { proc::numbers("/proc")? };
+        let mut outside: BTreeMap<Key, External> = BTreeMap::new();
         for pid in pids {
             let held = external::held_by(pid, &keys);
             if held.is_empty() || !external::is_outside(pid, &self.tree, self.instant) {
                 continue;
             }
-            let holder_of = |key: Key| held.iter().find(|holder| holder.key == key);
-            for (object, holder) in self.reaching_out.iter().filter_map(|it| Some((it, holder_of(it.key)?))) {
-                if !keep {
-                    return Err(object.held_outside(holder));
-                }
-                keys.retain(|key| *key != object.key);
-                let (record, _) = &mut self.records[object.id as usize];
-                *record = object.kind.external(record, External::of(object.key)?)?;
+            for holder in held {
+                let key = holder.key;
+                let external = match outside.remove(&key) {
+                    Some(external) => external.held_too(&holder),
+                    None => External::of(&holder)?,
+                };
+                outside.insert(key, external);
             }
+        }
+        for object in &self.reaching_out {
+            let Some(external) = outside.remove(&object.key) else { continue };
+            let (record, _) = &mut self.records[object.id as usize];
+            *record = object.kind.external(record, external)?;
         }
         Ok(())
     }
@@ -86,8 +84,7 @@ impl DumpContext for ObjectCollector {
         let id = self.records.len() as u32;
         self.records.push(kind.dump(id, observed)?);
         if kind.reaches_out() {
-            let (subject, shown) = (observed.subject.clone(), observed.target.display().to_string());
-            self.reaching_out.push(ReachesOut { id, kind, key, subject, shown, flags: observed.flags });
+            self.reaching_out.push(ReachesOut { id, kind, key });
         }
         self.ids.insert(key, id);
         Ok(id)
@@ -95,21 +92,6 @@ impl DumpContext for ObjectCollector {
 
     fn is_in_tree(&self, pid: Pid) -> bool {
         self.tree.contains(&pid)
-    }
-}
-
-impl ReachesOut {
-    fn held_outside(&self, holder: &Holder) -> Error {
-        let mode = self.flags & libc::O_ACCMODE;
-        let same = holder.modes() == (mode != libc::O_WRONLY, mode != libc::O_RDONLY);
-        Error::unsupported(format!(
-            "{}: {} end of {} is held by pid {} ({}), which is not of the tree",
-            self.subject,
-            if same { "this" } else { "the other" },
-            self.shown,
-            holder.pid,
-            holder.name()
-        ))
     }
 }
 
@@ -135,21 +117,20 @@ mod tests {
         let (other, _end) = pipe2(OFlag::O_CLOEXEC).unwrap();
         assert_eq!(objects.id_of(&Pipe, &observed_fd(&other, &this)).unwrap(), 1);
         assert!(objects.is_in_tree(pid) && !objects.is_in_tree(pid + 1));
-        objects.settle(false).unwrap();
-
         // A child of the tree does not count, but it counts for any other tree.
         let mut child = Command::new("sleep").arg("100").stdout(to).spawn().unwrap();
+        let external = |objects: &ObjectCollector| -> Vec<serde_json::Value> {
+            let bodies = objects.records.iter().map(|(record, _)| record.body::<serde_json::Value>().unwrap());
+            bodies.map(|mut body| body["external"].take()).collect()
+        };
+        objects.settle().unwrap();
+        assert_eq!(external(&objects), [serde_json::Value::Null, serde_json::Value::Null]);
         (objects.tree, objects.instant) = (Vec::new(), clock::boot_ticks() + 1);
-        let held = objects.settle(false).unwrap_err();
-        assert!(
-            held.to_string().contains(&format!("the other end of {} is held by pid", objects.reaching_out[0].shown)),
-            "{held}"
-        );
-        objects.settle(true).unwrap();
+        objects.settle().unwrap();
+        let marked = external(&objects);
         child.kill().unwrap();
         child.wait().unwrap();
-        let external = |record: &Record| record.body::<serde_json::Value>().unwrap().get("external").is_some();
-        let records: Vec<bool> = objects.into_records().iter().map(|(record, _)| external(record)).collect();
-        assert_eq!(records, [true, false]);
+        assert_eq!((&marked[0]["pid"], &marked[0]["writes"]), (&child.id().into(), &true.into()));
+        assert_eq!((marked[0].get("reads"), &marked[1]), (None, &serde_json::Value::Null));
     }
 }

@@ -22,7 +22,7 @@ use crate::error::{Context, Doing, Error, Kind, Result};
 use crate::file::parts::directory::{self, ParentDir};
 use crate::file::parts::pipe_buffer::set_flags;
 use crate::file::parts::pipe_head::PipeHead;
-use crate::kind::external::External;
+use crate::kind::external::{External, OutsidePipe};
 use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, open_path};
 use crate::kind::open_file::OpenFile;
@@ -65,17 +65,17 @@ impl Object for Fifo {
         FifoBody { head: body.head.held_outside(external), ..body }
     }
 
+    fn outside(&self, body: &FifoBody) -> Option<OutsidePipe> {
+        body.head.outside(format!("FIFO {}", body.name))
+    }
+
     fn make(&self, body: &FifoBody, _blob: &[u8]) -> Result<RestoredObject> {
         let path = Path::new(OsStr::from_bytes(&body.path));
-        body.head.find_or(&format!("FIFO {}", body.name), || {
-            Ok((if body.unlinked { make_unlinked(path)? } else { open_place(path)? }, None))
-        })
+        let fd = if body.unlinked { make_unlinked(path)? } else { open_place(path)? };
+        Ok(RestoredObject { fd, other: None, len: 0, made: None })
     }
 
     fn publish(&self, body: &FifoBody, blob: &[u8], object: &mut RestoredObject) -> Result<()> {
-        if body.head.is_external() {
-            return Ok(());
-        }
         // A reader keeps the buffers, and opening it does not wait for another end.
         object.fd = object.open(libc::O_RDONLY | libc::O_NONBLOCK, 0).on(|| &body.name)?;
         if fd::readable(&object.fd).on(|| &body.name)? != 0 {

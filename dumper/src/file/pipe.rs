@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Doing, Result};
 use crate::file::parts::pipe_buffer::set_flags;
 use crate::file::parts::pipe_head::PipeHead;
-use crate::kind::external::External;
+use crate::kind::external::{External, OutsidePipe};
 use crate::kind::object::{DumpContext, Dumped, Object, RestoreContext, RestoredObject};
 use crate::kind::observed::{NOT_KEPT, ObservedFile};
 use crate::kind::open_file::OpenFile;
@@ -49,15 +49,17 @@ impl Object for Pipe {
         PipeBody { head: body.head.held_outside(external), ..body }
     }
 
+    fn outside(&self, body: &PipeBody) -> Option<OutsidePipe> {
+        body.head.outside(body.shown.clone())
+    }
+
     fn make(&self, body: &PipeBody, blob: &[u8]) -> Result<RestoredObject> {
-        body.head.find_or(&body.shown, || {
-            let doing = || format!("making {} again", body.shown);
-            let (fd, other) = pipe2(OFlag::O_CLOEXEC).doing(doing)?;
-            // The kernel checks owner and mode when a process opens the pipe through /proc.
-            body.head.owner.restore(&fd, doing)?;
-            body.head.buffers.refill(blob, &other)?;
-            Ok((fd, Some(other)))
-        })
+        let doing = || format!("making {} again", body.shown);
+        let (fd, other) = pipe2(OFlag::O_CLOEXEC).doing(doing)?;
+        // The kernel checks owner and mode when a process opens the pipe through /proc.
+        body.head.owner.restore(&fd, doing)?;
+        body.head.buffers.refill(blob, &other)?;
+        Ok(RestoredObject { fd, other: Some(other), len: 0, made: None })
     }
 }
 
@@ -86,6 +88,12 @@ impl OpenFile for PipeEnd {
         Ok(PipeEndBody { object: objects.id_of(&Pipe, observed)?, flags: observed.flags & !NOT_KEPT })
     }
 
+    /// What takes the place of a pipe may be a FIFO, and a process that waits for its other end
+    /// must not be woken by a restore that fails.
+    fn opens_last(&self) -> bool {
+        true
+    }
+
     fn restore(&self, body: PipeEndBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
         let pipe = context.object(body.object)?;
         let mode = body.flags & libc::O_ACCMODE;
@@ -107,10 +115,7 @@ impl OpenFile for PipeEnd {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use std::os::fd::AsFd;
-    use std::os::unix::fs::MetadataExt;
-    use std::process::Command;
 
-    use nix::errno::Errno;
     use nix::fcntl::{FcntlArg, fcntl};
     use nix::unistd::{read, write};
 
@@ -144,26 +149,21 @@ mod tests {
         assert_eq!(read(&read_end, &mut [0; 1]), Ok(0), "the writers are gone");
     }
 
+    /// A file is appended to, by however many descriptions, as a pipe would be.
     #[test]
-    fn an_external_pipe_is_found_again_or_missed_by_name() {
-        let (this, (from, to)) = (this(), pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).unwrap());
-        write(&to, b"theirs").unwrap();
-        // Descriptors of this program itself do not count.
-        let mut holder = Command::new("sleep").arg("100").stdout(to.try_clone().unwrap()).spawn().unwrap();
-        let writer = observed_fd(&to, &this);
-        let body = Object::dump(&Pipe, &writer).unwrap().body;
-        let external = External::of((writer.stat.dev(), writer.stat.ino())).unwrap();
-        let body = Object::external(&Pipe, body, external);
-        let context = OneObject(Some(Object::make(&Pipe, &body, &[]).unwrap()));
-        let end = OpenFile::dump(&PipeEnd, &writer, &mut none()).unwrap();
-        let end = OpenFile::restore(&PipeEnd, end, &context).unwrap();
-        write(&end, b" and ours").unwrap();
-        assert_eq!(read_once(&from), b"theirs and ours");
-        assert_eq!(read(&from, &mut [0; 1]), Err(Errno::EAGAIN));
-        holder.kill().unwrap();
-        holder.wait().unwrap();
-        let missed = Object::make(&Pipe, &body, &[]).err().unwrap();
-        assert_eq!(missed.kind(), crate::error::Kind::NotFound);
-        assert!(missed.to_string().contains(&body.shown), "{missed}");
+    fn a_file_in_the_place_of_a_pipe_keeps_what_is_in_it() {
+        let (this, (from, to)) = (this(), pipe2(OFlag::O_DIRECT | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC).unwrap());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(&file, "old ").unwrap();
+        let fd = std::fs::File::open(&file).unwrap().into();
+        let context = OneObject(Some(RestoredObject { fd, other: None, len: 0, made: None }));
+        let again = |end: &OwnedFd| {
+            let end = OpenFile::dump(&PipeEnd, &observed_fd(end, &this), &mut none()).unwrap();
+            OpenFile::restore(&PipeEnd, end, &context).unwrap()
+        };
+        let (one, two, reader) = (again(&to), again(&to), again(&from));
+        write(&one, b"one ").unwrap();
+        write(&two, b"two").unwrap();
+        assert_eq!(read_once(&reader), b"old one two");
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Context, Doing, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::image::record_set::RecordView;
-use crate::kind::external::External;
+use crate::kind::external::{External, OutsidePipe};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, SETTABLE};
 use crate::kind::record_sort::{self, RecordSort, Role, Shown};
 use crate::options::ChangedFiles;
@@ -67,7 +67,8 @@ impl RestoredObject {
         let file = OpenOptions::new()
             .read(mode != libc::O_WRONLY)
             .write(mode != libc::O_RDONLY)
-            .custom_flags(flags & !libc::O_ACCMODE & !NOT_KEPT)
+            // The terminal that takes the place of a pipe must not become the daemon's own.
+            .custom_flags(flags & !libc::O_ACCMODE & !NOT_KEPT | libc::O_NOCTTY)
             .open(format!("/proc/self/fd/{}", self.fd.as_raw_fd()))
             .doing(|| format!("opening an object with flags {flags:#o}"))?;
         let file = OwnedFd::from(file);
@@ -173,10 +174,14 @@ pub trait Object: Sync {
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<Self::Body>>;
     /// Creates it again. Contents in bulk are written afterwards.
     fn make(&self, body: &Self::Body, blob: &[u8]) -> Result<RestoredObject>;
-    /// The record of an object that a process outside the tree holds as well. A restore finds it
-    /// and does not create it.
+    /// The record of an object that a process outside the tree holds as well.
     fn external(&self, body: Self::Body, _external: External) -> Self::Body {
         body
+    }
+    /// The object as a process outside the tree held it. A restore connects to it, and creates it
+    /// only if its caller wants a new one.
+    fn outside(&self, _body: &Self::Body) -> Option<OutsidePipe> {
+        None
     }
     /// Does what other processes can notice. It is called when the whole image has been read and
     /// verified, before the descriptions of the object are opened. They must be
@@ -211,6 +216,8 @@ pub trait DynObject: Sync {
     fn dump(&self, id: u32, observed: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)>;
     /// See [`Object::external`].
     fn external(&self, record: &Record, external: External) -> Result<Record>;
+    /// See [`Object::outside`].
+    fn outside(&self, record: &Record) -> Result<Option<OutsidePipe>>;
     /// See [`Object::make`].
     fn make(&self, record: &Record) -> Result<RestoredObject>;
     /// See [`Object::publish`].
@@ -237,6 +244,10 @@ impl<O: Object> DynObject for O {
     fn external(&self, record: &Record, external: External) -> Result<Record> {
         let TaggedObject { id, kind, body } = record.body::<TaggedObject<O::Body>>()?;
         Record::new(TAG, &TaggedObject { id, kind, body: Object::external(self, body, external) })
+    }
+
+    fn outside(&self, record: &Record) -> Result<Option<OutsidePipe>> {
+        Ok(if O::REACHES_OUT { Object::outside(self, &record.body::<TaggedObject<O::Body>>()?.body) } else { None })
     }
 
     fn make(&self, record: &Record) -> Result<RestoredObject> {

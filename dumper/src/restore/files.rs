@@ -10,7 +10,7 @@ use crate::image::frame::Record;
 use crate::kind::object::{DynObject, RestoreContext, RestoredObject};
 use crate::kind::open_file::{self, DynOpenFile};
 use crate::kind::refs::Files;
-use crate::options::ChangedFiles;
+use crate::options::{ChangedFiles, RestoreOptions};
 use crate::restore::pending::PendingRecords;
 use crate::sys::pid::Pid;
 use crate::sys::sysvipc::CreatedIpc;
@@ -27,9 +27,18 @@ pub struct RestoredFiles {
 /// The objects, and what else a kind of open file needs from a restore.
 #[derive(Default)]
 struct RestoredObjects {
-    by_id: BTreeMap<u32, (RestoredObject, &'static dyn DynObject, Record)>,
-    changed_files: ChangedFiles,
+    by_id: BTreeMap<u32, PlacedObject>,
+    options: RestoreOptions,
     warnings: RefCell<Vec<String>>,
+}
+
+/// An object, and the record that it comes from.
+struct PlacedObject {
+    object: RestoredObject,
+    kind: &'static dyn DynObject,
+    record: Record,
+    /// Whether it existed before the restore.
+    is_outside: bool,
 }
 
 /// What a kind of open file needs from the restore.
@@ -45,7 +54,7 @@ impl RestoreContext for KindContext<'_> {
     }
 
     fn changed_files(&self) -> ChangedFiles {
-        self.0.changed_files
+        self.0.options.changed_files
     }
 
     fn warn(&self, sentence: String) {
@@ -55,7 +64,7 @@ impl RestoreContext for KindContext<'_> {
 
 impl RestoredObjects {
     fn get(&self, id: u32) -> Result<&RestoredObject> {
-        let object = self.by_id.get(&id).map(|(object, ..)| object);
+        let object = self.by_id.get(&id).map(|placed| &placed.object);
         object.ok_or_else(|| Error::damaged(format!("object {id} is not in the image")))
     }
 
@@ -77,18 +86,26 @@ impl Files for RestoredFiles {
 
 impl RestoredFiles {
     /// Without any file so far.
-    pub fn new(changed_files: ChangedFiles) -> Self {
-        let objects = RestoredObjects { changed_files, ..RestoredObjects::default() };
+    pub fn new(options: RestoreOptions) -> Self {
+        let objects = RestoredObjects { options, ..RestoredObjects::default() };
         Self { objects, ..Self::default() }
     }
 
-    /// Creates the object of a record; gives its id.
+    /// Creates the object of a record, or connects to one that exists; gives its id.
     pub fn create_object(&mut self, record: Record) -> Result<u32> {
         let (id, name) = open_file::id_and_kind(&record)?;
         let kind = file::OBJECTS.iter().find(|kind| kind.kind() == name);
         let kind = *kind.ok_or_else(|| Error::damaged(format!("object {id}: unknown kind {name}")))?;
-        let object = kind.make(&record)?;
-        self.objects.by_id.insert(id, (object, kind, record));
+        let connected = match kind.outside(&record)? {
+            Some(pipe) => pipe.connect(&self.objects.options, |sentence| self.objects.warn(sentence))?,
+            None => None,
+        };
+        let is_outside = connected.is_some();
+        let object = match connected {
+            Some(fd) => RestoredObject { fd, other: None, len: 0, made: None },
+            None => kind.make(&record)?,
+        };
+        self.objects.by_id.insert(id, PlacedObject { object, kind, record, is_outside });
         Ok(id)
     }
 
@@ -115,15 +132,15 @@ impl RestoredFiles {
     /// Returns the System V objects that it created: they are removed again unless the restore
     /// succeeds.
     pub fn open_last(&mut self, pending: &PendingRecords) -> Result<Vec<CreatedIpc>> {
-        for (object, kind, record) in self.objects.by_id.values_mut() {
-            kind.publish(record, object)?;
+        for placed in self.objects.by_id.values_mut().filter(|placed| !placed.is_outside) {
+            placed.kind.publish(&placed.record, &mut placed.object)?;
         }
         for (id, kind, record) in std::mem::take(&mut self.opens_last) {
             self.files.insert(id, kind.restore(&record, &KindContext(&self.objects, pending))?);
         }
         let mut created = Vec::new();
         // Each is closed here: a file that is still open for writing cannot become an executable.
-        for (mut object, kind, record) in std::mem::take(&mut self.objects.by_id).into_values() {
+        for PlacedObject { mut object, kind, record, .. } in std::mem::take(&mut self.objects.by_id).into_values() {
             created.extend(object.made.take());
             kind.finish(&record, &object)?;
         }

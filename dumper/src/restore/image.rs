@@ -15,7 +15,7 @@ use crate::kind::attribute::{Resume, tid_of};
 use crate::kind::phase::{PHASES, Phase};
 use crate::kind::record_sort::Role;
 use crate::memory::vma::Vma;
-use crate::options::ChangedFiles;
+use crate::options::RestoreOptions;
 use crate::pstree::record::{Process, Share};
 use crate::records;
 use crate::restore::attributes;
@@ -54,11 +54,11 @@ enum Filling {
 
 impl ImageRestore {
     /// Nothing is created before the first record.
-    pub fn new(begun: Instant, changed_files: ChangedFiles) -> Self {
+    pub fn new(begun: Instant, options: RestoreOptions) -> Self {
         Self {
             begun,
             pending: PendingRecords::default(),
-            files: RestoredFiles::new(changed_files),
+            files: RestoredFiles::new(options),
             sysv: Vec::new(),
             filling: Filling::Nothing,
             processes: None,

@@ -35,7 +35,7 @@ use crate::image::decoder::Decoder;
 use crate::image::decoder::sink::Sink;
 use crate::image::format::Header;
 use crate::image::frame::Record;
-use crate::options::ChangedFiles;
+use crate::options::RestoreOptions;
 use crate::restore::image::ImageRestore;
 use crate::restore::outcome::Restored;
 use crate::sys::pidfd::{self, PidFd};
@@ -79,12 +79,12 @@ struct WriteResult {
 
 impl Restorer {
     /// Starts the thread; nothing else happens before the first byte.
-    pub fn new(changed_files: ChangedFiles) -> Result<Self> {
+    pub fn new(options: RestoreOptions) -> Result<Self> {
         let (to, inbox) = bounded(AHEAD);
         let (outbox, from) = bounded(AHEAD);
         std::thread::Builder::new()
             .name("restorer".into())
-            .spawn(move || work(&inbox, outbox, changed_files))
+            .spawn(move || work(&inbox, outbox, options))
             .doing(|| "starting a restorer thread")?;
         let (restored, incomplete, failure, buffers) = Default::default();
         Ok(Self { to: Some(to), from, sent: 0, under_way: 0, end: None, restored, incomplete, failure, buffers })
@@ -162,9 +162,9 @@ fn thread_has_ended() -> Error {
     Error::new(Kind::SnapshotLost, "the restorer thread has ended")
 }
 
-fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<WriteResult>, changed_files: ChangedFiles) {
+fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<WriteResult>, options: RestoreOptions) {
     let mut decoder = Decoder::new();
-    let mut builder = ImageSink { changed_files, image: None, restored: Vec::new(), roots: Vec::new() };
+    let mut builder = ImageSink { options, image: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {
         let result = decoder.push(&bytes, &mut builder);
@@ -188,7 +188,7 @@ fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<WriteResult>, changed_files: C
 
 /// Turns the events of the decoder into processes.
 struct ImageSink {
-    changed_files: ChangedFiles,
+    options: RestoreOptions,
     image: Option<ImageRestore>,
     restored: Vec<Restored>,
     /// Children of this thread.
@@ -203,7 +203,7 @@ impl ImageSink {
 
 impl Sink for ImageSink {
     fn header(&mut self, _header: &Header) -> Result<()> {
-        self.image = Some(ImageRestore::new(Instant::now(), self.changed_files));
+        self.image = Some(ImageRestore::new(Instant::now(), self.options.clone()));
         Ok(())
     }
 

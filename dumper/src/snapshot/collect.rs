@@ -41,11 +41,11 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Refuses resources that processes outside the tree have a part in, or marks them as external.
-    /// This takes time, and the tree may run meanwhile.
-    pub fn check_outside(&mut self, options: &Options) -> Result<()> {
+    /// Refuses resources that processes outside the tree have a part in, and marks pipes as
+    /// external. This takes time, and the tree may run meanwhile.
+    pub fn check_outside(&mut self) -> Result<()> {
         sharing::refuse_sharing_outside(&self.tree, self.stopped_at)?;
-        self.files.settle(options.keep_external_pipes)
+        self.files.settle()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::freeze::entry::Prelook;
 use crate::freeze::frozen::Frozen;
 use crate::freeze::target::Target;
 use crate::freeze::{self, cgroup, snapshot_child};
-use crate::options::{Options, SnapshotUse};
+use crate::options::SnapshotUse;
 use crate::snapshot::SnapshotData;
 use crate::snapshot::collect::{Collected, TreeCollector};
 use crate::snapshot::fork::Forks;
@@ -41,13 +41,13 @@ pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, Snap
     let data = match (failure, purpose) {
         (None, _) => {
             source.thaw();
-            read_from_children(target, options, collected, &mut source.children)?
+            read_from_children(target, collected, &mut source.children)?
         }
         (Some(error), SnapshotUse::Pin) => return Err(error),
         (Some(error), SnapshotUse::Stream) => {
             log::info!("{target}: no copy-on-write child ({error}); it stays stopped while it is read");
             source.frozen().into_iter().for_each(|frozen| frozen.turn = None);
-            read_from_stopped_tree(target, options, collected)?
+            read_from_stopped_tree(target, collected)?
         }
     };
     if purpose == SnapshotUse::Pin {
@@ -59,7 +59,7 @@ pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, Snap
 /// A snapshot of a tree that `freeze` holds stopped, read from its processes themselves.
 pub fn stream_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> Result<SnapshotData> {
     let collected = collect_held(job, frozen, timers, None)?;
-    read_from_stopped_tree(&job.target, &job.options, collected)
+    read_from_stopped_tree(&job.target, collected)
 }
 
 /// Takes a snapshot of a tree that `freeze` holds stopped. It is read from children, so it outlives
@@ -71,7 +71,7 @@ pub fn pin_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> (
     let Forks { mut children, failure, .. } = forks;
     let data = collected
         .and_then(|collected| failure.map_or(Ok(collected), Err))
-        .and_then(|collected| read_from_children(&job.target, &job.options, collected, &mut children));
+        .and_then(|collected| read_from_children(&job.target, collected, &mut children));
     children.stand_aside();
     (data, children)
 }
@@ -88,13 +88,8 @@ fn collect_held(
 }
 
 /// The snapshot of a tree that was forked and may run meanwhile.
-fn read_from_children(
-    target: &Target,
-    options: &Options,
-    mut collected: Collected,
-    children: &mut Children,
-) -> Result<SnapshotData> {
-    collected.check_outside(options)?;
+fn read_from_children(target: &Target, mut collected: Collected, children: &mut Children) -> Result<SnapshotData> {
+    collected.check_outside()?;
     let forked = Forked::with_children(collected, children);
     let shared = forked.shared_mappings();
     let data = layout(target, forked)?;
@@ -104,7 +99,7 @@ fn read_from_children(
 }
 
 /// The snapshot of a tree that stays stopped for as long as it is read.
-fn read_from_stopped_tree(target: &Target, options: &Options, mut collected: Collected) -> Result<SnapshotData> {
-    collected.check_outside(options)?;
+fn read_from_stopped_tree(target: &Target, mut collected: Collected) -> Result<SnapshotData> {
+    collected.check_outside()?;
     layout(target, Forked::with_stopped_tree(collected))
 }

@@ -44,6 +44,14 @@ No mount is needed. When this command ends, the restored processes become childr
 parent-death signal (PR_SET_PDEATHSIG) gets the signal at that moment: restore it through a mount instead. One line is printed for each
 image as soon as its processes run. A terminal shows bytes, rate and time left.
 
+Options (-o):
+  external-pipes=refuse|null|new
+                          a pipe that a process outside of the tree held is connected again; if nobody holds it any more: refuse the
+                          restore, connect /dev/null, or make a new pipe, which has no end outside
+  pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
+  changed-files=warn|refuse
+                          as --changed-files
+
 Exit status:
   0  all images are restored
   1  failure, with one line on standard error: of an image without a line on standard output nothing is restored
@@ -52,8 +60,10 @@ Exit status:
 const OPTIONS_HELP: &str = "\
 Options (-o):
   freeze-timeout=SECONDS  how long a tree may take to stop (5); after that it is thawed and the open fails (EBUSY)
-  external-pipes=refuse|keep
-                          a pipe with an end in a process outside of the tree: refuse the dump, or connect to the same pipe at the restore
+  external-pipes=refuse|null|new
+                          a pipe that a process outside of the tree held is connected again at the restore; if nobody holds it any more:
+                          refuse the restore, connect /dev/null, or make a new pipe, which has no end outside
+  pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           a file that has changed since the dump: restore with a warning, or refuse the restore
   sysv-ipc=used|owned     which semaphores and message queues an image holds: those that the tree uses, or also those that its users have
@@ -99,11 +109,14 @@ pub enum Command {
     )]
     Mount(MountArgs),
     /// Restore the processes of images, without a mount
-    #[command(override_usage = "ckptfs restore [--changed-files POLICY] FILE...", after_help = RESTORE_HELP)]
+    #[command(override_usage = "ckptfs restore [--changed-files POLICY] [-o OPT[,OPT]]... FILE...", after_help = RESTORE_HELP)]
     Restore {
         /// A file that has changed since the dump: restore with a warning, or refuse the restore
-        #[arg(long, value_name = "POLICY", value_parser = ["warn", "refuse"], default_value = "warn")]
-        changed_files: String,
+        #[arg(long, value_name = "POLICY", value_parser = ["warn", "refuse"])]
+        changed_files: Option<String>,
+        /// Options of the restore, see below
+        #[arg(short = 'o', value_name = "OPT[,OPT]", value_hint = ValueHint::Other)]
+        options: Vec<String>,
         /// The images, restored in this order; - is standard input
         #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,

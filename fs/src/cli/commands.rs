@@ -11,6 +11,7 @@ use crate::cli::failure::Failure;
 use crate::cli::inspect::{self, Form};
 use crate::cli::progress::{Input, complain};
 use crate::cli::restore::restore_all;
+use crate::cli::restore_options;
 
 /// `ckptfs core`
 pub fn core(image: &Path, pid: Option<Pid>) -> std::result::Result<ExitCode, Failure> {
@@ -19,9 +20,18 @@ pub fn core(image: &Path, pid: Option<Pid>) -> std::result::Result<ExitCode, Fai
 }
 
 /// `ckptfs restore`
-pub fn restore(changed_files: &str, files: &[PathBuf]) -> std::result::Result<ExitCode, Failure> {
-    let policy = if changed_files == "refuse" { ChangedFiles::Refuse } else { ChangedFiles::Warn };
-    Ok(each(files, |input, out| restore_all(input, policy, out)))
+pub fn restore(
+    changed_files: Option<&str>,
+    options: &[String],
+    files: &[PathBuf],
+) -> std::result::Result<ExitCode, Failure> {
+    let mut options = restore_options::parse(options).map_err(Failure::usage)?;
+    match changed_files {
+        Some("refuse") => options.changed_files = ChangedFiles::Refuse,
+        Some(_) => options.changed_files = ChangedFiles::Warn,
+        None => {}
+    }
+    Ok(each(files, |input, out| restore_all(input, &options, out)))
 }
 
 /// `ckptfs inspect`

@@ -1,6 +1,6 @@
 //! Why a command failed, and its exit status.
 
-use ckptfs_dumper::Error;
+use ckptfs_dumper::{Error, Kind};
 
 /// The exit status of a failure.
 const FAILURE: u8 = 1;
@@ -10,6 +10,11 @@ const USAGE: u8 = 2;
 
 /// The exit status of `diff` if it cannot compare, as in diff(1).
 const TROUBLE: u8 = 2;
+
+/// The error for a command line that is wrong.
+pub fn wrong_usage(sentence: String) -> Error {
+    Error::new(Kind::System(libc::EINVAL), sentence)
+}
 
 /// A failed command.
 pub struct Failure {

@@ -13,3 +13,4 @@ pub mod options;
 pub mod plan;
 pub mod progress;
 pub mod restore;
+pub mod restore_options;

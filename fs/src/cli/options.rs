@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ckptfs_dumper::{ChangedFiles, Error, Kind, Result};
+use ckptfs_dumper::{RestoreOptions, Result};
 use nix::mount::MsFlags;
 
+use crate::cli::failure::wrong_usage as usage;
+use crate::cli::restore_options;
 use crate::state::pins::Limits;
 
 /// How many snapshots may be pinned by default.
@@ -16,14 +18,11 @@ const PINNED_MAX: usize = 64;
 pub struct MountOptions {
     /// How long a tree may take to stop.
     pub freeze_timeout: Duration,
-    /// Whether a pipe with an end in a process outside the tree is connected again at the restore,
-    /// instead of refused at the dump.
-    pub keep_external_pipes: bool,
     /// Whether semaphores and message queues are in the image only because the tree's users created
     /// them in its lifetime.
     pub owned_sysv_ipc: bool,
-    /// What a restore does with files that have changed since the dump.
-    pub changed_files: ChangedFiles,
+    /// What a restore decides.
+    pub restore: RestoreOptions,
     /// How much may be pinned.
     pub pinned: Limits,
     /// Whether users other than the daemon's may use the mount, as far as the modes of its files
@@ -93,7 +92,7 @@ const IGNORED: [&str; 16] = [
 ];
 
 /// The list in the message about an unknown option.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|keep, changed-files=refuse|warn, sysv-ipc=used|owned, \
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|null|new, pipe:ID=PATH, changed-files=warn|refuse, sysv-ipc=used|owned, \
                      pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, \
                      noexec, noatime and the others of mount(8), defaults";
 
@@ -103,9 +102,8 @@ impl MountOptions {
     pub fn parse(lists: &[String], root: bool) -> Result<MountOptions> {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),
-            keep_external_pipes: false,
             owned_sysv_ipc: false,
-            changed_files: ChangedFiles::default(),
+            restore: RestoreOptions::default(),
             pinned: Limits { count: PINNED_MAX, memory: None },
             allow_other: root,
             fsname: "ckptfs".into(),
@@ -119,21 +117,18 @@ impl MountOptions {
     }
 
     fn set(&mut self, option: &str) -> Result<()> {
+        if let Some(is_set) = restore_options::set(&mut self.restore, option) {
+            return is_set;
+        }
         let (name, value) = match option.split_once('=') {
             Some((name, value)) => (name, Some(value)),
             None => (option, None),
         };
         match (name, value) {
             ("freeze-timeout", Some(value)) => self.freeze_timeout = seconds(option, value)?,
-            ("external-pipes", Some("keep")) => self.keep_external_pipes = true,
-            ("external-pipes", Some("refuse")) => self.keep_external_pipes = false,
-            ("external-pipes", _) => return Err(usage(format!("-o {option}: external-pipes is refuse or keep"))),
             ("sysv-ipc", Some("owned")) => self.owned_sysv_ipc = true,
             ("sysv-ipc", Some("used")) => self.owned_sysv_ipc = false,
             ("sysv-ipc", _) => return Err(usage(format!("-o {option}: sysv-ipc is used or owned"))),
-            ("changed-files", Some("warn")) => self.changed_files = ChangedFiles::Warn,
-            ("changed-files", Some("refuse")) => self.changed_files = ChangedFiles::Refuse,
-            ("changed-files", Some(_)) => return Err(usage(format!("-o {option}: changed-files is warn or refuse"))),
             ("pinned-max", Some(value)) => self.pinned.count = count(option, value)?,
             ("pinned-memory", Some(value)) => self.pinned.memory = Some(bytes(option, value)?),
             ("log", Some(value)) if !value.is_empty() => self.log = Some(value.into()),
@@ -156,7 +151,7 @@ impl MountOptions {
             (name, None) if IGNORED.contains(&name) => {}
             ("comment", Some(_)) => {}
             (name, _) if name.starts_with("x-") || name.starts_with("X-") => {}
-            ("freeze-timeout" | "changed-files" | "pinned-max" | "pinned-memory" | "log" | "fsname", _) => {
+            ("freeze-timeout" | "pinned-max" | "pinned-memory" | "log" | "fsname", _) => {
                 return Err(usage(format!("-o {name}: needs a value: {name}=...")));
             }
             _ => return Err(usage(format!("-o {option}: unknown option (known: {KNOWN})"))),
@@ -188,10 +183,6 @@ fn bytes(option: &str, value: &str) -> Result<u64> {
     let size = digits.parse::<u64>().ok().filter(|_| !digits.starts_with('+'));
     size.and_then(|size| size.checked_mul(1 << shift))
         .ok_or_else(|| usage(format!("-o {option}: not a number of bytes, which may end in K, M or G")))
-}
-
-fn usage(sentence: String) -> Error {
-    Error::new(Kind::System(libc::EINVAL), sentence)
 }
 
 #[cfg(test)]
@@ -238,11 +229,9 @@ mod tests {
         assert_eq!((options.fsname.as_str(), options.freeze_timeout), ("b=c", Duration::from_millis(250)));
         assert!(!options.flags.contains(MsFlags::MS_RDONLY));
         assert!(parse("ro").unwrap().flags.contains(MsFlags::MS_RDONLY));
-        assert_eq!(parse("changed-files=refuse").unwrap().changed_files, ChangedFiles::Refuse);
-        assert_eq!(parse("changed-files=refuse,changed-files=warn").unwrap().changed_files, ChangedFiles::Warn);
         assert!(!parse("allow_other,no_allow_other").unwrap().allow_other);
-        assert!(parse("external-pipes=keep").unwrap().keep_external_pipes);
-        assert!(!parse("external-pipes=keep,external-pipes=refuse").unwrap().keep_external_pipes);
+        let restore = "changed-files=refuse,external-pipes=null,pipe:7=/a";
+        assert_eq!(parse(restore).unwrap().restore, restore_options::parse(&[restore.to_owned()]).unwrap());
         assert!(parse("sysv-ipc=owned").unwrap().owned_sysv_ipc);
         assert!(!parse("sysv-ipc=owned,sysv-ipc=used").unwrap().owned_sysv_ipc);
         assert_eq!(parse("pinned-max=3,pinned-max=0").unwrap().pinned, Limits { count: 0, memory: None });

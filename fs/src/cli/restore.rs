@@ -6,14 +6,14 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use ckptfs_dumper::{ChangedFiles, Context, Doing, Error, Restorer, Result};
+use ckptfs_dumper::{Context, Doing, Error, RestoreOptions, Restorer, Result};
 
 use crate::cli::progress::{BarOutput, Input, complain};
 
 /// Restores all images of an input. The processes live on after this one has ended.
-pub fn restore_all(input: &mut Input, policy: ChangedFiles, out: &mut dyn Write) -> Result<()> {
+pub fn restore_all(input: &mut Input, options: &RestoreOptions, out: &mut dyn Write) -> Result<()> {
     let name = input.name.clone();
-    let mut restorer = Restorer::new(policy)?;
+    let mut restorer = Restorer::new(options.clone())?;
     let mut reporter = Reporter { name: &name, out: input.above_bar(out), reported: 0, failure: None };
     let fed = feed(input, &mut restorer, &mut reporter);
     // A restore is reported some writes later. Only now all restored processes are known, also

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ckptfs_dumper::{ChangedFiles, Error, Kind, Pid, Restored, Restorer, Result};
+use ckptfs_dumper::{Error, Kind, Pid, RestoreOptions, Restored, Restorer, Result};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
@@ -45,7 +45,7 @@ enum JournalLine<'a> {
 pub struct Journal {
     container: Arc<Container>,
     status: Arc<Status>,
-    changed_files: ChangedFiles,
+    options: RestoreOptions,
     /// The lines, oldest first. A leaf lock.
     lines: Mutex<VecDeque<String>>,
     /// How many sessions were closed in the middle of an image and not dropped yet. A leaf lock.
@@ -55,9 +55,9 @@ pub struct Journal {
 
 impl Journal {
     /// A journal without attempts. Restored processes join `container`.
-    pub fn new(container: Arc<Container>, status: Arc<Status>, changed_files: ChangedFiles) -> Arc<Journal> {
+    pub fn new(container: Arc<Container>, status: Arc<Status>, options: RestoreOptions) -> Arc<Journal> {
         let (lines, ending, ended) = Default::default();
-        Arc::new(Journal { container, status, changed_files, lines, ending, ended })
+        Arc::new(Journal { container, status, options, lines, ending, ended })
     }
 
     /// Gives sessions that were closed in the middle of an image the time to kill the processes
@@ -159,7 +159,7 @@ impl Session {
         let active = match &mut self.active {
             Some(active) => active,
             None => {
-                let restorer = Restorer::new(self.journal.changed_files)?;
+                let restorer = Restorer::new(self.journal.options.clone())?;
                 self.active.insert(ActiveRestore { restorer, since: Instant::now(), journaled: 0, failure: None })
             }
         };

@@ -95,7 +95,7 @@ impl Tree {
             snapshots,
             stored,
             freezer,
-            journal: Journal::new(Arc::clone(&container), Arc::clone(&status), options.changed_files),
+            journal: Journal::new(Arc::clone(&container), Arc::clone(&status), options.restore.clone()),
             container,
             status,
             handles: RwLock::default(),

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, SpliceFFlags, fcntl, splice, tee};
+use nix::sys::stat::{SFlag, fstat};
 use nix::unistd::{pipe2, read, write};
 use serde::{Deserialize, Serialize};
 
@@ -135,7 +136,15 @@ fn pipe_of(capacity: i32) -> Result<(OwnedFd, OwnedFd)> {
 /// Sets the flags of a description that fcntl(2) F_SETFL sets. There is no other way to set packet
 /// mode (O_DIRECT) on a pipe that is opened again (`do_dentry_open` in fs/open.c refuses it), and
 /// opening a FIFO without O_NONBLOCK waits for its other end.
+///
+/// A regular file that takes the place of a pipe is appended to. What is no pipe knows no packets.
 pub fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
+    let kind = SFlag::from_bits_truncate(fstat(fd).doing(|| "stat of a pipe")?.st_mode) & SFlag::S_IFMT;
+    let flags = match kind {
+        SFlag::S_IFIFO => flags,
+        SFlag::S_IFREG => flags & !libc::O_DIRECT | libc::O_APPEND,
+        _ => flags & !libc::O_DIRECT,
+    };
     fcntl(fd.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(flags)))
         .doing(|| format!("setting the flags {flags:#o} of a pipe"))
         .map(drop)

@@ -1,14 +1,11 @@
 //! What the records of pipes and of FIFOs have in common.
 
-use std::os::fd::OwnedFd;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::file::parts::owner::Owner;
 use crate::file::parts::pipe_buffer::PipeBuffers;
-use crate::kind::external::External;
-use crate::kind::object::RestoredObject;
+use crate::kind::external::{External, OutsidePipe};
 use crate::kind::observed::ObservedFile;
 
 /// Owner, mode, buffers, and where to find a pipe that other processes hold as well.
@@ -35,22 +32,8 @@ impl PipeHead {
         Self { external: Some(external), buffers: self.buffers.without_contents(), ..self }
     }
 
-    /// Whether a process outside the tree held the pipe.
-    pub fn is_external(&self) -> bool {
-        self.external.is_some()
-    }
-
-    /// Returns the existing pipe if a process outside the tree held it, otherwise the one that
-    /// `make` creates. `shown` is its name in errors.
-    pub fn find_or(
-        &self,
-        shown: &str,
-        make: impl FnOnce() -> Result<(OwnedFd, Option<OwnedFd>)>,
-    ) -> Result<RestoredObject> {
-        let (fd, other) = match &self.external {
-            Some(external) => (external.find(shown)?, None),
-            None => make()?,
-        };
-        Ok(RestoredObject { fd, other, len: 0, made: None })
+    /// The pipe that a process outside the tree held. `shown` is its name in sentences.
+    pub fn outside(&self, shown: String) -> Option<OutsidePipe> {
+        self.external.clone().map(|external| OutsidePipe { external, shown })
     }
 }

@@ -234,7 +234,14 @@ impl Contents {
     /// What a descriptor refers to, in a word.
     pub(super) fn what(&self, id: u32) -> String {
         let Some(file) = self.files.get(&id) else { return String::new() };
-        self.object(file).map_or(&file.shown.label, |object| &object.label).clone()
+        let Some(object) = self.object(file) else { return file.shown.label.clone() };
+        match &object.body["external"] {
+            Value::Null => object.label.clone(),
+            outside => {
+                let (pid, name) = (&outside["pid"], outside["name"].as_str().unwrap_or("?"));
+                format!("{}, held outside of the tree by pid {pid} ({name})", object.label)
+            }
+        }
     }
 }
 

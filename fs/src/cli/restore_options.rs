@@ -1,0 +1,95 @@
+//! The `-o` options of a restore: `ckptfs mount` and `ckptfs restore` take them.
+
+use ckptfs_dumper::{ChangedFiles, ExternalPipes, RestoreOptions, Result};
+
+use crate::cli::failure::wrong_usage;
+
+/// The list in the message about an unknown option.
+pub const KNOWN: &str = "changed-files=warn|refuse, external-pipes=refuse|null|new, pipe:ID=PATH";
+
+/// Reads the lists of `-o` of `ckptfs restore`. Later options win.
+pub fn parse(lists: &[String]) -> Result<RestoreOptions> {
+    let mut options = RestoreOptions::default();
+    for option in lists.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty()) {
+        let unknown = || Err(wrong_usage(format!("-o {option}: unknown option of a restore (known: {KNOWN})")));
+        set(&mut options, option).unwrap_or_else(unknown)?;
+    }
+    Ok(options)
+}
+
+/// Sets one option. `None`: it is no option of a restore.
+pub fn set(options: &mut RestoreOptions, option: &str) -> Option<Result<()>> {
+    let (name, value) = match option.split_once('=') {
+        Some((name, value)) => (name, Some(value)),
+        None => (option, None),
+    };
+    let wrong = |what: &str| Some(Err(wrong_usage(format!("-o {option}: {what}"))));
+    match (name, value) {
+        ("changed-files", Some("warn")) => options.changed_files = ChangedFiles::Warn,
+        ("changed-files", Some("refuse")) => options.changed_files = ChangedFiles::Refuse,
+        ("changed-files", _) => return wrong("changed-files is warn or refuse"),
+        // `keep` is an older word for the default.
+        ("external-pipes", Some("refuse" | "keep")) => options.external_pipes = ExternalPipes::Refuse,
+        ("external-pipes", Some("null")) => options.external_pipes = ExternalPipes::Null,
+        ("external-pipes", Some("new")) => options.external_pipes = ExternalPipes::New,
+        ("external-pipes", _) => return wrong("external-pipes is refuse, null or new"),
+        (name, value) => {
+            let id = name.strip_prefix("pipe:")?;
+            return Some(pipe(options, option, id, value.unwrap_or_default()));
+        }
+    }
+    Some(Ok(()))
+}
+
+/// `pipe:ID=PATH`
+fn pipe(options: &mut RestoreOptions, option: &str, id: &str, file: &str) -> Result<()> {
+    let wrong = || {
+        let form = "not of the form pipe:ID=PATH, with the number of the pipe, as in pipe:1234=/var/log/job";
+        wrong_usage(format!("-o {option}: {form}"))
+    };
+    let id = id.parse::<u64>().map_err(|_| wrong())?;
+    // The daemon of a mount leaves this directory.
+    let file = std::path::absolute(file).map_err(|_| wrong())?;
+    options.pipes.insert(id, file);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+
+    fn parsed(text: &str) -> Result<RestoreOptions> {
+        parse(&[text.to_owned()])
+    }
+
+    #[test]
+    fn later_ones_win() {
+        assert_eq!(parsed("").unwrap(), RestoreOptions::default());
+        let options = parsed("changed-files=warn,changed-files=refuse,external-pipes=null,external-pipes=new").unwrap();
+        assert_eq!((options.changed_files, options.external_pipes), (ChangedFiles::Refuse, ExternalPipes::New));
+        let options = parsed("external-pipes=new,external-pipes=keep,pipe:7=/a,pipe:8=b=c,pipe:7=/d").unwrap();
+        assert_eq!(options.external_pipes, ExternalPipes::Refuse);
+        let here = std::env::current_dir().unwrap();
+        assert_eq!((&*options.pipes[&7], &*options.pipes[&8]), (Path::new("/d"), &*here.join("b=c")));
+    }
+
+    #[test]
+    fn a_wrong_one_is_named() {
+        for (bad, why) in [
+            ("freeze-timeout=1", "unknown option"),
+            ("external-pipes", "is refuse, null or new"),
+            ("external-pipes=no", "is refuse, null or new"),
+            ("changed-files", "is warn or refuse"),
+            ("pipe:x=/dev/null", "pipe:ID=PATH"),
+            ("pipe:=/dev/null", "pipe:ID=PATH"),
+            ("pipe:7", "pipe:ID=PATH"),
+            ("pipe:7=", "pipe:ID=PATH"),
+        ] {
+            let text = parsed(bad).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("-o {bad}: ")) && text.contains(why), "{text}");
+        }
+    }
+}
