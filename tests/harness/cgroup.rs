@@ -23,6 +23,40 @@ impl Cgroup {
         Cgroup(dir)
     }
 
+    /// Makes a new one in the hierarchy that has `controller`, of whichever version.
+    pub fn controlled(controller: &str, name: &str) -> Cgroup {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap();
+        let words: Vec<Vec<&str>> = mounts.lines().map(|line| line.split(' ').collect()).collect();
+        let has = |list: &str, by: &[char]| list.split(by).any(|word| word.trim() == controller);
+        let top = words.iter().find(|mount| mount[2] == "cgroup" && has(mount[3], &[',']));
+        let dir = match top {
+            Some(mount) => PathBuf::from(mount[1]),
+            None => {
+                let unified = |mount: &&Vec<&str>| {
+                    let controllers = fs::read_to_string(Path::new(mount[1]).join("cgroup.controllers"));
+                    mount[2] == "cgroup2" && has(&controllers.unwrap_or_default(), &[' '])
+                };
+                let mount = words.iter().find(unified).expect("some hierarchy has the controller");
+                let dir = PathBuf::from(mount[1]);
+                fs::write(dir.join("cgroup.subtree_control"), format!("+{controller}")).unwrap();
+                dir
+            }
+        };
+        let dir = dir.join(format!("ckptfs-test-{name}-{}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        Cgroup(dir)
+    }
+
+    /// Limits the memory of its processes, and leaves them no swap.
+    pub fn limit_memory(&self, bytes: u64) {
+        let names = ["memory.max", "memory.limit_in_bytes"];
+        let name = names.into_iter().find(|name| self.0.join(name).exists()).expect("a memory controller");
+        self.write(name, &bytes.to_string());
+        for (name, text) in [("memory.swap.max", "0".to_owned()), ("memory.memsw.limit_in_bytes", bytes.to_string())] {
+            let _not_there = fs::write(self.0.join(name), text);
+        }
+    }
+
     /// Makes another one below it.
     pub fn below(&self, name: impl AsRef<Path>) -> Cgroup {
         let dir = self.0.join(name);

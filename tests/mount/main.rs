@@ -19,6 +19,7 @@ mod odd_names;
 mod pinned;
 mod read;
 mod restore;
+mod room;
 mod size;
 mod stored;
 mod terminal;

@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use crate::cow::reap;
-use crate::error::{Kind, Result};
+use crate::error::{Doing, Kind, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::memory::RemotePtr;
 use crate::sys::mm_map::{MmMap, set_mm_map};
@@ -28,6 +28,9 @@ const STOPS_WITHIN: Duration = Duration::from_secs(5);
 
 /// How long [`Child::end`] tries to have the child reaped.
 const REAPED_WITHIN: Duration = Duration::from_secs(4);
+
+/// OOM_SCORE_ADJ_MAX, include/uapi/linux/oom.h.
+const OOM_FIRST: &str = "1000";
 
 /// A stopped copy-on-write child.
 pub struct Child {
@@ -84,6 +87,13 @@ impl Child {
     }
 
     /// Unmaps `ranges` from it.
+    /// Makes it the first that is killed when memory runs out, because it makes its process use
+    /// more (/proc/PID/oom_score_adj, proc_pid_oom_score_adj(5)).
+    pub fn die_first(&self) -> Result<()> {
+        let file = format!("/proc/{}/oom_score_adj", self.pid);
+        std::fs::write(&file, OOM_FIRST).doing(|| format!("pid {}: writing {file}", self.parent))
+    }
+
     ///
     /// # Errors
     /// A sealed mapping (mseal(2)) stays. The others are unmapped.

@@ -3,3 +3,4 @@
 pub mod child;
 pub mod children;
 pub mod reap;
+pub mod room;

@@ -17,13 +17,12 @@ pub struct Forks {
     budget: u64,
 }
 
-impl Default for Forks {
-    fn default() -> Self {
-        Self { children: Children::default(), failure: None, budget: memory::KEPT_MOST }
-    }
-}
-
 impl Forks {
+    /// No child is made yet. With a `failure` none will be.
+    pub fn new(failure: Option<Error>) -> Self {
+        Self { children: Children::default(), failure, budget: memory::KEPT_MOST }
+    }
+
     /// Forks a process, and copies what its child does not get. After a failure no other process is
     /// forked, because its child would be of no use.
     pub fn fork(&mut self, injected: &mut Injected<'_>, process: &mut CollectedProcess, entry: &Entry) {
@@ -35,7 +34,10 @@ impl Forks {
     fn try_fork(&mut self, injected: &mut Injected<'_>, process: &mut CollectedProcess, entry: &Entry) -> Result<()> {
         let child = child::fork(injected, process.pid, &memory::attachments(process)?)?;
         let pid = child.pid();
-        self.children.push(child).unmap(&process.lock_mappings)?;
+        let child = self.children.push(child);
+        // Before its process runs again and copies pages.
+        child.die_first()?;
+        child.unmap(&process.lock_mappings)?;
         memory::keep_what_fork_drops(process, entry, pid, &mut self.budget)
     }
 }

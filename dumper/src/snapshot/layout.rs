@@ -52,7 +52,7 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
     let sources = Arc::new(MemorySources(image.sources));
     let view = View::new(target.to_string(), *layout.header(), Arc::clone(&layout) as _, Arc::clone(&sources) as _);
     let image = ImageReader::new(layout, Arc::clone(&sources) as _);
-    Ok(SnapshotData { image, view: Arc::new(view), sources, memory_of, children })
+    Ok(SnapshotData { image, view: Arc::new(view), sources, memory_of, children, read_while_stopped: None })
 }
 
 /// The image as far as it is laid out, and the sources of its pages.

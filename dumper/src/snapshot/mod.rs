@@ -42,6 +42,8 @@ pub struct SnapshotData {
     memory_of: BTreeMap<Pid, Pid>,
     /// The copy-on-write children that were made for it.
     children: Vec<Pid>,
+    /// Why its tree stays stopped until the snapshot is dropped, if it does.
+    read_while_stopped: Option<String>,
 }
 
 impl Snapshot {
@@ -59,6 +61,12 @@ impl Snapshot {
     /// copy-on-write child, or itself if it is stopped.
     pub fn memory_of(&self, pid: Pid) -> Pid {
         self.data.memory_of.get(&pid).copied().unwrap_or(pid)
+    }
+
+    /// Why the tree stays stopped for as long as this snapshot lives. `None` if it runs on, and for
+    /// a tree that `freeze` holds.
+    pub fn read_while_stopped(&self) -> Option<&str> {
+        self.data.read_while_stopped.as_deref()
     }
 
     /// Bytes of memory that would be free without this snapshot: pages that only its children still

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::cow::children::Children;
+use crate::cow::room;
 use crate::error::Result;
 use crate::freeze::entry::Prelook;
 use crate::freeze::frozen::Frozen;
@@ -28,11 +29,15 @@ pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, Snap
     // A process that cannot be examined now is reported once it is stopped.
     let prelooks = pids.iter().filter_map(|pid| Some((*pid, Prelook::find(*pid).ok()?))).collect();
     let timers = SleepTimers::before(&pids);
+    let tight = room::check(&pids).err();
+    if let (Some(error), SnapshotUse::Pin) = (&tight, purpose) {
+        return Err(error.clone().on(target));
+    }
     locks::prepare();
     // From here on the tree is stopped.
     let mut frozen = freeze::freeze(target, options.freeze_timeout, freezer.as_ref())?;
     let timers = timers.gone();
-    let mut forks = Forks::default();
+    let mut forks = Forks::new(tight);
     let collected = TreeCollector { prelooks, timers: &timers, options }.collect(&mut frozen, Some(&mut forks));
     let Forks { children, failure, .. } = forks;
     // From here on every error drops the source. That resumes the tree, and then ends the children.
@@ -47,7 +52,8 @@ pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, Snap
         (Some(error), SnapshotUse::Stream) => {
             log::info!("{target}: no copy-on-write child ({error}); it stays stopped while it is read");
             source.frozen().into_iter().for_each(|frozen| frozen.turn = None);
-            read_from_stopped_tree(target, collected)?
+            let data = read_from_stopped_tree(target, collected)?;
+            SnapshotData { read_while_stopped: Some(error.to_string()), ..data }
         }
     };
     if purpose == SnapshotUse::Pin {
@@ -66,7 +72,11 @@ pub fn stream_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -
 /// the hold. On success and on failure the children must be ended, and cannot be reaped before the
 /// tree runs again.
 pub fn pin_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> (Result<SnapshotData>, Children) {
-    let mut forks = Forks::default();
+    let pids: Vec<Pid> = frozen.processes.iter().map(|process| process.pid).collect();
+    if let Err(error) = room::check(&pids) {
+        return (Err(error.on(&job.target)), Children::default());
+    }
+    let mut forks = Forks::new(None);
     let collected = collect_held(job, frozen, timers, Some(&mut forks));
     let Forks { mut children, failure, .. } = forks;
     let data = collected

@@ -44,6 +44,9 @@ struct FreezeReport {
     time: f64,
     pid: Pid,
     stopped_ms: f64,
+    /// Why it stayed stopped after that, until the image was closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_while_stopped: Option<String>,
 }
 
 #[derive(Clone, Serialize)]
@@ -80,6 +83,9 @@ struct OpenReport {
     stopped_ms: f64,
     image_bytes: u64,
     handles: usize,
+    /// Why it stays stopped until the image is closed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    read_while_stopped: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -115,7 +121,8 @@ impl Status {
         self.dumps.fetch_add(1, Ordering::Relaxed);
         let stopped_ms = stopped_ms(snapshot);
         log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", subject(id), snapshot.image_len());
-        let freeze = FreezeReport { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms };
+        let read_while_stopped = snapshot.read_while_stopped().map(str::to_owned);
+        let freeze = FreezeReport { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms, read_while_stopped };
         remember(&mut self.recent.lock().freezes, freeze);
     }
 
@@ -164,6 +171,7 @@ impl Status {
                 stopped_ms: stopped_ms(&open.value),
                 image_bytes: open.value.image_len(),
                 handles: open.opens,
+                read_while_stopped: open.value.read_while_stopped().map(str::to_owned),
             })
             .collect();
         live.sort_unstable_by_key(|live| live.pid);

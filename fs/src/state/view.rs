@@ -35,7 +35,7 @@ pub struct SnapshotView {
 /// The source of a view.
 enum Source {
     // Fields drop in this order: the snapshot needs its tracer to the end.
-    Taken(Snapshot, #[expect(dead_code, reason = "held for its Drop")] Lease),
+    Taken(Box<Snapshot>, #[expect(dead_code, reason = "held for its Drop")] Lease),
     Stored(StoredImage),
 }
 
@@ -43,7 +43,7 @@ impl Deref for SnapshotView {
     type Target = dyn Checkpoint;
     fn deref(&self) -> &(dyn Checkpoint + 'static) {
         match &self.source {
-            Source::Taken(snapshot, _) => snapshot,
+            Source::Taken(snapshot, _) => &**snapshot,
             Source::Stored(image) => image,
         }
     }
@@ -122,7 +122,7 @@ impl SnapshotView {
         let daemon = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
         let owner = |pid: Pid| owner(snapshot.memory_of(pid)).unwrap_or(daemon);
         let owners = snapshot.processes()?.into_iter().map(|pid| (pid, owner(pid))).collect();
-        Ok(SnapshotView::of(owners, daemon, requested, Source::Taken(snapshot, tracer)))
+        Ok(SnapshotView::of(owners, daemon, requested, Source::Taken(Box::new(snapshot), tracer)))
     }
 
     /// The view of the image in `file`. All of it belongs to the owner of the file.
@@ -242,6 +242,14 @@ impl SnapshotView {
         let vmas = self.mappings(pid)?;
         let found = vmas.binary_search_by_key(&range.start, |vma| vma.start).ok().and_then(|at| vmas.get(at));
         Ok(found.filter(|vma| vma.end == range.end).cloned())
+    }
+
+    /// Why the processes stay stopped until this snapshot is closed, if they do.
+    pub fn read_while_stopped(&self) -> Option<&str> {
+        match &self.source {
+            Source::Taken(snapshot, _) => snapshot.read_while_stopped(),
+            Source::Stored(_) => None,
+        }
     }
 
     /// How many bytes of memory would be free without this snapshot.

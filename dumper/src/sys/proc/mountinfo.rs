@@ -22,6 +22,9 @@ pub struct Mount {
     pub mountpoint: PathBuf,
     /// The filesystem's type.
     pub kind: Vec<u8>,
+    /// The options of the filesystem itself, separated by commas. A cgroup hierarchy of version 1
+    /// names its controllers there.
+    pub options: Vec<u8>,
 }
 
 /// All mounts that are visible to this process.
@@ -36,8 +39,11 @@ pub fn parse_mounts(text: &[u8]) -> Vec<Mount> {
         let mut words = line.split(|byte| *byte == b' ').skip(3);
         let (root, mountpoint) = (path(words.next()?), path(words.next()?));
         // Any number of optional fields, up to a dash.
-        let kind = words.skip_while(|word| *word != b"-").nth(1)?.to_vec();
-        Some(Mount { root, mountpoint, kind })
+        let mut words = words.skip_while(|word| *word != b"-").skip(1);
+        let kind = words.next()?.to_vec();
+        // The source comes before the options.
+        let options = words.nth(1).unwrap_or_default().to_vec();
+        Some(Mount { root, mountpoint, kind, options })
     };
     text.split(|byte| *byte == b'\n').filter_map(parse).collect()
 }
@@ -55,7 +61,7 @@ mod tests {
         let text = b"36 35 0:40 / /a\\040\xff\\134 rw shared:1 - fuse.ckptfs ckptfs rw\n37 35 0:41 /r\\012 /c rw - ext4 /dev/x rw\n";
         let mount = |root: &[u8], mountpoint: &[u8], kind: &[u8]| {
             let [root, mountpoint] = [root, mountpoint].map(|path| OsString::from_vec(path.to_vec()).into());
-            Mount { root, mountpoint, kind: kind.to_vec() }
+            Mount { root, mountpoint, kind: kind.to_vec(), options: b"rw".to_vec() }
         };
         assert_eq!(parse_mounts(text), [mount(b"/", b"/a \xff\\", b"fuse.ckptfs"), mount(b"/r\n", b"/c", b"ext4")]);
     }
