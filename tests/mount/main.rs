@@ -4,6 +4,7 @@
 
 mod abuse;
 mod background;
+mod broken_off;
 mod cached;
 mod changed_files;
 mod command;

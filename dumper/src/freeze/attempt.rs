@@ -122,6 +122,7 @@ impl<'a> Attempt<'a> {
             let process = self.process(pid);
             process.leader_is_zombie |= leader_is_zombie;
             for running in asked {
+                let tid = running.tid();
                 match settle(running, deadline)? {
                     Settled::Stopped(stopped) => {
                         if let Stop::Group(signal) = stopped.stop() {
@@ -130,7 +131,7 @@ impl<'a> Attempt<'a> {
                         process.threads.push(stopped);
                     }
                     Settled::Vfork(waiting) => return Ok(Pass::Failed(Outcome::Vfork(waiting))),
-                    Settled::Gone => {}
+                    Settled::Gone => process.leader_is_zombie |= tid == pid,
                 }
             }
             process.is_zombie = process.threads.is_empty();

@@ -15,6 +15,7 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::errno::restart;
 use crate::sys::pid::Pid;
+use crate::sys::proc::process::thread_has_ended;
 use crate::sys::wait::{self, Polled};
 
 /// General registers, as the kernel's NT_PRSTATUS regset has them.
@@ -84,6 +85,8 @@ pub enum Waited {
     Ended,
 }
 
+/// How often a task that does not stop is looked for in /proc.
+const ASKED_EVERY: Duration = Duration::from_millis(5);
 /// How long a dropped task may take to stop, so that it can be detached.
 const DETACH_LIMIT: Duration = Duration::from_millis(20);
 /// How long to wait for the zombie of a task that was killed while it was stopped.
@@ -133,12 +136,23 @@ impl Running {
     ///
     /// It polls instead of blocking because waitpid(2) has no time limit. The first polls are close
     /// together: a stop takes some 30 us, and a wake-up of this thread about the same again.
+    ///
+    /// The end of a leader is not reported before its last thread is reaped, so /proc is asked as
+    /// well.
     pub fn wait(mut self, deadline: Deadline) -> Result<Waited> {
         let begun = Instant::now();
+        let mut asked = begun;
         loop {
             match wait::poll(self.tid)? {
                 Polled::Unchanged if deadline.is_over() => return Ok(Waited::Running(self)),
                 Polled::Unchanged if begun.elapsed() < Duration::from_micros(400) => std::thread::yield_now(),
+                Polled::Unchanged if asked.elapsed() >= ASKED_EVERY => {
+                    asked = Instant::now();
+                    if thread_has_ended(self.tid, self.tid) {
+                        self.armed = false;
+                        return Ok(Waited::Ended);
+                    }
+                }
                 Polled::Unchanged => std::thread::sleep(Duration::from_micros(50)),
                 Polled::Status(status) if libc::WIFSTOPPED(status) => {
                     self.armed = false;

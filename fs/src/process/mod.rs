@@ -7,6 +7,7 @@
 pub mod caller;
 pub mod container;
 pub mod descriptors;
+pub mod holders;
 
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};

@@ -1,6 +1,7 @@
 //! `restore`: images that are written to it are restored, and a read shows the results.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::process::container::Container;
+use crate::process::holders::MountedFile;
 use crate::state::json_time::{milliseconds, seconds};
 use crate::state::status::Status;
 
@@ -118,6 +120,8 @@ impl Journal {
 /// created so far are killed.
 pub struct Session {
     journal: Arc<Journal>,
+    /// The inode number of `restore`.
+    ino: u64,
     /// O_APPEND: the kernel counts offsets from a size that other writers change, so they are
     /// ignored.
     append: bool,
@@ -129,7 +133,8 @@ pub struct Session {
 }
 
 struct ActiveRestore {
-    restorer: Restorer,
+    /// `None` after its end.
+    restorer: Option<Restorer>,
     since: Instant,
     /// How many of the restorer's images are in the journal.
     journaled: usize,
@@ -138,9 +143,9 @@ struct ActiveRestore {
 }
 
 impl Session {
-    /// Starts nothing before the first byte.
-    pub fn new(journal: Arc<Journal>, append: bool) -> Session {
-        Session { journal, append, position: 0, flushed_at: 0, ending: false, active: None }
+    /// Starts nothing before the first byte. `ino` is the inode number of `restore`.
+    pub fn new(journal: Arc<Journal>, ino: u64, append: bool) -> Session {
+        Session { journal, ino, append, position: 0, flushed_at: 0, ending: false, active: None }
     }
 
     /// Feeds the next bytes. They must follow the last ones, because an image is restored as it
@@ -159,19 +164,20 @@ impl Session {
         let active = match &mut self.active {
             Some(active) => active,
             None => {
-                let restorer = Restorer::new(self.journal.options.clone())?;
+                let restorer = Some(Restorer::new(self.journal.options.clone())?);
                 self.active.insert(ActiveRestore { restorer, since: Instant::now(), journaled: 0, failure: None })
             }
         };
         self.position += bytes.len() as u64;
-        if let Some(error) = &active.failure {
-            return Err(error.clone());
-        }
-        let written = active.restorer.write(bytes);
-        for restored in active.restorer.restored().iter().skip(active.journaled) {
+        let restorer = match (&active.failure, &mut active.restorer) {
+            (None, Some(restorer)) => restorer,
+            (failure, _) => return Err(failure.clone().unwrap_or_else(has_ended)),
+        };
+        let written = restorer.write(bytes);
+        for restored in restorer.restored().iter().skip(active.journaled) {
             self.journal.restored(restored);
         }
-        active.journaled = active.restorer.restored().len();
+        active.journaled = restorer.restored().len();
         if let Err(error) = &written {
             self.journal.failed(self.position, active.since, error);
             active.failure = Some(error.clone());
@@ -182,10 +188,17 @@ impl Session {
     }
 
     /// A descriptor was closed. Returns an error if the bytes since the last flush are no whole
-    /// image. The session goes on, because a duplicate of the descriptor may still be written to.
+    /// image. If that was the last descriptor, the processes created so far have ended by then.
+    /// Otherwise the session goes on, because a duplicate may still be written to.
     pub fn flush(&mut self) -> Result<()> {
-        let outcome = self.active.as_mut().map_or(Ok(()), |active| active.restorer.finish());
-        self.set_ending(outcome.is_err());
+        let Some(active) = &mut self.active else { return Ok(()) };
+        let outcome = active.restorer.as_mut().map_or(Ok(()), Restorer::finish);
+        let path = Path::new(self.journal.status.mountpoint()).join("restore");
+        if outcome.is_err() && !(MountedFile { path, ino: self.ino }).is_open() {
+            active.restorer = None;
+        }
+        let is_ending = outcome.is_err() && active.restorer.is_some();
+        self.set_ending(is_ending);
         let Some(active) = self.active.as_ref().filter(|_| self.flushed_at != self.position) else {
             return Ok(());
         };
@@ -207,6 +220,10 @@ impl Session {
             self.journal.ended.notify_all();
         }
     }
+}
+
+fn has_ended() -> Error {
+    Error::damaged("restore: the image before these bytes was closed in the middle")
 }
 
 impl Drop for Session {

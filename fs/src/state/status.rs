@@ -116,6 +116,11 @@ impl Status {
         Status { target, mountpoint, ..Status::default() }
     }
 
+    /// Where the mount is.
+    pub fn mountpoint(&self) -> &str {
+        &self.mountpoint
+    }
+
     /// A snapshot was taken.
     pub fn dumped(&self, id: ProcId, snapshot: &SnapshotView) {
         self.dumps.fetch_add(1, Ordering::Relaxed);

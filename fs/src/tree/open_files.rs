@@ -45,7 +45,7 @@ impl Tree {
             Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_) => {
                 self.open_directory(ino, node, access.caller)?
             }
-            Node::Restore => open_restore(&self.journal, access),
+            Node::Restore => open_restore(&self.journal, ino, access),
             Node::Status => self.open_status(),
             Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)) => Handle::Control(id, file, access.caller),
             Node::File(of, _) | Node::Vma(of, _) => {
@@ -140,12 +140,12 @@ impl Tree {
     }
 }
 
-fn open_restore(journal: &Arc<Journal>, access: Access) -> Handle {
+fn open_restore(journal: &Arc<Journal>, ino: u64, access: Access) -> Handle {
     if !access.write {
         return Handle::Text(journal.text().into());
     }
     journal.wait_for_endings();
-    let session = Session::new(Arc::clone(journal), access.append);
+    let session = Session::new(Arc::clone(journal), ino, access.append);
     let text = if access.read { journal.text() } else { String::new() };
     Handle::Restore { session: Mutex::new(session), journal: text.into() }
 }
