@@ -7,6 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
+use nix::sys::signal::Signal;
 
 use crate::{count, ends_well, goes_on, mounted_worker, pids};
 
@@ -70,6 +71,39 @@ fn pid_taken() {
     assert!(told.contains(&victim.pid().to_string()), "{told}");
     assert!(process::children(mount.daemon()).is_empty());
     ends_well(victim);
+}
+
+/// A killed root may leave a child, which is in the way of a restore: by its own pid, or because it
+/// is in the root's process group.
+#[test]
+fn a_child_that_lives_on_is_named() {
+    for start in ["", "setsid "] {
+        let script = format!("{start}sh -c 'sleep 1000; :'; sleep 1000");
+        let victim = Victim::start(&Spec::command("sh").arg("-c").arg(script));
+        let (root, child) = wait::poll(wait::LONG, || {
+            let root = *process::children(victim.pid()).first()?;
+            Some((root, *process::children(root).first()?))
+        })
+        .expect("the tree");
+        wait::until("the child sleeps", || process::status(child, "Name").as_deref() == Some("sleep"));
+        let mount = Mounted::over(root);
+        let snap = mount.snap("snap");
+        mount.dump(root, &snap);
+        process::kill(root, Signal::SIGKILL);
+        mount.try_restore(&snap).fails_with("File exists");
+        let told = last(&mount)["error"].as_str().unwrap().to_owned();
+        let named = if start.is_empty() {
+            format!("pid {child} is taken: a process with this id is alive: sleep 1000; ")
+        } else {
+            format!("pid {root} is taken: it is still the process group or session of pid {child} (sleep 1000); ")
+        };
+        assert!(told.starts_with(&named) && told.contains("kill -9") && told.contains("PID/kill"), "{told}");
+        process::kill(child, Signal::SIGKILL);
+        // Without its parent it is a child of this process, as it would be one of init.
+        wait::until("it is reaped", || process::is_free(child));
+        mount.restore(&snap);
+        assert_eq!(process::children(root), [child]);
+    }
 }
 
 /// A restore directly after a kill may start before the process has ended. The restore waits for

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::memory::vdso::Vdso;
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, Share};
@@ -15,7 +15,7 @@ use crate::restore::rollback::KillOnDrop;
 use crate::sys::clock::Deadline;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
-use crate::sys::pid_in_use::WantedPid;
+use crate::sys::pid_in_use::{self, WantedPid};
 use crate::sys::proc::maps;
 use crate::sys::ptrace::{self, Running};
 use crate::sys::remote::batch::{Batch, SCRATCH_LEN, Ticket};
@@ -213,8 +213,7 @@ impl NewProcess {
             let answers = self.leader.run(batch)?;
             for (ticket, tid) in created.into_iter().zip(tids) {
                 if errno::errno(answers.raw(ticket)) == Some(libc::EEXIST) {
-                    let taken = format!("pid {} task {tid}: the id is taken by another task", process.pid);
-                    return Err(Error::new(Kind::PidTaken, taken));
+                    return Err(pid_in_use::taken(&format!("pid {} task {tid}", process.pid), *tid));
                 }
                 answers.get(ticket, || format!("pid {}: creating task {tid}", process.pid))?;
                 let stopped = Running::adopt(*tid).wait_or_release(Deadline::after(STOP_TIMEOUT))?;

@@ -4,12 +4,13 @@
 //! process frees gigabytes of memory, then its parent must ask for its status, and the kernel
 //! removes a process from /proc before it frees its id (`release_task` in kernel/exit.c).
 
-use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::pid::Pid;
+use crate::sys::proc;
+use crate::sys::proc::process;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 
@@ -44,12 +45,20 @@ impl WantedPid {
     pub fn wait(&self) -> Result<()> {
         let holder = PidHolder::of(self.pid);
         if self.since.elapsed() >= holder.limit() {
-            return Err(Error::new(Kind::PidTaken, format!("pid {} is taken: {holder}", self.pid)));
+            return Err(taken(&format!("pid {}", self.pid), self.pid));
         }
         std::thread::sleep(STEP);
         Ok(())
     }
 }
+
+/// The error about an id that stays taken. `subject` is what needs it.
+pub fn taken(subject: &str, pid: Pid) -> Error {
+    Error::new(Kind::PidTaken, format!("{subject} is taken: {}", PidHolder::of(pid).described(pid)))
+}
+
+/// How to end what is in the way.
+const HELP: &str = "kill -9 ends one process, and echo 1 > PID/kill in the mount a whole tree";
 
 /// What holds a pid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,37 +99,68 @@ impl PidHolder {
             PidHolder::Zombie(_) | PidHolder::GroupOrSession => LINGERING_LIMIT,
         }
     }
-}
 
-impl fmt::Display for PidHolder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// What holds `pid`, and what to do about it.
+    fn described(self, pid: Pid) -> String {
+        let named = |pid: Pid| format!("pid {pid} ({})", process::command(pid));
         match self {
-            PidHolder::Alive => f.write_str("a process with this id is alive"),
-            PidHolder::Dying => f.write_str("a process with this id is dying"),
-            PidHolder::Zombie(parent) => {
-                write!(f, "a process with this id has ended, and its parent, pid {parent}, has not asked for that yet")
+            PidHolder::Alive => {
+                let status = Fields::read(&format!("/proc/{pid}/status"));
+                match status.map_or(pid, |status| status.number("Tgid") as Pid) {
+                    group if group == pid => {
+                        format!("a process with this id is alive: {}; {HELP}", process::command(pid))
+                    }
+                    group => format!("a thread of {} has this id; {HELP}", named(group)),
+                }
             }
-            PidHolder::GroupOrSession => f.write_str("it is still the process group or session of other processes"),
+            PidHolder::Dying => format!("a process with this id is dying: {}", process::command(pid)),
+            PidHolder::Zombie(parent) => {
+                let parent = named(parent);
+                format!("a process with this id has ended, and its parent, {parent}, has not asked for that yet")
+            }
+            PidHolder::GroupOrSession => match member(pid) {
+                Some(member) if process::has_ended(member) => {
+                    let parent = process::parent(member).map_or("its parent".to_owned(), named);
+                    let member = named(member);
+                    format!("it is still the process group or session of {member}, which {parent} has to reap")
+                }
+                Some(member) => format!("it is still the process group or session of {}; {HELP}", named(member)),
+                None => "it is still the process group or session of other processes".to_owned(),
+            },
         }
     }
+}
+
+/// A process of the process group or session `id`, preferably one that lives.
+fn member(id: Pid) -> Option<Pid> {
+    let is_member = |pid: &Pid| {
+        Stat::read(&format!("/proc/{pid}/stat")).is_ok_and(|stat| [stat.field(5), stat.field(6)].contains(&(id as u64)))
+    };
+    let members = proc::numbers("/proc").unwrap_or_default().into_iter().filter(is_member);
+    members.min_by_key(|pid| process::has_ended(*pid))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::process::CommandExt;
     use std::process::Command;
 
     use super::*;
 
     fn holder(pid: Pid) -> (Duration, String) {
         let holder = PidHolder::of(pid);
-        (holder.limit(), holder.to_string())
+        (holder.limit(), holder.described(pid))
     }
 
     #[test]
     fn a_living_process_is_not_waited_for_and_a_zombie_is_named() {
         let (limit, by) = holder(std::process::id() as Pid);
-        assert!(limit.is_zero() && by.ends_with("is alive"), "{by}");
+        let ours = process::command(std::process::id() as Pid);
+        assert!(limit.is_zero() && by.starts_with(&format!("a process with this id is alive: {ours}; ")), "{by}");
+        let tid = nix::unistd::gettid().as_raw();
+        let (_, by) = holder(tid);
+        assert!(by.starts_with(&format!("a thread of pid {} ({ours}) has this id", std::process::id())), "{by}");
         let mut child = Command::new("true").spawn().unwrap();
         let pid = child.id() as Pid;
         while Stat::read(&format!("/proc/{pid}/stat")).unwrap().state != 'Z' {
@@ -130,6 +170,22 @@ mod tests {
         assert!(!limit.is_zero() && by.contains(&format!("pid {}", std::process::id())), "{by}");
         child.wait().unwrap();
         let (limit, by) = holder(pid);
-        assert!(!limit.is_zero() && by.contains("group or session"), "{by}");
+        assert!(!limit.is_zero() && by.contains("group or session of other processes"), "{by}");
+    }
+
+    #[test]
+    fn a_member_of_a_group_is_named() {
+        let mut leader = Command::new("true").process_group(0).spawn().unwrap();
+        let group = leader.id() as Pid;
+        let mut member = Command::new("sleep").arg("100").process_group(group).spawn().unwrap();
+        leader.wait().unwrap();
+        while std::fs::read(format!("/proc/{}/cmdline", member.id())).unwrap().is_empty() {
+            std::thread::yield_now();
+        }
+        let (_, by) = holder(group);
+        member.kill().unwrap();
+        member.wait().unwrap();
+        let named = format!("the process group or session of pid {} (sleep 100)", member.id());
+        assert!(by.contains(&named) && by.ends_with(HELP), "{by}");
     }
 }
