@@ -99,3 +99,4 @@ pub use crate::restore::outcome::Restored;
 pub use crate::snapshot::Snapshot;
 pub use crate::snapshot::tracer::Tracer;
 pub use crate::sys::pid::Pid;
+pub use crate::sys::signal::name as signal_name;

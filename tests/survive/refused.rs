@@ -162,7 +162,7 @@ fn job_below() {
     let below = process::children(job)[0];
     let mount = Mounted::over(victim.pid());
     tool::run(&["cat".into(), mount.of(job, "image")]).fails_with(UNSUPPORTED);
-    let sentence = format!("pid {below}: stopped by signal 20, and its parent has not asked for that yet");
+    let sentence = format!("pid {below}: stopped by SIGTSTP, and its parent has not asked for that yet");
     assert!(mount.log().contains(&sentence), "the log does not say why:\n{}", mount.log());
     for pid in [job, below] {
         wait::until("it is stopped as before", || process::state(pid) == Some('T'));

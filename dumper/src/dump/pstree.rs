@@ -12,6 +12,7 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::Stopped;
+use crate::sys::signal;
 use crate::sys::{cpuid, proc};
 
 /// Collects all processes of a stopped tree and puts them in the order of the image.
@@ -167,7 +168,8 @@ fn exit_signals(processes: &mut [Process]) -> Result<()> {
             maker.exit_signal = signal;
         } else if maker.exit_signal != signal {
             return Err(Error::unsupported(format!(
-                "pid {pid}: its exit signal {signal} is not that of pid {by}, its only way into its session"
+                "pid {pid}: its exit signal {} is not that of pid {by}, its only way into its session",
+                signal::name(signal)
             )));
         }
     }

@@ -14,6 +14,7 @@ use crate::kind::fd_state::{FdState, Named, ObservedFd};
 use crate::sys::fd;
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
+use crate::sys::signal;
 
 const F_SETSIG: u64 = 10;
 const F_SETOWN_EX: u64 = 15;
@@ -97,7 +98,7 @@ impl FdState for Sigio {
             become_user(0, 0, calls);
         }
         if body.signal != 0 {
-            let doing = format!("{subject}: signal {} for input and output", body.signal);
+            let doing = format!("{subject}: {} for input and output", signal::name(body.signal));
             calls.call(libc::SYS_fcntl, [fd, F_SETSIG, body.signal as u64], doing);
         }
         if let Some(flags) = body.flags {

@@ -9,6 +9,7 @@ use crate::image::frame::{Record, Tag};
 use crate::pstree::fork_plan::{Maker, Member, Sessions};
 use crate::sys::kcmp::Kcmp;
 use crate::sys::pid::Pid;
+use crate::sys::signal;
 
 /// The processes of the image with their parents, groups, sessions and threads. The first record.
 /// Body: [`Tree`].
@@ -262,9 +263,10 @@ impl Tree {
             let (pid, group, signal) = (process.pid, self.group(process), process.stopped_by.unwrap_or(0));
             if self.is_orphaned(group) {
                 return Err(Error::unsupported(format!(
-                    "pid {pid}: stopped by signal {signal}, and its parent has not asked for that yet: it cannot be checkpointed, \
+                    "pid {pid}: stopped by {}, and its parent has not asked for that yet: it cannot be checkpointed, \
                      because its group {group} will be orphaned without the processes outside the tree, and such a signal does not \
-                     stop an orphaned group"
+                     stop an orphaned group",
+                    signal::name(signal)
                 )));
             }
         }

@@ -23,6 +23,7 @@ use crate::sys::remote::checked::Checked;
 use crate::sys::remote::gadget;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
+use crate::sys::signal;
 use crate::sys::{clone, errno};
 
 /// How long a new task may take to stop, or another tracer to leave it. Both take microseconds on
@@ -70,7 +71,7 @@ impl NewProcess {
             // to die of a signal.
             let default = calls.put(&[0; 32]);
             for signal in (1..=64).filter(|signal| ![libc::SIGKILL, libc::SIGSTOP].contains(signal)) {
-                let doing = format!("pid {pid}: default action of signal {signal}");
+                let doing = format!("pid {pid}: default action of {}", signal::name(signal));
                 calls.call(libc::SYS_rt_sigaction, [signal as u64, default.0, 0, 8], doing);
             }
         })

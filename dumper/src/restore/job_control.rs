@@ -10,6 +10,7 @@ use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat;
 use crate::sys::remote::batch::Batch;
+use crate::sys::signal;
 use crate::sys::wait;
 
 impl NewProcess {
@@ -36,13 +37,13 @@ impl NewProcess {
             let (old, default) = (batch.room(32), batch.put(&[0; 32]));
             let set = batch.call(libc::SYS_rt_sigaction, [signal as u64, default.0, old.0, 8]);
             let answers = self.leader.run(batch)?;
-            answers.get(set, || format!("pid {pid}: default action of signal {signal}"))?;
+            answers.get(set, || format!("pid {pid}: default action of {}", signal::name(signal)))?;
             let old = answers.bytes(old, 32).to_vec();
             self.leader.stop_by(self.syscall, signal)?;
             let mut batch = Batch::new(self.leader.scratch());
             let old = batch.put(&old);
             let set = batch.call(libc::SYS_rt_sigaction, [signal as u64, old.0, 0, 8]);
-            self.leader.run(batch)?.get(set, || format!("pid {pid}: action of signal {signal}"))?;
+            self.leader.run(batch)?.get(set, || format!("pid {pid}: action of {}", signal::name(signal)))?;
         }
         let ready = self.release(resume)?;
         if plain {

@@ -24,6 +24,7 @@ pub mod proc;
 pub mod ptrace;
 pub mod remote;
 pub mod sched;
+pub mod signal;
 pub mod sysvipc;
 pub mod task_limits;
 pub mod thaw_watchdog;

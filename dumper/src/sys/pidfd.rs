@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use crate::error::{Doing, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
+use crate::sys::signal;
 use crate::sys::wait;
 
 /// A pidfd: names a process without the danger of pid reuse.
@@ -69,7 +70,7 @@ impl PidFd {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: no memory is passed.
         let got = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, none, 0) };
-        Errno::result(got).map(drop).doing(|| format!("pid {}: sending signal {signal}", self.pid))
+        Errno::result(got).map(drop).doing(|| format!("pid {}: sending {}", self.pid, signal::name(signal)))
     }
 
     /// Waits until a killed process has ended and reaps it, if it is a child or tracee of this

@@ -7,6 +7,7 @@ use nix::errno::Errno;
 use crate::error::{Doing, Error, Result};
 use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
+use crate::sys::signal;
 
 /// What [`poll`] found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,5 +103,7 @@ pub fn set_subreaper(on: bool) -> bool {
 /// kill(2).
 pub fn kill(pid: Pid, signal: i32) -> Result<()> {
     // SAFETY: no memory is passed.
-    Errno::result(unsafe { libc::kill(pid, signal) }).map(drop).doing(|| format!("pid {pid}: sending signal {signal}"))
+    Errno::result(unsafe { libc::kill(pid, signal) })
+        .map(drop)
+        .doing(|| format!("pid {pid}: sending {}", signal::name(signal)))
 }

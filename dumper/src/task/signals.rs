@@ -15,6 +15,7 @@ use crate::sys::memory::words;
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::SIGINFO_LEN;
 use crate::sys::remote::batch::{Batch, Ticket};
+use crate::sys::signal;
 
 const SIGNALS: usize = 64;
 
@@ -75,7 +76,7 @@ impl Attribute for SignalActions {
             }
             let words = [action.handler, action.flags, action.restorer, action.mask];
             let at = thread.batch.put(&words.map(u64::to_le_bytes).concat());
-            let doing = format!("pid {}: action of signal {signal}", thread.pid);
+            let doing = format!("pid {}: action of {}", thread.pid, signal::name(signal as i32));
             thread.call(libc::SYS_rt_sigaction, [signal as u64, at.0, 0, 8], doing);
         }
         Ok(())
@@ -135,7 +136,7 @@ impl Attribute for SignalQueues {
         for (n, info) in blob.chunks_exact(SIGINFO_LEN).enumerate() {
             let [first] = words::<1>(info);
             let signal = u64::from(first as u32);
-            let doing = format!("pid {} task {}: queueing signal {signal}", thread.pid, thread.tid);
+            let doing = format!("pid {} task {}: queueing {}", thread.pid, thread.tid, signal::name(signal as i32));
             if thread.batch.is_full(SIGINFO_LEN) {
                 thread.flush()?;
             }

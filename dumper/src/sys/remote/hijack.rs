@@ -10,6 +10,7 @@ use crate::sys::pid::Pid;
 use crate::sys::ptrace::{self, Regs, Running, Stop, Stopped, Waited};
 use crate::sys::remote::batch::Call;
 use crate::sys::remote::sigframe;
+use crate::sys::signal;
 
 /// The signals of a fault of the instruction itself.
 const FAULTS: [i32; 6] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGSYS];
@@ -150,7 +151,8 @@ impl Hijacked {
                     // The injected call itself faults, and would fault again for ever.
                     stopped.discard_signal();
                     self.task = Some(stopped);
-                    let doing = format!("task {tid}: signal {signal} in a system call on behalf of a checkpoint");
+                    let doing =
+                        format!("task {tid}: {} in a system call on behalf of a checkpoint", signal::name(signal));
                     return Err(Error::os(doing, libc::EFAULT));
                 }
                 // SIGSTOP, or a wake signal from another sender: all other signals are blocked.

@@ -12,6 +12,7 @@ use crate::sys::remote::batch::{Answers, Batch, Call, SCRATCH_LEN};
 use crate::sys::remote::hijack::{Failed, Hijacked};
 use crate::sys::remote::run::{run_batch, stub_regs};
 use crate::sys::remote::stub;
+use crate::sys::signal;
 use crate::sys::{errno, wait};
 
 const RSEQ_FLAG_UNREGISTER: u64 = 1;
@@ -131,7 +132,7 @@ impl Owned {
         if stop == Stop::Group(signal) {
             return Ok(());
         }
-        let doing = format!("pid {}: it does not stop by signal {signal}: its group is orphaned", self.tgid);
+        let doing = format!("pid {}: it does not stop by {}: its group is orphaned", self.tgid, signal::name(signal));
         Err(Error::os(doing, libc::EOPNOTSUPP))
     }
 
@@ -151,7 +152,7 @@ impl Owned {
         let stopped = task.cont(0)?.wait_or_release(Deadline::after(LIMIT))?;
         if stopped.stop() != Stop::Signal(signal) {
             return Err(Error::os(
-                format_args!("pid {tid}: {:?} instead of signal {signal}", stopped.stop()),
+                format_args!("pid {tid}: {:?} instead of {}", stopped.stop(), signal::name(signal)),
                 libc::EBUSY,
             ));
         }

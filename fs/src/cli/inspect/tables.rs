@@ -4,7 +4,7 @@ use std::io::Write;
 
 use ckptfs_dumper::image::{Header, PAGE_SIZE, Record, Sink};
 use ckptfs_dumper::inspect::{ShownMapping, ShownProcess};
-use ckptfs_dumper::{Doing, Result};
+use ckptfs_dumper::{Doing, Result, signal_name};
 use indicatif::BinaryBytes;
 use jiff::Timestamp;
 
@@ -146,11 +146,11 @@ fn state(process: &ShownProcess) -> String {
         return if libc::WIFEXITED(status) {
             format!("ended: {}", libc::WEXITSTATUS(status))
         } else {
-            format!("ended: signal {}", libc::WTERMSIG(status))
+            format!("ended: {}", signal_name(libc::WTERMSIG(status)))
         };
     }
     match process.stopped_by {
-        Some(signal) => format!("stopped: signal {signal}"),
+        Some(signal) => format!("stopped: {}", signal_name(signal)),
         None => "runs".into(),
     }
 }
