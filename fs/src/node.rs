@@ -129,6 +129,15 @@ impl Of {
         }
     }
 
+    /// The process. What a pinned snapshot shows of another process than its root has ended.
+    pub fn id(self) -> ProcId {
+        match self {
+            Of::Live(id) => id,
+            Of::Pinned(pin) => pin.of,
+            Of::Within(_, pid) => ProcId::ended(pid),
+        }
+    }
+
     /// The pinned snapshot, if this is not live.
     pub fn pin(self) -> Option<PinId> {
         match self {

@@ -231,8 +231,37 @@ pub(super) fn check_magic(bytes: &[u8], offset: u64) -> Result<()> {
     let text_mode = CHANGED.iter().find(|(start, _)| bytes.starts_with(start));
     Err(Error::damaged(match text_mode {
         Some((_, how)) => format!("offset {offset}: the image was transferred in text mode ({how}): copy it as binary"),
-        None => format!("offset {offset}: not a ckptfs image (wrong magic)"),
+        None => match foreign(bytes) {
+            Some((what, how)) => format!("offset {offset}: this is {what}, not a ckptfs image: {how}"),
+            None => format!("offset {offset}: not a ckptfs image (wrong magic)"),
+        },
     }))
+}
+
+/// Recognises what an image is often packed into, by its first bytes. Gives its name, and how to
+/// unpack it.
+fn foreign(bytes: &[u8]) -> Option<(&'static str, &'static str)> {
+    const FOREIGN: [(&[u8], &str, &str); 12] = [
+        (b"\x28\xb5\x2f\xfd", "zstd", "zstd -dc FILE | ..."),
+        (b"\x1f\x8b", "gzip", "gzip -dc FILE | ..."),
+        (b"\xfd7zXZ\0", "xz", "xz -dc FILE | ..."),
+        (b"BZh", "bzip2", "bzip2 -dc FILE | ..."),
+        (b"\x04\x22\x4d\x18", "lz4", "lz4 -dc FILE | ..."),
+        (b"PK\x03\x04", "a zip archive", "unzip -p FILE | ..."),
+        (b"age-encr", "encrypted with age", "age -d -i KEY FILE | ..."),
+        (b"-----BEG", "armoured text (gpg or age)", "gpg -d FILE | ..., or age -d -i KEY FILE | ..."),
+        (b"\x84\x5e", "encrypted with gpg", "gpg -d FILE | ..."),
+        (b"\x85\x01", "encrypted with gpg", "gpg -d FILE | ..."),
+        (b"\x85\x02", "encrypted with gpg", "gpg -d FILE | ..."),
+        (b"\x7fELF", "an ELF file, perhaps a core file", "restore the file image of the mount, not core"),
+    ];
+    FOREIGN.iter().find(|(start, ..)| bytes.starts_with(start)).map(|(_, what, how)| (*what, *how))
+}
+
+/// The error for an input without any image. `name` is that of the input.
+pub fn empty(name: impl std::fmt::Display) -> Error {
+    let why = "a dump that is refused leaves an empty file, and status of its mount has the reason";
+    Error::damaged(format!("{name}: offset 0: empty: there is no image; {why}"))
 }
 
 /// Nanoseconds since the epoch.
@@ -291,6 +320,17 @@ mod tests {
         assert!(refusal(&sealed(|b| b[24] = 1)).contains("offset 1024"));
         assert!(refusal(&sealed(|b| b[24..32].fill(0xff))).contains("impossible total"));
         assert!(refusal(&sealed(|b| b[24..32].fill(0))).contains("impossible total"));
+    }
+
+    #[test]
+    fn what_is_packed_is_recognised() {
+        let refusal = |bytes: &[u8]| check_magic(bytes, 0).unwrap_err().to_string();
+        let zstd = "offset 0: this is zstd, not a ckptfs image: zstd -dc FILE | ...";
+        assert_eq!(refusal(b"\x28\xb5\x2f\xfd\x04\x00\x01\x02"), zstd);
+        assert!(refusal(b"\x1f\x8b\x08\x00\x00\x00\x00\x00").contains("gzip -dc"));
+        assert!(refusal(b"age-encr").contains("age -d"));
+        assert!(refusal(b"\x7fELF\x02\x01\x01\x00").contains("not core"));
+        assert!(refusal(b"\x1f").contains("wrong magic"), "too short to tell");
     }
 
     #[test]

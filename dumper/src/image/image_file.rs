@@ -16,7 +16,7 @@ use crate::image::decoder::Decoder;
 use crate::image::decoder::page_contents::wrong_crc;
 use crate::image::decoder::pages::{Ahead, SkippedPages};
 use crate::image::decoder::sink::Sink;
-use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, u32_at};
+use crate::image::format::{FOOTER_LEN, Header, PAGE_SIZE, empty, u32_at};
 use crate::image::frame::Record;
 use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
@@ -70,8 +70,7 @@ impl ImageFile {
         }
         let mut found = FoundRecords::default();
         pass(&file, facts.len(), &mut found).on(|| &name)?;
-        let header =
-            found.header.ok_or_else(|| Error::damaged(format!("{name}: offset 0: empty: there is no image")))?;
+        let header = found.header.ok_or_else(|| empty(&name))?;
         Ok(ImageFile { name, file, header, records: found.records, lists: found.lists })
     }
 

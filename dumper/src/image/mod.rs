@@ -31,7 +31,7 @@ pub use crate::image::builder::LayoutBuilder;
 pub use crate::image::decoder::Decoder;
 pub use crate::image::decoder::pages::{Ahead, SkippedPages};
 pub use crate::image::decoder::sink::Sink;
-pub use crate::image::format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION};
+pub use crate::image::format::{ARCH, HEADER_LEN, Header, PAGE_SIZE, VERSION, empty};
 pub use crate::image::frame::{Record, Tag};
 pub use crate::image::image_file::ImageFile;
 pub use crate::image::layout::{Filled, Layout};

@@ -6,7 +6,7 @@
 
 use std::io::{ErrorKind, Read, Write};
 
-use ckptfs_dumper::{Context, Doing, Error, RestoreOptions, Restorer, Result};
+use ckptfs_dumper::{Context, Doing, Error, RestoreOptions, Restorer, Result, image};
 
 use crate::cli::progress::{BarOutput, Input, complain};
 
@@ -22,7 +22,7 @@ pub fn restore_all(input: &mut Input, options: &RestoreOptions, out: &mut dyn Wr
     reporter.report(&restorer);
     fed.and(finished)?;
     if restorer.restored().is_empty() {
-        return Err(Error::damaged(format!("{name}: offset 0: empty: there is no image")));
+        return Err(image::empty(&name));
     }
     reporter.failure.map_or(Ok(()), Err)
 }

@@ -32,6 +32,11 @@ impl ProcId {
     /// Stands for the container as a whole. No process has pid 0.
     pub const CONTAINER: ProcId = ProcId { pid: 0, start: 0 };
 
+    /// A process with this pid that has ended, and of which no more is known.
+    pub fn ended(pid: Pid) -> ProcId {
+        ProcId { pid, start: 0 }
+    }
+
     /// Whether exactly this process lives. A zombie does not live.
     pub fn is_alive(self) -> bool {
         Process::read(self.pid).is_some_and(|process| process.id == self && !process.ended)

@@ -5,14 +5,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use ckptfs_dumper::{Error, Kind, Pid, RestoreOptions, Restored, Restorer, Result};
+use ckptfs_dumper::{Error, Kind, Pid, RestoreOptions, Restored, Restorer, Result, image};
 use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::process::container::Container;
 use crate::process::holders::MountedFile;
-use crate::state::json_time::{milliseconds, seconds};
+use crate::state::json_time::{milliseconds, timestamp};
 use crate::state::status::Status;
 
 /// How many attempts are kept.
@@ -26,7 +26,7 @@ const GRACE: Duration = Duration::from_millis(100);
 #[serde(untagged)]
 enum JournalLine<'a> {
     Restored {
-        time: f64,
+        time: String,
         root: Pid,
         pids: &'a [Pid],
         bytes: u64,
@@ -35,7 +35,7 @@ enum JournalLine<'a> {
         warnings: &'a [String],
     },
     Failed {
-        time: f64,
+        time: String,
         bytes: u64,
         elapsed_ms: f64,
         error: String,
@@ -86,7 +86,7 @@ impl Journal {
         self.container.adopt(pids);
         self.status.restored();
         self.append(&JournalLine::Restored {
-            time: seconds(SystemTime::now()),
+            time: timestamp(SystemTime::now()),
             root: restored.root,
             pids,
             bytes: restored.bytes,
@@ -98,7 +98,7 @@ impl Journal {
     fn failed(&self, bytes: u64, since: Instant, error: &Error) {
         self.status.restore_failed(error);
         self.append(&JournalLine::Failed {
-            time: seconds(SystemTime::now()),
+            time: timestamp(SystemTime::now()),
             bytes,
             elapsed_ms: milliseconds(since.elapsed()),
             error: error.to_string(),
@@ -125,6 +125,8 @@ pub struct Session {
     /// O_APPEND: the kernel counts offsets from a size that other writers change, so they are
     /// ignored.
     append: bool,
+    /// Whether anything was written, in order or not.
+    tried: bool,
     position: u64,
     flushed_at: u64,
     /// Whether this session is counted in [`Journal::ending`].
@@ -145,12 +147,13 @@ struct ActiveRestore {
 impl Session {
     /// Starts nothing before the first byte. `ino` is the inode number of `restore`.
     pub fn new(journal: Arc<Journal>, ino: u64, append: bool) -> Session {
-        Session { journal, ino, append, position: 0, flushed_at: 0, ending: false, active: None }
+        Session { journal, ino, append, tried: false, position: 0, flushed_at: 0, ending: false, active: None }
     }
 
     /// Feeds the next bytes. They must follow the last ones, because an image is restored as it
     /// arrives.
     pub fn write(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.tried = true;
         if !self.append && offset != self.position {
             let at = self.position;
             let sentence =
@@ -228,6 +231,11 @@ fn has_ended() -> Error {
 
 impl Drop for Session {
     fn drop(&mut self) {
+        if !self.tried {
+            // No close reports this: a shell closes descriptors of this file before its command
+            // writes.
+            self.journal.failed(0, Instant::now(), &image::empty("restore"));
+        }
         // First the restorer, which kills the processes of an incomplete image. Then the opens that
         // wait for this.
         self.active = None;

@@ -155,7 +155,7 @@ impl Snapshots {
     /// continues.
     pub fn pin(&self, pid: Pid, id: Option<ProcId>, name: &OsStr, reader: Option<Pid>) -> Result<PinId> {
         let report = |error| {
-            self.status.failed("pin", Some(pid), &error);
+            self.status.failed("pin", Some(id.unwrap_or(ProcId::ended(pid))), &error);
             error
         };
         let place = self.pins.reserve(pid, name).map_err(report)?;

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::process::ProcId;
-use crate::state::json_time::{milliseconds, seconds};
+use crate::state::json_time::{milliseconds, timestamp};
 use crate::state::open_once::OpenValue;
 use crate::state::pins::Pinned;
 use crate::state::view::SnapshotView;
@@ -41,7 +41,7 @@ struct Recent {
 
 #[derive(Clone, Serialize)]
 struct FreezeReport {
-    time: f64,
+    time: String,
     pid: Pid,
     stopped_ms: f64,
     /// Why it stayed stopped after that, until the image was closed.
@@ -51,13 +51,21 @@ struct FreezeReport {
 
 #[derive(Clone, Serialize)]
 struct ErrorReport {
-    time: f64,
+    time: String,
     /// Absent if no process is known yet: a restore that failed early.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pid: Option<Pid>,
+    #[serde(flatten)]
+    id: Option<FailedId>,
     doing: &'static str,
     error: String,
     errno: String,
+}
+
+/// The process of an error. Its pid may belong to another process later.
+#[derive(Clone, Copy, Serialize)]
+struct FailedId {
+    pid: Pid,
+    #[serde(skip)]
+    id: ProcId,
 }
 
 #[derive(Serialize)]
@@ -71,7 +79,7 @@ struct Report<'a> {
     frozen: &'a [Pid],
     counters: Counters,
     freezes: Vec<FreezeReport>,
-    /// The last error of each process that failed lately.
+    /// The last error of each process that failed lately and lives.
     last_error: BTreeMap<Pid, String>,
     errors: Vec<ErrorReport>,
 }
@@ -79,7 +87,7 @@ struct Report<'a> {
 #[derive(Serialize)]
 struct OpenReport {
     pid: Pid,
-    taken: f64,
+    taken: String,
     stopped_ms: f64,
     image_bytes: u64,
     handles: usize,
@@ -93,7 +101,7 @@ struct PinReport {
     /// Relative to the mountpoint. Bytes that are not UTF-8 are replaced.
     path: String,
     pid: Pid,
-    taken: f64,
+    taken: String,
     stopped_ms: f64,
     image_bytes: u64,
     /// How many bytes would be free without this snapshot.
@@ -127,14 +135,14 @@ impl Status {
         let stopped_ms = stopped_ms(snapshot);
         log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", subject(id), snapshot.image_len());
         let read_while_stopped = snapshot.read_while_stopped().map(str::to_owned);
-        let freeze = FreezeReport { time: seconds(snapshot.taken()), pid: id.pid, stopped_ms, read_while_stopped };
+        let freeze = FreezeReport { time: timestamp(snapshot.taken()), pid: id.pid, stopped_ms, read_while_stopped };
         remember(&mut self.recent.lock().freezes, freeze);
     }
 
     /// A snapshot could not be taken.
     pub fn dump_failed(&self, id: ProcId, error: &Error) {
         self.dump_failures.fetch_add(1, Ordering::Relaxed);
-        self.failed("dump", Some(id.pid), error);
+        self.failed("dump", Some(id), error);
     }
 
     /// An image was restored.
@@ -149,10 +157,11 @@ impl Status {
     }
 
     /// Something else failed on a process. The error goes to the log and into the list.
-    pub fn failed(&self, doing: &'static str, pid: Option<Pid>, error: &Error) {
+    pub fn failed(&self, doing: &'static str, id: Option<ProcId>, error: &Error) {
         log::warn!("{doing}: {error}");
-        let (time, errno) = (seconds(SystemTime::now()), errno_name(error.kind()));
-        let failure = ErrorReport { time, pid, doing, error: error.to_string(), errno };
+        let (time, errno) = (timestamp(SystemTime::now()), errno_name(error.kind()));
+        let id = id.map(|id| FailedId { pid: id.pid, id });
+        let failure = ErrorReport { time, id, doing, error: error.to_string(), errno };
         remember(&mut self.recent.lock().errors, failure);
     }
 
@@ -172,7 +181,7 @@ impl Status {
             .iter()
             .map(|open| OpenReport {
                 pid: open.key.pid,
-                taken: seconds(open.value.taken()),
+                taken: timestamp(open.value.taken()),
                 stopped_ms: stopped_ms(&open.value),
                 image_bytes: open.value.image_len(),
                 handles: open.opens,
@@ -183,7 +192,7 @@ impl Status {
         let pinned = pinned.iter().map(|Pinned { pin, path, view }| PinReport {
             path: path.display().to_string(),
             pid: pin.of.pid,
-            taken: seconds(view.taken()),
+            taken: timestamp(view.taken()),
             stopped_ms: stopped_ms(view),
             image_bytes: view.image_len(),
             memory_bytes: view.memory_lately(),
@@ -211,7 +220,7 @@ impl Status {
             frozen,
             counters,
             freezes,
-            last_error: errors.iter().filter_map(|failure| Some((failure.pid?, failure.error.clone()))).collect(),
+            last_error: last_errors(&errors),
             errors,
         };
         // The report has no map with keys that JSON refuses. If it is refused anyway, the reader
@@ -219,6 +228,15 @@ impl Status {
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
         text + "\n"
     }
+}
+
+/// The last error of each process. A process that has ended is left out: its pid may belong to
+/// another one by now.
+fn last_errors(errors: &[ErrorReport]) -> BTreeMap<Pid, String> {
+    let of_id: BTreeMap<ProcId, &str> =
+        errors.iter().filter_map(|failure| Some((failure.id?.id, failure.error.as_str()))).collect();
+    let lives = |id: &ProcId| *id == ProcId::CONTAINER || id.is_alive();
+    of_id.into_iter().filter(|(id, _)| lives(id)).map(|(id, error)| (id.pid, error.to_owned())).collect()
 }
 
 fn stopped_ms(view: &SnapshotView) -> f64 {
@@ -241,7 +259,8 @@ fn remember<T>(list: &mut VecDeque<T>, item: T) {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use std::time::Duration;
+    use crate::process::Process;
+    use crate::testing::Sleeper;
 
     #[test]
     fn errors_are_listed_newest_last_and_bounded() {
@@ -257,15 +276,28 @@ mod tests {
         assert_eq!(errors[REMEMBERED - 1]["errno"], "EINVAL");
         assert!(errors[REMEMBERED - 1].get("pid").is_none());
         assert_eq!(errors[0]["errno"], "EOPNOTSUPP");
-        assert_eq!(report["last_error"]["29"], "fd 149");
+        assert_eq!(report["last_error"], serde_json::json!({}), "no such process is alive");
         assert_eq!(report["frozen"], serde_json::json!([5, 9]));
         assert_eq!(report["counters"]["dump_failures"], 150);
         assert_eq!((&report["target"], &report["mountpoint"]), (&"all".into(), &"/ckpt".into()));
     }
 
+    /// `errors` is the history. `last_error` is about the processes that the mount shows now.
     #[test]
-    fn times_are_rounded_down() {
-        assert_eq!(milliseconds(Duration::from_nanos(1_234_567)), 1.234);
-        assert_eq!(seconds(SystemTime::UNIX_EPOCH + Duration::from_micros(1_500_999)), 1.5);
+    fn the_last_error_is_that_of_a_living_process() {
+        let status = Status::new("all".into(), "/ckpt".into());
+        let sleeper = Sleeper::new();
+        let id = Process::read(sleeper.pid()).unwrap().id;
+        let before = ProcId { start: id.start.saturating_sub(1), ..id };
+        for (id, fd) in [(id, 1), (id, 2), (before, 3)] {
+            status.dump_failed(id, &Error::unsupported(format!("fd {fd}")));
+        }
+        status.dump_failed(ProcId::CONTAINER, &Error::unsupported("all"));
+        let report = || serde_json::from_str::<serde_json::Value>(&status.text(&[], &[], &[])).unwrap();
+        assert_eq!(report()["last_error"], serde_json::json!({ "0": "all", id.pid.to_string(): "fd 2" }));
+        drop(sleeper);
+        assert_eq!(report()["last_error"], serde_json::json!({ "0": "all" }));
+        assert_eq!(report()["errors"].as_array().unwrap().len(), 4);
+        assert_eq!(report()["errors"][1]["pid"], id.pid);
     }
 }

@@ -17,7 +17,7 @@ impl Tree {
             Handle::Snapshot(SnapshotFile { of, part, snapshot }) => {
                 snapshot.set_flushed(false);
                 part.read(snapshot, offset, len, ahead)
-                    .inspect_err(|error| self.status.failed("read", Some(of.pid()), error))?
+                    .inspect_err(|error| self.status.failed("read", Some(of.id()), error))?
             }
             Handle::Refusal(text) => {
                 text.set_flushed(false);
@@ -45,7 +45,7 @@ impl Tree {
             Handle::Restore { session, .. } => session.lock().write(offset, bytes),
             Handle::Control(id, file, caller) => self
                 .write_control(*id, *file, *caller, bytes)
-                .inspect_err(|error| self.status.failed("control", Some(id.pid), error)),
+                .inspect_err(|error| self.status.failed("control", Some(*id), error)),
             _ => Err(refused(libc::EBADF, "not open for writing")),
         }
     }

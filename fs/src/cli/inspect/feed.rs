@@ -2,8 +2,8 @@
 
 use std::io::{ErrorKind, Read};
 
-use ckptfs_dumper::image::{Decoder, Header, PAGE_SIZE, Record, Sink};
-use ckptfs_dumper::{Context, Doing, Error, Result};
+use ckptfs_dumper::image::{self, Decoder, Header, PAGE_SIZE, Record, Sink};
+use ckptfs_dumper::{Context, Doing, Result};
 
 /// Decodes all of `input` into `sink`.
 pub fn feed(input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()> {
@@ -19,7 +19,7 @@ pub fn feed(input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()>
         decoder.push(&buf[..len], sink).on(|| name)?;
     }
     if decoder.offset() == 0 {
-        return Err(Error::damaged(format!("{name}: offset 0: empty: there is no image")));
+        return Err(image::empty(name));
     }
     decoder.finish().on(|| name)
 }
