@@ -27,12 +27,7 @@ use crate::cli::{commands, daemon};
 fn main() -> ExitCode {
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let is_daemon = daemon::is_stage(&mut args);
-    match mount_helper::read(&args) {
-        Invocation::Command => {}
-        Invocation::Mount(arguments) => args = arguments,
-        Invocation::Fake => return ExitCode::SUCCESS,
-    }
-    match run(Cli::parse_from(&args), is_daemon, &args) {
+    match begin(args, is_daemon) {
         Ok(code) => code,
         Err(failure) => {
             if !failure.is_reader_gone() {
@@ -41,6 +36,16 @@ fn main() -> ExitCode {
             ExitCode::from(failure.status)
         }
     }
+}
+
+/// Reads the command line, also that of a mount helper, and does what it says.
+fn begin(args: Vec<OsString>, is_daemon: bool) -> Result<ExitCode, Failure> {
+    let args = match mount_helper::read(&args).map_err(Failure::usage)? {
+        Invocation::Command => args,
+        Invocation::Mount(arguments) => arguments,
+        Invocation::Fake => return Ok(ExitCode::SUCCESS),
+    };
+    run(Cli::parse_from(&args), is_daemon, &args)
 }
 
 /// `args` is the command line, with the program's name first. `is_daemon` means that this is the

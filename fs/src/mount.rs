@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{CgroupFreezer, Context, Doing, Error, Kind, Options, Result};
+use ckptfs_dumper::{CgroupFreezer, Context, Doing, Error, Kind, Options, Result, signal_name};
 use fuser::{Config, Session, SessionACL};
 use nix::mount::{MntFlags, mount, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -39,6 +41,9 @@ const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// How far the kernel reads ahead of the reader of an image, KiB.
 const READ_AHEAD_KIB: u32 = 2048;
+
+/// How long a session may take to end after a signal has unmounted it. It takes milliseconds.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The meaning of SIGHUP.
 pub enum Hangup {
@@ -102,27 +107,35 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     let session = session.spawn().doing(failed)?;
 
     let stop = signals.handle();
+    let (by_signal, end) = mpsc::channel();
+    let by_session = by_signal.clone();
     let unmounter = Arc::clone(&mounted);
     let signal_thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
         for signal in signals.forever() {
+            let name = signal_name(signal);
             if let (SIGHUP, Hangup::Reopens(log)) = (signal, &hangup) {
                 if let Some(Err(error)) = log.as_ref().map(LogFile::reopen) {
-                    log::error!("signal {signal}: {error}");
+                    log::error!("{name}: {error}");
                 }
                 continue;
             }
-            log::info!("signal {signal}: unmounting");
+            log::info!("{name}: unmounting");
             if let Err(error) = unmounter.unmount() {
                 log::error!("{error}");
             }
+            let _ended_already = by_signal.send(End::Signal);
         }
     });
     let signal_thread = signal_thread.doing(|| "starting a thread")?;
+    let session_thread = std::thread::Builder::new().name("session".into()).spawn(move || {
+        let _ended_already = by_session.send(End::Session(session.join()));
+    });
+    drop(session_thread.doing(|| "starting a thread")?);
 
     log::info!("{}: mounted, showing {}", plan.mountpoint.display(), plan.target);
     ready()?;
 
-    let ended = session.join().doing(|| format!("serving {}", plan.mountpoint.display()));
+    let ended = wait_for_end(&end).doing(|| format!("serving {}", plan.mountpoint.display()));
     stop.close();
     if signal_thread.join().is_err() {
         log::error!("the thread that waits for signals has panicked");
@@ -137,6 +150,32 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     drop(tree);
     log::info!("{}: unmounted", plan.mountpoint.display());
     ended
+}
+
+/// What ends a mount.
+enum End {
+    /// The session has ended, because the mount is gone.
+    Session(io::Result<()>),
+    /// A signal was answered: this namespace has the mount no more.
+    Signal,
+}
+
+/// Waits until the session ends, or until a signal should have ended it. The session goes on if the
+/// mount was gone from here before the signal, and another mount namespace has a copy of it. The
+/// end of this process then ends the copy (ENOTCONN).
+fn wait_for_end(end: &Receiver<End>) -> io::Result<()> {
+    match end.recv() {
+        Ok(End::Session(ended)) => return ended,
+        Ok(End::Signal) | Err(_) => {}
+    }
+    let deadline = Instant::now() + SESSION_TIMEOUT;
+    while let Ok(end) = end.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        if let End::Session(ended) = end {
+            return ended;
+        }
+    }
+    log::warn!("the mount is still in use elsewhere, perhaps as a copy in another mount namespace; it ends there too");
+    Ok(())
 }
 
 /// Raises the soft limit of descriptors to the hard limit, because each process that is dumped or

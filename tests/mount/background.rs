@@ -103,6 +103,6 @@ fn a_daemon_in_the_foreground_logs_to_its_file_and_ends_by_a_hangup() {
     process::kill(mount.daemon(), Signal::SIGHUP);
     mount.wait_for_daemon();
     let told = fs::read_to_string(&log).unwrap();
-    assert!(told.contains("mounted, showing tree") && told.contains("signal 1: unmounting"), "{told}");
+    assert!(told.contains("mounted, showing tree") && told.contains("SIGHUP: unmounting"), "{told}");
     ends_well(victim);
 }

@@ -159,6 +159,53 @@ fn mount_8_and_fstab() {
     ends_well(victim);
 }
 
+/// A word that is misspelt does not show every process.
+#[test]
+fn mount_8_refuses_a_source_that_it_does_not_know() {
+    let _helper = Helper::new();
+    let dir = tempfile::tempdir().unwrap();
+    let seen = tool::shell(r#"mount -t fuse.ckptfs tre:1234 "$1""#, &[dir.path()]);
+    if mounted::is_mounted(dir.path()) {
+        let _unmounted = tool::run(&[Path::new("umount"), dir.path()]);
+    }
+    seen.fails_with("source tre:1234: not known (known: tree:PID");
+}
+
+#[test]
+fn a_tree_is_a_number() {
+    let dir = tempfile::tempdir().unwrap();
+    for word in ["abc", "0", "-1", "12x"] {
+        let output = ckptfs(&["mount".as_ref(), Path::new(&format!("--tree={word}")), dir.path()]);
+        assert!(output.code == 2 && output.stderr.contains("a pid is wanted: the number"), "{}", output.stderr);
+    }
+}
+
+/// What is no image because it is packed, or empty, is named with the command that helps.
+#[test]
+fn packed_and_empty_input_is_named() {
+    let victim = super::worker();
+    let mount = Mounted::over(victim.pid());
+    let (snap, file) = (mount.snap("snap"), mount.snap("file"));
+    mount.dump(victim.pid(), &snap);
+    let told = || fs::read_to_string(mount.file("restore")).unwrap().lines().last().unwrap_or_default().to_owned();
+    for (tool, named) in [
+        ("zstd -qc", "this is zstd, not a ckptfs image: zstd -dc FILE | ..."),
+        ("gzip -c", "this is gzip, not a ckptfs image: gzip -dc FILE | ..."),
+        ("xz -0c", "this is xz, not a ckptfs image: xz -dc FILE | ..."),
+        ("head -c 0", "empty: there is no image; a dump that is refused leaves an empty file"),
+    ] {
+        let _packed = tool::shell(&format!(r#"{tool} "$1" > "$2""#), &[&snap, &file]).success();
+        for command in ["restore", "verify", "inspect"] {
+            ckptfs(&[Path::new(command), &file]).fails_with(named);
+        }
+        let written = mount.try_restore(&file);
+        assert!(written.code != 0 || tool == "head -c 0", "{tool}");
+        // The kernel releases a file after its close has returned.
+        wait::until("the attempt has its line", || told().contains(named));
+    }
+    ends_well(victim);
+}
+
 /// The options that fstab(5) allows for every filesystem.
 #[test]
 fn mount_8_options() {

@@ -49,6 +49,28 @@ fn sigterm_unmounts_although_a_namespace_has_a_copy() {
     ends_well(victim);
 }
 
+/// The same after the mount itself is gone: only the copy is left to end.
+#[test]
+fn sigterm_ends_a_daemon_of_which_only_a_copy_is_left() {
+    let (victim, mut mount) = mounted_worker();
+    let mut other = tool::command(&["unshare", "--mount", "sleep", "1000"]).spawn().unwrap();
+    let here = std::fs::read_link("/proc/self/ns/mnt").unwrap();
+    let timeout = i32::try_from(other.id()).unwrap();
+    let has_copy = |pid: &i32| process::link(*pid, "ns/mnt").is_some_and(|there| there != here);
+    wait::until("there is another namespace", || process::children(timeout).iter().any(has_copy));
+    let copy = process::children(timeout).into_iter().find(has_copy).unwrap();
+    let there = Path::new(&format!("/proc/{copy}/root")).join(mount.file("status").strip_prefix("/").unwrap());
+    let _unmounted = tool::run(&[Path::new("umount"), &mount.path()]).success();
+    assert!(fs::read_to_string(&there).is_ok(), "the daemon serves the copy");
+    process::kill(mount.daemon(), Signal::SIGTERM);
+    assert!(mount.wait_for_daemon().success(), "{}", mount.log());
+    assert_eq!(fs::read_to_string(&there).unwrap_err().raw_os_error(), Some(libc::ENOTCONN));
+    goes_on(&victim);
+    process::kill(copy, Signal::SIGKILL);
+    other.wait().unwrap();
+    ends_well(victim);
+}
+
 #[test]
 fn a_busy_mount_is_not_unmounted_and_goes_on() {
     let (victim, mount) = mounted_worker();

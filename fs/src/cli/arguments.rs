@@ -125,7 +125,7 @@ pub enum Command {
     #[command(override_usage = "ckptfs core [--pid PID] IMAGE", after_help = STATUS_HELP)]
     Core {
         /// The process (default: the root of the image)
-        #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = clap::value_parser!(i32).range(1..))]
+        #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = pid)]
         pid: Option<i32>,
         /// The image: a regular file
         #[arg(value_hint = ValueHint::FilePath)]
@@ -183,7 +183,7 @@ pub struct MountArgs {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "tree")]
     pub image: Option<PathBuf>,
     /// Show this process and its descendants (default: all processes of this pid namespace)
-    #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = clap::value_parser!(i32).range(1..))]
+    #[arg(long, value_name = "PID", value_hint = ValueHint::Other, value_parser = pid)]
     pub tree: Option<i32>,
     /// Stay in the foreground and log to standard error
     #[arg(short, long)]
@@ -194,4 +194,10 @@ pub struct MountArgs {
     /// The directory to mount on
     #[arg(value_hint = ValueHint::DirPath)]
     pub mountpoint: PathBuf,
+}
+
+/// Reads a pid.
+fn pid(word: &str) -> Result<i32, &'static str> {
+    let wanted = "a pid is wanted: the number of a process, as pidof(1) or ps(1) shows it";
+    word.parse().ok().filter(|pid| *pid > 0).ok_or(wanted)
 }

@@ -3,13 +3,17 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ckptfs_dumper::{Doing, Error, Result};
 use env_logger::{Builder, DEFAULT_FILTER_ENV, Env, Target};
+use jiff::Timestamp;
 use parking_lot::Mutex;
+
+use crate::cli::progress::complain;
 
 /// The levels unless RUST_LOG is set.
 ///
@@ -19,6 +23,13 @@ const LEVELS: &str = "warn,ckptfs=info,ckptfs_dumper=info,fuser::reply=off";
 
 /// The socket of syslog(3).
 const SYSLOG: &str = "/dev/log";
+
+/// Where messages go that syslog does not take.
+const FALLBACK: &str = "/var/log/ckptfs.log";
+
+/// A [`FALLBACK`] of this size is moved to a name of its own, with `.1` behind it. No tool may be
+/// there that rotates it.
+const FALLBACK_MOST: u64 = 16 << 20;
 
 /// Facility daemon, severity informational. The text names the level of each line.
 const PRIORITY: u8 = (3 << 3) | 6;
@@ -36,13 +47,21 @@ pub fn to_file(path: &Path) -> Result<LogFile> {
     init(builder).map(|()| file)
 }
 
-/// Logs to syslog while it listens. Otherwise the messages are lost.
+/// Logs to syslog while it listens, and to [`FALLBACK`] while it does not.
 pub fn to_syslog() -> Result<()> {
     let mut builder = builder();
     builder.format(|out, record| {
         writeln!(out, "<{PRIORITY}>ckptfs[{}]: {} {}", std::process::id(), record.level(), record.args())
     });
-    builder.target(Target::Pipe(Box::new(Syslog { path: SYSLOG.into(), socket: None })));
+    let syslog = Syslog { path: SYSLOG.into(), socket: None, fallback: FALLBACK.into() };
+    if let (Err(error), Err(_)) = (append(&syslog.fallback, &[]), connect(&syslog.path)) {
+        // The terminal that has started the daemon still shows this.
+        complain(&Error::os(
+            format!("no syslog listens at {SYSLOG}, and {FALLBACK} cannot be written: use -o log=FILE"),
+            error.raw_os_error().unwrap_or(libc::EIO),
+        ));
+    }
+    builder.target(Target::Pipe(Box::new(syslog)));
     init(builder)
 }
 
@@ -96,6 +115,7 @@ impl Write for LogFile {
 struct Syslog {
     path: PathBuf,
     socket: Option<UnixDatagram>,
+    fallback: PathBuf,
 }
 
 impl Syslog {
@@ -113,6 +133,18 @@ impl Syslog {
     }
 }
 
+/// Appends to the file that takes the place of syslog. Several daemons may write to it.
+fn append(path: &Path, line: &[u8]) -> io::Result<()> {
+    let mut file = File::options().append(true).create(true).mode(0o640).open(path)?;
+    if file.metadata()?.len() >= FALLBACK_MOST {
+        let mut old = path.as_os_str().to_owned();
+        old.push(".1");
+        std::fs::rename(path, old)?;
+        file = File::options().append(true).create(true).mode(0o640).open(path)?;
+    }
+    file.write_all(line)
+}
+
 /// Connects without blocking: a slow logger must not delay a dump.
 fn connect(path: &Path) -> io::Result<UnixDatagram> {
     let socket = UnixDatagram::unbound()?;
@@ -125,8 +157,14 @@ impl Write for Syslog {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let message = bytes.trim_ascii_end();
         let was_connected = self.socket.is_some();
-        if self.send(message).is_err() && was_connected && self.socket.is_none() {
-            self.send(message)?;
+        let mut sent = self.send(message);
+        if sent.is_err() && was_connected && self.socket.is_none() {
+            sent = self.send(message);
+        }
+        if sent.is_err() {
+            // Syslog takes the priority off and adds the time.
+            let text = message.strip_prefix(format!("<{PRIORITY}>").as_bytes()).unwrap_or(message);
+            append(&self.fallback, &[format!("{:.3} ", Timestamp::now()).as_bytes(), text, b"\n"].concat())?;
         }
         Ok(bytes.len())
     }
@@ -152,9 +190,10 @@ mod tests {
     fn a_logger_that_comes_back_is_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
-        let mut syslog = Syslog { path: path.clone(), socket: None };
+        let fallback = folder.path().join("fallback");
+        let mut syslog = Syslog { path: path.clone(), socket: None, fallback: fallback.clone() };
         // A missing logger is no error.
-        let _lost = syslog.write(b"no logger listens\n");
+        syslog.write_all(b"<30>no logger listens\n").unwrap();
         for message in ["one", "two"] {
             let logger = UnixDatagram::bind(&path).unwrap();
             syslog.write_all(message.as_bytes()).unwrap();
@@ -162,10 +201,23 @@ mod tests {
             drop(logger);
             std::fs::remove_file(&path).unwrap();
         }
-        let _lost = syslog.write(b"no logger listens\n");
+        syslog.write_all(b"<30>nor does it now\n").unwrap();
+        let kept = std::fs::read_to_string(&fallback).unwrap();
+        let lines: Vec<&str> = kept.lines().filter_map(|line| Some(line.split_once("Z ")?.1)).collect();
+        assert_eq!(lines, ["no logger listens", "nor does it now"], "{kept}");
         let logger = UnixDatagram::bind(&path).unwrap();
         syslog.write_all(b"three\n").unwrap();
         assert_eq!(received(&logger), "three");
+    }
+
+    #[test]
+    fn the_file_in_the_place_of_syslog_is_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, old) = (folder.path().join("log"), folder.path().join("log.1"));
+        File::create(&path).unwrap().set_len(FALLBACK_MOST).unwrap();
+        append(&path, b"next\n").unwrap();
+        assert_eq!(std::fs::read(&path).unwrap(), b"next\n");
+        assert_eq!(std::fs::metadata(&old).unwrap().len(), FALLBACK_MOST);
     }
 
     #[test]

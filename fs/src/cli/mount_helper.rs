@@ -4,19 +4,25 @@
 //! this one). Otherwise it runs libfuse's mount.fuse, which runs `ckptfs SOURCE DIR -o OPTIONS`.
 //! Both command lines are translated to `ckptfs mount`.
 //!
-//! SOURCE is `tree:PID`, `cgroup:DIR` or `image:FILE`. Any other word means every process of the
-//! pid namespace. The options `tree=PID`, `cgroup=DIR` and `image=FILE` mean the same.
+//! SOURCE is `tree:PID`, `cgroup:DIR` or `image:FILE`; `none`, `all` and `ckptfs` mean every
+//! process of the pid namespace. The options `tree=PID`, `cgroup=DIR` and `image=FILE` mean the
+//! same, and then SOURCE is only a name.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use ckptfs_dumper::Result;
 use clap::CommandFactory;
 
 use crate::cli::arguments::Cli;
+use crate::cli::failure::wrong_usage;
 
 /// What a mount can show, as the source and the options name it.
 const TARGETS: [&str; 3] = ["tree", "cgroup", "image"];
+
+/// The sources that stand for every process.
+const EVERYTHING: [&str; 3] = ["none", "all", "ckptfs"];
 
 /// How this program was invoked.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,8 +37,12 @@ pub enum Invocation {
 }
 
 /// Reads a command line, which begins with the program's name.
-pub fn read(args: &[OsString]) -> Invocation {
-    let [program, source, directory, rest @ ..] = args else { return Invocation::Command };
+///
+/// # Errors
+/// EINVAL: the source is no word that says what to show. A misspelt one must not show every
+/// process.
+pub fn read(args: &[OsString]) -> Result<Invocation> {
+    let [program, source, directory, rest @ ..] = args else { return Ok(Invocation::Command) };
     let is_helper = Path::new(program).file_name().is_some_and(|name| name.as_bytes().starts_with(b"mount."));
     let is_word = |arg: &OsStr| !arg.is_empty() && !arg.as_bytes().starts_with(b"-");
     let known = Cli::command().get_subcommands().any(|command| *source == command.get_name()) || *source == "help";
@@ -40,7 +50,7 @@ pub fn read(args: &[OsString]) -> Invocation {
     // command.
     let has_options = rest.iter().any(|arg| arg.as_bytes() == b"-o");
     if !is_word(source) || !is_word(directory) || !is_helper && (known || !has_options) {
-        return Invocation::Command;
+        return Ok(Invocation::Command);
     }
     let mut options: Vec<&[u8]> = Vec::new();
     let mut rest = rest.iter();
@@ -51,7 +61,7 @@ pub fn read(args: &[OsString]) -> Invocation {
             }
             // mount(8) enters the namespace, and has determined the type, before it runs a helper.
             b"-N" | b"-t" => drop(rest.next()),
-            b"-f" => return Invocation::Fake,
+            b"-f" => return Ok(Invocation::Fake),
             // Tolerance, no mtab, verbosity: they change nothing here.
             _ => {}
         }
@@ -66,15 +76,22 @@ pub fn read(args: &[OsString]) -> Invocation {
             None => kept.push(option.to_vec()),
         }
     }
-    if let Some(target) = target(source.as_bytes(), b':') {
-        arguments.extend(target);
+    match target(source.as_bytes(), b':') {
+        Some(target) => arguments.extend(target),
+        // An option has named the target.
+        None if arguments.len() > 2 => {}
+        None if EVERYTHING.iter().any(|word| *source == *word) => {}
+        None => {
+            let known = "tree:PID, cgroup:DIR, image:FILE, or none for every process";
+            return Err(wrong_usage(format!("source {}: not known (known: {known})", source.display())));
+        }
     }
     if !kept.iter().any(|option| option.starts_with(b"fsname=")) && !source.as_bytes().contains(&b',') {
         kept.push([b"fsname=", source.as_bytes()].concat());
     }
     arguments.extend(["-o".into(), OsString::from_vec(kept.join(&b','))]);
     arguments.extend(["--".into(), directory.clone()]);
-    Invocation::Mount(arguments)
+    Ok(Invocation::Mount(arguments))
 }
 
 /// `tree:7` or `tree=7` as arguments.
@@ -87,10 +104,15 @@ fn target(word: &[u8], separator: u8) -> Option<[OsString; 2]> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn invocation(line: &str) -> Invocation {
+    fn try_read(line: &str) -> Result<Invocation> {
         read(&line.split(' ').map(OsString::from).collect::<Vec<_>>())
+    }
+
+    fn invocation(line: &str) -> Invocation {
+        try_read(line).unwrap()
     }
 
     fn mount(words: &str) -> Invocation {
@@ -111,8 +133,8 @@ mod tests {
             assert_eq!(invocation(line), Invocation::Command, "{line}");
         }
         assert_eq!(
-            invocation("/sbin/mount.fuse.ckptfs mount /ckpt -n -o rw,dev,suid"),
-            mount("/sbin/mount.fuse.ckptfs mount -o rw,fsname=mount -- /ckpt")
+            invocation("/sbin/mount.fuse.ckptfs none /ckpt -n -o rw,dev,suid"),
+            mount("/sbin/mount.fuse.ckptfs mount -o rw,fsname=none -- /ckpt")
         );
         assert_eq!(invocation("mount.fuse.ckptfs x /ckpt -f"), Invocation::Fake);
     }
@@ -124,5 +146,15 @@ mod tests {
         assert_eq!(invocation(line), mount(words));
         let line = "ckptfs none /ckpt -o tree=7,fsname=mine";
         assert_eq!(invocation(line), mount("ckptfs mount --tree 7 -o fsname=mine -- /ckpt"));
+        let line = "ckptfs jobs /ckpt -o cgroup=/a";
+        assert_eq!(invocation(line), mount("ckptfs mount --cgroup /a -o fsname=jobs -- /ckpt"));
+    }
+
+    #[test]
+    fn a_misspelt_source_is_named() {
+        for source in ["tre:7", "tree=7", "7", "Tree:7", "/dev/sda1"] {
+            let text = try_read(&format!("mount.fuse.ckptfs {source} /ckpt -o rw")).unwrap_err().to_string();
+            assert!(text.starts_with(&format!("source {source}: ")) && text.contains("tree:PID"), "{text}");
+        }
     }
 }
