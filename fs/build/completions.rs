@@ -15,7 +15,8 @@ pub fn write(command: &mut Command, dir: &Path) -> Result<()> {
     let bash = generate_to(Shell::Bash, command, "ckptfs", dir)?;
     let mut script = fs::read_to_string(&bash)?;
     for subcommand in command.get_subcommands() {
-        if let Some(arg) = subcommand.get_positionals().next() {
+        let files = subcommand.get_positionals().next().filter(|arg| arg.get_value_hint() != ValueHint::Other);
+        if let Some(arg) = files {
             script = with_files(&script, subcommand.get_name(), arg.get_value_hint() == ValueHint::DirPath)?;
         }
     }

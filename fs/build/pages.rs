@@ -20,6 +20,11 @@ const SECTIONS: [(&str, &str); 4] = [
     ("Exit status:", "EXIT STATUS"),
 ];
 
+/// Where the reason of a failure stands: among the first lines of every page.
+const REASON: &str = "\
+The reason of a failure stands on standard error. A failure of a file in the mount has only an errno: its reason is printed by ckptfs why,
+and stands in status of the mount, or for a restore in the last line of its file restore.";
+
 /// Writes them. `format` is the document that describes the format, `mount` the document that
 /// describes the mount.
 pub fn write(mut command: Command, format: &Path, mount: &Path, dir: &Path) -> Result<()> {
@@ -53,6 +58,7 @@ fn page(command: &Command, more: &str, errors: &str, see_also: &[String], dir: &
     let section_of = |paragraph: &&str| SECTIONS.into_iter().find(|(head, _)| paragraph.starts_with(head));
     let (sections, described): (Vec<&str>, Vec<&str>) =
         help.split("\n\n").filter(|text| !text.is_empty()).partition(|paragraph| section_of(paragraph).is_some());
+    write!(text, ".PP\n{}", lines(REASON))?;
     for paragraph in described {
         write!(text, ".PP\n{}", lines(paragraph))?;
     }

@@ -60,6 +60,7 @@ fn run(cli: Cli, is_daemon: bool, args: &[OsString]) -> Result<ExitCode, Failure
         Command::Inspect { json, records, file } => commands::inspect(&file, json, records),
         Command::Diff { json, a, b } => commands::diff(&a, &b, json),
         Command::Verify { files } => commands::verify(&files),
+        Command::Why { pid } => commands::why(pid),
         Command::InstallAssets { prefix } => commands::install_assets(&prefix),
     }
 }

@@ -159,6 +159,27 @@ fn mount_8_and_fstab() {
     ends_well(victim);
 }
 
+#[test]
+fn why_prints_the_reason_of_a_failure() {
+    let victim = Victim::start(
+        &Spec::command("python3")
+            .arg("-c")
+            .arg("import socket, time; s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); time.sleep(3600)"),
+    );
+    let mount = Mounted::over(victim.pid());
+    let why = |word: &str| tool::shell(r#""$1" why $2"#, &[build::ckptfs().as_os_str(), word.as_ref()]);
+    let pid = victim.pid().to_string();
+    wait::until("it listens", || tool::run(&["cat".into(), mount.of(victim.pid(), "image")]).code != 0);
+    let line = format!("{}: pid {pid} fd 3: TCP socket 127.0.0.1:", mount.path().display());
+    let told = why(&pid).success().text();
+    assert!(told.starts_with(&line) && told.ends_with("(listening) cannot be checkpointed\n"), "{told}");
+    mount.try_restore(Path::new("/bin/true")).fails_with("Invalid argument");
+    let told = why("").success().text();
+    let restore = format!("{}: restore: offset 0: this is an ELF file", mount.path().display());
+    assert!(told.contains(&line) && told.contains(&restore), "{told}");
+    why("1").fails_with("no error of pid 1 is known to ");
+}
+
 /// A word that is misspelt does not show every process.
 #[test]
 fn mount_8_refuses_a_source_that_it_does_not_know() {
@@ -275,6 +296,7 @@ fn manual_pages() {
         for page in man/*; do show "${page##*/}" "$2"; done
         has() { grep -qE -- "$2" "$shown/$1" || echo "$1 has no $2" >&2; }
         shown=$2
+        says() { tr -s '[:space:]' ' ' < "$shown/$1" | grep -F -- "$2" > /dev/null || echo "$1 does not say $2" >&2; }
         has ckptfs.5 'SHA-256 over the CRCs'
         # The synopsis, with values.
         has ckptfs-mount.1 'ckptfs mount \[--cgroup DIR . --tree PID . --image FILE\] \[-f\] \[-o OPT\[,OPT\]\]\.\.\. MOUNTPOINT'
@@ -285,16 +307,15 @@ fn manual_pages() {
         for what in RUST_LOG '^       <pid>/vmas/START-END' 'mount -t fuse.ckptfs tree:' '^EXIT STATUS' '^SEE ALSO' 'ckptfs-mount\(1\)'; do
             has ckptfs.1 "$what"
         done
-        for name in '' -mount -restore -core -inspect -diff -verify -install-assets; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
+        for name in '' -mount -restore -core -inspect -diff -verify -why -install-assets; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
         # What went wrong, and what to do: each page has the errors of its own command.
-        for name in '' -mount -restore -core -inspect -diff -verify -install-assets; do
-            has "ckptfs$name.1" '^EXIT STATUS'; has "ckptfs$name.1" '^       2 +'; has "ckptfs$name.1" '^ERRORS'
+        for name in '' -mount -restore -core -inspect -diff -verify -why -install-assets; do
+            says "ckptfs$name.1" 'its reason is printed by ckptfs why'; has "ckptfs$name.1" '^EXIT STATUS'; has "ckptfs$name.1" '^       2 +'; has "ckptfs$name.1" '^ERRORS'
         done
         has ckptfs-install-assets.1 '^       EACCES( |$)'
         for name in '' -mount -restore -core -inspect -diff -verify; do
             has "ckptfs$name.1" '^       EINVAL( |$)'
         done
-        says() { tr -s '[:space:]' ' ' < "$shown/$1" | grep -F -- "$2" > /dev/null || echo "$1 does not say $2" >&2; }
         says ckptfs.1 'Detach the debugger'; says ckptfs-restore.1 'with ipcrm -m'; says ckptfs-mount.1 'Run ckptfs mount as root'
         says ckptfs-verify.1 'Use another copy'
         for section in 'READING AN IMAGE' 'PINNED SNAPSHOTS' RESTORING 'WHERE THE REASON STANDS'; do has ckptfs.1 "^$section"; done

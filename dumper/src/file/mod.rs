@@ -18,6 +18,8 @@ pub mod sysv_shm;
 pub mod tty;
 pub mod unlinked;
 
+use std::os::unix::fs::FileTypeExt;
+
 use crate::kind::fd_state::DynFdState;
 use crate::kind::object::DynObject;
 use crate::kind::observed::ObservedFile;
@@ -80,6 +82,11 @@ const UNSUPPORTED: &[(&str, &str)] = &[
 /// The name in errors of a file that no kind takes.
 pub fn unsupported_name(observed: &ObservedFile<'_>) -> String {
     let target = observed.target.display().to_string();
+    if observed.stat.file_type().is_socket()
+        && let Ok(socket) = observed.description()
+    {
+        return parts::socket_name::of(&socket);
+    }
     match UNSUPPORTED.iter().find(|(prefix, _)| target.starts_with(prefix)) {
         Some((_, what)) => format!("{what} ({target})"),
         None => format!("{} {target}", observed.type_name()),
@@ -92,15 +99,17 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
-    use crate::kind::observed::fake::observed;
+    use crate::kind::observed::fake::{observed, observed_fd, this};
 
     #[test]
     fn a_file_that_no_kind_takes_has_a_name_in_errors() {
         let (socket, _other) = UnixStream::pair().unwrap();
+        let this = this();
         let epoll = nix::sys::epoll::Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC).unwrap().0;
-        for (file, name) in
-            [(observed(&socket), "a socket (socket:["), (observed(&epoll), "epoll (anon_inode:[eventpoll])")]
-        {
+        for (file, name) in [
+            (observed_fd(&socket, &this), "UNIX stream socket -> pid "),
+            (observed(&epoll), "epoll (anon_inode:[eventpoll])"),
+        ] {
             assert!(KINDS.iter().all(|kind| !kind.takes(&file)));
             assert!(unsupported_name(&file).starts_with(name), "{}", unsupported_name(&file));
         }

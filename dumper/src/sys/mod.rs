@@ -25,6 +25,7 @@ pub mod ptrace;
 pub mod remote;
 pub mod sched;
 pub mod signal;
+pub mod socket;
 pub mod sysvipc;
 pub mod task_limits;
 pub mod thaw_watchdog;

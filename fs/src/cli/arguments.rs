@@ -20,6 +20,14 @@ Exit status:
   1  failure, with one line on standard error
   2  wrong usage";
 
+const WHY_HELP: &str = "\
+Every mount of this mount namespace is asked. Each line begins with the mountpoint.
+
+Exit status:
+  0  a reason is printed
+  1  no reason is known, or failure, with one line on standard error
+  2  wrong usage";
+
 const DIFF_HELP: &str = "\
 Compares pages by mapping, descriptors by what they refer to, and everything else by record and field. The times of the two images are
 ignored.
@@ -163,6 +171,13 @@ pub enum Command {
         /// The images; - is standard input
         #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
+    },
+    /// Print why the last dump of a process was refused, or why the last dumps and restores failed
+    #[command(override_usage = "ckptfs why [PID]", after_help = WHY_HELP)]
+    Why {
+        /// The process (default: all processes, and the last restore)
+        #[arg(value_hint = ValueHint::Other, value_parser = pid)]
+        pid: Option<i32>,
     },
     /// Install the manual pages and the completions of bash, zsh and fish
     #[command(override_usage = "ckptfs install-assets PREFIX", after_help = ASSETS_HELP)]

@@ -75,6 +75,12 @@ pub fn install_assets(prefix: &Path) -> std::result::Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `ckptfs why`
+pub fn why(pid: Option<Pid>) -> std::result::Result<ExitCode, Failure> {
+    with_output(|out| crate::cli::why::why(pid, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Does the same with each input. If one fails, the others are still tried.
 fn each(files: &[PathBuf], mut act: impl FnMut(&mut Input, &mut dyn Write) -> Result<()>) -> ExitCode {
     let mut code = ExitCode::SUCCESS;

@@ -14,3 +14,4 @@ pub mod plan;
 pub mod progress;
 pub mod restore;
 pub mod restore_options;
+pub mod why;

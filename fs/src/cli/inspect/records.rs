@@ -148,7 +148,7 @@ fn shown(name: &str, value: &Value) -> String {
 
 /// A text of the image for a terminal. Control characters are escaped, everything else stays as it
 /// is.
-pub(super) fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     if text.chars().any(char::is_control) { format!("{text:?}") } else { text.to_owned() }
 }
 
