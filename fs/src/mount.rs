@@ -1,20 +1,17 @@
 //! A mount from beginning to end: mount(2), the FUSE session, signals, unmounting.
 
+pub mod point;
+
 use std::ffi::OsString;
-use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{CgroupFreezer, Context, Doing, Error, Kind, Options, Result, signal_name};
+use ckptfs_dumper::{CgroupFreezer, Doing, Options, Result, signal_name};
 use fuser::{Config, Session, SessionACL};
-use nix::mount::{MntFlags, mount, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use rustix::fs::{AtFlags, CWD, Statx, StatxFlags, statx};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -27,20 +24,13 @@ use crate::cli::plan::Plan;
 use crate::fuse::Fuse;
 use crate::fuse::page_cache::PageCache;
 use crate::fuse::workers::Workers;
+use crate::mount::point::{MountChanges, Mounted};
 use crate::process::container::{Container, MountTarget};
 use crate::tree::Tree;
-
-const DEVICE: &str = "/dev/fuse";
 
 /// How many threads answer the kernel. They copy bytes. Requests that block run on threads of their
 /// own (fuse/workers.rs).
 const THREADS: usize = 8;
-
-/// STATX_MNT_ID_UNIQUE of `linux/stat.h` (Linux 6.8): an id that no later mount gets.
-const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
-
-/// How far the kernel reads ahead of the reader of an image, KiB.
-const READ_AHEAD_KIB: u32 = 2048;
 
 /// How long a session may take to end after a signal has unmounted it. It takes milliseconds.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(2);
@@ -104,6 +94,7 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     let session = Session::from_fd(fuse, device, config.acl, config).doing(failed)?;
     page_cache.connect(session.notifier());
     mounted.raise_read_ahead();
+    hold_while_pinned(&tree, &mounted)?;
     let session = session.spawn().doing(failed)?;
 
     let stop = signals.handle();
@@ -152,6 +143,29 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     ended
 }
 
+/// Has each pinned snapshot keep the mount in use: umount(8) fails with EBUSY, and nobody loses
+/// snapshots by mistake. A lazy unmount takes the mount away nevertheless. Then nobody can reach
+/// the snapshots any more, and the mount is released.
+fn hold_while_pinned(tree: &Arc<Tree>, mounted: &Arc<Mounted>) -> Result<()> {
+    let place = Arc::downgrade(mounted);
+    tree.hold_mount_while_pinned(Box::new(move || place.upgrade().and_then(|mounted| mounted.hold())));
+    let (tree, mounted) = (Arc::downgrade(tree), Arc::downgrade(mounted));
+    let mut changes = MountChanges::new()?;
+    let watch = move || {
+        while let Some(mounted) = mounted.upgrade() {
+            if !mounted.is_attached() {
+                tree.upgrade().iter().for_each(|tree| tree.release_mount());
+                return;
+            }
+            drop(mounted);
+            changes.wait();
+        }
+    };
+    // The thread ends with this process at the latest.
+    drop(std::thread::Builder::new().name("mounts".into()).spawn(watch).doing(|| "starting a thread")?);
+    Ok(())
+}
+
 /// What ends a mount.
 enum End {
     /// The session has ended, because the mount is gone.
@@ -195,103 +209,4 @@ fn tree(plan: &Plan) -> Result<Tree> {
     let options = Options { freeze_timeout, owned_sysv_ipc, restore };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
     Tree::new(container, options, freezer, plan.options.pinned, plan.mountpoint.display().to_string())
-}
-
-/// A mount in the kernel. Drop unmounts it, if it is still mounted.
-struct Mounted {
-    mountpoint: PathBuf,
-    /// Distinguishes this mount from others on the same directory.
-    id: u64,
-    /// Its device number. sysfs has the settings of its page cache under this number.
-    bdi: (u32, u32),
-}
-
-impl Mounted {
-    /// Mounts (mount(2), fuse(4)). Returns the descriptor that the kernel's requests come from.
-    ///
-    /// fuser itself would try fusermount3 if mount(2) is not permitted. A user that may not mount
-    /// may not freeze or restore either, so the errno of mount(2) is the better answer.
-    fn new(plan: &Plan) -> Result<(OwnedFd, Mounted)> {
-        let MountOptions { flags, fsname, allow_other, .. } = &plan.options;
-        let mountpoint = &plan.mountpoint;
-        let doing = || format!("mounting {}", mountpoint.display());
-        let device = File::options().read(true).write(true).open(DEVICE).doing(|| DEVICE).on(doing)?;
-        let mut data = format!(
-            "fd={},rootmode=40000,user_id={},group_id={},default_permissions",
-            device.as_raw_fd(),
-            nix::unistd::geteuid(),
-            nix::unistd::getegid(),
-        );
-        if *allow_other {
-            data.push_str(",allow_other");
-        }
-        mount(Some(fsname.as_str()), mountpoint, Some("fuse.ckptfs"), *flags, Some(data.as_str())).doing(doing)?;
-        match mount_facts(mountpoint) {
-            Ok(facts) => {
-                let (id, bdi) = (facts.stx_mnt_id, (facts.stx_dev_major, facts.stx_dev_minor));
-                Ok((OwnedFd::from(device), Mounted { mountpoint: mountpoint.clone(), id, bdi }))
-            }
-            Err(error) => {
-                // The descriptor is the only one of the connection: a lazy unmount leaves nothing
-                // behind.
-                umount2(mountpoint, MntFlags::MNT_DETACH).doing(doing)?;
-                Err(error)
-            }
-        }
-    }
-
-    /// Raises the kernel's read-ahead for the page cache
-    /// (Documentation/ABI/testing/sysfs-class-bdi). The INIT reply, which comes before this, can
-    /// lower that bound but not raise it.
-    fn raise_read_ahead(&self) {
-        let file = format!("/sys/class/bdi/{}:{}/read_ahead_kb", self.bdi.0, self.bdi.1);
-        if let Err(error) = std::fs::write(&file, READ_AHEAD_KIB.to_string()) {
-            log::info!("{file}: {error}; images are read in smaller pieces");
-        }
-    }
-
-    /// Unmounts, unless that has happened. Processes that still use the mount get ENOTCONN.
-    fn unmount(&self) -> Result<()> {
-        let doing = || format!("unmounting {}", self.mountpoint.display());
-        match mount_facts(&self.mountpoint) {
-            Ok(facts) if facts.stx_mnt_id == self.id => {}
-            _ => return Ok(()),
-        }
-        // MNT_FORCE aborts the connection: all requests end, and so does the session, even if
-        // another mount namespace has a copy of the mount.
-        umount2(&self.mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW).doing(doing)
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        if let Err(error) = self.unmount() {
-            log::error!("{error}");
-        }
-    }
-}
-
-/// Id and device of the mount on `path`. The kernel answers without this daemon (statx(2),
-/// AT_STATX_DONT_SYNC).
-fn mount_facts(path: &Path) -> Result<Statx> {
-    let flags = AtFlags::STATX_DONT_SYNC | AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT;
-    let facts = statx(CWD, path, flags, MNT_ID_UNIQUE).doing(|| format!("statx of {}", path.display()))?;
-    if facts.stx_mask & MNT_ID_UNIQUE.bits() == 0 {
-        let sentence = "statx(2) has no unique mount ids: Linux 6.8 or newer is needed";
-        return Err(Error::new(Kind::System(libc::ENOSYS), sentence));
-    }
-    Ok(facts)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn two_mounts_have_two_ids_and_one_has_one() {
-        let id = |path: &str| mount_facts(Path::new(path)).unwrap().stx_mnt_id;
-        assert_eq!(id("/proc"), id("/proc/self"));
-        assert_ne!(id("/proc"), id("/dev"));
-    }
 }

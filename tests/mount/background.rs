@@ -74,7 +74,7 @@ fn a_hangup_has_it_open_its_log_again() {
     wait::until("the log is there again", || log.exists());
     let pinned = point.path().join(victim.pid().to_string()).join("snapshots/one");
     fs::create_dir(&pinned).unwrap();
-    let _quiet = tool::run(&[Path::new("umount"), &point.path()]).success();
+    let _quiet = tool::run(&[Path::new("umount"), Path::new("-l"), &point.path()]).success();
     wait::until("the log has its end", || fs::read_to_string(&log).unwrap().contains("unmounted"));
     let old = fs::read_to_string(&old).unwrap();
     assert!(old.contains("mounted, showing tree") && !old.contains("unmount"), "{old}");

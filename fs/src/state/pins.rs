@@ -4,8 +4,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::{OsStr, OsString};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
 
 use ckptfs_dumper::{Error, Kind, Pid, Result};
@@ -28,9 +29,14 @@ pub struct Limits {
     pub memory: Option<u64>,
 }
 
+/// Opens a descriptor that keeps the mount in use.
+pub type HoldMount = Box<dyn Fn() -> Option<OwnedFd> + Send + Sync>;
+
 /// All pinned snapshots.
 pub struct Pins {
     limits: Limits,
+    /// Absent until the mount is made.
+    hold_mount: OnceLock<HoldMount>,
     /// A leaf lock: snapshots are taken and dropped outside of it.
     state: Mutex<PinState>,
 }
@@ -42,6 +48,8 @@ struct PinState {
     /// `None` while the snapshot is being taken.
     names: BTreeMap<(Pid, OsString), Option<PinId>>,
     views: HashMap<PinId, PinnedUse>,
+    /// What each snapshot with a name keeps the mount in use by.
+    holds: HashMap<PinId, OwnedFd>,
     /// When each directory last changed.
     changed: HashMap<Pid, SystemTime>,
 }
@@ -71,7 +79,18 @@ pub fn path_of(pid: Pid, name: &OsStr) -> PathBuf {
 impl Pins {
     /// A table without snapshots.
     pub fn new(limits: Limits) -> Pins {
-        Pins { limits, state: Mutex::default() }
+        Pins { limits, hold_mount: OnceLock::new(), state: Mutex::default() }
+    }
+
+    /// From now on every snapshot with a name keeps the mount in use.
+    pub fn hold_mount_by(&self, hold: HoldMount) {
+        let _is_set_once = self.hold_mount.set(hold);
+    }
+
+    /// The snapshots no longer keep the mount in use.
+    pub fn release_mount(&self) {
+        let holds = std::mem::take(&mut self.state.lock().holds);
+        drop(holds);
     }
 
     /// Adds a snapshot without a name, for the life of the mount: the image that the whole mount
@@ -182,7 +201,11 @@ impl Pins {
         let pin = state.names.get(&place).copied().flatten()?;
         state.names.remove(&place);
         state.changed.insert(pid, SystemTime::now());
-        Some((pin, state.remove_view(pin)?))
+        let hold = state.holds.remove(&pin);
+        let view = state.remove_view(pin);
+        drop(state);
+        drop(hold);
+        Some((pin, view?))
     }
 
     /// Renames a snapshot in its directory.
@@ -222,7 +245,8 @@ impl Pins {
     /// Removes all snapshots and returns their paths. No view is dropped inside the lock.
     pub fn clear(&self) -> Vec<PathBuf> {
         let all = self.all();
-        *self.state.lock() = PinState::default();
+        let old = std::mem::take(&mut *self.state.lock());
+        drop(old);
         all.into_iter().map(|pinned| pinned.path).collect()
     }
 }
@@ -264,9 +288,11 @@ impl Reservation<'_> {
 
     /// Pins `view`, a snapshot of `of`, under the name.
     pub fn pin(self, of: ProcId, view: SnapshotView) -> PinId {
+        let hold = self.pins.hold_mount.get().and_then(|hold| hold());
         let mut state = self.pins.state.lock();
         state.last += 1;
         let pin = PinId { number: state.last, of };
+        state.holds.extend(hold.map(|hold| (pin, hold)));
         state.views.insert(pin, PinnedUse::Named(Arc::new(view)));
         state.names.insert(self.place.clone(), Some(pin));
         state.changed.insert(self.place.0, SystemTime::now());

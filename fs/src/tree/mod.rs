@@ -29,7 +29,7 @@ use crate::node::{File, Node, PinId};
 use crate::process::container::{Container, MountTarget};
 use crate::process::{Clock, ProcId};
 use crate::state::freezer::Freezer;
-use crate::state::pins::Limits;
+use crate::state::pins::{HoldMount, Limits};
 use crate::state::restores::Journal;
 use crate::state::snapshots::Snapshots;
 use crate::state::status::Status;
@@ -160,6 +160,16 @@ impl Tree {
             let paths: Vec<String> = pinned.iter().map(|path| path.display().to_string()).collect();
             log::warn!("unmounting has freed the pinned snapshots {}", paths.join(", "));
         }
+    }
+
+    /// Has each pinned snapshot keep the mount in use by what `hold` opens.
+    pub fn hold_mount_while_pinned(&self, hold: HoldMount) {
+        self.snapshots.pins().hold_mount_by(hold);
+    }
+
+    /// The mount is gone from here: the pinned snapshots no longer keep it in use.
+    pub fn release_mount(&self) {
+        self.snapshots.pins().release_mount();
     }
 
     fn node(&self, ino: u64) -> Result<Node> {

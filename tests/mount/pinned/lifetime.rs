@@ -147,8 +147,26 @@ fn the_daemon_does_not_grow() {
     ends_well(victim);
 }
 
-/// An unmount frees all pinned snapshots, logs that, and leaves no child. The process is
-/// undisturbed.
+/// umount(8) loses no pinned snapshot: it fails until the last one is removed.
+#[test]
+fn umount_with_a_pinned_snapshot_is_refused() {
+    let (victim, mut mount) = mounted_worker();
+    let umount = |mount: &Mounted| tool::run(&[Path::new("umount"), &mount.path()]);
+    let (one, two) = (pin(&mount, &victim, "one"), pin(&mount, &victim, "two"));
+    let renamed = one.with_file_name("renamed");
+    fs::rename(&one, &renamed).unwrap();
+    for folder in [&two, &renamed] {
+        umount(&mount).fails_with("busy");
+        assert!(fs::read(renamed.join("image")).is_ok());
+        fs::remove_dir(folder).unwrap();
+    }
+    let _unmounted = umount(&mount).success();
+    assert!(mount.wait_for_daemon().success(), "{}", mount.log());
+    ends_well(victim);
+}
+
+/// A lazy unmount and a signal free all pinned snapshots, log that, and leave no child. The process
+/// is undisturbed.
 #[test]
 fn unmounted_with_all_that_is_pinned() {
     for way in ["umount", "signal"] {
@@ -162,7 +180,7 @@ fn unmounted_with_all_that_is_pinned() {
         let children = kept(&mount);
         assert_eq!(children.len(), 5);
         match way {
-            "umount" => drop(tool::run(&[Path::new("umount"), &mount.path()]).success()),
+            "umount" => drop(tool::run(&[Path::new("umount"), Path::new("-l"), &mount.path()]).success()),
             _ => process::kill(mount.daemon(), Signal::SIGTERM),
         }
         assert!(mount.wait_for_daemon().success(), "{}", mount.log());
