@@ -15,6 +15,7 @@ mod core;
 mod crawl;
 mod harm;
 mod image;
+mod killed;
 mod lifetime;
 mod odd_names;
 mod pinned;

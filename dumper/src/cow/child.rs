@@ -12,7 +12,7 @@ use std::time::Duration;
 use crate::cow::reap;
 use crate::error::{Doing, Kind, Result};
 use crate::sys::clock::Deadline;
-use crate::sys::memory::RemotePtr;
+use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::mm_map::{MmMap, set_mm_map};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
@@ -72,6 +72,7 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> R
     let got = task.regs()?.rbx.cast_signed();
     let child = Child { pid, parent: root, scratch: injected.scratch(), parent_fd, killed: false, task: Some(task) };
     errno::check(got, || format!("pid {root}: giving the copy-on-write child a descriptor table of its own"))?;
+    injected.clean(&MemFile::open(pid)?)?;
     Ok(child)
 }
 
@@ -86,7 +87,6 @@ impl Child {
         self.parent
     }
 
-    /// Unmaps `ranges` from it.
     /// Makes it the first that is killed when memory runs out, because it makes its process use
     /// more (/proc/PID/oom_score_adj, proc_pid_oom_score_adj(5)).
     pub fn die_first(&self) -> Result<()> {
@@ -94,6 +94,7 @@ impl Child {
         std::fs::write(&file, OOM_FIRST).doing(|| format!("pid {}: writing {file}", self.parent))
     }
 
+    /// Unmaps `ranges` from it.
     ///
     /// # Errors
     /// A sealed mapping (mseal(2)) stays. The others are unmapped.

@@ -11,9 +11,11 @@ use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc::process::thread_has_ended;
 use crate::sys::proc::status::Fields;
+use crate::sys::ptrace::Regs;
 use crate::sys::remote::batch::{Batch, Call};
-use crate::sys::remote::hijack;
 use crate::sys::remote::inject::Injected;
+use crate::sys::remote::once;
+use crate::sys::restarted_call::RestartedCall;
 use crate::sys::{proc, ptrace, wait};
 
 /// How long a killed child may take to end. It is stopped, and all it has to do is exit.
@@ -49,6 +51,8 @@ pub fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
         return Err(Error::new(Kind::NoProcess, format!("pid {root} has ended")));
     }
     let tid = first_thread(root);
+    // Only a running thread shows it.
+    let restarted = RestartedCall::of(root, tid);
     let running = ptrace::seize(tid, ptrace::options::SYSGOOD)?;
     let stopped = running.wait_or_release(Deadline::after(STOPS_WITHIN))?;
     let mut stopped = match stopped.stop() {
@@ -67,7 +71,8 @@ pub fn reap(root: Pid, of: &PidFd, pid: Pid) -> Result<()> {
     let entry = Entry::open(tid, None)?;
     let wait = Call::new(libc::SYS_wait4, [pid as u64, 0, (libc::__WALL | libc::WNOHANG) as u64, 0]);
     let result;
-    (stopped, result) = hijack::call_once(stopped, &entry.mem, &entry.entry, &wait)?;
+    let call_of = |regs: &Regs| RestartedCall::number_of(restarted, regs);
+    (stopped, result) = once::call_once(stopped, &entry.mem, &entry.entry, call_of, &wait)?;
     stopped.detach();
     match result {
         got if got == i64::from(pid) => Ok(()),

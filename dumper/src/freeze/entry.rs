@@ -6,20 +6,18 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::frozen::FrozenProcess;
+use crate::freeze::hole::{hole, left_scratches};
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::proc::status::Fields;
-use crate::sys::remote::batch::SCRATCH_LEN;
+use crate::sys::remote::batch::Batch;
 use crate::sys::remote::gadget;
 use crate::sys::remote::hijack::{EntryPoint, Failed};
-use crate::sys::remote::inject::Injected;
+use crate::sys::remote::inject::{CallOf, Injected};
 use crate::sys::remote::sigframe::{self, FRAME_ROOM};
-
-/// Bytes of address space left free for the restorer of a process. It is twice the scratch, so one
-/// half is always clear of the restorer's own vDSO.
-pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
+use crate::sys::remote::way_home::HOME_ROOM;
 
 /// What was found while the process ran.
 pub struct Prelook {
@@ -52,6 +50,8 @@ pub struct Entry {
     pub mem: MemFile,
     /// Its mappings.
     pub maps: Vec<Mapping>,
+    /// What a killed daemon has left mapped in it. [`inside`] removes it, so `maps` lacks it.
+    left: Vec<(u64, u64)>,
     /// The digest of its vDSO's code.
     pub vdso_digest: String,
     /// Where its calls are made.
@@ -75,7 +75,10 @@ impl Entry {
         let home = restorer.zip(stack_end(&maps, &mem));
         let tgid = status.numbers("NStgid").last().copied().unwrap_or(pid as u64) as Pid;
         let entry = EntryPoint { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
-        Ok(Self { pid, mem, maps, vdso_digest, entry })
+        let left = left_scratches(&maps, &mem)?;
+        let stays = |mapping: &Mapping| !left.iter().any(|(start, end)| (*start..*end).contains(&mapping.start));
+        let maps = maps.into_iter().filter(stays).collect();
+        Ok(Self { pid, mem, maps, left, vdso_digest, entry })
     }
 }
 
@@ -97,20 +100,6 @@ pub fn share_hole<'e>(entries: impl IntoIterator<Item = &'e mut Entry>) -> Resul
 
 fn full(pid: Pid) -> Error {
     Error::unsupported(format!("pid {pid}: its address space is full"))
-}
-
-/// The first gap that is large enough, from low addresses on. The choice is deterministic, and far
-/// from where libraries and stacks grow.
-fn hole(maps: &[Mapping]) -> Option<RemotePtr> {
-    const DISTANCE: u64 = 256 << 10;
-    let mut end = 0x1_0000;
-    for mapping in maps {
-        if mapping.start >= end + HOLE_LEN + 2 * DISTANCE {
-            return Some(RemotePtr(end + DISTANCE));
-        }
-        end = end.max(mapping.end);
-    }
-    None
 }
 
 fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
@@ -142,13 +131,13 @@ fn restorer(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
 
 fn stack_end(maps: &[Mapping], mem: &MemFile) -> Option<RemotePtr> {
     let stack = maps.iter().find(|mapping| mapping.name == b"[stack]")?;
-    if stack.end - stack.start < 4 * FRAME_ROOM as u64 || stack.prot & libc::PROT_WRITE == 0 {
+    if stack.end - stack.start < 2 * HOME_ROOM as u64 || stack.prot & libc::PROT_WRITE == 0 {
         return None;
     }
-    let mut bytes = vec![0; FRAME_ROOM];
+    let mut bytes = vec![0; HOME_ROOM];
     mem.read(RemotePtr(stack.start), &mut bytes).ok()?;
-    let unused = bytes.iter().all(|byte| *byte == 0) || sigframe::is_left_behind(&bytes);
-    unused.then_some(RemotePtr(stack.start))
+    let is_unused = |room: &[u8]| room.iter().all(|byte| *byte == 0) || sigframe::is_left_behind(room);
+    bytes.chunks(FRAME_ROOM).all(is_unused).then_some(RemotePtr(stack.start))
 }
 
 fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
@@ -175,10 +164,11 @@ fn wake_signal(pid: Pid, status: &Fields) -> Result<i32> {
 }
 
 /// Runs `work` with the stub injected into a process. It removes the stub again on success and on
-/// failure.
+/// failure. `call_of` gives the calls that its threads were stopped in.
 pub fn inside<T>(
     process: &mut FrozenProcess,
     entry: &Entry,
+    call_of: CallOf<'_>,
     work: impl FnOnce(&mut Injected<'_>, &mut FrozenProcess) -> Result<T>,
 ) -> Result<T> {
     let pid = process.pid;
@@ -186,16 +176,39 @@ pub fn inside<T>(
         return Err(Error::new(Kind::NoProcess, format!("pid {pid}: it has ended")));
     }
     let leader = process.threads.remove(0);
-    let mut injected = match Injected::inject(leader, &entry.mem, entry.entry.clone()) {
+    let mut injected = match Injected::inject(leader, &entry.mem, entry.entry.clone(), call_of) {
         Ok(injected) => injected,
         Err(failed) => return Err(keep_failed(process, failed)),
     };
-    let result = work(&mut injected, process);
+    let result = remove_left(&mut injected, process, entry).and_then(|()| work(&mut injected, process));
     match injected.eject() {
         Ok(leader) => process.threads.push(leader),
         Err(failed) => return Err(keep_failed(process, failed)),
     }
     result
+}
+
+/// Unmaps what a killed daemon has left.
+///
+/// # Errors
+/// [`Kind::Busy`]: a thread is still on its way out of it.
+fn remove_left(injected: &mut Injected<'_>, process: &FrozenProcess, entry: &Entry) -> Result<()> {
+    if entry.left.is_empty() {
+        return Ok(());
+    }
+    let mut places = vec![injected.regs()?.rip];
+    for thread in &process.threads {
+        places.push(thread.regs()?.rip);
+    }
+    let mut batch = Batch::new(injected.scratch());
+    for (start, end) in &entry.left {
+        if places.iter().any(|place| (*start..*end).contains(place)) {
+            let busy = format!("pid {}: it is on its way out of the code of a daemon that was killed", entry.pid);
+            return Err(Error::new(Kind::Busy, busy));
+        }
+        batch.call(libc::SYS_munmap, [*start, end - start]);
+    }
+    injected.run(batch).map(drop)
 }
 
 /// A thread that could not be entered stays stopped, like the whole tree.

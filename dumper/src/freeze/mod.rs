@@ -9,6 +9,7 @@ mod attempt;
 pub mod cgroup;
 pub mod entry;
 pub mod frozen;
+pub mod hole;
 pub mod snapshot_child;
 pub mod target;
 pub mod vfork;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::file::fd_table::{FdTable, TABLE};
-use crate::freeze::entry::HOLE_LEN;
+use crate::freeze::hole::HOLE_LEN;
 use crate::image::frame::Record;
 use crate::kind::attribute::{Resume, tid_of};
 use crate::kind::phase::{PHASES, Phase};

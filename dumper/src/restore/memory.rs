@@ -2,7 +2,7 @@
 //! copied mappings give way to those of the image, piece by piece; only inherited pages stay.
 
 use crate::error::{Error, Result};
-use crate::freeze::entry::HOLE_LEN;
+use crate::freeze::hole::HOLE_LEN;
 use crate::kind::refs::Files;
 use crate::memory::vma::{Type, Vma};
 use crate::restore::attached::Attached;

@@ -18,7 +18,7 @@ use crate::pstree::record::{Process, Share, Tree};
 use crate::snapshot::fork::Forks;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
-use crate::sys::ptrace::Stopped;
+use crate::sys::ptrace::{Regs, Stopped};
 use crate::sysv::{self, table};
 use crate::task::restart_block::SleepTimers;
 
@@ -115,7 +115,9 @@ fn collect_process(
     let record = collector.tree.processes.iter().find(|it| it.pid == pid).cloned();
     let shares = |what: Share| record.as_ref().is_some_and(|record| record.shares(what));
     let entry = &opened.entry;
-    let mut collected = entry::inside(process, entry, |injected, process| {
+    let timers = collector.timers;
+    let call_of = |tid: Pid, regs: &Regs| timers.number(tid, regs);
+    let mut collected = entry::inside(process, entry, &call_of, |injected, process| {
         let mut collected = collector.process(process, entry, injected)?;
         reap::reap_left_behind(injected, &snapshot_child::left_behind(pid))?;
         if let Some(forks) = forks.filter(|_| !shares(Share::Vm)) {

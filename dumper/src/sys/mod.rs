@@ -23,6 +23,7 @@ pub mod pidfd;
 pub mod proc;
 pub mod ptrace;
 pub mod remote;
+pub mod restarted_call;
 pub mod sched;
 pub mod signal;
 pub mod socket;

@@ -14,6 +14,7 @@ use crate::kind::attribute::RestartBlock;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::Regs;
+use crate::sys::restarted_call::RestartedCall;
 use crate::sys::{clock, proc};
 
 const FUTEX_WAIT: u64 = 0;
@@ -32,15 +33,7 @@ pub struct SleepTimers {
     stopped_at: u64,
     /// The calls of threads that were stopped once before and sleep on in restart_syscall, which
     /// hides the number of the call.
-    restarted: BTreeMap<Pid, Restarted>,
-}
-
-/// The call that a thread sleeps in through restart_syscall.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Restarted {
-    Nanosleep,
-    Poll,
-    Futex,
+    restarted: BTreeMap<Pid, RestartedCall>,
 }
 
 impl SleepTimers {
@@ -59,8 +52,7 @@ impl SleepTimers {
                     Some(libc::SYS_futex) => sleeps |= timed_futex,
                     Some(libc::SYS_restart_syscall) => {
                         sleeps = true;
-                        let place = proc::read_text(&format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
-                        timers.restarted.extend(restarted(&place).map(|what| (tid, what)));
+                        timers.restarted.extend(RestartedCall::of(*pid, tid).map(|what| (tid, what)));
                     }
                     _ => {}
                 }
@@ -80,12 +72,14 @@ impl SleepTimers {
         Self { deadlines: self.deadlines.into_iter().filter(gone).collect(), stopped_at, restarted: self.restarted }
     }
 
+    /// The number of the call that a stopped thread was in, if it is known.
+    pub fn number(&self, tid: Pid, regs: &Regs) -> Option<i64> {
+        RestartedCall::number_of(self.restarted.get(&tid).copied(), regs)
+    }
+
     /// How a thread with these registers continues, or `None` if that is unknown.
     pub fn of(&self, tid: Pid, regs: &Regs, mem: &MemFile) -> Option<RestartBlock> {
-        let nr = match regs.orig_rax.cast_signed() {
-            libc::SYS_restart_syscall => self.called_before(tid, regs)?,
-            nr => nr,
-        };
+        let nr = self.number(tid, regs)?;
         let span = |at: u64| {
             let [seconds, nanoseconds] = mem.read_words::<2>(RemotePtr(at)).ok()?;
             seconds.checked_mul(1_000_000_000)?.checked_add(nanoseconds)
@@ -108,32 +102,10 @@ impl SleepTimers {
             deadline.map_or(asked, |deadline| deadline.saturating_sub(self.stopped_at).max(1)),
         ))
     }
-
-    /// The original call of a thread in restart_syscall. Its arguments are still in the registers.
-    fn called_before(&self, tid: Pid, regs: &Regs) -> Option<i64> {
-        Some(match self.restarted.get(&tid)? {
-            Restarted::Futex => libc::SYS_futex,
-            Restarted::Poll => libc::SYS_poll,
-            // The first argument is a clock in one call and a pointer in the other.
-            Restarted::Nanosleep if regs.rdi < 0x1000 || regs.rdi.cast_signed() < 0 => libc::SYS_clock_nanosleep,
-            Restarted::Nanosleep => libc::SYS_nanosleep,
-        })
-    }
 }
 
 fn armed() -> Vec<u64> {
     parse(&proc::read_text("/proc/timer_list").unwrap_or_default())
-}
-
-/// The call of a thread by its /proc/PID/wchan. The restart function of nanosleep jumps into the
-/// scheduler without a frame of its own, so its place appears as the system call entry.
-fn restarted(place: &str) -> Option<Restarted> {
-    match place {
-        place if place.contains("futex") => Some(Restarted::Futex),
-        place if place.contains("poll") => Some(Restarted::Poll),
-        place if place.contains("nanosleep") || place.contains("do_syscall") => Some(Restarted::Nanosleep),
-        _ => None,
-    }
 }
 
 /// Soft deadlines of the `hrtimer_wakeup` timers. Clock 0 is CLOCK_MONOTONIC. The list shows the

@@ -13,7 +13,7 @@ use crate::sys::remote::sigframe;
 /// Bytes of a mapped scratch area. Untouched pages cost nothing.
 pub const SCRATCH_LEN: u64 = 512 << 10;
 /// Offset of the signal frame in it: behind one page of code.
-pub(super) const FRAME_AT: u64 = 4096;
+pub const FRAME_AT: u64 = 4096;
 /// Offset of the array of calls in it.
 pub(super) const CALLS_AT: u64 = FRAME_AT + sigframe::FRAME_ROOM as u64;
 /// Calls of one batch.

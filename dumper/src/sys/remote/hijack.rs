@@ -26,8 +26,8 @@ const INTERRUPT_LIMIT: Duration = Duration::from_secs(1);
 pub struct EntryPoint {
     /// A `syscall` instruction (in the vDSO).
     pub syscall: RemotePtr,
-    /// The way back to the program while nothing is mapped: a signal restorer, and an unused
-    /// (all-zero) stack of [`sigframe::FRAME_ROOM`] bytes.
+    /// The way back to the program if this daemon dies: a signal restorer, and an unused (all-zero)
+    /// stack of [`crate::sys::remote::way_home::HOME_ROOM`] bytes.
     pub home: Option<(RemotePtr, RemotePtr)>,
     /// A signal that is ignored by default, not pending and preferably not caught.
     pub wake: i32,
@@ -39,11 +39,21 @@ pub struct EntryPoint {
 
 /// A stopped task with borrowed registers and signal mask. They are restored when it is given back
 /// or dropped.
+///
+/// The mask is set after the registers and given back before them. So the mask of the program is
+/// in place whenever its registers are, and a task that this daemon can no longer give back gets
+/// its mask from the signal frame that it returns through.
 #[derive(Debug)]
 pub struct Hijacked {
     pub(super) task: Option<Stopped>,
     pub(super) regs: Regs,
     pub(super) mask: u64,
+    /// The number of the call that it was stopped in, if that is known.
+    call: Option<i64>,
+    /// The mask while it works.
+    working: u64,
+    /// Whether the mask is that while it works.
+    is_masked: bool,
 }
 
 /// Why a task could not be used. The task is still held unless it is gone, so that the holder of a
@@ -64,19 +74,28 @@ impl Failed {
 }
 
 impl Hijacked {
-    /// Borrows `task`. All signals but `wake` are blocked meanwhile.
+    /// Borrows `task`. All signals but `wake` are blocked while it works.
     pub fn take(task: Stopped, mem: &MemFile, wake: i32) -> std::result::Result<Self, Failed> {
         let look = || {
             let mut regs = task.regs()?;
             out_of_rseq(&task, mem, &mut regs)?;
-            let mask = task.sigmask()?;
-            task.set_sigmask(!(1 << (wake - 1)))?;
-            Ok((regs, mask))
+            Ok((regs, task.sigmask()?))
         };
+        let working = !(1 << (wake - 1));
         match look() {
-            Ok((regs, mask)) => Ok(Self { task: Some(task), regs, mask }),
+            Ok((regs, mask)) => Ok(Self { task: Some(task), regs, mask, call: None, working, is_masked: false }),
             Err(error) => Err(Failed { task: Some(task), error }),
         }
+    }
+
+    /// Records the number of the call that it was stopped in.
+    pub(super) fn was_in(&mut self, call: Option<i64>) {
+        self.call = call;
+    }
+
+    /// The registers with which it goes on if it returns through a signal frame.
+    pub(super) fn resume(&self) -> Regs {
+        sigframe::settled(&self.regs, self.call)
     }
 
     /// Gives the task back after a failure.
@@ -102,9 +121,20 @@ impl Hijacked {
     /// Restores registers and mask and returns the task.
     pub fn give_back(mut self) -> Result<Stopped> {
         let task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
-        task.set_regs(&self.regs)?;
         task.set_sigmask(self.mask)?;
+        task.set_regs(&self.regs)?;
         Ok(task)
+    }
+
+    /// Installs registers for work.
+    pub(super) fn park(&mut self, regs: &Regs) -> Result<()> {
+        let task = self.task()?;
+        task.set_regs(regs)?;
+        if !self.is_masked {
+            task.set_sigmask(self.working)?;
+            self.is_masked = true;
+        }
+        Ok(())
     }
 
     pub(super) fn defer_signal(&mut self, signal: i32) {
@@ -121,11 +151,8 @@ impl Hijacked {
         go: fn(Stopped) -> Result<Running>,
         done: impl Fn(&Stopped) -> bool,
     ) -> Result<()> {
+        self.park(regs)?;
         let task = self.task.take().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))?;
-        if let Err(error) = task.set_regs(regs) {
-            self.task = Some(task);
-            return Err(error);
-        }
         let deadline = Deadline::after(BATCH_LIMIT);
         let tid = task.tid();
         let mut running = go(task)?;
@@ -213,44 +240,8 @@ impl Drop for Hijacked {
     fn drop(&mut self) {
         if let Some(task) = &self.task {
             // Nothing more can be done if the task is gone.
-            let _ = task.set_regs(&self.regs);
             let _ = task.set_sigmask(self.mask);
+            let _ = task.set_regs(&self.regs);
         }
     }
-}
-
-/// The signal frame at the low end of the stack, while a task is outside the stub. Drop zeros it
-/// again.
-pub(super) struct StackFrame<'m> {
-    mem: &'m MemFile,
-    pub(super) at: RemotePtr,
-    len: usize,
-}
-
-impl<'m> StackFrame<'m> {
-    pub(super) fn place(mem: &'m MemFile, entry: &EntryPoint, task: &Hijacked) -> Result<Option<Self>> {
-        let Some((restorer, at)) = entry.home else { return Ok(None) };
-        let xstate = task.task()?.xstate()?;
-        let bytes = sigframe::build(at, restorer.0, &task.regs, task.mask, &xstate);
-        mem.write(at, &bytes)?;
-        Ok(Some(Self { mem, at, len: bytes.len() }))
-    }
-}
-
-impl Drop for StackFrame<'_> {
-    fn drop(&mut self) {
-        // The pages stay (all zero, as they read before). A process that is gone needs no cleaning.
-        let _ = self.mem.write(self.at, &vec![0; self.len]);
-    }
-}
-
-/// Makes one call in `task` without injecting anything. Registers, mask and stack are as before
-/// when it returns.
-pub fn call_once(task: Stopped, mem: &MemFile, entry: &EntryPoint, call: &Call) -> Result<(Stopped, i64)> {
-    let mut task = Hijacked::take(task, mem, entry.wake).map_err(Failed::let_go)?;
-    let frame = StackFrame::place(mem, entry, &task)?;
-    let result = task.call_at(entry.syscall, frame.as_ref().map(|frame| frame.at), call);
-    let task = task.give_back();
-    drop(frame);
-    Ok((task?, result?))
 }

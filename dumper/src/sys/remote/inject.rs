@@ -4,20 +4,24 @@
 //! task with the stub mapped in its process. Both are guards: giving back (or dropping) restores
 //! everything.
 //!
-//! The tracer may be killed at any instant. So the task's registers always let the task return to
-//! its program by itself. During the first call (made at an instruction of the vDSO) and the last
-//! one the return address is a signal restorer with a frame at the unused low end of the stack. In
-//! between the task is in the stub, with a frame in the stub's own pages. If a program has neither
-//! a restorer nor an unused stack end, those two calls are unguarded, some 50 us each.
+//! This daemon may be killed at any instant. So the task's registers always let the task return to
+//! its program by itself, and unmap the stub on the way ([`WayHome`]). If a program has neither a
+//! restorer nor an unused stack end, the stub stays mapped in that case, and the next dump removes
+//! it. Its first call and its last one are then unguarded, some 50 us each.
 
 use crate::error::{Error, Kind, Result};
 use crate::sys::errno;
 use crate::sys::memory::{MemFile, RemotePtr};
+use crate::sys::pid::Pid;
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sys::remote::batch::{Answers, Batch, Call, FRAME_AT, SCRATCH_LEN};
-use crate::sys::remote::hijack::{EntryPoint, Failed, Hijacked, StackFrame};
+use crate::sys::remote::hijack::{EntryPoint, Failed, Hijacked};
 use crate::sys::remote::run::{run_batch, stub_regs};
+use crate::sys::remote::way_home::WayHome;
 use crate::sys::remote::{sigframe, stub};
+
+/// The number of the call that a thread with these registers was stopped in, if that is known.
+pub type CallOf<'m> = &'m dyn Fn(Pid, &Regs) -> Option<i64>;
 
 /// A task with the stub mapped in its process.
 pub struct Injected<'m> {
@@ -25,22 +29,25 @@ pub struct Injected<'m> {
     mem: &'m MemFile,
     entry: EntryPoint,
     scratch: RemotePtr,
+    home: Option<WayHome<'m>>,
+    call_of: CallOf<'m>,
 }
 
 impl<'m> Injected<'m> {
     /// Maps the stub at `entry.hole` in the process of `task`.
-    pub fn inject(task: Stopped, mem: &'m MemFile, entry: EntryPoint) -> std::result::Result<Self, Failed> {
-        let mut task = Hijacked::take(task, mem, entry.wake)?;
-        let frame = match map(&mut task, mem, &entry) {
-            Ok(frame) => frame,
-            Err(error) => return Err(task.fail(error)),
-        };
-        let mut injected = Self { task: Some(task), mem, scratch: entry.hole, entry };
-        // From here on the frame in the scratch leads back to the program. Only now may the frame
-        // on the stack be removed.
-        let entered = injected.enter_scratch();
-        drop(frame);
-        match entered {
+    pub fn inject(
+        task: Stopped,
+        mem: &'m MemFile,
+        entry: EntryPoint,
+        call_of: CallOf<'m>,
+    ) -> std::result::Result<Self, Failed> {
+        let mut task = hijack(task, mem, &entry, call_of)?;
+        let mut home = WayHome::of(mem, &entry);
+        if let Err(error) = map(&mut task, home.as_mut(), &entry) {
+            return Err(give_back_failed(task, home, error));
+        }
+        let mut injected = Self { task: Some(task), mem, scratch: entry.hole, entry, home, call_of };
+        match injected.enter_scratch() {
             Ok(()) => Ok(injected),
             Err(error) => Err(Failed { task: injected.leave().map_or_else(|failed| failed.task, Some), error }),
         }
@@ -48,8 +55,20 @@ impl<'m> Injected<'m> {
 
     fn enter_scratch(&mut self) -> Result<()> {
         self.mem.write(self.scratch, stub::code())?;
+        self.lay_frame()?;
         let regs = self.stub_regs(0)?;
-        self.hijacked()?.task()?.set_regs(&regs)
+        self.hijacked()?.park(&regs)
+    }
+
+    /// Lays the signal frame at the end of the stub for the current task.
+    fn lay_frame(&mut self) -> Result<()> {
+        let at = self.scratch.add(FRAME_AT);
+        let task = self.task.as_ref().ok_or_else(has_ended)?;
+        let frame = match &self.home {
+            Some(home) => home.frame_of_stub(at, task)?,
+            None => sigframe::build(at, 0, &task.resume(), task.mask, &task.task()?.xstate()?),
+        };
+        self.mem.write(at, &frame)
     }
 
     /// The address of the scratch.
@@ -58,25 +77,47 @@ impl<'m> Injected<'m> {
     }
 
     fn hijacked(&mut self) -> Result<&mut Hijacked> {
-        self.task.as_mut().ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"))
+        self.task.as_mut().ok_or_else(has_ended)
     }
 
-    /// Writes the frame of the current task and returns the registers for entering the stub.
+    /// The registers for entering the stub with so many calls.
     fn stub_regs(&mut self, count: usize) -> Result<Regs> {
         let (scratch, wake, tgid) = (self.scratch, self.entry.wake, self.entry.tgid);
-        let frame_at = scratch.add(FRAME_AT);
-        let mem = self.mem;
         let task = self.hijacked()?;
-        let xstate = task.task()?.xstate()?;
-        mem.write(frame_at, &sigframe::build(frame_at, 0, &task.regs, task.mask, &xstate))?;
         Ok(stub_regs(&task.regs, scratch, count, wake, tgid, task.task()?.tid()))
     }
 
     /// Exchanges the task for another thread of the same process. Returns the former one as it was.
     pub fn exchange(&mut self, other: Stopped) -> std::result::Result<Stopped, Failed> {
-        let other = Hijacked::take(other, self.mem, self.entry.wake)?;
-        let before = self.task.replace(other).ok_or_else(|| Error::new(Kind::NoProcess, "the task has ended"));
-        before.and_then(Hijacked::give_back).map_err(|error| Failed { task: None, error })
+        let mut other = hijack(other, self.mem, &self.entry, self.call_of)?;
+        if let Err(error) = self.lead_to(&mut other) {
+            if let (Some(home), Some(current)) = (&mut self.home, &self.task) {
+                // It stays the current task, unless it is gone.
+                let _ = home.lead(current);
+            }
+            return Err(other.fail(error));
+        }
+        let before = self.task.replace(other).ok_or_else(has_ended);
+        let exchanged = before.and_then(|before| {
+            let before = before.give_back()?;
+            self.lay_frame().map(|()| before)
+        });
+        exchanged.map_err(|error| Failed { task: None, error })
+    }
+
+    /// Makes `other`, the next task, unmap the scratch if this daemon dies. From then on the
+    /// current task may be given back.
+    fn lead_to(&mut self, other: &mut Hijacked) -> Result<()> {
+        let (Some(home), Some(current)) = (&mut self.home, &mut self.task) else { return Ok(()) };
+        // The current task must be out of the stub: for a moment either of the two may unmap it.
+        current.park(&home.unmapping(&current.regs))?;
+        home.lead(other)?;
+        other.park(&home.unmapping(&other.regs))
+    }
+
+    /// Removes from `copy`, the memory of a copy of the process, what leads the task home.
+    pub fn clean(&self, copy: &MemFile) -> Result<()> {
+        self.home.as_ref().map_or(Ok(()), |home| home.clear_in(copy))
     }
 
     /// The registers that the current task gets back.
@@ -129,24 +170,46 @@ impl<'m> Injected<'m> {
     }
 
     fn leave(&mut self) -> std::result::Result<Stopped, Failed> {
-        let gone = || Failed { task: None, error: Error::new(Kind::NoProcess, "the task has ended") };
+        let gone = || Failed { task: None, error: has_ended() };
         let mut task = self.task.take().ok_or_else(gone)?;
-        let frame = match StackFrame::place(self.mem, &self.entry, &task) {
-            Ok(frame) => frame,
-            Err(error) => return Err(task.fail(error)),
-        };
         let unmap = Call::new(libc::SYS_munmap, [self.scratch.0, SCRATCH_LEN]);
-        let result = task.call_at(self.entry.syscall, frame.as_ref().map(|frame| frame.at), &unmap);
-        let task = task.give_back();
-        drop(frame);
-        match (task, result.and_then(|got| errno::check(got, || "unmapping the scratch page"))) {
-            (Ok(task), Ok(_)) => Ok(task),
-            (task, result) => {
-                let error = result.err().or(task.as_ref().err().cloned());
-                Err(Failed { error: error.unwrap_or_else(|| gone().error), task: task.ok() })
+        let result = task.call_at(self.entry.syscall, self.home.as_ref().map(WayHome::stack), &unmap);
+        let home = self.home.take();
+        match result.and_then(|got| errno::check(got, || "unmapping the scratch page")) {
+            Err(error) => Err(give_back_failed(task, home, error)),
+            Ok(_) => {
+                let task = task.give_back().map_err(|error| Failed { task: None, error })?;
+                home.into_iter().for_each(|home| home.clear());
+                Ok(task)
             }
         }
     }
+}
+
+fn has_ended() -> Error {
+    Error::new(Kind::NoProcess, "the task has ended")
+}
+
+fn hijack(
+    task: Stopped,
+    mem: &MemFile,
+    entry: &EntryPoint,
+    call_of: CallOf<'_>,
+) -> std::result::Result<Hijacked, Failed> {
+    let tid = task.tid();
+    let mut task = Hijacked::take(task, mem, entry.wake)?;
+    let call = call_of(tid, task.regs());
+    task.was_in(call);
+    Ok(task)
+}
+
+/// Gives a task back after a failure. Its way home is removed only if the task needs it no more.
+fn give_back_failed(task: Hijacked, home: Option<WayHome<'_>>, error: Error) -> Failed {
+    let failed = task.fail(error);
+    if failed.task.is_some() {
+        home.into_iter().for_each(|home| home.clear());
+    }
+    failed
 }
 
 impl Drop for Injected<'_> {
@@ -159,14 +222,19 @@ impl Drop for Injected<'_> {
     }
 }
 
-/// Maps the scratch. Returns the frame on the stack that guards the task meanwhile.
-fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<Option<StackFrame<'m>>> {
-    let frame = StackFrame::place(mem, entry, task)?;
+/// Maps the scratch.
+fn map(task: &mut Hijacked, mut home: Option<&mut WayHome<'_>>, entry: &EntryPoint) -> Result<()> {
     let map = |prot: i32, at: RemotePtr, len: u64| {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | MAP_FIXED_NOREPLACE;
         Call::new(libc::SYS_mmap, [at.0, len, prot as u64, flags as u64, u64::MAX, 0])
     };
-    let stack = frame.as_ref().map(|frame| frame.at);
+    let stack = match &mut home {
+        Some(home) => {
+            home.lead(task)?;
+            Some(home.unmap_behind(task)?)
+        }
+        None => None,
+    };
     let all = libc::PROT_READ | libc::PROT_WRITE | libc::PROT_EXEC;
     let mut got = task.call_at(entry.syscall, stack, &map(all, entry.hole, SCRATCH_LEN))?;
     if matches!(errno::errno(got), Some(libc::EACCES | libc::EPERM)) {
@@ -178,9 +246,13 @@ fn map<'m>(task: &mut Hijacked, mem: &'m MemFile, entry: &EntryPoint) -> Result<
         let data = libc::PROT_READ | libc::PROT_WRITE;
         let data = map(data, entry.hole.add(FRAME_AT), SCRATCH_LEN - FRAME_AT);
         got = task.call_at(entry.syscall, stack, &data)?;
+        if errno::errno(got).is_some() {
+            let unmap = Call::new(libc::SYS_munmap, [entry.hole.0, FRAME_AT]);
+            let stack = home.as_ref().map(|home| home.stack());
+            task.call_at(entry.syscall, stack, &unmap)?;
+        }
     }
-    errno::check(got, || no_room("mapping a scratch page", got))?;
-    Ok(frame)
+    errno::check(got, || no_room("mapping a scratch page", got)).map(drop)
 }
 
 /// What was attempted, and the limit of the process that prevents it, if one does. The caller adds

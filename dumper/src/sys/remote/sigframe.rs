@@ -19,16 +19,19 @@ const INVALID_SS_FLAGS: u64 = 0x7fff;
 
 /// Registers with which a task that was stopped inside a system call runs on as if it had never
 /// been traced. A call that can be repeated is repeated. If only the kernel has the remaining time
-/// of a call, the call returns EINTR (rt_sigreturn drops that time).
-pub fn settled(regs: &Regs) -> Regs {
+/// of a call, `call` is its number: it is made again, and waits for all of its time (rt_sigreturn
+/// drops what was left of it). If the number is unknown, the call returns EINTR.
+pub fn settled(regs: &Regs, call: Option<i64>) -> Regs {
     let mut regs = *regs;
     if regs.orig_rax.cast_signed() >= 0 {
-        match regs.rax.cast_signed() {
-            restart::SYS | restart::NOINTR | restart::NOHAND => {
-                regs.rax = regs.orig_rax;
-                regs.rip = regs.rip.wrapping_sub(2);
+        let again = |regs: &mut Regs, nr: u64| (regs.rax, regs.rip) = (nr, regs.rip.wrapping_sub(2));
+        match (regs.rax.cast_signed(), call) {
+            (restart::SYS | restart::NOINTR | restart::NOHAND, _) => {
+                let nr = regs.orig_rax;
+                again(&mut regs, nr);
             }
-            restart::BLOCK => regs.rax = -i64::from(libc::EINTR) as u64,
+            (restart::BLOCK, Some(nr)) => again(&mut regs, nr.cast_unsigned()),
+            (restart::BLOCK, None) => regs.rax = -i64::from(libc::EINTR) as u64,
             _ => {}
         }
     }
@@ -44,9 +47,9 @@ pub fn is_left_behind(bytes: &[u8]) -> bool {
 }
 
 /// The bytes of a frame for the address `at` (16-byte aligned). With `rsp = at` a `ret` goes to
-/// `restorer`, which makes the call. With `rsp = at + 8` the call can be made at once.
+/// `restorer`, which makes the call. With `rsp = at + 8` the call can be made at once. The
+/// registers must be [`settled`].
 pub fn build(at: RemotePtr, restorer: u64, regs: &Regs, mask: u64, xstate: &[u8]) -> Vec<u8> {
-    let regs = settled(regs);
     // pretcode 8, ucontext 304, siginfo 128 -> the XSAVE area on the next 64-byte boundary of the
     // *address*.
     let xsave_at = (at.0 + 8 + 304 + 128).next_multiple_of(64);
