@@ -38,7 +38,7 @@ pub struct CollectedProcess {
     /// Addresses of its threads' rseq areas, ascending.
     pub rseq: Vec<u64>,
     /// Semaphore sets and message queues that its threads wait on.
-    pub waits: Vec<(sysvipc::IpcKind, i32)>,
+    pub waits: Vec<(sysvipc::ipc_kind::IpcKind, i32)>,
     /// Semaphore operations that the kernel undoes when it ends.
     pub adjustments: Vec<Adjustment>,
 }

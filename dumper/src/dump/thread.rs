@@ -36,7 +36,7 @@ pub struct ThreadCollector<'a> {
     /// The rseq areas of the threads so far.
     pub rseq: Vec<u64>,
     /// System V objects that the threads so far wait on.
-    pub waits: Vec<(sysvipc::IpcKind, i32)>,
+    pub waits: Vec<(sysvipc::ipc_kind::IpcKind, i32)>,
 }
 
 impl ThreadCollector<'_> {

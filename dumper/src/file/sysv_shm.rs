@@ -22,7 +22,7 @@ use crate::kind::open_file::OpenFile;
 use crate::sys::clone::Creator;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
-use crate::sys::sysvipc::IpcKind;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 use crate::sys::sysvipc::shm::{self, SHM_DEST, SHM_LOCKED, ShmSegment};
 
 const NAME: &[u8] = b"/SYSV";

@@ -62,6 +62,10 @@ impl NewTree {
 
 /// Ends a process with the name, owner and status of the record.
 fn end_as(mut zombie: NewProcess, ended: &Ended) -> Result<()> {
+    let leaves_core = libc::WIFSIGNALED(ended.status) && libc::WCOREDUMP(ended.status);
+    if leaves_core {
+        core_flag::enter_own_filesystem(&mut zombie, ended)?;
+    }
     let scratch = zombie.leader.scratch();
     let mut batch = Batch::new(scratch);
     let comm = batch.put_str(&ended.comm);
@@ -78,10 +82,11 @@ fn end_as(mut zombie: NewProcess, ended: &Ended) -> Result<()> {
     let (pid, syscall, status) = (zombie.pid, zombie.syscall, ended.status);
     let got = if libc::WIFSIGNALED(status) {
         // Only a dumpable process leaves a core file, and setresuid(2) has just reset that.
-        let leaves_core = libc::WCOREDUMP(status);
         let dumpable = [libc::PR_SET_DUMPABLE as u64, u64::from(leaves_core), 0, 0, 0];
         zombie.call(libc::SYS_prctl, dumpable, "deciding about a core file")?;
-        let _core_dir = if leaves_core { Some(core_flag::dump_core_into_temp_dir(&mut zombie, ended)?) } else { None };
+        if leaves_core {
+            core_flag::allow_core(&mut zombie)?;
+        }
         zombie.leader.die(syscall, libc::WTERMSIG(status))?
     } else {
         zombie.leader.exit(syscall, libc::WEXITSTATUS(status))?

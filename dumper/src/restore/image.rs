@@ -146,7 +146,7 @@ impl ImageRestore {
         // has it.
         let warnings = files.into_warnings();
         let roots = tree.roots()?;
-        tree.resume(resumes)?;
+        tree.resume(resumes, || created.iter().try_for_each(CreatedIpc::outlive_daemon))?;
         created.into_iter().for_each(CreatedIpc::keep);
         let pids: Vec<Pid> =
             processes.iter().filter(|process| !process.is_placeholder()).map(|process| process.pid).collect();

@@ -233,8 +233,13 @@ impl NewTree {
     }
 
     /// Resumes all processes. Those that are stopped by job control are released first, still
-    /// stopped: their parents may have to wait for the stop before they resume themselves.
-    pub fn resume(mut self, mut resumes: BTreeMap<Pid, Vec<Resume>>) -> Result<()> {
+    /// stopped: their parents may have to wait for the stop before they resume themselves. `commit`
+    /// is called when nothing can fail any more.
+    pub fn resume(
+        mut self,
+        mut resumes: BTreeMap<Pid, Vec<Resume>>,
+        commit: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
         let processes = self.tree.processes.clone();
         for process in processes.iter().rev().filter(|process| process.stopped_by.is_some()) {
             let Some(new) = self.processes.remove(&process.pid) else { continue };
@@ -260,6 +265,7 @@ impl NewTree {
             let Some(new) = self.processes.remove(&pid) else { continue };
             self.ready.extend(new.release(resumes.remove(&pid).unwrap_or_default())?);
         }
+        commit()?;
         self.rollback.set_free();
         for task in self.ready {
             task.detach();

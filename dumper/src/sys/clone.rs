@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -124,12 +124,18 @@ impl Creator {
 /// another that is gone. Returns the raw result of the last call. The process is a copy of this
 /// one, so the memory that the calls read and write is a copy of this process's memory.
 pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {
+    call_as_seen(creator, calls, None)
+}
+
+/// Like [`call_as`]. The process itself writes the result to `witness` first, as 8 bytes, even if
+/// this daemon is killed meanwhile.
+pub fn call_as_seen(creator: Creator, calls: &[Call], witness: Option<RawFd>) -> Result<i64> {
     let doing = || format!("a call in the name of pid {}", creator.pid);
     let (from, to) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
     let fork = |pid| {
         // SAFETY: the child makes nothing but raw system calls.
         match unsafe { fork_as(pid) }? {
-            0 => make_calls(creator, calls, to.as_raw_fd()),
+            0 => make_calls(creator, calls, [witness, Some(to.as_raw_fd())]),
             child => Ok(child),
         }
     };
@@ -147,7 +153,7 @@ pub fn call_as(creator: Creator, calls: &[Call]) -> Result<i64> {
     Ok(i64::from_le_bytes(got))
 }
 
-fn make_calls(creator: Creator, calls: &[Call], to: i32) -> ! {
+fn make_calls(creator: Creator, calls: &[Call], to: [Option<RawFd>; 2]) -> ! {
     let keep = u32::MAX;
     // SAFETY: raw calls on integers, live locals and what the caller placed; no library state is
     // touched in this forked child.
@@ -165,7 +171,9 @@ fn make_calls(creator: Creator, calls: &[Call], to: i32) -> ! {
         }
         // The wrapper's error number is in this copy's own memory.
         let got = if got == -1 { -i64::from(*libc::__errno_location()) } else { got };
-        libc::syscall(libc::SYS_write, to, &raw const got, 8);
+        for to in to.into_iter().flatten() {
+            libc::syscall(libc::SYS_write, to, &raw const got, 8);
+        }
         loop {
             libc::syscall(libc::SYS_exit_group, 0);
         }

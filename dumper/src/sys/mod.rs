@@ -33,3 +33,4 @@ pub mod thaw_watchdog;
 mod tracee;
 pub mod tty;
 pub mod wait;
+mod watchdog;

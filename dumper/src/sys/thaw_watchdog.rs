@@ -2,28 +2,18 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
-use nix::fcntl::OFlag;
-use nix::sys::wait::waitpid;
-use nix::unistd::{ForkResult, Pid};
-
 use crate::error::{Doing, Result};
+use crate::sys::watchdog::{Watchdog, hear};
 
-/// Its name in `ps`. It differs from the daemon's, so that killing the daemon by name does not kill
-/// the watchdog.
+/// Its name in `ps`.
 const NAME: &CStr = c"ckptfs-thaw";
 
 /// Writes "0" to a file if this daemon ends while the watchdog is armed. Drop ends the watchdog.
 #[derive(Debug)]
-pub struct ThawWatchdog {
-    /// The watchdog reads the other end. When this daemon ends, the watchdog reads the end of the
-    /// pipe.
-    pipe: Option<File>,
-    pid: Pid,
-}
+pub struct ThawWatchdog(Watchdog);
 
 impl ThawWatchdog {
     /// Starts the watchdog, not armed. It is a copy of this process's memory, so start it early in
@@ -31,55 +21,22 @@ impl ThawWatchdog {
     pub fn start(file: &Path) -> Result<Self> {
         let doing = || format!("starting the watchdog of {}", file.display());
         let target = File::options().write(true).open(file).doing(doing)?;
-        let (read, write) = nix::unistd::pipe2(OFlag::O_CLOEXEC).doing(doing)?;
-        // SAFETY: the child makes only raw system calls on integers and live locals. No lock that
-        // another thread held matters.
-        match unsafe { nix::unistd::fork() }.doing(doing)? {
-            ForkResult::Child => watch(read.as_raw_fd(), target.as_raw_fd()),
-            ForkResult::Parent { child } => Ok(Self { pipe: Some(File::from(write)), pid: child }),
-        }
+        let file = target.as_raw_fd();
+        let watch = |pipe| {
+            let mut armed = [0];
+            while hear(pipe, &mut armed) {}
+            if armed == [1] {
+                // SAFETY: a live string of one byte.
+                unsafe { libc::syscall(libc::SYS_write, file, c"0".as_ptr(), 1) };
+            }
+        };
+        // SAFETY: `watch` makes only raw system calls.
+        unsafe { Watchdog::start(NAME, Some(file), watch) }.doing(doing).map(Self)
     }
 
     /// Arms or disarms the watchdog.
     pub fn arm(&self, armed: bool) -> Result<()> {
-        let mut pipe = self.pipe.as_ref();
-        pipe.as_mut().map_or(Ok(()), |pipe| pipe.write_all(&[u8::from(armed)])).doing(|| "arming the watchdog")
-    }
-}
-
-impl Drop for ThawWatchdog {
-    fn drop(&mut self) {
-        self.pipe = None;
-        // The watchdog reads the end of the pipe and exits. Another thread may have reaped it
-        // already, which does no harm.
-        while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
-    }
-}
-
-fn watch(pipe: RawFd, file: RawFd) -> ! {
-    let (low, high) = (pipe.min(file), pipe.max(file));
-    let all = u64::MAX;
-    let mut armed = 0_u8;
-    // SAFETY: raw calls on integers and live locals; no library state is touched in this forked
-    // child.
-    unsafe {
-        // An open descriptor here would delay the end of something else: the device of the mount, a
-        // lock, a pipe of another watchdog.
-        for (from, upto) in [(0, low - 1), (low + 1, high - 1), (high + 1, RawFd::MAX)] {
-            if from <= upto {
-                libc::syscall(libc::SYS_close_range, from, upto, 0);
-            }
-        }
-        libc::syscall(libc::SYS_prctl, libc::PR_SET_NAME, NAME.as_ptr(), 0, 0, 0);
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0, 8);
-        libc::syscall(libc::SYS_setsid);
-        libc::syscall(libc::SYS_chdir, c"/".as_ptr());
-        while libc::syscall(libc::SYS_read, pipe, &raw mut armed, 1) == 1 {}
-        if armed == 1 {
-            libc::syscall(libc::SYS_write, file, c"0".as_ptr(), 1);
-        }
-        libc::syscall(libc::SYS_exit_group, 0);
-        std::hint::unreachable_unchecked()
+        self.0.tell(&[u8::from(armed)], || "arming the watchdog".to_owned())
     }
 }
 

@@ -8,7 +8,8 @@ use crate::image::frame::{Record, Tag};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::remote::checked::Checked;
-use crate::sys::sysvipc::{CreatedIpc, IpcKind};
+use crate::sys::sysvipc::CreatedIpc;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 use crate::sysv::table::{IpcEntry, IpcName, IpcTables};
 use crate::sysv::undo::Adjustment;
 

@@ -13,7 +13,7 @@ use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::IpcKind;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 use crate::sys::sysvipc::msg::{self, Message};
 use crate::sysv::kind::{Actors, DynSysv, IpcHead, IpcState, NoActors};
 use crate::sysv::table::{IpcEntry, IpcTables, is_alive};

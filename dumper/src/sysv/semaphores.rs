@@ -16,7 +16,7 @@ use crate::sys::errno;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
 use crate::sys::remote::checked::Checked;
-use crate::sys::sysvipc::IpcKind;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO, VALUE_MOST};
 use crate::sysv::kind::{Actors, DynSysv, IpcHead, IpcState};
 use crate::sysv::table::{IpcEntry, is_alive};

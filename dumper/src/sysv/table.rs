@@ -8,7 +8,7 @@ use crate::error::Error;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::ptrace::Regs;
-use crate::sys::sysvipc::IpcKind;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 
 /// All semaphore sets and message queues of the namespace.
 pub struct IpcTables(pub Vec<IpcEntry>);

@@ -19,7 +19,7 @@ use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
-use crate::sys::sysvipc::IpcKind;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 use crate::sys::sysvipc::sem::{self, NOWAIT, Op, UNDO};
 use crate::sysv::table::{IpcEntry, IpcTables, is_gone};
 

@@ -2,90 +2,21 @@
 //! namespace. An object has an id that the kernel gives only once within one boot, and lives
 //! without any process.
 
+pub mod ipc_kind;
 pub mod msg;
+mod removal;
 pub mod sem;
 pub mod shm;
 
-use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use nix::errno::Errno;
 
 use crate::error::{Doing, Error, Result};
 use crate::sys::clone::{self, Creator};
 use crate::sys::errno;
 use crate::sys::remote::batch::Call;
-
-/// The three sorts of object.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum IpcKind {
-    /// A segment of shared memory.
-    Shm,
-    /// A set of semaphores.
-    Sem,
-    /// A message queue.
-    Msg,
-}
-
-impl fmt::Display for IpcKind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            IpcKind::Shm => "shared memory",
-            IpcKind::Sem => "semaphore set",
-            IpcKind::Msg => "message queue",
-        })
-    }
-}
-
-impl IpcKind {
-    fn next_id(self) -> &'static str {
-        match self {
-            IpcKind::Shm => "/proc/sys/kernel/shm_next_id",
-            IpcKind::Sem => "/proc/sys/kernel/sem_next_id",
-            IpcKind::Msg => "/proc/sys/kernel/msg_next_id",
-        }
-    }
-
-    /// IPC_RMID.
-    pub fn remove(self, id: i32) -> Result<()> {
-        // SAFETY: the command takes no memory.
-        let got = unsafe {
-            match self {
-                IpcKind::Shm => libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()),
-                IpcKind::Sem => libc::semctl(id, 0, libc::IPC_RMID),
-                IpcKind::Msg => libc::msgctl(id, libc::IPC_RMID, std::ptr::null_mut()),
-            }
-        };
-        Errno::result(got).map(drop).doing(|| format!("IPC_RMID of {self} {id}"))
-    }
-
-    /// The id of the object with this key, or `None` if there is none.
-    pub fn with_key(self, key: i32) -> Option<i32> {
-        // SAFETY: no memory is passed.
-        let got = unsafe {
-            match self {
-                IpcKind::Shm => libc::shmget(key, 0, 0),
-                IpcKind::Sem => libc::semget(key, 0, 0),
-                IpcKind::Msg => libc::msgget(key, 0),
-            }
-        };
-        (key != libc::IPC_PRIVATE && got != -1).then_some(got)
-    }
-
-    /// Uses up the id that was set for the next object, because it cannot be unset.
-    fn consume_next_id(self) {
-        // SAFETY: no memory is passed.
-        let spent = unsafe {
-            match self {
-                IpcKind::Shm => libc::shmget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
-                IpcKind::Sem => libc::semget(libc::IPC_PRIVATE, 1, libc::IPC_CREAT | 0o600),
-                IpcKind::Msg => libc::msgget(libc::IPC_PRIVATE, libc::IPC_CREAT | 0o600),
-            }
-        };
-        let _ = self.remove(spent);
-    }
-}
+use crate::sys::sysvipc::ipc_kind::IpcKind;
+use crate::sys::sysvipc::removal::RemovalWatchdog;
 
 /// How often another process may take the id that this daemon has set.
 const TRIES: usize = 30;
@@ -100,19 +31,22 @@ fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() 
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _one: MutexGuard<'_, ()> = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let next = kind.next_id();
+    let watchdog = RemovalWatchdog::start(kind)?;
     for _ in 0..TRIES {
+        watchdog.id_is_set()?;
         std::fs::write(next, id.to_string()).doing(|| format!("{}: {next}", doing()))?;
-        let got = clone::call_as(creator, std::slice::from_ref(call))?;
+        let got = clone::call_as_seen(creator, std::slice::from_ref(call), Some(watchdog.pipe()))?;
         match errno::errno(got) {
-            None if got == i64::from(id) => return Ok(CreatedIpc { kind, id, keep: false }),
+            None if got == i64::from(id) => return Ok(CreatedIpc { kind, id, keep: false, watchdog }),
             // Another process was quicker, perhaps the restore of another daemon. The two must get
             // out of step.
             None => {
                 let _ = kind.remove(got as i32);
+                watchdog.forget()?;
                 std::thread::sleep(Duration::from_micros(100 + u64::from(std::process::id()) * 37 % 900));
             }
             Some(failed) => {
-                kind.consume_next_id();
+                kind.remove_raw(kind.spend_next_id());
                 return Err(Error::os(doing(), failed));
             }
         }
@@ -120,15 +54,22 @@ fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() 
     Err(Error::os(doing(), libc::EBUSY))
 }
 
-/// An object that was made for a restore. Drop removes it unless it is kept.
+/// An object that was made for a restore. Drop removes it unless it is kept. If this daemon is
+/// killed before [`CreatedIpc::outlive_daemon`], a watchdog removes it.
 #[derive(Debug)]
 pub struct CreatedIpc {
     kind: IpcKind,
     id: i32,
     keep: bool,
+    watchdog: RemovalWatchdog,
 }
 
 impl CreatedIpc {
+    /// The object stays if this daemon is killed, because processes that use it are about to run.
+    pub fn outlive_daemon(&self) -> Result<()> {
+        self.watchdog.forget()
+    }
+
     /// The object stays.
     pub fn keep(mut self) {
         self.keep = true;

@@ -5,7 +5,8 @@ use nix::errno::Errno;
 use crate::error::{Doing, Result};
 use crate::sys::clone::Creator;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::{CreatedIpc, IpcKind};
+use crate::sys::sysvipc::CreatedIpc;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 
 /// One message.
 #[derive(Clone, Debug, PartialEq, Eq)]

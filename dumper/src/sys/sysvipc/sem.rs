@@ -6,7 +6,8 @@ use crate::error::{Doing, Result};
 use crate::sys::clone::Creator;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::{CreatedIpc, IpcKind};
+use crate::sys::sysvipc::CreatedIpc;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 
 /// One operation, struct sembuf of semop(2).
 #[repr(C)]

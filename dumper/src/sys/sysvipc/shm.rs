@@ -11,7 +11,8 @@ use crate::sys::clone::Creator;
 use crate::sys::memory::{self, PAGE};
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Call;
-use crate::sys::sysvipc::{CreatedIpc, IpcKind};
+use crate::sys::sysvipc::CreatedIpc;
+use crate::sys::sysvipc::ipc_kind::IpcKind;
 
 /// Bits of a segment's mode beyond the permissions, include/linux/shm.h: removed while attached,
 /// locked.
