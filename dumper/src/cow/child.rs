@@ -29,6 +29,10 @@ const STOPS_WITHIN: Duration = Duration::from_secs(5);
 /// How long [`Child::end`] tries to have the child reaped.
 const REAPED_WITHIN: Duration = Duration::from_secs(4);
 
+/// How long a parent that could not be stopped within that time is tried in the background. It
+/// sleeps uninterruptibly, or the machine is very busy.
+const REAPED_AT_LAST: Duration = Duration::from_secs(600);
+
 /// OOM_SCORE_ADJ_MAX, include/uapi/linux/oom.h.
 const OOM_FIRST: &str = "1000";
 
@@ -177,8 +181,28 @@ impl Child {
                 }
             }
         }
-        // The parent is gone. Its heir reaps the child, once this thread has waited for it.
+        // If the parent is gone, its heir reaps the child, once this thread has waited for it.
         let _ = wait::wait_ended(self.pid, reap::PATIENCE);
+        let parent = self.parent_fd.try_clone().ok().filter(|parent| !parent.has_ended());
+        if let Some(parent) = parent {
+            let child = self.pid;
+            log::warn!("pid {root}: it did not stop to reap snapshot child {child}; trying again");
+            let reaper = std::thread::Builder::new().name("reaper".into());
+            // Without a thread the next dump of the process makes it reap the child.
+            let _ = reaper.spawn(move || reap_later(root, &parent, child));
+        }
+    }
+}
+
+/// Makes a parent that could not be stopped in time reap its child, as soon as it can be stopped.
+fn reap_later(root: Pid, parent: &PidFd, child: Pid) {
+    let deadline = Deadline::after(REAPED_AT_LAST);
+    while !deadline.is_over() && !parent.has_ended() {
+        match reap::reap(root, parent, child) {
+            Ok(()) => return,
+            Err(error) => log::debug!("pid {root}: reaping snapshot child {child}: {error}"),
+        }
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

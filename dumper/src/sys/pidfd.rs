@@ -27,6 +27,12 @@ impl PidFd {
         Self::named(pid, open(pid, 0))
     }
 
+    /// The same process by another descriptor.
+    pub fn try_clone(&self) -> Result<Self> {
+        let doing = || format!("pid {}: duplicating a pidfd", self.pid);
+        Ok(Self { pid: self.pid, fd: self.fd.try_clone().doing(doing)? })
+    }
+
     /// pidfd_open(2) of any thread (PIDFD_THREAD, since Linux 6.9). Descriptors are then pulled
     /// from the thread's own table.
     pub fn of_thread(tid: Pid) -> Result<Self> {
