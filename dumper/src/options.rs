@@ -36,7 +36,7 @@ pub struct RestoreOptions {
     /// What happens about pipes that a process outside the tree held, and that are gone.
     pub external_pipes: ExternalPipes,
     /// The files that take the place of such pipes, by the number of the pipe: 1234 for
-    /// "pipe:[1234]".
+    /// `pipe:[1234]`.
     pub pipes: BTreeMap<u64, PathBuf>,
 }
 
