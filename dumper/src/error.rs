@@ -17,6 +17,10 @@ pub enum Kind {
     Unsupported,
     /// The tree did not stop in time, or another daemon holds it: EBUSY.
     Busy,
+    /// The tree was stopped, and not all of it could be examined in time: ETIMEDOUT.
+    TimedOut,
+    /// The caller was killed while it waited: EINTR.
+    Interrupted,
     /// The reader belongs to the tree it wants to freeze: EDEADLK.
     Deadlock,
     /// The process is gone: ESRCH.

@@ -7,6 +7,8 @@ pub fn errno(kind: Kind) -> i32 {
     match kind {
         Kind::Unsupported => libc::EOPNOTSUPP,
         Kind::Busy => libc::EBUSY,
+        Kind::TimedOut => libc::ETIMEDOUT,
+        Kind::Interrupted => libc::EINTR,
         Kind::Deadlock => libc::EDEADLK,
         Kind::NoProcess => libc::ESRCH,
         Kind::Damaged => libc::EINVAL,
@@ -31,6 +33,8 @@ mod tests {
         let table = [
             (Kind::Unsupported, "EOPNOTSUPP"),
             (Kind::Busy, "EBUSY"),
+            (Kind::TimedOut, "ETIMEDOUT"),
+            (Kind::Interrupted, "EINTR"),
             (Kind::Deadlock, "EDEADLK"),
             (Kind::NoProcess, "ESRCH"),
             (Kind::Damaged, "EINVAL"),

@@ -4,6 +4,7 @@
 
 mod abuse;
 mod background;
+mod bound;
 mod broken_off;
 mod cached;
 mod changed_files;

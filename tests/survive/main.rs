@@ -138,6 +138,14 @@ mod files {
     survives!(file_renamed);
     survives!(many_files);
     survives!(descriptors_dense);
+    mod many_eventfds {
+        use ckptfs_tests::{Spec, in_four_modes, modes};
+        in_four_modes!(|mode| modes::run(&Spec::c("many").arg("eventfds").arg("4000"), mode));
+    }
+    mod many_locks {
+        use ckptfs_tests::{Spec, in_four_modes, modes};
+        in_four_modes!(|mode| modes::run(&Spec::c("many").arg("locks").arg("1000"), mode));
+    }
     survives!(unlinked);
     survives!(unlinked_name_taken);
     survives!(unlinked_elsewhere);

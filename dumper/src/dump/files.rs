@@ -2,15 +2,17 @@
 //! same open file description.
 //!
 //! Only kcmp(2) shows whether two descriptors refer to one description. It is called only for
-//! descriptors that agree in everything visible.
+//! descriptors of one file.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::MetadataExt;
 
+use crate::dump::kcmp_set::KcmpSet;
 use crate::dump::objects::ObjectCollector;
 use crate::error::{Error, Result};
 use crate::file::fd_table::{FdTable, TABLE};
 use crate::file::{FD_STATES, KINDS, unsupported_name};
+use crate::freeze::bound::StopBound;
 use crate::image::frame::Record;
 use crate::kind::fd_state::{Named, ObservedFd};
 use crate::kind::object::ObjectContents;
@@ -21,6 +23,8 @@ use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc;
 use crate::sys::proc::status::Fields;
+use crate::sys::remote::batch::Batch;
+use crate::sys::remote::inject::Injected;
 
 /// The open files of a tree.
 pub struct CollectedFiles {
@@ -37,9 +41,8 @@ pub struct FileCollector {
     objects: ObjectCollector,
     /// The descriptions, in the order of their ids.
     files: Vec<Record>,
-    /// Descriptions by their visible properties. Each has the first descriptor that led to it, and
-    /// its id.
-    by_sight: BTreeMap<Visible, Vec<(Pid, i32, u32)>>,
+    /// Descriptions by the device and inode of their file.
+    by_inode: BTreeMap<(u64, u64), KcmpSet<Description>>,
     /// Files that mappings and other records refer to, by device, inode, flags and whether they
     /// must not change.
     by_reference: BTreeMap<(u64, u64, i32, bool), u32>,
@@ -48,28 +51,28 @@ pub struct FileCollector {
     fd_states: Vec<Record>,
     /// The tasks that must be in the tree, each with the error for its absence.
     named: Vec<(Named, Error)>,
+    bound: StopBound,
 }
 
-/// The properties of a description that are visible without kcmp(2).
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Visible {
-    dev: u64,
-    ino: u64,
-    position: u64,
-    flags: i32,
+/// A description: the first descriptor that led to it, and its id.
+struct Description {
+    task: Pid,
+    number: i32,
+    id: u32,
 }
 
 impl FileCollector {
-    /// `tree` holds the pids of all processes of the tree, which are stopped.
-    pub fn of(tree: Vec<Pid>) -> Self {
+    /// `tree` holds the pids of all processes of the tree, which are stopped within `bound`.
+    pub fn of(tree: Vec<Pid>, bound: StopBound) -> Self {
         Self {
             objects: ObjectCollector::of(tree),
             files: Vec::new(),
-            by_sight: BTreeMap::new(),
+            by_inode: BTreeMap::new(),
             by_reference: BTreeMap::new(),
             held: BTreeSet::new(),
             fd_states: Vec::new(),
             named: Vec::new(),
+            bound,
         }
     }
 
@@ -90,42 +93,67 @@ impl FileCollector {
         Ok(CollectedFiles { objects: self.objects.into_records(), files: self.files, fd_states: self.fd_states })
     }
 
-    /// Records all descriptors of `pid`, a process or a thread with a table of its own.
-    /// `representative` is a thread of it that has not ended.
-    pub fn table(&mut self, pid: Pid, representative: Pid) -> Result<Record> {
+    /// Records all descriptors of `pid`, a process or a thread with a table of its own. A thread
+    /// with that table is inside the stub.
+    pub fn table(&mut self, pid: Pid, injected: &mut Injected<'_>) -> Result<Record> {
+        let representative = injected.task()?.tid();
         let pidfd = PidFd::of_thread(representative)?;
         let mut fds = Vec::new();
+        let mut duplicates = Vec::new();
         for number in proc::numbers(&format!("/proc/{representative}/fd"))? {
+            self.bound.check(|| format!("pid {pid} fd {number}"))?;
             let (id, cloexec) = self.descriptor(pid, representative, &pidfd, number)?;
-            fds.push((number, id, cloexec));
+            if cloexec.is_none() {
+                duplicates.push(fds.len());
+            }
+            fds.push((number, id, cloexec.unwrap_or(false)));
+        }
+        let numbers: Vec<i32> = duplicates.iter().map(|at| fds[*at].0).collect();
+        for (at, cloexec) in duplicates.into_iter().zip(cloexec(pid, &numbers, injected)?) {
+            fds[at].2 = cloexec;
         }
         Record::new(TABLE, &FdTable { tid: pid, fds })
     }
 
     /// Records one descriptor of the table that is recorded as `pid`'s. The kernel is asked about
     /// `representative`, because a thread that has ended has no descriptors.
-    fn descriptor(&mut self, pid: Pid, representative: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, bool)> {
+    ///
+    /// Returns the id, and whether it is closed on exec. This is `None` for a duplicate: its
+    /// `fdinfo` lists all locks of the description once more.
+    fn descriptor(
+        &mut self,
+        pid: Pid,
+        representative: Pid,
+        pidfd: &PidFd,
+        number: i32,
+    ) -> Result<(u32, Option<bool>)> {
         let subject = format!("pid {pid} fd {number}");
+        let link = format!("/proc/{representative}/fd/{number}");
+        let mut file = ObservedFile::observe(subject, &link, Via::Descriptor(pidfd, number))?;
+        let inode = (file.stat.dev(), file.stat.ino());
+        let (known, place) = match self.by_inode.entry(inode).or_default().find(|other| {
+            kcmp::kcmp_order(other.task, representative, Kcmp::File, other.number as u64, number as u64)
+        })? {
+            Ok(description) => (Some(description.id), None),
+            Err(place) => (None, Some(place)),
+        };
+        if let Some(id) = known.filter(|id| self.held.contains(&(pid, *id))) {
+            return Ok((id, None));
+        }
         let text = proc::read_text(&format!("/proc/{representative}/fdinfo/{number}"))?;
         let info = Fields::parse(&text);
         let all_flags = info.octal("flags") as i32;
         let cloexec = all_flags & libc::O_CLOEXEC != 0;
-        let flags = all_flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
-        let position = info.number("pos");
-        let link = format!("/proc/{representative}/fd/{number}");
-        let mut file = ObservedFile::observe(subject, &link, Via::Descriptor(pidfd, number))?;
-        (file.flags, file.position, file.info) = (flags, position, info);
+        file.flags = all_flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+        (file.position, file.info) = (info.number("pos"), info);
         if !(file.stat.is_file() || file.stat.is_dir()) {
             // O_ASYNC takes effect only when F_SETFL sets it anew. Files and directories send no
             // such signals, and keep the flag as it is.
             file.flags &= !libc::O_ASYNC;
         }
-        let visible = Visible { dev: file.stat.dev(), ino: file.stat.ino(), position, flags };
-        let known = self.known(&visible, representative, number)?;
         let id = known.map_or_else(|| self.add(&file), Ok)?;
-        let is_known_here = !self.held.insert((pid, id));
-        let observed =
-            ObservedFd { file: &file, flags: all_flags, info: &text, is_known: known.is_some(), is_known_here };
+        self.held.insert((pid, id));
+        let observed = ObservedFd { file: &file, flags: all_flags, info: &text, is_known: known.is_some() };
         for kind in FD_STATES {
             for (record, named) in kind.dump(pid, number, &observed)? {
                 self.fd_states.push(record);
@@ -133,20 +161,11 @@ impl FileCollector {
                 self.named.extend(named.map(|task| (task, refusal(task))));
             }
         }
-        if known.is_none() {
-            self.by_sight.entry(visible).or_default().push((representative, number, id));
+        if let Some(place) = place {
+            let description = Description { task: representative, number, id };
+            self.by_inode.entry(inode).or_default().insert(place, description);
         }
-        Ok((id, cloexec))
-    }
-
-    /// The description, if another descriptor has led to it before.
-    fn known(&self, visible: &Visible, representative: Pid, number: i32) -> Result<Option<u32>> {
-        for &(other_task, other, id) in self.by_sight.get(visible).map_or(&[][..], Vec::as_slice) {
-            if kcmp::kcmp(other_task, representative, Kcmp::File, other as u64, number as u64)? {
-                return Ok(Some(id));
-            }
-        }
-        Ok(None)
+        Ok((id, Some(cloexec)))
     }
 
     /// Adds a new description.
@@ -157,6 +176,28 @@ impl FileCollector {
         self.files.push(kind.dump(id, observed, &mut self.objects)?);
         Ok(id)
     }
+}
+
+/// Whether each of these descriptors is closed on exec, F_GETFD of fcntl(2).
+fn cloexec(pid: Pid, numbers: &[i32], injected: &mut Injected<'_>) -> Result<Vec<bool>> {
+    let mut found = Vec::new();
+    let mut rest = numbers;
+    while !rest.is_empty() {
+        let mut batch = Batch::new(injected.scratch());
+        let mut asked = Vec::new();
+        while let [number, others @ ..] = rest
+            && !batch.is_full(1, 0)
+        {
+            asked.push((number, batch.call(libc::SYS_fcntl, [*number as u64, libc::F_GETFD as u64])));
+            rest = others;
+        }
+        let answers = injected.run(batch)?;
+        for (number, ticket) in asked {
+            let flags = answers.get(ticket, || format!("pid {pid} fd {number}: F_GETFD"))?;
+            found.push(flags & libc::FD_CLOEXEC as u64 != 0);
+        }
+    }
+    Ok(found)
 }
 
 impl FileIds for FileCollector {

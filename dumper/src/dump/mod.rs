@@ -11,6 +11,7 @@ use crate::sysv::undo::Adjustment;
 
 pub mod cow_pages;
 pub mod files;
+pub mod kcmp_set;
 pub mod memory;
 pub mod objects;
 pub mod process;

@@ -1,10 +1,13 @@
 //! Collects one process: its records, thread by thread, and its mappings.
 
+use std::collections::BTreeSet;
+
 use crate::dump::files::FileCollector;
 use crate::dump::thread::ThreadCollector;
 use crate::dump::{CollectedMapping, CollectedProcess};
 use crate::error::Result;
 use crate::file::lock;
+use crate::freeze::bound::StopBound;
 use crate::freeze::entry::{self, Entry};
 use crate::freeze::frozen::FrozenProcess;
 use crate::memory::vdso::Vdso;
@@ -30,6 +33,8 @@ pub struct ProcessCollector<'a> {
     pub timers: &'a SleepTimers,
     /// Semaphore sets and message queues.
     pub ipc: &'a table::IpcTables,
+    /// The limit of the stop.
+    pub bound: StopBound,
     /// Address space that no process of the tree uses.
     pub hole: RemotePtr,
 }
@@ -50,11 +55,13 @@ impl ProcessCollector<'_> {
             records.push(membership.record()?);
         }
         self.ask_for_stops(pid, injected)?;
+        let (shared, own_directories, own_tables) = self.shares(pid);
+        let shares = |what: Share| shared.contains(&what);
         // The leader is inside the stub now. The others take their turns, and the leader is last.
         let mut threads = ThreadCollector {
             pid,
             representative,
-            own_directories: self.own_directories(pid),
+            own_directories,
             entry,
             files: &mut *self.files,
             timers: self.timers,
@@ -62,33 +69,43 @@ impl ProcessCollector<'_> {
             rseq: Vec::new(),
             waits: Vec::new(),
         };
+        let mut tables = Vec::new();
         records.extend(threads.thread(injected, representative)?);
+        if !shares(Share::Files) {
+            tables.push(threads.files.table(pid, injected)?);
+        }
         let adjustments = undo::of_thread(self.ipc, injected, pid)?;
         for at in 0..process.threads.len() {
+            self.bound.check(|| format!("pid {pid}: its threads"))?;
             let tid = entry::take_turns(injected, process, at)?;
             records.extend(threads.thread(injected, tid)?);
+            if own_tables.contains(&tid) {
+                tables.push(threads.files.table(tid, injected)?);
+            }
             undo::refuse_own(self.ipc, injected, pid, representative)?;
         }
         let ThreadCollector { mut rseq, waits, .. } = threads;
         rseq.sort_unstable();
-        let mappings = self.mappings(pid, representative, entry)?;
+        let mappings = if shares(Share::Vm) { Vec::new() } else { self.mappings(pid, representative, entry)? };
         let lock_mappings = lock::of_mappings(pid, representative, &entry.maps)?;
-        let (tables, mlock_flags) = (Vec::new(), None);
+        let mlock_flags = None;
         Ok(CollectedProcess { pid, records, tables, mappings, lock_mappings, mlock_flags, rseq, waits, adjustments })
     }
 
-    /// Threads with a root and working directory of their own.
-    fn own_directories(&self, pid: Pid) -> Vec<Pid> {
-        let own = self.tree.processes.iter().filter(|it| it.pid == pid).flat_map(|it| &it.own);
-        own.filter(|(_, what)| *what == Share::Fs).map(|(tid, _)| *tid).collect()
+    /// What the process shares with the one that made it, its threads with a root and working
+    /// directory of their own, and those with a descriptor table of their own.
+    fn shares(&self, pid: Pid) -> (Vec<Share>, BTreeSet<Pid>, BTreeSet<Pid>) {
+        let Some(record) = self.tree.processes.iter().find(|it| it.pid == pid) else { return Default::default() };
+        let own = |what| record.own.iter().filter(move |(_, own)| *own == what).map(|(tid, _)| *tid).collect();
+        (record.shares.clone(), own(Share::Fs), own(Share::Files))
     }
 
-    /// Its mappings, or none if it shares the memory of the process that created it.
+    /// Its mappings.
     fn mappings(&mut self, pid: Pid, representative: Pid, entry: &Entry) -> Result<Vec<CollectedMapping>> {
-        let shares_memory = self.tree.processes.iter().any(|it| it.pid == pid && it.shares(Share::Vm));
         let flags = FlagsOnDemand::of(representative);
         let mut found = Vec::new();
-        for mapping in entry.maps.iter().filter(|mapping| !mapping.is_special() && !shares_memory) {
+        for mapping in entry.maps.iter().filter(|mapping| !mapping.is_special()) {
+            self.bound.check(|| format!("pid {pid}: its mappings"))?;
             let mut vma = Vma::collect(representative, mapping, &mut *self.files, &flags)?;
             vma.tid = pid;
             found.push(CollectedMapping { mapping: mapping.clone(), vma, kept: None });

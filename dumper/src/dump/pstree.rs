@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dump::sharing;
 use crate::error::{Error, Result};
+use crate::freeze::bound::StopBound;
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::pstree::fork_plan::{self, How, Maker, Member};
 use crate::pstree::record::{Ended, Process, Tree};
@@ -31,14 +32,16 @@ pub fn collect(frozen: &mut Frozen) -> Result<Tree> {
     let steps = fork_plan::plan(&kinship.members(frozen)?)?;
     let mut found: BTreeMap<Pid, FrozenProcess> =
         std::mem::take(&mut frozen.processes).into_iter().map(|process| (process.pid, process)).collect();
+    let mut makers = MakerThreads::default();
     let mut processes = Vec::new();
     for step in &steps {
         // A placeholder, unless the process has a task.
         let pid = step.member.pid;
-        let maker = Maker { thread: maker_thread(pid, step.maker), ..step.maker };
+        frozen.bound.check(|| format!("pid {pid}"))?;
+        let maker = Maker { thread: makers.of(pid, step.maker), ..step.maker };
         let mut process = Process::placeholder(step.member, step.member.sid, maker);
         if let Some(found) = found.remove(&pid) {
-            fill(&mut process, &found, &kinship.stats[&pid])?;
+            fill(&mut process, &found, &kinship.stats[&pid], &frozen.bound)?;
             frozen.processes.push(found);
         }
         processes.push(process);
@@ -47,7 +50,7 @@ pub fn collect(frozen: &mut Frozen) -> Result<Tree> {
     for root in processes.iter().filter(|process| kinship.roots.contains(&process.pid)) {
         sharing::refuse_sharing_parent(root)?;
     }
-    sharing::collect(&mut processes)?;
+    sharing::collect(&mut processes, &frozen.bound)?;
     placeholders_of_groups(&kinship, &mut processes)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
     Ok(Tree { processes, kernel, xsave: cpuid::xsave_layout() })
@@ -110,7 +113,7 @@ fn sid(stat: &Stat) -> Pid {
 }
 
 /// Fills the record of a process of the tree.
-fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat) -> Result<()> {
+fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat, bound: &StopBound) -> Result<()> {
     let pid = process.pid;
     process.sid = sid(stat);
     process.pgid = stat.field(5) as Pid;
@@ -122,7 +125,7 @@ fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat) -> Result<()>
     process.threads.push(pid);
     process.threads.extend(found.threads.iter().map(Stopped::tid).filter(|tid| *tid != pid));
     process.leader_ended = found.leader_is_zombie.then(|| ended(pid, stat)).transpose()?;
-    process.own = sharing::own(process)?;
+    process.own = sharing::own(process, bound)?;
     process.stopped_by = found.group_stop;
     let terminal = stat.field(7) as u32;
     process.terminal = (process.sid == pid && terminal != 0).then_some(terminal);
@@ -131,20 +134,31 @@ fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat) -> Result<()>
     Ok(())
 }
 
-/// The thread of the parent that the process is a child of, or 0 for the leader. The kernel lists
-/// children by thread.
-fn maker_thread(pid: Pid, maker: Maker) -> Pid {
-    if maker.how != How::Child || maker.by == 0 {
-        return 0;
+/// The threads that processes are children of. The kernel lists children by thread.
+#[derive(Default)]
+struct MakerThreads(BTreeMap<Pid, BTreeMap<Pid, Pid>>);
+
+impl MakerThreads {
+    /// The thread of the parent that the process is a child of, or 0 for the leader.
+    fn of(&mut self, pid: Pid, maker: Maker) -> Pid {
+        if maker.how != How::Child || maker.by == 0 {
+            return 0;
+        }
+        let threads = self.0.entry(maker.by).or_insert_with(|| threads_of_children(maker.by));
+        threads.get(&pid).copied().unwrap_or(0)
     }
-    let word = pid.to_string();
-    let tids = proc::numbers(&format!("/proc/{}/task", maker.by)).unwrap_or_default();
-    let others: Vec<Pid> = tids.into_iter().filter(|tid| *tid != maker.by).collect();
-    let is_its = |tid: &Pid| {
-        let children = proc::read_text(&format!("/proc/{}/task/{tid}/children", maker.by)).unwrap_or_default();
-        children.split_ascii_whitespace().any(|child| child == word)
-    };
-    others.into_iter().find(is_its).unwrap_or(0)
+}
+
+/// The threads other than the leader that the children of a process belong to, by child.
+fn threads_of_children(parent: Pid) -> BTreeMap<Pid, Pid> {
+    let mut found = BTreeMap::new();
+    let tids = proc::numbers(&format!("/proc/{parent}/task")).unwrap_or_default();
+    for tid in tids.into_iter().filter(|tid| *tid != parent) {
+        let children = proc::read_text(&format!("/proc/{parent}/task/{tid}/children")).unwrap_or_default();
+        let children = children.split_ascii_whitespace().filter_map(|child| child.parse::<Pid>().ok());
+        found.extend(children.map(|child| (child, tid)));
+    }
+    found
 }
 
 fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {

@@ -8,7 +8,9 @@
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 
+use crate::dump::kcmp_set::KcmpSet;
 use crate::error::{Error, Kind, Result};
+use crate::freeze::bound::StopBound;
 use crate::freeze::snapshot_child::is_snapshot_child;
 use crate::pstree::fork_plan::How;
 use crate::pstree::record::{Process, Share, Tree};
@@ -19,26 +21,28 @@ use crate::sys::proc::stat::Stat;
 
 /// What threads have to themselves. Two threads that share something only with each other are
 /// refused, because a restore could not give it to both.
-pub fn own(process: &Process) -> Result<Vec<(Pid, Share)>> {
+pub fn own(process: &Process, bound: &StopBound) -> Result<Vec<(Pid, Share)>> {
     let speaker = process.representative();
     let mut own: Vec<(Pid, Share)> = Vec::new();
-    for tid in process.threads.iter().copied().filter(|tid| *tid != speaker && *tid != process.pid) {
-        for share in [Share::Fs, Share::Files] {
-            if kcmp::kcmp(speaker, tid, share.kcmp(), 0, 0)? {
+    for share in [Share::Fs, Share::Files] {
+        let what = share.kcmp();
+        let mut apart: KcmpSet<Pid> = KcmpSet::default();
+        for tid in process.threads.iter().copied().filter(|tid| *tid != speaker && *tid != process.pid) {
+            bound.check(|| format!("pid {}: its threads", process.pid))?;
+            if kcmp::kcmp(speaker, tid, what, 0, 0)? {
                 continue;
             }
-            for (other, _) in own.iter().filter(|(_, theirs)| *theirs == share) {
-                if kcmp::kcmp(*other, tid, share.kcmp(), 0, 0)? {
-                    let refused = format!(
-                        "pid {}: threads {other} and {tid} share descriptors or directories apart",
-                        process.pid
-                    );
-                    return Err(Error::unsupported(refused));
+            match apart.find(|other| kcmp::kcmp_order(*other, tid, what, 0, 0))? {
+                Ok(other) => {
+                    let (pid, shared) = (process.pid, "share descriptors or directories apart");
+                    return Err(Error::unsupported(format!("pid {pid}: threads {other} and {tid} {shared}")));
                 }
+                Err(place) => apart.insert(place, tid),
             }
             own.push((tid, share));
         }
     }
+    own.sort_unstable_by_key(|(tid, _)| *tid);
     Ok(own)
 }
 
@@ -86,6 +90,14 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The order of what two tasks have. A task that has ended has no place, and `failed` gets the reason.
+fn order(task: Pid, other: Pid, what: Kcmp, failed: &mut Option<Error>) -> Ordering {
+    kcmp::kcmp_order(task, other, what, 0, 0).unwrap_or_else(|error| {
+        *failed = Some(error);
+        Ordering::Less
+    })
 }
 
 /// Sorts tasks by what they have, with kcmp(2). Tasks that have ended are left out, and `failed`
@@ -138,27 +150,29 @@ fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {
 
 /// Records what each process shares with its maker. What it shares with any other process cannot be
 /// rebuilt.
-pub fn collect(processes: &mut [Process]) -> Result<()> {
+pub fn collect(processes: &mut [Process], bound: &StopBound) -> Result<()> {
     let alive: Vec<Pid> =
         processes.iter().filter(|process| !process.threads.is_empty()).map(Process::representative).collect();
-    let apart: Vec<(Pid, Share)> = processes.iter().flat_map(|process| process.own.iter().copied()).collect();
-    for (tid, share) in apart {
-        for other in &alive {
-            if kcmp::kcmp(tid, *other, share.kcmp(), 0, 0)? {
-                let refused = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
-                return Err(Error::unsupported(refused));
-            }
-        }
-    }
     for share in Share::ALL {
+        bound.check(|| "the tree: what its processes share")?;
         let what = share.kcmp();
         let mut failed = None;
         let sorted = in_order(alive.iter().copied(), what, &mut |error| failed = Some(error));
-        if let Some(error) = failed {
+        if let Some(error) = failed.take() {
             return Err(error);
         }
         if sorted.len() < alive.len() {
             return Err(Error::new(Kind::NoProcess, "a process of the tree was killed while it was stopped"));
+        }
+        for (tid, _) in processes.iter().flat_map(|process| &process.own).filter(|(_, what)| *what == share) {
+            let found = sorted.binary_search_by(|other| order(*other, *tid, what, &mut failed));
+            if let Some(other) = found.ok().and_then(|at| sorted.get(at)) {
+                let refused = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
+                return Err(Error::unsupported(refused));
+            }
+        }
+        if let Some(error) = failed {
+            return Err(error);
         }
         let mut groups: Vec<BTreeSet<Pid>> = Vec::new();
         for pid in sorted {

@@ -1,5 +1,7 @@
 //! Dumps one thread: the records of all its attributes, with one batch of calls.
 
+use std::collections::BTreeSet;
+
 use crate::dump::files::FileCollector;
 use crate::error::Result;
 use crate::freeze::entry::Entry;
@@ -24,7 +26,7 @@ pub struct ThreadCollector<'a> {
     /// Its representative thread.
     pub representative: Pid,
     /// Threads with a root and working directory of their own.
-    pub own_directories: Vec<Pid>,
+    pub own_directories: BTreeSet<Pid>,
     /// The way into the process.
     pub entry: &'a Entry,
     /// The open files of the tree.

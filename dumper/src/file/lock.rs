@@ -74,8 +74,7 @@ impl FdState for Lock {
             if what == LockKind::Lease && !observed.file.stat.is_file() {
                 return Err(observed.file.refuse(format_args!("lease of {name}")));
             }
-            let known = if what == LockKind::Posix { observed.is_known_here } else { observed.is_known };
-            if !known {
+            if what == LockKind::Posix || !observed.is_known {
                 let (write, start, end) = (line.write, line.start, line.end);
                 found.push(LockBody { what, write, start, end, name: name.to_string() });
             }
@@ -173,7 +172,7 @@ mod tests {
         let number = file.as_raw_fd();
         let info = proc::read_text(&format!("/proc/self/fdinfo/{number}")).unwrap();
         let file = &observed(file);
-        FdState::dump(&Lock, &ObservedFd { file, flags: libc::O_RDWR, info: &info, is_known, is_known_here: is_known })
+        FdState::dump(&Lock, &ObservedFd { file, flags: libc::O_RDWR, info: &info, is_known })
     }
 
     #[test]
@@ -200,7 +199,8 @@ mod tests {
                 (LockKind::Ofd, false, i64::MAX - 1, i64::MAX)
             ]
         );
-        assert_eq!(dump(&*file, true).unwrap(), []);
+        let again = dump(&*file, true).unwrap();
+        assert_eq!(again.iter().map(|body| body.what).collect::<Vec<_>>(), [LockKind::Posix], "the lock of a process");
     }
 
     #[test]

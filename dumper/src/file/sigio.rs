@@ -123,7 +123,7 @@ mod tests {
     fn dump(path: &str, flags: i32, is_known: bool) -> Vec<SigioBody> {
         let (file, this) = (std::fs::File::open(path).unwrap(), this());
         let file = &ObservedFile { flags: flags & !libc::O_ASYNC, ..observed_fd(&file, &this) };
-        FdState::dump(&Sigio, &ObservedFd { file, flags, info: "", is_known, is_known_here: is_known }).unwrap()
+        FdState::dump(&Sigio, &ObservedFd { file, flags, info: "", is_known }).unwrap()
     }
 
     #[test]

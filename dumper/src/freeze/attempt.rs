@@ -1,13 +1,13 @@
 //! One attempt to stop every task of a target.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
+use crate::freeze::bound::StopBound;
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::target::Target;
 use crate::freeze::vfork::vfork_child;
-use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::process::runs_this_program;
@@ -22,8 +22,10 @@ const STOPS_WITHIN: Duration = Duration::from_millis(1);
 /// What is stopped so far. Dropping it resumes the tasks.
 pub struct Attempt<'a> {
     target: &'a Target,
-    deadline: Deadline,
+    bound: &'a StopBound,
     frozen: Frozen,
+    /// Where the processes are in `frozen`.
+    places: BTreeMap<Pid, usize>,
     /// Every task that was found.
     seen: BTreeSet<Pid>,
     /// A task that has come back from vfork(2) and is stopped already.
@@ -79,8 +81,9 @@ enum Seized {
 
 impl<'a> Attempt<'a> {
     /// An attempt that has stopped nothing yet, apart from `returned`.
-    pub fn new(target: &'a Target, deadline: Deadline, returned: Option<Stopped>) -> Self {
-        Self { target, deadline, frozen: Frozen::empty(), seen: BTreeSet::new(), returned }
+    pub fn new(target: &'a Target, bound: &'a StopBound, returned: Option<Stopped>) -> Self {
+        let (frozen, places, seen) = (Frozen::empty(bound.clone()), BTreeMap::new(), BTreeSet::new());
+        Self { target, bound, frozen, places, seen, returned }
     }
 
     /// The tasks that were stopped.
@@ -94,7 +97,7 @@ impl<'a> Attempt<'a> {
             match self.pass()? {
                 Pass::Whole => return Ok(Outcome::Stopped),
                 Pass::Failed(outcome) => return Ok(outcome),
-                Pass::Grown if self.deadline.is_over() => {
+                Pass::Grown if self.bound.deadline().is_over() => {
                     let (target, tasks) = (self.target, self.seen.len());
                     let busy = format!("{target}: it grows faster than it can be stopped ({tasks} tasks so far)");
                     return Err(Error::new(Kind::Busy, busy));
@@ -118,12 +121,12 @@ impl<'a> Attempt<'a> {
                 Seized::Asked(asked, leader_is_zombie) => (asked, leader_is_zombie),
                 Seized::Contended(error) => return Ok(Pass::Failed(Outcome::Contended(error))),
             };
-            let deadline = self.deadline;
+            let bound = self.bound;
             let process = self.process(pid);
             process.leader_is_zombie |= leader_is_zombie;
             for running in asked {
                 let tid = running.tid();
-                match settle(running, deadline)? {
+                match settle(running, bound)? {
                     Settled::Stopped(stopped) => {
                         if let Stop::Group(signal) = stopped.stop() {
                             process.group_stop = Some(signal);
@@ -164,7 +167,7 @@ impl<'a> Attempt<'a> {
     /// The process with this id; a new one has no thread yet.
     fn process(&mut self, pid: Pid) -> &mut FrozenProcess {
         let processes = &mut self.frozen.processes;
-        let at = processes.iter().position(|process| process.pid == pid).unwrap_or_else(|| {
+        let at = *self.places.entry(pid).or_insert_with(|| {
             let (threads, group_stop) = (Vec::new(), None);
             processes.push(FrozenProcess { pid, threads, leader_is_zombie: false, is_zombie: false, group_stop });
             processes.len() - 1
@@ -204,7 +207,8 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
 
 /// Waits for the requested stop. If a signal was about to be delivered, it is handed back: its
 /// handler's first instruction (or the death that it causes) is part of the checkpoint.
-fn settle(mut running: Running, deadline: Deadline) -> Result<Settled> {
+fn settle(mut running: Running, bound: &StopBound) -> Result<Settled> {
+    let deadline = bound.deadline();
     loop {
         match running.wait(deadline.at_most(STOPS_WITHIN))? {
             Waited::Stopped(stopped) => match stopped.stop() {
@@ -217,7 +221,10 @@ fn settle(mut running: Running, deadline: Deadline) -> Result<Settled> {
             },
             Waited::Ended => return Ok(Settled::Gone),
             Waited::Running(waiting) if vfork_child(waiting.tid()).is_some() => return Ok(Settled::Vfork(waiting)),
-            Waited::Running(slow) if !deadline.is_over() => running = slow,
+            Waited::Running(slow) if !deadline.is_over() => {
+                bound.check_reader()?;
+                running = slow;
+            }
             Waited::Running(slow) => {
                 let (tid, error) = (slow.tid(), slow.does_not_stop());
                 let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);

@@ -15,6 +15,7 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 
 use crate::error::{Doing, Error, Kind, Result};
+use crate::freeze::bound::StopBound;
 use crate::sys::cgroup;
 use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
@@ -61,15 +62,16 @@ impl CgroupFreezer {
     /// Waits for a turn.
     ///
     /// # Errors
-    /// [`Kind::Busy`]: other sessions have it until `deadline`.
-    pub(crate) fn turn(&self, deadline: Deadline) -> Result<FreezeTurn> {
-        let dir = &self.0.dir;
+    /// [`Kind::Busy`]: other sessions have it until the time is up.
+    pub(crate) fn turn(&self, bound: &StopBound) -> Result<FreezeTurn> {
+        let (dir, deadline) = (&self.0.dir, bound.deadline());
         let doing = || format!("opening {}", dir.display());
         loop {
             let file = File::open(dir).doing(doing)?;
             match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
                 Ok(lock) => return Ok(FreezeTurn(lock)),
                 Err((_, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) if !deadline.is_over() => {
+                    bound.check_reader()?;
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Err((_, nix::Error::EWOULDBLOCK)) => {
@@ -87,7 +89,7 @@ impl CgroupFreezer {
     /// # Errors
     /// [`Kind::Busy`]: it does not freeze in time (a task that sleeps uninterruptibly). It is
     /// thawed again.
-    pub(crate) fn freeze(&self, deadline: Deadline) -> Result<CgroupFrozen<'_>> {
+    pub(crate) fn freeze(&self, bound: &StopBound) -> Result<CgroupFrozen<'_>> {
         let FreezerState { dir, watchdog } = &*self.0;
         watchdog.arm(true)?;
         let frozen = CgroupFrozen(&self.0);
@@ -99,7 +101,8 @@ impl CgroupFreezer {
             if text.lines().any(|line| line == "frozen 1") {
                 return Ok(frozen);
             }
-            if deadline.is_over() {
+            bound.check_reader()?;
+            if bound.deadline().is_over() {
                 return Err(Error::new(Kind::Busy, format!("cgroup {} does not freeze", dir.display())));
             }
             std::thread::sleep(Duration::from_micros(100));

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Instant;
 
+use crate::freeze::bound::StopBound;
 use crate::freeze::cgroup::FreezeTurn;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::parent;
@@ -32,6 +33,8 @@ pub struct Frozen {
     pub processes: Vec<FrozenProcess>,
     /// When the first task was asked to stop.
     pub since: Instant,
+    /// The limit of the stop.
+    pub bound: StopBound,
     /// Until this is dropped, no other session freezes the cgroup of these processes. It is dropped
     /// last.
     pub turn: Option<FreezeTurn>,
@@ -53,8 +56,8 @@ impl Drop for Frozen {
 
 impl Frozen {
     /// A tree without processes.
-    pub(super) fn empty() -> Self {
-        Self { processes: Vec::new(), since: Instant::now(), turn: None }
+    pub(super) fn empty(bound: StopBound) -> Self {
+        Self { processes: Vec::new(), since: Instant::now(), bound, turn: None }
     }
 
     /// The processes that have a task.

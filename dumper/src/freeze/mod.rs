@@ -6,6 +6,7 @@
 //! frozen by its cgroup cannot make a system call for the daemon. ptrace holds the tasks by then.
 
 mod attempt;
+pub mod bound;
 pub mod cgroup;
 pub mod entry;
 pub mod frozen;
@@ -18,23 +19,22 @@ use std::time::Duration;
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::attempt::{Attempt, Outcome};
+use crate::freeze::bound::StopBound;
 use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::frozen::Frozen;
 use crate::freeze::target::Target;
 use crate::freeze::vfork::behind_vfork;
-use crate::sys::clock::Deadline;
 
-/// Freezes all of `target` within `timeout`.
+/// Freezes all of `target` within `bound`.
 ///
 /// # Errors
 /// [`Kind::Busy`] if it does not stop in time, another process traces it or its cgroup is frozen
 /// already. [`Kind::Unsupported`] if a task waits in vfork(2) all that time. [`Kind::NoProcess`] if
-/// it is gone. On an error all stopped tasks are resumed.
-pub fn freeze(target: &Target, timeout: Duration, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
-    let deadline = Deadline::after(timeout);
-    let turn = freezer.map(|freezer| freezer.turn(deadline)).transpose()?;
+/// it is gone. [`Kind::Interrupted`] if the caller is killed meanwhile. On an error all stopped tasks are resumed.
+pub fn freeze(target: &Target, bound: &StopBound, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
+    let turn = freezer.map(|freezer| freezer.turn(bound)).transpose()?;
     cgroup::refuse_frozen(&target.members()?)?;
-    let mut frozen = stop(target, deadline, freezer)?;
+    let mut frozen = stop(target, bound, freezer)?;
     frozen.turn = turn;
     frozen.begin_with_a_root();
     let pids = frozen.processes.iter().map(|process| process.pid).collect();
@@ -50,12 +50,13 @@ const UNEXPLAINED_MOST: u32 = 100;
 
 /// Attempts to stop all of `target` until one attempt succeeds. Each attempt starts anew, after the
 /// tasks of the previous one are resumed.
-fn stop(target: &Target, deadline: Deadline, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
+fn stop(target: &Target, bound: &StopBound, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
+    let deadline = bound.deadline();
     let mut returned = None;
     let mut unexplained = 0;
     loop {
-        let cgroup = freezer.map(|freezer| freezer.freeze(deadline)).transpose()?;
-        let mut attempt = Attempt::new(target, deadline, returned.take());
+        let cgroup = freezer.map(|freezer| freezer.freeze(bound)).transpose()?;
+        let mut attempt = Attempt::new(target, bound, returned.take());
         match attempt.stop_all()? {
             Outcome::Stopped => {
                 drop(cgroup);
@@ -72,12 +73,13 @@ fn stop(target: &Target, deadline: Deadline, freezer: Option<&CgroupFreezer>) ->
                 }
                 drop(cgroup);
                 drop(attempt);
+                bound.check_reader()?;
                 std::thread::sleep(Duration::from_millis(1));
             }
             Outcome::Vfork(waiting) => {
                 drop(attempt);
                 drop(cgroup);
-                returned = behind_vfork(waiting, deadline)?;
+                returned = behind_vfork(waiting, bound)?;
             }
         }
     }

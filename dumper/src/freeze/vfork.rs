@@ -1,13 +1,18 @@
 //! A parent in vfork(2) cannot be stopped until its child has exec'd or ended.
 
+use std::time::Duration;
+
 use crate::error::{Error, Result};
-use crate::sys::clock::Deadline;
+use crate::freeze::bound::StopBound;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::children;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::{Running, Stopped, Waited};
 use crate::sys::{kcmp, proc};
+
+/// How often a wait asks whether somebody still waits for the snapshot.
+const READER_ASKED: Duration = Duration::from_millis(20);
 
 /// The child that a task waits for in vfork(2), or in clone(2) with CLONE_VFORK as posix_spawn(3)
 /// calls it. The task sleeps uninterruptibly in such a call, and the child still runs on its
@@ -25,14 +30,19 @@ pub fn vfork_child(tid: Pid) -> Option<Pid> {
 }
 
 /// Waits until the task returns from vfork(2), and stops it there. `None` if it has ended.
-pub fn behind_vfork(waiting: Running, deadline: Deadline) -> Result<Option<Stopped>> {
-    match waiting.wait(deadline)? {
-        Waited::Stopped(stopped) => Ok(Some(stopped)),
-        Waited::Ended => Ok(None),
-        Waited::Running(waiting) => {
-            let tid = waiting.tid();
-            let Some(child) = vfork_child(tid) else { return Err(waiting.does_not_stop()) };
-            Err(Error::unsupported(format!("pid {tid}: it waits in vfork(2) for pid {child}")))
+pub fn behind_vfork(mut waiting: Running, bound: &StopBound) -> Result<Option<Stopped>> {
+    let deadline = bound.deadline();
+    loop {
+        match waiting.wait(deadline.at_most(READER_ASKED))? {
+            Waited::Stopped(stopped) => return Ok(Some(stopped)),
+            Waited::Ended => return Ok(None),
+            Waited::Running(still) if deadline.is_over() => {
+                let tid = still.tid();
+                let Some(child) = vfork_child(tid) else { return Err(still.does_not_stop()) };
+                return Err(Error::unsupported(format!("pid {tid}: it waits in vfork(2) for pid {child}")));
+            }
+            Waited::Running(still) => waiting = still,
         }
+        bound.check_reader()?;
     }
 }

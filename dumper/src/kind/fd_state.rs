@@ -13,7 +13,7 @@ use crate::kind::record_sort::{RecordSort, Role, Shown};
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
-/// A descriptor with an open file that is recorded already.
+/// The first descriptor of a process that refers to a description. The description is recorded.
 pub struct ObservedFd<'a> {
     /// Its open file.
     pub file: &'a ObservedFile<'a>,
@@ -21,10 +21,9 @@ pub struct ObservedFd<'a> {
     pub flags: i32,
     /// Its `fdinfo`, in which a field may occur more than once.
     pub info: &'a str,
-    /// Whether another descriptor of the same description came before, in this process or another.
+    /// Whether a descriptor of the same description came before, in another process. Duplicates in
+    /// one process have the same states and are not asked.
     pub is_known: bool,
-    /// Whether another descriptor of the same description came before in this process.
-    pub is_known_here: bool,
 }
 
 /// A task that a record names. It must be in the image as well.

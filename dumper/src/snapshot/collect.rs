@@ -14,7 +14,7 @@ use crate::freeze::snapshot_child;
 use crate::image::frame::Record;
 use crate::memory::vm_flags::VmFlags;
 use crate::options::Options;
-use crate::pstree::record::{Process, Share, Tree};
+use crate::pstree::record::{Share, Tree};
 use crate::snapshot::fork::Forks;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
@@ -75,9 +75,10 @@ impl TreeCollector<'_> {
         let mut opened = open(frozen, self.prelooks)?;
         let hole = entry::share_hole(opened.values_mut().map(|opened| &mut opened.entry))?;
         let ipc = table::IpcTables::read();
-        let mut files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect());
+        let mut files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect(), frozen.bound.clone());
+        let bound = frozen.bound.clone();
         let mut collector =
-            ProcessCollector { tree: &mut tree, files: &mut files, timers: self.timers, ipc: &ipc, hole };
+            ProcessCollector { tree: &mut tree, files: &mut files, timers: self.timers, ipc: &ipc, bound, hole };
         let mut processes = Vec::new();
         for process in frozen.alive_mut() {
             let opened = &opened[&process.pid];
@@ -95,6 +96,7 @@ fn open(frozen: &Frozen, mut prelooks: BTreeMap<Pid, Prelook>) -> Result<BTreeMa
     let mut found = BTreeMap::new();
     for process in frozen.alive() {
         let pid = process.pid;
+        frozen.bound.check(|| format!("pid {pid}: its memory"))?;
         let representative = process.threads.first().map_or(pid, Stopped::tid);
         let entry = Entry::open(representative, prelooks.remove(&pid))?;
         let mlock_flags = memory::mlock_flags(representative)?;
@@ -112,28 +114,19 @@ fn collect_process(
     forks: Option<&mut Forks>,
 ) -> Result<CollectedProcess> {
     let pid = process.pid;
-    let record = collector.tree.processes.iter().find(|it| it.pid == pid).cloned();
-    let shares = |what: Share| record.as_ref().is_some_and(|record| record.shares(what));
+    let shares_memory = collector.tree.processes.iter().any(|it| it.pid == pid && it.shares(Share::Vm));
     let entry = &opened.entry;
     let timers = collector.timers;
     let call_of = |tid: Pid, regs: &Regs| timers.number(tid, regs);
     let mut collected = entry::inside(process, entry, &call_of, |injected, process| {
         let mut collected = collector.process(process, entry, injected)?;
         reap::reap_left_behind(injected, &snapshot_child::left_behind(pid))?;
-        if let Some(forks) = forks.filter(|_| !shares(Share::Vm)) {
+        if let Some(forks) = forks.filter(|_| !shares_memory) {
             forks.fork(injected, &mut collected, entry);
         }
         Ok(collected)
     })?;
     collected.mlock_flags = opened.mlock_flags.clone();
-    let files = &mut *collector.files;
-    if !shares(Share::Files) {
-        let representative = record.as_ref().map_or(pid, Process::representative);
-        collected.tables.push(files.table(pid, representative)?);
-    }
-    for (tid, _) in record.iter().flat_map(|record| &record.own).filter(|(_, what)| *what == Share::Files) {
-        collected.tables.push(files.table(*tid, *tid)?);
-    }
     Ok(collected)
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
+use std::time::Duration;
 
 use crossbeam::channel::{Receiver, Sender, unbounded};
 
@@ -10,6 +11,7 @@ use crate::cow::children::Children;
 use crate::cow::reap;
 use crate::error::{Error, Kind, Result};
 use crate::freeze;
+use crate::freeze::bound::StopBound;
 use crate::freeze::frozen::Frozen;
 use crate::options::SnapshotUse;
 use crate::snapshot::job::TracerJob;
@@ -21,8 +23,8 @@ use crate::task::restart_block::SleepTimers;
 
 /// What the thread is asked to do.
 pub enum Command {
-    /// Take a snapshot.
-    Snapshot(SnapshotUse, Sender<Result<Snapshot>>),
+    /// Take a snapshot for this process, if it is known.
+    Snapshot(SnapshotUse, Option<Pid>, Sender<Result<Snapshot>>),
     /// Resume the tree.
     Thaw(Sender<Result<()>>),
     /// Nothing. A caller sends it to learn whether the thread still takes commands.
@@ -60,7 +62,7 @@ pub fn hold(job: &TracerJob, commands: Receiver<Command>, ready: &Sender<Result<
 impl<'a> HeldTree<'a> {
     fn freeze(job: &'a TracerJob) -> Result<Self> {
         let timers = SleepTimers::before(&job.target.members().unwrap_or_default());
-        let mut frozen = freeze::freeze(&job.target, job.options.freeze_timeout, job.freezer.as_ref())?;
+        let mut frozen = freeze::freeze(&job.target, &job.bound(), job.freezer.as_ref())?;
         let timers = timers.gone();
         frozen.turn = None;
         let (session, released) = unbounded();
@@ -77,7 +79,11 @@ impl<'a> HeldTree<'a> {
                     Next::Continue(())
                 }
                 recv(commands) -> command => match command {
-                    Ok(Command::Snapshot(purpose, answer)) => self.snapshot(purpose, &answer),
+                    Ok(Command::Snapshot(purpose, reader, answer)) => {
+                        // The tree is stopped in any case: only a reader that is killed ends the dump.
+                        self.frozen.bound = StopBound::new(Duration::MAX, reader);
+                        self.snapshot(purpose, &answer)
+                    },
                     Ok(Command::Thaw(answer)) => self.thaw(answer),
                     Ok(Command::Ping) => Next::Continue(()),
                     // The last handle is gone.

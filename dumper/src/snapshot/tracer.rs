@@ -33,7 +33,7 @@ impl Tracer {
     /// A tracer of `target`. It stops no process yet. `freezer` freezes the cgroup first, if the
     /// target is a cgroup.
     pub fn new(target: Target, options: Options, freezer: Option<CgroupFreezer>) -> Self {
-        Self { job: TracerJob { target: Arc::new(target), options: Arc::new(options), freezer }, held: Arc::default() }
+        Self { job: TracerJob { target: Arc::new(target), reader: None, options: Arc::new(options), freezer }, held: Arc::default() }
     }
 
     /// The processes that it stops.
@@ -57,7 +57,8 @@ impl Tracer {
         target::refuse_reader(self.target(), &self.target().members()?, caller)?;
         let mut held = self.held.lock();
         if held.as_ref().is_none_or(|session| session.send(Command::Ping).is_err()) {
-            let job = self.job_for(None);
+            // The caller may be in the cgroup: only a reader is left out of its freeze.
+            let job = TracerJob { reader: caller, ..self.job_for(None) };
             let (ready, wait) = bounded(1);
             let (session, commands) = unbounded();
             let thread = spawn(self.target(), move || hold(&job, commands, &ready))?;
@@ -99,7 +100,7 @@ impl Tracer {
         let held = self.held.lock().clone();
         let thread = match held {
             Some(session) => {
-                session.send(Command::Snapshot(purpose, reply)).map_err(|_| ended(target))?;
+                session.send(Command::Snapshot(purpose, reader, reply)).map_err(|_| ended(target))?;
                 None
             }
             None => {
@@ -113,7 +114,7 @@ impl Tracer {
     /// The job for `reader`. A reader that is in the cgroup and waits for the dump cannot be frozen
     /// with it, so then only ptrace stops the tasks.
     fn job_for(&self, reader: Option<Pid>) -> TracerJob {
-        let mut job = self.job.clone();
+        let mut job = TracerJob { reader, ..self.job.clone() };
         job.freezer = job.freezer.filter(|freezer| !freezer.would_freeze(reader));
         job
     }

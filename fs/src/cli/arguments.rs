@@ -67,7 +67,8 @@ Exit status:
 
 const OPTIONS_HELP: &str = "\
 Options (-o):
-  freeze-timeout=SECONDS  how long a tree may take to stop (5); after that it is thawed and the open fails (EBUSY)
+  freeze-timeout=SECONDS  how long a dump may keep a tree stopped (5); after that it is thawed and the open fails (EBUSY if it did not
+                          stop, ETIMEDOUT if not all of it could be examined)
   external-pipes=refuse|null|new
                           a pipe that a process outside of the tree held is connected again at the restore; if nobody holds it any more:
                           refuse the restore, connect /dev/null, or make a new pipe, which has no end outside

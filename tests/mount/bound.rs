@@ -1,0 +1,65 @@
+//! A stop is bounded, whatever the process holds, and ends with the reader that waits for it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::process::{Child, Command, Stdio};
+
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
+use nix::sys::signal::Signal;
+
+/// A process with so many eventfds that it takes long to examine them, and its mount.
+fn with_eventfds(count: u32, timeout: &str) -> (Victim, Mounted) {
+    let victim = Victim::ready(&Spec::c("many").arg("eventfds").arg(count.to_string()));
+    let options = format!("freeze-timeout={timeout}");
+    let mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", &options]);
+    (victim, mount)
+}
+
+fn reads(victim: &Victim, mount: &Mounted) -> Child {
+    let mut cat = Command::new("cat");
+    cat.arg(mount.of(victim.pid(), "image")).stdout(Stdio::null()).spawn().unwrap()
+}
+
+/// Nobody traces it or holds it stopped, and what it holds still works.
+fn is_unharmed(victim: Victim) {
+    let is_free = || process::status(victim.pid(), "TracerPid").as_deref() == Some("0");
+    wait::until("it is let go", || is_free() && process::state(victim.pid()) != Some('t'));
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
+#[test]
+fn what_cannot_be_examined_in_time_goes_on() {
+    let (victim, mount) = with_eventfds(40_000, "0.1");
+    let output = tool::run(&["cat".into(), mount.of(victim.pid(), "image")]);
+    output.fails_with("Connection timed out");
+    let log = mount.log();
+    assert!(log.contains("within 0.1 s (freeze-timeout)"), "{log}");
+    is_unharmed(victim);
+}
+
+/// The reader sleeps in open(2) until it is answered. Its end is noticed while the descriptors are
+/// examined.
+#[test]
+fn a_reader_that_is_killed_ends_the_stop() {
+    let (victim, mount) = with_eventfds(100_000, "600");
+    let mut reader = reads(&victim, &mount);
+    wait::until_at_once("it is stopped", || process::state(victim.pid()) == Some('t'));
+    process::kill(reader.id() as i32, Signal::SIGINT);
+    wait::until("the reader ends", || reader.try_wait().unwrap().is_some());
+    assert!(mount.log().contains("which waited for the snapshot, was killed"), "{}", mount.log());
+    is_unharmed(victim);
+}
+
+/// The same while a process is waited for that does not stop.
+#[test]
+fn a_reader_that_is_killed_ends_the_wait_for_a_stop() {
+    let victim = Victim::ready(&Spec::c("vforked"));
+    let mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", "freeze-timeout=600"]);
+    let mut reader = reads(&victim, &mount);
+    let is_traced = || process::status(victim.pid(), "TracerPid").is_some_and(|tracer| tracer != "0");
+    wait::until_at_once("it is asked to stop", is_traced);
+    process::kill(reader.id() as i32, Signal::SIGKILL);
+    wait::until("the reader ends", || reader.try_wait().unwrap().is_some());
+    is_unharmed(victim);
+}
