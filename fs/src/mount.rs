@@ -5,8 +5,8 @@ pub mod point;
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use ckptfs_dumper::{CgroupFreezer, Doing, Options, Result, signal_name};
@@ -26,6 +26,7 @@ use crate::fuse::page_cache::PageCache;
 use crate::fuse::workers::Workers;
 use crate::mount::point::{MountChanges, Mounted};
 use crate::process::container::{Container, MountTarget};
+use crate::process::descriptors;
 use crate::tree::Tree;
 
 /// How many threads answer the kernel. They copy bytes. Requests that block run on threads of their
@@ -79,9 +80,11 @@ fn serve(plan: &Plan, hangup: Hangup, ready: impl FnOnce() -> Result<()>) -> Res
     if let Err(error) = raise_descriptor_limit() {
         log::warn!("{error}");
     }
-    let tree = Arc::new(tree(plan)?);
+    let device_number = Arc::new(OnceLock::new());
+    let tree = Arc::new(tree(plan, Arc::clone(&device_number))?);
     let workers = Arc::new(Workers::default());
     let (device, mounted) = Mounted::new(plan)?;
+    let _ = device_number.set(mounted.device());
     let mounted = Arc::new(mounted);
 
     let mut config = Config::default();
@@ -200,7 +203,8 @@ fn raise_descriptor_limit() -> Result<()> {
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(doing)
 }
 
-fn tree(plan: &Plan) -> Result<Tree> {
+/// The tree of a mount that will have the device number `device`.
+fn tree(plan: &Plan, device: Arc<OnceLock<(u32, u32)>>) -> Result<Tree> {
     let freezer = match &plan.target {
         MountTarget::Cgroup(dir) => CgroupFreezer::new(dir)?,
         MountTarget::All | MountTarget::Tree(_) | MountTarget::Image(_) => None,
@@ -208,5 +212,7 @@ fn tree(plan: &Plan) -> Result<Tree> {
     let MountOptions { freeze_timeout, owned_sysv_ipc, restore, .. } = plan.options.clone();
     let options = Options { freeze_timeout, owned_sysv_ipc, restore };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
-    Tree::new(container, options, freezer, plan.options.pinned, plan.mountpoint.display().to_string())
+    let held = move |thread| device.get().map(|device| descriptors::inodes_on(*device, thread)).unwrap_or_default();
+    let place = plan.mountpoint.display().to_string();
+    Tree::new(container, options, freezer, plan.options.pinned, place, Box::new(held))
 }

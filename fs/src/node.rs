@@ -32,6 +32,10 @@ pub enum Node {
 pub enum Of {
     /// A process, or the container, at the moment of an open.
     Live(ProcId),
+    /// The same, at the moment of an open by a caller that shares no instant with those that have
+    /// the path open already. Such an instant has inodes of its own, because the kernel caches one
+    /// content of an inode.
+    Apart(ApartId),
     /// The root of a pinned snapshot: the process, or the container, that it was taken of.
     Pinned(PinId),
     /// Another process of a pinned snapshot.
@@ -44,6 +48,15 @@ pub struct PinId {
     /// Its number.
     pub number: u64,
     /// The process or container that it was taken of.
+    pub of: ProcId,
+}
+
+/// The identity of an instant apart from others of the same process. A number is given only once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ApartId {
+    /// Its number.
+    pub number: u64,
+    /// The process or container that it shows.
     pub of: ProcId,
 }
 
@@ -123,7 +136,7 @@ impl Of {
     /// The pid of the process, or 0 for the container.
     pub fn pid(self) -> Pid {
         match self {
-            Of::Live(id) => id.pid,
+            Of::Live(id) | Of::Apart(ApartId { of: id, .. }) => id.pid,
             Of::Pinned(pin) => pin.of.pid,
             Of::Within(_, pid) => pid,
         }
@@ -132,7 +145,7 @@ impl Of {
     /// The process. What a pinned snapshot shows of another process than its root has ended.
     pub fn id(self) -> ProcId {
         match self {
-            Of::Live(id) => id,
+            Of::Live(id) | Of::Apart(ApartId { of: id, .. }) => id,
             Of::Pinned(pin) => pin.of,
             Of::Within(_, pid) => ProcId::ended(pid),
         }
@@ -141,8 +154,16 @@ impl Of {
     /// The pinned snapshot, if this is not live.
     pub fn pin(self) -> Option<PinId> {
         match self {
-            Of::Live(_) => None,
+            Of::Live(_) | Of::Apart(_) => None,
             Of::Pinned(pin) | Of::Within(pin, _) => Some(pin),
+        }
+    }
+
+    /// The process or container, if this is live.
+    pub fn live(self) -> Option<ProcId> {
+        match self {
+            Of::Live(id) | Of::Apart(ApartId { of: id, .. }) => Some(id),
+            Of::Pinned(_) | Of::Within(..) => None,
         }
     }
 
@@ -215,13 +236,25 @@ impl Node {
         }
     }
 
+    /// The same path with the instant of `of`.
+    pub fn with(self, of: Of) -> Node {
+        match self {
+            Node::Root | Node::Restore | Node::Status | Node::Snapshots(_) => self,
+            Node::Folder(_) => Node::Folder(of),
+            Node::File(_, file) => Node::File(of, file),
+            Node::Vmas(_) => Node::Vmas(of),
+            Node::Vma(_, range) => Node::Vma(of, range),
+        }
+    }
+
     /// How long the node stays the same. The folder of a pinned snapshot can be renamed, and
     /// another one may get its name. Texts of a live process are small, and not worth the kernel's
     /// memory.
     pub fn steady(self) -> Steady {
         match self {
             Node::Folder(Of::Pinned(_)) => Steady::Never,
-            Node::File(Of::Live(_), File::Image | File::Core) | Node::Vma(Of::Live(_), _) => Steady::WhileOpen,
+            Node::File(Of::Live(_) | Of::Apart(_), File::Image | File::Core)
+            | Node::Vma(Of::Live(_) | Of::Apart(_), _) => Steady::WhileOpen,
             node if node.of().is_some_and(|of| of.pin().is_some()) => Steady::Always,
             _ => Steady::Never,
         }

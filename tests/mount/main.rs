@@ -23,6 +23,7 @@ mod pinned;
 mod read;
 mod restore;
 mod room;
+mod sharing;
 mod size;
 mod stored;
 mod terminal;

@@ -6,11 +6,12 @@
 //! stopped, the thread ends, and the kernel detaches whatever it held.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded, unbounded};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::target::{self, Target};
 use crate::options::{Options, SnapshotUse};
@@ -27,13 +28,21 @@ pub struct Tracer {
     job: TracerJob,
     /// Locked only while a command is handed over or a tree is being frozen.
     held: Arc<Mutex<Option<Sender<Command>>>>,
+    /// Held while a snapshot is taken: one at a time, and the others wait in line. Without it they
+    /// would compete for the tasks, and some would find no gap before the freeze timeout.
+    turn: Arc<Mutex<()>>,
 }
+
+/// How long a snapshot waits for those that were requested before it. The tree runs on between two
+/// snapshots.
+const TURN_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Tracer {
     /// A tracer of `target`. It stops no process yet. `freezer` freezes the cgroup first, if the
     /// target is a cgroup.
     pub fn new(target: Target, options: Options, freezer: Option<CgroupFreezer>) -> Self {
-        Self { job: TracerJob { target: Arc::new(target), reader: None, options: Arc::new(options), freezer }, held: Arc::default() }
+        let job = TracerJob { target: Arc::new(target), reader: None, options: Arc::new(options), freezer };
+        Self { job, held: Arc::default(), turn: Arc::default() }
     }
 
     /// The processes that it stops.
@@ -90,12 +99,14 @@ impl Tracer {
     /// # Errors
     /// [`crate::error::Kind::Deadlock`] if the reader belongs to the tree.
     /// [`crate::error::Kind::Unsupported`] names what cannot be checkpointed.
-    /// [`crate::error::Kind::Busy`] if the tree does not stop. EAGAIN or ENOMEM if a snapshot that
-    /// is to be pinned can have no copy-on-write children (fork(2)). After an error the tree runs
-    /// on as if nothing had happened.
+    /// [`crate::error::Kind::Busy`] if the tree does not stop, or if earlier snapshots take too
+    /// long. EAGAIN or ENOMEM if a snapshot that is to be pinned can have no copy-on-write children
+    /// (fork(2)). After an error the tree runs on as if nothing had happened.
     pub fn snapshot(&self, reader: Option<Pid>, purpose: SnapshotUse) -> Result<Snapshot> {
         let target = self.target();
         target::refuse_reader(target, &target.members()?, reader)?;
+        let busy = || Error::new(Kind::Busy, format!("{target}: other snapshots of it are being taken all the time"));
+        let turn = self.turn.try_lock_for(TURN_TIMEOUT).ok_or_else(busy)?;
         let (reply, wait) = bounded(1);
         let held = self.held.lock().clone();
         let thread = match held {
@@ -108,7 +119,9 @@ impl Tracer {
                 Some(spawn(target, move || session::snapshot(&job, purpose, &reply))?)
             }
         };
-        answer(target, &wait, thread)
+        let taken = answer(target, &wait, thread);
+        MutexGuard::unlock_fair(turn);
+        taken
     }
 
     /// The job for `reader`. A reader that is in the cgroup and waits for the dump cannot be frozen

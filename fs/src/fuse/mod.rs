@@ -73,10 +73,10 @@ impl Filesystem for Fuse {
             let tree = Arc::clone(&self.tree);
             self.workers.run(move || entered(reply, tree.lookup_number(ino)));
         } else if self.tree.lookup_blocks(parent.0, name) {
-            let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
-            self.workers.run(move || entered(reply, tree.lookup(parent.0, &name)));
+            let (tree, name, caller) = (Arc::clone(&self.tree), name.to_owned(), caller(req));
+            self.workers.run(move || entered(reply, tree.lookup(parent.0, &name, caller)));
         } else {
-            entered(reply, self.tree.lookup(parent.0, name));
+            entered(reply, self.tree.lookup(parent.0, name, caller(req)));
         }
     }
 

@@ -66,6 +66,11 @@ impl Mounted {
         }
     }
 
+    /// The device number of its files: major and minor.
+    pub fn device(&self) -> (u32, u32) {
+        self.bdi
+    }
+
     /// Raises the kernel's read-ahead for the page cache
     /// (Documentation/ABI/testing/sysfs-class-bdi). The INIT reply, which comes before this, can
     /// lower that bound but not raise it.

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{Error, Kind, Result};
+use ckptfs_dumper::{Error, Kind, Pid, Result};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 /// How long an open waits for the release of earlier opens that were flushed. See
@@ -24,9 +24,15 @@ pub struct OpenOnce<K, V> {
 }
 
 enum Slot<V> {
-    /// The value is being made or dropped, and other opens wait. A failure is stored in the flight
-    /// and answers all of them.
-    Busy(Arc<Flight>),
+    /// The value is being made, and the opens of callers that share it wait. A failure is stored in
+    /// the flight and answers all of them.
+    Making {
+        flight: Arc<Flight>,
+        /// The process that the value is made for, if it is known.
+        reader: Option<Pid>,
+    },
+    /// The value is being dropped, and all opens wait.
+    Dropping(Arc<Flight>),
     Open {
         value: Arc<V>,
         /// How many [`Opened`] share the value.
@@ -37,6 +43,38 @@ enum Slot<V> {
 }
 
 type Flight = OnceLock<Error>;
+
+/// Whether an open shares a value that is open already.
+#[derive(Clone, Copy)]
+pub enum Share {
+    /// It does.
+    Always,
+    /// Only if this process `holds` the value. One that is being made is shared if it is made for
+    /// this `reader`.
+    Held {
+        /// The process that opens.
+        reader: Option<Pid>,
+        /// Whether it has the value open.
+        holds: bool,
+    },
+}
+
+impl Share {
+    fn reader(self) -> Option<Pid> {
+        match self {
+            Share::Always => None,
+            Share::Held { reader, .. } => reader,
+        }
+    }
+}
+
+/// What an open finds.
+enum Found<V> {
+    Nothing,
+    Shared(Arc<V>),
+    /// A value that it does not share.
+    NotShared,
+}
 
 /// One open of a value. Dropping it closes it. The last close of a key drops the value, unless a
 /// caller still holds it from [`OpenOnce::peek`]. Other opens of the key wait until the value is
@@ -53,13 +91,18 @@ impl<K: Eq + Hash + Copy, V> Opened<K, V> {
         Self { value, closer: Closer { once: Arc::clone(once), key, flushed: AtomicBool::new(false) } }
     }
 
+    /// The key of the value.
+    pub fn key(&self) -> K {
+        self.closer.key
+    }
+
     /// Marks this open as flushed (`true`), or as read after a flush (`false`).
     ///
     /// The kernel reports a close(2) at once (FLUSH). It reports later, asynchronously, that this
     /// was the last close of the file (RELEASE). The next open of the same caller may overtake that
     /// report, and would then get the old instant. So an open that finds all others flushed waits a
     /// moment for their release. If no release comes, a duplicate of the descriptor is still open
-    /// somewhere, and the value is shared as usual.
+    /// somewhere.
     pub fn set_flushed(&self, flushed: bool) {
         if self.closer.flushed.swap(flushed, Ordering::Relaxed) != flushed {
             self.closer.once.count_flushed(self.closer.key, flushed);
@@ -110,16 +153,24 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
 
     /// Opens the value of `key`: the one that is open, or the one that `make` makes. Only one
     /// `make` runs for a key at a time. Opens that waited for it get its value or its failure.
-    pub fn open(self: &Arc<Self>, key: K, make: impl FnOnce() -> Result<V>) -> Result<Opened<K, V>> {
+    /// `None` means that one is open which this open does not share.
+    pub fn open(
+        self: &Arc<Self>,
+        key: K,
+        share: Share,
+        make: impl FnOnce() -> Result<V>,
+    ) -> Result<Option<Opened<K, V>>> {
         let mut slots = self.slots.lock();
-        if let Some(value) = self.join_locked(&mut slots, key)? {
-            return Ok(Opened::new(self, key, value));
+        match self.join_locked(&mut slots, key, share)? {
+            Found::Shared(value) => return Ok(Some(Opened::new(self, key, value))),
+            Found::NotShared => return Ok(None),
+            Found::Nothing => {}
         }
         let turn = OpenTurn { once: self, key, flight: Arc::default() };
-        slots.insert(key, Slot::Busy(Arc::clone(&turn.flight)));
+        slots.insert(key, Slot::Making { flight: Arc::clone(&turn.flight), reader: share.reader() });
         drop(slots);
         match make() {
-            Ok(value) => Ok(Opened::new(self, key, turn.finish_with(value))),
+            Ok(value) => Ok(Some(Opened::new(self, key, turn.finish_with(value)))),
             Err(error) => {
                 // Only this thread sets it, and only once, so this cannot fail.
                 let _ = turn.flight.set(error.clone());
@@ -130,28 +181,47 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
 
     /// Like [`OpenOnce::open`], but it makes no value if none is open.
     pub fn join(self: &Arc<Self>, key: K) -> Result<Option<Opened<K, V>>> {
-        let value = self.join_locked(&mut self.slots.lock(), key)?;
-        Ok(value.map(|value| Opened::new(self, key, value)))
+        match self.join_locked(&mut self.slots.lock(), key, Share::Always)? {
+            Found::Shared(value) => Ok(Some(Opened::new(self, key, value))),
+            Found::Nothing | Found::NotShared => Ok(None),
+        }
     }
 
-    /// Counts one open more, if there is a value.
-    fn join_locked(&self, slots: &mut MutexGuard<'_, HashMap<K, Slot<V>>>, key: K) -> Result<Option<Arc<V>>> {
+    /// Counts one open more, if there is a value that it shares.
+    fn join_locked(&self, slots: &mut MutexGuard<'_, HashMap<K, Slot<V>>>, key: K, share: Share) -> Result<Found<V>> {
         let deadline = Instant::now() + self.grace;
+        // Also a value that this open has waited for.
+        let mut holds = matches!(share, Share::Held { holds: true, .. });
         loop {
             match slots.get_mut(&key) {
-                None => return Ok(None),
-                Some(Slot::Open { opens, flushed, .. }) if *flushed >= *opens => {
+                None => return Ok(Found::Nothing),
+                // The caller may have closed it itself, and its release is on the way.
+                Some(Slot::Open { opens, flushed, .. }) if *flushed >= *opens && !holds => {
                     if self.changed.wait_until(slots, deadline).timed_out()
                         && let Some(Slot::Open { flushed, .. }) = slots.get_mut(&key)
                     {
-                        *flushed = 0;
+                        match share {
+                            Share::Always => *flushed = 0,
+                            Share::Held { .. } => return Ok(Found::NotShared),
+                        }
                     }
                 }
                 Some(Slot::Open { value, opens, .. }) => {
+                    if matches!(share, Share::Held { .. }) && !holds {
+                        return Ok(Found::NotShared);
+                    }
                     *opens += 1;
-                    return Ok(Some(Arc::clone(value)));
+                    return Ok(Found::Shared(Arc::clone(value)));
                 }
-                Some(Slot::Busy(flight)) => {
+                Some(Slot::Making { reader, .. })
+                    if matches!(share, Share::Held { .. })
+                        && (share.reader().is_none() || share.reader() != *reader) =>
+                {
+                    return Ok(Found::NotShared);
+                }
+                Some(slot @ (Slot::Making { .. } | Slot::Dropping(_))) => {
+                    holds |= matches!(slot, Slot::Making { .. });
+                    let (Slot::Making { flight, .. } | Slot::Dropping(flight)) = slot else { continue };
                     let flight = Arc::clone(flight);
                     self.changed.wait(slots);
                     if let Some(error) = flight.get() {
@@ -175,7 +245,7 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         let deadline = Instant::now() + self.grace;
         let mut slots = self.slots.lock();
         let about_to_end = |slot: &Slot<V>| match slot {
-            Slot::Busy(_) => true,
+            Slot::Making { .. } | Slot::Dropping(_) => true,
             Slot::Open { opens, flushed, .. } => flushed >= opens,
         };
         while slots.get(&key).is_some_and(about_to_end) {
@@ -196,7 +266,7 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         }
         if *opens == 0 {
             let turn = OpenTurn { once: self, key, flight: Arc::default() };
-            let last = std::mem::replace(slot, Slot::Busy(Arc::clone(&turn.flight)));
+            let last = std::mem::replace(slot, Slot::Dropping(Arc::clone(&turn.flight)));
             drop(slots);
             drop(last);
             drop(turn);
@@ -219,9 +289,25 @@ impl<K: Eq + Hash + Copy, V> OpenOnce<K, V> {
         let slots = self.slots.lock();
         let open = slots.iter().filter_map(|(&key, slot)| match slot {
             Slot::Open { value, opens, .. } => Some(OpenValue { key, value: Arc::clone(value), opens: *opens }),
-            Slot::Busy(_) => None,
+            Slot::Making { .. } | Slot::Dropping(_) => None,
         });
         open.collect()
+    }
+
+    /// The keys of the values that are open or being made now. A value is about to be dropped if
+    /// all its opens were flushed, so it does not count.
+    pub fn open_keys(&self) -> Vec<K> {
+        let is_open = |slot: &Slot<V>| match slot {
+            Slot::Making { .. } => true,
+            Slot::Open { opens, flushed, .. } => flushed < opens,
+            Slot::Dropping(_) => false,
+        };
+        self.slots.lock().iter().filter(|(_, slot)| is_open(slot)).map(|(key, _)| *key).collect()
+    }
+
+    /// All keys.
+    pub fn keys(&self) -> Vec<K> {
+        self.slots.lock().keys().copied().collect()
     }
 }
 
@@ -247,7 +333,9 @@ impl<K: Eq + Hash + Copy, V> Drop for OpenTurn<'_, K, V> {
             let _ = self.flight.set(Error::new(Kind::SnapshotLost, "the dump ended without an answer"));
         }
         let mut slots = self.once.slots.lock();
-        if matches!(slots.get(&self.key), Some(Slot::Busy(flight)) if Arc::ptr_eq(flight, &self.flight)) {
+        let is_its_turn = |flight: &Arc<Flight>| Arc::ptr_eq(flight, &self.flight);
+        if matches!(slots.get(&self.key), Some(Slot::Making { flight, .. } | Slot::Dropping(flight)) if is_its_turn(flight))
+        {
             slots.remove(&self.key);
         }
         drop(slots);
@@ -256,155 +344,4 @@ impl<K: Eq + Hash + Copy, V> Drop for OpenTurn<'_, K, V> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::panic)]
-    use super::*;
-    use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::sync::mpsc::channel;
-
-    #[test]
-    fn shared_while_open_and_made_anew_after_the_last_close() {
-        let shared = OpenOnce::new();
-        let made = AtomicUsize::new(0);
-        let open = || shared.open('a', || Ok(made.fetch_add(1, Ordering::SeqCst))).unwrap();
-        let (first, second) = (open(), open());
-        assert_eq!((*first, *second), (0, 0));
-        let other = shared.open('b', || Ok(77)).unwrap();
-        assert_eq!(*other, 77);
-        drop(first);
-        let third = open();
-        assert_eq!(*third, 0, "one was still open");
-        drop((second, third));
-        assert!(shared.peek('a').is_none());
-        let fourth = open();
-        assert_eq!(*fourth, 1);
-        assert_eq!(shared.all_open().len(), 2);
-    }
-
-    #[test]
-    fn a_failure_answers_all_opens_that_waited_and_none_after_them() {
-        let shared = &OpenOnce::<u8, u8>::new();
-        let (started, has_started) = channel();
-        let (go, may_go) = channel::<()>();
-        std::thread::scope(|scope| {
-            let maker = scope.spawn(move || {
-                shared.open(1, || {
-                    started.send(()).unwrap();
-                    may_go.recv().unwrap();
-                    Err(Error::unsupported("no"))
-                })
-            });
-            has_started.recv().unwrap();
-            let waiter = scope.spawn(|| shared.open(1, || panic!("the one in flight answers")));
-            assert!(shared.open(2, || Ok(2)).is_ok(), "other keys do not wait");
-            // Give the waiter time to get its flight: it waits after it has taken the lock behind
-            // the maker's insert.
-            while !waiter.is_finished()
-                && shared.slots.lock().get(&1).is_some_and(|slot| match slot {
-                    Slot::Busy(flight) => Arc::strong_count(flight) < 3,
-                    Slot::Open { .. } => false,
-                })
-            {
-                std::thread::yield_now();
-            }
-            go.send(()).unwrap();
-            assert_eq!(maker.join().unwrap().err().unwrap().to_string(), "no");
-            assert_eq!(waiter.join().unwrap().err().unwrap().to_string(), "no");
-        });
-        assert_eq!(*shared.open(1, || Ok(5)).unwrap(), 5);
-    }
-
-    #[test]
-    fn settled_is_what_was_flushed_and_released() {
-        let shared = Arc::new(OpenOnce::with_grace(Duration::from_secs(600)));
-        shared.settle(1);
-        let opened = shared.open(1, || Ok(())).unwrap();
-        shared.settle(1);
-        opened.set_flushed(true);
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| shared.settle(1));
-            std::thread::sleep(Duration::from_millis(20));
-            assert!(!waiter.is_finished(), "flushed, not released");
-            drop(opened);
-        });
-        assert!(shared.peek(1).is_none());
-        let hasty = Arc::new(OpenOnce::with_grace(Duration::ZERO));
-        let duplicated = hasty.open(1, || Ok(())).unwrap();
-        duplicated.set_flushed(true);
-        hasty.settle(1);
-        assert!(hasty.peek(1).is_some(), "a duplicate of the descriptor may be open for good");
-    }
-
-    #[test]
-    fn an_open_behind_a_flush_waits_for_the_release() {
-        let shared = Arc::new(OpenOnce::with_grace(Duration::from_secs(600)));
-        let first = shared.open(1, || Ok("first")).unwrap();
-        first.set_flushed(true);
-        std::thread::scope(|scope| {
-            let next = scope.spawn(|| *shared.open(1, || Ok("second")).unwrap());
-            drop(first);
-            assert_eq!(next.join().unwrap(), "second");
-        });
-    }
-
-    #[test]
-    fn an_open_behind_a_flush_shares_if_no_release_comes() {
-        let shared = Arc::new(OpenOnce::with_grace(Duration::from_millis(1)));
-        let first = shared.open(1, || Ok("first")).unwrap();
-        first.set_flushed(true);
-        let second = shared.open(1, || Ok("second")).unwrap();
-        assert_eq!(*second, "first");
-        drop(second);
-        first.set_flushed(false);
-        assert_eq!(*shared.open(1, || Ok("second")).unwrap(), "first");
-    }
-
-    #[test]
-    fn a_flush_is_counted_once() {
-        let shared = Arc::new(OpenOnce::with_grace(Duration::from_secs(600)));
-        let (first, second) = (shared.open(1, || Ok(())).unwrap(), shared.open(1, || Ok(())).unwrap());
-        first.set_flushed(false);
-        first.set_flushed(true);
-        first.set_flushed(true);
-        // The second is not flushed, so nothing is waited for.
-        shared.settle(1);
-        let third = shared.join(1).unwrap().unwrap();
-        drop(first);
-        second.set_flushed(true);
-        second.set_flushed(false);
-        shared.settle(1);
-        drop((second, third));
-    }
-
-    #[test]
-    fn an_open_waits_until_the_old_value_is_dropped() {
-        struct Slow(Arc<AtomicUsize>, Mutex<std::sync::mpsc::Receiver<()>>);
-        impl Drop for Slow {
-            fn drop(&mut self) {
-                // An error means that the other end is gone, which is fine.
-                let _ = self.1.lock().recv();
-                self.0.fetch_add(1, Ordering::SeqCst);
-            }
-        }
-        let dropped = Arc::new(AtomicUsize::new(0));
-        let shared = OpenOnce::new();
-        let (go, may_go) = channel();
-        let (_, nothing) = channel();
-        let first = shared.open(1, || Ok(Slow(Arc::clone(&dropped), Mutex::new(may_go)))).unwrap();
-        std::thread::scope(|scope| {
-            scope.spawn(|| drop(first));
-            while shared.peek(1).is_some() {
-                std::thread::yield_now();
-            }
-            let next = scope.spawn(|| {
-                let make = || {
-                    assert_eq!(dropped.load(Ordering::SeqCst), 1, "made while the old one was still there");
-                    Ok(Slow(Arc::clone(&dropped), Mutex::new(nothing)))
-                };
-                shared.open(1, make).is_ok()
-            });
-            go.send(()).unwrap();
-            assert!(next.join().unwrap());
-        });
-    }
-}
+mod tests;

@@ -1,8 +1,8 @@
 //! The snapshots of a mount: those that are open, and those that are pinned. Files read both
 //! through the same calls.
 //!
-//! At most one live snapshot of a process, and one of the container, is open at a time. All handles
-//! on its files share it.
+//! The handles that one caller has open on a process share one live snapshot. An open by another
+//! caller takes its own.
 
 use std::ffi::OsStr;
 use std::ops::Deref;
@@ -13,11 +13,11 @@ use ckptfs_dumper::{Context, Error, Kind, Pid, Result, SnapshotUse};
 use serde::Serialize;
 
 use crate::errno::errno_name;
-use crate::node::{Of, PinId};
+use crate::node::{ApartId, Of, PinId};
 use crate::process::ProcId;
 use crate::process::container::{Container, MountTarget};
 use crate::state::freezer::Freezer;
-use crate::state::open_once::{OpenOnce, OpenValue, Opened};
+use crate::state::open_once::{OpenOnce, OpenValue, Opened, Share};
 use crate::state::pins::{Limits, Pins, path_of};
 use crate::state::status::Status;
 use crate::state::tracers::{Lease, Tracers};
@@ -25,7 +25,7 @@ use crate::state::view::{PinReaders, SnapshotView};
 
 /// One open of a live snapshot. Dropping the last one ends the snapshot, which may take some
 /// milliseconds.
-pub type OpenedLive = Opened<ProcId, SnapshotView>;
+pub type OpenedLive = Opened<Of, SnapshotView>;
 
 /// One open of the text that takes the place of `info.json` for a process that cannot be dumped.
 pub type OpenedRefusal = Opened<ProcId, String>;
@@ -57,6 +57,27 @@ impl Deref for OpenedSnapshot {
     }
 }
 
+/// How many live snapshots one user other than root may have open at a time. Each has a
+/// copy-on-write child for every process of the tree.
+const MOST_OF_A_USER: usize = 32;
+
+/// The caller of an open.
+#[derive(Clone, Copy)]
+pub struct Opener {
+    /// Its process, or `None` if that is in a pid namespace outside the daemon's.
+    pub reader: Option<Pid>,
+    /// Its user.
+    pub uid: u32,
+    /// Whether it has the instant open already.
+    pub holds: bool,
+}
+
+impl Opener {
+    fn share(self) -> Share {
+        Share::Held { reader: self.reader, holds: self.holds }
+    }
+}
+
 /// The result of an open of `info.json`.
 pub enum Info {
     /// The process, at one instant.
@@ -67,7 +88,7 @@ pub enum Info {
 
 /// All snapshots.
 pub struct Snapshots {
-    live: Arc<OpenOnce<ProcId, SnapshotView>>,
+    live: Arc<OpenOnce<Of, SnapshotView>>,
     pins: Pins,
     /// The texts that take the place of `info.json` for processes that cannot be dumped, while they
     /// are open.
@@ -105,30 +126,46 @@ impl Snapshots {
         }
     }
 
-    /// Opens the instant of `of`: the pinned one, the live one that is open, or a new one, which
-    /// blocks until the process continues. `reader` is the process that reads.
-    pub fn open(&self, of: Of, reader: Option<Pid>) -> Result<OpenedSnapshot> {
+    /// Opens the instant of `of`: the pinned one, the live one that the caller has open, or a new
+    /// one, which blocks until the process continues. `None` means that only other callers have the
+    /// live one open.
+    pub fn open(&self, of: Of, by: Opener) -> Result<Option<OpenedSnapshot>> {
         match of {
-            Of::Live(id) => {
-                let opened = self.live.open(id, || self.take(id, reader, SnapshotUse::Stream))?;
+            Of::Live(id) | Of::Apart(ApartId { of: id, .. }) => {
+                let take = || {
+                    self.bound_user(id, by.uid)?;
+                    Ok(self.take(id, by.reader, SnapshotUse::Stream)?.opened_by(by.uid))
+                };
+                let Some(opened) = self.live.open(of, by.share(), take)? else { return Ok(None) };
                 if let Err(error) = self.refuse_older(id, &opened) {
                     drop(opened);
                     self.status.dump_failed(id, &error);
                     return Err(error);
                 }
-                Ok(OpenedSnapshot::Live(opened))
+                Ok(Some(OpenedSnapshot::Live(opened)))
             }
             Of::Pinned(pin) | Of::Within(pin, _) => {
                 let gone = || Error::new(Kind::NotFound, format!("pid {}: the pinned snapshot is gone", of.pid()));
                 let view = self.pins.view(pin).ok_or_else(gone)?;
-                Ok(OpenedSnapshot::Pinned(view.open_pinned()))
+                Ok(Some(OpenedSnapshot::Pinned(view.open_pinned())))
             }
         }
     }
 
+    /// Refuses a user that has too many live snapshots open.
+    fn bound_user(&self, id: ProcId, uid: u32) -> Result<()> {
+        let open = self.live.all_open().iter().filter(|open| open.value.opener() == Some(uid)).count();
+        if uid == 0 || open < MOST_OF_A_USER {
+            return Ok(());
+        }
+        let sentence = format!("pid {}: user {uid} has {MOST_OF_A_USER} snapshots open already", id.pid);
+        let error = Error::os(sentence, libc::EMFILE);
+        self.status.dump_failed(id, &error);
+        Err(error)
+    }
+
     /// Refuses a shared instant that is older than a freeze. A caller that holds a tree by its file
-    /// `freeze` wants a current image of the tree, not an earlier one that other callers still
-    /// read.
+    /// `freeze` wants a current image of the tree, not an earlier one that it has open itself.
     fn refuse_older(&self, id: ProcId, view: &SnapshotView) -> Result<()> {
         for (held, since) in self.freezer.held_since() {
             let belongs = || {
@@ -145,9 +182,16 @@ impl Snapshots {
         Ok(())
     }
 
-    /// One more open of the live instant of `id`, if one is open.
-    pub fn join(&self, id: ProcId) -> Result<Option<OpenedLive>> {
-        self.live.join(id)
+    /// One more open of the live instant of `of`, if one is open.
+    pub fn join(&self, of: Of) -> Result<Option<OpenedLive>> {
+        self.live.join(of)
+    }
+
+    /// The live instants of `id` that are open.
+    pub fn open_of(&self, id: ProcId) -> Vec<Of> {
+        let mut keys = self.live.open_keys();
+        keys.retain(|of| of.live() == Some(id));
+        keys
     }
 
     /// Takes a snapshot and keeps it as `name` in the directory of `pid`. `id` is the process with
@@ -211,23 +255,24 @@ impl Snapshots {
 
     /// Like [`Snapshots::open`] of a live process, but for a process that cannot be dumped it
     /// returns the reason as a text.
-    pub fn open_info(&self, id: ProcId, reader: Option<Pid>) -> Result<Info> {
+    pub fn open_info(&self, of: Of, id: ProcId, by: Opener) -> Result<Option<Info>> {
         // While a refusal is open all opens share it, because an inode has one size.
         if let Some(text) = self.refusals.join(id)? {
-            return Ok(Info::Refusal(text));
+            return Ok(Some(Info::Refusal(text)));
         }
-        match self.open(Of::Live(id), reader) {
+        match self.open(of, by) {
             Err(error) if error.kind() == Kind::Unsupported => {
-                self.refusals.open(id, || refusal_text(id, &error)).map(Info::Refusal)
+                let opened = self.refusals.open(id, Share::Always, || refusal_text(id, &error))?;
+                Ok(opened.map(Info::Refusal))
             }
-            opened => opened.map(Info::Snapshot),
+            opened => Ok(opened?.map(Info::Snapshot)),
         }
     }
 
     /// The instant of `of` that is open or pinned, if there is one now.
     pub fn peek(&self, of: Of) -> Option<Arc<SnapshotView>> {
         match of {
-            Of::Live(id) => self.live.peek(id),
+            Of::Live(_) | Of::Apart(_) => self.live.peek(of),
             Of::Pinned(pin) | Of::Within(pin, _) => self.pins.peek(pin),
         }
     }
@@ -239,11 +284,12 @@ impl Snapshots {
 
     /// Waits a moment until images of `id`, and of the container, that were closed are released.
     pub fn settle(&self, id: ProcId) {
-        [id, ProcId::CONTAINER].into_iter().for_each(|key| self.live.settle(key));
+        let shows = |of: &Of| of.live().is_some_and(|shown| shown == id || shown == ProcId::CONTAINER);
+        self.live.keys().into_iter().filter(shows).for_each(|of| self.live.settle(of));
     }
 
     /// All live snapshots that are open, for `status`.
-    pub fn all_open(&self) -> Vec<OpenValue<ProcId, SnapshotView>> {
+    pub fn all_open(&self) -> Vec<OpenValue<Of, SnapshotView>> {
         self.live.all_open()
     }
 }

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::errno::errno_name;
+use crate::node::Of;
 use crate::process::ProcId;
 use crate::state::json_time::{milliseconds, timestamp};
 use crate::state::open_once::OpenValue;
@@ -176,11 +177,11 @@ impl Status {
     }
 
     /// The text at this moment: one JSON object.
-    pub fn text(&self, snapshots: &[OpenValue<ProcId, SnapshotView>], pinned: &[Pinned], frozen: &[Pid]) -> String {
+    pub fn text(&self, snapshots: &[OpenValue<Of, SnapshotView>], pinned: &[Pinned], frozen: &[Pid]) -> String {
         let mut live: Vec<OpenReport> = snapshots
             .iter()
             .map(|open| OpenReport {
-                pid: open.key.pid,
+                pid: open.key.pid(),
                 taken: timestamp(open.value.taken()),
                 stopped_ms: stopped_ms(&open.value),
                 image_bytes: open.value.image_len(),

@@ -25,6 +25,8 @@ pub struct SnapshotView {
     default_owner: (u32, u32),
     /// When the snapshot was requested.
     requested: Instant,
+    /// The user that has it open, if it is not pinned.
+    opener: Option<u32>,
     /// All open files of a pinned snapshot share this. A leaf lock.
     readers: Mutex<Weak<PinReaders>>,
     /// When the memory cost was last measured, and its bytes. A leaf lock.
@@ -149,7 +151,17 @@ impl SnapshotView {
         };
         let processes = owners.into_iter().map(|(pid, owner)| (pid, files(owner))).collect();
         let (readers, memory) = Default::default();
-        SnapshotView { processes, default_owner, requested, readers, memory, source }
+        SnapshotView { processes, default_owner, requested, opener: None, readers, memory, source }
+    }
+
+    /// The same, opened by a user.
+    pub fn opened_by(self, uid: u32) -> SnapshotView {
+        SnapshotView { opener: Some(uid), ..self }
+    }
+
+    /// The user that has it open, if it is not pinned.
+    pub fn opener(&self) -> Option<u32> {
+        self.opener
     }
 
     /// One open of a file of a pinned snapshot.

@@ -72,6 +72,7 @@ impl Tree {
             node => match node.of() {
                 None | Some(Of::CONTAINER) => true,
                 Some(Of::Live(id)) => ids.binary_search(&id).is_ok(),
+                Some(Of::Apart(_)) => self.exists(node),
                 Some(Of::Pinned(pin) | Of::Within(pin, _)) => pinned.contains(&pin),
             },
         });
@@ -118,6 +119,7 @@ impl Tree {
             (_, None | Some(Of::CONTAINER)) => true,
             (Node::Folder(_), Some(Of::Live(id))) => id.is_alive() || has_pins(id.pid),
             (_, Some(Of::Live(id))) => id.is_alive(),
+            (_, Some(of @ Of::Apart(apart))) => self.sharing.is_reserved(apart) || self.snapshots.peek(of).is_some(),
             (_, Some(Of::Pinned(pin) | Of::Within(pin, _))) => pins.holds(pin),
         }
     }
@@ -162,8 +164,7 @@ impl Tree {
     fn ranges(&self, of: Of) -> Option<Vec<Range>> {
         match (self.snapshots.peek(of).and_then(|view| view.mappings(of.pid()).ok()), of) {
             (Some(vmas), _) => Some(vmas.iter().map(|vma| Range { start: vma.start, end: vma.end }).collect()),
-            (None, Of::Live(id)) => process::mappings(id.pid),
-            (None, _) => None,
+            (None, of) => of.live().and_then(|id| process::mappings(id.pid)),
         }
     }
 

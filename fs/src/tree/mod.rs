@@ -8,12 +8,14 @@
 pub mod control_files;
 pub mod entry;
 pub mod handle;
+pub mod held;
 pub mod inodes;
 pub mod io;
 pub mod lookup;
 pub mod open_directories;
 pub mod open_files;
 pub mod open_nodes;
+pub mod sharing;
 pub mod stat;
 pub mod walk;
 
@@ -26,6 +28,7 @@ use ckptfs_dumper::{CgroupFreezer, Options, Result};
 use parking_lot::{Mutex, RwLock};
 
 use crate::node::{File, Node, PinId};
+use crate::process::caller::Caller;
 use crate::process::container::{Container, MountTarget};
 use crate::process::{Clock, ProcId};
 use crate::state::freezer::Freezer;
@@ -39,6 +42,7 @@ use crate::tree::entry::{Attr, no_entry};
 use crate::tree::handle::HandleTable;
 use crate::tree::inodes::Inodes;
 use crate::tree::open_nodes::OpenNodes;
+use crate::tree::sharing::{HeldInodes, Sharing};
 
 /// The mount.
 pub struct Tree {
@@ -59,17 +63,19 @@ pub struct Tree {
     /// While a handle on `status` is open: the length of the text of the last open. A leaf lock.
     status_open: Mutex<Weak<AtomicU64>>,
     open_nodes: Arc<OpenNodes>,
+    sharing: Sharing,
 }
 
 impl Tree {
     /// The tree of `container`, dumped and restored with `options`. Snapshots are pinned within
-    /// `limits`.
+    /// `limits`. `held` lists what a caller has open on the mount.
     pub fn new(
         container: Container,
         options: Options,
         freezer: Option<CgroupFreezer>,
         limits: Limits,
         mountpoint: String,
+        held: HeldInodes,
     ) -> Result<Tree> {
         let container = Arc::new(container);
         let status = Arc::new(Status::new(container.target().to_string(), mountpoint));
@@ -101,12 +107,15 @@ impl Tree {
             handles: RwLock::default(),
             status_open: Mutex::default(),
             open_nodes: Arc::default(),
+            sharing: Sharing::new(held),
         })
     }
 
-    /// The entry `name` of directory `parent`. Counts one lookup of it by the kernel.
-    pub fn lookup(&self, parent: u64, name: &OsStr) -> Result<Attr> {
+    /// The entry `name` of directory `parent`, as `caller` finds it. Counts one lookup of it by the
+    /// kernel.
+    pub fn lookup(&self, parent: u64, name: &OsStr, caller: Caller) -> Result<Attr> {
         let child = self.child(self.node(parent)?, name).ok_or_else(|| no_entry(name.display()))?;
+        let child = self.node_for(child, caller);
         let attr = self.attr_of(child)?;
         self.inodes.look_up(child);
         Ok(attr)

@@ -22,7 +22,7 @@ impl Tree {
             _ => Of::CONTAINER,
         };
         let walk = match (of, process::process_of_thread(caller.thread)) {
-            (Of::CONTAINER, _) | (_, None) | (Of::Pinned(_) | Of::Within(..), _) => None,
+            (Of::CONTAINER, _) | (_, None) | (Of::Apart(_) | Of::Pinned(_) | Of::Within(..), _) => None,
             (Of::Live(of), Some(reader)) => Some(Arc::new(Walk::new(of, reader))),
         };
         Ok(Handle::Directory(Directory { entries: Mutex::new(self.list(ino)?), walk }))
@@ -43,15 +43,24 @@ impl Tree {
         Ok(entries.lock().clone())
     }
 
+    /// The instants that walks of `reader` keep.
+    pub(super) fn walked_by(&self, reader: Pid) -> Vec<Of> {
+        self.walks_of(|walk| walk.reader == reader).iter().filter_map(|walk| walk.instant()).collect()
+    }
+
     /// The walks of `reader` through the files of `id`. The reader has the folder of `id` open, or
     /// the root of a mount of that tree.
     fn walks(&self, id: ProcId, reader: Pid) -> Vec<Arc<Walk>> {
+        self.walks_of(|walk| walk.of == id && walk.reader == reader)
+    }
+
+    fn walks_of(&self, is_one: impl Fn(&Walk) -> bool) -> Vec<Arc<Walk>> {
         let handles = self.handles.read();
         let walks = handles.all().filter_map(|handle| match handle {
             Handle::Directory(directory) => directory.walk.as_ref(),
             _ => None,
         });
-        walks.filter(|walk| walk.of == id && walk.reader == reader).cloned().collect()
+        walks.filter(|walk| is_one(walk)).cloned().collect()
     }
 
     /// Keeps the reason why `id` cannot be dumped for a walk of `reader`. So the process is stopped
@@ -69,14 +78,15 @@ impl Tree {
         self.walks(id, reader?).into_iter().find_map(|walk| walk.refusal())
     }
 
-    /// Keeps the instant of `id` that `reader` has just opened, until the directory that it walks
+    /// Keeps the live instant `of` that `reader` has just opened, until the directory that it walks
     /// through is closed.
-    pub(super) fn keep_snapshot(&self, id: ProcId, reader: Option<Pid>) {
+    pub(super) fn keep_snapshot(&self, of: Of, reader: Option<Pid>) {
+        let Some(id) = of.live() else { return };
         for walk in reader.map(|reader| self.walks(id, reader)).unwrap_or_default() {
             if !walk.keeps_nothing() {
                 continue;
             }
-            let Ok(Some(opened)) = self.snapshots.join(id) else { return };
+            let Ok(Some(opened)) = self.snapshots.join(of) else { return };
             // Meanwhile another thread of the reader may have been quicker, or the directory was
             // closed.
             walk.keep(Kept::Snapshot(opened));

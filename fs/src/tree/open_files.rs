@@ -10,7 +10,7 @@ use crate::node::{File, Node, Of, Role, Steady};
 use crate::process;
 use crate::process::caller::Caller;
 use crate::state::restores::{Journal, Session};
-use crate::state::snapshots::Info;
+use crate::state::snapshots::{Info, Opener};
 use crate::state::view::SnapshotView;
 use crate::tree::Tree;
 use crate::tree::control_files::of_another_user;
@@ -73,11 +73,22 @@ impl Tree {
         loop {
             // An open node keeps its instant, even if another process has the pid by now.
             let known = self.open_nodes.of(node);
-            let of = known.unwrap_or_else(|| self.snapshots.taken_as(of));
-            let handle = match self.open_instant(node, of, reader, caller) {
+            let now = self.snapshots.taken_as(of);
+            let of = known.unwrap_or(now);
+            self.sharing.redeem(of);
+            let is_open = of.live().is_some() && self.snapshots.peek(of).is_some();
+            let by = Opener { reader, uid: caller.uid, holds: is_open && self.holds(caller, of) };
+            let handle = match self.open_instant(node, of, by, caller) {
                 // It was closed meanwhile.
                 Err(_) if known.is_some() && self.open_nodes.of(node) != known => continue,
                 handle => handle?,
+            };
+            let Some(handle) = handle else {
+                // The kernel looks the path up again, and finds the instant that is reserved here.
+                if let Some(id) = now.live() {
+                    self.sharing.reserve(id, reader);
+                }
+                return Err(refused(libc::ESTALE, "other callers have this instant open"));
             };
             if node.steady() != Steady::WhileOpen {
                 return Ok((handle, None));
@@ -89,27 +100,27 @@ impl Tree {
         }
     }
 
-    /// Opens `node` with the instant of `of`.
-    fn open_instant(&self, node: Node, of: Of, reader: Option<Pid>, caller: Caller) -> Result<Handle> {
-        let snapshot = match (node, of) {
-            (Node::File(_, File::Info), Of::Live(id)) => match self.snapshots.open_info(id, reader)? {
-                Info::Snapshot(snapshot) => snapshot,
-                Info::Refusal(text) => return Ok(Handle::Refusal(text)),
+    /// Opens `node` with the instant of `of`. `None` means that only other callers have that open.
+    fn open_instant(&self, node: Node, of: Of, by: Opener, caller: Caller) -> Result<Option<Handle>> {
+        let opened = match (node, of.live()) {
+            (Node::File(_, File::Info), Some(id)) => match self.snapshots.open_info(of, id, by)? {
+                Some(Info::Refusal(text)) => return Ok(Some(Handle::Refusal(text))),
+                Some(Info::Snapshot(snapshot)) => Some(snapshot),
+                None => None,
             },
-            (_, Of::Live(id)) => match self.kept_refusal(id, reader) {
+            (_, Some(id)) => match self.kept_refusal(id, by.reader) {
                 Some(error) => return Err(error),
-                None => self.snapshots.open(of, reader).inspect_err(|error| self.keep_refusal(id, reader, error))?,
+                None => self.snapshots.open(of, by).inspect_err(|error| self.keep_refusal(id, by.reader, error))?,
             },
-            _ => self.snapshots.open(of, reader)?,
+            (_, None) => self.snapshots.open(of, by)?,
         };
+        let Some(snapshot) = opened else { return Ok(None) };
         if !caller.may_as(owner_in(&snapshot, node, node.of().unwrap_or(of)).0) {
             return Err(of_another_user(of.pid()));
         }
         let part = part(node, of.pid(), &snapshot)?;
-        if let Of::Live(id) = of {
-            self.keep_snapshot(id, reader);
-        }
-        Ok(Handle::Snapshot(SnapshotFile { of, part, snapshot }))
+        self.keep_snapshot(of, by.reader);
+        Ok(Some(Handle::Snapshot(SnapshotFile { of, part, snapshot })))
     }
 
     /// Whether a release may block: the processes of an image that ended too early are killed.

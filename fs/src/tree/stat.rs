@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use ckptfs_dumper::{Pid, Result};
 
-use crate::node::{File, Node, Of, Role, Steady};
+use crate::node::{ApartId, File, Node, Of, Role, Steady};
 use crate::process::{self, ProcId};
 use crate::state::view::SnapshotView;
 use crate::tree::Tree;
@@ -47,7 +47,9 @@ impl Tree {
         let ((uid, gid), time) = match (&view, of) {
             (Some(view), _) => (owner_in(view, node, of), view.taken()),
             (None, Of::CONTAINER) => (self.owner, self.mounted),
-            (None, Of::Live(id)) => (self.owner_of(node, id).ok_or_else(|| no_entry(id.pid))?, self.clock.start_of(id)),
+            (None, Of::Live(id) | Of::Apart(ApartId { of: id, .. })) => {
+                (self.owner_of(node, id).ok_or_else(|| no_entry(id.pid))?, self.clock.start_of(id))
+            }
             (None, _) => return Err(no_entry(format_args!("pid {}: a pinned snapshot", of.pid()))),
         };
         let (size, blocks) = match role {
@@ -91,7 +93,7 @@ impl Tree {
     /// `None` if the process has gone.
     fn extent(&self, node: Node, of: Of, view: Option<&SnapshotView>) -> Result<Option<(u64, u64)>> {
         let pid = of.pid();
-        let refusal = || if let Of::Live(id) = of { self.snapshots.peek_refusal(id) } else { None };
+        let refusal = || of.live().and_then(|id| self.snapshots.peek_refusal(id));
         let size = match (node, view) {
             (Node::Vma(_, range), view) => {
                 let stored = match view {
@@ -114,7 +116,7 @@ impl Tree {
             (Node::File(_, File::Maps), Some(view)) => Some(view.maps_len(pid)?),
             (Node::File(_, File::Maps), None) => process::maps_bound(pid),
             (_, Some(view)) => Some(view.image_len()),
-            (_, None) if of == Of::CONTAINER => Some(self.container_bound()?),
+            (_, None) if of.live() == Some(ProcId::CONTAINER) => Some(self.container_bound()?),
             (_, None) => process::image_bound(pid),
         };
         Ok(size.map(|size| (size, size.div_ceil(512))))

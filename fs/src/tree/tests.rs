@@ -24,11 +24,12 @@ const LIMITS: Limits = Limits { count: 3, memory: None };
 
 fn tree(victim: &Sleeper) -> Tree {
     let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
-    Tree::new(container, options(), None, LIMITS, "/ckpt".into()).unwrap()
+    // One caller has all inodes open.
+    Tree::new(container, options(), None, LIMITS, "/ckpt".into(), Box::new(|_| (1..10_000).collect())).unwrap()
 }
 
 fn walk(tree: &Tree, path: &[&str]) -> Result<Attr> {
-    path.iter().try_fold(tree.attr(ROOT)?, |at, name| tree.lookup(at.ino, OsStr::new(name)))
+    path.iter().try_fold(tree.attr(ROOT)?, |at, name| tree.lookup(at.ino, OsStr::new(name), ROOT_USER))
 }
 
 fn in_folder(tree: &Tree, victim: &Sleeper, path: &[&str]) -> Result<Attr> {
@@ -197,7 +198,7 @@ fn the_image_of_the_container_is_root_s_and_has_its_size() {
 #[test]
 fn the_whole_pid_namespace_cannot_be_one_image() {
     let container = Container::new(MountTarget::All, Box::new(|_| false));
-    let tree = Tree::new(container, options(), None, LIMITS, "/ckpt".into()).unwrap();
+    let tree = Tree::new(container, options(), None, LIMITS, "/ckpt".into(), Box::new(|_| Vec::new())).unwrap();
     let image = walk(&tree, &["image"]).unwrap();
     let error = tree.open(image.ino, READ).unwrap_err();
     assert_eq!(errno(&error), libc::EDEADLK);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use ckptfs_dumper::{Error, Pid};
 use parking_lot::Mutex;
 
+use crate::node::Of;
 use crate::process::ProcId;
 use crate::state::snapshots::OpenedLive;
 use crate::tree::entry::Entry;
@@ -36,7 +37,7 @@ pub enum Kept {
     /// No file was opened yet.
     Nothing,
     /// An open of the instant of the first file that the reader has opened.
-    Snapshot(#[expect(dead_code, reason = "held for its Drop")] OpenedLive),
+    Snapshot(OpenedLive),
     /// Why there is no instant.
     Refusal(Error),
     /// The directory is closed, so a late open keeps nothing.
@@ -71,6 +72,14 @@ impl Walk {
     /// Whether no file was opened yet.
     pub fn keeps_nothing(&self) -> bool {
         matches!(*self.kept.lock(), Kept::Nothing)
+    }
+
+    /// The instant that is kept.
+    pub fn instant(&self) -> Option<Of> {
+        match &*self.kept.lock() {
+            Kept::Snapshot(opened) => Some(opened.key()),
+            _ => None,
+        }
     }
 
     /// The reason that is kept.

@@ -30,7 +30,7 @@ fn a_pinned_snapshot_is_a_folder_of_exact_files() {
     }
     let vmas = in_folder(&tree, &victim, &["snapshots", "one", "vmas"]).unwrap();
     for entry in tree.list(vmas.ino).unwrap() {
-        let attr = tree.lookup(vmas.ino, &entry.name).unwrap();
+        let attr = tree.lookup(vmas.ino, &entry.name, ROOT_USER).unwrap();
         assert_eq!((attr.ino, attr.size), (entry.ino, Range::parse(entry.name.to_str().unwrap()).unwrap().len()));
     }
     let status: serde_json::Value = serde_json::from_str(&tree.status_text()).unwrap();
