@@ -69,7 +69,8 @@ pub mod cgroup {
 
 /// What /proc shows of a process. Names of programs and files are bytes and need not be UTF-8.
 pub mod proc {
-    pub use crate::sys::proc::maps::{Mapping, maps};
+    pub use crate::freeze::hole::own_maps as maps;
+    pub use crate::sys::proc::maps::Mapping;
     pub use crate::sys::proc::mountinfo::{Mount, mounts};
     pub use crate::sys::proc::numbers;
     pub use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};

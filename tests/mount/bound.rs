@@ -30,7 +30,7 @@ fn is_unharmed(victim: Victim) {
 
 #[test]
 fn what_cannot_be_examined_in_time_goes_on() {
-    let (victim, mount) = with_eventfds(40_000, "0.1");
+    let (victim, mount) = with_eventfds(19_000, "0.1");
     let output = tool::run(&["cat".into(), mount.of(victim.pid(), "image")]);
     output.fails_with("Connection timed out");
     let log = mount.log();
@@ -42,7 +42,7 @@ fn what_cannot_be_examined_in_time_goes_on() {
 /// examined.
 #[test]
 fn a_reader_that_is_killed_ends_the_stop() {
-    let (victim, mount) = with_eventfds(100_000, "600");
+    let (victim, mount) = with_eventfds(19_000, "600");
     let mut reader = reads(&victim, &mount);
     wait::until_at_once("it is stopped", || process::state(victim.pid()) == Some('t'));
     process::kill(reader.id() as i32, Signal::SIGINT);

@@ -188,19 +188,21 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
     if error.kind() == Kind::NoProcess {
         return Ok(Refusal::Gone);
     }
-    let tracer = Fields::read(&format!("/proc/{pid}/task/{tid}/status"))?.number("TracerPid");
+    let tracer_now = || Fields::read(&format!("/proc/{pid}/task/{tid}/status")).map(|status| status.number("TracerPid"));
+    let tracer = tracer_now()?;
     if tracer == nix::unistd::gettid().as_raw() as u64 {
         let running = Running::adopt(tid);
         running.interrupt()?;
         return Ok(Refusal::Ours(running));
     }
     if tracer != 0 {
-        let name = proc::read_text(&format!("/proc/{tracer}/comm"));
-        let has_ended = name.is_err();
-        let name = name.unwrap_or_default();
+        let name = proc::read_text(&format!("/proc/{tracer}/comm")).unwrap_or_default();
         let traced = format!("pid {pid}: it is traced already, by pid {tracer} ({})", name.trim_end());
         let error = Error::new(Kind::Busy, traced);
-        return if has_ended || runs_this_program(tracer) { Ok(Refusal::Contended(error)) } else { Err(error) };
+        // A tracer that has ended meanwhile shows no program.
+        let is_released = |now: Result<u64>| now.map_or(true, |now| now != tracer);
+        let is_contended = runs_this_program(tracer) || is_released(tracer_now());
+        return if is_contended { Ok(Refusal::Contended(error)) } else { Err(error) };
     }
     Ok(Refusal::Contended(error.on(format_args!("pid {pid}"))))
 }

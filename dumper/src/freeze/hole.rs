@@ -2,13 +2,17 @@
 
 use crate::error::Result;
 use crate::sys::memory::{MemFile, RemotePtr};
-use crate::sys::proc::maps::Mapping;
+use crate::sys::pid::Pid;
+use crate::sys::proc::maps::{self, Mapping};
 use crate::sys::remote::batch::{FRAME_AT, SCRATCH_LEN};
 use crate::sys::remote::stub;
 
 /// Bytes of address space left free for the restorer of a process. It is twice the scratch, so one
 /// half is always clear of the restorer's own vDSO.
 pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
+
+/// How often a process may be dumped anew while its mappings are listed.
+const ATTEMPTS: u32 = 10;
 
 /// The first gap that is large enough, from low addresses on. The choice is deterministic, and far
 /// from where libraries and stacks grow.
@@ -39,6 +43,25 @@ pub fn left_scratches(maps: &[Mapping], mem: &MemFile) -> Result<Vec<(u64, u64)>
         }
     }
     Ok(found)
+}
+
+/// The mappings of a process that may run, or be dumped meanwhile: without the scratch of a dump
+/// that goes on, and without what a killed daemon has left.
+pub fn own_maps(pid: Pid) -> Result<Vec<Mapping>> {
+    let mut maps = maps::maps(pid)?;
+    for _ in 0..ATTEMPTS {
+        let may_be = |(at, mapping): (usize, &Mapping)| scratch_end(mapping, maps.get(at + 1)).is_some();
+        if !maps.iter().enumerate().any(may_be) {
+            break;
+        }
+        if let Ok(left) = left_scratches(&maps, &MemFile::open(pid)?) {
+            maps.retain(|mapping| !left.iter().any(|(start, end)| (*start..*end).contains(&mapping.start)));
+            break;
+        }
+        // A scratch that is unmapped meanwhile cannot be read any more.
+        maps = maps::maps(pid)?;
+    }
+    Ok(maps)
 }
 
 /// Where a scratch ends that begins with `mapping`. It is one mapping, or a page of code and one of

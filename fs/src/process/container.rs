@@ -74,7 +74,10 @@ pub type Hidden = Box<dyn Fn(Pid) -> bool + Send + Sync>;
 
 /// How long a list waits for snapshot children that are being created. After that, a process that
 /// resembles one in everything but its name is listed.
-const CREATION_TIMEOUT: Duration = Duration::from_millis(50);
+const CREATION_TIMEOUT: Duration = Duration::from_millis(250);
+
+/// Older processes are no snapshot children that were without a name a moment ago.
+const CREATION_AGE: Duration = Duration::from_secs(2);
 
 /// The processes of a mount. They are read from /proc each time, so no entry is stale.
 pub struct Container {
@@ -119,6 +122,8 @@ impl Container {
             std::thread::sleep(Duration::from_millis(1));
             members.retain(|id| id.is_alive() && !(self.hidden)(id.pid));
         }
+        // One that was without a name above may have been named since, or have ended.
+        members.retain(|id| !id.is_younger_than(CREATION_AGE) || id.is_alive() && !(self.hidden)(id.pid));
         members.sort_unstable();
         Ok(members)
     }

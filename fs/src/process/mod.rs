@@ -32,6 +32,12 @@ impl ProcId {
     /// Stands for the container as a whole. No process has pid 0.
     pub const CONTAINER: ProcId = ProcId { pid: 0, start: 0 };
 
+    /// Whether it started less than `age` ago.
+    pub fn is_younger_than(self, age: Duration) -> bool {
+        let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map_or(Duration::ZERO, Duration::from);
+        Duration::from_secs(self.start / TICKS_PER_SECOND) + age >= up
+    }
+
     /// A process with this pid that has ended, and of which no more is known.
     pub fn ended(pid: Pid) -> ProcId {
         ProcId { pid, start: 0 }
