@@ -7,8 +7,8 @@
 //! than later ones. Each figure is a median.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod crowd;
 mod null;
+mod slopes;
 mod subject;
 mod table;
 mod transfer;
@@ -36,9 +36,9 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         None => bench(),
-        Some("--crowd") => crowd::bench(),
+        Some("--slopes") => slopes::bench(),
         Some("--null") if args.len() == 3 => null::serve(Path::new(&args[2])),
-        Some(_) => panic!("usage: bench [--crowd]"),
+        Some(_) => panic!("usage: bench [--slopes]"),
     }
 }
 
@@ -84,7 +84,7 @@ fn bench() {
         "daemon's peak",
     ]);
     moved.iter().for_each(|row| table::row(row));
-    crowd::bench();
+    slopes::bench();
     small();
 }
 

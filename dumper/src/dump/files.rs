@@ -120,13 +120,7 @@ impl FileCollector {
     ///
     /// Returns the id, and whether it is closed on exec. This is `None` for a duplicate: its
     /// `fdinfo` lists all locks of the description once more.
-    fn descriptor(
-        &mut self,
-        pid: Pid,
-        representative: Pid,
-        pidfd: &PidFd,
-        number: i32,
-    ) -> Result<(u32, Option<bool>)> {
+    fn descriptor(&mut self, pid: Pid, representative: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, Option<bool>)> {
         let subject = format!("pid {pid} fd {number}");
         let link = format!("/proc/{representative}/fd/{number}");
         let mut file = ObservedFile::observe(subject, &link, Via::Descriptor(pidfd, number))?;

@@ -188,7 +188,8 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
     if error.kind() == Kind::NoProcess {
         return Ok(Refusal::Gone);
     }
-    let tracer_now = || Fields::read(&format!("/proc/{pid}/task/{tid}/status")).map(|status| status.number("TracerPid"));
+    let tracer_now =
+        || Fields::read(&format!("/proc/{pid}/task/{tid}/status")).map(|status| status.number("TracerPid"));
     let tracer = tracer_now()?;
     if tracer == nix::unistd::gettid().as_raw() as u64 {
         let running = Running::adopt(tid);

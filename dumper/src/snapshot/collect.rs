@@ -75,7 +75,8 @@ impl TreeCollector<'_> {
         let mut opened = open(frozen, self.prelooks)?;
         let hole = entry::share_hole(opened.values_mut().map(|opened| &mut opened.entry))?;
         let ipc = table::IpcTables::read();
-        let mut files = FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect(), frozen.bound.clone());
+        let mut files =
+            FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect(), frozen.bound.clone());
         let bound = frozen.bound.clone();
         let mut collector =
             ProcessCollector { tree: &mut tree, files: &mut files, timers: self.timers, ipc: &ipc, bound, hole };
