@@ -30,8 +30,8 @@ impl<T> Default for KcmpSet<T> {
 }
 
 impl<T> KcmpSet<T> {
-    /// The element that is equal to the wanted one, or the place of the wanted one. `order` compares
-    /// an element with the wanted one.
+    /// The element that is equal to the wanted one, or the place of the wanted one. `order`
+    /// compares an element with the wanted one.
     ///
     /// # Errors
     /// Those of `order`.
@@ -61,7 +61,8 @@ impl<T> KcmpSet<T> {
     }
 }
 
-/// A binary search with a comparison that can fail: where the wanted element is, or where it belongs.
+/// A binary search with a comparison that can fail: where the wanted element is, or where it
+/// belongs.
 fn search<T>(
     elements: &[T],
     mut order: impl FnMut(&T) -> Result<Ordering>,

@@ -92,7 +92,8 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
     Ok(())
 }
 
-/// The order of what two tasks have. A task that has ended has no place, and `failed` gets the reason.
+/// The order of what two tasks have. A task that has ended has no place, and `failed` gets the
+/// reason.
 fn order(task: Pid, other: Pid, what: Kcmp, failed: &mut Option<Error>) -> Ordering {
     kcmp::kcmp_order(task, other, what, 0, 0).unwrap_or_else(|error| {
         *failed = Some(error);

@@ -48,8 +48,8 @@ impl StopBound {
     /// a process can have many of call it in each round.
     ///
     /// # Errors
-    /// [`Kind::TimedOut`], or [`Kind::Interrupted`] if the reader has been killed. `subject` is what
-    /// was being examined.
+    /// [`Kind::TimedOut`], or [`Kind::Interrupted`] if the reader has been killed. `subject` is
+    /// what was being examined.
     pub fn check<D: std::fmt::Display>(&self, subject: impl FnOnce() -> D) -> Result<()> {
         if self.0.deadline.is_over() {
             let sentence = format!(

@@ -30,7 +30,8 @@ use crate::freeze::vfork::behind_vfork;
 /// # Errors
 /// [`Kind::Busy`] if it does not stop in time, another process traces it or its cgroup is frozen
 /// already. [`Kind::Unsupported`] if a task waits in vfork(2) all that time. [`Kind::NoProcess`] if
-/// it is gone. [`Kind::Interrupted`] if the caller is killed meanwhile. On an error all stopped tasks are resumed.
+/// it is gone. [`Kind::Interrupted`] if the caller is killed meanwhile. On an error all stopped
+/// tasks are resumed.
 pub fn freeze(target: &Target, bound: &StopBound, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
     let turn = freezer.map(|freezer| freezer.turn(bound)).transpose()?;
     cgroup::refuse_frozen(&target.members()?)?;

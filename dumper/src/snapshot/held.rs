@@ -80,7 +80,7 @@ impl<'a> HeldTree<'a> {
                 }
                 recv(commands) -> command => match command {
                     Ok(Command::Snapshot(purpose, reader, answer)) => {
-                        // The tree is stopped in any case: only a reader that is killed ends the dump.
+                        // The tree is stopped in any case. Only a killed reader ends the dump.
                         self.frozen.bound = StopBound::new(Duration::MAX, reader);
                         self.snapshot(purpose, &answer)
                     },
