@@ -1,21 +1,12 @@
 //! Users without permission, and readers that cannot be served.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::fs;
+use std::os::unix::fs::MetadataExt;
 
 use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, process, tool, wait};
 
-use crate::{count, ends_well, mounted_worker, worker};
-
-/// Runs a script as the user `nobody`.
-fn as_nobody(script: &str, mount: &Mounted, victim: &Victim) -> tool::Output {
-    // Open the directory around the mountpoint to other users, because the test is about the mount.
-    fs::set_permissions(mount.path().parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
-    let full =
-        format!("exec setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups bash -euc '{script}' test \"$@\"");
-    tool::shell(&full, &[mount.path().into_os_string(), victim.pid().to_string().into()])
-}
+use crate::{as_nobody, count, ends_well, mounted_worker, worker};
 
 /// The modes decide: a user reads the images of its own processes only, and only root restores.
 #[test]

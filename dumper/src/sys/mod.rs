@@ -12,6 +12,7 @@ pub mod cpuid;
 pub mod errno;
 pub mod fd;
 pub mod futex;
+pub mod identity;
 pub mod kcmp;
 pub mod memory;
 pub mod mm_map;

@@ -81,7 +81,7 @@ impl PidFd {
 
     /// Waits until a killed process has ended and reaps it, if it is a child or tracee of this
     /// thread (or of any thread of this daemon). Returns false if it is not (any more). Polls for
-    /// the reason that [`wait::wait_ended`] gives.
+    /// the reason that `wait::wait_ended` gives.
     ///
     /// # Errors
     /// ETIMEDOUT: it does not end within `limit`.

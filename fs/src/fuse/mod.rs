@@ -51,7 +51,7 @@ impl Fuse {
 }
 
 fn caller(req: &Request) -> Caller {
-    Caller { thread: req.pid() as Pid, uid: req.uid() }
+    Caller { thread: req.pid() as Pid, uid: req.uid(), gid: req.gid() }
 }
 
 impl Filesystem for Fuse {
@@ -163,7 +163,7 @@ impl Filesystem for Fuse {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         fh: FileHandle,
         offset: u64,
@@ -173,11 +173,12 @@ impl Filesystem for Fuse {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
+        let caller = caller(req);
         if self.tree.write_blocks(fh.0) {
             let (tree, data) = (Arc::clone(&self.tree), data.to_vec());
-            self.workers.run(move || written(reply, tree.write(fh.0, offset, &data), data.len()));
+            self.workers.run(move || written(reply, tree.write(fh.0, offset, &data, caller), data.len()));
         } else {
-            written(reply, self.tree.write(fh.0, offset, data), data.len());
+            written(reply, self.tree.write(fh.0, offset, data, caller), data.len());
         }
     }
 
@@ -240,8 +241,8 @@ impl Filesystem for Fuse {
         }
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let entries = match self.tree.read_directory(ino.0, fh.0, offset == 0) {
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let entries = match self.tree.read_directory(ino.0, fh.0, offset == 0, caller(req)) {
             Ok(entries) => entries,
             Err(error) => return reply.error(code(&error)),
         };
@@ -276,8 +277,8 @@ impl Filesystem for Fuse {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
-        let (tree, name, reader) = (Arc::clone(&self.tree), name.to_owned(), req.pid() as Pid);
-        self.workers.run(move || entered(reply, tree.make_directory(parent.0, &name, reader)));
+        let (tree, name, caller) = (Arc::clone(&self.tree), name.to_owned(), caller(req));
+        self.workers.run(move || entered(reply, tree.make_directory(parent.0, &name, caller)));
     }
 
     fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {

@@ -8,6 +8,7 @@ pub mod caller;
 pub mod container;
 pub mod descriptors;
 pub mod holders;
+pub mod rights;
 
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, SystemTime};

@@ -13,7 +13,7 @@ use crate::process::{self, ProcId};
 
 /// Sends SIGKILL to `root` and all its descendants. Returns when they have ended, or after
 /// `timeout` (a task in uninterruptible sleep ends when it wakes). `may` decides whether the caller
-/// may kill a process. `thaw` detaches the tracers from those that were killed.
+/// may kill processes. `thaw` detaches the tracers from those that were killed.
 ///
 /// All processes are stopped before the first is killed. The children of a dead process get another
 /// parent, so a child that is forked meanwhile would no longer be found below `root`. A task with a
@@ -25,7 +25,7 @@ pub fn kill_tree(
     container: &Container,
     root: ProcId,
     timeout: Duration,
-    may: &dyn Fn(ProcId) -> Result<()>,
+    may: &dyn Fn(&[ProcId]) -> Result<()>,
     thaw: &dyn Fn(&[ProcId]),
 ) -> Result<()> {
     let mut tree: HashMap<ProcId, OwnedFd> = HashMap::new();
@@ -39,10 +39,10 @@ pub fn kill_tree(
         if fresh.is_empty() {
             break;
         }
+        may(&fresh)?;
         for id in fresh {
             // A process that has gone need not be killed.
             let Some(handle) = pidfd(id) else { continue };
-            may(id)?;
             stopped.stop(&handle, id)?;
             tree.insert(id, handle);
         }
@@ -54,7 +54,7 @@ pub fn kill_tree(
         return Err(Error::new(Kind::NoProcess, format!("killing pid {}: no such process", root.pid)));
     }
     // All are stopped, so no process can change its user any more.
-    tree.keys().try_for_each(|id| may(*id))?;
+    may(&tree.keys().copied().collect::<Vec<_>>())?;
     for (id, handle) in &tree {
         signal(handle, *id, Signal::KILL)?;
     }
@@ -138,7 +138,7 @@ mod tests {
         let container = Container::new(MountTarget::tree(victim.pid()).unwrap(), Box::new(|_| false));
         let tree = container.members().unwrap();
         let root = container.find(victim.pid()).unwrap();
-        let may = |id: ProcId| if id == root { Ok(()) } else { Err(Error::os("not permitted", libc::EACCES)) };
+        let may = |ids: &[ProcId]| if *ids == [root] { Ok(()) } else { Err(Error::os("not permitted", libc::EACCES)) };
         let error = kill_tree(&container, root, Duration::from_secs(60), &may, &|_| {}).unwrap_err();
         assert_eq!(error.kind(), Kind::System(libc::EACCES));
         assert!(tree.iter().all(|id| id.is_alive()), "{tree:?}");

@@ -8,10 +8,10 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{Checkpoint, Core, Doing, Error, Kind, Pid, Result, Snapshot, StoredImage, VmaView};
+use ckptfs_dumper::{Checkpoint, Core, Doing, Error, Identity, Kind, Pid, Result, Snapshot, StoredImage, VmaView};
 use parking_lot::Mutex;
 
-use crate::process::{Range, owner};
+use crate::process::{Range, has_ended, owner, rights};
 use crate::state::tracers::Lease;
 
 /// How long a measured memory cost of a snapshot is reused, because measuring it walks page tables.
@@ -203,6 +203,38 @@ impl SnapshotView {
         let owner = self.owner(pid);
         let is_one_users = self.processes.values().all(|files| files.owner.0 == owner.0);
         if is_one_users { owner } else { self.default_owner }
+    }
+
+    /// Whether `who` may read the process `pid` of this instant.
+    ///
+    /// # Errors
+    /// EACCES: it may not.
+    pub fn permits(&self, who: &Identity, pid: Pid) -> Result<()> {
+        self.permits_each(who, &[pid])
+    }
+
+    /// Whether `who` may read all processes of this instant.
+    ///
+    /// # Errors
+    /// EACCES: it may not.
+    pub fn permits_all(&self, who: &Identity) -> Result<()> {
+        self.permits_each(who, &self.pids().collect::<Vec<_>>())
+    }
+
+    fn permits_each(&self, who: &Identity, pids: &[Pid]) -> Result<()> {
+        if who.is_as_mighty() {
+            return Ok(());
+        }
+        let is_owner = |pid: &Pid| self.owner(*pid).0 == who.uid || who.reads_any_file();
+        let by_owner = |pids: &[Pid]| match pids.iter().find(|pid| !is_owner(pid)) {
+            Some(pid) => Err(rights::refused(*pid, who, "it belongs to another user")),
+            None => Ok(()),
+        };
+        let Source::Taken(snapshot, _) = &self.source else { return by_owner(pids) };
+        // A copy-on-write child has the rights that its process had at the instant.
+        let (ended, held): (Vec<Pid>, Vec<Pid>) = pids.iter().partition(|pid| has_ended(snapshot.memory_of(**pid)));
+        by_owner(&ended)?;
+        rights::may_read_copies(who, &held.iter().map(|&pid| (pid, snapshot.memory_of(pid))).collect::<Vec<_>>())
     }
 
     /// The text of `info.json`.

@@ -6,12 +6,11 @@ use std::ops::{Deref, Range as Span};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use ckptfs_dumper::{Core, Error, Kind, Pid, Piece, ReadAhead, Result, VmaView};
+use ckptfs_dumper::{Core, Error, Identity, Kind, Pid, Piece, ReadAhead, Result, VmaView};
 use parking_lot::Mutex;
 
 use crate::node::{File, Of};
 use crate::process::ProcId;
-use crate::process::caller::Caller;
 use crate::state::restores::Session;
 use crate::state::snapshots::{OpenedRefusal, OpenedSnapshot};
 use crate::state::view::SnapshotView;
@@ -37,8 +36,8 @@ pub enum Handle {
         /// The text that reads return.
         journal: Arc<str>,
     },
-    /// `freeze` or `kill`, and the caller that opened it.
-    Control(ProcId, File, Caller),
+    /// `freeze` or `kill`, and the user that opened it.
+    Control(ProcId, File, Identity),
     /// A directory.
     Directory(Directory),
 }

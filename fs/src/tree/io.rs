@@ -5,6 +5,7 @@ use std::sync::Arc;
 use ckptfs_dumper::{ReadAhead, Result};
 
 use crate::node::{File, Role};
+use crate::process::caller::Caller;
 use crate::tree::Tree;
 use crate::tree::entry::{Attr, refused};
 use crate::tree::handle::{Bytes, Handle, SnapshotFile, part_of};
@@ -38,13 +39,13 @@ impl Tree {
         self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Control(..)))
     }
 
-    /// Takes all of `bytes`, or nothing.
-    pub fn write(&self, handle: u64, offset: u64, bytes: &[u8]) -> Result<()> {
+    /// Takes all of `bytes` from `writer`, or nothing.
+    pub fn write(&self, handle: u64, offset: u64, bytes: &[u8], writer: Caller) -> Result<()> {
         let handle = self.handle(handle)?;
         match &*handle {
             Handle::Restore { session, .. } => session.lock().write(offset, bytes),
-            Handle::Control(id, file, caller) => self
-                .write_control(*id, *file, *caller, bytes)
+            Handle::Control(id, file, opener) => self
+                .write_control(*id, *file, opener, writer, bytes)
                 .inspect_err(|error| self.status.failed("control", Some(*id), error)),
             _ => Err(refused(libc::EBADF, "not open for writing")),
         }

@@ -6,13 +6,14 @@ use std::ffi::{OsStr, OsString};
 use ckptfs_dumper::{Pid, Result};
 
 use crate::node::{File, Node, Of, PinId, Role};
-use crate::process::{self, ProcId, Range};
+use crate::process::caller::Caller;
+use crate::process::{self, ProcId, Range, rights};
 use crate::tree::Tree;
 use crate::tree::entry::{Attr, Entry, no_entry, refused};
 
 impl Tree {
-    /// The entries of directory `ino`, without `.` and `..`.
-    pub fn list(&self, ino: u64) -> Result<Vec<Entry>> {
+    /// The entries of directory `ino` as `caller` may see them, without `.` and `..`.
+    pub fn list(&self, ino: u64, caller: Caller) -> Result<Vec<Entry>> {
         let node = self.node(ino)?;
         if !self.exists(node) {
             return Err(no_entry(format_args!("inode {ino}")));
@@ -37,7 +38,18 @@ impl Tree {
                 children.extend(pinned.map(|(name, pin)| (name, Node::Folder(Of::Pinned(pin)))));
             }
             Node::Vmas(of) => {
-                let ranges = self.ranges(of).ok_or_else(|| no_entry(of.pid()))?;
+                // The process may have executed a set-user-ID program since the mode bits were
+                // checked.
+                let who = caller.identify();
+                let ranges = match self.snapshots.peek(of) {
+                    Some(view) => view.permits(&who, of.pid()).map(|()| self.ranges(of))?,
+                    None if who.is_as_mighty() => self.ranges(of),
+                    None => {
+                        rights::may_read(&who, &[of.pid()])?;
+                        who.ask(|| self.ranges(of))?
+                    }
+                };
+                let ranges = ranges.ok_or_else(|| no_entry(of.pid()))?;
                 if of.pin().is_none() {
                     let known: HashSet<Range> = ranges.iter().copied().collect();
                     self.inodes.prune(|node| match node {
@@ -170,10 +182,16 @@ impl Tree {
 
     /// mkdir(2): takes a snapshot and pins it as `name`. Counts one lookup of it by the kernel.
     /// Blocks until the process continues.
-    pub fn make_directory(&self, parent: u64, name: &OsStr, reader: Pid) -> Result<Attr> {
+    pub fn make_directory(&self, parent: u64, name: &OsStr, caller: Caller) -> Result<Attr> {
         let Node::Snapshots(pid) = self.node(parent)? else { return Err(refused(libc::EPERM, NOT_HERE)) };
         let id = if pid == ProcId::CONTAINER.pid { Some(ProcId::CONTAINER) } else { self.container.find(pid) };
-        let pin = self.snapshots.pin(pid, id, name, process::process_of_thread(reader))?;
+        let who = caller.identify();
+        let pin = self.snapshots.pin(pid, id, name, process::process_of_thread(caller.thread))?;
+        if let Some(Err(error)) = self.snapshots.pins().view(pin).map(|view| view.permits_all(&who)) {
+            self.snapshots.unpin(pid, name)?;
+            self.status.failed("pin", id, &error);
+            return Err(error);
+        }
         let node = Node::Folder(Of::Pinned(pin));
         let attr = self.attr_of(node)?;
         self.inodes.look_up(node);

@@ -25,19 +25,19 @@ impl Tree {
             (Of::CONTAINER, _) | (_, None) | (Of::Apart(_) | Of::Pinned(_) | Of::Within(..), _) => None,
             (Of::Live(of), Some(reader)) => Some(Arc::new(Walk::new(of, reader))),
         };
-        Ok(Handle::Directory(Directory { entries: Mutex::new(self.list(ino)?), walk }))
+        Ok(Handle::Directory(Directory { entries: Mutex::new(self.list(ino, caller)?), walk }))
     }
 
     /// The handle's entries. They are listed anew when the handle is rewound, which begins another
     /// walk.
-    pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool) -> Result<Vec<Entry>> {
+    pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool, caller: Caller) -> Result<Vec<Entry>> {
         let handle = self.handle(handle)?;
         let Handle::Directory(Directory { entries, walk }) = &*handle else {
             return Err(refused(libc::ENOTDIR, "not a directory"));
         };
         if rewound {
             walk.iter().for_each(|walk| walk.replace(Kept::Nothing));
-            let fresh = self.list(ino)?;
+            let fresh = self.list(ino, caller)?;
             *entries.lock() = fresh;
         }
         Ok(entries.lock().clone())

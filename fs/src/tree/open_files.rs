@@ -3,21 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ckptfs_dumper::{Pid, Result};
+use ckptfs_dumper::{Error, Identity, Pid, Result};
 use parking_lot::Mutex;
 
 use crate::node::{File, Node, Of, Role, Steady};
 use crate::process;
+use crate::process::ProcId;
 use crate::process::caller::Caller;
+use crate::process::rights::Witness;
 use crate::state::restores::{Journal, Session};
 use crate::state::snapshots::{Info, Opener};
 use crate::state::view::SnapshotView;
 use crate::tree::Tree;
-use crate::tree::control_files::of_another_user;
 use crate::tree::entry::{Access, no_entry, refused};
 use crate::tree::handle::{Handle, HandleEntry, Part, SnapshotFile};
 use crate::tree::open_nodes::{Closing, OpenedNode};
-use crate::tree::stat::owner_in;
 use crate::tree::walk::Kept;
 
 impl Tree {
@@ -47,7 +47,9 @@ impl Tree {
             }
             Node::Restore => open_restore(&self.journal, ino, access),
             Node::Status => self.open_status(),
-            Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)) => Handle::Control(id, file, access.caller),
+            Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)) => {
+                Handle::Control(id, file, access.caller.identify())
+            }
             Node::File(of, _) | Node::Vma(of, _) => {
                 let (handle, opened) = self.open_snapshot_file(node, of, access.caller)?;
                 opened_node = opened;
@@ -69,7 +71,7 @@ impl Tree {
 
     /// Opens a file of a snapshot, and its node if that has one content at a time.
     fn open_snapshot_file(&self, node: Node, of: Of, caller: Caller) -> Result<(Handle, Option<OpenedNode>)> {
-        let reader = process::process_of_thread(caller.thread);
+        let (reader, who) = (process::process_of_thread(caller.thread), caller.identify());
         loop {
             // An open node keeps its instant, even if another process has the pid by now.
             let known = self.open_nodes.of(node);
@@ -78,7 +80,7 @@ impl Tree {
             self.sharing.redeem(of);
             let is_open = of.live().is_some() && self.snapshots.peek(of).is_some();
             let by = Opener { reader, uid: caller.uid, holds: is_open && self.holds(caller, of) };
-            let handle = match self.open_instant(node, of, by, caller) {
+            let handle = match self.open_instant(node, of, by, &who) {
                 // It was closed meanwhile.
                 Err(_) if known.is_some() && self.open_nodes.of(node) != known => continue,
                 handle => handle?,
@@ -100,14 +102,25 @@ impl Tree {
         }
     }
 
-    /// Opens `node` with the instant of `of`. `None` means that only other callers have that open.
-    fn open_instant(&self, node: Node, of: Of, by: Opener, caller: Caller) -> Result<Option<Handle>> {
+    /// Opens `node` with the instant of `of`, for `who`. `None` means that only other callers have
+    /// that open.
+    fn open_instant(&self, node: Node, of: Of, by: Opener, who: &Identity) -> Result<Option<Handle>> {
+        let report = |error: &Error| self.status.failed("open", Some(of.id()), error);
         let opened = match (node, of.live()) {
-            (Node::File(_, File::Info), Some(id)) => match self.snapshots.open_info(of, id, by)? {
-                Some(Info::Refusal(text)) => return Ok(Some(Handle::Refusal(text))),
-                Some(Info::Snapshot(snapshot)) => Some(snapshot),
-                None => None,
-            },
+            (Node::File(_, File::Info), Some(id)) => {
+                let tree = self.tree_seen_by(id, who)?;
+                let witness = Witness::new(who, &tree);
+                match self.snapshots.open_info(of, id, by)? {
+                    // The text may tell about any process of the tree.
+                    Some(Info::Refusal(text)) => {
+                        let tree = self.tree_seen_by(id, who)?;
+                        witness.and_then(|witness| witness.is_still_true(who, &tree)).inspect_err(report)?;
+                        return Ok(Some(Handle::Refusal(text)));
+                    }
+                    Some(Info::Snapshot(snapshot)) => Some(snapshot),
+                    None => None,
+                }
+            }
             (_, Some(id)) => match self.kept_refusal(id, by.reader) {
                 Some(error) => return Err(error),
                 None => self.snapshots.open(of, by).inspect_err(|error| self.keep_refusal(id, by.reader, error))?,
@@ -115,12 +128,18 @@ impl Tree {
             (_, None) => self.snapshots.open(of, by)?,
         };
         let Some(snapshot) = opened else { return Ok(None) };
-        if !caller.may_as(owner_in(&snapshot, node, node.of().unwrap_or(of)).0) {
-            return Err(of_another_user(of.pid()));
-        }
+        let permitted = if node.is_of_all() { snapshot.permits_all(who) } else { snapshot.permits(who, of.pid()) };
+        permitted.inspect_err(report)?;
         let part = part(node, of.pid(), &snapshot)?;
         self.keep_snapshot(of, by.reader);
         Ok(Some(Handle::Snapshot(SnapshotFile { of, part, snapshot })))
+    }
+
+    /// The processes of the tree of `id`, for questions about the rights of `who`. Empty for a
+    /// caller that has all rights.
+    fn tree_seen_by(&self, id: ProcId, who: &Identity) -> Result<Vec<Pid>> {
+        let tree = || self.container.tree_of(id).map(|ids| ids.into_iter().map(|id| id.pid).collect());
+        if who.is_as_mighty() { Ok(Vec::new()) } else { tree() }
     }
 
     /// Whether a release may block: the processes of an image that ended too early are killed.
