@@ -37,6 +37,7 @@
 pub mod attribute;
 pub mod external;
 pub mod fd_state;
+pub mod file_identity;
 pub mod inheritance;
 pub mod object;
 pub mod observed;

@@ -1,6 +1,7 @@
 //! A kind of open file: its record, how it is dumped, and how it is opened again.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
+use crate::kind::file_identity::FileIdentity;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::ObservedFile;
 use crate::kind::record_sort::{self, RecordSort, Role, Shown, ShownFile};
@@ -48,6 +50,9 @@ struct TaggedOpenFile<T> {
     id: u32,
     /// What it leads to: see below.
     kind: String,
+    /// The file that had the name, if the file has a name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    identity: Option<FileIdentity>,
     #[serde(flatten)]
     body: T,
 }
@@ -83,7 +88,11 @@ impl<O: OpenFile> DynOpenFile for O {
 
     fn dump(&self, id: u32, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<Record> {
         let body = OpenFile::dump(self, observed, context)?;
-        Record::new(TAG, &TaggedOpenFile { id, kind: O::KIND.to_owned(), body })
+        // The kernel makes the files of /proc anew at each look.
+        let has_name =
+            observed.target.is_absolute() && observed.stat.nlink() > 0 && !observed.target.starts_with("/proc");
+        let identity = has_name.then(|| FileIdentity::of(&observed.stat));
+        Record::new(TAG, &TaggedOpenFile { id, kind: O::KIND.to_owned(), identity, body })
     }
 
     fn opens_last(&self) -> bool {
@@ -109,6 +118,17 @@ fn show(record: &RecordView<'_>) -> Result<Shown> {
     let Common { id, kind, object, flags, position } = record.body()?;
     let label = record_sort::label(&record.body()?, &kind);
     Ok(Shown::OpenFile(ShownFile { id, kind, object, flags, position, label }))
+}
+
+/// The file that had the name of an open file, from its record.
+pub fn identity(record: &Record) -> Result<Option<FileIdentity>> {
+    #[derive(Deserialize)]
+    struct Named {
+        #[serde(default)]
+        identity: Option<FileIdentity>,
+    }
+    let Named { identity } = record.body()?;
+    Ok(identity)
 }
 
 /// The id and kind of an open file's record.

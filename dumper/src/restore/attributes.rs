@@ -4,10 +4,11 @@ use crate::error::Result;
 use crate::kind::attribute::{RestoredThread, Resume, Scope};
 use crate::kind::inheritance::Inheritance;
 use crate::kind::phase::Phase;
-use crate::kind::refs::Files;
 use crate::pstree::record::{Process, Share};
+use crate::restore::files::RestoredFiles;
 use crate::restore::pending::PendingRecords;
 use crate::restore::process::NewProcess;
+use crate::restore::replaced::Holder;
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 use crate::task;
@@ -21,7 +22,7 @@ pub fn restore(
     process: &Process,
     phase: Phase,
     pending: &PendingRecords,
-    files: &dyn Files,
+    files: &RestoredFiles,
 ) -> Result<Vec<Resume>> {
     let mut resumes = Vec::new();
     let syscall = new.syscall;
@@ -31,6 +32,8 @@ pub fn restore(
             resumes.push(new.end_of_leader(ended)?);
             continue;
         }
+        let holder = Holder::new(process.pid, process.representative(), pending).as_memory();
+        let files = files.of(holder);
         let (owned, channel) = new.task(tid)?;
         let mut resume = Resume::default();
         let mut batch = Checked::new(owned.scratch());
@@ -38,7 +41,7 @@ pub fn restore(
             pid: process.pid,
             tid,
             owned,
-            files,
+            files: &files,
             channel,
             borrows_memory: process.shares(Share::Vm),
             syscall,

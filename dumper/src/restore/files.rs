@@ -12,6 +12,7 @@ use crate::kind::open_file::{self, DynOpenFile};
 use crate::kind::refs::Files;
 use crate::options::{ChangedFiles, RestoreOptions};
 use crate::restore::pending::PendingRecords;
+use crate::restore::replaced::{Holder, ReplacedFiles};
 use crate::sys::pid::Pid;
 use crate::sys::sysvipc::CreatedIpc;
 
@@ -20,6 +21,7 @@ use crate::sys::sysvipc::CreatedIpc;
 pub struct RestoredFiles {
     objects: RestoredObjects,
     files: BTreeMap<u32, OwnedFd>,
+    replaced: ReplacedFiles,
     /// Open files that are opened when the image has been read to its end.
     opens_last: Vec<(u32, &'static dyn DynOpenFile, Record)>,
 }
@@ -77,10 +79,18 @@ impl RestoredObjects {
     }
 }
 
-impl Files for RestoredFiles {
+/// The files as one holder gets them.
+pub struct FilesOf<'a> {
+    files: &'a RestoredFiles,
+    holder: Holder<'a>,
+}
+
+impl Files for FilesOf<'_> {
     fn fd(&self, id: u32) -> Result<RawFd> {
-        let file = self.files.get(&id).map(AsRawFd::as_raw_fd);
-        file.ok_or_else(|| Error::damaged(format!("open file {id} is not in the image")))
+        let missing = || Error::damaged(format!("open file {id} is not in the image"));
+        let file = self.files.files.get(&id).ok_or_else(missing)?;
+        self.files.replaced.check(id, file, self.holder)?;
+        Ok(file.as_raw_fd())
     }
 }
 
@@ -89,6 +99,11 @@ impl RestoredFiles {
     pub fn new(options: RestoreOptions) -> Self {
         let objects = RestoredObjects { options, ..RestoredObjects::default() };
         Self { objects, ..Self::default() }
+    }
+
+    /// The files for `holder`.
+    pub fn of<'a>(&'a self, holder: Holder<'a>) -> FilesOf<'a> {
+        FilesOf { files: self, holder }
     }
 
     /// Creates the object of a record, or connects to one that exists; gives its id.
@@ -117,8 +132,21 @@ impl RestoredFiles {
         if kind.opens_last() {
             self.opens_last.push((id, kind, record));
         } else {
-            self.files.insert(id, kind.restore(&record, &KindContext(&self.objects, pending))?);
+            self.restore_file(id, kind, &record, pending)?;
         }
+        Ok(())
+    }
+
+    fn restore_file(
+        &mut self,
+        id: u32,
+        kind: &'static dyn DynOpenFile,
+        record: &Record,
+        pending: &PendingRecords,
+    ) -> Result<()> {
+        let file = kind.restore(record, &KindContext(&self.objects, pending))?;
+        self.replaced.compare(id, record, &file)?;
+        self.files.insert(id, file);
         Ok(())
     }
 
@@ -136,7 +164,7 @@ impl RestoredFiles {
             placed.kind.publish(&placed.record, &mut placed.object)?;
         }
         for (id, kind, record) in std::mem::take(&mut self.opens_last) {
-            self.files.insert(id, kind.restore(&record, &KindContext(&self.objects, pending))?);
+            self.restore_file(id, kind, &record, pending)?;
         }
         let mut created = Vec::new();
         // Each is closed here: a file that is still open for writing cannot become an executable.

@@ -24,6 +24,7 @@ use crate::restore::outcome::Restored;
 use crate::restore::pending::{PendingRecords, out_of_place};
 use crate::restore::process::TASK_SIZE;
 use crate::restore::pstree::NewTree;
+use crate::restore::replaced::Holder;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
@@ -97,11 +98,15 @@ impl ImageRestore {
         let vma = Vma::parse(record)?;
         let pid = vma.tid;
         let is_alive = |process: &Process| process.pid == pid && !process.threads.is_empty();
-        if !self.pending.tree()?.processes.iter().any(is_alive) {
+        let process = self.pending.tree()?.processes.iter().find(|process| is_alive(process));
+        let Some(process) = process else {
             return Err(Error::damaged(format!("mapping of pid {pid}, which is not in the tree")));
-        }
+        };
+        let representative = process.representative();
         let Self { processes, pending, files, .. } = self;
-        processes_of(processes, pending)?.fork_until(pid, pending)?.map(vma, files)?;
+        let new = processes_of(processes, pending)?.fork_until(pid, pending)?;
+        let holder = Holder::new(pid, representative, pending).as_memory();
+        new.map(vma, &files.of(holder))?;
         self.filling = Filling::Mapping(pid);
         Ok(())
     }
@@ -190,7 +195,8 @@ fn place_descriptors(
     let of_process = (!process.shares(Share::Files)).then_some(process.pid);
     for tid in of_process.into_iter().chain(own) {
         let table: FdTable = pending.required(process.pid, tid, TABLE)?.body()?;
-        tree.process(process.pid)?.place(&table, files)?;
+        let of = if tid == process.pid { process.representative() } else { tid };
+        tree.process(process.pid)?.place(&table, &files.of(Holder::new(process.pid, of, pending)))?;
     }
     Ok(())
 }

@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod pending;
 pub mod process;
 pub mod pstree;
+pub mod replaced;
 pub mod rollback;
 pub mod shmat;
 pub mod signals;

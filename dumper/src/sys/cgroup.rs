@@ -2,8 +2,11 @@
 //! in the hierarchy that is visible to this process.
 
 use std::ffi::OsStr;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
+
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, fstatfs};
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::pid::Pid;
@@ -104,6 +107,10 @@ pub fn join(pid: Pid, path: &Path) -> Result<()> {
         return Ok(());
     }
     let gone = |what: &str| Error::new(Kind::NotFound, format!("pid {pid}: its cgroup {} {what}", path.display()));
+    // A path that the kernel shows has none of these.
+    if path.components().any(|part| !matches!(part, Component::RootDir | Component::Normal(_))) {
+        return Err(Error::damaged(format!("pid {pid}: {} is no path of a cgroup", path.display())));
+    }
     let dir = directory(path)?.ok_or_else(|| gone("is in no cgroup v2 hierarchy that is mounted here"))?;
     if !dir.is_dir() {
         return Err(gone("does not exist"));
@@ -112,7 +119,17 @@ pub fn join(pid: Pid, path: &Path) -> Result<()> {
         return Err(Error::new(Kind::Busy, format!("pid {pid}: its cgroup {} is frozen", path.display())));
     }
     let file = dir.join("cgroup.procs");
-    std::fs::write(&file, pid.to_string()).doing(|| format!("pid {pid}: writing it to {}", file.display()))
+    let doing = || format!("pid {pid}: writing it to {}", file.display());
+    let mut opened = std::fs::File::options().write(true).open(&file).doing(doing)?;
+    // Something else may be mounted there, or on the way.
+    if fstatfs(&opened).doing(doing)?.filesystem_type() != CGROUP2_SUPER_MAGIC {
+        return Err(gone("is no cgroup: another filesystem is mounted there"));
+    }
+    opened.write_all(pid.to_string().as_bytes()).doing(doing)?;
+    match path_of(&pid.to_string())? {
+        Some(now) if now == path => Ok(()),
+        now => Err(gone(&format!("took it, and yet it is in {}", now.unwrap_or_default().display()))),
+    }
 }
 
 #[cfg(test)]

@@ -4,11 +4,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::image::frame::Tag;
+use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
 use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
 use crate::kind::inheritance::Inheritance;
 use crate::kind::phase::Phase;
+use crate::sys::identity::Identity;
 use crate::sys::pid::Pid;
 use crate::sys::proc::status::Fields;
 use crate::sys::remote::batch::{Batch, Ticket};
@@ -48,6 +49,12 @@ pub const TAG: Tag = Tag(*b"CRED");
 pub fn real_ids(record: &RecordView<'_>) -> Result<(u32, u32)> {
     let CredentialsBody { uids: [uid, ..], gids: [gid, ..], .. } = record.body()?;
     Ok((uid, gid))
+}
+
+/// The identity with which the thread of a record opens files.
+pub fn identity(record: &Record) -> Result<Identity> {
+    let CredentialsBody { uids, gids, groups, effective, .. } = record.body()?;
+    Ok(Identity::new(uids[3], gids[3], groups, effective))
 }
 
 impl Attribute for Credentials {
