@@ -12,6 +12,7 @@ use std::time::Duration;
 use crate::cow::reap;
 use crate::error::{Doing, Kind, Result};
 use crate::sys::clock::Deadline;
+use crate::sys::marks::{Mark, Marks};
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::mm_map::{MmMap, set_mm_map};
 use crate::sys::pid::Pid;
@@ -45,18 +46,20 @@ pub struct Child {
     /// The process that the child is a copy of. Its number alone may belong to another process at
     /// the time of reaping.
     parent_fd: PidFd,
+    /// By this mark it is known to other programs. It goes with the child.
+    _mark: Mark,
     /// It is killed only once: after it is reaped, its number may be given to another process.
     killed: bool,
     /// `None` once it is killed or lost.
     task: Option<Stopped>,
 }
 
-/// Forks the process that `injected` is in, without the mappings `without`. The whole tree must be
-/// stopped.
+/// Forks the process that `injected` is in, without the mappings `without`. The child gets a mark.
+/// The whole tree must be stopped.
 ///
 /// # Errors
 /// EAGAIN (RLIMIT_NPROC, pids.max) and ENOMEM. The tree must then be read while it is stopped.
-pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> Result<Child> {
+pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)], marks: &Marks) -> Result<Child> {
     // CLONE_PTRACE: this thread traces the child from birth, and it runs no instruction before this
     // thread resumes it. Not CLONE_FS: with a shared one, setns(2) and the set-user-id bit of exec
     // would fail until the child has its own.
@@ -64,6 +67,8 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> R
     let parent_fd = PidFd::open(root)?;
     let pid =
         errno::check(injected.fork(flags, without)?, || format!("pid {root}: making a copy-on-write child"))? as Pid;
+    // Before it runs and takes its name: what has the name and no mark is not of this program.
+    let mark = marks.mark(pid);
     let born = Running::adopt(pid).wait_or_release(Deadline::after(STOPS_WITHIN))?;
     // The child runs until it shares nothing any more. From there it exits if it is ever detached.
     // This happens before its parent goes on: with a shared descriptor table the parent would lose
@@ -74,7 +79,15 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)]) -> R
     task.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     task.discard_signal();
     let got = task.regs()?.rbx.cast_signed();
-    let child = Child { pid, parent: root, scratch: injected.scratch(), parent_fd, killed: false, task: Some(task) };
+    let child = Child {
+        pid,
+        parent: root,
+        scratch: injected.scratch(),
+        parent_fd,
+        _mark: mark?,
+        killed: false,
+        task: Some(task),
+    };
     errno::check(got, || format!("pid {root}: giving the copy-on-write child a descriptor table of its own"))?;
     injected.clean(&MemFile::open(pid)?)?;
     Ok(child)

@@ -3,28 +3,40 @@
 use std::time::{Duration, Instant};
 
 use crate::sys::clock;
+use crate::sys::marks;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::{children, runs_this_program};
 use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};
 use crate::sys::proc::status::Fields;
 
 /// The name (`comm`) that a copy-on-write child takes at birth. The injected stub holds the same
-/// bytes.
+/// bytes. It is for people: any process can take it.
 pub const SNAPSHOT_NAME: &str = "ckptfs-snapshot";
 
-/// Whether `pid` is a copy-on-write snapshot child: it has the name of one, and no exit signal.
-/// Once the process that it is a copy of has ended, it has an exit signal (kernel/exit.c,
-/// `reparent_leader`), and only its tracer shows what it is.
+/// Whether `pid` is a copy-on-write snapshot child: it is marked, or it is what is left of one that
+/// was killed.
+///
+/// The name decides nothing, because any process can take it: one that does is asked for its mark.
+/// A child is marked before it takes the name.
 pub fn is_snapshot_child(pid: Pid) -> bool {
     // A process that ends meanwhile belongs to no tree any more, so it is skipped as well.
     let Ok(stat) = Stat::read(&format!("/proc/{pid}/stat")) else { return true };
-    if stat.ppid() == 0 {
-        return false;
-    }
-    let Ok(status) = Fields::read(&format!("/proc/{pid}/status")) else { return true };
-    // A traced process without the name is traced for some other reason, or is about to get the
-    // name. In the second case a later call finds it.
-    status.text("Name") == SNAPSHOT_NAME && (stat.exit_signal() == 0 || runs_this_program(status.number("TracerPid")))
+    stat.name == SNAPSHOT_NAME && (is_remains(&stat) || is_marked(pid, &stat))
+}
+
+/// Whether it is a zombie without an exit signal. The end of a program removes its marks, and its
+/// children end with it.
+fn is_remains(stat: &Stat) -> bool {
+    stat.is_zombie_process() && stat.exit_signal() == 0
+}
+
+fn is_marked(pid: Pid, stat: &Stat) -> bool {
+    let is_traced_here = || {
+        let status = Fields::read(&format!("/proc/{pid}/status"));
+        status.is_ok_and(|status| runs_this_program(status.number("TracerPid")))
+    };
+    // Without a place for marks the tracer and the exit signal must do.
+    marks::is_marked(pid).unwrap_or_else(|_| stat.exit_signal() == 0 && is_traced_here())
 }
 
 /// The maximum age of a child without a name that still counts as being made. A child names itself
@@ -49,9 +61,10 @@ const DYING: Duration = Duration::from_millis(500);
 pub fn wait_for_dying(pids: &[Pid]) {
     let end = Instant::now() + DYING;
     let is_dying = |child: &Pid| {
-        let alive = || Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| !stat.is_ended_task());
+        let stat = Stat::read(&format!("/proc/{child}/stat"));
+        let is_alive = |stat: Stat| stat.name == SNAPSHOT_NAME && stat.exit_signal() == 0 && !stat.is_ended_task();
         let tracer = || Fields::read(&format!("/proc/{child}/status")).map_or(0, |status| status.number("TracerPid"));
-        is_snapshot_child(*child) && alive() && tracer() == 0
+        stat.is_ok_and(is_alive) && tracer() == 0
     };
     for child in pids.iter().flat_map(|pid| children(*pid)) {
         while is_dying(&child) && Instant::now() < end {
@@ -63,6 +76,7 @@ pub fn wait_for_dying(pids: &[Pid]) {
 /// Snapshot children of `pid` that have ended and were not reaped, because their daemon was killed
 /// or could not have them reaped while the process was held.
 pub fn left_behind(pid: Pid) -> Vec<Pid> {
-    let ended = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(|stat| stat.state == 'Z');
-    children(pid).into_iter().filter(|child| is_snapshot_child(*child) && ended(child)).collect()
+    let is_left = |stat: Stat| stat.name == SNAPSHOT_NAME && is_remains(&stat);
+    let is_it = |child: &Pid| Stat::read(&format!("/proc/{child}/stat")).is_ok_and(is_left);
+    children(pid).into_iter().filter(is_it).collect()
 }

@@ -5,6 +5,7 @@ use crate::cow::children::Children;
 use crate::dump::{CollectedProcess, memory};
 use crate::error::{Error, Result};
 use crate::freeze::entry::Entry;
+use crate::sys::marks::Marks;
 use crate::sys::remote::inject::Injected;
 
 /// The children made so far.
@@ -15,12 +16,14 @@ pub struct Forks {
     pub failure: Option<Error>,
     /// Bytes that may still be copied into the daemon.
     budget: u64,
+    /// The marks of the children.
+    marks: Option<Marks>,
 }
 
 impl Forks {
     /// No child is made yet. With a `failure` none will be.
     pub fn new(failure: Option<Error>) -> Self {
-        Self { children: Children::default(), failure, budget: memory::KEPT_MOST }
+        Self { children: Children::default(), failure, budget: memory::KEPT_MOST, marks: None }
     }
 
     /// Forks a process, and copies what its child does not get. After a failure no other process is
@@ -32,7 +35,11 @@ impl Forks {
     }
 
     fn try_fork(&mut self, injected: &mut Injected<'_>, process: &mut CollectedProcess, entry: &Entry) -> Result<()> {
-        let child = child::fork(injected, process.pid, &memory::attachments(process)?)?;
+        let marks = match &self.marks {
+            Some(marks) => marks,
+            None => self.marks.insert(Marks::new()?),
+        };
+        let child = child::fork(injected, process.pid, &memory::attachments(process)?, marks)?;
         let pid = child.pid();
         let child = self.children.push(child);
         // Before its process runs again and copies pages.

@@ -14,6 +14,7 @@ pub mod fd;
 pub mod futex;
 pub mod identity;
 pub mod kcmp;
+pub mod marks;
 pub mod memory;
 pub mod mm_map;
 pub mod open;

@@ -11,6 +11,8 @@ pub const TICKS_PER_SECOND: u64 = 100;
 #[derive(Clone, Debug)]
 pub struct Stat {
     fields: Vec<u64>,
+    /// The name (`comm`), which need not be text.
+    pub name: String,
     /// The state as one letter.
     pub state: char,
 }
@@ -23,14 +25,15 @@ impl Stat {
 
     /// Parses the single line. The name may hold spaces and parentheses.
     pub fn parse(text: &str) -> Option<Self> {
-        let (_, rest) = text.rsplit_once(')')?;
+        let (before, rest) = text.rsplit_once(')')?;
+        let (_, name) = before.split_once('(')?;
         let mut words = rest.split_ascii_whitespace();
         let state = words.next()?.chars().next()?;
         // Negative fields (nice, tpgid) keep their two's complement.
         let fields = words
             .map(|word| word.parse().or_else(|_| word.parse::<i64>().map(i64::cast_unsigned)).unwrap_or(0))
             .collect();
-        Some(Self { fields, state })
+        Some(Self { fields, name: name.to_owned(), state })
     }
 
     /// A field by its number in the man page, from 4 (ppid) on.
@@ -92,6 +95,7 @@ mod tests {
     #[test]
     fn a_command_name_may_hold_parentheses() {
         let stat = Stat::parse("12 (a) R (b)) S 7 8 9 0 -1 4194560").unwrap();
+        assert_eq!(stat.name, "a) R (b)");
         assert_eq!((stat.state, stat.ppid(), stat.field(5), stat.field(8).cast_signed()), ('S', 7, 8, -1));
     }
 }
