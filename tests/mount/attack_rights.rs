@@ -123,3 +123,44 @@ fn the_kernel_decides_who_is_read() {
         victim.finish();
     }
 }
+
+/// What a process may not read itself is not for its user because an image has it.
+#[test]
+fn an_image_shows_nothing_that_its_user_may_not_read() {
+    for (what, sentence, files) in [
+        ("file", "is open for writing only, and its process may not read it", &["image"][..]),
+        ("queue", "the processes that use it may not read it", &["image"]),
+        ("thread", "it has other credentials than its process", &["image", "core", "info.json", "maps"]),
+    ] {
+        let victim = Victim::ready(&Spec::c("not_its_own").user(0).arg(what));
+        let mount = Mounted::over(victim.pid());
+        for name in files {
+            as_nobody(&format!("cat \"$1/$2/{name}\""), &mount, &victim).fails_with("Permission denied");
+        }
+        as_nobody("mkdir \"$1/$2/snapshots/mine\"", &mount, &victim).fails_with("Permission denied");
+        assert!(mount.log().contains(sentence), "{sentence}: {}", mount.log());
+        if files.len() == 1 {
+            let _own = as_nobody("cat \"$1/$2/core\" \"$1/$2/info.json\" > /dev/null", &mount, &victim).success();
+        }
+        mount.dump(victim.pid(), &mount.snap("of_root"));
+        drop(mount);
+        victim.go(1);
+        assert_eq!(victim.event(1), Event::Ok);
+        if let Some(id) = victim.output().lines().find_map(|line| line.strip_prefix("queue ").map(str::to_owned)) {
+            let _removed = tool::run(&["ipcrm", "-q", &id]).success();
+        }
+        victim.finish();
+    }
+}
+
+/// A file that a process has open for writing only, and could open for reading as well, is its own.
+#[test]
+fn an_image_shows_what_its_user_could_read() {
+    let victim = Victim::ready(&Spec::c("not_its_own").user(NOBODY).arg("own"));
+    let mount = Mounted::over(victim.pid());
+    let _read = as_nobody("cat \"$1/$2/image\" > /dev/null", &mount, &victim).success();
+    drop(mount);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}

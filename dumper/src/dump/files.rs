@@ -34,6 +34,8 @@ pub struct CollectedFiles {
     pub files: Vec<Record>,
     /// The state of descriptors beyond their open files. These records refer to the tables.
     pub fd_states: Vec<Record>,
+    /// Why some contents are not for the user of the tree, as sentences.
+    pub unreadable: Vec<String>,
 }
 
 /// Collects the open files of a tree, each description once.
@@ -90,7 +92,9 @@ impl FileCollector {
         if let Some((_, refused)) = self.named.into_iter().find(|(task, _)| !is_known(*task)) {
             return Err(refused);
         }
-        Ok(CollectedFiles { objects: self.objects.into_records(), files: self.files, fd_states: self.fd_states })
+        let unreadable = self.objects.unreadable();
+        let objects = self.objects.into_records();
+        Ok(CollectedFiles { objects, files: self.files, fd_states: self.fd_states, unreadable })
     }
 
     /// Records all descriptors of `pid`, a process or a thread with a table of its own. A thread

@@ -18,6 +18,7 @@ pub mod process;
 pub mod pstree;
 pub mod sharing;
 pub mod thread;
+pub mod unreadable;
 pub mod unsupported;
 
 /// All that is collected of one process, apart from the contents of its memory.

@@ -22,6 +22,8 @@ pub struct ObjectCollector {
     /// By device and inode.
     ids: BTreeMap<(u64, u64), u32>,
     reaching_out: Vec<ReachesOut>,
+    /// Objects with descriptions, each with the reason why no process of the tree may read it.
+    unreadable: BTreeMap<u32, Option<String>>,
 }
 
 /// An object that a process outside the tree may hold an end of.
@@ -35,7 +37,14 @@ impl ObjectCollector {
     /// `tree` holds the pids of all processes of the tree, which are stopped.
     pub fn of(tree: Vec<Pid>) -> Self {
         let instant = clock::boot_ticks();
-        Self { tree, instant, records: Vec::new(), ids: BTreeMap::new(), reaching_out: Vec::new() }
+        Self {
+            tree,
+            instant,
+            records: Vec::new(),
+            ids: BTreeMap::new(),
+            reaching_out: Vec::new(),
+            unreadable: BTreeMap::new(),
+        }
     }
 
     /// Finds which processes outside the tree hold a part of an object, and says so in the record
@@ -69,6 +78,11 @@ impl ObjectCollector {
         Ok(())
     }
 
+    /// Why contents of some objects are not for the user of the tree.
+    pub fn unreadable(&self) -> Vec<String> {
+        self.unreadable.values().flatten().cloned().collect()
+    }
+
     /// The records, in the order of their ids.
     pub fn into_records(self) -> Vec<(Record, Option<ObjectContents>)> {
         self.records
@@ -92,6 +106,13 @@ impl DumpContext for ObjectCollector {
 
     fn is_in_tree(&self, pid: Pid) -> bool {
         self.tree.contains(&pid)
+    }
+
+    fn holds(&mut self, id: u32, may_not_read: Option<String>) {
+        let known = self.unreadable.entry(id).or_insert_with(|| may_not_read.clone());
+        if may_not_read.is_none() {
+            *known = None;
+        }
     }
 }
 

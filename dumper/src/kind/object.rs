@@ -120,6 +120,7 @@ impl Reference {
         objects: &mut dyn DumpContext,
     ) -> Result<Self> {
         let object = objects.id_of(kind, observed)?;
+        objects.holds(object, observed.may_not_read()?);
         Ok(Self { object, flags: observed.flags & !NOT_KEPT, position: observed.position })
     }
 
@@ -283,6 +284,10 @@ pub trait DumpContext {
     fn is_in_tree(&self, _pid: Pid) -> bool {
         false
     }
+    /// A process of the tree has a description of object `id`. With a sentence it may not read the
+    /// object: the image then has contents that were not the process's to read, unless another
+    /// description is for reading.
+    fn holds(&mut self, _id: u32, _may_not_read: Option<String>) {}
 }
 
 /// What a kind of open file may ask for during a restore: the objects of the image, and more.

@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{File, Metadata};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
@@ -11,8 +11,10 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::sys::statfs::{Statfs, statfs};
 use nix::unistd::Whence;
+use rustix::fs::{Access, AtFlags, CWD, accessat};
 
 use crate::error::{Context, Doing, Error, Result};
+use crate::sys::identity::Identity;
 use crate::sys::open;
 use crate::sys::pidfd::PidFd;
 use crate::sys::proc;
@@ -74,6 +76,21 @@ impl<'a> ObservedFile<'a> {
             Via::Descriptor(pidfd, number) => self.reopen(&format!("/proc/{}/fd/{number}", pidfd.pid()), flags),
             Via::Link(link) => self.reopen(link, flags),
         }
+    }
+
+    /// Why the process may not read the file: it is open for writing only, and the kernel would not
+    /// let the process open it for reading. `None`: it may.
+    pub fn may_not_read(&self) -> Result<Option<String>> {
+        let Via::Descriptor(pidfd, _) = self.via else { return Ok(None) };
+        if self.flags & libc::O_ACCMODE != libc::O_WRONLY {
+            return Ok(None);
+        }
+        let file = self.description()?;
+        let link = format!("/proc/self/fd/{}", file.as_raw_fd());
+        let holder = Identity::of_task(pidfd.pid())?;
+        let asked = holder.ask(|| accessat(CWD, &link, Access::READ_OK, AtFlags::EACCESS))?;
+        let what = || format!("{}: {} is open for writing only", self.subject, self.target.display());
+        Ok(asked.err().map(|error| format!("{}, and its process may not read it ({error})", what())))
     }
 
     fn reopen(&self, link: &str, flags: i32) -> Result<OwnedFd> {

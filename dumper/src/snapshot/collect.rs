@@ -11,7 +11,6 @@ use crate::error::Result;
 use crate::freeze::entry::{self, Entry, Prelook};
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::snapshot_child;
-use crate::image::frame::Record;
 use crate::memory::vm_flags::VmFlags;
 use crate::options::Options;
 use crate::pstree::record::{Share, Tree};
@@ -19,7 +18,7 @@ use crate::snapshot::fork::Forks;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::{Regs, Stopped};
-use crate::sysv::{self, table};
+use crate::sysv::{self, CollectedIpc, table};
 use crate::task::restart_block::SleepTimers;
 
 /// Everything about a stopped tree, apart from the contents of its memory.
@@ -31,7 +30,7 @@ pub struct Collected {
     /// Open files.
     pub files: FileCollector,
     /// Semaphores and message queues that the tree uses.
-    pub sysv: Vec<Record>,
+    pub sysv: CollectedIpc,
     /// When it was collected.
     pub taken: SystemTime,
     /// How long the tree had been stopped when all was collected.
@@ -137,7 +136,7 @@ fn collect_ipc(
     tree: &Tree,
     processes: &[CollectedProcess],
     options: &Options,
-) -> Result<Vec<Record>> {
+) -> Result<CollectedIpc> {
     let users = sysv::IpcUsers {
         pids: tree.processes.iter().map(|process| process.pid).collect(),
         waits: processes.iter().flat_map(|process| process.waits.iter().copied()).collect(),

@@ -6,6 +6,7 @@ use crate::checkpoint::view::View;
 use crate::dump::cow_pages;
 use crate::dump::files::CollectedFiles;
 use crate::dump::memory::ProcessMemory;
+use crate::dump::unreadable::{self, Unreadable};
 use crate::error::Result;
 use crate::freeze::target::Target;
 use crate::image::builder::LayoutBuilder;
@@ -34,14 +35,18 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
         memory.push(ProcessMemory::find(process, source)?);
     }
     cow_pages::find(&mut tree, &mut memory)?;
-    let CollectedFiles { objects, files, fd_states } = files.into_records(|named| is_known(&tree, named))?;
+    let CollectedFiles { objects, files, fd_states, unreadable } =
+        files.into_records(|named| is_known(&tree, named))?;
+
+    let of_tree = unreadable.into_iter().chain(sysv.unreadable).map(|sentence| Unreadable { pid: None, sentence });
+    let unreadable = of_tree.chain(unreadable::other_users(&tree, &tasks)?).collect();
 
     let mut builder = LayoutBuilder::new(format::epoch_ns(taken));
     builder.stopped(stopped);
     let mut image = ImageLayout { builder, sources: Vec::new() };
     image.record(Record::new(record::TAG, &tree)?)?;
     image.records(tasks)?;
-    image.records(sysv)?;
+    image.records(sysv.records)?;
     image.objects(objects)?;
     image.records(files)?;
     image.records(tables)?;
@@ -52,7 +57,7 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
     let sources = Arc::new(MemorySources(image.sources));
     let view = View::new(target.to_string(), *layout.header(), Arc::clone(&layout) as _, Arc::clone(&sources) as _);
     let image = ImageReader::new(layout, Arc::clone(&sources) as _);
-    Ok(SnapshotData { image, view: Arc::new(view), sources, memory_of, children, read_while_stopped: None })
+    Ok(SnapshotData { image, view: Arc::new(view), sources, memory_of, children, unreadable, read_while_stopped: None })
 }
 
 /// The image as far as it is laid out, and the sources of its pages.

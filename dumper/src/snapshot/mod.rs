@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use crate::checkpoint::Checkpoint;
 use crate::checkpoint::view::View;
+use crate::dump::unreadable::Unreadable;
 use crate::error::Result;
 use crate::memory::source::MemorySources;
 use crate::read_ahead::{ImageReader, Piece, ReadAhead};
@@ -42,6 +43,8 @@ pub struct SnapshotData {
     memory_of: BTreeMap<Pid, Pid>,
     /// The copy-on-write children that were made for it.
     children: Vec<Pid>,
+    /// Why it is for root only.
+    unreadable: Vec<Unreadable>,
     /// Why its tree stays stopped until the snapshot is dropped, if it does.
     read_while_stopped: Option<String>,
 }
@@ -61,6 +64,13 @@ impl Snapshot {
     /// copy-on-write child, or itself if it is stopped.
     pub fn memory_of(&self, pid: Pid) -> Pid {
         self.data.memory_of.get(&pid).copied().unwrap_or(pid)
+    }
+
+    /// What it has that the user of the tree could not read itself: of process `pid`, or of the
+    /// whole tree.
+    pub fn unreadable(&self, pid: Option<Pid>) -> Option<&str> {
+        let is_about = |it: &&Unreadable| pid.is_none() || it.pid == pid;
+        self.data.unreadable.iter().find(is_about).map(|it| it.sentence.as_str())
     }
 
     /// Why the tree stays stopped for as long as this snapshot lives. `None` if it runs on, and for

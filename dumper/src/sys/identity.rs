@@ -17,7 +17,7 @@ use crate::sys::proc::status::Fields;
 
 /// A user as the kernel sees it: ids, groups and capabilities. It holds values and no number of a
 /// process, which may belong to another one later.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Identity {
     /// The filesystem user id.
     pub uid: u32,
@@ -58,6 +58,17 @@ impl Identity {
         let groups = status.numbers("Groups").into_iter().filter_map(|group| u32::try_from(group).ok());
         let capabilities = if is_itself && is_here { status.hex("CapEff") } else { 0 };
         Identity { groups: groups.collect(), capabilities, elsewhere, ..of_ids }
+    }
+
+    /// The user that a task is, as the kernel checks it when the task opens a file. The task must
+    /// not run meanwhile.
+    pub fn of_task(tid: Pid) -> Result<Identity> {
+        let status = Fields::read(&format!("/proc/{tid}/status"))?;
+        let id = |line: &str| status.numbers(line).get(3).and_then(|id| u32::try_from(*id).ok());
+        let missing = || Error::os(format_args!("reading the credentials of pid {tid}"), libc::EIO);
+        let groups = status.numbers("Groups").into_iter().filter_map(|group| u32::try_from(group).ok());
+        let (uid, gid) = (id("Uid").ok_or_else(missing)?, id("Gid").ok_or_else(missing)?);
+        Ok(Identity::new(uid, gid, groups.collect(), status.hex("CapEff")))
     }
 
     /// Whether it may do all that this daemon may. Then the kernel need not be asked.

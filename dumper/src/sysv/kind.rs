@@ -24,6 +24,8 @@ pub trait DynSysv: Sync {
     /// # Errors
     /// EIDRM or EINVAL: the object has been removed. EACCES: this process may not read it.
     fn last_users(&self, entry: &IpcEntry) -> Result<Vec<Pid>>;
+    /// Whether the calling thread may read the object (IPC_STAT).
+    fn may_read(&self, entry: &IpcEntry) -> Result<()>;
     /// The record of `entry`. `is_ours` is set if the tree is known to use it. Changes nothing.
     ///
     /// # Errors

@@ -177,6 +177,10 @@ impl DynSysv for MessageQueues {
         Ok(entry.users.clone())
     }
 
+    fn may_read(&self, entry: &IpcEntry) -> Result<()> {
+        msg::capacity(entry.name.id).map(drop)
+    }
+
     fn dump(&self, entry: &IpcEntry, is_ours: bool, _adjustments: &[Adjustment]) -> Result<Record> {
         let (body, messages) = read(entry, is_ours)?;
         Ok(Record::new(TAG, &body)?.with_blob(messages.into_iter().flat_map(|it| it.text).collect()))

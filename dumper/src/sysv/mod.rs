@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::image::frame::Record;
+use crate::sys::identity::Identity;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, stat, status};
 use crate::sys::sysvipc::CreatedIpc;
@@ -47,15 +48,23 @@ pub struct IpcUsers {
     pub adjustments: Vec<Adjustment>,
 }
 
-/// The records of the objects that a tree uses.
+/// The objects that a tree uses.
+pub struct CollectedIpc {
+    /// Their records.
+    pub records: Vec<Record>,
+    /// Why some of them are not for the user of the tree, as sentences.
+    pub unreadable: Vec<String>,
+}
+
+/// The objects that a tree uses.
 ///
 /// # Errors
 /// EBUSY: other processes change an object faster than it can be read.
 /// [`error::Kind::Unsupported`]: two processes share one list of operations to be undone.
-pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<Vec<Record>> {
+pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<CollectedIpc> {
     undo::refuse_shared(&users.adjustments)?;
-    let mut records = Vec::new();
-    let mut owned = None;
+    let (mut records, mut unreadable) = (Vec::new(), Vec::new());
+    let (mut owned, mut identities) = (None, None);
     for entry in &tables.0 {
         let Some(kind) = KINDS.iter().find(|kind| kind.ipc_kind() == entry.kind) else { continue };
         let last = match kind.last_users(entry) {
@@ -75,10 +84,32 @@ pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<Vec<Record>> {
             Err(error) if is_gone(&error) => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
             // The process that changes it now is outside the tree, because the tree is stopped.
             Err(error) if !is_ours => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
-            record => records.push(record?),
+            record => {
+                records.push(record?);
+                let identities = identities.get_or_insert_with(|| identities_of(&users.pids));
+                unreadable.extend(may_not_read(*kind, entry, identities)?);
+            }
         }
     }
-    Ok(records)
+    Ok(CollectedIpc { records, unreadable })
+}
+
+/// The users that the processes of a tree are.
+fn identities_of(pids: &BTreeSet<Pid>) -> BTreeSet<Identity> {
+    pids.iter().filter_map(|pid| Identity::of_task(*pid).ok()).collect()
+}
+
+/// Why no process of the tree may read the object: it may be used without the right to read it.
+fn may_not_read(kind: &dyn DynSysv, entry: &IpcEntry, identities: &BTreeSet<Identity>) -> Result<Option<String>> {
+    let mut refusal = None;
+    for identity in identities {
+        match identity.ask(|| kind.may_read(entry))? {
+            Err(error) if error.errno() == Some(libc::EACCES) => refusal = Some(error),
+            _ => return Ok(None),
+        }
+    }
+    let shown = || format!("{} {} (key {:#x})", entry.kind, entry.name.id, entry.name.key);
+    Ok(refusal.map(|error| format!("{}: the processes that use it may not read it: {error}", shown())))
 }
 
 /// Which objects count as the tree's own if no living process has used them.

@@ -173,6 +173,10 @@ impl DynSysv for SemaphoreSets {
         last_users(entry)
     }
 
+    fn may_read(&self, entry: &IpcEntry) -> Result<()> {
+        sem::values(entry.name.id, entry.size).map(drop)
+    }
+
     fn dump(&self, entry: &IpcEntry, is_ours: bool, adjustments: &[Adjustment]) -> Result<Record> {
         let of_it = |it: &&Adjustment| it.set == entry.name.id;
         let body = SemaphoreSetBody {

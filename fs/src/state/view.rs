@@ -194,7 +194,15 @@ impl SnapshotView {
     /// The owner of the files of a process: its user and group at the instant. Files of several
     /// processes belong to the daemon.
     pub fn owner(&self, pid: Pid) -> (u32, u32) {
-        self.processes.get(&pid).map_or(self.default_owner, |files| files.owner)
+        let own = self.processes.get(&pid).filter(|_| self.unreadable(Some(pid)).is_none());
+        own.map_or(self.default_owner, |files| files.owner)
+    }
+
+    fn unreadable(&self, pid: Option<Pid>) -> Option<&str> {
+        match &self.source {
+            Source::Taken(snapshot, _) => snapshot.unreadable(pid),
+            Source::Stored(_) => None,
+        }
     }
 
     /// The owner of the image that begins with `pid`: the process's owner, if all processes in it
@@ -202,7 +210,7 @@ impl SnapshotView {
     pub fn owner_of_all(&self, pid: Pid) -> (u32, u32) {
         let owner = self.owner(pid);
         let is_one_users = self.processes.values().all(|files| files.owner.0 == owner.0);
-        if is_one_users { owner } else { self.default_owner }
+        if is_one_users && self.unreadable(None).is_none() { owner } else { self.default_owner }
     }
 
     /// Whether `who` may read the process `pid` of this instant.
@@ -210,7 +218,7 @@ impl SnapshotView {
     /// # Errors
     /// EACCES: it may not.
     pub fn permits(&self, who: &Identity, pid: Pid) -> Result<()> {
-        self.permits_each(who, &[pid])
+        self.permits_each(who, &[pid], Some(pid))
     }
 
     /// Whether `who` may read all processes of this instant.
@@ -218,10 +226,10 @@ impl SnapshotView {
     /// # Errors
     /// EACCES: it may not.
     pub fn permits_all(&self, who: &Identity) -> Result<()> {
-        self.permits_each(who, &self.pids().collect::<Vec<_>>())
+        self.permits_each(who, &self.pids().collect::<Vec<_>>(), None)
     }
 
-    fn permits_each(&self, who: &Identity, pids: &[Pid]) -> Result<()> {
+    fn permits_each(&self, who: &Identity, pids: &[Pid], shown: Option<Pid>) -> Result<()> {
         if who.is_as_mighty() {
             return Ok(());
         }
@@ -231,6 +239,10 @@ impl SnapshotView {
             None => Ok(()),
         };
         let Source::Taken(snapshot, _) = &self.source else { return by_owner(pids) };
+        if let Some(sentence) = self.unreadable(shown) {
+            let sentence = format!("{sentence}; so user {} may not read this, but root", who.uid);
+            return Err(Error::new(Kind::System(libc::EACCES), sentence));
+        }
         // A copy-on-write child has the rights that its process had at the instant.
         let (ended, held): (Vec<Pid>, Vec<Pid>) = pids.iter().partition(|pid| has_ended(snapshot.memory_of(**pid)));
         by_owner(&ended)?;
