@@ -28,6 +28,22 @@ pub enum ExternalPipes {
     New,
 }
 
+/// What a restore does about CLOCK_MONOTONIC and CLOCK_BOOTTIME, which count from the boot of the
+/// machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClockRule {
+    /// The tree gets a time namespace, in which they go on from the image, if they would go back
+    /// otherwise.
+    #[default]
+    Auto,
+    /// The tree always gets one: the time that it did not exist is not counted.
+    Continue,
+    /// The tree has the clocks of the machine, wherever they are.
+    Host,
+    /// The restore is refused if they would go back.
+    Refuse,
+}
+
 /// Decisions for a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
@@ -38,6 +54,8 @@ pub struct RestoreOptions {
     /// The files that take the place of such pipes, by the number of the pipe: 1234 for
     /// `pipe:[1234]`.
     pub pipes: BTreeMap<u64, PathBuf>,
+    /// What happens about the clocks.
+    pub clock: ClockRule,
 }
 
 /// Decisions of a mount for all its dumps and restores.

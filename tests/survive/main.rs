@@ -65,6 +65,7 @@ mod signals {
 /// System calls that the checkpoint interrupts.
 mod blocked {
     use ckptfs_tests::survives;
+    survives!(time_namespace);
     survives!(nanosleep);
     survives!(nanosleep_raw);
     survives!(nanosleep_remainder);

@@ -53,6 +53,7 @@ refused! {
     seccomp: "seccomp";
     pid_for_children: "another pid_for_children namespace";
     time_for_children: "another time_for_children namespace";
+    time_apart: "another time";
     thread_net: "another net namespace";
 }
 

@@ -158,7 +158,21 @@ static void hold(const char *kind)
         fd = unshare(CLONE_NEWPID); /* The first child becomes init of the namespace; see main */
     else if (strcmp(kind, "time_for_children") == 0)
         fd = unshare(CLONE_NEWTIME);
-    else if (strcmp(kind, "thread_net") == 0) {
+    else if (strcmp(kind, "time_apart") == 0) {
+        int ready[2];
+        fd = pipe(ready);
+        if (fork() == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            fd = unshare(CLONE_NEWTIME);
+            fd |= setns(open("/proc/self/ns/time_for_children", O_RDONLY), CLONE_NEWTIME);
+            for (close(ready[1]); fd == 0;)
+                pause();
+            _exit(1);
+        }
+        close(ready[1]);
+        fd |= read(ready[0], ready, 1);
+        close(ready[0]);
+    } else if (strcmp(kind, "thread_net") == 0) {
         static volatile int left;
         start(leaves_network, (void *)&left);
         while (!left)

@@ -53,7 +53,7 @@ pub fn collect(frozen: &mut Frozen) -> Result<Tree> {
     sharing::collect(&mut processes, &frozen.bound)?;
     placeholders_of_groups(&kinship, &mut processes)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
-    Ok(Tree { processes, kernel, xsave: cpuid::xsave_layout() })
+    Ok(Tree { processes, kernel, xsave: cpuid::xsave_layout(), clocks: None })
 }
 
 /// What /proc shows of the parents and sessions of a tree.

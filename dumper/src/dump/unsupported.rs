@@ -8,7 +8,8 @@ use crate::task::namespaces::Namespaces;
 
 /// Refuses trees that cannot be restored yet. The error names the reason.
 pub fn refuse_unsupported(frozen: &Frozen) -> Result<()> {
-    let namespaces = Namespaces::own();
+    let root = frozen.alive().next().and_then(|root| root.threads.first()).map_or(0, Stopped::tid);
+    let namespaces = Namespaces::for_tree(root);
     for process in frozen.alive() {
         refuse_one(process, &namespaces)?;
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
+use crate::pstree::clocks::Clocks;
 use crate::pstree::fork_plan::{Maker, Member, Sessions};
 use crate::sys::kcmp::Kcmp;
 use crate::sys::pid::Pid;
@@ -26,6 +27,9 @@ pub struct Tree {
     /// processor lays it out: number, size, offset.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub xsave: Vec<(u32, u32, u32)>,
+    /// What the clocks of the tree showed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clocks: Option<Clocks>,
 }
 
 /// One process.

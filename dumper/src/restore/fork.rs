@@ -12,6 +12,7 @@ use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, Share};
 use crate::restore::process::{NewProcess, TASK_SIZE, untouchable};
 use crate::restore::rollback::KillOnDrop;
+use crate::restore::time_namespace::TimeNamespace;
 use crate::sys::clock::Deadline;
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
@@ -46,8 +47,14 @@ fn seize(pid: Pid) -> Result<Running> {
 
 impl NewProcess {
     /// Creates a process that leads a session, as a child of the calling thread. Its address space
-    /// holds the vDSO at its place, the stub and nothing else.
-    pub fn create(pid: Pid, vdso: Option<&Vdso>, hole: RemotePtr, rollback: &mut KillOnDrop) -> Result<Self> {
+    /// holds the vDSO at its place, the stub and nothing else. It enters `time`.
+    pub fn create(
+        pid: Pid,
+        vdso: Option<&Vdso>,
+        hole: RemotePtr,
+        time: Option<&mut TimeNamespace>,
+        rollback: &mut KillOnDrop,
+    ) -> Result<Self> {
         clone::spawn(pid)?;
         rollback.add(pid)?;
         let stopped = seize(pid)?.wait_or_release(Deadline::after(STOP_TIMEOUT))?;
@@ -63,7 +70,10 @@ impl NewProcess {
             ((low, false), (high, false)) => (low, high),
             _ => return Err(Error::os(format_args!("pid {pid}: the vDSO lies in the way at {hole}"), libc::EAGAIN)),
         };
-        let leader = Owned::inject(stopped, syscall, scratch, pid)?;
+        let mut leader = Owned::inject(stopped, syscall, scratch, pid)?;
+        if let Some(time) = time {
+            time.enter(pid, &mut leader)?;
+        }
         Self::from_copy(pid, leader, EmptyProcess { here, syscall, hole, aside }, vdso, |calls| {
             calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
             shed_inheritance(pid, calls);

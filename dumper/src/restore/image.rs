@@ -15,7 +15,8 @@ use crate::kind::attribute::{Resume, tid_of};
 use crate::kind::phase::{PHASES, Phase};
 use crate::kind::record_sort::Role;
 use crate::memory::vma::Vma;
-use crate::options::RestoreOptions;
+use crate::options::{ClockRule, RestoreOptions};
+use crate::pstree::clocks::Clocks;
 use crate::pstree::record::{Process, Share};
 use crate::records;
 use crate::restore::attributes;
@@ -25,6 +26,7 @@ use crate::restore::pending::{PendingRecords, out_of_place};
 use crate::restore::process::TASK_SIZE;
 use crate::restore::pstree::NewTree;
 use crate::restore::replaced::Holder;
+use crate::restore::time_namespace::TimeNamespace;
 use crate::sys::memory::{PAGE, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
@@ -41,6 +43,7 @@ pub struct ImageRestore {
     /// Semaphores and message queues.
     sysv: Vec<RestoredIpc>,
     filling: Filling,
+    clock: ClockRule,
     /// Since the first mapping.
     processes: Option<NewTree>,
 }
@@ -59,6 +62,7 @@ impl ImageRestore {
         Self {
             begun,
             pending: PendingRecords::default(),
+            clock: options.clock,
             files: RestoredFiles::new(options),
             sysv: Vec::new(),
             filling: Filling::Nothing,
@@ -103,8 +107,8 @@ impl ImageRestore {
             return Err(Error::damaged(format!("mapping of pid {pid}, which is not in the tree")));
         };
         let representative = process.representative();
-        let Self { processes, pending, files, .. } = self;
-        let new = processes_of(processes, pending)?.fork_until(pid, pending)?;
+        let Self { processes, pending, files, clock, .. } = self;
+        let new = processes_of(processes, pending, *clock)?.fork_until(pid, pending)?;
         let holder = Holder::new(pid, representative, pending).as_memory();
         new.map(vma, &files.of(holder))?;
         self.filling = Filling::Mapping(pid);
@@ -130,7 +134,7 @@ impl ImageRestore {
     /// The trailer is verified: completes the processes and resumes them. This thread is to reap
     /// the roots.
     pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
-        processes_of(&mut self.processes, &self.pending)?;
+        processes_of(&mut self.processes, &self.pending, self.clock)?;
         let Self { begun, pending, mut files, mut sysv, processes, .. } = self;
         // Declared last, so dropped first: on an error it kills all processes while everything that
         // they use is there.
@@ -162,7 +166,11 @@ impl ImageRestore {
 
 /// The processes; none is created before this is first called, when the records of all tasks have
 /// come.
-fn processes_of<'a>(processes: &'a mut Option<NewTree>, pending: &PendingRecords) -> Result<&'a mut NewTree> {
+fn processes_of<'a>(
+    processes: &'a mut Option<NewTree>,
+    pending: &PendingRecords,
+    rule: ClockRule,
+) -> Result<&'a mut NewTree> {
     let new = match processes.take() {
         Some(new) => new,
         None => {
@@ -174,7 +182,8 @@ fn processes_of<'a>(processes: &'a mut Option<NewTree>, pending: &PendingRecords
                 return Err(Error::damaged(format!("pid {root}: no room at {hole}")));
             }
             attributes::compare(&tree.processes, pending)?;
-            NewTree::new(tree, hole)
+            let clocks = tree.clocks.map(|clocks| clocks.to_continue(Clocks::now(), rule)).transpose()?.flatten();
+            NewTree::new(tree, hole, clocks.map(TimeNamespace::new))
         }
     };
     Ok(processes.insert(new))

@@ -26,6 +26,7 @@ pub mod replaced;
 pub mod rollback;
 pub mod shmat;
 pub mod signals;
+pub mod time_namespace;
 
 use std::time::{Duration, Instant};
 

@@ -15,6 +15,7 @@ use crate::restore::pending::PendingRecords;
 use crate::restore::process::NewProcess;
 use crate::restore::rollback::KillOnDrop;
 use crate::restore::signals::{forget_signal, has_sigchld};
+use crate::restore::time_namespace::TimeNamespace;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
@@ -40,6 +41,8 @@ pub struct NewTree {
     /// The session that each is in by now.
     pub(super) sessions: Sessions,
     hole: RemotePtr,
+    /// The time namespace of all processes, if they do not have the daemon's.
+    time: Option<TimeNamespace>,
     /// The place in the tree of the next process to be created.
     next: usize,
 }
@@ -55,8 +58,9 @@ impl Actors for NewTree {
 }
 
 impl NewTree {
-    /// No process yet. `hole`: address space that no process of the image uses.
-    pub fn new(tree: Tree, hole: RemotePtr) -> Self {
+    /// No process yet. `hole`: address space that no process of the image uses. `time`: the time
+    /// namespace of all processes, if they do not have the daemon's.
+    pub fn new(tree: Tree, hole: RemotePtr, time: Option<TimeNamespace>) -> Self {
         Self {
             rollback: KillOnDrop::default(),
             processes: BTreeMap::new(),
@@ -64,6 +68,7 @@ impl NewTree {
             tree,
             sessions: Sessions::default(),
             hole,
+            time,
             next: 0,
         }
     }
@@ -126,7 +131,7 @@ impl NewTree {
         let vdso = vdso.as_ref();
         let wanted = self.tree.session(process);
         if by == 0 {
-            let mut new = NewProcess::create(pid, vdso, self.hole, &mut self.rollback)?;
+            let mut new = NewProcess::create(pid, vdso, self.hole, self.time.as_mut(), &mut self.rollback)?;
             if let Some(terminal) = process.terminal {
                 terminal::take_terminal(pid, terminal, &new.channel, &mut new.leader)?;
             }

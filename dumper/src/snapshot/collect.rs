@@ -13,6 +13,7 @@ use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::snapshot_child;
 use crate::memory::vm_flags::VmFlags;
 use crate::options::Options;
+use crate::pstree::clocks::Clocks;
 use crate::pstree::record::{Share, Tree};
 use crate::snapshot::fork::Forks;
 use crate::sys::clock;
@@ -84,6 +85,9 @@ impl TreeCollector<'_> {
             let opened = &opened[&process.pid];
             processes.push(collect_process(&mut collector, process, opened, forks.as_deref_mut())?);
         }
+        // After the timers, so that none of them expires before its time.
+        let representative = tree.processes.iter().find(|process| !process.threads.is_empty());
+        tree.clocks = representative.map(|process| Clocks::now_of(process.representative())).transpose()?;
         tree.validate()?;
         let sysv = collect_ipc(&ipc, &tree, &processes, self.options)?;
         let stopped = frozen.since.elapsed();

@@ -1,6 +1,6 @@
 //! Namespaces. A thread may be in other namespaces than its process (unshare(2), setns(2)), and may
-//! have others for its children. The image holds none: processes are restored in the namespaces of
-//! this program.
+//! have others for its children. Apart from the time namespace the image holds none: processes are
+//! restored in the namespaces of this program.
 
 use std::path::PathBuf;
 
@@ -14,11 +14,17 @@ const OF_PROCESS: [&str; 3] = ["pid", "user", "time"];
 /// Namespaces that each thread can have of its own.
 const OF_THREAD: [&str; 7] = ["mnt", "net", "ipc", "uts", "cgroup", "pid_for_children", "time_for_children"];
 
-/// The namespaces of this program.
+/// The namespaces of this program, and the time namespace of a tree.
 pub struct Namespaces {
+    /// The process that the rest of the tree has to be in one time namespace with.
+    root: Pid,
     of_process: [Option<PathBuf>; 3],
     of_thread: [Option<PathBuf>; 7],
 }
+
+/// Its clocks are in the image, and it is the same for all processes of a tree. The namespace of
+/// children, `time_for_children`, must be the same one.
+const TIME: &str = "time";
 
 /// Name and number of a namespace, `net:[4026531840]`. `None` if the kernel does not have its kind.
 fn of(task: &str, space: &str) -> Option<PathBuf> {
@@ -26,10 +32,12 @@ fn of(task: &str, space: &str) -> Option<PathBuf> {
 }
 
 impl Namespaces {
-    /// Reads them.
-    pub fn own() -> Self {
-        let own = |space| of("self", space);
-        Self { of_process: OF_PROCESS.map(own), of_thread: OF_THREAD.map(own) }
+    /// Reads them. `root` is the first process of the tree. The image has the clocks of its time
+    /// namespace ([`crate::pstree::clocks`]).
+    pub fn for_tree(root: Pid) -> Self {
+        let time = of(&root.to_string(), TIME);
+        let own = |space: &str| if space.starts_with(TIME) { time.clone() } else { of("self", space) };
+        Self { root, of_process: OF_PROCESS.map(own), of_thread: OF_THREAD.map(own) }
     }
 
     /// Refuses a process with a thread in another namespace.
@@ -43,6 +51,10 @@ impl Namespaces {
             let task = format!("{pid}/task/{tid}");
             let refuse_other = |(space, own): (&&str, &Option<PathBuf>)| match of(&task, space) == *own {
                 true => Ok(()),
+                false if space.starts_with(TIME) => Err(Error::unsupported(format!(
+                    "pid {pid} task {tid}: in another {space} namespace than pid {}, which cannot be checkpointed",
+                    self.root
+                ))),
                 false => Err(Error::unsupported(format!(
                     "pid {pid} task {tid}: in another {space} namespace than the daemon, which cannot be checkpointed yet"
                 ))),

@@ -56,6 +56,10 @@ Options (-o):
   external-pipes=refuse|null|new
                           a pipe that a process outside of the tree held is connected again; if nobody holds it any more: refuse the
                           restore, connect /dev/null, or make a new pipe, which has no end outside
+  clock=auto|continue|host|refuse
+                          CLOCK_MONOTONIC and CLOCK_BOOTTIME count from the boot: if they are behind those of the image, let the
+                          processes go on with those of the image, in a time namespace (auto, the default); do so always; never; or
+                          refuse the restore
   pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           as --changed-files
@@ -72,6 +76,10 @@ Options (-o):
   external-pipes=refuse|null|new
                           a pipe that a process outside of the tree held is connected again at the restore; if nobody holds it any more:
                           refuse the restore, connect /dev/null, or make a new pipe, which has no end outside
+  clock=auto|continue|host|refuse
+                          CLOCK_MONOTONIC and CLOCK_BOOTTIME count from the boot: if they are behind those of the image, let the
+                          processes go on with those of the image, in a time namespace (auto, the default); do so always; never; or
+                          refuse the restore
   pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           a file that has changed since the dump: restore with a warning, or refuse the restore

@@ -1,11 +1,12 @@
 //! The `-o` options of a restore: `ckptfs mount` and `ckptfs restore` take them.
 
-use ckptfs_dumper::{ChangedFiles, ExternalPipes, RestoreOptions, Result};
+use ckptfs_dumper::{ChangedFiles, ClockRule, ExternalPipes, RestoreOptions, Result};
 
 use crate::cli::failure::wrong_usage;
 
 /// The list in the message about an unknown option.
-pub const KNOWN: &str = "changed-files=warn|refuse, external-pipes=refuse|null|new, pipe:ID=PATH";
+pub const KNOWN: &str =
+    "changed-files=warn|refuse, external-pipes=refuse|null|new, pipe:ID=PATH, clock=auto|continue|host|refuse";
 
 /// Reads the lists of `-o` of `ckptfs restore`. Later options win.
 pub fn parse(lists: &[String]) -> Result<RestoreOptions> {
@@ -33,6 +34,11 @@ pub fn set(options: &mut RestoreOptions, option: &str) -> Option<Result<()>> {
         ("external-pipes", Some("null")) => options.external_pipes = ExternalPipes::Null,
         ("external-pipes", Some("new")) => options.external_pipes = ExternalPipes::New,
         ("external-pipes", _) => return wrong("external-pipes is refuse, null or new"),
+        ("clock", Some("auto")) => options.clock = ClockRule::Auto,
+        ("clock", Some("continue")) => options.clock = ClockRule::Continue,
+        ("clock", Some("host")) => options.clock = ClockRule::Host,
+        ("clock", Some("refuse")) => options.clock = ClockRule::Refuse,
+        ("clock", _) => return wrong("clock is auto, continue, host or refuse"),
         (name, value) => {
             let id = name.strip_prefix("pipe:")?;
             return Some(pipe(options, option, id, value.unwrap_or_default()));
@@ -70,6 +76,10 @@ mod tests {
         assert_eq!(parsed("").unwrap(), RestoreOptions::default());
         let options = parsed("changed-files=warn,changed-files=refuse,external-pipes=null,external-pipes=new").unwrap();
         assert_eq!((options.changed_files, options.external_pipes), (ChangedFiles::Refuse, ExternalPipes::New));
+        let rules = [("auto", ClockRule::Auto), ("continue", ClockRule::Continue), ("host", ClockRule::Host)];
+        for (name, rule) in rules.into_iter().chain([("refuse", ClockRule::Refuse)]) {
+            assert_eq!(parsed(&format!("clock=host,clock={name}")).unwrap().clock, rule);
+        }
         let options = parsed("external-pipes=new,external-pipes=keep,pipe:7=/a,pipe:8=b=c,pipe:7=/d").unwrap();
         assert_eq!(options.external_pipes, ExternalPipes::Refuse);
         let here = std::env::current_dir().unwrap();
@@ -83,6 +93,7 @@ mod tests {
             ("external-pipes", "is refuse, null or new"),
             ("external-pipes=no", "is refuse, null or new"),
             ("changed-files", "is warn or refuse"),
+            ("clock=now", "is auto, continue, host or refuse"),
             ("pipe:x=/dev/null", "pipe:ID=PATH"),
             ("pipe:=/dev/null", "pipe:ID=PATH"),
             ("pipe:7", "pipe:ID=PATH"),
