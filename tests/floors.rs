@@ -15,7 +15,7 @@ use ckptfs_tests::build;
 /// Rooms of the engine, lowest floor first.
 const ENGINE: &[&[&str]] = &[
     &["error"],
-    &["options", "image", "sys"],
+    &["options", "refusals", "image", "sys"],
     &["kind", "freeze", "pstree", "sysv", "read_ahead"],
     &["task", "memory", "cow"],
     &["file"],
@@ -27,7 +27,7 @@ const ENGINE: &[&[&str]] = &[
 
 /// Rooms of the daemon, lowest floor first.
 const DAEMON: &[&[&str]] =
-    &[&["errno", "process"], &["node"], &["state"], &["tree"], &["fuse"], &["cli"], &["mount"], &["main"]];
+    &[&["errno", "escape", "process"], &["node"], &["state"], &["tree"], &["fuse"], &["cli"], &["mount"], &["main"]];
 
 /// A fake replaces code below and above its own floor, so the floors do not apply to it.
 const ONLY_FOR_TESTS: &[&str] = &["testing"];

@@ -36,7 +36,7 @@
 //! | 5 | `file`: what a descriptor can be |
 //! | 4 | `task`: what a task has; `memory`: mappings and pages; `cow`: copy-on-write children |
 //! | 3 | `kind`: how a kind is defined; `freeze`, `pstree`, `sysv`, `read_ahead` |
-//! | 2 | `options`; [`image`]: the format alone; `sys`: the only room with `unsafe` |
+//! | 2 | `options`; `refusals`; [`image`]: the format alone; `sys`: the only room with `unsafe` |
 //! | 1 | `error`: what was attempted, on what, why it failed |
 //!
 //! `docs/design.md` of the project has more.
@@ -56,6 +56,7 @@ mod options;
 mod pstree;
 mod read_ahead;
 mod records;
+mod refusals;
 mod restore;
 mod snapshot;
 mod sys;
@@ -90,6 +91,7 @@ pub use crate::checkpoint::elf_core::Core;
 pub use crate::checkpoint::elf_core::segments::HOLE_MOST;
 pub use crate::checkpoint::stored::StoredImage;
 pub use crate::checkpoint::view::{View, VmaView};
+pub use crate::dump::check::check;
 pub use crate::error::{Context, Doing, Error, Kind, Result};
 pub use crate::freeze::cgroup::CgroupFreezer;
 pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making};

@@ -17,13 +17,15 @@ const DESCRIBED: [(&str, &str); 7] = [
 ];
 
 /// For each subcommand, its word in the column "at" of the table of errors.
-const AT: [(&str, &str); 8] = [
+const AT: [(&str, &str); 10] = [
     ("mount", "mount"),
     ("restore", "restore"),
     ("core", "file"),
     ("inspect", "file"),
     ("diff", "file"),
     ("verify", "file"),
+    ("check", "check"),
+    ("ps", "ps"),
     ("why", "why"),
     ("install-assets", "install"),
 ];

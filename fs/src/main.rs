@@ -4,6 +4,7 @@
 
 mod cli;
 mod errno;
+mod escape;
 mod fuse;
 mod mount;
 mod node;
@@ -61,6 +62,8 @@ fn run(cli: Cli, is_daemon: bool, args: &[OsString]) -> Result<ExitCode, Failure
         Command::Diff { json, a, b } => commands::diff(&a, &b, json),
         Command::Verify { files } => commands::verify(&files),
         Command::Why { pid } => commands::why(pid),
+        Command::Check { pids } => commands::check(&pids),
+        Command::Ps => commands::ps(),
         Command::InstallAssets { prefix } => commands::install_assets(&prefix),
     }
 }

@@ -71,6 +71,8 @@ pub enum File {
     Info,
     /// Its mappings as text.
     Maps,
+    /// Everything that would refuse a dump of the tree, one line each.
+    Check,
     /// Stops and thaws the tree.
     Freeze,
     /// Sends SIGKILL to the tree.
@@ -84,7 +86,7 @@ pub enum Role {
     Directory,
     /// A file of a snapshot: read-only, for the owner only.
     Snapshot,
-    /// A text that is made when it is opened.
+    /// A text that is made when it is opened, and says something of this moment.
     Text,
     /// Only a write has an effect. The size is 0, so that archivers skip it.
     Control,
@@ -117,11 +119,12 @@ enum Where {
 const ROOT: [(&str, Node); 2] = [("restore", Node::Restore), ("status", Node::Status)];
 
 /// The files of a folder, in the order of listing. `vmas` and `snapshots` follow them.
-const FILES: [(&str, File, Where); 6] = [
+const FILES: [(&str, File, Where); 7] = [
     ("image", File::Image, Where::Snapshots),
     ("core", File::Core, Where::Processes),
     ("info.json", File::Info, Where::Processes),
     ("maps", File::Maps, Where::Processes),
+    ("check", File::Check, Where::Live),
     ("freeze", File::Freeze, Where::Live),
     ("kill", File::Kill, Where::Live),
 ];
@@ -204,7 +207,7 @@ impl Node {
         match self {
             Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_) => Role::Directory,
             Node::File(_, File::Image | File::Core | File::Info | File::Maps) | Node::Vma(..) => Role::Snapshot,
-            Node::Status => Role::Text,
+            Node::Status | Node::File(_, File::Check) => Role::Text,
             Node::Restore | Node::File(_, File::Freeze | File::Kill) => Role::Control,
         }
     }
@@ -217,6 +220,7 @@ impl Node {
             Role::Directory if matches!(self, Node::Snapshots(_)) => 0o755,
             Role::Directory => 0o555,
             Role::Snapshot => 0o400,
+            Role::Text if matches!(self, Node::File(..)) => 0o400,
             Role::Text => 0o444,
             Role::Control => 0o644,
         }
@@ -225,7 +229,7 @@ impl Node {
     /// Whether the node shows, or acts on, a whole tree. It then belongs to the owner of all
     /// processes in the tree.
     pub fn is_of_all(self) -> bool {
-        matches!(self, Node::File(_, File::Image | File::Freeze | File::Kill) | Node::Snapshots(_))
+        matches!(self, Node::File(_, File::Image | File::Check | File::Freeze | File::Kill) | Node::Snapshots(_))
     }
 
     /// The process and the instant that the node shows.
@@ -281,7 +285,7 @@ mod tests {
         assert_eq!(names(Node::Root), ["image", "restore", "status", "snapshots"]);
         assert_eq!(
             names(Node::Folder(LIVE)),
-            ["image", "core", "info.json", "maps", "freeze", "kill", "vmas", "snapshots"]
+            ["image", "core", "info.json", "maps", "check", "freeze", "kill", "vmas", "snapshots"]
         );
         assert_eq!(names(Node::Folder(Of::Pinned(PIN))), ["image", "core", "info.json", "maps", "vmas"]);
         assert_eq!(names(Node::Folder(Of::Pinned(WHOLE))), ["image"]);
@@ -296,6 +300,8 @@ mod tests {
             (0o400, 0o400)
         );
         assert_eq!(Node::Vma(LIVE, Range { start: 0, end: 1 }).mode(), 0o400);
+        let check = Node::File(LIVE, File::Check);
+        assert!((check.role(), check.mode()) == (Role::Text, 0o400) && check.is_of_all());
         for control in [Node::Restore, Node::File(LIVE, File::Freeze), Node::File(LIVE, File::Kill)] {
             assert_eq!((control.role(), control.mode()), (Role::Control, 0o644));
         }

@@ -307,9 +307,9 @@ fn manual_pages() {
         for what in RUST_LOG '^       <pid>/vmas/START-END' 'mount -t fuse.ckptfs tree:' '^EXIT STATUS' '^SEE ALSO' 'ckptfs-mount\(1\)'; do
             has ckptfs.1 "$what"
         done
-        for name in '' -mount -restore -core -inspect -diff -verify -why -install-assets; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
+        for name in '' -mount -restore -core -inspect -diff -verify -check -ps -why -install-assets; do has "ckptfs$name.1" 'ckptfs\(5\)'; done
         # What went wrong, and what to do: each page has the errors of its own command.
-        for name in '' -mount -restore -core -inspect -diff -verify -why -install-assets; do
+        for name in '' -mount -restore -core -inspect -diff -verify -check -ps -why -install-assets; do
             says "ckptfs$name.1" 'its reason is printed by ckptfs why'; has "ckptfs$name.1" '^EXIT STATUS'; has "ckptfs$name.1" '^       2 +'; has "ckptfs$name.1" '^ERRORS'
         done
         has ckptfs-install-assets.1 '^       EACCES( |$)'

@@ -138,7 +138,7 @@ fn the_promised_names() {
         assert!(top.iter().any(|here| here == name), "no {name} in {top:?}");
     }
     let own = names(&mount.path().join(victim.pid().to_string()));
-    for name in ["core", "freeze", "image", "info.json", "kill", "maps", "vmas"] {
+    for name in ["check", "core", "freeze", "image", "info.json", "kill", "maps", "vmas"] {
         assert!(own.iter().any(|here| here == name), "no {name} in {own:?}");
     }
     assert_eq!(pids(&mount), [victim.pid()], "only the tree that was asked for");
@@ -190,8 +190,8 @@ fn inode_numbers_are_unique_and_stable() {
 fn times_stand_still() {
     let (victim, mount) = mounted_worker();
     let times = || {
-        let files =
-            ["", "core", "image", "info.json", "maps", "freeze", "kill"].map(|name| mount.of(victim.pid(), name));
+        let files = ["", "check", "core", "image", "info.json", "maps", "freeze", "kill"]
+            .map(|name| mount.of(victim.pid(), name));
         let of = |path: PathBuf| {
             fs::metadata(path).map(|meta| (meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec())).unwrap()
         };

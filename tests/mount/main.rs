@@ -11,6 +11,7 @@ mod bound;
 mod broken_off;
 mod cached;
 mod changed_files;
+mod check;
 mod clocks;
 mod command;
 mod container;

@@ -69,6 +69,9 @@ fn refused(kind: &str, word: &str) {
     victim.finish();
 }
 
+/// Sentences that only a stopped process gives a reason for. docs/limits.md lists them.
+const ONLY_STOPPED: [&str; 3] = ["shares with pid", "of one thread alone", "clock of a thread that does not show"];
+
 /// Every open of the image fails with `message`, and the log, `status` and `info.json` contain the
 /// sentence.
 pub fn refuses(victim: &Victim, message: &str, word: &str) {
@@ -88,6 +91,10 @@ pub fn refuses(victim: &Victim, message: &str, word: &str) {
         let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap().replace('\n', " ");
         assert!(told(info.clone()), "info.json does not say why:\n{info}");
     }
+    // Without a stop, `check` has the same sentence.
+    let check = fs::read_to_string(mount.of(victim.pid(), "check")).unwrap();
+    let last = mount.status()["last_error"][victim.pid().to_string()].as_str().unwrap().to_owned();
+    assert_eq!(check.lines().any(|line| line == last), !ONLY_STOPPED.contains(&word), "{last}\nin check:\n{check}");
     // Its own tracer, if it has one, may stop it for a moment.
     wait::until("the process goes on", || matches!(process::state(victim.pid()), Some('R' | 'S')));
     assert_eq!(process::status(victim.pid(), "TracerPid").as_deref(), tracer(victim).as_deref());
@@ -146,6 +153,8 @@ fn vfork_parent() {
     assert!(mount.log().contains(&sentence), "the log does not say why:\n{}", mount.log());
     let info = fs::read_to_string(mount.of(victim.pid(), "info.json")).unwrap();
     assert!(info.contains(&sentence), "info.json does not say why:\n{info}");
+    let check = fs::read_to_string(mount.of(victim.pid(), "check")).unwrap();
+    assert!(check.lines().any(|line| line == sentence), "check does not say why:\n{check}");
     for pid in [victim.pid(), parent, child] {
         wait::until("it is not traced", || process::status(pid, "TracerPid").as_deref() == Some("0"));
     }
@@ -197,6 +206,9 @@ fn outsiders_share() {
             ))
         };
         assert!(three.iter().any(names), "the log does not say why:\n{log}");
+        let check = fs::read_to_string(mount.of(root, "check")).unwrap();
+        let begins = format!("pid {root}: it shares its descriptor table with pid ");
+        assert!(check.lines().any(|line| line.starts_with(&begins)), "check does not say why:\n{check}");
     }
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);

@@ -18,6 +18,8 @@ use crate::kind::fd_state::{Named, ObservedFd};
 use crate::kind::object::ObjectContents;
 use crate::kind::observed::{NOT_KEPT, ObservedFile, Via};
 use crate::kind::refs::FileIds;
+use crate::pstree::record::Tree;
+use crate::refusals::Refusals;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::pidfd::PidFd;
@@ -78,40 +80,36 @@ impl FileCollector {
         }
     }
 
+    /// The same for processes that may run: what cannot be checkpointed is refused, and no object
+    /// is recorded.
+    pub fn that_checks(tree: Vec<Pid>, bound: StopBound) -> Self {
+        Self { objects: ObjectCollector::that_checks(tree.clone()), ..Self::of(tree, bound) }
+    }
+
     /// See [`ObjectCollector::settle`].
     pub fn settle(&mut self) -> Result<()> {
         self.objects.settle()
     }
 
+    /// Refuses a record that names a task outside the tree, because its signal would go there.
+    pub fn refuse_strangers(&mut self, tree: &Tree, refusals: &mut Refusals) -> Result<()> {
+        let mut named = self.named.drain(..).filter(|(task, _)| !is_known(tree, *task));
+        named.try_for_each(|(_, refused)| refusals.refuse(refused))
+    }
+
     /// All that was found.
-    ///
-    /// # Errors
-    /// A record names a task that `is_known` does not accept. Its signal would go to a process
-    /// outside the tree.
-    pub fn into_records(self, is_known: impl Fn(Named) -> bool) -> Result<CollectedFiles> {
-        if let Some((_, refused)) = self.named.into_iter().find(|(task, _)| !is_known(*task)) {
-            return Err(refused);
-        }
+    pub fn into_records(self) -> CollectedFiles {
         let unreadable = self.objects.unreadable();
         let objects = self.objects.into_records();
-        Ok(CollectedFiles { objects, files: self.files, fd_states: self.fd_states, unreadable })
+        CollectedFiles { objects, files: self.files, fd_states: self.fd_states, unreadable }
     }
 
     /// Records all descriptors of `pid`, a process or a thread with a table of its own. A thread
     /// with that table is inside the stub.
     pub fn table(&mut self, pid: Pid, injected: &mut Injected<'_>) -> Result<Record> {
         let representative = injected.task()?.tid();
-        let pidfd = PidFd::of_thread(representative)?;
-        let mut fds = Vec::new();
         let mut duplicates = Vec::new();
-        for number in proc::numbers(&format!("/proc/{representative}/fd"))? {
-            self.bound.check(|| format!("pid {pid} fd {number}"))?;
-            let (id, cloexec) = self.descriptor(pid, representative, &pidfd, number)?;
-            if cloexec.is_none() {
-                duplicates.push(fds.len());
-            }
-            fds.push((number, id, cloexec.unwrap_or(false)));
-        }
+        let mut fds = self.descriptors(pid, representative, &mut duplicates, &mut Refusals::first())?;
         let numbers: Vec<i32> = duplicates.iter().map(|at| fds[*at].0).collect();
         for (at, cloexec) in duplicates.into_iter().zip(cloexec(pid, &numbers, injected)?) {
             fds[at].2 = cloexec;
@@ -119,12 +117,48 @@ impl FileCollector {
         Record::new(TABLE, &FdTable { tid: pid, fds })
     }
 
-    /// Records one descriptor of the table that is recorded as `pid`'s. The kernel is asked about
-    /// `representative`, because a thread that has ended has no descriptors.
+    /// Examines the same descriptors of a process that may run, through a thread of it.
+    pub fn check_table(&mut self, pid: Pid, representative: Pid, refusals: &mut Refusals) -> Result<()> {
+        self.descriptors(pid, representative, &mut Vec::new(), refusals).map(drop)
+    }
+
+    /// The descriptors of a table. Of `duplicates`, by their place, it is not known whether
+    /// execve(2) closes them.
+    fn descriptors(
+        &mut self,
+        pid: Pid,
+        representative: Pid,
+        duplicates: &mut Vec<usize>,
+        refusals: &mut Refusals,
+    ) -> Result<Vec<(i32, u32, bool)>> {
+        let pidfd = PidFd::of_thread(representative)?;
+        let mut fds = Vec::new();
+        for number in proc::numbers(&format!("/proc/{representative}/fd"))? {
+            self.bound.check(|| format!("pid {pid} fd {number}"))?;
+            let found = self.descriptor(pid, representative, &pidfd, number, refusals);
+            let Some(Some((id, cloexec))) = refusals.sift(found)? else { continue };
+            if cloexec.is_none() {
+                duplicates.push(fds.len());
+            }
+            fds.push((number, id, cloexec.unwrap_or(false)));
+        }
+        Ok(fds)
+    }
+
+    /// Records one descriptor of the table that is recorded as `pid`'s. `None` if its open file is
+    /// refused. The kernel is asked about `representative`, because a thread that has ended has no
+    /// descriptors.
     ///
     /// Returns the id, and whether it is closed on exec. This is `None` for a duplicate: its
     /// `fdinfo` lists all locks of the description once more.
-    fn descriptor(&mut self, pid: Pid, representative: Pid, pidfd: &PidFd, number: i32) -> Result<(u32, Option<bool>)> {
+    fn descriptor(
+        &mut self,
+        pid: Pid,
+        representative: Pid,
+        pidfd: &PidFd,
+        number: i32,
+        refusals: &mut Refusals,
+    ) -> Result<Option<(u32, Option<bool>)>> {
         let subject = format!("pid {pid} fd {number}");
         let link = format!("/proc/{representative}/fd/{number}");
         let mut file = ObservedFile::observe(subject, &link, Via::Descriptor(pidfd, number))?;
@@ -136,7 +170,7 @@ impl FileCollector {
             Err(place) => (None, Some(place)),
         };
         if let Some(id) = known.filter(|id| self.held.contains(&(pid, *id))) {
-            return Ok((id, None));
+            return Ok(Some((id, None)));
         }
         let text = proc::read_text(&format!("/proc/{representative}/fdinfo/{number}"))?;
         let info = Fields::parse(&text);
@@ -149,11 +183,12 @@ impl FileCollector {
             // such signals, and keep the flag as it is.
             file.flags &= !libc::O_ASYNC;
         }
-        let id = known.map_or_else(|| self.add(&file), Ok)?;
+        let id = known.map_or_else(|| self.add(&file), Ok);
+        let Some(id) = refusals.sift(id)? else { return Ok(None) };
         self.held.insert((pid, id));
         let observed = ObservedFd { file: &file, flags: all_flags, info: &text, is_known: known.is_some() };
         for kind in FD_STATES {
-            for (record, named) in kind.dump(pid, number, &observed)? {
+            for (record, named) in refusals.sift(kind.dump(pid, number, &observed))?.into_iter().flatten() {
                 self.fd_states.push(record);
                 let refusal = |task| file.refuse(format_args!("{}: {task:?}, not in the tree,", file.target.display()));
                 self.named.extend(named.map(|task| (task, refusal(task))));
@@ -163,7 +198,7 @@ impl FileCollector {
             let description = Description { task: representative, number, id };
             self.by_inode.entry(inode).or_default().insert(place, description);
         }
-        Ok((id, Some(cloexec)))
+        Ok(Some((id, Some(cloexec))))
     }
 
     /// Adds a new description.
@@ -196,6 +231,16 @@ fn cloexec(pid: Pid, numbers: &[i32], injected: &mut Injected<'_>) -> Result<Vec
         }
     }
     Ok(found)
+}
+
+/// Whether a process or group that is to be signalled will exist again.
+fn is_known(tree: &Tree, named: Named) -> bool {
+    tree.processes.iter().any(|process| match named {
+        Named::Task(tid) => process.threads.contains(&tid),
+        Named::Process(pid) => process.pid == pid && !process.is_placeholder(),
+        // A group is made by its leader, even by one that has ended since.
+        Named::Group(pgid) => process.pid == pgid,
+    })
 }
 
 impl FileIds for FileCollector {

@@ -9,6 +9,7 @@ use crate::sys::proc::maps::Mapping;
 use crate::sys::sysvipc;
 use crate::sysv::undo::Adjustment;
 
+pub mod check;
 pub mod cow_pages;
 pub mod files;
 pub mod kcmp_set;

@@ -15,6 +15,8 @@ use crate::sys::{clock, proc};
 /// the dump.
 pub struct ObjectCollector {
     tree: Vec<Pid>,
+    /// The processes may run: objects are checked and not recorded.
+    only_checks: bool,
     /// A time when the tree was already stopped, in ticks since boot.
     instant: u64,
     /// In the order of their ids.
@@ -39,12 +41,18 @@ impl ObjectCollector {
         let instant = clock::boot_ticks();
         Self {
             tree,
+            only_checks: false,
             instant,
             records: Vec::new(),
             ids: BTreeMap::new(),
             reaching_out: Vec::new(),
             unreadable: BTreeMap::new(),
         }
+    }
+
+    /// The same for processes that may run. No object is recorded.
+    pub fn that_checks(tree: Vec<Pid>) -> Self {
+        Self { only_checks: true, ..Self::of(tree) }
     }
 
     /// Finds which processes outside the tree hold a part of an object, and says so in the record
@@ -96,6 +104,11 @@ impl DumpContext for ObjectCollector {
             return Ok(*id);
         }
         let id = self.records.len() as u32;
+        if self.only_checks {
+            kind.check(observed)?;
+            self.ids.insert(key, id);
+            return Ok(id);
+        }
         self.records.push(kind.dump(id, observed)?);
         if kind.reaches_out() {
             self.reaching_out.push(ReachesOut { id, kind, key });

@@ -9,12 +9,27 @@ use crate::freeze::bound::StopBound;
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::pstree::fork_plan::{self, How, Maker, Member};
 use crate::pstree::record::{Ended, Process, Tree};
+use crate::refusals::Refusals;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
 use crate::sys::ptrace::Stopped;
 use crate::sys::signal;
 use crate::sys::{cpuid, proc};
+
+/// A process of the tree, stopped or running.
+pub struct FoundProcess {
+    /// Its id.
+    pub pid: Pid,
+    /// Its threads that have not ended, ascending.
+    pub threads: Vec<Pid>,
+    /// The leader has ended while other threads live.
+    pub leader_is_zombie: bool,
+    /// The whole process has ended.
+    pub is_zombie: bool,
+    /// The signal by which job control has stopped it.
+    pub group_stop: Option<i32>,
+}
 
 /// Collects all processes of a stopped tree and puts them in the order of the image.
 ///
@@ -28,30 +43,52 @@ pub fn collect(frozen: &mut Frozen) -> Result<Tree> {
         let pid = process.pid;
         process.threads.sort_by_key(|thread| (thread.tid() != pid, thread.tid()));
     }
-    let kinship = Kinship::read(frozen)?;
-    let steps = fork_plan::plan(&kinship.members(frozen)?)?;
-    let mut found: BTreeMap<Pid, FrozenProcess> =
-        std::mem::take(&mut frozen.processes).into_iter().map(|process| (process.pid, process)).collect();
+    let found: Vec<FoundProcess> = frozen.processes.iter().map(found).collect();
+    let tree = plan(&found, &frozen.bound, &mut Refusals::first())?;
+    let place: BTreeMap<Pid, usize> = tree.processes.iter().enumerate().map(|(at, it)| (it.pid, at)).collect();
+    frozen.processes.sort_by_key(|process| place.get(&process.pid).copied());
+    Ok(tree)
+}
+
+fn found(process: &FrozenProcess) -> FoundProcess {
+    let FrozenProcess { pid, ref threads, leader_is_zombie, is_zombie, group_stop } = *process;
+    let threads = threads.iter().map(Stopped::tid).collect();
+    FoundProcess { pid, threads, leader_is_zombie, is_zombie, group_stop }
+}
+
+/// The processes of a tree in the order of the image. Each has a plan for how it is made.
+pub fn plan(found: &[FoundProcess], bound: &StopBound, refusals: &mut Refusals) -> Result<Tree> {
+    let kinship = Kinship::read(found, refusals)?;
+    // A process that runs may have ended since it was found.
+    let found: Vec<&FoundProcess> = found.iter().filter(|it| kinship.stats.contains_key(&it.pid)).collect();
+    let members = kinship.members(&found, refusals)?;
+    let steps = match refusals.sift(fork_plan::plan(&members))? {
+        Some(steps) => steps,
+        None => fork_plan::by_parents(&members),
+    };
+    let known: BTreeMap<Pid, &FoundProcess> = found.iter().map(|process| (process.pid, *process)).collect();
     let mut makers = MakerThreads::default();
     let mut processes = Vec::new();
     for step in &steps {
         // A placeholder, unless the process has a task.
         let pid = step.member.pid;
-        frozen.bound.check(|| format!("pid {pid}"))?;
+        bound.check(|| format!("pid {pid}"))?;
         let maker = Maker { thread: makers.of(pid, step.maker), ..step.maker };
         let mut process = Process::placeholder(step.member, step.member.sid, maker);
-        if let Some(found) = found.remove(&pid) {
-            fill(&mut process, &found, &kinship.stats[&pid], &frozen.bound)?;
-            frozen.processes.push(found);
+        if let Some(found) = known.get(&pid) {
+            let filled = fill(&mut process, found, &kinship.stats[&pid], bound, refusals);
+            refusals.sift_of_several(filled)?;
         }
         processes.push(process);
     }
-    exit_signals(&mut processes)?;
+    exit_signals(&mut processes, refusals)?;
     for root in processes.iter().filter(|process| kinship.roots.contains(&process.pid)) {
-        sharing::refuse_sharing_parent(root)?;
+        let shared = sharing::refuse_sharing_parent(root, refusals);
+        refusals.sift_of_several(shared)?;
     }
-    sharing::collect(&mut processes, &frozen.bound)?;
-    placeholders_of_groups(&kinship, &mut processes)?;
+    let shared = sharing::collect(&mut processes, bound, refusals);
+    refusals.sift_of_several(shared)?;
+    placeholders_of_groups(&kinship, &mut processes, refusals)?;
     let kernel = proc::read_text("/proc/sys/kernel/osrelease")?.trim().to_owned();
     Ok(Tree { processes, kernel, xsave: cpuid::xsave_layout(), clocks: None })
 }
@@ -68,12 +105,15 @@ struct Kinship {
 }
 
 impl Kinship {
-    fn read(frozen: &Frozen) -> Result<Self> {
+    fn read(found: &[FoundProcess], refusals: &mut Refusals) -> Result<Self> {
         let mut stats = BTreeMap::new();
-        for process in &frozen.processes {
-            stats.insert(process.pid, Stat::read(&format!("/proc/{}/stat", process.pid))?);
+        for process in found {
+            let stat = Stat::read(&format!("/proc/{}/stat", process.pid));
+            if let Some(stat) = refusals.sift_of_several(stat)? {
+                stats.insert(process.pid, stat);
+            }
         }
-        let pids = frozen.processes.iter().map(|process| process.pid);
+        let pids = found.iter().map(|process| process.pid).filter(|pid| stats.contains_key(pid));
         let roots: Vec<Pid> = pids.filter(|pid| !stats.contains_key(&stats[pid].ppid())).collect();
         let mut homes = BTreeMap::new();
         for root in &roots {
@@ -91,17 +131,17 @@ impl Kinship {
     }
 
     /// The processes, in the form that the planner of the forks needs.
-    fn members(&self, frozen: &Frozen) -> Result<Vec<Member>> {
-        let member = |process: &FrozenProcess| {
+    fn members(&self, found: &[&FoundProcess], refusals: &mut Refusals) -> Result<Vec<Member>> {
+        let member = |process: &&FoundProcess| {
             let stat = &self.stats[&process.pid];
             Member { pid: process.pid, ppid: stat.ppid(), sid: self.home(sid(stat)) }
         };
-        let members: Vec<Member> = frozen.processes.iter().map(member).collect();
+        let members: Vec<Member> = found.iter().map(member).collect();
         for Member { pid, sid, .. } in &members {
             if !self.stats.contains_key(sid) && is_alive(*sid) {
-                return Err(Error::unsupported(format!(
+                refusals.refuse(Error::unsupported(format!(
                     "pid {pid}: its session {sid} is led by a process outside the tree and cannot be checkpointed"
-                )));
+                )))?;
             }
         }
         Ok(members)
@@ -113,7 +153,13 @@ fn sid(stat: &Stat) -> Pid {
 }
 
 /// Fills the record of a process of the tree.
-fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat, bound: &StopBound) -> Result<()> {
+fn fill(
+    process: &mut Process,
+    found: &FoundProcess,
+    stat: &Stat,
+    bound: &StopBound,
+    refusals: &mut Refusals,
+) -> Result<()> {
     let pid = process.pid;
     process.sid = sid(stat);
     process.pgid = stat.field(5) as Pid;
@@ -123,9 +169,9 @@ fn fill(process: &mut Process, found: &FrozenProcess, stat: &Stat, bound: &StopB
         return Ok(());
     }
     process.threads.push(pid);
-    process.threads.extend(found.threads.iter().map(Stopped::tid).filter(|tid| *tid != pid));
+    process.threads.extend(found.threads.iter().copied().filter(|tid| *tid != pid));
     process.leader_ended = found.leader_is_zombie.then(|| ended(pid, stat)).transpose()?;
-    process.own = sharing::own(process, bound)?;
+    process.own = sharing::own(process, bound, refusals)?;
     process.stopped_by = found.group_stop;
     let terminal = stat.field(7) as u32;
     process.terminal = (process.sid == pid && terminal != 0).then_some(terminal);
@@ -170,7 +216,7 @@ fn ended(pid: Pid, stat: &Stat) -> Result<Ended> {
 }
 
 /// A process that is created as a sibling gets its exit signal from its maker, clone(2).
-fn exit_signals(processes: &mut [Process]) -> Result<()> {
+fn exit_signals(processes: &mut [Process], refusals: &mut Refusals) -> Result<()> {
     let siblings: Vec<(Pid, Pid, i32)> = processes
         .iter()
         .filter(|process| process.maker.how == How::Sibling)
@@ -181,17 +227,17 @@ fn exit_signals(processes: &mut [Process]) -> Result<()> {
         if maker.is_placeholder() {
             maker.exit_signal = signal;
         } else if maker.exit_signal != signal {
-            return Err(Error::unsupported(format!(
+            refusals.refuse(Error::unsupported(format!(
                 "pid {pid}: its exit signal {} is not that of pid {by}, its only way into its session",
                 signal::name(signal)
-            )));
+            )))?;
         }
     }
     Ok(())
 }
 
 /// A group with a dead leader needs a placeholder with its id while the other processes join it.
-fn placeholders_of_groups(kinship: &Kinship, processes: &mut Vec<Process>) -> Result<()> {
+fn placeholders_of_groups(kinship: &Kinship, processes: &mut Vec<Process>, refusals: &mut Refusals) -> Result<()> {
     // The shell that started a root may have put more groups into its session.
     let is_from_outside = |sid: Pid| kinship.homes.contains_key(&sid) || kinship.roots.contains(&sid);
     let known: BTreeSet<Pid> = processes.iter().map(|process| process.pid).collect();
@@ -203,10 +249,11 @@ fn placeholders_of_groups(kinship: &Kinship, processes: &mut Vec<Process>) -> Re
             continue;
         }
         if is_alive(process.pgid) {
-            return Err(Error::unsupported(format!(
+            refusals.refuse(Error::unsupported(format!(
                 "pid {}: its group {} is led by a process outside the tree",
                 process.pid, process.pgid
-            )));
+            )))?;
+            continue;
         }
         dead.entry(process.pgid).or_insert((process.pid, process.sid));
     }

@@ -14,6 +14,7 @@ use crate::freeze::bound::StopBound;
 use crate::freeze::snapshot_child::is_snapshot_child;
 use crate::pstree::fork_plan::How;
 use crate::pstree::record::{Process, Share, Tree};
+use crate::refusals::Refusals;
 use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -21,7 +22,7 @@ use crate::sys::proc::stat::Stat;
 
 /// What threads have to themselves. Two threads that share something only with each other are
 /// refused, because a restore could not give it to both.
-pub fn own(process: &Process, bound: &StopBound) -> Result<Vec<(Pid, Share)>> {
+pub fn own(process: &Process, bound: &StopBound, refusals: &mut Refusals) -> Result<Vec<(Pid, Share)>> {
     let speaker = process.representative();
     let mut own: Vec<(Pid, Share)> = Vec::new();
     for share in [Share::Fs, Share::Files] {
@@ -35,7 +36,8 @@ pub fn own(process: &Process, bound: &StopBound) -> Result<Vec<(Pid, Share)>> {
             match apart.find(|other| kcmp::kcmp_order(*other, tid, what, 0, 0))? {
                 Ok(other) => {
                     let (pid, shared) = (process.pid, "share descriptors or directories apart");
-                    return Err(Error::unsupported(format!("pid {pid}: threads {other} and {tid} {shared}")));
+                    let refused = format!("pid {pid}: threads {other} and {tid} {shared}");
+                    refusals.refuse(Error::unsupported(refused))?;
                 }
                 Err(place) => apart.insert(place, tid),
             }
@@ -47,11 +49,11 @@ pub fn own(process: &Process, bound: &StopBound) -> Result<Vec<(Pid, Share)>> {
 }
 
 /// Refuses a root that shares something with its parent, which is outside the tree.
-pub fn refuse_sharing_parent(root: &Process) -> Result<()> {
+pub fn refuse_sharing_parent(root: &Process, refusals: &mut Refusals) -> Result<()> {
     for share in Share::ALL.into_iter().filter(|_| root.ppid > 0) {
         // A parent that has ended or that may not be examined is not the sharing process.
         if kcmp::kcmp(root.representative(), root.ppid, share.kcmp(), 0, 0).unwrap_or(false) {
-            return Err(shared_outside(root.pid, share, root.ppid));
+            refusals.refuse(shared_outside(root.pid, share, root.ppid))?;
         }
     }
     Ok(())
@@ -59,7 +61,7 @@ pub fn refuse_sharing_parent(root: &Process) -> Result<()> {
 
 /// Refuses processes that share something with a process outside the tree. The tree was stopped at
 /// the tick `stopped_at` of the clock since boot, and may run again meanwhile.
-pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
+pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64, refusals: &mut Refusals) -> Result<()> {
     let inside: BTreeSet<Pid> = tree.processes.iter().map(|process| process.pid).collect();
     let outside: Vec<Pid> = proc::numbers("/proc")?.into_iter().filter(|pid| !inside.contains(pid)).collect();
     let alive = || tree.processes.iter().filter(|process| !process.threads.is_empty());
@@ -85,7 +87,7 @@ pub fn refuse_sharing_outside(tree: &Tree, stopped_at: u64) -> Result<()> {
                 && !is_snapshot_child(*other)
             {
                 let pid = alive().find(|process| process.threads.contains(tid)).map_or(*tid, |process| process.pid);
-                return Err(shared_outside(pid, share, *other));
+                refusals.refuse(shared_outside(pid, share, *other))?;
             }
         }
     }
@@ -151,7 +153,7 @@ fn shared_outside(pid: Pid, share: Share, other: Pid) -> Error {
 
 /// Records what each process shares with its maker. What it shares with any other process cannot be
 /// rebuilt.
-pub fn collect(processes: &mut [Process], bound: &StopBound) -> Result<()> {
+pub fn collect(processes: &mut [Process], bound: &StopBound, refusals: &mut Refusals) -> Result<()> {
     let alive: Vec<Pid> =
         processes.iter().filter(|process| !process.threads.is_empty()).map(Process::representative).collect();
     for share in Share::ALL {
@@ -169,7 +171,7 @@ pub fn collect(processes: &mut [Process], bound: &StopBound) -> Result<()> {
             let found = sorted.binary_search_by(|other| order(*other, *tid, what, &mut failed));
             if let Some(other) = found.ok().and_then(|at| sorted.get(at)) {
                 let refused = format!("pid {other}: it shares descriptors or directories with thread {tid} alone");
-                return Err(Error::unsupported(refused));
+                refusals.refuse(Error::unsupported(refused))?;
             }
         }
         if let Some(error) = failed {
@@ -203,7 +205,7 @@ pub fn collect(processes: &mut [Process], bound: &StopBound) -> Result<()> {
                         process.pid,
                         name(share)
                     );
-                    return Err(Error::unsupported(refused));
+                    refusals.refuse(Error::unsupported(refused))?;
                 }
                 process.shares.push(share);
             }

@@ -6,7 +6,7 @@ use crate::dump::files::FileCollector;
 use crate::error::Result;
 use crate::freeze::entry::Entry;
 use crate::image::frame::Record;
-use crate::kind::attribute::{DumpedThread, PendingRecord, Scope, UserContext};
+use crate::kind::attribute::{DumpedThread, ObservedTask, PendingRecord, Scope, UserContext};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -66,13 +66,9 @@ impl ThreadCollector<'_> {
         self.rseq.extend(Some(stopped.rseq()?.0).filter(|area| *area != 0));
         let restart_block = self.timers.of(tid, &regs, &self.entry.mem);
         let mut thread = DumpedThread {
-            pid: self.pid,
-            tid,
-            is_representative,
+            task: ObservedTask { pid: self.pid, tid, is_representative, status: &status, stat: &stat },
             stopped,
             context: UserContext { regs: &regs, mask, xstate: &xstate, restart_block },
-            status: &status,
-            stat: &stat,
             answers: &answers,
             hole: self.hole,
             files: &mut *self.files,

@@ -28,6 +28,10 @@ impl Object for AnonShm {
     type Body = AnonShmBody;
     const KIND: &'static str = "shared_memory";
 
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        observed.refuse_leased()
+    }
+
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<AnonShmBody>> {
         let (file, size) = (observed.anew(libc::O_RDONLY)?, observed.stat.size());
         let contents = contents::copy(&file, size, &observed.subject)?;

@@ -48,12 +48,13 @@ impl Object for Fifo {
     const KIND: &'static str = "fifo";
     const REACHES_OUT: bool = true;
 
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        refuse_hidden(observed)
+    }
+
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<FifoBody>> {
+        refuse_hidden(observed)?;
         let unlinked = observed.stat.nlink() == 0;
-        if !unlinked && !observed.is_named() {
-            let shown = observed.target.display();
-            return Err(observed.refuse(format_args!("FIFO {shown}, which that name does not lead to any more,")));
-        }
         let path = if unlinked { observed.name_before() } else { observed.target.clone() };
         let (head, blob) = PipeHead::of(observed)?;
         let name = path.display().to_string();
@@ -88,6 +89,15 @@ impl Object for Fifo {
         }
         body.head.buffers.refill(blob, &object.open(libc::O_WRONLY | libc::O_NONBLOCK, 0)?)
     }
+}
+
+/// Refuses a FIFO that has a name, but not the one that it was opened by.
+fn refuse_hidden(observed: &ObservedFile<'_>) -> Result<()> {
+    if observed.stat.nlink() == 0 || observed.is_named() {
+        return Ok(());
+    }
+    let shown = observed.target.display();
+    Err(observed.refuse(format_args!("FIFO {shown}, which that name does not lead to any more,")))
 }
 
 /// Opens the FIFO at `path` with O_PATH. A process that waits for the other end to be opened keeps

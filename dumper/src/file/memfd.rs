@@ -42,11 +42,14 @@ impl Object for Memfd {
     type Body = MemfdBody;
     const KIND: &'static str = "memfd";
 
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        observed.refuse_leased()?;
+        refuse_huge(observed)
+    }
+
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<MemfdBody>> {
+        refuse_huge(observed)?;
         let file = observed.anew(libc::O_RDONLY | libc::O_NOATIME)?;
-        if nix::sys::statfs::fstatfs(&file).doing(|| &observed.subject)?.filesystem_type().0 == HUGETLBFS {
-            return Err(observed.refuse("a memfd of huge pages"));
-        }
         let seals =
             fcntl(file.as_fd(), FcntlArg::F_GET_SEALS).doing(|| format!("{}: F_GET_SEALS", observed.subject))?;
         let name = observed.target.as_os_str().as_bytes();
@@ -80,6 +83,13 @@ impl Object for Memfd {
         // (F_SEAL_FUTURE_WRITE permits only existing ones).
         let seals = SealFlag::from_bits_retain(body.seals);
         fcntl(object.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals)).doing(doing).map(drop)
+    }
+}
+
+fn refuse_huge(observed: &ObservedFile<'_>) -> Result<()> {
+    match observed.filesystem()?.filesystem_type().0 {
+        HUGETLBFS => Err(observed.refuse("a memfd of huge pages")),
+        _ => Ok(()),
     }
 }
 

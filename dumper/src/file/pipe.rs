@@ -14,6 +14,7 @@ use nix::unistd::pipe2;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Result};
+use crate::file::parts::pipe_buffer::PipeBuffers;
 use crate::file::parts::pipe_buffer::set_flags;
 use crate::file::parts::pipe_head::PipeHead;
 use crate::kind::external::{External, OutsidePipe};
@@ -38,6 +39,10 @@ impl Object for Pipe {
     type Body = PipeBody;
     const KIND: &'static str = "pipe";
     const REACHES_OUT: bool = true;
+
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        PipeBuffers::check(observed)
+    }
 
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<PipeBody>> {
         let (head, blob) = PipeHead::of(observed)?;

@@ -41,6 +41,10 @@ impl Object for RemovedDir {
     type Body = RemovedDirBody;
     const KIND: &'static str = "removed";
 
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        observed.refuse_leased()
+    }
+
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<RemovedDirBody>> {
         let path = observed.name_before();
         let dir = observed.anew(libc::O_RDONLY | libc::O_DIRECTORY)?;

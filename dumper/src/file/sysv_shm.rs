@@ -114,6 +114,11 @@ impl Object for SysvShm {
     type Body = SysvShmBody;
     const KIND: &'static str = "sysv_shm";
 
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        refuse_forced(&observed.subject)?;
+        observed.refuse_leased()
+    }
+
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<SysvShmBody>> {
         refuse_forced(&observed.subject)?;
         let id = observed.stat.ino() as i32;

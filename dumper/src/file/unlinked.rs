@@ -49,11 +49,13 @@ impl Object for Unlinked {
     type Body = UnlinkedBody;
     const KIND: &'static str = "unlinked";
 
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        observed.refuse_leased()?;
+        refuse_huge(observed).map(drop)
+    }
+
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<UnlinkedBody>> {
-        let filesystem = observed.filesystem()?.filesystem_type().0;
-        if filesystem == HUGETLBFS {
-            return Err(observed.refuse("a file of huge pages"));
-        }
+        let filesystem = refuse_huge(observed)?;
         let path = observed.name_before();
         // The kernel names a file that open(2) created with O_TMPFILE after its inode
         // (d_mark_tmpfile in fs/dcache.c).
@@ -98,6 +100,14 @@ impl Object for Unlinked {
         body.owner.restore(&object.fd, doing)?;
         xattrs::restore(&object.fd, &body.xattrs).on(doing)?;
         body.times.restore(&object.fd).on(doing)
+    }
+}
+
+/// Refuses a file of huge pages. Returns the type of its filesystem.
+fn refuse_huge(observed: &ObservedFile<'_>) -> Result<i64> {
+    match observed.filesystem()?.filesystem_type().0 {
+        HUGETLBFS => Err(observed.refuse("a file of huge pages")),
+        other => Ok(other),
     }
 }
 

@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::freeze::bound::StopBound;
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::target::Target;
+use crate::freeze::tracing;
 use crate::freeze::vfork::vfork_child;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -197,9 +198,7 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
         return Ok(Refusal::Ours(running));
     }
     if tracer != 0 {
-        let name = proc::read_text(&format!("/proc/{tracer}/comm")).unwrap_or_default();
-        let traced = format!("pid {pid}: it is traced already, by pid {tracer} ({})", name.trim_end());
-        let error = Error::new(Kind::Busy, traced);
+        let error = tracing::refusal(pid, tracer);
         // A tracer that has ended meanwhile shows no program.
         let is_released = |now: Result<u64>| now.map_or(true, |now| now != tracer);
         let is_contended = runs_this_program(tracer) || is_released(tracer_now());

@@ -82,6 +82,13 @@ impl Entry {
     }
 }
 
+/// Refuses a process that could not be entered if it were stopped now.
+pub fn check(pid: Pid) -> Result<()> {
+    let Prelook { maps, .. } = Prelook::find(pid)?;
+    hole(&maps).ok_or_else(|| full(pid))?;
+    wake_signal(pid, &Fields::read(&format!("/proc/{pid}/status"))?).map(drop)
+}
+
 /// Gives all processes of a tree the same hole. A process that is rebuilt as the copy of another
 /// has the mappings of both for a while.
 pub fn share_hole<'e>(entries: impl IntoIterator<Item = &'e mut Entry>) -> Result<RemotePtr> {

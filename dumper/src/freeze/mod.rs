@@ -13,6 +13,7 @@ pub mod frozen;
 pub mod hole;
 pub mod snapshot_child;
 pub mod target;
+pub mod tracing;
 pub mod vfork;
 
 use std::time::Duration;

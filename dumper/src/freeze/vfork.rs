@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 use crate::freeze::bound::StopBound;
+use crate::refusals::Refusals;
+use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::children;
 use crate::sys::proc::stat::Stat;
@@ -13,6 +15,9 @@ use crate::sys::{kcmp, proc};
 
 /// How often a wait asks whether somebody still waits for the snapshot.
 const READER_ASKED: Duration = Duration::from_millis(20);
+
+/// How long most children need until they exec or end.
+const MOMENT: Duration = Duration::from_millis(250);
 
 /// The child that a task waits for in vfork(2), or in clone(2) with CLONE_VFORK as posix_spawn(3)
 /// calls it. The task sleeps uninterruptibly in such a call, and the child still runs on its
@@ -39,10 +44,25 @@ pub fn behind_vfork(mut waiting: Running, bound: &StopBound) -> Result<Option<St
             Waited::Running(still) if deadline.is_over() => {
                 let tid = still.tid();
                 let Some(child) = vfork_child(tid) else { return Err(still.does_not_stop()) };
-                return Err(Error::unsupported(format!("pid {tid}: it waits in vfork(2) for pid {child}")));
+                return Err(waits(tid, child));
             }
             Waited::Running(still) => waiting = still,
         }
         bound.check_reader()?;
     }
+}
+
+fn waits(tid: Pid, child: Pid) -> Error {
+    Error::unsupported(format!("pid {tid}: it waits in vfork(2) for pid {child}"))
+}
+
+/// Refuses those of `tids` that wait in vfork(2), and still do so after a moment.
+pub fn refuse_waiting(tids: impl Iterator<Item = Pid>, refusals: &mut Refusals) -> Result<()> {
+    let mut waiting: Vec<(Pid, Pid)> = tids.filter_map(|tid| Some((tid, vfork_child(tid)?))).collect();
+    let deadline = Deadline::after(MOMENT);
+    while !waiting.is_empty() && !deadline.is_over() {
+        std::thread::sleep(Duration::from_millis(1));
+        waiting.retain(|(tid, child)| vfork_child(*tid) == Some(*child));
+    }
+    waiting.into_iter().try_for_each(|(tid, child)| refusals.refuse(waits(tid, child)))
 }

@@ -5,6 +5,7 @@
 //! [`Attribute::ask`] adds calls and returns a [`Ticket`] for each, [`Attribute::dump`] reads the
 //! answers with the tickets. A restore adds checked calls to the batch of the kind's [`Phase`].
 
+use std::ops::Deref;
 use std::os::fd::RawFd;
 
 use serde::de::DeserializeOwned;
@@ -17,6 +18,7 @@ use crate::kind::inheritance::Inheritance;
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::{RecordSort, Role, Shown, ShownTask};
 use crate::kind::refs::{FileIds, Files};
+use crate::refusals::Refusals;
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -39,22 +41,28 @@ pub enum Scope {
     Directories,
 }
 
-/// A stopped thread with attributes that are dumped.
-pub struct DumpedThread<'a> {
+/// A thread as /proc shows it, running or stopped.
+pub struct ObservedTask<'a> {
     /// The process.
     pub pid: Pid,
     /// The thread.
     pub tid: Pid,
-    /// Whether it represents its process. What belongs to the whole process is dumped through it.
+    /// Whether it represents its process. What belongs to the whole process is observed through it.
     pub is_representative: bool,
-    /// The thread. Its registers are those of the stub now. Its own are in `context`.
-    pub stopped: &'a Stopped,
-    /// Its state in the processor when it was stopped.
-    pub context: UserContext<'a>,
     /// `/proc/PID/task/TID/status`.
     pub status: &'a Fields,
     /// `/proc/PID/task/TID/stat`.
     pub stat: &'a Stat,
+}
+
+/// A stopped thread with attributes that are dumped.
+pub struct DumpedThread<'a> {
+    /// The thread as /proc shows it.
+    pub task: ObservedTask<'a>,
+    /// The thread. Its registers are those of the stub now. Its own are in `context`.
+    pub stopped: &'a Stopped,
+    /// Its state in the processor when it was stopped.
+    pub context: UserContext<'a>,
     /// The answers of its calls.
     pub answers: &'a Answers,
     /// Address space without any mapping. A restore uses it.
@@ -75,12 +83,26 @@ pub struct UserContext<'a> {
     pub restart_block: Option<RestartBlock>,
 }
 
-impl DumpedThread<'_> {
+impl ObservedTask<'_> {
     /// "pid 812" or "pid 812 task 815": the subject of an error.
     pub fn subject(&self) -> String {
         if self.pid == self.tid { format!("pid {}", self.pid) } else { format!("pid {} task {}", self.pid, self.tid) }
     }
 
+    /// The path of a file of this thread in /proc.
+    pub fn proc(&self, name: &str) -> String {
+        format!("/proc/{}/task/{}/{name}", self.pid, self.tid)
+    }
+}
+
+impl<'a> Deref for DumpedThread<'a> {
+    type Target = ObservedTask<'a>;
+    fn deref(&self) -> &ObservedTask<'a> {
+        &self.task
+    }
+}
+
+impl DumpedThread<'_> {
     /// The answer of a call. `doing` names the call if it failed.
     pub fn answer<T: Answer>(&self, ticket: Ticket<T>, doing: &str) -> Result<T> {
         self.answers.get(ticket, || format!("{}: {doing}", self.subject()))
@@ -89,11 +111,6 @@ impl DumpedThread<'_> {
     /// The raw result of a call, for one that may fail.
     pub fn raw<T>(&self, ticket: Ticket<T>) -> i64 {
         self.answers.raw(ticket)
-    }
-
-    /// The path of a file of this thread in /proc.
-    pub fn proc(&self, name: &str) -> String {
-        format!("/proc/{}/task/{}/{name}", self.pid, self.tid)
     }
 }
 
@@ -165,6 +182,11 @@ pub trait Attribute: Sync {
 
     /// Adds the system calls that [`Attribute::dump`] needs, for a thread of process `pid`.
     fn ask(&self, pid: Pid, batch: &mut Batch) -> Self::Tickets;
+    /// Notes everything that /proc shows of a task, also of one that runs, and that
+    /// [`Attribute::dump`] would refuse.
+    fn check(_task: &ObservedTask<'_>, _files: &mut dyn FileIds, _refusals: &mut Refusals) -> Result<()> {
+        Ok(())
+    }
     /// The record's body and its blob, which is empty for most kinds.
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(Self::Body, Vec<u8>)>;
     /// Refuses a record that contradicts what a process inherits from this program and cannot lose.
@@ -222,6 +244,8 @@ pub trait DynAttribute: Sync {
     fn phase(&self) -> Phase;
     /// Calls [`Attribute::ask`] now. The result calls [`Attribute::dump`] when there are answers.
     fn ask(&self, pid: Pid, batch: &mut Batch) -> PendingRecord<'_>;
+    /// See [`Attribute::check`].
+    fn check(&self, task: &ObservedTask<'_>, files: &mut dyn FileIds, refusals: &mut Refusals) -> Result<()>;
     /// See [`Attribute::compare`].
     fn compare(&self, record: &Record, subject: &str, own: &Inheritance) -> Result<()>;
     /// See [`Attribute::restore`].
@@ -251,6 +275,10 @@ impl<A: Attribute> DynAttribute for A {
             let (body, blob) = self.dump(thread, asked)?;
             Ok(Record::new(A::TAG, &TaggedAttribute { tid: thread.tid, body })?.with_blob(blob))
         })
+    }
+
+    fn check(&self, task: &ObservedTask<'_>, files: &mut dyn FileIds, refusals: &mut Refusals) -> Result<()> {
+        A::check(task, files, refusals)
     }
 
     fn compare(&self, record: &Record, subject: &str, own: &Inheritance) -> Result<()> {

@@ -171,6 +171,11 @@ pub trait Object: Sync {
     /// Whether a process outside the tree may hold an end of it as well.
     const REACHES_OUT: bool = false;
 
+    /// Refuses what [`Object::dump`] would refuse, as far as the object shows it while processes
+    /// use it. Opens nothing anew, and reads no contents.
+    fn check(&self, _observed: &ObservedFile<'_>) -> Result<()> {
+        Ok(())
+    }
     /// Records the object, through any of its descriptions. Changes nothing.
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<Self::Body>>;
     /// Creates it again. Contents in bulk are written afterwards.
@@ -213,6 +218,8 @@ pub trait DynObject: Sync {
     fn kind(&self) -> &'static str;
     /// See [`Object::REACHES_OUT`].
     fn reaches_out(&self) -> bool;
+    /// See [`Object::check`].
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()>;
     /// See [`Object::dump`].
     fn dump(&self, id: u32, observed: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)>;
     /// See [`Object::external`].
@@ -234,6 +241,10 @@ impl<O: Object> DynObject for O {
 
     fn reaches_out(&self) -> bool {
         O::REACHES_OUT
+    }
+
+    fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
+        Object::check(self, observed)
     }
 
     fn dump(&self, id: u32, observed: &ObservedFile<'_>) -> Result<(Record, Option<ObjectContents>)> {

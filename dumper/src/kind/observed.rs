@@ -94,9 +94,17 @@ impl<'a> ObservedFile<'a> {
     }
 
     fn reopen(&self, link: &str, flags: i32) -> Result<OwnedFd> {
-        refuse_leased(self)?;
+        self.refuse_leased()?;
         // This link must be followed.
         open_link(Path::new(link), flags & !libc::O_NOFOLLOW).map(OwnedFd::from).on(|| &self.subject)
+    }
+
+    /// Refuses a file with a lease, because opening it anew would break the lease.
+    pub fn refuse_leased(&self) -> Result<()> {
+        match is_leased(self.stat.dev(), self.stat.ino())? {
+            true => Err(self.refuse(format_args!("lease of {}", self.target.display()))),
+            false => Ok(()),
+        }
     }
 
     /// The link of /proc that leads to it.
@@ -223,14 +231,6 @@ pub fn open_link(path: &Path, flags: i32) -> Result<File> {
     nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty())
         .map(File::from)
         .or_else(|errno| open::not_opened(path, errno))
-}
-
-/// Refuses a file with a lease, because opening it would break the lease.
-fn refuse_leased(observed: &ObservedFile<'_>) -> Result<()> {
-    match is_leased(observed.stat.dev(), observed.stat.ino())? {
-        true => Err(observed.refuse(format_args!("lease of {}", observed.target.display()))),
-        false => Ok(()),
-    }
 }
 
 #[cfg(test)]

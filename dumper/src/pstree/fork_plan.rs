@@ -128,6 +128,17 @@ pub fn plan(members: &[Member]) -> Result<Vec<Step>> {
     attempt(members, false).or_else(|refused| attempt(members, true).map_err(|_| refused))
 }
 
+/// The steps of a tree without a plan: the parent of each process makes it. No restore can follow
+/// them, but a check compares each process with its parent.
+pub fn by_parents(members: &[Member]) -> Vec<Step> {
+    let ids: BTreeSet<Pid> = members.iter().map(|member| member.pid).collect();
+    let step = |member: &Member| {
+        let by = if ids.contains(&member.ppid) { member.ppid } else { 0 };
+        Step { member: *member, maker: Maker { by, how: How::Child, session: member.sid, thread: 0 } }
+    };
+    members.iter().map(step).collect()
+}
+
 /// `with_ended`: if a session leader has a child in the session of an ended process, assume that
 /// the leader has left that session.
 fn attempt(members: &[Member], with_ended: bool) -> Result<Vec<Step>> {

@@ -15,6 +15,7 @@ use crate::memory::vm_flags::VmFlags;
 use crate::options::Options;
 use crate::pstree::clocks::Clocks;
 use crate::pstree::record::{Share, Tree};
+use crate::refusals::Refusals;
 use crate::snapshot::fork::Forks;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
@@ -44,7 +45,7 @@ impl Collected {
     /// Refuses resources that processes outside the tree have a part in, and marks pipes as
     /// external. This takes time, and the tree may run meanwhile.
     pub fn check_outside(&mut self) -> Result<()> {
-        sharing::refuse_sharing_outside(&self.tree, self.stopped_at)?;
+        sharing::refuse_sharing_outside(&self.tree, self.stopped_at, &mut Refusals::first())?;
         self.files.settle()
     }
 }

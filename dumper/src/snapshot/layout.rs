@@ -12,11 +12,11 @@ use crate::freeze::target::Target;
 use crate::image::builder::LayoutBuilder;
 use crate::image::format;
 use crate::image::frame::Record;
-use crate::kind::fd_state::Named;
 use crate::kind::object::ObjectContents;
 use crate::memory::source::{MemorySource, MemorySources};
-use crate::pstree::record::{self, Tree};
+use crate::pstree::record;
 use crate::read_ahead::ImageReader;
+use crate::refusals::Refusals;
 use crate::snapshot::SnapshotData;
 use crate::snapshot::collect::Collected;
 use crate::snapshot::source::Forked;
@@ -26,7 +26,8 @@ use crate::sys::memory::MemFile;
 /// not change until the image is read.
 pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
     let Forked { collected, memory_of, children } = forked;
-    let Collected { mut tree, processes, files, sysv, taken, stopped, .. } = collected;
+    let Collected { mut tree, processes, mut files, sysv, taken, stopped, .. } = collected;
+    files.refuse_strangers(&tree, &mut Refusals::first())?;
     let (mut tasks, mut tables, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for mut process in processes {
         tasks.append(&mut process.records);
@@ -35,8 +36,7 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
         memory.push(ProcessMemory::find(process, source)?);
     }
     cow_pages::find(&mut tree, &mut memory)?;
-    let CollectedFiles { objects, files, fd_states, unreadable } =
-        files.into_records(|named| is_known(&tree, named))?;
+    let CollectedFiles { objects, files, fd_states, unreadable } = files.into_records();
 
     let of_tree = unreadable.into_iter().chain(sysv.unreadable).map(|sentence| Unreadable { pid: None, sentence });
     let unreadable = of_tree.chain(unreadable::other_users(&tree, &tasks)?).collect();
@@ -105,14 +105,4 @@ impl ImageLayout {
         self.sources.push(source);
         self.sources.len() - 1
     }
-}
-
-/// Whether a process or group that is to be signalled will exist again.
-fn is_known(tree: &Tree, named: Named) -> bool {
-    tree.processes.iter().any(|process| match named {
-        Named::Task(tid) => process.threads.contains(&tid),
-        Named::Process(pid) => process.pid == pid && !process.is_placeholder(),
-        // A group is made by its leader, even by one that has ended since.
-        Named::Group(pgid) => process.pid == pgid,
-    })
 }

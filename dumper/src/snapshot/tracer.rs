@@ -11,6 +11,7 @@ use std::time::Duration;
 use crossbeam::channel::{Sender, bounded, unbounded};
 use parking_lot::{Mutex, MutexGuard};
 
+use crate::dump::check;
 use crate::error::{Error, Kind, Result};
 use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::target::{self, Target};
@@ -92,6 +93,17 @@ impl Tracer {
             *held = None;
         }
         Ok(())
+    }
+
+    /// Everything that would refuse a snapshot for `reader`, as far as it shows while the tree
+    /// runs. No process is stopped.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::NoProcess`]: no process is left.
+    pub fn check(&self, reader: Option<Pid>) -> Result<Vec<Error>> {
+        let target = self.target();
+        let refused = target::refuse_reader(target, &target.members()?, reader).err();
+        Ok(refused.into_iter().chain(check::check(target)?).collect())
     }
 
     /// Takes a snapshot. `reader` is the process that asks for it, if known.

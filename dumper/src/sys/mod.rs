@@ -32,7 +32,7 @@ pub mod socket;
 pub mod sysvipc;
 pub mod task_limits;
 pub mod thaw_watchdog;
-mod tracee;
+pub mod tracee;
 pub mod tty;
 pub mod wait;
 mod watchdog;

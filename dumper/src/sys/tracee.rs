@@ -6,6 +6,11 @@ use crate::error::{Doing, Error, Result};
 use crate::sys::pid::Pid;
 use crate::sys::ptrace::{Regs, SIGINFO_LEN, Siginfo, Stopped, raw, request};
 
+/// The refusal of a task that runs 32-bit code.
+pub fn code_of_32_bits(tid: Pid) -> Error {
+    Error::unsupported(format!("task {tid}: 32-bit code cannot be checkpointed"))
+}
+
 impl Stopped {
     /// The general registers (NT_PRSTATUS). A 32-bit tracee, which has another layout, is refused.
     pub fn regs(&self) -> Result<Regs> {
@@ -20,7 +25,7 @@ impl Stopped {
             (&raw mut iov) as usize,
         )?;
         if iov.iov_len != size_of::<Regs>() || regs.cs != 0x33 {
-            return Err(Error::unsupported(format!("task {}: 32-bit code cannot be checkpointed", self.tid())));
+            return Err(code_of_32_bits(self.tid()));
         }
         Ok(regs)
     }

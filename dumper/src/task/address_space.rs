@@ -12,14 +12,17 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Doing, Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, ObservedTask, RestoredThread, Scope};
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
+use crate::kind::refs::FileIds;
+use crate::refusals::Refusals;
 use crate::sys::memory::RemotePtr;
 use crate::sys::mm_map::{MmMap, set_mm_map};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::remote::batch::{Batch, Ticket};
+use crate::sys::tracee::code_of_32_bits;
 
 /// include/uapi/linux/membarrier.h.
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
@@ -116,18 +119,18 @@ impl Attribute for AddressSpace {
         }
     }
 
+    fn check(task: &ObservedTask<'_>, files: &mut dyn FileIds, refusals: &mut Refusals) -> Result<()> {
+        refusals.sift(refuse_32_bits(task))?;
+        refusals.sift(executable(task, files)).map(drop)
+    }
+
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(AddressSpaceBody, Vec<u8>)> {
         if thread.answer(asked.ldt_len, "reading the LDT")? as i32 != 0 {
             return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", thread.pid)));
         }
         let auxv = proc::read(&thread.proc("auxv"))?;
         let auxv = auxv.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|i| word[i]))).collect();
-        let exe = thread.files.id_of(
-            &thread.proc("exe"),
-            libc::O_RDONLY,
-            true,
-            &format!("pid {}: executable", thread.pid),
-        )?;
+        let exe = executable(&thread.task, thread.files)?;
         let field = |number| thread.stat.field(number);
         let body = AddressSpaceBody {
             start_code: field(26),
@@ -198,6 +201,19 @@ impl Attribute for AddressSpace {
         }
         Ok(())
     }
+}
+
+/// Refuses a program of 32 bits. The words of its auxiliary vector are half as long, so the first
+/// number is joined with its value.
+fn refuse_32_bits(task: &ObservedTask<'_>) -> Result<()> {
+    let auxv = proc::read(&task.proc("auxv"))?;
+    let is_joined = auxv.first_chunk().is_some_and(|first| u64::from_le_bytes(*first) > u64::from(u32::MAX));
+    if is_joined { Err(code_of_32_bits(task.tid)) } else { Ok(()) }
+}
+
+/// The id of the executable's open file.
+fn executable(task: &ObservedTask<'_>, files: &mut dyn FileIds) -> Result<u32> {
+    files.id_of(&task.proc("exe"), libc::O_RDONLY, true, &format!("pid {}: executable", task.pid))
 }
 
 /// The right of a file's owner to execute it, while it becomes the executable of a process. Drop

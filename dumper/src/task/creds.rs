@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, ObservedTask, RestoredThread, Scope};
 use crate::kind::inheritance::Inheritance;
 use crate::kind::phase::Phase;
+use crate::kind::refs::FileIds;
+use crate::refusals::Refusals;
 use crate::sys::identity::Identity;
 use crate::sys::pid::Pid;
 use crate::sys::proc::status::Fields;
@@ -69,11 +71,13 @@ impl Attribute for Credentials {
         CredentialsTickets { securebits }
     }
 
+    fn check(task: &ObservedTask<'_>, _files: &mut dyn FileIds, refusals: &mut Refusals) -> Result<()> {
+        refusals.sift(refuse_filtered(task.pid, task.tid, task.status)).map(drop)
+    }
+
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(CredentialsBody, Vec<u8>)> {
         let status = thread.status;
-        if status.number("Seccomp") != 0 {
-            return Err(Error::unsupported(format!("{}: seccomp cannot be checkpointed yet", thread.subject())));
-        }
+        refuse_filtered(thread.pid, thread.tid, status)?;
         let four = |name: &str| -> Result<[u32; 4]> {
             let ids: Vec<u32> = status.numbers(name).into_iter().map(|id| id as u32).collect();
             ids.try_into().map_err(|_| Error::os(format_args!("{}: reading {name}", thread.subject()), libc::EIO))
@@ -153,6 +157,14 @@ impl Attribute for Credentials {
             thread.call(libc::SYS_prctl, prctl(libc::PR_SET_NO_NEW_PRIVS, 1), say("PR_SET_NO_NEW_PRIVS"));
         }
         Ok(())
+    }
+}
+
+/// Refuses a task with a seccomp filter.
+pub fn refuse_filtered(pid: Pid, tid: Pid, status: &Fields) -> Result<()> {
+    match status.number("Seccomp") {
+        0 => Ok(()),
+        _ => Err(Error::unsupported(format!("pid {pid} task {tid}: seccomp cannot be checkpointed yet"))),
     }
 }
 

@@ -12,10 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Context, Error, Result};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
-use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, ObservedTask, RestoredThread, Scope};
 use crate::kind::observed::DELETED;
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
+use crate::kind::refs::FileIds;
+use crate::refusals::Refusals;
 use crate::sys::pid::Pid;
 use crate::sys::remote::batch::Batch;
 use crate::sys::{open, proc};
@@ -57,19 +59,15 @@ impl Attribute for CwdRoot {
 
     fn ask(&self, _pid: Pid, _batch: &mut Batch) {}
 
+    fn check(task: &ObservedTask<'_>, files: &mut dyn FileIds, refusals: &mut Refusals) -> Result<()> {
+        refusals.sift(working(task, files))?;
+        refusals.sift(root(task)).map(drop)
+    }
+
     fn dump(&self, thread: &mut DumpedThread<'_>, (): ()) -> Result<(CwdRootBody, Vec<u8>)> {
         let body = CwdRootBody {
-            cwd: match directory(thread, "cwd")? {
-                Some(path) => Directory::Named(path),
-                None => {
-                    let flags = libc::O_PATH | libc::O_DIRECTORY;
-                    let subject = format!("pid {}: working directory", thread.pid);
-                    Directory::Removed(thread.files.id_of(&thread.proc("cwd"), flags, false, &subject)?)
-                }
-            },
-            root: directory(thread, "root")?.ok_or_else(|| {
-                Error::unsupported(format!("pid {}: a removed root directory cannot be checkpointed", thread.pid))
-            })?,
+            cwd: working(&thread.task, thread.files)?,
+            root: root(&thread.task)?,
             umask: thread.status.octal("Umask") as u32,
         };
         Ok((body, Vec::new()))
@@ -110,13 +108,29 @@ impl Attribute for CwdRoot {
     }
 }
 
+/// The working directory.
+fn working(task: &ObservedTask<'_>, files: &mut dyn FileIds) -> Result<Directory> {
+    if let Some(path) = directory(task, "cwd")? {
+        return Ok(Directory::Named(path));
+    }
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    let subject = format!("pid {}: working directory", task.pid);
+    files.id_of(&task.proc("cwd"), flags, false, &subject).map(Directory::Removed)
+}
+
+/// The root directory.
+fn root(task: &ObservedTask<'_>) -> Result<Vec<u8>> {
+    let removed = || Error::unsupported(format!("pid {}: a removed root directory cannot be checkpointed", task.pid));
+    directory(task, "root")?.ok_or_else(removed)
+}
+
 fn shown(path: &[u8]) -> String {
     String::from_utf8_lossy(path).into_owned()
 }
 
 /// The path of a directory of the process, or `None` if the directory was removed.
-fn directory(thread: &DumpedThread<'_>, link: &str) -> Result<Option<Vec<u8>>> {
-    let link = thread.proc(link);
+fn directory(task: &ObservedTask<'_>, link: &str) -> Result<Option<Vec<u8>>> {
+    let link = task.proc(link);
     let path: PathBuf = proc::read_link(&link)?;
     let same = match (std::fs::metadata(&link), std::fs::metadata(&path)) {
         (Ok(a), Ok(b)) => (a.dev(), a.ino()) == (b.dev(), b.ino()),
@@ -128,7 +142,7 @@ fn directory(thread: &DumpedThread<'_>, link: &str) -> Result<Option<Vec<u8>>> {
         false if path.is_absolute() && name.ends_with(DELETED) => Ok(None),
         false => Err(Error::unsupported(format!(
             "pid {}: {link} leads to a hidden directory {}, which cannot be checkpointed",
-            thread.pid,
+            task.pid,
             shown(name)
         ))),
     }

@@ -2,9 +2,11 @@
 //! have others for its children. Apart from the time namespace the image holds none: processes are
 //! restored in the namespaces of this program.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::error::{Error, Result};
+use crate::refusals::Refusals;
 use crate::sys::pid::Pid;
 
 /// Namespaces that all threads of a process share. The kernel lets a process change them only while
@@ -40,27 +42,32 @@ impl Namespaces {
         Self { root, of_process: OF_PROCESS.map(own), of_thread: OF_THREAD.map(own) }
     }
 
-    /// Refuses a process with a thread in another namespace.
+    /// Refuses a process with a thread in another namespace. A sort of namespace is named once.
     ///
     /// This check must come before anything is done inside the process. If a process has left its
     /// pid namespace by unshare(2), its first child is the init of the new namespace. If a
     /// copy-on-write child became that init, its end would leave the namespace unable to create
     /// processes.
-    pub fn refuse_others(&self, pid: Pid, tids: impl Iterator<Item = Pid>) -> Result<()> {
+    pub fn refuse_others(&self, pid: Pid, tids: impl Iterator<Item = Pid>, refusals: &mut Refusals) -> Result<()> {
+        let mut named = BTreeSet::new();
         for (at, tid) in tids.enumerate() {
             let task = format!("{pid}/task/{tid}");
-            let refuse_other = |(space, own): (&&str, &Option<PathBuf>)| match of(&task, space) == *own {
-                true => Ok(()),
-                false if space.starts_with(TIME) => Err(Error::unsupported(format!(
-                    "pid {pid} task {tid}: in another {space} namespace than pid {}, which cannot be checkpointed",
-                    self.root
-                ))),
-                false => Err(Error::unsupported(format!(
+            let mut refuse_other = |(space, own): (&&'static str, &Option<PathBuf>)| {
+                if of(&task, space) == *own || !named.insert(*space) {
+                    return Ok(());
+                }
+                if space.starts_with(TIME) {
+                    return refusals.refuse(Error::unsupported(format!(
+                        "pid {pid} task {tid}: in another {space} namespace than pid {}, which cannot be checkpointed",
+                        self.root
+                    )));
+                }
+                refusals.refuse(Error::unsupported(format!(
                     "pid {pid} task {tid}: in another {space} namespace than the daemon, which cannot be checkpointed yet"
-                ))),
+                )))
             };
             if at == 0 {
-                OF_PROCESS.iter().zip(&self.of_process).try_for_each(refuse_other)?;
+                OF_PROCESS.iter().zip(&self.of_process).try_for_each(&mut refuse_other)?;
             }
             OF_THREAD.iter().zip(&self.of_thread).try_for_each(refuse_other)?;
         }

@@ -10,8 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::image::frame::Tag;
-use crate::kind::attribute::{Attribute, DumpedThread, RestoredThread, Scope};
+use crate::kind::attribute::{Attribute, DumpedThread, ObservedTask, RestoredThread, Scope};
 use crate::kind::phase::Phase;
+use crate::kind::refs::FileIds;
+use crate::refusals::Refusals;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::remote::batch::{Batch, Ticket};
@@ -165,6 +167,13 @@ impl Attribute for PosixTimers {
         };
         let posix = timers_of(pid).map(|timers| timers.into_iter().map(&mut ask).collect());
         PosixTimersTickets { interval, posix }
+    }
+
+    fn check(task: &ObservedTask<'_>, _files: &mut dyn FileIds, refusals: &mut Refusals) -> Result<()> {
+        for timer in refusals.sift(timers_of(task.pid))?.into_iter().flatten() {
+            refusals.sift(timer.refuse_ended(task.pid))?;
+        }
+        Ok(())
     }
 
     fn dump(&self, thread: &mut DumpedThread<'_>, asked: Self::Tickets) -> Result<(PosixTimersBody, Vec<u8>)> {

@@ -28,6 +28,29 @@ Exit status:
   1  no reason is known, or failure, with one line on standard error
   2  wrong usage";
 
+const CHECK_HELP: &str = "\
+Prints a line for everything that would refuse a dump. No process is stopped, and no mount is needed; without one, run it as root. In a
+mount the file check of a process has the same lines. With a PID, its descendants are looked at too.
+
+Only a process that is stopped shows these: 32-bit code in a program of 64 bits, an LDT, syscall user dispatch, POSIX timers on the CPU
+clock of a thread that does not show, semaphore operations to undo (SEM_UNDO), queues of very many messages, and jobs that were stopped
+without their parent's notice. A dump may still be refused because of one of them, or because the processes have changed since.
+
+Exit status:
+  0  nothing was found
+  1  something was found; or failure, with one line on standard error
+  2  wrong usage";
+
+const PS_HELP: &str = "\
+Prints a table for each mount of this mount namespace, with a line for each process: it and its descendants are one tree. SIZE is the memory
+that the tree uses. LAST DUMP is when this mount has last taken a snapshot of it. DUMPABLE is yes, or the first line of its file check; ? means
+that the file may not be read. No process is stopped.
+
+Exit status:
+  0  success
+  1  failure, with one line on standard error
+  2  wrong usage";
+
 const DIFF_HELP: &str = "\
 Compares pages by mapping, descriptors by what they refer to, and everything else by record and field. The times of the two images are
 ignored.
@@ -181,6 +204,16 @@ pub enum Command {
         #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,
     },
+    /// Print everything that would refuse a dump, without stopping any process
+    #[command(override_usage = "ckptfs check [PID]...", after_help = CHECK_HELP)]
+    Check {
+        /// The processes, each with its descendants (default: all processes of this pid namespace)
+        #[arg(value_name = "PID", value_hint = ValueHint::Other, value_parser = pid)]
+        pids: Vec<i32>,
+    },
+    /// List the process trees of all mounts: size, last dump, and what blocks a dump
+    #[command(override_usage = "ckptfs ps", after_help = PS_HELP)]
+    Ps,
     /// Print why the last dump of a process was refused, or why the last dumps and restores failed
     #[command(override_usage = "ckptfs why [PID]", after_help = WHY_HELP)]
     Why {

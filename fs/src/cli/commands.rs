@@ -81,6 +81,18 @@ pub fn why(pid: Option<Pid>) -> std::result::Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// `ckptfs check`
+pub fn check(pids: &[Pid]) -> std::result::Result<ExitCode, Failure> {
+    let is_clear = with_output(|out| crate::cli::check::check(pids, out))?;
+    Ok(if is_clear { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// `ckptfs ps`
+pub fn ps() -> std::result::Result<ExitCode, Failure> {
+    with_output(crate::cli::ps::ps)?;
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Does the same with each input. If one fails, the others are still tried.
 fn each(files: &[PathBuf], mut act: impl FnMut(&mut Input, &mut dyn Write) -> Result<()>) -> ExitCode {
     let mut code = ExitCode::SUCCESS;

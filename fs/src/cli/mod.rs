@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod assets;
+pub mod check;
 pub mod commands;
 pub mod core;
 pub mod daemon;
@@ -12,6 +13,7 @@ pub mod mount_helper;
 pub mod options;
 pub mod plan;
 pub mod progress;
+pub mod ps;
 pub mod restore;
 pub mod restore_options;
 pub mod why;

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use ckptfs_dumper::{Doing, Error, Kind, Pid, Result, proc};
 use serde_json::Value;
 
-use crate::cli::inspect::records::escaped;
 use crate::cli::progress::complain;
+use crate::escape::escaped;
 
 /// Prints the last error of the process `pid`, or of all processes, and without `pid` also that of
 /// the last restore. Each line begins with the mountpoint.
@@ -16,12 +16,7 @@ use crate::cli::progress::complain;
 /// # Errors
 /// ENOENT: there is no mount, or no such error.
 pub fn why(pid: Option<Pid>, out: &mut dyn Write) -> Result<()> {
-    let mut mounts = proc::mounts()?;
-    mounts.retain(|mount| mount.kind == b"fuse.ckptfs");
-    let mounts: Vec<PathBuf> = mounts.into_iter().map(|mount| mount.mountpoint).collect();
-    if mounts.is_empty() {
-        return Err(Error::new(Kind::NotFound, "no ckptfs is mounted here"));
-    }
+    let mounts = mounts()?;
     let mut found = String::new();
     for mount in &mounts {
         let text = |name: &str| {
@@ -51,6 +46,16 @@ pub fn why(pid: Option<Pid>, out: &mut dyn Write) -> Result<()> {
         return Err(Error::new(Kind::NotFound, sentence));
     }
     out.write_all(found.as_bytes()).doing(|| "writing the reasons")
+}
+
+/// The mountpoints of all mounts of this mount namespace.
+///
+/// # Errors
+/// ENOENT: there is none.
+pub fn mounts() -> Result<Vec<PathBuf>> {
+    let mounts = proc::mounts()?.into_iter().filter(|mount| mount.kind == b"fuse.ckptfs");
+    let mounts: Vec<PathBuf> = mounts.map(|mount| mount.mountpoint).collect();
+    if mounts.is_empty() { Err(Error::new(Kind::NotFound, "no ckptfs is mounted here")) } else { Ok(mounts) }
 }
 
 /// The last errors in the text of `status`, of one process or of all.

@@ -237,13 +237,7 @@ impl Snapshots {
             if !id.is_alive() {
                 return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));
             }
-            let mut held = self.freezer.held();
-            held.retain(|pid| *pid != id.pid);
-            if !held.is_empty() {
-                let members = self.container.tree_of(id)?;
-                held.retain(|pid| members.iter().any(|id| id.pid == *pid));
-                refuse_held(&held, "the tree")?;
-            }
+            self.refuse_held_in(id)?;
             return self.tracers.lease(id).on(|| format!("pid {}", id.pid));
         }
         let (tracer_id, target) = self.container.whole()?;
@@ -251,6 +245,28 @@ impl Snapshots {
         held.retain(|pid| target.root() != Some(*pid));
         refuse_held(&held, "the container")?;
         self.tracers.lease_of(tracer_id, || target).on(|| "the container")
+    }
+
+    /// Refuses a tree with a process that is held by the file `freeze` of its own.
+    fn refuse_held_in(&self, id: ProcId) -> Result<()> {
+        let mut held = self.freezer.held();
+        held.retain(|pid| *pid != id.pid);
+        if !held.is_empty() {
+            let members = self.container.tree_of(id)?;
+            held.retain(|pid| members.iter().any(|id| id.pid == *pid));
+        }
+        refuse_held(&held, "the tree")
+    }
+
+    /// Everything that would refuse an image of `id` for `reader`, as far as it shows while the
+    /// processes run. No process is stopped.
+    pub fn check(&self, id: ProcId, reader: Option<Pid>) -> Result<Vec<Error>> {
+        if !id.is_alive() {
+            return Err(Error::new(Kind::NoProcess, format!("pid {}: no such process", id.pid)));
+        }
+        let held = self.refuse_held_in(id).err();
+        let found = self.tracers.lease(id)?.check(reader)?;
+        Ok(held.into_iter().chain(found).collect())
     }
 
     /// Like [`Snapshots::open`] of a live process, but for a process that cannot be dumped it

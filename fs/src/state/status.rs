@@ -19,6 +19,9 @@ use crate::state::view::SnapshotView;
 /// How many freezes and errors are kept.
 const REMEMBERED: usize = 100;
 
+/// Of how many processes the time of the last dump is kept.
+const DUMPS_MOST: usize = 4096;
+
 /// Counters and recent events of a mount.
 #[derive(Default)]
 pub struct Status {
@@ -38,6 +41,8 @@ pub struct Status {
 struct Recent {
     freezes: VecDeque<FreezeReport>,
     errors: VecDeque<ErrorReport>,
+    /// When the last snapshot of each process was taken.
+    dumps: BTreeMap<ProcId, String>,
 }
 
 #[derive(Clone, Serialize)]
@@ -80,6 +85,8 @@ struct Report<'a> {
     frozen: &'a [Pid],
     counters: Counters,
     freezes: Vec<FreezeReport>,
+    /// When the last snapshot of each living process was taken.
+    last_dump: BTreeMap<Pid, String>,
     /// The last error of each process that failed lately and lives.
     last_error: BTreeMap<Pid, String>,
     errors: Vec<ErrorReport>,
@@ -136,8 +143,16 @@ impl Status {
         let stopped_ms = stopped_ms(snapshot);
         log::info!("{}: snapshot of {} bytes, stopped for {stopped_ms} ms", subject(id), snapshot.image_len());
         let read_while_stopped = snapshot.read_while_stopped().map(str::to_owned);
-        let freeze = FreezeReport { time: timestamp(snapshot.taken()), pid: id.pid, stopped_ms, read_while_stopped };
-        remember(&mut self.recent.lock().freezes, freeze);
+        let time = timestamp(snapshot.taken());
+        let freeze = FreezeReport { time: time.clone(), pid: id.pid, stopped_ms, read_while_stopped };
+        let mut recent = self.recent.lock();
+        remember(&mut recent.freezes, freeze);
+        recent.dumps.insert(id, time);
+        if recent.dumps.len() > DUMPS_MOST
+            && let Some(oldest) = recent.dumps.iter().min_by_key(|(_, time)| *time).map(|(id, _)| *id)
+        {
+            recent.dumps.remove(&oldest);
+        }
     }
 
     /// A snapshot could not be taken.
@@ -207,9 +222,9 @@ impl Status {
             bytes_read: count(&self.bytes_read),
             bytes_written: count(&self.bytes_written),
         };
-        let (freezes, errors) = {
+        let (freezes, errors, dumps) = {
             let recent = self.recent.lock();
-            (recent.freezes.iter().cloned().collect(), recent.errors.iter().cloned().collect::<Vec<_>>())
+            (recent.freezes.clone().into(), Vec::from(recent.errors.clone()), recent.dumps.clone())
         };
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -221,6 +236,7 @@ impl Status {
             frozen,
             counters,
             freezes,
+            last_dump: dumps.into_iter().filter(|(id, _)| lives(id)).map(|(id, time)| (id.pid, time)).collect(),
             last_error: last_errors(&errors),
             errors,
         };
@@ -236,8 +252,12 @@ impl Status {
 fn last_errors(errors: &[ErrorReport]) -> BTreeMap<Pid, String> {
     let of_id: BTreeMap<ProcId, &str> =
         errors.iter().filter_map(|failure| Some((failure.id?.id, failure.error.as_str()))).collect();
-    let lives = |id: &ProcId| *id == ProcId::CONTAINER || id.is_alive();
     of_id.into_iter().filter(|(id, _)| lives(id)).map(|(id, error)| (id.pid, error.to_owned())).collect()
+}
+
+/// Whether it can be dumped (again).
+fn lives(id: &ProcId) -> bool {
+    *id == ProcId::CONTAINER || id.is_alive()
 }
 
 fn stopped_ms(view: &SnapshotView) -> f64 {

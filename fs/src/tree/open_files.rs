@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use ckptfs_dumper::{Error, Identity, Pid, Result};
 use parking_lot::Mutex;
 
+use crate::escape;
 use crate::node::{File, Node, Of, Role, Steady};
 use crate::process;
 use crate::process::ProcId;
@@ -23,8 +24,10 @@ use crate::tree::walk::Kept;
 impl Tree {
     /// Whether an open may block: a process must stop first, or an earlier restore must end.
     pub fn open_blocks(&self, ino: u64) -> bool {
-        let blocks =
-            |node: Node| node.role() == Role::Snapshot && node.steady() != Steady::Always || node == Node::Restore;
+        let blocks = |node: Node| match node {
+            Node::Restore | Node::File(_, File::Check) => true,
+            node => node.role() == Role::Snapshot && node.steady() != Steady::Always,
+        };
         self.inodes.node(ino).is_some_and(blocks)
     }
 
@@ -50,6 +53,7 @@ impl Tree {
             Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)) => {
                 Handle::Control(id, file, access.caller.identify())
             }
+            Node::File(Of::Live(id), File::Check) => self.open_check(id, access.caller)?,
             Node::File(of, _) | Node::Vma(of, _) => {
                 let (handle, opened) = self.open_snapshot_file(node, of, access.caller)?;
                 opened_node = opened;
@@ -67,6 +71,16 @@ impl Tree {
         shown.store(len, Ordering::Relaxed);
         *open = Arc::downgrade(&shown);
         Handle::Status(text.into(), shown)
+    }
+
+    /// Looks for what would refuse a dump. No process is stopped.
+    fn open_check(&self, id: ProcId, caller: Caller) -> Result<Handle> {
+        let (reader, who) = (process::process_of_thread(caller.thread), caller.identify());
+        let witness = Witness::new(&who, &self.tree_seen_by(id, &who)?)?;
+        let found = self.snapshots.check(id, reader)?;
+        // The lines may tell about any process of the tree.
+        witness.is_still_true(&who, &self.tree_seen_by(id, &who)?)?;
+        Ok(Handle::Text(escape::lines(&found).into()))
     }
 
     /// Opens a file of a snapshot, and its node if that has one content at a time.

@@ -71,7 +71,10 @@ fn the_layout_is_the_documented_one() {
     let tree = tree(&victim);
     assert_eq!(names(&tree, ROOT), ["image", "restore", "status", "snapshots", &victim.pid().to_string()]);
     let folder = in_folder(&tree, &victim, &[]).unwrap();
-    assert_eq!(names(&tree, folder.ino), ["image", "core", "info.json", "maps", "freeze", "kill", "vmas", "snapshots"]);
+    assert_eq!(
+        names(&tree, folder.ino),
+        ["image", "core", "info.json", "maps", "check", "freeze", "kill", "vmas", "snapshots"]
+    );
     let vmas = in_folder(&tree, &victim, &["vmas"]).unwrap();
     assert!(vmas.directory && !names(&tree, vmas.ino).is_empty());
     for control in ["freeze", "kill"] {

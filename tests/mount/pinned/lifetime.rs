@@ -33,7 +33,11 @@ fn outlives_its_process() {
     mount.restore(&second.join("image"));
     goes_on_while_held(&victim);
     let own = names(&mount.of(victim.pid(), ""));
-    assert_eq!(own, ["core", "freeze", "image", "info.json", "kill", "maps", "snapshots", "vmas"], "the new one's");
+    assert_eq!(
+        own,
+        ["check", "core", "freeze", "image", "info.json", "kill", "maps", "snapshots", "vmas"],
+        "the new one's"
+    );
     assert_eq!(names(&mount.of(victim.pid(), "snapshots")), ["one", "two"]);
     let third = pin(&mount, &victim, "three");
     assert_eq!(errno(fs::create_dir(pinned(&mount, &victim, "one"))), Some(libc::EEXIST));

@@ -33,6 +33,17 @@ pub struct PipeBuffers {
 }
 
 impl PipeBuffers {
+    /// Refuses a pipe of notifications. Opens no end of it, so that its processes notice nothing.
+    pub fn check(observed: &ObservedFile<'_>) -> Result<()> {
+        let held = observed.description()?;
+        let (ours, end) = pipe_of(PAGE as i32).on(|| &observed.subject)?;
+        let teed = match observed.flags & libc::O_ACCMODE {
+            libc::O_WRONLY => tee(&ours, &held, 1, NOW),
+            _ => tee(&held, &end, 1, NOW),
+        };
+        if teed == Err(Errno::EINVAL) { Err(notifies(observed)) } else { Ok(()) }
+    }
+
     /// Copies the contents of the observed pipe, and changes nothing.
     pub fn peek(observed: &ObservedFile<'_>) -> Result<(Self, Vec<u8>)> {
         let held = observed.description()?;
@@ -56,7 +67,7 @@ impl PipeBuffers {
             Ok(0) | Err(Errno::EAGAIN) => {}
             Ok(_) => take_apart(&ours, &mut buffers, &mut bytes).on(|| &observed.subject)?,
             // pipe2(2), O_NOTIFICATION_PIPE: the calls of this family fail on it.
-            Err(Errno::EINVAL) => return Err(observed.refuse("a notification pipe")),
+            Err(Errno::EINVAL) => return Err(notifies(observed)),
             Err(error) => return Err(error).doing(doing("tee")),
         }
         if buffers.len() as u64 * PAGE > u64::from(capacity.cast_unsigned()) {
@@ -100,6 +111,10 @@ impl PipeBuffers {
     pub fn without_contents(self) -> Self {
         Self { buffers: Vec::new(), ..self }
     }
+}
+
+fn notifies(observed: &ObservedFile<'_>) -> Error {
+    observed.refuse("a notification pipe")
 }
 
 /// Empties a pipe of this process buffer by buffer. Each is moved alone into another pipe, with one

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::cli::inspect::contents::{Contents, Mapping, Pages};
 use crate::cli::inspect::feed::feed;
-use crate::cli::inspect::records::escaped;
+use crate::escape::escaped;
 
 /// The differences. Everything is empty for two images of an unchanged tree.
 #[derive(Debug, Default, Serialize)]

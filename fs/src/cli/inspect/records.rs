@@ -146,12 +146,6 @@ fn shown(name: &str, value: &Value) -> String {
     }
 }
 
-/// A text of the image for a terminal. Control characters are escaped, everything else stays as it
-/// is.
-pub fn escaped(text: &str) -> String {
-    if text.chars().any(char::is_control) { format!("{text:?}") } else { text.to_owned() }
-}
-
 /// A text of the image for a terminal. Control characters are escaped. It is quoted if it would be
 /// misread otherwise.
 pub(super) fn printable(text: &str) -> String {

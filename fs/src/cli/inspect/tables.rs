@@ -10,7 +10,8 @@ use jiff::Timestamp;
 
 use crate::cli::inspect::contents::Contents;
 use crate::cli::inspect::feed::Totals;
-use crate::cli::inspect::records::{escaped, printable};
+use crate::cli::inspect::records::printable;
+use crate::escape::escaped;
 
 /// The tables of the images of one input. Each is written when its image ends.
 pub(super) struct Tables<'a> {
