@@ -251,6 +251,19 @@ impl Node {
         }
     }
 
+    /// Whether its name leads every caller to it, for as long as its directory exists. A pid may
+    /// belong to another process later, a pinned snapshot may get another name, and what shows one
+    /// instant while it is open may show each caller another one.
+    pub fn has_fixed_name(self) -> bool {
+        !matches!(self, Node::Folder(Of::Live(_) | Of::Pinned(_))) && self.steady() != Steady::WhileOpen
+    }
+
+    /// Whether it does no harm if the kernel checks permissions with attributes that are a moment
+    /// old: everybody may list the directory and look names up, or each open is checked here.
+    pub fn may_be_checked_late(self) -> bool {
+        matches!(self, Node::Root | Node::Folder(_) | Node::Vma(..))
+    }
+
     /// How long the node stays the same. The folder of a pinned snapshot can be renamed, and
     /// another one may get its name. Texts of a live process are small, and not worth the kernel's
     /// memory.
@@ -316,6 +329,9 @@ mod tests {
         assert!(fixed.into_iter().all(|node| node.steady() == Steady::Always));
         let moving = [Node::Folder(Of::Pinned(PIN)), Node::Folder(LIVE), Node::Snapshots(7), Node::Root, Node::Status];
         assert!(moving.into_iter().all(|node| node.steady() == Steady::Never));
+        assert!(
+            moving[..2].iter().all(|node| !node.has_fixed_name()) && moving[2..].iter().all(|it| it.has_fixed_name())
+        );
         let of_an_instant = [Node::File(LIVE, File::Image), Node::Vma(LIVE, Range { start: 0, end: 1 })];
         assert!(of_an_instant.into_iter().all(|node| node.steady() == Steady::WhileOpen));
     }

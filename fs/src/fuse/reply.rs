@@ -42,12 +42,22 @@ fn file_attr(attr: &Attr) -> FileAttr {
     }
 }
 
+/// The kernel asks for the attributes of a file right after it has looked the file up, and for
+/// those of the directories above it.
+const MOMENT: Duration = Duration::from_millis(100);
+
 fn valid(attr: &Attr) -> Duration {
-    if attr.steady == Steady::Never { NO_TIME } else { LONG }
+    match attr.steady {
+        Steady::Never if attr.for_a_moment => MOMENT,
+        Steady::Never => NO_TIME,
+        Steady::WhileOpen | Steady::Always => LONG,
+    }
 }
 
+/// A fixed name may be cached although its node ends with its process: the kernel asks for the
+/// attributes.
 fn entry_valid(attr: &Attr) -> Duration {
-    if attr.steady == Steady::Always { LONG } else { NO_TIME }
+    if attr.fixed_name { LONG } else { NO_TIME }
 }
 
 /// Directory or file.

@@ -51,6 +51,10 @@ pub struct Attr {
     /// How long all this stays the same. `Never` for a node that is steady only while open, if it
     /// is not open.
     pub steady: Steady,
+    /// Whether its name leads to it for as long as its directory exists.
+    pub fixed_name: bool,
+    /// Whether the kernel may use them for a moment, if `steady` allows no more.
+    pub for_a_moment: bool,
 }
 
 /// How a file is opened.

@@ -146,7 +146,8 @@ impl Tree {
         let node = self.node(ino)?;
         let attr = self.attr_of(node)?;
         self.inodes.look_up(node);
-        Ok(attr)
+        // Nobody else may find it by its number.
+        Ok(Attr { fixed_name: false, for_a_moment: false, ..attr })
     }
 
     /// The kernel forgets `count` lookups of `ino`.

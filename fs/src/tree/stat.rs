@@ -27,6 +27,8 @@ impl Tree {
                 Steady::WhileOpen => Steady::Never,
                 steady => steady,
             },
+            fixed_name: node.has_fixed_name(),
+            for_a_moment: node.may_be_checked_late(),
         };
         let Some(of) = node.of() else {
             return match node {
