@@ -103,6 +103,7 @@ pub use crate::restore::outcome::Restored;
 pub use crate::snapshot::Snapshot;
 pub use crate::snapshot::tracer::Tracer;
 pub use crate::sys::identity::Identity;
+pub use crate::sys::memory::use_one_heap;
 pub use crate::sys::pid::Pid;
 pub use crate::sys::pidfd::PidFd;
 pub use crate::sys::signal::name as signal_name;

@@ -26,6 +26,8 @@ use crate::cli::progress::complain;
 use crate::cli::{commands, daemon};
 
 fn main() -> ExitCode {
+    // Before the first thread.
+    ckptfs_dumper::use_one_heap();
     let mut args: Vec<OsString> = std::env::args_os().collect();
     let is_daemon = daemon::is_stage(&mut args);
     match begin(args, is_daemon) {

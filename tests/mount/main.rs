@@ -19,6 +19,7 @@ mod container_image;
 mod control;
 mod core;
 mod crawl;
+mod footprint;
 mod harm;
 mod image;
 mod killed;

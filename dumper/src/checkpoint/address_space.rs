@@ -222,7 +222,7 @@ fn contents(set: &dyn RecordSet) -> Result<BTreeMap<u32, (usize, &PageRuns)>> {
 
 impl Area {
     fn of(record: &RecordView<'_>, contents: &BTreeMap<u32, (usize, &PageRuns)>) -> Result<Self> {
-        let vma = Vma::parse(&record.to_record())?;
+        let mut vma = Vma::parse(&record.to_record())?;
         let Vma { start, end, .. } = vma;
         let mut layers = Vec::new();
         if let Some((source, runs)) = record.pages.filter(|(_, runs)| !runs.is_empty()) {
@@ -241,6 +241,9 @@ impl Area {
             let runs = mapped(runs, vma.offset, start, end);
             layers.push(Layer { runs, home: Home::Source(*source, start.wrapping_sub(vma.offset)) });
         }
+        // There may be very many mappings.
+        layers.shrink_to_fit();
+        vma.flags.shrink_to_fit();
         let mut all = layers.iter().map(|layer| &layer.runs);
         let first = all.next().cloned().unwrap_or_default();
         let runs = all.fold(first, |runs, more| runs.union(more));

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
 
-use serde_json::json;
+use serde::Serialize;
 
 use crate::checkpoint::address_space::{AddressSpaces, Area};
 use crate::checkpoint::info;
@@ -27,6 +27,17 @@ pub struct VmaView {
     pub end: u64,
     /// How many of its bytes the image holds.
     pub stored: u64,
+}
+
+/// What `info.json` holds.
+#[derive(Serialize)]
+struct Info<'a> {
+    image_bytes: u64,
+    pid: Pid,
+    records: info::Bodies<'a>,
+    stopped_us: Option<u64>,
+    stored_pages: u64,
+    taken_ns: i64,
 }
 
 /// The processes of one image.
@@ -107,15 +118,16 @@ impl View {
     /// See [`crate::checkpoint::Checkpoint::info_json`].
     pub fn info_json(&self, pid: Pid) -> Result<String> {
         let areas = self.memory()?.of_process(pid)?;
-        let info = json!({
-            "pid": pid,
-            "taken_ns": self.header.time_ns,
-            "stopped_us": self.stopped().map(|stopped| stopped.as_micros() as u64),
-            "image_bytes": self.header.total,
-            "stored_pages": areas.iter().map(|area| area.runs.pages()).sum::<u64>(),
-            "records": info::records(&*self.records, self.tree()?, pid)?,
-        });
-        Ok(format!("{info:#}\n"))
+        let info = Info {
+            image_bytes: self.header.total,
+            pid,
+            records: info::records(&*self.records, self.tree()?, pid)?,
+            stopped_us: self.stopped().map(|stopped| stopped.as_micros() as u64),
+            stored_pages: areas.iter().map(|area| area.runs.pages()).sum(),
+            taken_ns: self.header.time_ns,
+        };
+        let text = serde_json::to_string_pretty(&info);
+        text.map(|text| text + "\n").map_err(|error| Error::damaged(format!("{}: {error}", self.of_whom)))
     }
 
     /// See [`crate::checkpoint::Checkpoint::maps`].

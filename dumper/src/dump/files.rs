@@ -5,17 +5,17 @@
 //! descriptors of one file.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
 use crate::dump::kcmp_set::KcmpSet;
-use crate::dump::objects::ObjectCollector;
+use crate::dump::objects::{CollectedObject, ObjectCollector};
 use crate::error::{Error, Result};
 use crate::file::fd_table::{FdTable, TABLE};
 use crate::file::{FD_STATES, KINDS, unsupported_name};
 use crate::freeze::bound::StopBound;
 use crate::image::frame::Record;
 use crate::kind::fd_state::{Named, ObservedFd};
-use crate::kind::object::ObjectContents;
 use crate::kind::observed::{NOT_KEPT, ObservedFile, Via};
 use crate::kind::refs::FileIds;
 use crate::pstree::record::Tree;
@@ -31,7 +31,9 @@ use crate::sys::remote::inject::Injected;
 /// The open files of a tree.
 pub struct CollectedFiles {
     /// The objects that descriptions share, with contents, in the order of the ids.
-    pub objects: Vec<(Record, Option<ObjectContents>)>,
+    pub objects: Vec<CollectedObject>,
+    /// The file of their large blobs.
+    pub spool: Option<File>,
     /// The descriptions, in the order of their ids.
     pub files: Vec<Record>,
     /// The state of descriptors beyond their open files. These records refer to the tables.
@@ -100,8 +102,8 @@ impl FileCollector {
     /// All that was found.
     pub fn into_records(self) -> CollectedFiles {
         let unreadable = self.objects.unreadable();
-        let objects = self.objects.into_records();
-        CollectedFiles { objects, files: self.files, fd_states: self.fd_states, unreadable }
+        let (objects, spool) = self.objects.into_records();
+        CollectedFiles { objects, spool, files: self.files, fd_states: self.fd_states, unreadable }
     }
 
     /// Records all descriptors of `pid`, a process or a thread with a table of its own. A thread

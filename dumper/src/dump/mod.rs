@@ -18,6 +18,7 @@ pub mod objects;
 pub mod process;
 pub mod pstree;
 pub mod sharing;
+pub mod spool;
 pub mod thread;
 pub mod unreadable;
 pub mod unsupported;

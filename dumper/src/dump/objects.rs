@@ -1,8 +1,10 @@
 //! Collects the objects that open files share, each once.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
+use crate::dump::spool::{Spool, SpooledBlob};
 use crate::error::Result;
 use crate::image::frame::Record;
 use crate::kind::external::{self, External, Key, Keys};
@@ -20,12 +22,24 @@ pub struct ObjectCollector {
     /// A time when the tree was already stopped, in ticks since boot.
     instant: u64,
     /// In the order of their ids.
-    records: Vec<(Record, Option<ObjectContents>)>,
+    records: Vec<CollectedObject>,
+    /// Their large blobs.
+    spool: Spool,
     /// By device and inode.
     ids: BTreeMap<(u64, u64), u32>,
     reaching_out: Vec<ReachesOut>,
     /// Objects with descriptions, each with the reason why no process of the tree may read it.
     unreadable: BTreeMap<u32, Option<String>>,
+}
+
+/// An object that is recorded.
+pub struct CollectedObject {
+    /// Its record.
+    pub record: Record,
+    /// Where its blob is, if the record does not have it.
+    pub blob: Option<SpooledBlob>,
+    /// Its contents in bulk.
+    pub contents: Option<ObjectContents>,
 }
 
 /// An object that a process outside the tree may hold an end of.
@@ -44,6 +58,7 @@ impl ObjectCollector {
             only_checks: false,
             instant,
             records: Vec::new(),
+            spool: Spool::default(),
             ids: BTreeMap::new(),
             reaching_out: Vec::new(),
             unreadable: BTreeMap::new(),
@@ -80,8 +95,10 @@ impl ObjectCollector {
         }
         for object in &self.reaching_out {
             let Some(external) = outside.remove(&object.key) else { continue };
-            let (record, _) = &mut self.records[object.id as usize];
-            *record = object.kind.external(record, external)?;
+            let collected = &mut self.records[object.id as usize];
+            collected.record = object.kind.external(&collected.record, external)?;
+            // Its contents stay outside.
+            collected.blob = None;
         }
         Ok(())
     }
@@ -91,9 +108,9 @@ impl ObjectCollector {
         self.unreadable.values().flatten().cloned().collect()
     }
 
-    /// The records, in the order of their ids.
-    pub fn into_records(self) -> Vec<(Record, Option<ObjectContents>)> {
-        self.records
+    /// The records, in the order of their ids, and the file of their large blobs.
+    pub fn into_records(self) -> (Vec<CollectedObject>, Option<File>) {
+        (self.records, self.spool.into_file())
     }
 }
 
@@ -109,7 +126,9 @@ impl DumpContext for ObjectCollector {
             self.ids.insert(key, id);
             return Ok(id);
         }
-        self.records.push(kind.dump(id, observed)?);
+        let (mut record, contents) = kind.dump(id, observed)?;
+        let blob = self.spool.take(&mut record)?;
+        self.records.push(CollectedObject { record, blob, contents });
         if kind.reaches_out() {
             self.reaching_out.push(ReachesOut { id, kind, key });
         }
@@ -154,7 +173,7 @@ mod tests {
         // A child of the tree does not count, but it counts for any other tree.
         let mut child = Command::new("sleep").arg("100").stdout(to).spawn().unwrap();
         let external = |objects: &ObjectCollector| -> Vec<serde_json::Value> {
-            let bodies = objects.records.iter().map(|(record, _)| record.body::<serde_json::Value>().unwrap());
+            let bodies = objects.records.iter().map(|it| it.record.body::<serde_json::Value>().unwrap());
             bodies.map(|mut body| body["external"].take()).collect()
         };
         objects.settle().unwrap();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::image::checksums::Checksums;
 use crate::image::format::{HEADER_LEN, Header};
-use crate::image::frame::{Record, Tag};
+use crate::image::frame::{BlobSum, Record, Tag};
 use crate::image::layout::{Layout, LayoutSegment, RecordFrame};
 use crate::image::page_list::PageList;
 use crate::image::page_runs::PageRuns;
@@ -41,15 +41,28 @@ impl LayoutBuilder {
 
     /// Adds a record. Refused (EOPNOTSUPP) if it is over the format's ceilings.
     pub fn record(&mut self, record: Record) -> Result<()> {
-        record.check()?;
+        record.check(record.blob.len())?;
+        let frame = RecordFrame::new(&record, self.frames);
+        self.add(&record, frame);
+        Ok(())
+    }
+
+    /// Adds a record with a blob that is read from `source` at `at` when its bytes are needed. The
+    /// blob of `record` itself is empty.
+    pub(crate) fn record_with(&mut self, record: &Record, source: usize, at: u64, blob: BlobSum) -> Result<()> {
+        record.check(blob.len)?;
+        let frame = RecordFrame::before(record, source, at, blob, self.frames);
+        self.add(record, frame);
+        Ok(())
+    }
+
+    fn add(&mut self, record: &Record, frame: RecordFrame) {
         self.close_list();
         self.opened = record.pages.then_some(record.tag);
-        let frame = RecordFrame::new(&record, self.frames);
-        let len = frame.bytes.len() as u64;
+        let len = frame.len();
         self.segments.push(LayoutSegment::Record { at: self.at, frame });
         self.at += len;
         self.frames += 1;
-        Ok(())
     }
 
     /// Adds the pages of the last record, which must open a list. They are read from `source` when
@@ -96,6 +109,7 @@ impl LayoutBuilder {
 mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
     use super::*;
+    use crate::image::page_source::PageSource;
 
     fn record() -> Record {
         Record::new(Tag(*b"TEST"), &1).unwrap()
@@ -115,6 +129,35 @@ mod tests {
         runs.push(0x1000, 1);
         builder.pages(0, runs);
         assert!(builder.finish().unwrap_err().to_string().contains("record TEST: the runs of pages overlap"));
+    }
+
+    #[test]
+    fn a_blob_kept_elsewhere_gives_the_same_bytes() {
+        struct Blob(Vec<u8>);
+        impl PageSource for Blob {
+            fn read(&self, source: usize, address: u64, buf: &mut [u8]) -> Result<()> {
+                assert_eq!(source, 3);
+                let from = address as usize - 10;
+                buf.copy_from_slice(&self.0[from..from + buf.len()]);
+                Ok(())
+            }
+        }
+        for len in [1, 7, 8, 5000] {
+            let blob: Vec<u8> = (0..len).map(|byte| byte as u8 | 1).collect();
+            let (mut here, mut elsewhere) = (LayoutBuilder::new(0), LayoutBuilder::new(0));
+            here.record(record().with_blob(blob.clone())).unwrap();
+            elsewhere.record_with(&record(), 3, 10, BlobSum::of(&blob)).unwrap();
+            let bytes = [here, elsewhere].map(|mut builder| {
+                builder.record(record()).unwrap();
+                let layout = builder.finish().unwrap();
+                let mut bytes = vec![0xee; layout.len() as usize];
+                for (at, piece) in bytes.chunks_mut(7).enumerate() {
+                    layout.read_at(&Blob(blob.clone()), at as u64 * 7, piece).unwrap();
+                }
+                bytes
+            });
+            assert!(bytes[0] == bytes[1], "a blob of {len} bytes");
+        }
     }
 
     #[test]

@@ -49,6 +49,22 @@ pub struct Record {
     pub blob: Vec<u8>,
 }
 
+/// The length of a blob, and the checksum of it with its padding.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BlobSum {
+    pub(super) len: usize,
+    crc: u32,
+}
+
+impl BlobSum {
+    /// That of `blob`.
+    pub(crate) fn of(blob: &[u8]) -> BlobSum {
+        let len = blob.len();
+        let padding = [0; 8];
+        BlobSum { len, crc: crc::extend(crc::of(blob), &padding[..padded(len) - len]) }
+    }
+}
+
 impl Record {
     /// A record with `body` as its JSON: must-understand, no blob, no pages.
     pub fn new<T: Serialize>(tag: Tag, body: &T) -> Result<Record> {
@@ -80,13 +96,13 @@ impl Record {
         body(self.tag, &self.json)
     }
 
-    /// Refuses a record that no reader would accept.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses a record that no reader would accept. `blob_len` is the length of its blob.
+    pub(super) fn check(&self, blob_len: usize) -> Result<()> {
         let tag = self.tag;
         if !tag.is_printable() || tag.0 == CHUNK_TAG || tag.0 == TRAILER_TAG {
             return Err(Error::unsupported(format!("record {tag}: the tag is not to be had")));
         }
-        for (what, len, ceiling) in [("JSON", self.json.len(), MAX_JSON), ("blob", self.blob.len(), MAX_BLOB)] {
+        for (what, len, ceiling) in [("JSON", self.json.len(), MAX_JSON), ("blob", blob_len, MAX_BLOB)] {
             if len > ceiling {
                 return Err(Error::unsupported(format!(
                     "record {tag}: {len} bytes of {what} are over the format's ceiling of {ceiling}"
@@ -96,16 +112,31 @@ impl Record {
         Ok(())
     }
 
+    /// The frame up to its blob, which is kept elsewhere.
+    pub(super) fn encode_before(&self, blob: BlobSum, ordinal: u64) -> Vec<u8> {
+        let json_end = FRAME_LEN + self.json.len();
+        let mut bytes = vec![0; FRAME_LEN + padded(self.json.len())];
+        bytes[FRAME_LEN..json_end].copy_from_slice(&self.json);
+        let (head, body) = bytes.split_at_mut(FRAME_LEN);
+        let crc = crc::join(crc::of(body), blob.crc, padded(blob.len) as u64);
+        head.copy_from_slice(&header(self.tag.0, self.flags(), self.json.len() as u32, blob.len as u32, ordinal, crc));
+        bytes
+    }
+
+    fn flags(&self) -> u32 {
+        let optional = if self.optional { OPTIONAL } else { 0 };
+        optional | if self.pages { PAGES } else { 0 }
+    }
+
     /// The frame: header and body.
     pub(super) fn encode(&self, ordinal: u64) -> Vec<u8> {
         let (json_end, blob_at) = (FRAME_LEN + self.json.len(), FRAME_LEN + padded(self.json.len()));
         let mut bytes = vec![0; blob_at + padded(self.blob.len())];
         bytes[FRAME_LEN..json_end].copy_from_slice(&self.json);
         bytes[blob_at..blob_at + self.blob.len()].copy_from_slice(&self.blob);
-        let flags = if self.optional { OPTIONAL } else { 0 } | if self.pages { PAGES } else { 0 };
         let (head, body) = bytes.split_at_mut(FRAME_LEN);
         let lens = (self.json.len() as u32, self.blob.len() as u32);
-        head.copy_from_slice(&header(self.tag.0, flags, lens.0, lens.1, ordinal, crc::of(body)));
+        head.copy_from_slice(&header(self.tag.0, self.flags(), lens.0, lens.1, ordinal, crc::of(body)));
         bytes
     }
 }
@@ -281,11 +312,11 @@ mod tests {
     #[test]
     fn a_record_over_a_ceiling_or_with_a_reserved_tag_is_not_written() {
         let record = Record::new(Tag(*b"TASK"), &1).unwrap();
-        assert!(record.check().is_ok());
-        let big = record.clone().with_blob(vec![0; MAX_BLOB + 1]).check().unwrap_err().to_string();
+        assert!(record.check(record.blob.len()).is_ok());
+        let big = record.check(MAX_BLOB + 1).unwrap_err().to_string();
         assert!(big.contains("record TASK: 67108865 bytes of blob"));
-        assert!(Record { tag: Tag(*b"PAGE"), ..record.clone() }.check().is_err());
-        assert!(Record { tag: Tag(*b"TEND"), ..record }.check().is_err());
+        assert!(Record { tag: Tag(*b"PAGE"), ..record.clone() }.check(0).is_err());
+        assert!(Record { tag: Tag(*b"TEND"), ..record }.check(0).is_err());
     }
 
     #[test]

@@ -51,6 +51,10 @@ impl PageRuns {
         let end = self.last().map_or(0, |run| run.end());
         self.disordered |= bytes.is_none() || !address.is_multiple_of(PAGE_SIZE) || address < end;
         if self.starts.is_empty() || address != end {
+            if self.starts.is_empty() {
+                // Most sets are those of small mappings, and there may be very many of them.
+                self.starts.reserve_exact(1);
+            }
             self.starts.push(Start { address, before: self.pages });
         }
         self.pages = self.pages.saturating_add(pages);

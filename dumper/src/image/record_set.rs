@@ -19,7 +19,7 @@ pub struct RecordView<'a> {
     pub tag: Tag,
     /// Its JSON.
     pub json: &'a [u8],
-    /// Its blob.
+    /// Its blob. Empty for a large one of a live snapshot, which is read with the image only.
     pub blob: &'a [u8],
     /// The source of its pages and the set of them, if it opens a list.
     pub pages: Option<(usize, &'a PageRuns)>,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use crate::error::Result;
 use crate::sys::pid::Pid;
-use crate::sys::proc::maps;
+use crate::sys::proc::maps::{self, Codes};
 
 /// Flags that are restored with madvise(2): code and advice.
 pub const ADVICE: [(&str, u64); 8] = [
@@ -34,7 +34,7 @@ const REFUSED: [(&str, &str); 8] = [
 ];
 
 /// The VmFlags and the protection key of each mapping, by its start address.
-pub type VmFlags = BTreeMap<u64, (Vec<String>, u64)>;
+pub type VmFlags = BTreeMap<u64, (Codes, u64)>;
 
 /// The VmFlags of a stopped process, read when a mapping first needs them. Few mappings do, and the
 /// kernel walks all page tables for them.
@@ -55,13 +55,13 @@ impl FlagsOnDemand {
                 self.1.get_or_init(|| flags)
             }
         };
-        Ok(flags.get(&start).is_none_or(|(codes, _)| codes.iter().any(|code| code == "mw")))
+        Ok(flags.get(&start).is_none_or(|(codes, _)| codes.has("mw")))
     }
 }
 
 /// Why a mapping with these flags and this protection key cannot be checkpointed. `None` if it can.
-pub fn refusal(codes: &[String], key: u64) -> Option<String> {
-    let refused = REFUSED.iter().find(|(code, _)| codes.iter().any(|have| have == code));
+pub fn refusal(codes: &Codes, key: u64) -> Option<String> {
+    let refused = REFUSED.iter().find(|(code, _)| codes.has(code));
     match refused {
         Some((_, what)) => Some(format!("{what} cannot be checkpointed")),
         None if key != 0 => Some(format!("protection key {key} cannot be checkpointed yet")),

@@ -203,7 +203,7 @@ impl Vma {
                 self.tid, self.start, self.end, self.name
             )));
         }
-        self.flags.extend(codes.iter().filter(|code| vm_flags::is_restored(code)).cloned());
+        self.flags.extend(codes.iter().filter(|code| vm_flags::is_restored(code)).map(str::to_owned));
         self.flags.sort_unstable();
         self.flags.dedup();
         Ok(())

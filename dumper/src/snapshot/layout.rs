@@ -1,11 +1,13 @@
 //! Forked -> layout: the order of an image, with every offset known.
 
+use std::fs::File;
 use std::sync::Arc;
 
 use crate::checkpoint::view::View;
 use crate::dump::cow_pages;
 use crate::dump::files::CollectedFiles;
 use crate::dump::memory::ProcessMemory;
+use crate::dump::objects::CollectedObject;
 use crate::dump::unreadable::{self, Unreadable};
 use crate::error::Result;
 use crate::freeze::target::Target;
@@ -36,7 +38,7 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
         memory.push(ProcessMemory::find(process, source)?);
     }
     cow_pages::find(&mut tree, &mut memory)?;
-    let CollectedFiles { objects, files, fd_states, unreadable } = files.into_records();
+    let CollectedFiles { objects, spool, files, fd_states, unreadable } = files.into_records();
 
     let of_tree = unreadable.into_iter().chain(sysv.unreadable).map(|sentence| Unreadable { pid: None, sentence });
     let unreadable = of_tree.chain(unreadable::other_users(&tree, &tasks)?).collect();
@@ -47,7 +49,7 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
     image.record(Record::new(record::TAG, &tree)?)?;
     image.records(tasks)?;
     image.records(sysv.records)?;
-    image.objects(objects)?;
+    image.objects(objects, spool)?;
     image.records(files)?;
     image.records(tables)?;
     image.records(fd_states)?;
@@ -76,9 +78,13 @@ impl ImageLayout {
         records.into_iter().try_for_each(|record| self.record(record))
     }
 
-    fn objects(&mut self, objects: Vec<(Record, Option<ObjectContents>)>) -> Result<()> {
-        for (record, contents) in objects {
-            self.record(record)?;
+    fn objects(&mut self, objects: Vec<CollectedObject>, spool: Option<File>) -> Result<()> {
+        let spool = spool.map(|file| self.source(MemorySource::File(file)));
+        for CollectedObject { record, blob, contents } in objects {
+            match (blob, spool) {
+                (Some(blob), Some(spool)) => self.builder.record_with(&record, spool, blob.at, blob.sum)?,
+                _ => self.record(record)?,
+            }
             if let Some(ObjectContents { file, runs, .. }) = contents {
                 let source = self.source(MemorySource::File(file.into()));
                 self.builder.pages(source, runs);

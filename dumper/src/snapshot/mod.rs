@@ -49,6 +49,15 @@ pub struct SnapshotData {
     read_while_stopped: Option<String>,
 }
 
+impl SnapshotData {
+    /// Whether so much memory is used for its records that it is worth some milliseconds to give it
+    /// back at once.
+    fn has_large_records(&self) -> bool {
+        const LARGE: usize = 1 << 20;
+        self.view.records().records().map(|record| record.json.len() + record.blob.len()).sum::<usize>() > LARGE
+    }
+}
+
 impl Snapshot {
     /// Makes a snapshot. The end of the `lease` releases its source.
     pub(crate) fn new(data: SnapshotData, lease: Lease) -> Self {

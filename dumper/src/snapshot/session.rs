@@ -13,6 +13,7 @@ use crate::snapshot::job::TracerJob;
 use crate::snapshot::lease::{Lease, Release};
 use crate::snapshot::source::SnapshotSource;
 use crate::snapshot::{Snapshot, take};
+use crate::sys::memory::give_back_freed;
 
 /// How often a tracer thread checks whether a process that it holds stopped was killed.
 pub const ROUNDS: Duration = Duration::from_millis(20);
@@ -52,12 +53,19 @@ pub fn snapshot(job: &TracerJob, purpose: SnapshotUse, answer: &Sender<Result<Sn
             return;
         }
     };
+    let is_large = data.has_large_records();
+    if is_large {
+        give_back_freed();
+    }
     let (session, released) = unbounded();
     let _ = answer.send(Ok(Snapshot::new(data, Lease { snapshot: 0, session })));
     let release = wait_for_release(&mut source, &released);
     drop(source);
     if let Some(release) = release {
         let _ = release.done.send(());
+    }
+    if is_large {
+        give_back_freed();
     }
 }
 

@@ -37,6 +37,20 @@ impl std::fmt::Display for RemotePtr {
     }
 }
 
+/// Makes all threads of this program allocate from one heap, mallopt(3). With a heap for each
+/// thread, what one thread has freed is of no use to the next, and a large part of it is never
+/// given back to the kernel.
+pub fn use_one_heap() {
+    // SAFETY: the call takes no pointer, and locks what it changes.
+    unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+/// Gives memory that this program has freed back to the kernel, malloc_trim(3).
+pub fn give_back_freed() {
+    // SAFETY: the call takes no pointer, and locks what it changes.
+    unsafe { libc::malloc_trim(0) };
+}
+
 /// An open `/proc/PID/mem`: the address space as a file, proc_pid_mem(5). It stays bound to the
 /// address space that the process had at the open. After the end of the process reads return
 /// nothing, never another process's memory.

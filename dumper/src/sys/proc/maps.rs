@@ -1,11 +1,12 @@
 //! /proc/PID/maps and smaps.
 
 use std::collections::BTreeMap;
+use std::io::BufRead;
 
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
 use crate::sys::proc::status::Fields;
-use crate::sys::proc::{read, unescape};
+use crate::sys::proc::{gone, open, read, unescape};
 
 /// One line of `/proc/PID/maps`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,23 +92,50 @@ pub fn maps(pid: Pid) -> Result<Vec<Mapping>> {
     Ok(found)
 }
 
-/// `VmFlags` (two-letter codes) and `ProtectionKey` of every mapping, by its start, from
-/// `/proc/PID/smaps`.
-pub fn vm_flags(pid: Pid) -> Result<BTreeMap<u64, (Vec<String>, u64)>> {
-    let text = read(&format!("/proc/{pid}/smaps"))?;
-    let mut found = BTreeMap::new();
+/// VmFlags of one mapping: codes of two letters, one behind the other. A process may have very many
+/// mappings, so they take little memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Codes(Box<str>);
+
+impl Codes {
+    fn parse(line: &[u8]) -> Self {
+        let text = String::from_utf8_lossy(line);
+        Self(text.split_ascii_whitespace().filter(|code| code.len() == CODE_LEN).collect())
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        (0..self.0.len()).step_by(CODE_LEN).filter_map(|at| self.0.get(at..at + CODE_LEN))
+    }
+
+    /// Whether `code` is among them.
+    pub fn has(&self, code: &str) -> bool {
+        self.iter().any(|have| have == code)
+    }
+}
+
+const CODE_LEN: usize = 2;
+
+/// `VmFlags` and `ProtectionKey` of every mapping, by its start, from `/proc/PID/smaps`. The file
+/// is read piece by piece, because it has a kilobyte for each mapping.
+pub fn vm_flags(pid: Pid) -> Result<BTreeMap<u64, (Codes, u64)>> {
+    let path = format!("/proc/{pid}/smaps");
+    let mut text = open(&path)?;
+    let (mut found, mut line) = (BTreeMap::new(), Vec::new());
     let (mut start, mut key) = (0, 0);
-    for line in text.split(|b| *b == b'\n') {
+    loop {
+        line.clear();
+        if text.read_until(b'\n', &mut line).map_err(|error| gone(&path, &error))? == 0 {
+            return Ok(found);
+        }
         if let Some(flags) = line.strip_prefix(b"VmFlags:") {
-            let flags = String::from_utf8_lossy(flags);
-            found.insert(start, (flags.split_ascii_whitespace().map(str::to_owned).collect(), key));
+            found.insert(start, (Codes::parse(flags), key));
         } else if let Some(value) = line.strip_prefix(b"ProtectionKey:") {
             key = String::from_utf8_lossy(value).trim().parse().unwrap_or(0);
-        } else if let Some(mapping) = parse_mapping(line) {
+        } else if let Some(mapping) = parse_mapping(line.trim_ascii_end()) {
             (start, key) = (mapping.start, 0);
         }
     }
-    Ok(found)
 }
 
 /// Bytes that only this process has mapped, from `/proc/PID/smaps_rollup`

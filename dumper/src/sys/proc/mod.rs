@@ -8,7 +8,7 @@ pub mod stat;
 pub mod status;
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Kind, Result};
@@ -21,6 +21,12 @@ pub fn read(path: &str) -> Result<Vec<u8>> {
     let file = File::open(path).map_err(|error| gone(path, &error))?;
     file.take(u64::MAX).read_to_end(&mut bytes).map_err(|error| gone(path, &error))?;
     Ok(bytes)
+}
+
+/// Opens a large file of /proc, to be read piece by piece.
+pub fn open(path: &str) -> Result<BufReader<File>> {
+    let file = File::open(path).map_err(|error| gone(path, &error))?;
+    Ok(BufReader::with_capacity(64 << 10, file))
 }
 
 /// Reads a text file of /proc. Bytes that are not UTF-8 are replaced.
