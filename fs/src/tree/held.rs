@@ -10,11 +10,14 @@ impl Tree {
     pub(super) fn node_for(&self, node: Node, caller: Caller) -> Node {
         let Some(Of::Live(id)) = node.of().filter(|_| node.role() == Role::Snapshot) else { return node };
         let Some(id) = self.snapshots.taken_as(Of::Live(id)).live() else { return node };
+        let open = self.snapshots.open_of(id);
+        if open.is_empty() && !self.sharing.has_promised(id) {
+            return node;
+        }
         let reader = process::process_of_thread(caller.thread);
         if let Some(apart) = self.sharing.reserved(id, reader) {
             return node.with(Of::Apart(apart));
         }
-        let open = self.snapshots.open_of(id);
         if open.is_empty() {
             return node;
         }

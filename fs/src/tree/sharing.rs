@@ -63,6 +63,11 @@ impl Sharing {
         self.reserved.lock().of.get(&(of, reader)).copied()
     }
 
+    /// Whether any instant of `of` is promised to a caller.
+    pub(super) fn has_promised(&self, of: ProcId) -> bool {
+        self.reserved.lock().of.keys().any(|(promised, _)| *promised == of)
+    }
+
     /// Whether the instant is promised to a caller.
     pub(super) fn is_reserved(&self, apart: ApartId) -> bool {
         self.reserved.lock().of.values().any(|reserved| *reserved == apart)
