@@ -57,10 +57,6 @@ fn program(name: &str) -> Spec {
         "gpg-agent" => {
             shell("mkdir -m 700 home && exec gpg-agent --homedir \"$PWD/home\" --daemon --no-detach sleep 3600")
         }
-        "java" => shell(
-            "echo 'class Sleep { public static void main(String[] a) throws Exception { Thread.sleep(3600000); } }' > Sleep.java \
-             && javac -J-XX:+PerfDisableSharedMem Sleep.java && exec java -Xmx64m -cp . Sleep",
-        ),
         "script" => Spec::command("script").arg("-qc").arg("sleep 3600").arg("/dev/null"),
         "unshare" => Spec::command("unshare").arg("--net").arg("sleep").arg("3600"),
         "strace" => Spec::command("strace").arg("-f").arg("-o").arg("/dev/null").arg("sleep").arg("3600"),

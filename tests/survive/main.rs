@@ -179,6 +179,7 @@ mod files {
     survives!(ofd_lock);
     survives!(lease);
     survives!(lock_mapped);
+    survives!(lock_hidden);
     survives!(lock_later);
     survives!(signal_io);
     survives!(cwd);

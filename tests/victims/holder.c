@@ -110,6 +110,8 @@ static void hold(const char *kind)
     else if (strcmp(kind, "hidden_lock") == 0) {
         CHECK((fd = open("data", O_RDWR | O_CREAT, 0600)) >= 0 && ftruncate(fd, 4096) == 0 && flock(fd, LOCK_EX) == 0);
         CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0);
+        /* A second mapping: nothing shows which of the two has the lock. */
+        CHECK((fd = open("data", O_RDWR)) >= 0 && mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED);
     } else if (strcmp(kind, "memfd_lease") == 0) {
         /*
          * The memfd is opened a second time, because the kernel does not count the first

@@ -11,7 +11,7 @@ use crate::dump::files::FileCollector;
 use crate::dump::pstree::{self, FoundProcess};
 use crate::dump::{sharing, unsupported};
 use crate::error::{Error, Kind, Result};
-use crate::file::lock;
+use crate::file::mapped_lock;
 use crate::freeze::bound::StopBound;
 use crate::freeze::target::Target;
 use crate::freeze::{cgroup, entry, tracing, vfork};
@@ -178,6 +178,6 @@ impl Checker<'_> {
                 self.refusals.sift(vma.add_flags(&flags))?;
             }
         }
-        self.refusals.sift(lock::of_mappings(pid, representative, &mappings)).map(drop)
+        self.refusals.sift(mapped_lock::of_mappings(pid, representative, &mappings)).map(drop)
     }
 }

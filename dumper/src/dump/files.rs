@@ -88,6 +88,11 @@ impl FileCollector {
         Self { objects: ObjectCollector::that_checks(tree.clone()), ..Self::of(tree, bound) }
     }
 
+    /// The states of descriptors so far.
+    pub fn fd_states(&self) -> &[Record] {
+        &self.fd_states
+    }
+
     /// See [`ObjectCollector::settle`].
     pub fn settle(&mut self) -> Result<()> {
         self.objects.settle()

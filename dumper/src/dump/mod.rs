@@ -1,5 +1,6 @@
 //! Kernel -> records: what a dump collects of each process of a stopped tree.
 
+use crate::file::mapped_lock::MappedLocks;
 use crate::image::frame::Record;
 use crate::memory::source::Kept;
 use crate::memory::vm_flags::VmFlags;
@@ -36,6 +37,8 @@ pub struct CollectedProcess {
     pub mappings: Vec<CollectedMapping>,
     /// Mappings of files that it has locked. A copy of the process must not have them.
     pub lock_mappings: Vec<(u64, u64)>,
+    /// Locks that only its mappings hold.
+    pub mapped_locks: MappedLocks,
     /// VmFlags of its mappings, if it has locked memory (mlock(2)). Its child does not inherit
     /// that.
     pub mlock_flags: Option<VmFlags>,

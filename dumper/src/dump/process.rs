@@ -6,7 +6,7 @@ use crate::dump::files::FileCollector;
 use crate::dump::thread::ThreadCollector;
 use crate::dump::{CollectedMapping, CollectedProcess};
 use crate::error::Result;
-use crate::file::lock;
+use crate::file::mapped_lock::{self, LocksOfMappings, MappedLocks};
 use crate::freeze::bound::StopBound;
 use crate::freeze::entry::{self, Entry};
 use crate::freeze::frozen::FrozenProcess;
@@ -54,6 +54,12 @@ impl ProcessCollector<'_> {
         if let Some(membership) = Membership::collect(pid)? {
             records.push(membership.record()?);
         }
+        let LocksOfMappings { ranges: lock_mappings, hidden } =
+            mapped_lock::of_mappings(pid, representative, &entry.maps)?;
+        let mapped_locks = MappedLocks { tid: pid, locks: hidden };
+        if !mapped_locks.locks.is_empty() {
+            records.push(mapped_locks.record()?);
+        }
         self.ask_for_stops(pid, injected)?;
         let (shared, own_directories, own_tables) = self.shares(pid);
         let shares = |what: Share| shared.contains(&what);
@@ -87,9 +93,22 @@ impl ProcessCollector<'_> {
         let ThreadCollector { mut rseq, waits, .. } = threads;
         rseq.sort_unstable();
         let mappings = if shares(Share::Vm) { Vec::new() } else { self.mappings(pid, representative, entry)? };
-        let lock_mappings = lock::of_mappings(pid, representative, &entry.maps)?;
+        if let Some(lock) = mapped_locks.locks.first().filter(|_| mappings.is_empty()) {
+            return Err(lock.refuse_borrowed(pid));
+        }
         let mlock_flags = None;
-        Ok(CollectedProcess { pid, records, tables, mappings, lock_mappings, mlock_flags, rseq, waits, adjustments })
+        Ok(CollectedProcess {
+            pid,
+            records,
+            tables,
+            mappings,
+            lock_mappings,
+            mapped_locks,
+            mlock_flags,
+            rseq,
+            waits,
+            adjustments,
+        })
     }
 
     /// What the process shares with the one that made it, its threads with a root and working

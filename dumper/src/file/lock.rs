@@ -5,17 +5,12 @@
 //! shows a lock of a description under each of its descriptors, and a lock of a process only under
 //! that process's descriptors. It does not show waiters: a thread that waits makes its call again.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::image::frame::Tag;
+use crate::image::frame::{Record, Tag};
 use crate::kind::fd_state::{FdState, ObservedFd};
-use crate::sys::pid::Pid;
-use crate::sys::proc;
-use crate::sys::proc::locks::{LOCKS, Line, is_lease, parse};
-use crate::sys::proc::maps::Mapping;
+use crate::sys::proc::locks::parse;
 use crate::sys::remote::checked::Checked;
 
 const F_SETLEASE: u64 = 1024;
@@ -94,8 +89,7 @@ impl FdState for Lock {
         let fd = fd as u64;
         match what {
             LockKind::Flock => {
-                let how = libc::LOCK_NB | if *write { libc::LOCK_EX } else { libc::LOCK_SH };
-                calls.call(libc::SYS_flock, [fd, how as u64], format!("{taking} (flock)"));
+                calls.call(libc::SYS_flock, [fd, flock_operation(*write)], format!("{taking} (flock)"));
             }
             LockKind::Posix | LockKind::Ofd => {
                 let len = if *end == i64::MAX { 0 } else { end - start + 1 };
@@ -113,48 +107,18 @@ impl FdState for Lock {
     }
 }
 
-/// The mappings of files with a lock of a description. A mapping refers to the description that it
-/// was made through, so a copy of it in another address space would keep the lock after the process
-/// has released it.
-///
-/// `representative` is a thread that has not ended.
-///
-/// # Errors
-/// A lock of the process itself that none of its descriptors shows: only the mapping holds it.
-pub fn of_mappings(pid: Pid, representative: Pid, mappings: &[Mapping]) -> Result<Vec<(u64, u64)>> {
-    let locks = proc::read_text(LOCKS)?;
-    let mapped: BTreeSet<(u64, u64)> = mappings.iter().filter(|m| m.ino != 0).map(|m| (m.dev, m.ino)).collect();
-    let of_description = |line: &Line<'_>| line.what != "POSIX" && mapped.contains(&(line.dev, line.ino));
-    let locks: Vec<Line<'_>> = locks.lines().filter_map(parse).filter(of_description).collect();
-    if locks.is_empty() {
-        return Ok(Vec::new());
+/// The operation of flock(2) that takes a lock of a whole file, or fails at once.
+pub fn flock_operation(write: bool) -> u64 {
+    (libc::LOCK_NB | if write { libc::LOCK_EX } else { libc::LOCK_SH }) as u64
+}
+
+/// Whether the record is a lock of the whole file `name`, as flock(2) takes it.
+pub fn is_flock_on(record: &Record, name: &str) -> Result<bool> {
+    if record.tag != Lock::TAG {
+        return Ok(false);
     }
-    let mut shown = String::new();
-    for number in proc::numbers(&format!("/proc/{representative}/fd"))? {
-        shown += &proc::read_text(&format!("/proc/{representative}/fdinfo/{number}"))?;
-    }
-    let shown: Vec<Line<'_>> = shown.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse).collect();
-    for line in &locks {
-        let is_shown = shown.contains(line);
-        let name = mappings.iter().find(|m| (m.dev, m.ino) == (line.dev, line.ino)).map_or(&[][..], |m| &m.name);
-        let name = String::from_utf8_lossy(name);
-        // A lock of a description names no process (-1). It may be this process's.
-        if !is_shown && (line.pid == pid || line.pid == -1) {
-            return Err(Error::unsupported(format!(
-                "pid {pid}: a file lock ({}) on {name} that only a mapping of it holds cannot be checkpointed",
-                line.what
-            )));
-        }
-        if is_shown && is_lease(line) && line.write {
-            // A restore would make the mapping through another description, and a write lease
-            // allows no other.
-            return Err(Error::unsupported(format!(
-                "pid {pid}: a write lease of {name}, which is mapped as well, cannot be checkpointed"
-            )));
-        }
-    }
-    let locked = mappings.iter().filter(|m| locks.iter().any(|line| (m.dev, m.ino) == (line.dev, line.ino)));
-    Ok(locked.map(|m| (m.start, m.end)).collect())
+    let body: LockBody = record.body()?;
+    Ok(body.what == LockKind::Flock && body.name == name)
 }
 
 #[cfg(test)]
@@ -167,6 +131,7 @@ mod tests {
     use super::*;
     use crate::kind::observed::fake::observed;
     use crate::sys::memory::RemotePtr;
+    use crate::sys::proc;
 
     fn dump(file: &impl AsRawFd, is_known: bool) -> Result<Vec<LockBody>> {
         let number = file.as_raw_fd();

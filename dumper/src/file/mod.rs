@@ -6,6 +6,7 @@ pub mod eventfd;
 pub mod fd_table;
 pub mod fifo;
 pub mod lock;
+pub mod mapped_lock;
 pub mod memfd;
 pub mod o_path;
 pub mod parts;

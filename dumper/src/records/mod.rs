@@ -5,7 +5,7 @@
 //! the table of its room.
 
 use crate::error::Result;
-use crate::file::{self, fd_table};
+use crate::file::{self, fd_table, mapped_lock};
 use crate::image::frame::Tag;
 use crate::image::record_set::RecordView;
 use crate::kind::record_sort::{RecordSort, Role, Shown, ShownProcess, Subject};
@@ -23,7 +23,7 @@ use crate::{sysv, task};
 pub fn sorts() -> impl Iterator<Item = RecordSort> {
     // The tree and System V objects are below the floor on which rows are defined.
     let tree = RecordSort { tag: record::TAG, role: Role::Tree, show: show_tree };
-    let of_tasks = [vdso::SORT, cgroup::SORT];
+    let of_tasks = [vdso::SORT, cgroup::SORT, mapped_lock::SORT];
     let sysv = sysv::KINDS.iter().map(|kind| RecordSort { tag: kind.tag(), role: Role::SysvIpc, show: show_ipc });
     [tree]
         .into_iter()

@@ -9,6 +9,7 @@ use std::time::Instant;
 use crate::error::{Error, Result};
 use crate::file;
 use crate::file::fd_table::{FdTable, TABLE};
+use crate::file::mapped_lock;
 use crate::freeze::hole::HOLE_LEN;
 use crate::image::frame::Record;
 use crate::kind::attribute::{Resume, tid_of};
@@ -145,7 +146,7 @@ impl ImageRestore {
         tree.end_dead()?;
         for process in alive(&processes) {
             let new = tree.process(process.pid)?;
-            new.finish_memory()?;
+            new.finish_memory(pending.body(process.pid, mapped_lock::TAG)?.as_ref())?;
             new.make_threads(process)?;
         }
         let mut created = files.open_last(&pending)?;

@@ -2,6 +2,7 @@
 //! copied mappings give way to those of the image, piece by piece; only inherited pages stay.
 
 use crate::error::{Error, Result};
+use crate::file::mapped_lock::MappedLocks;
 use crate::freeze::hole::HOLE_LEN;
 use crate::kind::refs::Files;
 use crate::memory::vma::{Type, Vma};
@@ -100,8 +101,16 @@ impl NewProcess {
 
     /// Gives the mappings their protections, advice and locks, when every page is in and no further
     /// process is forked from this one.
-    pub fn finish_memory(&mut self) -> Result<()> {
+    /// `locks` are those that only its mappings hold.
+    pub fn finish_memory(&mut self, locks: Option<&MappedLocks>) -> Result<()> {
         self.clear_rest()?;
+        for lock in locks.iter().flat_map(|locks| &locks.locks) {
+            let file = self.vmas.iter().find(|vma| vma.start == lock.start).and_then(|vma| vma.file);
+            let missing = || Error::damaged(format!("pid {}: a lock of no mapping at {:x}", self.pid, lock.start));
+            let fd = *file.and_then(|id| self.mapped.get(&id)).ok_or_else(missing)?;
+            lock.restore(self.pid, fd, &mut self.calls);
+            self.make_room()?;
+        }
         for number in std::mem::take(&mut self.mapped).into_values() {
             self.calls.call(libc::SYS_close, [number as u64], "closing a mapped file");
             self.make_room()?;

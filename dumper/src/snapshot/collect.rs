@@ -8,6 +8,7 @@ use crate::dump::files::FileCollector;
 use crate::dump::process::ProcessCollector;
 use crate::dump::{CollectedProcess, memory, pstree, sharing, unsupported};
 use crate::error::Result;
+use crate::file::mapped_lock;
 use crate::freeze::entry::{self, Entry, Prelook};
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::snapshot_child;
@@ -90,6 +91,7 @@ impl TreeCollector<'_> {
         let representative = tree.processes.iter().find(|process| !process.threads.is_empty());
         tree.clocks = representative.map(|process| Clocks::now_of(process.representative())).transpose()?;
         tree.validate()?;
+        mapped_lock::refuse_shown(processes.iter().map(|process| &process.mapped_locks), files.fd_states())?;
         let sysv = collect_ipc(&ipc, &tree, &processes, self.options)?;
         let stopped = frozen.since.elapsed();
         Ok(Collected { tree, processes, files, sysv, taken, stopped, stopped_at })
