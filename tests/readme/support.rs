@@ -30,6 +30,7 @@ fn victims() -> BTreeSet<String> {
         ("terminal_async", "tests/survive/terminal.rs"),
         ("terminal_jobs", "tests/survive/terminal.rs"),
         ("overlay_removed", "tests/survive/overlay.rs"),
+        ("overlay_copied", "tests/survive/overlay.rs"),
         ("sparse", "tests/mount/size.rs"),
         ("random_tree", "tests/survive/random.rs"),
         ("sysv_shm_outside", "tests/survive/sysv.rs"),

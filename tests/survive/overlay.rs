@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use ckptfs_tests::{Event, Mode, Spec, Victim, modes, tool};
+use ckptfs_tests::{Event, Mode, Mounted, Spec, Victim, modes, tool};
 
 use super::refused::{UNSUPPORTED, refuses};
 
@@ -14,11 +14,16 @@ struct Overlay(tempfile::TempDir);
 
 impl Overlay {
     fn new() -> Overlay {
+        Overlay::over(&["tool", "lib", "data"].map(|name| (name, format!("old {name}"))))
+    }
+
+    /// With these lower files.
+    fn over(files: &[(&str, String)]) -> Overlay {
         let dir = tempfile::tempdir().unwrap();
         let part = |name: &str| dir.path().join(name);
         ["lower", "upper", "work", "merged"].iter().for_each(|name| fs::create_dir(part(name)).unwrap());
-        for name in ["tool", "lib", "data"] {
-            fs::write(part("lower").join(name), format!("old {name}")).unwrap();
+        for (name, contents) in files {
+            fs::write(part("lower").join(name), contents).unwrap();
         }
         let shown = |name| part(name).display().to_string();
         let layers = format!("lowerdir={},upperdir={},workdir={}", shown("lower"), shown("upper"), shown("work"));
@@ -69,4 +74,57 @@ fn a_name_elsewhere() {
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);
     victim.finish();
+}
+
+/// Files of the lower layer that are mapped, and then changed: the overlay copies them up, and the
+/// mappings still show what they were.
+mod copied_up {
+    use super::*;
+
+    fn victim(what: &str) -> (Overlay, Victim) {
+        let pages = ["a", "b", "c"].map(|letter| letter.repeat(4096)).concat() + "tail";
+        let overlay = Overlay::over(&[("lib", pages)]);
+        let victim = Victim::ready(&Spec::c("overlay_copied").arg(overlay.merged()).arg(what));
+        (overlay, victim)
+    }
+
+    fn run(mode: Mode) {
+        let (overlay, mut victim) = victim("private");
+        modes::checkpoint(&mut victim, mode);
+        victim.go(1);
+        assert_eq!(victim.event(1), Event::Ok);
+        victim.finish();
+        assert!(fs::read(overlay.merged().join("lib")).unwrap().starts_with(b"new"));
+    }
+
+    ckptfs_tests::in_four_modes!(run);
+
+    #[test]
+    fn what_cannot_be_mapped_again_is_refused() {
+        for (what, word) in [("shared", "which is shared"), ("shorter", "the copy is shorter")] {
+            let (_overlay, victim) = victim(what);
+            refuses(&victim, UNSUPPORTED, word);
+            victim.go(1);
+            assert_eq!(victim.event(1), Event::Ok);
+            victim.finish();
+        }
+    }
+
+    /// A copy with the same contents (chmod(1) makes one) needs nothing in the image.
+    #[test]
+    fn an_equal_copy() {
+        for (what, stored) in [("equal", 4096), ("shared_equal", 0)] {
+            let (_overlay, mut victim) = victim(what);
+            let mount = Mounted::over(victim.pid());
+            let maps = fs::read_to_string(mount.of(victim.pid(), "maps")).unwrap();
+            let lines = maps.lines().filter(|line| line.contains("/merged/lib"));
+            let bytes: Vec<u64> = lines.map(|line| line.split_whitespace().nth(5).unwrap().parse().unwrap()).collect();
+            assert_eq!((bytes.len(), bytes.iter().sum::<u64>()), (2, stored), "{maps}");
+            drop(mount);
+            modes::cycle(&mut victim, 1);
+            victim.go(1);
+            assert_eq!(victim.event(1), Event::Ok);
+            victim.finish();
+        }
+    }
 }

@@ -70,7 +70,13 @@ fn refused(kind: &str, word: &str) {
 }
 
 /// Sentences that only a stopped process gives a reason for. docs/limits.md lists them.
-const ONLY_STOPPED: [&str; 3] = ["shares with pid", "of one thread alone", "clock of a thread that does not show"];
+const ONLY_STOPPED: [&str; 5] = [
+    "shares with pid",
+    "of one thread alone",
+    "clock of a thread that does not show",
+    "which is shared",
+    "the copy is shorter",
+];
 
 /// Every open of the image fails with `message`, and the log, `status` and `info.json` contain the
 /// sentence.

@@ -17,7 +17,10 @@ use crate::freeze::bound::StopBound;
 use crate::image::frame::Record;
 use crate::kind::fd_state::{Named, ObservedFd};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, Via};
+use crate::kind::open_file;
 use crate::kind::refs::FileIds;
+use crate::kind::unnoticed::Unnoticed;
+use crate::memory::vma::{Type, Vma};
 use crate::pstree::record::Tree;
 use crate::refusals::Refusals;
 use crate::sys::kcmp::{self, Kcmp};
@@ -93,9 +96,24 @@ impl FileCollector {
         &self.fd_states
     }
 
-    /// See [`ObjectCollector::settle`].
-    pub fn settle(&mut self) -> Result<()> {
-        self.objects.settle()
+    /// Adds what takes time to find, so it runs when the tree runs again. `vmas` are all mappings
+    /// of the tree. See [`ObjectCollector::settle`].
+    pub fn settle<'v>(&mut self, vmas: impl Iterator<Item = &'v Vma>) -> Result<()> {
+        self.objects.settle()?;
+        let mut mapped: BTreeMap<u32, Vec<(u64, u64)>> = BTreeMap::new();
+        for vma in vmas.filter(|vma| vma.kind == Type::File) {
+            let Some(id) = vma.file else { continue };
+            mapped.entry(id).or_default().push((vma.offset, vma.len()));
+        }
+        let files = Unnoticed::local()?;
+        for (id, mapped) in mapped {
+            let Some(record) = self.files.get_mut(id as usize) else { continue };
+            let (_, name) = open_file::id_and_kind(record)?;
+            if let Some(kind) = KINDS.iter().find(|kind| kind.kind() == name) {
+                *record = kind.settle(record, &mapped, &files)?;
+            }
+        }
+        Ok(())
     }
 
     /// Refuses a record that names a task outside the tree, because its signal would go there.

@@ -6,6 +6,7 @@ use crate::dump::{CollectedMapping, CollectedProcess};
 use crate::error::{Error, Kind, Result};
 use crate::freeze::entry::Entry;
 use crate::image::page_runs::PageRuns;
+use crate::memory::overlaid::Overlaid;
 use crate::memory::page_set;
 use crate::memory::source::Kept;
 use crate::memory::vm_flags::VmFlags;
@@ -64,7 +65,10 @@ pub fn keep_what_fork_drops(process: &mut CollectedProcess, entry: &Entry, child
             none => none.insert(maps::vm_flags(entry.pid)?),
         };
         vma.add_flags(flags)?;
-        let runs = page_set::page_set(&ours, vma)?;
+        let mut runs = page_set::page_set(&ours, vma)?;
+        if missing {
+            runs = Overlaid::of(entry.pid, &ours)?.pages(vma, runs)?;
+        }
         let too_large = || Error::os("memory that fork does not copy is too large to keep", libc::ENOMEM);
         *budget = budget.checked_sub(runs.pages() * PAGE).ok_or_else(too_large)?;
         *kept = Some(Kept::copy(&entry.mem, runs)?);
@@ -122,6 +126,7 @@ fn find_pages(
         return Ok(Vec::new());
     }
     let pagemap = Pagemap::open(source)?;
+    let mut overlaid = Overlaid::of(source, &pagemap)?;
     let read_flags = || maps::vm_flags(source);
     let large = mappings.iter().map(|mapping| mapping.vma.len()).sum::<u64>() > SIDE_BY_SIDE;
     let (flags, found) = std::thread::scope(|scope| {
@@ -129,7 +134,10 @@ fn find_pages(
         let pages = |CollectedMapping { mut vma, kept, .. }| {
             let pages = match &kept {
                 Some(kept) => kept.runs().clone(),
-                None => page_set::page_set(&pagemap, &mut vma)?,
+                None => {
+                    let own = page_set::page_set(&pagemap, &mut vma)?;
+                    overlaid.pages(&vma, own)?
+                }
             };
             Ok(MappingPages { vma, kept, pages, inherited: None })
         };

@@ -1,10 +1,11 @@
 //! Regular files and directories: opened again by name, with offset and flags. The image does not
 //! have their contents.
 
+use std::ffi::OsStr;
 use std::fs::Metadata;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
@@ -17,8 +18,8 @@ use crate::image::record_set::RecordView;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, TMPFILE, open_path};
 use crate::kind::open_file::OpenFile;
+use crate::kind::unnoticed::Unnoticed;
 use crate::sys::fd;
-use crate::sys::proc::{locks, mountinfo};
 
 /// Table row.
 pub struct Regular;
@@ -73,7 +74,7 @@ impl OpenFile for Regular {
             return Err(Error::new(Kind::NotFound, format!("{} is of another type than at the dump", path.display())));
         }
         if let Some(version) = &body.version {
-            version.check(&now, &body.name, body.position, context)?;
+            version.check((&file, &now), &body.name, body.position, context)?;
         }
         let file = OwnedFd::from(file);
         if body.position != 0 {
@@ -84,30 +85,24 @@ impl OpenFile for Regular {
         }
         Ok(file)
     }
-}
 
-/// The type of this project's mounts, as mount(8) shows it.
-const OWN_KIND: &str = "fuse.ckptfs";
+    fn settle(&self, body: RegularBody, mapped: &[(u64, u64)], files: &Unnoticed) -> RegularBody {
+        let path = PathBuf::from(OsStr::from_bytes(&body.path));
+        let version = body.version.map(|version| match files.open(&path, |now| version.is_same(now)) {
+            Some(file) => version.proved(&file, mapped, files),
+            None => version,
+        });
+        RegularBody { version, ..body }
+    }
+}
 
 /// The first `len` bytes of the file that a record names, which had the inode number `ino`. `None`
 /// if the file has changed, or cannot be read without another process noticing it.
 pub fn beginning(record: &RecordView<'_>, ino: u64, len: usize) -> Option<Vec<u8>> {
     let body: RegularBody = record.body().ok()?;
-    let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
     let version = body.version?;
     let is_it = |now: &Metadata| now.is_file() && now.ino() == ino && version.is_same(now);
-    // An image may name any file. Reading a mount of this program could mean waiting for this very
-    // process.
-    if mountinfo::is_in_mount_of(OWN_KIND, &path).ok()? {
-        return None;
-    }
-    let before = open_path(&path, libc::O_PATH).ok()?.metadata().ok().filter(is_it)?;
-    if locks::is_leased(before.dev(), before.ino()).ok()? {
-        return None;
-    }
-    let file = open_path(&path, libc::O_RDONLY | libc::O_NONBLOCK | libc::O_NOATIME);
-    // O_NOATIME is only for the owner and root.
-    let file = file.or_else(|_| open_path(&path, libc::O_RDONLY | libc::O_NONBLOCK)).ok()?;
+    let file = Unnoticed::now().ok()?.open(&PathBuf::from(std::ffi::OsString::from_vec(body.path)), is_it)?;
     let mut bytes = vec![0; len];
     file.read_exact_at(&mut bytes, 0).ok()?;
     file.metadata().ok().filter(is_it).map(|_| bytes)

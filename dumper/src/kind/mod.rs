@@ -45,3 +45,4 @@ pub mod open_file;
 pub mod phase;
 pub mod record_sort;
 pub mod refs;
+pub mod unnoticed;

@@ -13,6 +13,7 @@ use crate::kind::file_identity::FileIdentity;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::ObservedFile;
 use crate::kind::record_sort::{self, RecordSort, Role, Shown, ShownFile};
+use crate::kind::unnoticed::Unnoticed;
 
 /// An open file description. `kind` names the sort of file that it leads to.
 pub const TAG: Tag = Tag(*b"FILE");
@@ -39,6 +40,12 @@ pub trait OpenFile: Sync {
     /// exist again, and [`Object::publish`](crate::kind::object::Object::publish) has been called.
     fn opens_last(&self) -> bool {
         false
+    }
+    /// Adds to the record what is found when the tree runs again, because it takes time. `mapped`
+    /// are the parts that private mappings of the tree show: offset and length, in any order.
+    /// `files` opens files.
+    fn settle(&self, body: Self::Body, _mapped: &[(u64, u64)], _files: &Unnoticed) -> Self::Body {
+        body
     }
     /// Opens it again, as the same description.
     fn restore(&self, body: Self::Body, context: &dyn RestoreContext) -> Result<OwnedFd>;
@@ -69,6 +76,8 @@ pub trait DynOpenFile: Sync {
     fn dump(&self, id: u32, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<Record>;
     /// See [`OpenFile::opens_last`].
     fn opens_last(&self) -> bool;
+    /// See [`OpenFile::settle`].
+    fn settle(&self, record: &Record, mapped: &[(u64, u64)], files: &Unnoticed) -> Result<Record>;
     /// See [`OpenFile::restore`].
     fn restore(&self, record: &Record, context: &dyn RestoreContext) -> Result<OwnedFd>;
 }
@@ -97,6 +106,11 @@ impl<O: OpenFile> DynOpenFile for O {
 
     fn opens_last(&self) -> bool {
         OpenFile::opens_last(self)
+    }
+
+    fn settle(&self, record: &Record, mapped: &[(u64, u64)], files: &Unnoticed) -> Result<Record> {
+        let TaggedOpenFile { id, kind, body, identity } = record.body::<TaggedOpenFile<O::Body>>()?;
+        Record::new(TAG, &TaggedOpenFile { id, kind, body: OpenFile::settle(self, body, mapped, files), identity })
     }
 
     fn restore(&self, record: &Record, context: &dyn RestoreContext) -> Result<OwnedFd> {

@@ -43,11 +43,12 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// Refuses resources that processes outside the tree have a part in, and marks pipes as
-    /// external. This takes time, and the tree may run meanwhile.
+    /// Refuses resources that processes outside the tree have a part in, marks pipes as external,
+    /// and looks into mapped files. This takes time, and the tree may run meanwhile.
     pub fn check_outside(&mut self) -> Result<()> {
         sharing::refuse_sharing_outside(&self.tree, self.stopped_at, &mut Refusals::first())?;
-        self.files.settle()
+        let vmas = self.processes.iter().flat_map(|process| process.mappings.iter().map(|mapping| &mapping.vma));
+        self.files.settle(vmas)
     }
 }
 

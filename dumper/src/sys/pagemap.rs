@@ -153,3 +153,23 @@ impl Pagemap {
         Ok(())
     }
 }
+
+/// The page frame of the page at `offset` of `file`, as [`Pagemap::frames`] gives it. `None` behind
+/// the end of the file, or if the kernel hides it.
+pub fn file_frame(file: &File, offset: u64) -> Result<Option<u64>> {
+    let doing = || format!("mapping a page at {offset:#x} of a file");
+    let (len, pid) = (PAGE as usize, std::process::id() as Pid);
+    let pagemap = Pagemap::open(pid)?;
+    let (fd, offset) = (file.as_raw_fd(), offset.cast_signed());
+    // SAFETY: a new mapping at an address that the kernel chooses. No code accesses it.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, fd, offset) };
+    if at == libc::MAP_FAILED {
+        return Err(Errno::last()).doing(doing);
+    }
+    // SAFETY: the mapping made above. This call fails where an access would be SIGBUS.
+    let is_there = unsafe { libc::madvise(at, len, libc::MADV_POPULATE_READ) } == 0;
+    let frames = if is_there { pagemap.frames(RemotePtr(at.addr() as u64), 1) } else { Ok(Vec::new()) };
+    // SAFETY: the mapping made above.
+    unsafe { libc::munmap(at, len) };
+    Ok(frames?.first().copied().flatten())
+}

@@ -7,6 +7,7 @@ pub mod overlay;
 pub mod owner;
 pub mod pipe_buffer;
 pub mod pipe_head;
+pub mod proof;
 pub mod socket_name;
 pub mod times;
 pub mod version;

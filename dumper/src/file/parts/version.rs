@@ -2,17 +2,20 @@
 //! does not have its contents.
 //!
 //! One rule always holds: a file that is memory of the process (the executable, a private mapping)
-//! must be unchanged. For a file that is only open or mapped shared, [`ChangedFiles`] decides.
+//! must have the same contents where it is mapped. Such a file of another time needs a [`Proof`].
+//! For a file that is only open or mapped shared, [`ChangedFiles`] decides.
 
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 
 use nix::sys::statfs::Statfs;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::file::parts::proof::Proof;
 use crate::kind::object::RestoreContext;
 use crate::kind::observed::{ObservedFile, RAMFS, TMPFS, Via};
+use crate::kind::unnoticed::Unnoticed;
 use crate::options::ChangedFiles;
 
 /// Size and time of the last change of a file.
@@ -21,6 +24,9 @@ pub struct FileVersion {
     size: u64,
     mtime_ns: i64,
     memory: PageUse,
+    /// What shows that a file of another time has the same contents where it is mapped privately.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    proof: Option<Proof>,
 }
 
 /// How the process's memory depends on the file.
@@ -47,7 +53,16 @@ impl FileVersion {
         if !observed.stat.is_file() || memory == PageUse::No && is_of_the_kernel(&observed.filesystem()?) {
             return Ok(None);
         }
-        Ok(Some(Self { size: observed.stat.size(), mtime_ns: mtime_ns(&observed.stat), memory }))
+        Ok(Some(Self { size: observed.stat.size(), mtime_ns: mtime_ns(&observed.stat), memory, proof: None }))
+    }
+
+    /// Adds the proof, taken of `file`. `parts` are mapped privately: offset and length.
+    #[must_use]
+    pub fn proved(self, file: &File, parts: &[(u64, u64)], files: &Unnoticed) -> Self {
+        let proof = Proof::of(file, self.size, parts, |bytes| files.may_read(bytes));
+        // What was read was not the file of the dump if that has changed meanwhile.
+        let proof = proof.filter(|_| file.metadata().is_ok_and(|now| self.is_same(&now)));
+        Self { proof, ..self }
     }
 
     /// Whether the file has the same size and time of last change `now`.
@@ -55,31 +70,52 @@ impl FileVersion {
         (now.size(), mtime_ns(now)) == (self.size, self.mtime_ns)
     }
 
-    /// Checks whether the file `name` may be used in its state `now`. `position` is the offset of
-    /// the process in it.
+    /// Checks whether `file`, of the name `name`, may be used in its state `now`. `position` is the
+    /// offset of the process in it.
     ///
     /// # Errors
     /// ESTALE: it has changed and may not be used.
-    pub fn check(&self, now: &Metadata, name: &str, position: u64, restore: &dyn RestoreContext) -> Result<()> {
+    pub fn check(
+        &self,
+        (file, now): (&File, &Metadata),
+        name: &str,
+        position: u64,
+        restore: &dyn RestoreContext,
+    ) -> Result<()> {
         if self.is_same(now) {
             return Ok(());
         }
         let sizes = format!("size {} then, {} now", self.size, now.size());
-        let stale =
-            |why: &str| Err(Error::os(format_args!("{name} has changed since the dump{why} ({sizes})"), libc::ESTALE));
-        if self.memory == PageUse::Private {
-            return stale(", and parts of it are memory of the process");
-        }
+        let times = || format!("changed at {} then, at {} now", shown(self.mtime_ns), shown(mtime_ns(now)));
+        let is_of_size = self.size == now.size();
+        let difference = if is_of_size { times() } else { sizes.clone() };
+        let stale = |why: &str| {
+            Err(Error::os(format_args!("{name} has changed since the dump{why} ({difference})"), libc::ESTALE))
+        };
         if restore.changed_files() == ChangedFiles::Refuse {
             return stale("");
         }
-        if now.size() < self.size && self.memory == PageUse::Shared {
-            restore.warn(format!("{name} is shorter than at the dump, and was mapped ({sizes})"));
-        } else if now.size() < self.size && now.size() < position {
-            restore.warn(format!("{name} is shorter than at the dump, and the process stands at {position} ({sizes})"));
+        match self.memory {
+            PageUse::Private if is_of_size && self.proof.as_ref().is_some_and(|proof| proof.holds(file)) => {
+                restore.warn(format!(
+                    "{name} has another time than at the dump, and the same contents where it is mapped ({difference})"
+                ));
+            }
+            PageUse::Private => return stale(", and parts of it are memory of the process"),
+            PageUse::Shared if now.size() < self.size => {
+                restore.warn(format!("{name} is shorter than at the dump, and was mapped ({sizes})"));
+            }
+            _ if now.size() < self.size && now.size() < position => restore
+                .warn(format!("{name} is shorter than at the dump, and the process stands at {position} ({sizes})")),
+            _ => {}
         }
         Ok(())
     }
+}
+
+/// A time as a person reads it, in UTC.
+fn shown(ns: i64) -> String {
+    jiff::Timestamp::from_nanosecond(i128::from(ns)).map_or_else(|_| ns.to_string(), |time| time.to_string())
 }
 
 /// Whether a filesystem has no blocks at all: /proc, /sys and all others that answer statfs(2) with

@@ -1,5 +1,7 @@
 //! /proc/locks, proc_locks(5): all locks of the machine.
 
+use std::collections::BTreeSet;
+
 use crate::error::Result;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -48,10 +50,17 @@ pub fn prepare() {
 
 /// Whether a process holds a lease of this file, which opening the file would break.
 pub fn is_leased(dev: u64, ino: u64) -> Result<bool> {
-    let locks = proc::read_text(LOCKS)?;
-    Ok(locks.lines().filter_map(parse).any(|line| is_lease(&line) && (line.dev, line.ino) == (dev, ino)))
+    Ok(leased()?.contains(&(dev, ino)))
 }
 
+/// All files with a lease, by device and inode.
+pub fn leased() -> Result<BTreeSet<(u64, u64)>> {
+    let locks = proc::read_text(LOCKS)?;
+    let leases = locks.lines().filter_map(parse).filter(is_lease);
+    Ok(leases.map(|line| (line.dev, line.ino)).collect())
+}
+
+/// Whether it is a lease of a file or of a directory.
 pub fn is_lease(line: &Line<'_>) -> bool {
     matches!(line.what, "LEASE" | "DELEG")
 }

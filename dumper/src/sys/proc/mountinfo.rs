@@ -2,16 +2,10 @@
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::error::Result;
 use crate::sys::proc::{read, unescape};
-
-/// Whether `path`, which is absolute and holds no links, is in a mount of this type, by
-/// `/proc/self/mountinfo`. No filesystem is asked.
-pub fn is_in_mount_of(kind: &str, path: &Path) -> Result<bool> {
-    Ok(mounts()?.iter().any(|mount| mount.kind == kind.as_bytes() && path.starts_with(&mount.mountpoint)))
-}
 
 /// One line of `/proc/PID/mountinfo` (proc_pid_mountinfo(5)).
 #[derive(Clone, Debug, PartialEq, Eq)]
