@@ -13,6 +13,7 @@ mod inherited;
 mod locks;
 mod moved;
 mod overlay;
+mod placed;
 mod random;
 mod refused;
 mod sysv;

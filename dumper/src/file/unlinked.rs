@@ -5,26 +5,32 @@
 //! A restore creates such a file under its old name if that is free, and unlinks it again, so that
 //! /proc shows the same name for it. Otherwise it creates the file without a name, in that
 //! directory, in the nearest one that exists, or in /tmp.
+//!
+//! A file of a filesystem that keeps nothing on a disk may be a secret. It is created on a
+//! filesystem of the same type only.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{FcntlArg, fcntl};
+use nix::sys::statfs::fstatfs;
 use nix::unistd::ftruncate;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Doing, Error, Result};
+use crate::error::{Context, Doing, Error, Kind, Result};
 use crate::file::parts::directory::{self, ParentDir};
 use crate::file::parts::owner::Owner;
 use crate::file::parts::times::FileTimes;
 use crate::file::parts::xattrs::{self, Xattr};
 use crate::file::parts::{contents, overlay};
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
-use crate::kind::observed::{HUGETLBFS, NOT_KEPT, ObservedFile, SETTABLE, TMPFILE, TMPFS};
+use crate::kind::observed::{HUGETLBFS, NOT_KEPT, ObservedFile, RAMFS, SETTABLE, TMPFILE, TMPFS};
 use crate::kind::open_file::OpenFile;
 use crate::sys::open::O_LARGEFILE;
+use crate::sys::proc;
 
 /// Table row: the object.
 pub struct Unlinked;
@@ -43,6 +49,9 @@ pub struct UnlinkedBody {
     /// known.
     made_with: Option<i32>,
     xattrs: Vec<Xattr>,
+    /// The type of its filesystem, statfs(2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    filesystem: Option<i64>,
 }
 
 impl Object for Unlinked {
@@ -78,21 +87,35 @@ impl Object for Unlinked {
             times: FileTimes::of(&observed.stat),
             made_with,
             xattrs: xattrs::of(&file).on(|| &observed.subject)?,
+            filesystem: Some(filesystem),
         };
         Ok(Dumped { body, blob: Vec::new(), contents })
     }
 
     fn make(&self, body: &UnlinkedBody, _blob: &[u8]) -> Result<RestoredObject> {
         let path = PathBuf::from(std::ffi::OsStr::from_bytes(&body.path));
-        let named = if body.made_with.is_some() { None } else { make_under_name(&path)? };
+        let named = if body.made_with.is_some() { None } else { body.make_under_name(&path)? };
         let fd = match named {
             Some(fd) => fd,
-            None => make_nameless(&path, body.made_with.unwrap_or(libc::O_RDWR))?,
+            None => body.make_nameless(&path)?,
         };
         let doing = || format!("giving unlinked file {} its {} bytes", body.name, body.size);
         let size = i64::try_from(body.size).map_err(|_| Error::damaged(doing()))?;
         ftruncate(&fd, size).doing(doing)?;
         Ok(RestoredObject { fd, other: None, len: body.size, made: None })
+    }
+
+    fn warning(&self, body: &UnlinkedBody, object: &RestoredObject) -> Option<String> {
+        let link = proc::read_link(&format!("/proc/self/fd/{}", object.fd.as_raw_fd())).ok()?;
+        let (before, now) = (Path::new(OsStr::from_bytes(&body.path)).parent()?, link.parent()?);
+        let is_of_type = |kind: i64| fstatfs(&object.fd).is_ok_and(|found| found.filesystem_type().0 == kind);
+        match body.filesystem {
+            _ if before != now => Some(format!("unlinked file {} is in {} now", body.name, now.display())),
+            Some(kind) if !is_of_type(kind) => {
+                Some(format!("unlinked file {} is on a filesystem of another type now", body.name))
+            }
+            _ => None,
+        }
     }
 
     fn finish(&self, body: &UnlinkedBody, object: &RestoredObject) -> Result<()> {
@@ -117,29 +140,55 @@ fn directory_beside(path: &Path, dev: u64) -> Option<&Path> {
     std::fs::metadata(dir).ok().filter(|stat| stat.dev() == dev).map(|_| dir)
 }
 
-/// Creates the file under `path` and unlinks it; `None` if that is not possible.
-fn make_under_name(path: &Path) -> Result<Option<OwnedFd>> {
-    let Ok((dir, name)) = ParentDir::of(path) else { return Ok(None) };
-    let Ok(fd) = dir.make_file(name) else { return Ok(None) };
-    dir.unlink(name)?;
-    directory::is_gone(&fd, path)?;
-    Ok(Some(fd))
-}
+/// ECRYPTFS_SUPER_MAGIC, statfs(2): its files are encrypted on the disk.
+const ECRYPTFS: i64 = 0xf15f;
 
-/// Creates the file with O_TMPFILE, as near to `path` as possible.
-fn make_nameless(path: &Path, flags: i32) -> Result<OwnedFd> {
-    let near = ParentDir::nearest(path).map(|(dir, _)| dir);
-    let mut failed = Error::os(format_args!("no place for unlinked file {}", path.display()), libc::ENOENT);
-    for dir in [near, ParentDir::at(Path::new("/tmp"))].into_iter().flatten() {
-        match dir.make_nameless(flags) {
-            Ok(fd) => return Ok(fd),
-            Err(errno) => {
-                let doing = format!("making unlinked file {} again in {}", path.display(), dir.path().display());
-                failed = Error::os(doing, errno as i32);
+impl UnlinkedBody {
+    /// The type of its filesystem, if a file of another one would show what is kept off the disk.
+    fn secret(&self) -> Option<i64> {
+        self.filesystem.filter(|kind| [TMPFS, RAMFS, ECRYPTFS].contains(kind))
+    }
+
+    fn may_be_in(&self, dir: &ParentDir) -> bool {
+        self.secret().is_none_or(|kind| dir.filesystem().is_ok_and(|found| found == kind))
+    }
+
+    /// Creates the file under `path` and unlinks it; `None` if that is not possible.
+    fn make_under_name(&self, path: &Path) -> Result<Option<OwnedFd>> {
+        let Ok((dir, name)) = ParentDir::of(path) else { return Ok(None) };
+        if !self.may_be_in(&dir) {
+            return Ok(None);
+        }
+        let Ok(fd) = dir.make_file(name) else { return Ok(None) };
+        dir.unlink(name)?;
+        directory::is_gone(&fd, path)?;
+        Ok(Some(fd))
+    }
+
+    /// Creates the file with O_TMPFILE, as near to `path` as possible.
+    fn make_nameless(&self, path: &Path) -> Result<OwnedFd> {
+        let near = ParentDir::nearest(path).map(|(dir, _)| dir);
+        let spare = if self.secret().is_some() { &["/tmp", "/dev/shm"][..] } else { &["/tmp"] };
+        let spare = spare.iter().map(|dir| ParentDir::at(Path::new(dir)));
+        let mut failed = None;
+        for dir in std::iter::once(near).chain(spare).flatten().filter(|dir| self.may_be_in(dir)) {
+            match dir.make_nameless(self.made_with.unwrap_or(libc::O_RDWR)) {
+                Ok(fd) => return Ok(fd),
+                Err(errno) => {
+                    let doing = format!("making unlinked file {} again in {}", self.name, dir.path().display());
+                    failed = Some(Error::os(doing, errno as i32));
+                }
             }
         }
+        let why = match self.secret() {
+            Some(_) => {
+                ": it was on a filesystem that keeps nothing readable on a disk, and no other of that type is there"
+            }
+            None => "",
+        };
+        Err(failed
+            .unwrap_or_else(|| Error::new(Kind::NotFound, format!("no place for unlinked file {}{why}", self.name))))
     }
-    Err(failed)
 }
 
 /// Table row: a description of it, or what a mapping refers to.
@@ -179,7 +228,6 @@ impl OpenFile for UnlinkedDescription {
 mod tests {
     use std::fs::File;
     use std::io::Read;
-    use std::os::fd::AsRawFd;
     use std::os::unix::fs::FileExt;
 
     use super::*;
@@ -251,5 +299,24 @@ mod tests {
         let (body, object) = again(&file, libc::O_RDWR);
         assert!(body.name.ends_with("deeper/name"));
         assert_eq!(File::from(object.fd).metadata().unwrap().nlink(), 0);
+    }
+
+    #[test]
+    fn a_file_of_a_tmpfs_never_lands_on_a_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("name");
+        let file = File::create_new(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let Dumped { mut body, .. } = Object::dump(&Unlinked, &observed(&file)).unwrap();
+        let object = Object::make(&Unlinked, &body, &[]).unwrap();
+        assert_eq!(Object::warning(&Unlinked, &body, &object), None);
+        body.filesystem = Some(TMPFS);
+        let object = Object::make(&Unlinked, &body, &[]).unwrap();
+        assert_eq!(fstatfs(&object.fd).unwrap().filesystem_type().0, TMPFS);
+        let moved = || Object::warning(&Unlinked, &body, &object).unwrap().ends_with(" now");
+        assert!(ParentDir::at(dir.path()).unwrap().filesystem().unwrap() == TMPFS || moved());
+        body.filesystem = Some(RAMFS);
+        let refused = Object::make(&Unlinked, &body, &[]).err().unwrap();
+        assert!(refused.to_string().contains("no other of that type"), "{refused}");
     }
 }

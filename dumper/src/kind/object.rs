@@ -189,6 +189,11 @@ pub trait Object: Sync {
     fn outside(&self, _body: &Self::Body) -> Option<OutsidePipe> {
         None
     }
+    /// What the caller of the restore must know about the created object: that it is in another
+    /// place.
+    fn warning(&self, _body: &Self::Body, _object: &RestoredObject) -> Option<String> {
+        None
+    }
     /// Does what other processes can notice. It is called when the whole image has been read and
     /// verified, before the descriptions of the object are opened. They must be
     /// [`OpenFile::opens_last`](crate::kind::open_file::OpenFile::opens_last).
@@ -228,6 +233,8 @@ pub trait DynObject: Sync {
     fn outside(&self, record: &Record) -> Result<Option<OutsidePipe>>;
     /// See [`Object::make`].
     fn make(&self, record: &Record) -> Result<RestoredObject>;
+    /// See [`Object::warning`].
+    fn warning(&self, record: &Record, object: &RestoredObject) -> Result<Option<String>>;
     /// See [`Object::publish`].
     fn publish(&self, record: &Record, object: &mut RestoredObject) -> Result<()>;
     /// See [`Object::finish`].
@@ -264,6 +271,10 @@ impl<O: Object> DynObject for O {
 
     fn make(&self, record: &Record) -> Result<RestoredObject> {
         Object::make(self, &record.body::<TaggedObject<O::Body>>()?.body, &record.blob)
+    }
+
+    fn warning(&self, record: &Record, object: &RestoredObject) -> Result<Option<String>> {
+        Ok(Object::warning(self, &record.body::<TaggedObject<O::Body>>()?.body, object))
     }
 
     fn publish(&self, record: &Record, object: &mut RestoredObject) -> Result<()> {

@@ -118,7 +118,11 @@ impl RestoredFiles {
         let is_outside = connected.is_some();
         let object = match connected {
             Some(fd) => RestoredObject { fd, other: None, len: 0, made: None },
-            None => kind.make(&record)?,
+            None => {
+                let object = kind.make(&record)?;
+                kind.warning(&record, &object)?.into_iter().for_each(|sentence| self.objects.warn(sentence));
+                object
+            }
         };
         self.objects.by_id.insert(id, PlacedObject { object, kind, record, is_outside });
         Ok(id)

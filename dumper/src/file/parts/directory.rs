@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::sys::statfs::fstatfs;
 use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
 
 use crate::error::{Doing, Error, Result};
@@ -63,6 +64,12 @@ impl ParentDir {
     /// Its name.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The type of the filesystem that it is on, statfs(2).
+    pub fn filesystem(&self) -> Result<i64> {
+        let found = fstatfs(&self.dir).doing(|| format!("statfs of {}", self.path.display()))?;
+        Ok(found.filesystem_type().0)
     }
 
     /// A new regular file, open for reading and writing, that only its owner may open.
