@@ -74,3 +74,31 @@ fn directory_of_an_unlinked_fifo() {
 fn directory_of_a_removed_one() {
     refused("removed_directory", None, "opening");
 }
+
+/// A machine that allows fewer mappings than the process has.
+#[test]
+fn fewer_mappings_allowed() {
+    /// Puts the limit back on Drop.
+    struct Limit(String);
+    const FILE: &str = "/proc/sys/vm/max_map_count";
+    impl Drop for Limit {
+        fn drop(&mut self) {
+            fs::write(FILE, &self.0).unwrap();
+        }
+    }
+    let mut victim = Victim::ready(&Spec::c("mappings").arg("62000"));
+    let mount = Mounted::over(victim.pid());
+    let snap = mount.snap("snap");
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let limit = Limit(fs::read_to_string(FILE).unwrap());
+    fs::write(FILE, "61000").unwrap();
+    mount.try_restore(&snap).fails_with("Cannot allocate memory");
+    let told = fs::read_to_string(mount.file("restore")).unwrap();
+    assert!(told.contains("mappings or more, vm.max_map_count allows 61000"), "{told}");
+    drop(limit);
+    mount.restore(&snap);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}

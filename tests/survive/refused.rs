@@ -48,6 +48,15 @@ refused! {
     undo_of_thread: "of one thread alone";
     timer_of_thread: "clock of a thread that does not show";
     timer_of_ended: "which has ended";
+    lease_broken: "that is being broken";
+    other_namespace: "a namespace that it is not in (uts:[";
+    message_queue: "a posix message queue (/ckptfs-victim";
+    secret_memory: "secret memory";
+    secret_mapping: "secret memory";
+    tracer_file: "a file of the kernel's tracer";
+    no_vdso: "without vdso";
+    vdso_part: "a part of its vdso";
+    crowded: "vm.max_map_count";
     io_uring: "io_uring";
     userfaultfd: "userfaultfd";
     seccomp: "seccomp";

@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
+#include <sys/mount.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
 #include <sys/signalfd.h>
@@ -44,6 +45,63 @@ static void *leaves_network(void *left)
     for (;;)
         pause();
     return left;
+}
+
+/* Unmaps the vDSO, or only its data. */
+static void unmap_vdso(int only_data)
+{
+    char line[512];
+    unsigned long start, end;
+    FILE *maps = fopen("/proc/self/maps", "r");
+    CHECK(maps);
+    while (fgets(line, sizeof line, maps))
+        if (strstr(line, "[vvar]") || (!only_data && strstr(line, "[vdso]")))
+            CHECK(sscanf(line, "%lx-%lx", &start, &end) == 2 && munmap((void *)start, end - start) == 0);
+    fclose(maps);
+}
+
+/* A namespace that no process is in. */
+static int other_namespace(void)
+{
+    char name[64], byte;
+    int told[2], fd;
+    CHECK(pipe(told) == 0);
+    pid_t child = fork();
+    if (child == 0) {
+        if (unshare(CLONE_NEWUTS) == 0)
+            CHECK(write(told[1], "x", 1) == 1);
+        for (close(told[1]);;)
+            pause();
+    }
+    CHECK(close(told[1]) == 0);
+    snprintf(name, sizeof name, "/proc/%d/ns/uts", child);
+    fd = read(told[0], &byte, 1) == 1 ? open(name, O_RDONLY) : -1;
+    CHECK(close(told[0]) == 0 && kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
+    return fd;
+}
+
+/* A lease that another process waits for. The kernel takes it away after 45 seconds. */
+static int broken_lease(void)
+{
+    int fd = open("leased", O_RDONLY | O_CREAT, 0600), status;
+    CHECK(fd >= 0 && signal(SIGIO, SIG_IGN) != SIG_ERR && fcntl(fd, F_SETLEASE, F_RDLCK) == 0);
+    pid_t child = fork();
+    if (child == 0)
+        _exit(open("leased", O_WRONLY | O_NONBLOCK) < 0 && errno == EWOULDBLOCK ? 0 : 1);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    return fd;
+}
+
+/* As many mappings as the kernel allows. */
+static void fill_maps(void)
+{
+    enum { MOST = 1 << 17 };
+    char *at = mmap(NULL, MOST * 4096L, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    CHECK(at != MAP_FAILED);
+    for (long n = 1; n < MOST && mprotect(at + n * 4096, 4096, PROT_READ) == 0; n += 2)
+        ;
+    while (mmap(NULL, 4096, PROT_NONE, MAP_SHARED | MAP_ANONYMOUS, -1, 0) != MAP_FAILED)
+        ;
 }
 
 static volatile int has_made_timer;
@@ -112,6 +170,27 @@ static void hold(const char *kind)
         CHECK(mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0);
         /* A second mapping: nothing shows which of the two has the lock. */
         CHECK((fd = open("data", O_RDWR)) >= 0 && mmap(NULL, 4096, PROT_READ, MAP_SHARED, fd, 0) != MAP_FAILED);
+    } else if (strcmp(kind, "lease_broken") == 0)
+        fd = broken_lease();
+    else if (strcmp(kind, "other_namespace") == 0)
+        fd = other_namespace();
+    else if (strcmp(kind, "no_vdso") == 0 || strcmp(kind, "vdso_part") == 0)
+        unmap_vdso(strcmp(kind, "vdso_part") == 0);
+    else if (strcmp(kind, "crowded") == 0)
+        fill_maps();
+    else if (strcmp(kind, "message_queue") == 0) {
+        fd = syscall(SYS_mq_open, "ckptfs-victim", O_RDWR | O_CREAT, 0600, NULL);
+        CHECK(fd < 0 || syscall(SYS_mq_unlink, "ckptfs-victim") == 0);
+    } else if (strcmp(kind, "secret_memory") == 0)
+        fd = syscall(447 /* memfd_secret */, 0);
+    else if (strcmp(kind, "secret_mapping") == 0) {
+        if ((fd = syscall(447, 0)) >= 0)
+            CHECK(ftruncate(fd, 4096) == 0 && mmap(NULL, 4096, RW, MAP_SHARED, fd, 0) != MAP_FAILED && close(fd) == 0);
+    } else if (strcmp(kind, "tracer_file") == 0) {
+        /* Without a name as well, so that no mount is left. */
+        CHECK(mkdir("dir", 0700) == 0);
+        if ((fd = mount("none", "dir", "tracefs", 0, NULL)) == 0)
+            CHECK((fd = open("dir/README", O_RDONLY)) >= 0 && umount2("dir", MNT_DETACH) == 0);
     } else if (strcmp(kind, "memfd_lease") == 0) {
         /*
          * The memfd is opened a second time, because the kernel does not count the first

@@ -16,6 +16,7 @@ use crate::freeze::bound::StopBound;
 use crate::freeze::target::Target;
 use crate::freeze::{cgroup, entry, tracing, vfork};
 use crate::kind::attribute::{ObservedTask, Scope};
+use crate::memory::vdso::{self, Vdso};
 use crate::memory::vm_flags::FlagsOnDemand;
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, Share};
@@ -178,6 +179,8 @@ impl Checker<'_> {
                 self.refusals.sift(vma.add_flags(&flags))?;
             }
         }
+        let vdso = Vdso::of(pid, &mappings, String::new());
+        self.refusals.sift(vdso.refuse_partial(&vdso::own_shape()?))?;
         self.refusals.sift(mapped_lock::of_mappings(pid, representative, &mappings)).map(drop)
     }
 }

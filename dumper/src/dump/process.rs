@@ -10,7 +10,7 @@ use crate::file::mapped_lock::{self, LocksOfMappings, MappedLocks};
 use crate::freeze::bound::StopBound;
 use crate::freeze::entry::{self, Entry};
 use crate::freeze::frozen::FrozenProcess;
-use crate::memory::vdso::Vdso;
+use crate::memory::vdso::{Vdso, VdsoShape};
 use crate::memory::vm_flags::FlagsOnDemand;
 use crate::memory::vma::Vma;
 use crate::pstree::record::{self, Share, Tree};
@@ -37,6 +37,8 @@ pub struct ProcessCollector<'a> {
     pub bound: StopBound,
     /// Address space that no process of the tree uses.
     pub hole: RemotePtr,
+    /// The parts that a vDSO has on this kernel.
+    pub vdso: VdsoShape,
 }
 
 impl ProcessCollector<'_> {
@@ -50,7 +52,9 @@ impl ProcessCollector<'_> {
     ) -> Result<CollectedProcess> {
         let pid = process.pid;
         let representative = injected.task()?.tid();
-        let mut records = vec![Vdso::of(pid, &entry.maps, entry.vdso_digest.clone()).record()?];
+        let vdso = Vdso::of(pid, &entry.maps, entry.vdso_digest.clone());
+        vdso.refuse_partial(&self.vdso)?;
+        let mut records = vec![vdso.record()?];
         if let Some(membership) = Membership::collect(pid)? {
             records.push(membership.record()?);
         }

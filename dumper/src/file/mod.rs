@@ -17,6 +17,7 @@ pub mod removed_dir;
 pub mod sigio;
 pub mod sysv_shm;
 pub mod tty;
+pub mod special;
 pub mod unlinked;
 
 use std::os::unix::fs::FileTypeExt;
@@ -87,6 +88,9 @@ pub fn unsupported_name(observed: &ObservedFile<'_>) -> String {
         && let Ok(socket) = observed.description()
     {
         return parts::socket_name::of(&socket);
+    }
+    if let Some(what) = special::nameless(observed) {
+        return format!("{what} ({target})");
     }
     match UNSUPPORTED.iter().find(|(prefix, _)| target.starts_with(prefix)) {
         Some((_, what)) => format!("{what} ({target})"),

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Kind, Result};
 use crate::file::parts::version::FileVersion;
+use crate::file::special;
 use crate::image::record_set::RecordView;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, TMPFILE, open_path};
@@ -42,10 +43,17 @@ impl OpenFile for Regular {
     const KIND: &'static str = "regular";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        observed.stat.is_file() || observed.stat.is_dir()
+        observed.stat.is_dir() || observed.stat.is_file() && special::nameless(observed).is_none()
     }
 
     fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<RegularBody> {
+        let version = if observed.stat.is_file() {
+            let filesystem = observed.filesystem()?;
+            special::refuse_stateful(observed, filesystem.filesystem_type().0)?;
+            FileVersion::of(observed, &filesystem)
+        } else {
+            None
+        };
         let path = if observed.is_named() { observed.target.clone() } else { other_name(observed)? };
         let shown = path.display();
         Ok(RegularBody {
@@ -54,7 +62,7 @@ impl OpenFile for Regular {
             directory: observed.stat.is_dir(),
             flags: flags(observed),
             position: observed.position_to_seek()?,
-            version: FileVersion::of(observed)?,
+            version,
         })
     }
 

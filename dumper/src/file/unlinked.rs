@@ -26,6 +26,7 @@ use crate::file::parts::owner::Owner;
 use crate::file::parts::times::FileTimes;
 use crate::file::parts::xattrs::{self, Xattr};
 use crate::file::parts::{contents, overlay};
+use crate::file::special;
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
 use crate::kind::observed::{HUGETLBFS, NOT_KEPT, ObservedFile, RAMFS, SETTABLE, TMPFILE, TMPFS};
 use crate::kind::open_file::OpenFile;
@@ -200,7 +201,7 @@ impl OpenFile for UnlinkedDescription {
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
         let is_gone = || observed.stat.nlink() == 0 || overlay::is_hidden_below(observed);
-        observed.stat.is_file() && observed.is_unlinked() && is_gone()
+        observed.stat.is_file() && observed.is_unlinked() && is_gone() && special::nameless(observed).is_none()
     }
 
     fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<Reference> {

@@ -86,6 +86,7 @@ impl Entry {
 pub fn check(pid: Pid) -> Result<()> {
     let Prelook { maps, .. } = Prelook::find(pid)?;
     hole(&maps).ok_or_else(|| full(pid))?;
+    refuse_crowded(pid, maps.len())?;
     wake_signal(pid, &Fields::read(&format!("/proc/{pid}/status"))?).map(drop)
 }
 
@@ -185,7 +186,11 @@ pub fn inside<T>(
     let leader = process.threads.remove(0);
     let mut injected = match Injected::inject(leader, &entry.mem, entry.entry.clone(), call_of) {
         Ok(injected) => injected,
-        Err(failed) => return Err(keep_failed(process, failed)),
+        Err(failed) => {
+            let is_full = failed.error.errno() == Some(libc::ENOMEM);
+            let error = keep_failed(process, failed);
+            return Err(if is_full { refuse_crowded(pid, entry.maps.len()).err().unwrap_or(error) } else { error });
+        }
     };
     let result = remove_left(&mut injected, process, entry).and_then(|()| work(&mut injected, process));
     match injected.eject() {
@@ -193,6 +198,18 @@ pub fn inside<T>(
         Err(failed) => return Err(keep_failed(process, failed)),
     }
     result
+}
+
+/// Refuses a process that has as many mappings as the kernel allows.
+fn refuse_crowded(pid: Pid, has: usize) -> Result<()> {
+    /// A mapping in the middle of another one makes three of it.
+    const SPARE: usize = 3;
+    match proc::max_map_count() {
+        Some(most) if has + SPARE >= most => Err(Error::unsupported(format!(
+            "pid {pid}: it has {has} mappings, vm.max_map_count allows {most}, and a process without room for one more cannot be checkpointed"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Unmaps what a killed daemon has left.

@@ -32,6 +32,15 @@ pub struct Vdso {
     pub sha256: String,
 }
 
+/// Names and lengths of the parts, ascending by address.
+pub type VdsoShape = Vec<(String, u64)>;
+
+/// The shape of this program's own, which is that of every program when it starts.
+pub fn own_shape() -> Result<VdsoShape> {
+    let pid = std::process::id() as Pid;
+    Ok(Vdso::of(pid, &maps::maps(pid)?, String::new()).shape())
+}
+
 impl Vdso {
     /// The vDSO of the process `pid` with these mappings. `sha256` is the [`gadget::digest`] of its
     /// code.
@@ -42,6 +51,28 @@ impl Vdso {
             .map(|mapping| (String::from_utf8_lossy(&mapping.name).into_owned(), mapping.start, mapping.end))
             .collect();
         Self { tid: pid, parts, sha256 }
+    }
+
+    /// Refuses one that is not whole: a restore moves the parts that the kernel makes.
+    pub fn refuse_partial(&self, whole: &VdsoShape) -> Result<()> {
+        let shown = |shape: &VdsoShape| {
+            let parts: Vec<String> = shape.iter().map(|(name, len)| format!("{name} of {len} bytes")).collect();
+            parts.join(", ")
+        };
+        let shape = self.shape();
+        if shape == *whole {
+            return Ok(());
+        }
+        let (has, whole) = (shown(&shape), shown(whole));
+        Err(Error::unsupported(format!(
+            "pid {}: a part of its vDSO (it has {has}; the kernel made {whole}) cannot be checkpointed",
+            self.tid
+        )))
+    }
+
+    /// Its parts, wherever they are.
+    pub fn shape(&self) -> VdsoShape {
+        self.parts.iter().map(|(name, start, end)| (name.clone(), end.saturating_sub(*start))).collect()
     }
 
     /// The code, if it is that of this kernel. This program then has the same code.
@@ -63,10 +94,7 @@ impl Vdso {
     /// There are two moves for each part because source and target may overlap, which mremap(2)
     /// refuses.
     pub fn move_from(&self, here: &Vdso, aside: RemotePtr, calls: &mut Checked) -> Result<()> {
-        let shape = |vdso: &Vdso| -> Vec<(String, u64)> {
-            vdso.parts.iter().map(|(name, start, end)| (name.clone(), end.saturating_sub(*start))).collect()
-        };
-        if here.sha256 != self.sha256 || shape(here) != shape(self) {
+        if here.sha256 != self.sha256 || here.shape() != self.shape() {
             return Err(Error::os(
                 format!("pid {}: the image comes from a kernel with another vDSO", self.tid),
                 libc::ENOSYS,

@@ -111,7 +111,7 @@ impl ImageRestore {
         let Self { processes, pending, files, clock, .. } = self;
         let new = processes_of(processes, pending, *clock)?.fork_until(pid, pending)?;
         let holder = Holder::new(pid, representative, pending).as_memory();
-        new.map(vma, &files.of(holder))?;
+        new.map(vma, &files.of(holder)).map_err(|error| new.explain(error))?;
         self.filling = Filling::Mapping(pid);
         Ok(())
     }
@@ -123,7 +123,7 @@ impl ImageRestore {
             (Filling::Mapping(pid), Some(processes)) => processes.process(pid)?,
             _ => return Err(Error::damaged("pages without a mapping")),
         };
-        process.calls.flush(&mut process.leader)?;
+        process.calls.flush(&mut process.leader).map_err(|error| process.explain(error))?;
         let vma = process.vmas.last().ok_or_else(|| Error::damaged("pages without a mapping"))?;
         let inside = address >= vma.start && address.checked_add(bytes.len() as u64).is_some_and(|end| end <= vma.end);
         if !inside || vma.pages == 0 || !vma.holds_pages() {
@@ -146,7 +146,8 @@ impl ImageRestore {
         tree.end_dead()?;
         for process in alive(&processes) {
             let new = tree.process(process.pid)?;
-            new.finish_memory(pending.body(process.pid, mapped_lock::TAG)?.as_ref())?;
+            let locks = pending.body(process.pid, mapped_lock::TAG)?;
+            new.finish_memory(locks.as_ref()).map_err(|error| new.explain(error))?;
             new.make_threads(process)?;
         }
         let mut created = files.open_last(&pending)?;

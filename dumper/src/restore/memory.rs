@@ -8,6 +8,7 @@ use crate::kind::refs::Files;
 use crate::memory::vma::{Type, Vma};
 use crate::restore::attached::Attached;
 use crate::restore::process::{NewProcess, TASK_SIZE};
+use crate::sys::proc;
 
 impl NewProcess {
     /// Makes a mapping. Its call waits in the batch until pages, or the end, need it.
@@ -51,6 +52,22 @@ impl NewProcess {
         }
         self.vmas.push(vma);
         Ok(())
+    }
+
+    /// The `error` of a mapping, or that the kernel allows no more mappings.
+    pub fn explain(&self, error: Error) -> Error {
+        /// The vDSO, the stub, and what a change in the middle of a mapping needs.
+        const SPARE: usize = 8;
+        match proc::max_map_count() {
+            Some(most) if error.errno() == Some(libc::ENOMEM) && self.vmas.len() + SPARE >= most => {
+                let has = self.vmas.len();
+                Error::os(
+                    format_args!("pid {}: it has {has} mappings or more, vm.max_map_count allows {most}", self.pid),
+                    libc::ENOMEM,
+                )
+            }
+            _ => error,
+        }
     }
 
     /// The parts of `vma` in which the copies of its maker's mappings hold inherited pages,

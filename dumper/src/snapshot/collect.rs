@@ -12,6 +12,7 @@ use crate::file::mapped_lock;
 use crate::freeze::entry::{self, Entry, Prelook};
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::snapshot_child;
+use crate::memory::vdso;
 use crate::memory::vm_flags::VmFlags;
 use crate::options::Options;
 use crate::pstree::clocks::Clocks;
@@ -77,12 +78,12 @@ impl TreeCollector<'_> {
         let (taken, stopped_at) = (SystemTime::now(), clock::boot_ticks());
         let mut opened = open(frozen, self.prelooks)?;
         let hole = entry::share_hole(opened.values_mut().map(|opened| &mut opened.entry))?;
-        let ipc = table::IpcTables::read();
+        let (ipc, vdso) = (table::IpcTables::read(), vdso::own_shape()?);
         let mut files =
             FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect(), frozen.bound.clone());
         let bound = frozen.bound.clone();
         let mut collector =
-            ProcessCollector { tree: &mut tree, files: &mut files, timers: self.timers, ipc: &ipc, bound, hole };
+            ProcessCollector { tree: &mut tree, files: &mut files, timers: self.timers, ipc: &ipc, bound, hole, vdso };
         let mut processes = Vec::new();
         for process in frozen.alive_mut() {
             let opened = &opened[&process.pid];

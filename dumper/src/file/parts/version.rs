@@ -42,18 +42,18 @@ enum PageUse {
 }
 
 impl FileVersion {
-    /// The version of the observed file. `None` if size and time mean nothing (a directory; /proc
-    /// and similar).
-    pub fn of(observed: &ObservedFile<'_>) -> Result<Option<Self>> {
+    /// The version of the observed file, which is on this filesystem. `None` if size and time mean
+    /// nothing (/proc and similar).
+    pub fn of(observed: &ObservedFile<'_>, filesystem: &Statfs) -> Option<Self> {
         let memory = match observed.via {
             _ if observed.must_not_change => PageUse::Private,
             Via::Link(_) => PageUse::Shared,
             Via::Descriptor(..) => PageUse::No,
         };
-        if !observed.stat.is_file() || memory == PageUse::No && is_of_the_kernel(&observed.filesystem()?) {
-            return Ok(None);
+        if memory == PageUse::No && is_of_the_kernel(filesystem) {
+            return None;
         }
-        Ok(Some(Self { size: observed.stat.size(), mtime_ns: mtime_ns(&observed.stat), memory, proof: None }))
+        Some(Self { size: observed.stat.size(), mtime_ns: mtime_ns(&observed.stat), memory, proof: None })
     }
 
     /// Adds the proof, taken of `file`. `parts` are mapped privately: offset and length.

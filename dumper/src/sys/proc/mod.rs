@@ -59,6 +59,11 @@ pub fn numbers(path: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
+/// How many mappings a process may have (vm.max_map_count, proc_sys_vm(5)).
+pub fn max_map_count() -> Option<usize> {
+    read_text("/proc/sys/vm/max_map_count").ok()?.trim().parse().ok()
+}
+
 /// The id of this boot of the machine (random(4)). Some ids of the kernel are unique only within
 /// one boot.
 pub fn boot_id() -> Result<String> {
