@@ -156,6 +156,9 @@ mod files {
     survives!(removed_cwd);
     survives!(directory_offsets);
     survives!(path_only);
+    survives!(removed_nodes);
+    survives!(namespaces);
+    survives!(ended_proc);
     survives!(open_flags);
     survives!(proc_self);
     survives!(proc_thread);

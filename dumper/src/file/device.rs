@@ -1,6 +1,7 @@
 //! Character devices without a state of their own, mem(4), null(4), random(4): opened again by
 //! name.
 
+use std::fs::Metadata;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
@@ -23,8 +24,7 @@ impl OpenFile for Device {
     const KIND: &'static str = "device";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        let rdev = observed.stat.rdev();
-        observed.stat.file_type().is_char_device() && libc::major(rdev) == 1 && STATELESS.contains(&libc::minor(rdev))
+        is_stateless(&observed.stat)
     }
 
     fn is_mappable(&self, observed: &ObservedFile<'_>) -> bool {
@@ -39,4 +39,10 @@ impl OpenFile for Device {
     fn restore(&self, body: DeviceNode, _context: &dyn RestoreContext) -> Result<OwnedFd> {
         body.open()
     }
+}
+
+/// Whether it is a device without a state of its own.
+pub fn is_stateless(stat: &Metadata) -> bool {
+    let rdev = stat.rdev();
+    stat.file_type().is_char_device() && libc::major(rdev) == 1 && STATELESS.contains(&libc::minor(rdev))
 }

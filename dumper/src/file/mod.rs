@@ -8,16 +8,18 @@ pub mod fifo;
 pub mod lock;
 pub mod mapped_lock;
 pub mod memfd;
+pub mod namespace;
 pub mod o_path;
 pub mod parts;
 pub mod pipe;
 pub mod procfs;
 pub mod regular;
 pub mod removed_dir;
+pub mod removed_node;
 pub mod sigio;
+pub mod special;
 pub mod sysv_shm;
 pub mod tty;
-pub mod special;
 pub mod unlinked;
 
 use std::os::unix::fs::FileTypeExt;
@@ -30,11 +32,15 @@ use crate::kind::open_file::DynOpenFile;
 /// Every kind of open file. A file is of the first kind that takes it, so the order matters:
 /// - files of /proc/PID come first, whatever type they have: they are opened when the processes
 ///   exist again;
+/// - namespaces come before regular files, which they are for stat(2);
+/// - nodes without a name come before O_PATH descriptors, which have one;
 /// - O_PATH descriptors come before kinds that read the file;
 /// - files without a name come before those with one;
 /// - terminals come before the other character devices.
 pub const KINDS: &[&dyn DynOpenFile] = &[
     &procfs::Procfs,
+    &namespace::Namespace,
+    &removed_node::RemovedNodeDescription,
     &o_path::OPath,
     &memfd::MemfdDescription,
     &anon_shm::AnonShmDescription,
@@ -58,6 +64,7 @@ pub const OBJECTS: &[&dyn DynObject] = &[
     &fifo::Fifo,
     &unlinked::Unlinked,
     &removed_dir::RemovedDir,
+    &removed_node::RemovedNode,
 ];
 
 /// Every kind of what a descriptor has beyond its open file, in the order of the restore. Locks

@@ -59,9 +59,14 @@ impl OpenFile for OPath {
     fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<OPathBody> {
         let name = observed.target.display().to_string();
         let what = what(observed.stat.file_type(), observed.stat.rdev());
+        let kind = match what {
+            Some(OPathTarget::Fifo) => "FIFO ",
+            Some(OPathTarget::Socket) => "socket ",
+            _ => "",
+        };
         let what = what.filter(|_| observed.is_named());
-        let what =
-            what.ok_or_else(|| observed.refuse(format_args!("O_PATH descriptor of {name}, whose name is gone,")))?;
+        let what = what
+            .ok_or_else(|| observed.refuse(format_args!("O_PATH descriptor of {kind}{name}, whose name is gone,")))?;
         let path = observed.target.clone().into_os_string().into_vec();
         Ok(OPathBody { path, name, what, flags: observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) })
     }

@@ -1,6 +1,7 @@
 //! Files and directories of /proc/PID, proc_pid(5). Those of the image's processes and threads
 //! (/proc/self/maps, /proc/self/fd, /proc/thread-self/stat) are opened when the processes exist
-//! again. Those of any other process are opened only if it is the same process as at the dump.
+//! again. Those of any other process are opened only if it is the same process as at the dump. The
+//! directory of a process that has ended is that of a process that a restore makes for a moment.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -34,6 +35,9 @@ pub struct ProcfsBody {
     start: u64,
     flags: i32,
     position: u64,
+    /// It is the directory of a process that had ended.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    ended: bool,
 }
 
 impl OpenFile for Procfs {
@@ -41,7 +45,7 @@ impl OpenFile for Procfs {
     const KIND: &'static str = "proc";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        pid(&observed.target).is_some()
+        pid(&observed.name_before()).is_some()
             && observed.filesystem().is_ok_and(|filesystem| filesystem.filesystem_type().0 == PROC)
     }
 
@@ -50,6 +54,9 @@ impl OpenFile for Procfs {
         // previous one as deleted (pde_force_lookup in fs/proc/internal.h), so the mark means
         // nothing there.
         let path = if is_of_network(&observed.target) { observed.name_before() } else { observed.target.clone() };
+        if let Some(ended) = ended(observed) {
+            return of_ended(observed, ended, context);
+        }
         let name = path.display().to_string();
         let process = pid(&path).filter(|_| observed.is_at(&path));
         let process = process.ok_or_else(|| {
@@ -66,7 +73,8 @@ impl OpenFile for Procfs {
         let start = Stat::read(&format!("/proc/{process}/stat"))?.started();
         let flags = observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
         let position = observed.position_to_seek()?;
-        Ok(ProcfsBody { path: path.into_os_string().into_vec(), name, pid: process, start, flags, position })
+        let path = path.into_os_string().into_vec();
+        Ok(ProcfsBody { path, name, pid: process, start, flags, position, ended: false })
     }
 
     fn opens_last(&self) -> bool {
@@ -74,6 +82,13 @@ impl OpenFile for Procfs {
     }
 
     fn restore(&self, body: ProcfsBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        if body.ended {
+            let of = || format!("{}, of a process that had ended", body.name);
+            // No process can change to its directory once it is reaped.
+            context.keep_ended(body.pid).on(of)?;
+            let path = format!("/proc/{}", body.pid);
+            return open_link(Path::new(&path), body.flags).map(OwnedFd::from).on(of);
+        }
         let start = || Stat::read(&format!("/proc/{}/stat", body.pid)).ok().map(|stat| stat.started());
         if !context.restores_task(body.pid) && start() != Some(body.start) {
             return Err(Error::new(Kind::NotFound, format!("{}: that process has ended", body.name)));
@@ -86,6 +101,25 @@ impl OpenFile for Procfs {
         }
         Ok(file)
     }
+}
+
+/// The process whose directory it is, if that process has ended.
+fn ended(observed: &ObservedFile<'_>) -> Option<Pid> {
+    let path = observed.name_before();
+    (observed.stat.is_dir() && path.iter().count() == 3 && observed.is_unlinked()).then(|| pid(&path)).flatten()
+}
+
+/// The record of the directory of the process `pid`, which has ended.
+fn of_ended(observed: &ObservedFile<'_>, pid: Pid, context: &dyn DumpContext) -> Result<ProcfsBody> {
+    let path = observed.name_before();
+    let name = path.display().to_string();
+    if context.is_in_tree(pid) {
+        return Err(observed.refuse(format_args!(
+            "{name}, of a process that has ended and whose number another process of the tree has now,"
+        )));
+    }
+    let flags = observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+    Ok(ProcfsBody { path: path.into_os_string().into_vec(), name, pid, start: 0, flags, position: 0, ended: true })
 }
 
 /// The number that follows /proc.

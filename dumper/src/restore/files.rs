@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use crate::error::{Error, Result};
@@ -13,6 +14,7 @@ use crate::kind::refs::Files;
 use crate::options::{ChangedFiles, RestoreOptions};
 use crate::restore::pending::PendingRecords;
 use crate::restore::replaced::{Holder, ReplacedFiles};
+use crate::sys::clone::EndedProcess;
 use crate::sys::pid::Pid;
 use crate::sys::sysvipc::CreatedIpc;
 
@@ -32,6 +34,7 @@ struct RestoredObjects {
     by_id: BTreeMap<u32, PlacedObject>,
     options: RestoreOptions,
     warnings: RefCell<Vec<String>>,
+    ended: RefCell<BTreeMap<Pid, EndedProcess>>,
 }
 
 /// An object, and the record that it comes from.
@@ -57,6 +60,14 @@ impl RestoreContext for KindContext<'_> {
 
     fn changed_files(&self) -> ChangedFiles {
         self.0.options.changed_files
+    }
+
+    fn keep_ended(&self, pid: Pid) -> Result<()> {
+        let mut ended = self.0.ended.borrow_mut();
+        if let Entry::Vacant(vacant) = ended.entry(pid) {
+            vacant.insert(EndedProcess::make(pid)?);
+        }
+        Ok(())
     }
 
     fn warn(&self, sentence: String) {

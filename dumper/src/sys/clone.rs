@@ -33,6 +33,36 @@ pub fn spawn(pid: Pid) -> Result<()> {
     })
 }
 
+/// A process that has ended. It keeps its directory in /proc until it is dropped, and reaped.
+pub struct EndedProcess(Pid);
+
+impl EndedProcess {
+    /// Makes one with the id `pid`.
+    ///
+    /// # Errors
+    /// [`Kind::PidTaken`]: the id stays taken.
+    pub fn make(pid: Pid) -> Result<Self> {
+        wait_for_pid(pid, || {
+            // SAFETY: the child makes nothing but one raw system call, again and again.
+            match unsafe { fork_as(Some(pid)) }? {
+                0 => loop {
+                    // SAFETY: as above.
+                    unsafe { libc::syscall(libc::SYS_exit_group, 0) };
+                },
+                child => Ok(Self(child)),
+            }
+        })
+    }
+}
+
+impl Drop for EndedProcess {
+    fn drop(&mut self) {
+        if let Err(error) = wait::reap(self.0, END_LIMIT) {
+            log::warn!("{error}");
+        }
+    }
+}
+
 /// Repeats `fork` while `pid` is taken and may become free.
 fn wait_for_pid<T>(pid: Pid, fork: impl Fn() -> nix::Result<T>) -> Result<T> {
     let wanted = WantedPid::new(pid);

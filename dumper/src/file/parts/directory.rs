@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
-use nix::sys::stat::{Mode, fstat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fstat, mkdirat, mknodat};
 use nix::sys::statfs::fstatfs;
-use nix::unistd::{UnlinkatFlags, mkfifoat, unlinkat};
+use nix::unistd::{UnlinkatFlags, mkfifoat, symlinkat, unlinkat};
 
 use crate::error::{Doing, Error, Result};
 use crate::sys::open::open_name;
@@ -88,6 +88,19 @@ impl ParentDir {
     /// (O_PATH) and its name.
     pub fn make_fifo(&self, name: &OsStr) -> Result<(OwnedFd, OsString)> {
         let name = self.beside(name, |name| mkfifoat(&self.dir, name, Mode::S_IRUSR | Mode::S_IWUSR))?;
+        Ok((self.open(&name, OFlag::O_PATH)?, name))
+    }
+
+    /// Creates a symbolic link to `target` under `name`, or under another name if that is taken.
+    /// Returns its descriptor (O_PATH) and its name.
+    pub fn make_symlink(&self, name: &OsStr, target: &OsStr) -> Result<(OwnedFd, OsString)> {
+        let name = self.beside(name, |name| symlinkat(target, &self.dir, name))?;
+        Ok((self.open(&name, OFlag::O_PATH)?, name))
+    }
+
+    /// Creates a device node that only its owner may open, likewise.
+    pub fn make_device(&self, name: &OsStr, kind: SFlag, device: u64) -> Result<(OwnedFd, OsString)> {
+        let name = self.beside(name, |name| mknodat(&self.dir, name, kind, Mode::S_IRUSR | Mode::S_IWUSR, device))?;
         Ok((self.open(&name, OFlag::O_PATH)?, name))
     }
 

@@ -4,7 +4,8 @@ use std::fs::Metadata;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 
-use nix::sys::stat::futimens;
+use nix::fcntl::AT_FDCWD;
+use nix::sys::stat::{UtimensatFlags, futimens, utimensat};
 use nix::sys::time::TimeSpec;
 use serde::{Deserialize, Serialize};
 
@@ -27,5 +28,12 @@ impl FileTimes {
     pub fn restore(&self, fd: &OwnedFd) -> Result<()> {
         let spec = |(seconds, nanoseconds)| TimeSpec::new(seconds, nanoseconds);
         futimens(fd, &spec(self.atime), &spec(self.mtime)).doing(|| "setting the times of a file")
+    }
+
+    /// Restores them by a name that leads to the file itself.
+    pub fn restore_at(&self, name: &str) -> Result<()> {
+        let spec = |(seconds, nanoseconds)| TimeSpec::new(seconds, nanoseconds);
+        let (atime, mtime) = (spec(self.atime), spec(self.mtime));
+        utimensat(AT_FDCWD, name, &atime, &mtime, UtimensatFlags::FollowSymlink).doing(|| "setting the times of a file")
     }
 }
