@@ -2,6 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+
+/// How long a search for holders may take.
+const SEARCH: Duration = Duration::from_secs(1);
 
 /// A file of a mount, by which it is recognized in /proc. A stat(2) of it would ask this daemon,
 /// which may be the caller.
@@ -13,9 +18,24 @@ pub struct MountedFile {
 }
 
 impl MountedFile {
+    /// Whether a process has it open, for a caller that answers the kernel. If the search takes
+    /// long, the file counts as open.
+    ///
+    /// A process in execve(2) closes its files (FLUSH) while it holds its `exec_update_lock`
+    /// (`begin_new_exec` in fs/exec.c), and a read of its /proc entries waits for that lock. The
+    /// search would wait for a process that waits for the answer.
+    pub fn may_be_open(self) -> bool {
+        let (found, finding) = mpsc::channel();
+        let searching = std::thread::Builder::new().name("holders".into()).spawn(move || {
+            // Nobody listens any more after a search that took long.
+            let _ = found.send(self.is_open());
+        });
+        searching.is_err() || finding.recv_timeout(SEARCH).unwrap_or(true)
+    }
+
     /// Whether a process has it open. A file of a mount that this process does not see may be taken
     /// for it.
-    pub fn is_open(&self) -> bool {
+    fn is_open(&self) -> bool {
         let device = device_at(&read("/proc/self/mountinfo".as_ref()), self.path.parent());
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).any(|process| {

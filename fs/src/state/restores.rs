@@ -192,12 +192,13 @@ impl Session {
 
     /// A descriptor was closed. Returns an error if the bytes since the last flush are no whole
     /// image. If that was the last descriptor, the processes created so far have ended by then.
-    /// Otherwise the session goes on, because a duplicate may still be written to.
+    /// Otherwise the session goes on, because a duplicate may still be written to. It also goes on
+    /// if that is not known in time; then the release ends it.
     pub fn flush(&mut self) -> Result<()> {
         let Some(active) = &mut self.active else { return Ok(()) };
         let outcome = active.restorer.as_mut().map_or(Ok(()), Restorer::finish);
         let path = Path::new(self.journal.status.mountpoint()).join("restore");
-        if outcome.is_err() && !(MountedFile { path, ino: self.ino }).is_open() {
+        if outcome.is_err() && !(MountedFile { path, ino: self.ino }).may_be_open() {
             active.restorer = None;
         }
         let is_ending = outcome.is_err() && active.restorer.is_some();
