@@ -190,6 +190,15 @@ fn a_value_in_the_making_is_shared_with_the_reader_it_is_made_for() {
             assert!(shared.open(1, of(other), || panic!("one is being made")).unwrap().is_none());
         }
         let same = scope.spawn(|| shared.open(1, of(Some(7)), || Ok(6)).unwrap());
+        // The value is shared with an open that waits for it.
+        while !same.is_finished()
+            && shared.slots.lock().get(&1).is_some_and(|slot| match slot {
+                Slot::Making { flight, .. } => Arc::strong_count(flight) < 3,
+                Slot::Open { .. } | Slot::Dropping(_) => false,
+            })
+        {
+            std::thread::yield_now();
+        }
         go.send(()).unwrap();
         assert_eq!((*maker.join().unwrap().unwrap(), *same.join().unwrap().unwrap()), (5, 5));
     });
