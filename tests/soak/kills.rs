@@ -4,8 +4,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::time::Duration;
 
-use ckptfs_tests::worker::{ends_well, goes_on, worker};
-use ckptfs_tests::{Mounted, Spec, Victim, process, wait};
+use ckptfs_tests::worker::{count, ends_well, worker};
+use ckptfs_tests::{Mounted, Spec, Victim, ipc, process, wait};
 
 use crate::{Numbers, rounds};
 
@@ -26,8 +26,8 @@ fn kills_during_dumps_leave_nothing() {
     let victim = worker();
     let before = mappings(&victim);
     let mut numbers = Numbers(1);
-    let mut children = Vec::new();
-    for turn in 0..rounds(20) {
+    let turns = rounds(20);
+    for turn in 0..turns {
         let mut mount = Mounted::over(victim.pid());
         let image = mount.of(victim.pid(), "image");
         let reader = std::thread::spawn(move || {
@@ -43,15 +43,16 @@ fn kills_during_dumps_leave_nothing() {
         };
         wait::until("it is let go", is_free);
         wait::until("its mappings are its own", || mappings(&victim) == before);
-        goes_on(&victim);
-        children.push(process::children(victim.pid()).len());
-        assert!(children[turn as usize] <= 1, "turn {turn}: more than the child of this dump is left");
+        let before = count(&victim);
+        wait::until("it goes on", || count(&victim) > before);
+        let children = process::children(victim.pid());
+        assert!(children.len() <= 1, "turn {turn}: more than the child of this dump is left: {children:?}");
     }
     // A child that died with its daemon can only be reaped by the process: the next dump does that.
     let mount = Mounted::over(victim.pid());
     mount.dump(victim.pid(), &mount.snap("snap"));
     wait::until("no child is left", || process::children(victim.pid()).is_empty());
-    println!("{} kills during dumps: nothing left", children.len());
+    println!("{turns} kills during dumps: nothing left");
     ends_well(victim);
 }
 
@@ -62,7 +63,12 @@ fn kills_during_restores_leave_nothing() {
         let first = Mounted::over(victim.pid());
         let snap = first.snap("snap");
         first.dump(victim.pid(), &snap);
-        victim.kill();
+        // Objects of System V outlive their process.
+        let end = |victim: &mut Victim| {
+            victim.kill();
+            ipc::remove_of(&[victim.pid()], victim.dir());
+        };
+        end(&mut victim);
         let image = fs::read(&snap).unwrap();
         let other = worker(); // the tree of a mount must live when it is mounted
         let mut numbers = Numbers(2);
@@ -75,7 +81,7 @@ fn kills_during_restores_leave_nothing() {
             mount.kill_daemon();
             if writer.join().unwrap().is_ok() || victim.is_here() {
                 whole += 1;
-                victim.kill();
+                end(&mut victim);
             }
             wait::until("nothing is left of it", || process::is_free(victim.pid()));
             let segments = || fs::read_to_string("/proc/sysvipc/shm").unwrap();
