@@ -96,7 +96,7 @@ pub use crate::error::{Context, Doing, Error, Kind, Result};
 pub use crate::freeze::cgroup::CgroupFreezer;
 pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making};
 pub use crate::freeze::target::Target;
-pub use crate::options::{ChangedFiles, ClockRule, ExternalPipes, Options, RestoreOptions, SnapshotUse};
+pub use crate::options::{ChangedFiles, ClockRule, ExternalPipes, Options, RestoreOptions, SnapshotUse, TerminalRule};
 pub use crate::read_ahead::{Piece, ReadAhead};
 pub use crate::restore::Restorer;
 pub use crate::restore::outcome::Restored;

@@ -44,6 +44,19 @@ pub enum ClockRule {
     Refuse,
 }
 
+/// What a restore does about a terminal whose other end is outside the tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TerminalRule {
+    /// Opens it again if it is provably the same terminal as at the dump, and refuses the restore
+    /// (ENOENT) otherwise. The sentence says what differs.
+    #[default]
+    Same,
+    /// Refuses every restore with such a terminal.
+    Refuse,
+    /// Puts /dev/null in its place. A session leader gets no controlling terminal.
+    Null,
+}
+
 /// Decisions for a restore.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RestoreOptions {
@@ -56,6 +69,8 @@ pub struct RestoreOptions {
     pub pipes: BTreeMap<u64, PathBuf>,
     /// What happens about the clocks.
     pub clock: ClockRule,
+    /// What happens about terminals.
+    pub terminal: TerminalRule,
 }
 
 /// Decisions of a mount for all its dumps and restores.

@@ -11,6 +11,7 @@
 //! - [`build`] compiles victims and finds the binary under test; [`tool`] runs a command with a
 //!   time limit;
 //! - [`cgroup`] makes a cgroup and removes it; [`ipc`] removes what a victim leaves behind;
+//! - [`pty`] opens a pseudo-terminal;
 //! - [`process`] reads about processes in `/proc`; [`wait`] waits for a condition;
 //! - [`worker`] is a victim that many tests use.
 //!
@@ -23,6 +24,7 @@ pub mod ipc;
 pub mod modes;
 pub mod mounted;
 pub mod process;
+pub mod pty;
 pub mod tool;
 pub mod victim;
 pub mod wait;

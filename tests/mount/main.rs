@@ -25,6 +25,7 @@ mod image;
 mod killed;
 mod lifetime;
 mod odd_names;
+mod outside_terminal;
 mod pinned;
 mod read;
 mod restore;

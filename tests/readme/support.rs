@@ -29,6 +29,7 @@ fn victims() -> BTreeSet<String> {
         ("terminal", "tests/survive/terminal.rs"),
         ("terminal_async", "tests/survive/terminal.rs"),
         ("terminal_jobs", "tests/survive/terminal.rs"),
+        ("terminal_null", "tests/mount/outside_terminal.rs"),
         ("overlay_removed", "tests/survive/overlay.rs"),
         ("overlay_copied", "tests/survive/overlay.rs"),
         ("sparse", "tests/mount/size.rs"),

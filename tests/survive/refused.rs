@@ -7,9 +7,7 @@
 use std::fs;
 use std::process::Stdio;
 
-use ckptfs_tests::{Event, Mounted, Spec, Victim, process, tool, wait};
-use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use ckptfs_tests::{Event, Mounted, Spec, Victim, process, pty, tool, wait};
 
 pub const UNSUPPORTED: &str = "Operation not supported";
 
@@ -144,11 +142,8 @@ fn traced_already() {
 /// A terminal that was hung up cannot be opened again at the restore.
 #[test]
 fn hung_up() {
-    let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = ptsname_r(&master).unwrap();
-    let victim = Victim::ready(&Spec::c("holder").arg("hung_up").terminal(slave.into()));
+    let (_master, slave) = pty::open();
+    let victim = Victim::ready(&Spec::c("holder").arg("hung_up").terminal(slave));
     refuses(&victim, UNSUPPORTED, "hung up");
     victim.go(1);
     assert_eq!(victim.event(1), Event::Ok);

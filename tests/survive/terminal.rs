@@ -4,16 +4,11 @@
 
 use std::io::{Read, Write};
 
-use ckptfs_tests::{Event, Mode, Spec, Victim, modes, wait};
-use nix::fcntl::OFlag;
-use nix::pty::{PtyMaster, grantpt, posix_openpt, ptsname_r, unlockpt};
+use ckptfs_tests::{Event, Mode, Spec, Victim, modes, pty, wait};
 
 fn run(name: &str, mode: Mode) {
-    let mut master: PtyMaster = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC).unwrap();
-    grantpt(&master).unwrap();
-    unlockpt(&master).unwrap();
-    let slave = ptsname_r(&master).unwrap();
-    let mut victim = Victim::ready(&Spec::c(name).terminal(slave.into()));
+    let (mut master, slave) = pty::open();
+    let mut victim = Victim::ready(&Spec::c(name).terminal(slave));
     modes::checkpoint(&mut victim, mode);
     victim.go(1);
     if name == "terminal_async" {

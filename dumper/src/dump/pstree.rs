@@ -9,6 +9,7 @@ use crate::freeze::bound::StopBound;
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::pstree::fork_plan::{self, How, Maker, Member};
 use crate::pstree::record::{Ended, Process, Tree};
+use crate::pstree::terminal;
 use crate::refusals::Refusals;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -175,6 +176,7 @@ fn fill(
     process.stopped_by = found.group_stop;
     let terminal = stat.field(7) as u32;
     process.terminal = (process.sid == pid && terminal != 0).then_some(terminal);
+    process.terminal_node = process.terminal.map(terminal::node_of).transpose()?.flatten();
     let foreground = stat.field(8) as i64 as Pid;
     process.foreground = process.terminal.and(Some(foreground)).filter(|group| *group > 0);
     Ok(())

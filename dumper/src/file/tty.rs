@@ -1,32 +1,50 @@
 //! Terminals that the tree did not create. A process outside holds the other end, so they are
-//! opened again by name.
+//! opened again by name, if it is still the same terminal ([`outside_terminal`]).
 //!
 //! Settings (termios, window size) belong to the terminal, which still exists, so the image has
 //! none of them. Terminals are always opened with `O_NOCTTY`: a session leader acquires its
 //! controlling terminal on purpose, never by accident.
 
+use std::fs::{File, Metadata};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
 
-use crate::error::Result;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Doing, Result};
 use crate::file::parts::device_node::DeviceNode;
 use crate::kind::object::{DumpContext, RestoreContext};
-use crate::kind::observed::ObservedFile;
+use crate::kind::observed::{ObservedFile, Via};
 use crate::kind::open_file::OpenFile;
+use crate::pstree::outside_terminal::{self, OutsideTerminal, SessionLeader};
 use crate::sys::tty;
+
+/// What takes the place of a terminal that is left out.
+const NULL: &str = "/dev/null";
 
 /// Table row.
 pub struct Tty;
 
+/// The record.
+#[derive(Serialize, Deserialize)]
+pub struct TtyBody {
+    #[serde(flatten)]
+    node: DeviceNode,
+    /// By what a restore knows that it is the same terminal. Images before this field do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    outside: Option<OutsideTerminal>,
+}
+
 impl OpenFile for Tty {
-    type Body = DeviceNode;
+    type Body = TtyBody;
     const KIND: &'static str = "terminal";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
         observed.stat.file_type().is_char_device() && tty::is_terminal(observed.stat.rdev())
     }
 
-    fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<DeviceNode> {
+    fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<TtyBody> {
         let name = observed.target.display().to_string();
         let rdev = observed.stat.rdev();
         if tty::is_master(rdev) {
@@ -43,10 +61,33 @@ impl OpenFile for Tty {
         if rustix::termios::tcgetwinsize(observed.description()?) == Err(rustix::io::Errno::IO) {
             return Err(observed.refuse(format_args!("terminal {name}, which has been hung up,")));
         }
-        Ok(node)
+        let session = match observed.via {
+            Via::Descriptor(pidfd, _) => SessionLeader::of(pidfd.pid(), rdev),
+            Via::Link(_) => None,
+        };
+        Ok(TtyBody { node, outside: Some(OutsideTerminal::of(&observed.stat, session)?) })
     }
 
-    fn restore(&self, body: DeviceNode, _context: &dyn RestoreContext) -> Result<OwnedFd> {
-        body.open()
+    fn restore(&self, body: TtyBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
+        let TtyBody { node, outside } = body;
+        let is_opened_again = |now: Option<&Metadata>| {
+            let restored = |pid| context.restores_task(pid);
+            outside_terminal::is_opened_again(
+                context.terminals(),
+                node.name(),
+                outside.as_ref(),
+                node.rdev(),
+                now,
+                &restored,
+            )
+        };
+        if !is_opened_again(node.facts().as_ref())? {
+            context.warn(format!("terminal {} was outside of the tree: {NULL} takes its place", node.name()));
+            return node.open_other(Path::new(NULL));
+        }
+        let file = File::from(node.open()?);
+        // Another one may have got the name since it was looked at.
+        is_opened_again(Some(&file.metadata().doing(|| format!("stat of {}", node.name()))?))?;
+        Ok(file.into())
     }
 }

@@ -19,7 +19,7 @@ use crate::image::record_set::RecordView;
 use crate::kind::external::{External, OutsidePipe};
 use crate::kind::observed::{NOT_KEPT, ObservedFile, SETTABLE};
 use crate::kind::record_sort::{self, RecordSort, Role, Shown};
-use crate::options::ChangedFiles;
+use crate::options::{ChangedFiles, TerminalRule};
 use crate::sys::clone::EndedProcess;
 use crate::sys::pid::Pid;
 use crate::sys::{fd, sysvipc};
@@ -324,6 +324,10 @@ pub trait RestoreContext {
     /// How to treat a file that has changed since the dump.
     fn changed_files(&self) -> ChangedFiles {
         ChangedFiles::default()
+    }
+    /// What happens about a terminal whose other end is outside the tree.
+    fn terminals(&self) -> TerminalRule {
+        TerminalRule::default()
     }
     /// Makes a process that has ended, and keeps it until every process has its directories.
     fn keep_ended(&self, pid: Pid) -> Result<()> {

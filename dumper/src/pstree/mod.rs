@@ -2,5 +2,6 @@
 
 pub mod clocks;
 pub mod fork_plan;
+pub mod outside_terminal;
 pub mod record;
 pub mod terminal;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::pstree::clocks::Clocks;
 use crate::pstree::fork_plan::{Maker, Member, Sessions};
+use crate::pstree::outside_terminal::OutsideTerminal;
 use crate::sys::kcmp::Kcmp;
 use crate::sys::pid::Pid;
 use crate::sys::signal;
@@ -77,6 +78,9 @@ pub struct Process {
     pub continued: bool,
     /// The device number of its controlling terminal, if it leads a session that has one.
     pub terminal: Option<u32>,
+    /// By what a restore knows that it is the same terminal. Images before this field do not tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terminal_node: Option<OutsideTerminal>,
     /// The process group in the foreground of that terminal.
     #[serde(default)]
     pub foreground: Option<Pid>,
@@ -160,6 +164,7 @@ impl Process {
             stop_reported: true,
             continued: false,
             terminal: None,
+            terminal_node: None,
             foreground: None,
         }
     }

@@ -11,7 +11,7 @@ use crate::image::frame::Record;
 use crate::kind::object::{DynObject, RestoreContext, RestoredObject};
 use crate::kind::open_file::{self, DynOpenFile};
 use crate::kind::refs::Files;
-use crate::options::{ChangedFiles, RestoreOptions};
+use crate::options::{ChangedFiles, RestoreOptions, TerminalRule};
 use crate::restore::pending::PendingRecords;
 use crate::restore::replaced::{Holder, ReplacedFiles};
 use crate::sys::clone::EndedProcess;
@@ -60,6 +60,10 @@ impl RestoreContext for KindContext<'_> {
 
     fn changed_files(&self) -> ChangedFiles {
         self.0.options.changed_files
+    }
+
+    fn terminals(&self) -> TerminalRule {
+        self.0.options.terminal
     }
 
     fn keep_ended(&self, pid: Pid) -> Result<()> {

@@ -56,11 +56,10 @@ impl NewTree {
         let known: BTreeSet<Pid> = processes.iter().map(|process| self.tree.group(process)).collect();
         for process in &processes {
             // A group without a process cannot be in the foreground: that of the leader stays.
-            if let (Some(terminal), Some(group)) =
-                (process.terminal, process.foreground.filter(|it| known.contains(it)))
-            {
+            if let Some(group) = process.foreground.filter(|it| known.contains(it)) {
+                let rule = self.terminals;
                 let leader = self.process(process.pid)?;
-                terminal::set_foreground(process.pid, terminal, group, &leader.channel, &mut leader.leader)?;
+                terminal::set_foreground(process, group, rule, &leader.channel, &mut leader.leader)?;
             }
         }
         Ok(())

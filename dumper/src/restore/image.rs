@@ -16,7 +16,7 @@ use crate::kind::attribute::{Resume, tid_of};
 use crate::kind::phase::{PHASES, Phase};
 use crate::kind::record_sort::Role;
 use crate::memory::vma::Vma;
-use crate::options::{ClockRule, RestoreOptions};
+use crate::options::{ClockRule, RestoreOptions, TerminalRule};
 use crate::pstree::clocks::Clocks;
 use crate::pstree::record::{Process, Share};
 use crate::records;
@@ -45,6 +45,7 @@ pub struct ImageRestore {
     sysv: Vec<RestoredIpc>,
     filling: Filling,
     clock: ClockRule,
+    terminals: TerminalRule,
     /// Since the first mapping.
     processes: Option<NewTree>,
 }
@@ -64,6 +65,7 @@ impl ImageRestore {
             begun,
             pending: PendingRecords::default(),
             clock: options.clock,
+            terminals: options.terminal,
             files: RestoredFiles::new(options),
             sysv: Vec::new(),
             filling: Filling::Nothing,
@@ -108,8 +110,8 @@ impl ImageRestore {
             return Err(Error::damaged(format!("mapping of pid {pid}, which is not in the tree")));
         };
         let representative = process.representative();
-        let Self { processes, pending, files, clock, .. } = self;
-        let new = processes_of(processes, pending, *clock)?.fork_until(pid, pending)?;
+        let Self { processes, pending, files, clock, terminals, .. } = self;
+        let new = processes_of(processes, pending, *clock, *terminals)?.fork_until(pid, pending)?;
         let holder = Holder::new(pid, representative, pending).as_memory();
         new.map(vma, &files.of(holder)).map_err(|error| new.explain(error))?;
         self.filling = Filling::Mapping(pid);
@@ -135,7 +137,7 @@ impl ImageRestore {
     /// The trailer is verified: completes the processes and resumes them. This thread is to reap
     /// the roots.
     pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
-        processes_of(&mut self.processes, &self.pending, self.clock)?;
+        processes_of(&mut self.processes, &self.pending, self.clock, self.terminals)?;
         let Self { begun, pending, mut files, mut sysv, processes, .. } = self;
         // Declared last, so dropped first: on an error it kills all processes while everything that
         // they use is there.
@@ -172,6 +174,7 @@ fn processes_of<'a>(
     processes: &'a mut Option<NewTree>,
     pending: &PendingRecords,
     rule: ClockRule,
+    terminals: TerminalRule,
 ) -> Result<&'a mut NewTree> {
     let new = match processes.take() {
         Some(new) => new,
@@ -185,7 +188,7 @@ fn processes_of<'a>(
             }
             attributes::compare(&tree.processes, pending)?;
             let clocks = tree.clocks.map(|clocks| clocks.to_continue(Clocks::now(), rule)).transpose()?.flatten();
-            NewTree::new(tree, hole, clocks.map(TimeNamespace::new))
+            NewTree::new(tree, hole, terminals, clocks.map(TimeNamespace::new))
         }
     };
     Ok(processes.insert(new))

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::kind::attribute::Resume;
 use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::Vma;
+use crate::options::TerminalRule;
 use crate::pstree::fork_plan::{How, Sessions};
 use crate::pstree::record::{self, Process, Share, Tree};
 use crate::pstree::terminal;
@@ -41,6 +42,8 @@ pub struct NewTree {
     /// The session that each is in by now.
     pub(super) sessions: Sessions,
     hole: RemotePtr,
+    /// What happens about controlling terminals.
+    pub(super) terminals: TerminalRule,
     /// The time namespace of all processes, if they do not have the daemon's.
     time: Option<TimeNamespace>,
     /// The place in the tree of the next process to be created.
@@ -60,7 +63,7 @@ impl Actors for NewTree {
 impl NewTree {
     /// No process yet. `hole`: address space that no process of the image uses. `time`: the time
     /// namespace of all processes, if they do not have the daemon's.
-    pub fn new(tree: Tree, hole: RemotePtr, time: Option<TimeNamespace>) -> Self {
+    pub fn new(tree: Tree, hole: RemotePtr, terminals: TerminalRule, time: Option<TimeNamespace>) -> Self {
         Self {
             rollback: KillOnDrop::default(),
             processes: BTreeMap::new(),
@@ -68,6 +71,7 @@ impl NewTree {
             tree,
             sessions: Sessions::default(),
             hole,
+            terminals,
             time,
             next: 0,
         }
@@ -132,9 +136,7 @@ impl NewTree {
         let wanted = self.tree.session(process);
         if by == 0 {
             let mut new = NewProcess::create(pid, vdso, self.hole, self.time.as_mut(), &mut self.rollback)?;
-            if let Some(terminal) = process.terminal {
-                terminal::take_terminal(pid, terminal, &new.channel, &mut new.leader)?;
-            }
+            terminal::take_terminal(process, self.terminals, &new.channel, &mut new.leader)?;
             self.sessions.lead(pid);
             self.processes.insert(pid, new);
             return Ok(());
@@ -202,11 +204,10 @@ impl NewTree {
         if self.sessions.leads(pid) {
             return Ok(());
         }
+        let rule = self.terminals;
         let leader = self.process(pid)?;
         leader.call(libc::SYS_setsid, [], "setsid")?;
-        if let Some(terminal) = process.terminal {
-            terminal::take_terminal(pid, terminal, &leader.channel, &mut leader.leader)?;
-        }
+        terminal::take_terminal(&process, rule, &leader.channel, &mut leader.leader)?;
         self.sessions.lead(pid);
         Ok(())
     }

@@ -83,6 +83,9 @@ Options (-o):
                           CLOCK_MONOTONIC and CLOCK_BOOTTIME count from the boot: if they are behind those of the image, let the
                           processes go on with those of the image, in a time namespace (auto, the default); do so always; never; or
                           refuse the restore
+  terminal=same|refuse|null
+                          a terminal whose other end is outside of the tree: open it again if it is provably the same as at the dump,
+                          and refuse the restore otherwise (same, the default); always refuse; or put /dev/null in its place
   pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           as --changed-files
@@ -103,6 +106,9 @@ Options (-o):
                           CLOCK_MONOTONIC and CLOCK_BOOTTIME count from the boot: if they are behind those of the image, let the
                           processes go on with those of the image, in a time namespace (auto, the default); do so always; never; or
                           refuse the restore
+  terminal=same|refuse|null
+                          a terminal whose other end is outside of the tree: open it again if it is provably the same as at the dump,
+                          and refuse the restore otherwise (same, the default); always refuse; or put /dev/null in its place
   pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           a file that has changed since the dump: restore with a warning, or refuse the restore

@@ -92,7 +92,7 @@ const IGNORED: [&str; 16] = [
 ];
 
 /// The list in the message about an unknown option.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|null|new, pipe:ID=PATH, changed-files=warn|refuse, clock=auto|continue|host|refuse, sysv-ipc=used|owned, \
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|null|new, pipe:ID=PATH, changed-files=warn|refuse, clock=auto|continue|host|refuse, terminal=same|refuse|null, sysv-ipc=used|owned, \
                      pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, \
                      noexec, noatime and the others of mount(8), defaults";
 

@@ -1,12 +1,12 @@
 //! The `-o` options of a restore: `ckptfs mount` and `ckptfs restore` take them.
 
-use ckptfs_dumper::{ChangedFiles, ClockRule, ExternalPipes, RestoreOptions, Result};
+use ckptfs_dumper::{ChangedFiles, ClockRule, ExternalPipes, RestoreOptions, Result, TerminalRule};
 
 use crate::cli::failure::wrong_usage;
 
 /// The list in the message about an unknown option.
-pub const KNOWN: &str =
-    "changed-files=warn|refuse, external-pipes=refuse|null|new, pipe:ID=PATH, clock=auto|continue|host|refuse";
+pub const KNOWN: &str = "changed-files=warn|refuse, external-pipes=refuse|null|new, pipe:ID=PATH, \
+                         clock=auto|continue|host|refuse, terminal=same|refuse|null";
 
 /// Reads the lists of `-o` of `ckptfs restore`. Later options win.
 pub fn parse(lists: &[String]) -> Result<RestoreOptions> {
@@ -39,6 +39,10 @@ pub fn set(options: &mut RestoreOptions, option: &str) -> Option<Result<()>> {
         ("clock", Some("host")) => options.clock = ClockRule::Host,
         ("clock", Some("refuse")) => options.clock = ClockRule::Refuse,
         ("clock", _) => return wrong("clock is auto, continue, host or refuse"),
+        ("terminal", Some("same")) => options.terminal = TerminalRule::Same,
+        ("terminal", Some("refuse")) => options.terminal = TerminalRule::Refuse,
+        ("terminal", Some("null")) => options.terminal = TerminalRule::Null,
+        ("terminal", _) => return wrong("terminal is same, refuse or null"),
         (name, value) => {
             let id = name.strip_prefix("pipe:")?;
             return Some(pipe(options, option, id, value.unwrap_or_default()));
@@ -80,6 +84,10 @@ mod tests {
         for (name, rule) in rules.into_iter().chain([("refuse", ClockRule::Refuse)]) {
             assert_eq!(parsed(&format!("clock=host,clock={name}")).unwrap().clock, rule);
         }
+        let rules = [("same", TerminalRule::Same), ("refuse", TerminalRule::Refuse), ("null", TerminalRule::Null)];
+        for (name, rule) in rules {
+            assert_eq!(parsed(&format!("terminal=refuse,terminal={name}")).unwrap().terminal, rule);
+        }
         let options = parsed("external-pipes=new,external-pipes=keep,pipe:7=/a,pipe:8=b=c,pipe:7=/d").unwrap();
         assert_eq!(options.external_pipes, ExternalPipes::Refuse);
         let here = std::env::current_dir().unwrap();
@@ -94,6 +102,7 @@ mod tests {
             ("external-pipes=no", "is refuse, null or new"),
             ("changed-files", "is warn or refuse"),
             ("clock=now", "is auto, continue, host or refuse"),
+            ("terminal=new", "is same, refuse or null"),
             ("pipe:x=/dev/null", "pipe:ID=PATH"),
             ("pipe:=/dev/null", "pipe:ID=PATH"),
             ("pipe:7", "pipe:ID=PATH"),

@@ -1,5 +1,6 @@
 //! Character devices that are opened again by name.
 
+use std::fs::Metadata;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -31,14 +32,38 @@ impl DeviceNode {
         Ok(Self { path, name, rdev: observed.stat.rdev(), flags: observed.flags & !NOT_KEPT })
     }
 
+    /// Its path, for sentences.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its device number.
+    pub fn rdev(&self) -> u64 {
+        self.rdev
+    }
+
+    /// stat(2) of what has its name now. `None`: nothing has.
+    pub fn facts(&self) -> Option<Metadata> {
+        std::fs::metadata(self.path()).ok()
+    }
+
+    /// Opens another device in its place, with the same flags.
+    pub fn open_other(&self, path: &Path) -> Result<OwnedFd> {
+        open_path(path, self.flags).map(OwnedFd::from)
+    }
+
+    fn path(&self) -> &Path {
+        Path::new(std::ffi::OsStr::from_bytes(&self.path))
+    }
+
     /// Opens it, never as a controlling terminal.
     ///
     /// # Errors
     /// [`Kind::NotFound`]: the name leads to something else now.
     pub fn open(&self) -> Result<OwnedFd> {
-        let path = Path::new(std::ffi::OsStr::from_bytes(&self.path));
+        let path = self.path();
         // Checked before it is opened as well: opening another device may have an effect or block.
-        if std::fs::metadata(path).is_ok_and(|now| !self.is(&now)) {
+        if self.facts().is_some_and(|now| !self.is(&now)) {
             return Err(self.is_another());
         }
         let file = open_path(path, self.flags)?;
@@ -46,7 +71,7 @@ impl DeviceNode {
         if self.is(&now) { Ok(file.into()) } else { Err(self.is_another()) }
     }
 
-    fn is(&self, now: &std::fs::Metadata) -> bool {
+    fn is(&self, now: &Metadata) -> bool {
         now.file_type().is_char_device() && now.rdev() == self.rdev
     }
 
