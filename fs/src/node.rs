@@ -2,6 +2,7 @@
 
 use ckptfs_dumper::Pid;
 
+use crate::process::caller::Viewer;
 use crate::process::{ProcId, Range};
 
 /// One path. A process is identified with its start time and a pinned snapshot with its number, so
@@ -10,10 +11,11 @@ use crate::process::{ProcId, Range};
 pub enum Node {
     /// The mount's root.
     Root,
-    /// `restore`
-    Restore,
-    /// `status`
-    Status,
+    /// `restore`, as this user reads it. Each user has an inode of its own, because the kernel may
+    /// cache the contents of an inode (splice(2), mmap(2)) and would give them to anybody.
+    Restore(Viewer),
+    /// `status`, in the same way.
+    Status(Viewer),
     /// `PID/`, `NAME/` of a pinned snapshot, or `NAME/PID/`
     Folder(Of),
     /// A file in a folder; `image` of the root is the container's.
@@ -116,7 +118,7 @@ enum Where {
 
 /// The files of the root that show no process, in the order of listing. `image` comes before them,
 /// `snapshots` after.
-const ROOT: [(&str, Node); 2] = [("restore", Node::Restore), ("status", Node::Status)];
+const ROOT: [(&str, Node); 2] = [("restore", Node::Restore(Viewer::All)), ("status", Node::Status(Viewer::All))];
 
 /// The files of a folder, in the order of listing. `vmas` and `snapshots` follow them.
 const FILES: [(&str, File, Where); 7] = [
@@ -207,8 +209,8 @@ impl Node {
         match self {
             Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_) => Role::Directory,
             Node::File(_, File::Image | File::Core | File::Info | File::Maps) | Node::Vma(..) => Role::Snapshot,
-            Node::Status | Node::File(_, File::Check) => Role::Text,
-            Node::Restore | Node::File(_, File::Freeze | File::Kill) => Role::Control,
+            Node::Status(_) | Node::File(_, File::Check) => Role::Text,
+            Node::Restore(_) | Node::File(_, File::Freeze | File::Kill) => Role::Control,
         }
     }
 
@@ -235,7 +237,7 @@ impl Node {
     /// The process and the instant that the node shows.
     pub fn of(self) -> Option<Of> {
         match self {
-            Node::Root | Node::Restore | Node::Status | Node::Snapshots(_) => None,
+            Node::Root | Node::Restore(_) | Node::Status(_) | Node::Snapshots(_) => None,
             Node::Folder(of) | Node::File(of, _) | Node::Vmas(of) | Node::Vma(of, _) => Some(of),
         }
     }
@@ -243,7 +245,7 @@ impl Node {
     /// The same path with the instant of `of`.
     pub fn with(self, of: Of) -> Node {
         match self {
-            Node::Root | Node::Restore | Node::Status | Node::Snapshots(_) => self,
+            Node::Root | Node::Restore(_) | Node::Status(_) | Node::Snapshots(_) => self,
             Node::Folder(_) => Node::Folder(of),
             Node::File(_, file) => Node::File(of, file),
             Node::Vmas(_) => Node::Vmas(of),
@@ -255,7 +257,25 @@ impl Node {
     /// belong to another process later, a pinned snapshot may get another name, and what shows one
     /// instant while it is open may show each caller another one.
     pub fn has_fixed_name(self) -> bool {
-        !matches!(self, Node::Folder(Of::Live(_) | Of::Pinned(_))) && self.steady() != Steady::WhileOpen
+        let is_moving = matches!(self, Node::Folder(Of::Live(_) | Of::Pinned(_)));
+        !is_moving && self.viewer().is_none() && self.steady() != Steady::WhileOpen
+    }
+
+    /// Whose inode it is, if each user has one.
+    pub fn viewer(self) -> Option<Viewer> {
+        match self {
+            Node::Restore(viewer) | Node::Status(viewer) => Some(viewer),
+            _ => None,
+        }
+    }
+
+    /// The inode of `viewer` at this path.
+    pub fn seen_by(self, viewer: Viewer) -> Node {
+        match self {
+            Node::Restore(_) => Node::Restore(viewer),
+            Node::Status(_) => Node::Status(viewer),
+            node => node,
+        }
     }
 
     /// Whether it does no harm if the kernel checks permissions with attributes that are a moment
@@ -294,7 +314,7 @@ mod tests {
 
     #[test]
     fn a_folder_holds_the_files_of_what_it_shows() {
-        assert!(Node::Status.fixed_children().is_empty());
+        assert!(Node::Status(Viewer::All).fixed_children().is_empty());
         assert_eq!(names(Node::Root), ["image", "restore", "status", "snapshots"]);
         assert_eq!(
             names(Node::Folder(LIVE)),
@@ -315,7 +335,7 @@ mod tests {
         assert_eq!(Node::Vma(LIVE, Range { start: 0, end: 1 }).mode(), 0o400);
         let check = Node::File(LIVE, File::Check);
         assert!((check.role(), check.mode()) == (Role::Text, 0o400) && check.is_of_all());
-        for control in [Node::Restore, Node::File(LIVE, File::Freeze), Node::File(LIVE, File::Kill)] {
+        for control in [Node::Restore(Viewer::All), Node::File(LIVE, File::Freeze), Node::File(LIVE, File::Kill)] {
             assert_eq!((control.role(), control.mode()), (Role::Control, 0o644));
         }
         assert_eq!((Node::Folder(LIVE).mode(), Node::Snapshots(7).mode()), (0o555, 0o755));
@@ -327,10 +347,11 @@ mod tests {
         let fixed =
             [Node::File(Of::Pinned(PIN), File::Image), Node::Vmas(Of::Pinned(PIN)), Node::Folder(Of::Within(PIN, 8))];
         assert!(fixed.into_iter().all(|node| node.steady() == Steady::Always));
-        let moving = [Node::Folder(Of::Pinned(PIN)), Node::Folder(LIVE), Node::Snapshots(7), Node::Root, Node::Status];
+        let status = Node::Status(Viewer::All);
+        let moving = [Node::Folder(Of::Pinned(PIN)), Node::Folder(LIVE), status, Node::Snapshots(7), Node::Root];
         assert!(moving.into_iter().all(|node| node.steady() == Steady::Never));
         assert!(
-            moving[..2].iter().all(|node| !node.has_fixed_name()) && moving[2..].iter().all(|it| it.has_fixed_name())
+            moving[..3].iter().all(|node| !node.has_fixed_name()) && moving[3..].iter().all(|it| it.has_fixed_name())
         );
         let of_an_instant = [Node::File(LIVE, File::Image), Node::Vma(LIVE, Range { start: 0, end: 1 })];
         assert!(of_an_instant.into_iter().all(|node| node.steady() == Steady::WhileOpen));

@@ -114,8 +114,9 @@ Options (-o):
                           a file that has changed since the dump: restore with a warning, or refuse the restore
   sysv-ipc=used|owned     which semaphores and message queues an image holds: those that the tree uses, or also those that its users have
                           created in its lifetime and that no living process has used
-  pinned-max=N            how many snapshots may be pinned (64)
-  pinned-memory=SIZE      how much memory pinned snapshots may hold when another one is requested, in bytes or with K, M, G (no limit)
+  pinned-max=N            how many snapshots may be pinned (64); one user other than root may pin half of them, and a quarter is kept for root
+  pinned-memory=SIZE      how much memory pinned snapshots may hold when another one is requested, in bytes or with K, M, G (no limit),
+                          in the same shares
   log=FILE                write the log of the daemon to FILE instead of to syslog or, with -f, to standard error; RUST_LOG sets the level
   allow_other             let other users use the mount, as far as the modes of its files allow (default for root)
   no_allow_other          let no other user use the mount

@@ -54,7 +54,9 @@ pub fn to_syslog() -> Result<()> {
         writeln!(out, "<{PRIORITY}>ckptfs[{}]: {} {}", std::process::id(), record.level(), record.args())
     });
     let syslog = Syslog { path: SYSLOG.into(), socket: None, fallback: FALLBACK.into() };
-    if let (Err(error), Err(_)) = (append(&syslog.fallback, &[]), connect(&syslog.path)) {
+    if connect(&syslog.path).is_err()
+        && let Err(error) = append(&syslog.fallback, &[])
+    {
         // The terminal that has started the daemon still shows this.
         complain(&Error::os(
             format!("no syslog listens at {SYSLOG}, and {FALLBACK} cannot be written: use -o log=FILE"),

@@ -35,6 +35,10 @@ const MAX_REQUEST: u32 = 1 << 20;
 /// (releases, read-ahead).
 const MAX_BACKGROUND: u16 = 64;
 
+/// Whose jobs those are that no user waits for, or that free something: they never wait for other
+/// jobs.
+const ROOT: u32 = 0;
+
 /// The filesystem that fuser serves.
 pub struct Fuse {
     tree: Arc<Tree>,
@@ -71,10 +75,10 @@ impl Filesystem for Fuse {
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         if let Some(ino) = self.page_cache.inode_by_name(parent, name, req.pid() as Pid) {
             let tree = Arc::clone(&self.tree);
-            self.workers.run(move || entered(reply, tree.lookup_number(ino)));
+            self.workers.run(req.uid(), move || entered(reply, tree.lookup_number(ino)));
         } else if self.tree.lookup_blocks(parent.0, name) {
             let (tree, name, caller) = (Arc::clone(&self.tree), name.to_owned(), caller(req));
-            self.workers.run(move || entered(reply, tree.lookup(parent.0, &name, caller)));
+            self.workers.run(req.uid(), move || entered(reply, tree.lookup(parent.0, &name, caller)));
         } else {
             entered(reply, self.tree.lookup(parent.0, name, caller(req)));
         }
@@ -84,10 +88,10 @@ impl Filesystem for Fuse {
         self.tree.forget(ino.0, nlookup);
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
         if self.tree.attr_blocks(ino.0) {
             let tree = Arc::clone(&self.tree);
-            self.workers.run(move || attributes(reply, tree.attr(ino.0)));
+            self.workers.run(req.uid(), move || attributes(reply, tree.attr(ino.0)));
         } else {
             attributes(reply, self.tree.attr(ino.0));
         }
@@ -131,7 +135,7 @@ impl Filesystem for Fuse {
         let steady = self.tree.steady(ino.0);
         if self.tree.open_blocks(ino.0) {
             let (tree, page_cache) = (Arc::clone(&self.tree), Arc::clone(&self.page_cache));
-            self.workers.run(move || {
+            self.workers.run(req.uid(), move || {
                 let handle = tree.open(ino.0, access);
                 // A kernel that does not have the size must not cache: it asks for each piece.
                 let is_size_known = steady != Steady::WhileOpen || handle.is_err() || page_cache.learn_attributes(ino);
@@ -176,7 +180,7 @@ impl Filesystem for Fuse {
         let caller = caller(req);
         if self.tree.write_blocks(fh.0) {
             let (tree, data) = (Arc::clone(&self.tree), data.to_vec());
-            self.workers.run(move || written(reply, tree.write(fh.0, offset, &data, caller), data.len()));
+            self.workers.run(req.uid(), move || written(reply, tree.write(fh.0, offset, &data, caller), data.len()));
         } else {
             written(reply, self.tree.write(fh.0, offset, data, caller), data.len());
         }
@@ -196,7 +200,12 @@ impl Filesystem for Fuse {
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _lock_owner: LockOwner, reply: ReplyEmpty) {
-        done(reply, self.tree.flush(fh.0));
+        if self.tree.close_blocks(fh.0) {
+            let tree = Arc::clone(&self.tree);
+            self.workers.run(ROOT, move || done(reply, tree.flush(fh.0)));
+        } else {
+            done(reply, self.tree.flush(fh.0));
+        }
     }
 
     fn release(
@@ -209,9 +218,9 @@ impl Filesystem for Fuse {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        if self.tree.release_blocks(fh.0) {
+        if self.tree.close_blocks(fh.0) {
             let tree = Arc::clone(&self.tree);
-            self.workers.run(move || {
+            self.workers.run(ROOT, move || {
                 // Control files are not cached, so nothing is left to do.
                 drop(tree.release(fh.0));
                 reply.ok();
@@ -221,7 +230,7 @@ impl Filesystem for Fuse {
         if let Some(closing) = self.tree.release(fh.0) {
             self.page_cache.forget_attributes(ino);
             let page_cache = Arc::clone(&self.page_cache);
-            self.workers.run(move || {
+            self.workers.run(ROOT, move || {
                 page_cache.forget_contents(ino);
                 drop(closing);
             });
@@ -278,16 +287,16 @@ impl Filesystem for Fuse {
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, _mode: u32, _umask: u32, reply: ReplyEntry) {
         let (tree, name, caller) = (Arc::clone(&self.tree), name.to_owned(), caller(req));
-        self.workers.run(move || entered(reply, tree.make_directory(parent.0, &name, caller)));
+        self.workers.run(req.uid(), move || entered(reply, tree.make_directory(parent.0, &name, caller)));
     }
 
     fn unlink(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
         reply.error(Errno::EPERM);
     }
 
-    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         let (tree, name) = (Arc::clone(&self.tree), name.to_owned());
-        self.workers.run(move || done(reply, tree.remove_directory(parent.0, &name)));
+        self.workers.run(req.uid(), move || done(reply, tree.remove_directory(parent.0, &name)));
     }
 
     fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _target: &Path, reply: ReplyEntry) {

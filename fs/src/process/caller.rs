@@ -17,7 +17,37 @@ pub struct Caller {
     pub gid: u32,
 }
 
+/// Whose entries a file that tells about many users' processes shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Viewer {
+    /// Those of everybody: for root and the user of the daemon.
+    All,
+    /// Those of one user.
+    User(u32),
+}
+
+impl Viewer {
+    /// What the user `uid` sees.
+    pub fn of(uid: u32) -> Viewer {
+        if uid == 0 || uid == nix::unistd::geteuid().as_raw() { Viewer::All } else { Viewer::User(uid) }
+    }
+
+    /// Whether it sees what belongs to `owner`. What belongs to several users, or to nobody known,
+    /// has none.
+    pub fn sees(self, owner: Option<u32>) -> bool {
+        match self {
+            Viewer::All => true,
+            Viewer::User(uid) => owner == Some(uid),
+        }
+    }
+}
+
 impl Caller {
+    /// Whose entries it sees.
+    pub fn viewer(self) -> Viewer {
+        Viewer::of(self.uid)
+    }
+
     /// Who it is. To be called before the request is answered: until then the thread waits. Later
     /// its number may belong to another thread.
     pub fn identify(self) -> Identity {

@@ -38,10 +38,10 @@ impl Freezer {
     }
 
     /// The roots of the held trees, ascending.
-    pub fn held(&self) -> Vec<Pid> {
-        let mut pids: Vec<Pid> = self.state.lock().held.keys().map(|id| id.pid).collect();
-        pids.sort_unstable();
-        pids
+    pub fn held(&self) -> Vec<ProcId> {
+        let mut ids: Vec<ProcId> = self.state.lock().held.keys().copied().collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// The roots of the held trees, and since when each is held.

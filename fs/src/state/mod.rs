@@ -3,8 +3,11 @@
 pub mod freezer;
 pub mod json_time;
 pub mod kill;
+pub mod lines;
 pub mod open_once;
 pub mod pins;
+pub mod quota;
+pub mod recent;
 pub mod restores;
 pub mod snapshots;
 pub mod status;

@@ -14,13 +14,14 @@ use parking_lot::Mutex;
 
 use crate::node::PinId;
 use crate::process::ProcId;
+use crate::state::quota::{Bounds, Full, Place, Quota};
 use crate::state::view::SnapshotView;
 
 /// The longest name, bytes (limits.h).
 const NAME_MAX: usize = 255;
 
 /// How many snapshots may be pinned, and how much memory they may hold when another one is
-/// requested.
+/// requested. A user other than root may have half of each, and a quarter is kept for root.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// `-o pinned-max`
@@ -35,6 +36,8 @@ pub type HoldMount = Box<dyn Fn() -> Option<OwnedFd> + Send + Sync>;
 /// All pinned snapshots.
 pub struct Pins {
     limits: Limits,
+    /// How many snapshots each user has, including those that are removed and still open.
+    counts: Arc<Quota>,
     /// Absent until the mount is made.
     hold_mount: OnceLock<HoldMount>,
     /// A leaf lock: snapshots are taken and dropped outside of it.
@@ -79,7 +82,7 @@ pub fn path_of(pid: Pid, name: &OsStr) -> PathBuf {
 impl Pins {
     /// A table without snapshots.
     pub fn new(limits: Limits) -> Pins {
-        Pins { limits, hold_mount: OnceLock::new(), state: Mutex::default() }
+        Pins { limits, counts: Quota::new(), hold_mount: OnceLock::new(), state: Mutex::default() }
     }
 
     /// From now on every snapshot with a name keeps the mount in use.
@@ -101,40 +104,70 @@ impl Pins {
         pin
     }
 
-    /// Reserves `name` in the directory of `pid` for a snapshot.
+    /// Reserves `name` in the directory of `pid` for a snapshot of the user `uid`.
     ///
     /// # Errors
     /// EEXIST, ENAMETOOLONG, ENOSPC.
-    pub fn reserve(&self, pid: Pid, name: &OsStr) -> Result<Reservation<'_>> {
+    pub fn reserve(&self, pid: Pid, name: &OsStr, uid: u32) -> Result<Reservation<'_>> {
         let subject = path_of(pid, name);
         let refuse = |errno, why: &str| Err(Error::new(Kind::System(errno), format!("{}: {why}", subject.display())));
         if name.len() > NAME_MAX {
             return refuse(libc::ENAMETOOLONG, "the name is longer than 255 bytes");
         }
-        // Measured before the lock. This is wasted if the name is taken.
-        let memory = self.limits.memory.map(|most| (self.memory(), most));
+        // Measured and counted before the lock. This is wasted if the name is taken.
+        let room = self.check_memory(uid);
+        let most = self.limits.count;
+        let counted = self.counts.take(Bounds::shares_of(most as u64), uid, 1);
         let mut state = self.state.lock();
-        let place = (pid, name.to_owned());
-        if state.names.contains_key(&place) {
+        let at = (pid, name.to_owned());
+        if state.names.contains_key(&at) {
             return refuse(libc::EEXIST, "a snapshot with this name exists already");
         }
-        if state.names.len() >= self.limits.count {
-            let why =
-                format!("{} snapshots are pinned already (-o pinned-max={})", state.names.len(), self.limits.count);
+        let counted = match counted {
+            Ok(counted) => counted,
+            Err(Full::All(pinned)) => {
+                let why = format!("{pinned} snapshots are pinned already (-o pinned-max={most})");
+                return refuse(libc::ENOSPC, &why);
+            }
+            Err(Full::User(pinned)) => {
+                let why = format!("user {uid} has pinned {pinned} snapshots already, half of -o pinned-max={most}");
+                return refuse(libc::ENOSPC, &why);
+            }
+            Err(Full::Users(pinned)) => {
+                let why =
+                    format!("users other than root have pinned {pinned} snapshots already (-o pinned-max={most})");
+                return refuse(libc::ENOSPC, &why);
+            }
+        };
+        if let Err(why) = room {
             return refuse(libc::ENOSPC, &why);
         }
-        if let Some((bytes, most)) = memory.filter(|(bytes, most)| bytes >= most) {
-            let why = format!("pinned snapshots hold {bytes} bytes of memory already (-o pinned-memory={most})");
-            return refuse(libc::ENOSPC, &why);
-        }
-        state.names.insert(place.clone(), None);
-        Ok(Reservation { pins: self, place })
+        state.names.insert(at.clone(), None);
+        Ok(Reservation { pins: self, at, counted: Some(counted) })
     }
 
-    /// The memory of all snapshots, including those that are removed and still open.
-    fn memory(&self) -> u64 {
+    /// Whether the memory of all snapshots, including those that are removed and still open, leaves
+    /// room for one more of the user `uid`. Otherwise returns the reason.
+    fn check_memory(&self, uid: u32) -> std::result::Result<(), String> {
+        let Some(most) = self.limits.memory else { return Ok(()) };
         let views: Vec<Arc<SnapshotView>> = self.state.lock().views.values().filter_map(PinnedUse::get).collect();
-        views.iter().map(|view| view.memory()).sum()
+        let mut held: HashMap<u32, u64> = HashMap::new();
+        for view in views {
+            let of_user = held.entry(view.opener().unwrap_or(0)).or_default();
+            *of_user = of_user.saturating_add(view.memory());
+        }
+        match Bounds::shares_of(most).check(&held, uid, 1) {
+            Ok(()) => Ok(()),
+            Err(Full::All(bytes)) => {
+                Err(format!("pinned snapshots hold {bytes} bytes of memory already (-o pinned-memory={most})"))
+            }
+            Err(Full::User(bytes)) => {
+                Err(format!("user {uid} holds {bytes} bytes in pinned snapshots, half of -o pinned-memory={most}"))
+            }
+            Err(Full::Users(bytes)) => Err(format!(
+                "users other than root hold {bytes} bytes in pinned snapshots already (-o pinned-memory={most})"
+            )),
+        }
     }
 
     /// The entries of the directory of `pid`.
@@ -277,25 +310,26 @@ impl PinnedUse {
 /// A reserved name. Drop frees it again, if no snapshot was pinned.
 pub struct Reservation<'a> {
     pins: &'a Pins,
-    place: (Pid, OsString),
+    at: (Pid, OsString),
+    counted: Option<Place>,
 }
 
 impl Reservation<'_> {
     /// Relative to the mountpoint.
     pub fn path(&self) -> PathBuf {
-        path_of(self.place.0, &self.place.1)
+        path_of(self.at.0, &self.at.1)
     }
 
     /// Pins `view`, a snapshot of `of`, under the name.
-    pub fn pin(self, of: ProcId, view: SnapshotView) -> PinId {
+    pub fn pin(mut self, of: ProcId, view: SnapshotView) -> PinId {
         let hold = self.pins.hold_mount.get().and_then(|hold| hold());
         let mut state = self.pins.state.lock();
         state.last += 1;
         let pin = PinId { number: state.last, of };
         state.holds.extend(hold.map(|hold| (pin, hold)));
-        state.views.insert(pin, PinnedUse::Named(Arc::new(view)));
-        state.names.insert(self.place.clone(), Some(pin));
-        state.changed.insert(self.place.0, SystemTime::now());
+        state.views.insert(pin, PinnedUse::Named(Arc::new(view.holding(self.counted.take()))));
+        state.names.insert(self.at.clone(), Some(pin));
+        state.changed.insert(self.at.0, SystemTime::now());
         pin
     }
 }
@@ -303,8 +337,8 @@ impl Reservation<'_> {
 impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         let mut state = self.pins.state.lock();
-        if state.names.get(&self.place) == Some(&None) {
-            state.names.remove(&self.place);
+        if state.names.get(&self.at) == Some(&None) {
+            state.names.remove(&self.at);
         }
     }
 }

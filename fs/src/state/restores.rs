@@ -1,6 +1,5 @@
 //! `restore`: images that are written to it are restored, and a read shows the results.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,9 +9,12 @@ use parking_lot::{Condvar, Mutex};
 use serde::Serialize;
 
 use crate::errno::errno_name;
+use crate::process;
+use crate::process::caller::Viewer;
 use crate::process::container::Container;
 use crate::process::holders::MountedFile;
 use crate::state::json_time::{milliseconds, timestamp};
+use crate::state::lines::{Lines, Text};
 use crate::state::status::Status;
 
 /// How many attempts are kept.
@@ -48,8 +50,7 @@ pub struct Journal {
     container: Arc<Container>,
     status: Arc<Status>,
     options: RestoreOptions,
-    /// The lines, oldest first. A leaf lock.
-    lines: Mutex<VecDeque<String>>,
+    lines: Lines,
     /// How many sessions were closed in the middle of an image and not dropped yet. A leaf lock.
     ending: Mutex<usize>,
     ended: Condvar,
@@ -58,8 +59,8 @@ pub struct Journal {
 impl Journal {
     /// A journal without attempts. Restored processes join `container`.
     pub fn new(container: Arc<Container>, status: Arc<Status>, options: RestoreOptions) -> Arc<Journal> {
-        let (lines, ending, ended) = Default::default();
-        Arc::new(Journal { container, status, options, lines, ending, ended })
+        let (ending, ended) = Default::default();
+        Arc::new(Journal { container, status, options, lines: Lines::new(REMEMBERED), ending, ended })
     }
 
     /// Gives sessions that were closed in the middle of an image the time to kill the processes
@@ -75,45 +76,56 @@ impl Journal {
         while *ending > 0 && !self.ended.wait_until(&mut ending, deadline).timed_out() {}
     }
 
-    /// The contents of `restore`: one line per attempt that ended, newest last.
-    pub fn text(&self) -> String {
-        self.lines.lock().iter().map(|line| format!("{line}\n")).collect()
+    /// The contents of `restore` for `viewer`: one line per attempt that ended, newest last.
+    pub fn text(&self, viewer: Viewer) -> Text {
+        self.lines.text(viewer)
     }
 
+    /// Images were restored. The line belongs to the user of all that was restored.
     fn restored(&self, restored: &Restored) {
         let pids = &restored.pids;
         log::info!("restored pid {} ({} processes, {} bytes)", restored.root, pids.len(), restored.bytes);
         self.container.adopt(pids);
         self.status.restored();
-        self.append(&JournalLine::Restored {
-            time: timestamp(SystemTime::now()),
-            root: restored.root,
-            pids,
-            bytes: restored.bytes,
-            elapsed_ms: milliseconds(restored.elapsed),
-            warnings: &restored.warnings,
-        });
+        self.append(
+            owner_of_all(pids),
+            &JournalLine::Restored {
+                time: timestamp(SystemTime::now()),
+                root: restored.root,
+                pids,
+                bytes: restored.bytes,
+                elapsed_ms: milliseconds(restored.elapsed),
+                warnings: &restored.warnings,
+            },
+        );
     }
 
-    fn failed(&self, bytes: u64, since: Instant, error: &Error) {
-        self.status.restore_failed(error);
-        self.append(&JournalLine::Failed {
-            time: timestamp(SystemTime::now()),
-            bytes,
-            elapsed_ms: milliseconds(since.elapsed()),
-            error: error.to_string(),
-            errno: errno_name(error.kind()),
-        });
+    /// An attempt of the user `uid` has failed.
+    fn failed(&self, uid: u32, bytes: u64, since: Instant, error: &Error) {
+        self.status.restore_failed(uid, error);
+        self.append(
+            Some(uid),
+            &JournalLine::Failed {
+                time: timestamp(SystemTime::now()),
+                bytes,
+                elapsed_ms: milliseconds(since.elapsed()),
+                error: error.to_string(),
+                errno: errno_name(error.kind()),
+            },
+        );
     }
 
-    fn append(&self, line: &JournalLine) {
+    fn append(&self, owner: Option<u32>, line: &JournalLine) {
         let line = serde_json::to_string(line).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
-        let mut lines = self.lines.lock();
-        if lines.len() == REMEMBERED {
-            lines.pop_front();
-        }
-        lines.push_back(line);
+        self.lines.push(owner, line + "\n");
     }
+}
+
+/// The user of all these processes, if it is one.
+fn owner_of_all(pids: &[Pid]) -> Option<u32> {
+    let mut owners = pids.iter().map(|pid| process::owner(*pid).map(|(uid, _)| uid));
+    let first = owners.next()??;
+    owners.all(|owner| owner == Some(first)).then_some(first)
 }
 
 /// One open of `restore` for writing. If it is dropped before the end of an image, the processes
@@ -122,6 +134,8 @@ pub struct Session {
     journal: Arc<Journal>,
     /// The inode number of `restore`.
     ino: u64,
+    /// The user that has opened it.
+    uid: u32,
     /// O_APPEND: the kernel counts offsets from a size that other writers change, so they are
     /// ignored.
     append: bool,
@@ -145,9 +159,10 @@ struct ActiveRestore {
 }
 
 impl Session {
-    /// Starts nothing before the first byte. `ino` is the inode number of `restore`.
-    pub fn new(journal: Arc<Journal>, ino: u64, append: bool) -> Session {
-        Session { journal, ino, append, tried: false, position: 0, flushed_at: 0, ending: false, active: None }
+    /// Starts nothing before the first byte. `ino` is the inode number of `restore`, and `uid` the
+    /// user that has opened it.
+    pub fn new(journal: Arc<Journal>, ino: u64, append: bool, uid: u32) -> Session {
+        Session { journal, ino, uid, append, tried: false, position: 0, flushed_at: 0, ending: false, active: None }
     }
 
     /// Feeds the next bytes. They must follow the last ones, because an image is restored as it
@@ -182,7 +197,7 @@ impl Session {
         }
         active.journaled = restorer.restored().len();
         if let Err(error) = &written {
-            self.journal.failed(self.position, active.since, error);
+            self.journal.failed(self.uid, self.position, active.since, error);
             active.failure = Some(error.clone());
         }
         written?;
@@ -210,7 +225,7 @@ impl Session {
         if active.failure.is_none()
             && let Err(error) = &outcome
         {
-            self.journal.failed(self.position, active.since, error);
+            self.journal.failed(self.uid, self.position, active.since, error);
         }
         outcome
     }
@@ -235,7 +250,7 @@ impl Drop for Session {
         if !self.tried {
             // No close reports this: a shell closes descriptors of this file before its command
             // writes.
-            self.journal.failed(0, Instant::now(), &image::empty("restore"));
+            self.journal.failed(self.uid, 0, Instant::now(), &image::empty("restore"));
         }
         // First the restorer, which kills the processes of an incomplete image. Then the opens that
         // wait for this.

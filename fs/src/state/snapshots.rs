@@ -9,17 +9,20 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ckptfs_dumper::{Context, Error, Kind, Pid, Result, SnapshotUse};
+use ckptfs_dumper::{Context, Doing, Error, Kind, Pid, Result, SnapshotUse};
+use nix::sys::resource::{Resource, getrlimit};
 use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::node::{ApartId, Of, PinId};
 use crate::process::ProcId;
+use crate::process::caller::Viewer;
 use crate::process::container::{Container, MountTarget};
 use crate::state::freezer::Freezer;
 use crate::state::open_once::{OpenOnce, OpenValue, Opened, Share};
 use crate::state::pins::{Limits, Pins, path_of};
-use crate::state::status::Status;
+use crate::state::quota::{Bounds, Place, Quota};
+use crate::state::status::{Status, owner_of};
 use crate::state::tracers::{Lease, Tracers};
 use crate::state::view::{PinReaders, SnapshotView};
 
@@ -57,9 +60,11 @@ impl Deref for OpenedSnapshot {
     }
 }
 
-/// How many live snapshots one user other than root may have open at a time. Each has a
-/// copy-on-write child for every process of the tree.
-const MOST_OF_A_USER: usize = 32;
+/// How many live snapshots one user other than root may have open, or on their way, at a time.
+const MOST_OF_A_USER: u64 = 32;
+
+/// How many descriptors the daemon holds for a process of a snapshot, with some to spare.
+const DESCRIPTORS: u64 = 4;
 
 /// The caller of an open.
 #[derive(Clone, Copy)]
@@ -97,6 +102,10 @@ pub struct Snapshots {
     freezer: Arc<Freezer>,
     tracers: Arc<Tracers>,
     status: Arc<Status>,
+    /// How many live snapshots each user has.
+    instants: Arc<Quota>,
+    /// How many processes all snapshots of each user have.
+    copies: Arc<Quota>,
 }
 
 impl Snapshots {
@@ -108,8 +117,9 @@ impl Snapshots {
         status: Arc<Status>,
         limits: Limits,
     ) -> Snapshots {
-        let pins = Pins::new(limits);
-        Snapshots { live: OpenOnce::new(), pins, refusals: OpenOnce::new(), container, freezer, tracers, status }
+        let (pins, live, refusals) = (Pins::new(limits), OpenOnce::new(), OpenOnce::new());
+        let (instants, copies) = (Quota::new(), Quota::new());
+        Snapshots { live, pins, refusals, container, freezer, tracers, status, instants, copies }
     }
 
     /// The pinned snapshots.
@@ -132,14 +142,11 @@ impl Snapshots {
     pub fn open(&self, of: Of, by: Opener) -> Result<Option<OpenedSnapshot>> {
         match of {
             Of::Live(id) | Of::Apart(ApartId { of: id, .. }) => {
-                let take = || {
-                    self.bound_user(id, by.uid)?;
-                    Ok(self.take(id, by.reader, SnapshotUse::Stream)?.opened_by(by.uid))
-                };
+                let take = || self.take(id, by.reader, by.uid, SnapshotUse::Stream);
                 let Some(opened) = self.live.open(of, by.share(), take)? else { return Ok(None) };
                 if let Err(error) = self.refuse_older(id, &opened) {
                     drop(opened);
-                    self.status.dump_failed(id, &error);
+                    self.status.dump_failed(id, owner_of(id), &error);
                     return Err(error);
                 }
                 Ok(Some(OpenedSnapshot::Live(opened)))
@@ -152,16 +159,31 @@ impl Snapshots {
         }
     }
 
-    /// Refuses a user that has too many live snapshots open.
-    fn bound_user(&self, id: ProcId, uid: u32) -> Result<()> {
-        let open = self.live.all_open().iter().filter(|open| open.value.opener() == Some(uid)).count();
-        if uid == 0 || open < MOST_OF_A_USER {
-            return Ok(());
+    /// What a snapshot of `id` takes of what the user `uid` may have. Refuses a user that has too
+    /// much already, before any process is stopped.
+    fn room(&self, id: ProcId, uid: u32, purpose: SnapshotUse) -> Result<Vec<Place>> {
+        if Viewer::of(uid) == Viewer::All {
+            return Ok(Vec::new());
         }
-        let sentence = format!("pid {}: user {uid} has {MOST_OF_A_USER} snapshots open already", id.pid);
-        let error = Error::os(sentence, libc::EMFILE);
-        self.status.dump_failed(id, &error);
-        Err(error)
+        let refuse = |why: String| Error::os(format!("pid {}: {why}", id.pid), libc::EMFILE);
+        let mut places = Vec::new();
+        if purpose == SnapshotUse::Stream {
+            let most = Bounds::of_user(MOST_OF_A_USER);
+            let full = |_| refuse(format!("user {uid} has {MOST_OF_A_USER} snapshots open already"));
+            places.push(self.instants.take(most, uid, 1).map_err(full)?);
+        }
+        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).doing(|| "reading the limit of descriptors")?.0;
+        let processes = if id == ProcId::CONTAINER { self.container.members()? } else { self.container.tree_of(id)? };
+        let all = descriptors / DESCRIPTORS;
+        let most = Bounds { user: all / 4, users: all / 2, all: u64::MAX };
+        let full = |_| {
+            let least = most.user;
+            refuse(format!(
+                "user {uid} may have {least} processes in its snapshots, and all users twice as many (a sixteenth and an eighth of the daemon's RLIMIT_NOFILE)"
+            ))
+        };
+        places.push(self.copies.take(most, uid, processes.len() as u64).map_err(full)?);
+        Ok(places)
     }
 
     /// Refuses a shared instant that is older than a freeze. A caller that holds a tree by its file
@@ -197,15 +219,15 @@ impl Snapshots {
     /// Takes a snapshot and keeps it as `name` in the directory of `pid`. `id` is the process with
     /// that pid, or the container, or `None` if the process has ended. Blocks until the process
     /// continues.
-    pub fn pin(&self, pid: Pid, id: Option<ProcId>, name: &OsStr, reader: Option<Pid>) -> Result<PinId> {
+    pub fn pin(&self, pid: Pid, id: Option<ProcId>, name: &OsStr, reader: Option<Pid>, uid: u32) -> Result<PinId> {
         let report = |error| {
-            self.status.failed("pin", Some(id.unwrap_or(ProcId::ended(pid))), &error);
+            self.status.failed("pin", id.unwrap_or(ProcId::ended(pid)), &error);
             error
         };
-        let place = self.pins.reserve(pid, name).map_err(report)?;
+        let place = self.pins.reserve(pid, name, uid).map_err(report)?;
         let gone = || report(Error::new(Kind::NoProcess, format!("pid {pid}: no such process")));
         let id = id.ok_or_else(gone)?;
-        let view = self.take(id, reader, SnapshotUse::Pin)?;
+        let view = self.take(id, reader, uid, SnapshotUse::Pin)?;
         log::info!("{}: pinned", place.path().display());
         Ok(place.pin(id, view))
     }
@@ -220,13 +242,18 @@ impl Snapshots {
         Ok(pin)
     }
 
-    fn take(&self, id: ProcId, reader: Option<Pid>, purpose: SnapshotUse) -> Result<SnapshotView> {
-        let requested = Instant::now();
-        let taken =
-            self.tracer(id).and_then(|tracer| SnapshotView::new(tracer.snapshot(reader, purpose)?, tracer, requested));
+    fn take(&self, id: ProcId, reader: Option<Pid>, uid: u32, purpose: SnapshotUse) -> Result<SnapshotView> {
+        let (requested, owner) = (Instant::now(), owner_of(id));
+        let view = || {
+            let places = self.room(id, uid, purpose)?;
+            let tracer = self.tracer(id)?;
+            let view = SnapshotView::new(tracer.snapshot(reader, purpose)?, tracer, requested)?;
+            Ok(view.opened_by(uid).holding(places))
+        };
+        let taken = view();
         match &taken {
             Ok(view) => self.status.dumped(id, view),
-            Err(error) => self.status.dump_failed(id, error),
+            Err(error) => self.status.dump_failed(id, owner, error),
         }
         taken
     }
@@ -242,7 +269,7 @@ impl Snapshots {
         }
         let (tracer_id, target) = self.container.whole()?;
         let mut held = self.freezer.held();
-        held.retain(|pid| target.root() != Some(*pid));
+        held.retain(|id| target.root() != Some(id.pid));
         refuse_held(&held, "the container")?;
         self.tracers.lease_of(tracer_id, || target).on(|| "the container")
     }
@@ -250,10 +277,10 @@ impl Snapshots {
     /// Refuses a tree with a process that is held by the file `freeze` of its own.
     fn refuse_held_in(&self, id: ProcId) -> Result<()> {
         let mut held = self.freezer.held();
-        held.retain(|pid| *pid != id.pid);
+        held.retain(|held| held.pid != id.pid);
         if !held.is_empty() {
             let members = self.container.tree_of(id)?;
-            held.retain(|pid| members.iter().any(|id| id.pid == *pid));
+            held.retain(|held| members.iter().any(|id| id.pid == held.pid));
         }
         refuse_held(&held, "the tree")
     }
@@ -310,8 +337,8 @@ impl Snapshots {
     }
 }
 
-fn refuse_held(held: &[Pid], whole: &str) -> Result<()> {
-    let Some(pid) = held.first() else { return Ok(()) };
+fn refuse_held(held: &[ProcId], whole: &str) -> Result<()> {
+    let Some(ProcId { pid, .. }) = held.first() else { return Ok(()) };
     let sentence = format!("pid {pid} is held by its file freeze, and so cannot be stopped with the rest of {whole}");
     Err(Error::new(Kind::Busy, sentence))
 }

@@ -1,6 +1,7 @@
-//! The text of `status`: what the mount has done and what it holds.
+//! The text of `status`: what the mount has done and what it holds. A user reads what is about its
+//! own processes.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
@@ -10,20 +11,21 @@ use serde::Serialize;
 
 use crate::errno::errno_name;
 use crate::node::Of;
-use crate::process::ProcId;
+use crate::process::caller::Viewer;
+use crate::process::{self, ProcId};
 use crate::state::json_time::{milliseconds, timestamp};
 use crate::state::open_once::OpenValue;
 use crate::state::pins::Pinned;
+use crate::state::recent::Recent;
 use crate::state::view::SnapshotView;
 
 /// How many freezes and errors are kept.
 const REMEMBERED: usize = 100;
 
-/// Of how many processes the time of the last dump is kept.
-const DUMPS_MOST: usize = 4096;
+/// Of how many processes the last dump and the last error are kept.
+const PROCESSES_MOST: usize = 4096;
 
 /// Counters and recent events of a mount.
-#[derive(Default)]
 pub struct Status {
     target: String,
     mountpoint: String,
@@ -34,15 +36,22 @@ pub struct Status {
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
     /// A leaf lock.
-    recent: Mutex<Recent>,
+    events: Mutex<Events>,
 }
 
-#[derive(Default)]
-struct Recent {
-    freezes: VecDeque<FreezeReport>,
-    errors: VecDeque<ErrorReport>,
+struct Events {
+    freezes: Recent<FreezeReport>,
+    errors: Recent<ErrorReport>,
     /// When the last snapshot of each process was taken.
-    dumps: BTreeMap<ProcId, String>,
+    dumps: Recent<(ProcId, String)>,
+    /// The last error of each process, if no dump of it has succeeded since.
+    last_errors: Recent<LastError>,
+}
+
+struct LastError {
+    id: ProcId,
+    doing: &'static str,
+    error: String,
 }
 
 #[derive(Clone, Serialize)]
@@ -58,20 +67,13 @@ struct FreezeReport {
 #[derive(Clone, Serialize)]
 struct ErrorReport {
     time: String,
-    /// Absent if no process is known yet: a restore that failed early.
-    #[serde(flatten)]
-    id: Option<FailedId>,
+    /// Absent if no process is known yet: a restore that failed early. It may belong to another
+    /// process later.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<Pid>,
     doing: &'static str,
     error: String,
     errno: String,
-}
-
-/// The process of an error. Its pid may belong to another process later.
-#[derive(Clone, Copy, Serialize)]
-struct FailedId {
-    pid: Pid,
-    #[serde(skip)]
-    id: ProcId,
 }
 
 #[derive(Serialize)]
@@ -82,12 +84,12 @@ struct Report<'a> {
     mountpoint: &'a str,
     snapshots: Vec<OpenReport>,
     pinned: Vec<PinReport>,
-    frozen: &'a [Pid],
+    frozen: Vec<Pid>,
     counters: Counters,
     freezes: Vec<FreezeReport>,
     /// When the last snapshot of each living process was taken.
     last_dump: BTreeMap<Pid, String>,
-    /// The last error of each process that failed lately and lives.
+    /// The last error of each living process, if no dump of it has succeeded since.
     last_error: BTreeMap<Pid, String>,
     errors: Vec<ErrorReport>,
 }
@@ -129,7 +131,25 @@ struct Counters {
 impl Status {
     /// Nothing has happened yet.
     pub fn new(target: String, mountpoint: String) -> Status {
-        Status { target, mountpoint, ..Status::default() }
+        let events = Events {
+            freezes: Recent::new(REMEMBERED),
+            errors: Recent::new(REMEMBERED),
+            dumps: Recent::new(PROCESSES_MOST),
+            last_errors: Recent::new(PROCESSES_MOST),
+        };
+        let (dumps, dump_failures, restores, restore_failures, bytes_read, bytes_written) = Default::default();
+        let events = Mutex::new(events);
+        Status {
+            target,
+            mountpoint,
+            dumps,
+            dump_failures,
+            restores,
+            restore_failures,
+            bytes_read,
+            bytes_written,
+            events,
+        }
     }
 
     /// Where the mount is.
@@ -145,20 +165,20 @@ impl Status {
         let read_while_stopped = snapshot.read_while_stopped().map(str::to_owned);
         let time = timestamp(snapshot.taken());
         let freeze = FreezeReport { time: time.clone(), pid: id.pid, stopped_ms, read_while_stopped };
-        let mut recent = self.recent.lock();
-        remember(&mut recent.freezes, freeze);
-        recent.dumps.insert(id, time);
-        if recent.dumps.len() > DUMPS_MOST
-            && let Some(oldest) = recent.dumps.iter().min_by_key(|(_, time)| *time).map(|(id, _)| *id)
-        {
-            recent.dumps.remove(&oldest);
-        }
+        let owner = owner_in(snapshot, id.pid);
+        let mut events = self.events.lock();
+        events.freezes.push(owner, freeze);
+        events.dumps.retain(|(known, _)| *known != id);
+        events.dumps.push(owner, (id, time));
+        events.last_errors.retain(|last| last.id != id);
     }
 
-    /// A snapshot could not be taken.
-    pub fn dump_failed(&self, id: ProcId, error: &Error) {
+    /// A snapshot could not be taken. `owner` had all of the tree before.
+    pub fn dump_failed(&self, id: ProcId, owner: Option<u32>, error: &Error) {
         self.dump_failures.fetch_add(1, Ordering::Relaxed);
-        self.failed("dump", Some(id), error);
+        // The sentence may tell about any process of the tree, and one may have executed a
+        // set-user-ID program meanwhile.
+        self.record("dump", Some(id), owner_of(id).filter(|now| owner == Some(*now)), error);
     }
 
     /// An image was restored.
@@ -166,19 +186,32 @@ impl Status {
         self.restores.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A restore failed.
-    pub fn restore_failed(&self, error: &Error) {
+    /// A restore of the user `uid` failed.
+    pub fn restore_failed(&self, uid: u32, error: &Error) {
         self.restore_failures.fetch_add(1, Ordering::Relaxed);
-        self.failed("restore", None, error);
+        self.record("restore", None, Some(uid), error);
     }
 
     /// Something else failed on a process. The error goes to the log and into the list.
-    pub fn failed(&self, doing: &'static str, id: Option<ProcId>, error: &Error) {
+    pub fn failed(&self, doing: &'static str, id: ProcId, error: &Error) {
+        self.record(doing, Some(id), owner_of(id), error);
+    }
+
+    /// What has failed before has succeeded.
+    pub fn succeeded(&self, doing: &'static str, id: ProcId) {
+        self.events.lock().last_errors.retain(|last| last.id != id || last.doing != doing);
+    }
+
+    fn record(&self, doing: &'static str, id: Option<ProcId>, owner: Option<u32>, error: &Error) {
         log::warn!("{doing}: {error}");
         let (time, errno) = (timestamp(SystemTime::now()), errno_name(error.kind()));
-        let id = id.map(|id| FailedId { pid: id.pid, id });
-        let failure = ErrorReport { time, id, doing, error: error.to_string(), errno };
-        remember(&mut self.recent.lock().errors, failure);
+        let error = error.to_string();
+        let mut events = self.events.lock();
+        if let Some(id) = id {
+            events.last_errors.retain(|last| last.id != id);
+            events.last_errors.push(owner, LastError { id, doing, error: error.clone() });
+        }
+        events.errors.push(owner, ErrorReport { time, pid: id.map(|id| id.pid), doing, error, errno });
     }
 
     /// Counts bytes that were read from the mount.
@@ -191,10 +224,18 @@ impl Status {
         self.bytes_written.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    /// The text at this moment: one JSON object.
-    pub fn text(&self, snapshots: &[OpenValue<Of, SnapshotView>], pinned: &[Pinned], frozen: &[Pid]) -> String {
+    /// The text at this moment, for `viewer`: one JSON object.
+    pub fn text(
+        &self,
+        viewer: Viewer,
+        snapshots: &[OpenValue<Of, SnapshotView>],
+        pinned: &[Pinned],
+        frozen: &[ProcId],
+    ) -> String {
+        let is_seen = |pid: Pid, view: &SnapshotView| viewer.sees(owner_in(view, pid)) || viewer.sees(view.opener());
         let mut live: Vec<OpenReport> = snapshots
             .iter()
+            .filter(|open| is_seen(open.key.pid(), &open.value))
             .map(|open| OpenReport {
                 pid: open.key.pid(),
                 taken: timestamp(open.value.taken()),
@@ -205,7 +246,8 @@ impl Status {
             })
             .collect();
         live.sort_unstable_by_key(|live| live.pid);
-        let pinned = pinned.iter().map(|Pinned { pin, path, view }| PinReport {
+        let pinned = pinned.iter().filter(|Pinned { pin, view, .. }| is_seen(pin.of.pid, view));
+        let pinned = pinned.map(|Pinned { pin, path, view }| PinReport {
             path: path.display().to_string(),
             pid: pin.of.pid,
             taken: timestamp(view.taken()),
@@ -213,6 +255,8 @@ impl Status {
             image_bytes: view.image_len(),
             memory_bytes: view.memory_lately(),
         });
+        let is_all = viewer == Viewer::All;
+        let frozen = frozen.iter().filter(|id| is_all || viewer.sees(owner_of(**id)));
         let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = Counters {
             dumps: count(&self.dumps),
@@ -222,9 +266,19 @@ impl Status {
             bytes_read: count(&self.bytes_read),
             bytes_written: count(&self.bytes_written),
         };
-        let (freezes, errors, dumps) = {
-            let recent = self.recent.lock();
-            (recent.freezes.clone().into(), Vec::from(recent.errors.clone()), recent.dumps.clone())
+        // Copied under the lock. Whether processes live is read from /proc, outside of it.
+        let (freezes, errors, dumps, last_errors) = {
+            let events = self.events.lock();
+            let last = events.last_errors.seen_by(viewer).map(|last| (last.id, last.error.clone()));
+            (
+                events.freezes.seen_by(viewer).cloned().collect(),
+                events.errors.seen_by(viewer).cloned().collect(),
+                events.dumps.seen_by(viewer).cloned().collect::<Vec<_>>(),
+                last.collect::<Vec<_>>(),
+            )
+        };
+        let of_living = |events: Vec<(ProcId, String)>| {
+            events.into_iter().filter(|(id, _)| lives(id)).map(|(id, text)| (id.pid, text)).collect()
         };
         let report = Report {
             version: env!("CARGO_PKG_VERSION"),
@@ -233,11 +287,11 @@ impl Status {
             mountpoint: &self.mountpoint,
             snapshots: live,
             pinned: pinned.collect(),
-            frozen,
+            frozen: frozen.map(|id| id.pid).collect(),
             counters,
             freezes,
-            last_dump: dumps.into_iter().filter(|(id, _)| lives(id)).map(|(id, time)| (id.pid, time)).collect(),
-            last_error: last_errors(&errors),
+            last_dump: of_living(dumps),
+            last_error: of_living(last_errors),
             errors,
         };
         // The report has no map with keys that JSON refuses. If it is refused anyway, the reader
@@ -245,14 +299,6 @@ impl Status {
         let text = serde_json::to_string_pretty(&report).unwrap_or_else(|error| format!("{{\"error\": \"{error}\"}}"));
         text + "\n"
     }
-}
-
-/// The last error of each process. A process that has ended is left out: its pid may belong to
-/// another one by now.
-fn last_errors(errors: &[ErrorReport]) -> BTreeMap<Pid, String> {
-    let of_id: BTreeMap<ProcId, &str> =
-        errors.iter().filter_map(|failure| Some((failure.id?.id, failure.error.as_str()))).collect();
-    of_id.into_iter().filter(|(id, _)| lives(id)).map(|(id, error)| (id.pid, error.to_owned())).collect()
 }
 
 /// Whether it can be dumped (again).
@@ -268,12 +314,15 @@ fn subject(id: ProcId) -> String {
     if id == ProcId::CONTAINER { "the container".to_owned() } else { format!("pid {}", id.pid) }
 }
 
-/// Appends an item and drops the oldest if the list is full.
-fn remember<T>(list: &mut VecDeque<T>, item: T) {
-    if list.len() == REMEMBERED {
-        list.pop_front();
-    }
-    list.push_back(item);
+/// The user of the whole tree of a living process, which may read what is said about it.
+pub fn owner_of(id: ProcId) -> Option<u32> {
+    let owner = process::owner_of_tree(id.pid)?.0;
+    id.is_alive().then_some(owner)
+}
+
+/// The user of all processes of an instant.
+fn owner_in(view: &SnapshotView, pid: Pid) -> Option<u32> {
+    Some(view.owner_of_all(pid).0)
 }
 
 #[cfg(test)]
@@ -287,10 +336,11 @@ mod tests {
     fn errors_are_listed_newest_last_and_bounded() {
         let status = Status::new("all".into(), "/ckpt".into());
         for pid in 0..150 {
-            status.dump_failed(ProcId { pid: pid % 120, start: 1 }, &Error::unsupported(format!("fd {pid}")));
+            status.dump_failed(ProcId { pid: pid % 120, start: 1 }, None, &Error::unsupported(format!("fd {pid}")));
         }
-        status.restore_failed(&Error::damaged("offset 7: \"quoted\""));
-        let report: serde_json::Value = serde_json::from_str(&status.text(&[], &[], &[5, 9])).unwrap();
+        status.restore_failed(0, &Error::damaged("offset 7: \"quoted\""));
+        let report: serde_json::Value =
+            serde_json::from_str(&status.text(Viewer::All, &[], &[], &[ProcId::ended(5), ProcId::ended(9)])).unwrap();
         let errors = report["errors"].as_array().unwrap();
         assert_eq!(errors.len(), REMEMBERED);
         assert_eq!(errors[REMEMBERED - 1]["error"], "offset 7: \"quoted\"");
@@ -311,10 +361,10 @@ mod tests {
         let id = Process::read(sleeper.pid()).unwrap().id;
         let before = ProcId { start: id.start.saturating_sub(1), ..id };
         for (id, fd) in [(id, 1), (id, 2), (before, 3)] {
-            status.dump_failed(id, &Error::unsupported(format!("fd {fd}")));
+            status.dump_failed(id, None, &Error::unsupported(format!("fd {fd}")));
         }
-        status.dump_failed(ProcId::CONTAINER, &Error::unsupported("all"));
-        let report = || serde_json::from_str::<serde_json::Value>(&status.text(&[], &[], &[])).unwrap();
+        status.dump_failed(ProcId::CONTAINER, None, &Error::unsupported("all"));
+        let report = || serde_json::from_str::<serde_json::Value>(&status.text(Viewer::All, &[], &[], &[])).unwrap();
         assert_eq!(report()["last_error"], serde_json::json!({ "0": "all", id.pid.to_string(): "fd 2" }));
         drop(sleeper);
         assert_eq!(report()["last_error"], serde_json::json!({ "0": "all" }));

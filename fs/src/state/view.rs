@@ -11,7 +11,9 @@ use std::time::{Duration, Instant};
 use ckptfs_dumper::{Checkpoint, Core, Doing, Error, Identity, Kind, Pid, Result, Snapshot, StoredImage, VmaView};
 use parking_lot::Mutex;
 
+use crate::process::caller::Viewer;
 use crate::process::{Range, has_ended, owner, rights};
+use crate::state::quota::Place;
 use crate::state::tracers::Lease;
 
 /// How long a measured memory cost of a snapshot is reused, because measuring it walks page tables.
@@ -25,13 +27,16 @@ pub struct SnapshotView {
     default_owner: (u32, u32),
     /// When the snapshot was requested.
     requested: Instant,
-    /// The user that has it open, if it is not pinned.
+    /// The user that has opened or pinned it.
     opener: Option<u32>,
     /// All open files of a pinned snapshot share this. A leaf lock.
     readers: Mutex<Weak<PinReaders>>,
     /// When the memory cost was last measured, and its bytes. A leaf lock.
     memory: Mutex<Option<(Instant, u64)>>,
+    // Fields drop in this order: what the source takes is free only once it has ended.
     source: Source,
+    /// What it takes of what the user may have.
+    places: Vec<Place>,
 }
 
 /// The source of a view.
@@ -151,15 +156,22 @@ impl SnapshotView {
         };
         let processes = owners.into_iter().map(|(pid, owner)| (pid, files(owner))).collect();
         let (readers, memory) = Default::default();
-        SnapshotView { processes, default_owner, requested, opener: None, readers, memory, source }
+        let (opener, places) = Default::default();
+        SnapshotView { processes, default_owner, requested, opener, readers, memory, source, places }
     }
 
-    /// The same, opened by a user.
+    /// The same, opened or pinned by a user.
     pub fn opened_by(self, uid: u32) -> SnapshotView {
         SnapshotView { opener: Some(uid), ..self }
     }
 
-    /// The user that has it open, if it is not pinned.
+    /// The same. It gives `places` back at its end.
+    pub fn holding(mut self, places: impl IntoIterator<Item = Place>) -> SnapshotView {
+        self.places.extend(places);
+        self
+    }
+
+    /// The user that has opened or pinned it.
     pub fn opener(&self) -> Option<u32> {
         self.opener
     }
@@ -211,6 +223,11 @@ impl SnapshotView {
         let owner = self.owner(pid);
         let is_one_users = self.processes.values().all(|files| files.owner.0 == owner.0);
         if is_one_users && self.unreadable(None).is_none() { owner } else { self.default_owner }
+    }
+
+    /// Whether `viewer` has opened or pinned it, or has a process in it.
+    pub fn is_in_part_of(&self, viewer: Viewer) -> bool {
+        viewer.sees(self.opener) || self.processes.values().any(|files| viewer.sees(Some(files.owner.0)))
     }
 
     /// Whether `who` may read the process `pid` of this instant.

@@ -11,6 +11,8 @@ use parking_lot::Mutex;
 
 use crate::node::{File, Of};
 use crate::process::ProcId;
+use crate::state::lines::Text;
+use crate::state::quota::Place;
 use crate::state::restores::Session;
 use crate::state::snapshots::{OpenedRefusal, OpenedSnapshot};
 use crate::state::view::SnapshotView;
@@ -23,8 +25,10 @@ pub enum Handle {
     Snapshot(SnapshotFile),
     /// Why there is no snapshot, in place of `info.json`.
     Refusal(OpenedRefusal),
-    /// `restore`, open for reading: the text at the moment of the open.
+    /// `check`: the text at the moment of the open.
     Text(Arc<str>),
+    /// `restore`, open for reading: the lines at the moment of the open.
+    Journal(Text),
     /// `status`: the text at the moment of the open, and the length that stat(2) shows while any
     /// handle is open.
     Status(Arc<str>, #[expect(dead_code, reason = "held for its reference count")] Arc<AtomicU64>),
@@ -33,8 +37,8 @@ pub enum Handle {
         /// The session that is fed. The lock is held while bytes are restored. The locks of the
         /// journal and the container are taken inside it.
         session: Mutex<Session>,
-        /// The text that reads return.
-        journal: Arc<str>,
+        /// What reads return, if it is open for reading.
+        journal: Option<Text>,
     },
     /// `freeze` or `kill`, and the user that opened it.
     Control(ProcId, File, Identity),
@@ -64,6 +68,16 @@ pub enum Part {
     Core(Arc<Core>),
     /// `vmas/START-END` of a process
     Vma(Pid, VmaView),
+}
+
+impl Handle {
+    /// How many bytes of memory it has for itself.
+    pub fn memory(&self) -> usize {
+        match self {
+            Handle::Text(text) | Handle::Status(text, _) => text.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// Bytes of a reply.
@@ -163,6 +177,8 @@ pub struct HandleEntry {
     pub handle: Arc<Handle>,
     /// Closed when the kernel releases the handle.
     pub node: Option<OpenedNode>,
+    /// What it takes of what its user may have.
+    pub places: Vec<Place>,
 }
 
 impl HandleTable {

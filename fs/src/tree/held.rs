@@ -8,6 +8,7 @@ use crate::tree::Tree;
 impl Tree {
     /// The node that `caller` finds at the path of `node`.
     pub(super) fn node_for(&self, node: Node, caller: Caller) -> Node {
+        let node = node.seen_by(caller.viewer());
         let Some(Of::Live(id)) = node.of().filter(|_| node.role() == Role::Snapshot) else { return node };
         let Some(id) = self.snapshots.taken_as(Of::Live(id)).live() else { return node };
         let open = self.snapshots.open_of(id);
@@ -28,6 +29,12 @@ impl Tree {
             None if open.contains(&Of::Live(id)) => node.with(Of::Apart(self.sharing.reserve(id, reader))),
             None => node,
         }
+    }
+
+    /// Whether an instant of `of` is open or promised, so that callers must be told apart.
+    pub(super) fn may_be_shared(&self, of: Of) -> bool {
+        let live = of.live().and_then(|_| self.snapshots.taken_as(of).live());
+        live.is_some_and(|id| !self.snapshots.open_of(id).is_empty() || self.sharing.has_promised(id))
     }
 
     /// Whether `caller` has the instant of `of` open.

@@ -18,14 +18,15 @@ impl Tree {
             Handle::Snapshot(SnapshotFile { of, part, snapshot }) => {
                 snapshot.set_flushed(false);
                 part.read(snapshot, offset, len, ahead)
-                    .inspect_err(|error| self.status.failed("read", Some(of.id()), error))?
+                    .inspect_err(|error| self.status.failed("read", of.id(), error))?
             }
             Handle::Refusal(text) => {
                 text.set_flushed(false);
                 part_of(text.as_bytes().into(), offset, len)
             }
             Handle::Text(text) | Handle::Status(text, _) => part_of(Arc::clone(text).into(), offset, len),
-            Handle::Restore { journal, .. } => part_of(Arc::clone(journal).into(), offset, len),
+            Handle::Journal(text) | Handle::Restore { journal: Some(text), .. } => Bytes::Copy(text.read(offset, len)),
+            Handle::Restore { journal: None, .. } => part_of([].into(), offset, len),
             Handle::Control(id, File::Freeze, _) => part_of(self.freezer.text(*id).as_bytes().into(), offset, len),
             Handle::Control(..) => part_of([].into(), offset, len),
             Handle::Directory(_) => return Err(refused(libc::EISDIR, "a directory")),
@@ -46,7 +47,8 @@ impl Tree {
             Handle::Restore { session, .. } => session.lock().write(offset, bytes),
             Handle::Control(id, file, opener) => self
                 .write_control(*id, *file, opener, writer, bytes)
-                .inspect_err(|error| self.status.failed("control", Some(*id), error)),
+                .inspect(|()| self.status.succeeded("control", *id))
+                .inspect_err(|error| self.status.failed("control", *id, error)),
             _ => Err(refused(libc::EBADF, "not open for writing")),
         }
     }

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use ckptfs_dumper::{Pid, Result};
 
 use crate::node::{File, Node, Of, PinId, Role};
-use crate::process::caller::Caller;
+use crate::process::caller::{Caller, Viewer};
 use crate::process::{self, ProcId, Range, rights};
 use crate::tree::Tree;
 use crate::tree::entry::{Attr, Entry, no_entry, refused};
@@ -34,7 +34,9 @@ impl Tree {
                 children.extend(others.map(|pid| (name_of(pid), Node::Folder(Of::Within(pin, pid)))));
             }
             Node::Snapshots(pid) => {
-                let pinned = self.snapshots.pins().names(pid).into_iter();
+                let pins = self.snapshots.pins();
+                let is_seen = |pin: PinId| pins.view(pin).is_some_and(|view| view.is_in_part_of(caller.viewer()));
+                let pinned = pins.names(pid).into_iter().filter(|(_, pin)| is_seen(*pin));
                 children.extend(pinned.map(|(name, pin)| (name, Node::Folder(Of::Pinned(pin)))));
             }
             Node::Vmas(of) => {
@@ -61,8 +63,9 @@ impl Tree {
             }
             _ => {}
         }
+        let viewer = caller.viewer();
         let entry = |(name, node): (OsString, Node)| Entry {
-            ino: self.inodes.number(node),
+            ino: self.inodes.number(node.seen_by(viewer)),
             directory: node.role() == Role::Directory,
             name,
         };
@@ -97,7 +100,7 @@ impl Tree {
     fn fixed_children(&self, node: Node) -> Vec<(&'static str, Node)> {
         match (node, self.stored) {
             (Node::Root, Some(pin)) => {
-                vec![("image", Node::File(Of::Pinned(pin), File::Image)), ("status", Node::Status)]
+                vec![("image", Node::File(Of::Pinned(pin), File::Image)), ("status", Node::Status(Viewer::All))]
             }
             _ => node.fixed_children(),
         }
@@ -186,10 +189,11 @@ impl Tree {
         let Node::Snapshots(pid) = self.node(parent)? else { return Err(refused(libc::EPERM, NOT_HERE)) };
         let id = if pid == ProcId::CONTAINER.pid { Some(ProcId::CONTAINER) } else { self.container.find(pid) };
         let who = caller.identify();
-        let pin = self.snapshots.pin(pid, id, name, process::process_of_thread(caller.thread))?;
+        let reader = process::process_of_thread(caller.thread);
+        let pin = self.snapshots.pin(pid, id, name, reader, caller.uid)?;
         if let Some(Err(error)) = self.snapshots.pins().view(pin).map(|view| view.permits_all(&who)) {
             self.snapshots.unpin(pid, name)?;
-            self.status.failed("pin", id, &error);
+            self.status.failed("pin", id.unwrap_or(ProcId::ended(pid)), &error);
             return Err(error);
         }
         let node = Node::Folder(Of::Pinned(pin));

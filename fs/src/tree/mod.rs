@@ -15,10 +15,12 @@ pub mod lookup;
 pub mod open_directories;
 pub mod open_files;
 pub mod open_nodes;
+pub mod room;
 pub mod sharing;
 pub mod stat;
 pub mod walk;
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -27,8 +29,8 @@ use std::time::{Duration, SystemTime};
 use ckptfs_dumper::{CgroupFreezer, Options, Result};
 use parking_lot::{Mutex, RwLock};
 
-use crate::node::{File, Node, PinId};
-use crate::process::caller::Caller;
+use crate::node::{File, Node, PinId, Role};
+use crate::process::caller::{Caller, Viewer};
 use crate::process::container::{Container, MountTarget};
 use crate::process::{Clock, ProcId};
 use crate::state::freezer::Freezer;
@@ -42,6 +44,7 @@ use crate::tree::entry::{Attr, no_entry};
 use crate::tree::handle::HandleTable;
 use crate::tree::inodes::Inodes;
 use crate::tree::open_nodes::OpenNodes;
+use crate::tree::room::HandleRoom;
 use crate::tree::sharing::{HeldInodes, Sharing};
 
 /// The mount.
@@ -60,10 +63,11 @@ pub struct Tree {
     status: Arc<Status>,
     /// A leaf lock.
     handles: RwLock<HandleTable>,
-    /// While a handle on `status` is open: the length of the text of the last open. A leaf lock.
-    status_open: Mutex<Weak<AtomicU64>>,
+    /// While a user has `status` open: the length of the text of its last open. A leaf lock.
+    status_open: Mutex<HashMap<Viewer, Weak<AtomicU64>>>,
     open_nodes: Arc<OpenNodes>,
     sharing: Sharing,
+    room: HandleRoom,
 }
 
 impl Tree {
@@ -108,6 +112,7 @@ impl Tree {
             status_open: Mutex::default(),
             open_nodes: Arc::default(),
             sharing: Sharing::new(held),
+            room: HandleRoom::default(),
         })
     }
 
@@ -121,10 +126,19 @@ impl Tree {
         Ok(attr)
     }
 
-    /// Whether a lookup of `name` may block.
+    /// Whether a lookup of `name` may block, or take long: for a file that others have open, all
+    /// descriptors of the caller are looked at.
     pub fn lookup_blocks(&self, parent: u64, name: &OsStr) -> bool {
-        let fixed = self.inodes.node(parent).into_iter().flat_map(Node::fixed_children);
-        fixed.filter(|(known, _)| name == *known).any(|(_, node)| self.reads_mapped_files(node))
+        match self.inodes.node(parent) {
+            Some(Node::Vmas(of)) => self.may_be_shared(of),
+            Some(parent) => {
+                let mut found = parent.fixed_children().into_iter().filter(|(known, _)| name == *known);
+                let is_shared =
+                    |node: Node| node.role() == Role::Snapshot && node.of().is_some_and(|of| self.may_be_shared(of));
+                found.any(|(_, node)| self.reads_mapped_files(node) || is_shared(node))
+            }
+            None => false,
+        }
     }
 
     /// Whether stat(2) of `ino` may block.
@@ -152,7 +166,10 @@ impl Tree {
 
     /// The kernel forgets `count` lookups of `ino`.
     pub fn forget(&self, ino: u64, count: u64) {
-        if let Some(node) = self.inodes.forget(ino, count).filter(|node| !self.exists(*node)) {
+        // There are many users, and a user may have another number next time.
+        let is_users = |node: &Node| matches!(node.viewer(), Some(Viewer::User(_)));
+        let is_gone = |node: &Node| is_users(node) || !self.exists(*node);
+        if let Some(node) = self.inodes.forget(ino, count).filter(is_gone) {
             self.inodes.drop_row(node);
         }
     }

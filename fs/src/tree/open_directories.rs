@@ -11,7 +11,7 @@ use crate::process::{self, ProcId};
 use crate::tree::Tree;
 use crate::tree::entry::{Entry, refused};
 use crate::tree::handle::Handle;
-use crate::tree::walk::{Directory, Kept, Walk};
+use crate::tree::walk::{Directory, Kept, Listing, Walk};
 
 impl Tree {
     /// Opens the directory `node` with the number `ino`.
@@ -25,22 +25,29 @@ impl Tree {
             (Of::CONTAINER, _) | (_, None) | (Of::Apart(_) | Of::Pinned(_) | Of::Within(..), _) => None,
             (Of::Live(of), Some(reader)) => Some(Arc::new(Walk::new(of, reader))),
         };
-        Ok(Handle::Directory(Directory { entries: Mutex::new(self.list(ino, caller)?), walk }))
+        Ok(Handle::Directory(Directory { entries: Mutex::new(self.listing(ino, caller)?), walk }))
+    }
+
+    fn listing(&self, ino: u64, caller: Caller) -> Result<Listing> {
+        let entries: Arc<[Entry]> = self.list(ino, caller)?.into();
+        let bytes = entries.iter().map(|entry| size_of::<Entry>() + entry.name.len()).sum();
+        Ok(Listing { entries, memory: self.room.memory(caller.uid, bytes)? })
     }
 
     /// The handle's entries. They are listed anew when the handle is rewound, which begins another
     /// walk.
-    pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool, caller: Caller) -> Result<Vec<Entry>> {
+    pub fn read_directory(&self, ino: u64, handle: u64, rewound: bool, caller: Caller) -> Result<Arc<[Entry]>> {
         let handle = self.handle(handle)?;
         let Handle::Directory(Directory { entries, walk }) = &*handle else {
             return Err(refused(libc::ENOTDIR, "not a directory"));
         };
         if rewound {
             walk.iter().for_each(|walk| walk.replace(Kept::Nothing));
-            let fresh = self.list(ino, caller)?;
-            *entries.lock() = fresh;
+            let fresh = self.listing(ino, caller)?;
+            let old = std::mem::replace(&mut *entries.lock(), fresh);
+            drop(old);
         }
-        Ok(entries.lock().clone())
+        Ok(Arc::clone(&entries.lock().entries))
     }
 
     /// The instants that walks of `reader` keep.

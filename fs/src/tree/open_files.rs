@@ -1,7 +1,7 @@
 //! Opening and releasing files.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use ckptfs_dumper::{Error, Identity, Pid, Result};
 use parking_lot::Mutex;
@@ -10,7 +10,7 @@ use crate::escape;
 use crate::node::{File, Node, Of, Role, Steady};
 use crate::process;
 use crate::process::ProcId;
-use crate::process::caller::Caller;
+use crate::process::caller::{Caller, Viewer};
 use crate::process::rights::Witness;
 use crate::state::restores::{Journal, Session};
 use crate::state::snapshots::{Info, Opener};
@@ -25,7 +25,7 @@ impl Tree {
     /// Whether an open may block: a process must stop first, or an earlier restore must end.
     pub fn open_blocks(&self, ino: u64) -> bool {
         let blocks = |node: Node| match node {
-            Node::Restore | Node::File(_, File::Check) => true,
+            Node::Restore(_) | Node::File(_, File::Check) => true,
             node => node.role() == Role::Snapshot && node.steady() != Steady::Always,
         };
         self.inodes.node(ino).is_some_and(blocks)
@@ -43,13 +43,19 @@ impl Tree {
         if matches!(node.role(), Role::Snapshot | Role::Text) && (access.write || access.truncate) {
             return Err(refused(libc::EACCES, "read-only"));
         }
+        let (uid, viewer) = (access.caller.uid, access.caller.viewer());
+        if node.viewer().is_some_and(|of| of != viewer) {
+            return Err(refused(libc::ESTALE, "the inode of another user"));
+        }
+        let refuse = |error: &Error| log::warn!("open: {error}");
+        let mut places = vec![self.room.handle(uid).inspect_err(refuse)?];
         let mut opened_node = None;
         let handle = match node {
             Node::Root | Node::Folder(_) | Node::Vmas(_) | Node::Snapshots(_) => {
                 self.open_directory(ino, node, access.caller)?
             }
-            Node::Restore => open_restore(&self.journal, ino, access),
-            Node::Status => self.open_status(),
+            Node::Restore(_) => open_restore(&self.journal, ino, access),
+            Node::Status(_) => self.open_status(viewer),
             Node::File(Of::Live(id), file @ (File::Freeze | File::Kill)) => {
                 Handle::Control(id, file, access.caller.identify())
             }
@@ -60,16 +66,18 @@ impl Tree {
                 handle
             }
         };
-        Ok(self.handles.write().insert(HandleEntry { handle: Arc::new(handle), node: opened_node }))
+        places.extend(self.room.memory(uid, handle.memory()).inspect_err(refuse)?);
+        Ok(self.handles.write().insert(HandleEntry { handle: Arc::new(handle), node: opened_node, places }))
     }
 
-    fn open_status(&self) -> Handle {
-        let text = self.status_text();
+    fn open_status(&self, viewer: Viewer) -> Handle {
+        let text = self.status_text(viewer);
         let len = text.len() as u64;
         let mut open = self.status_open.lock();
-        let shown = open.upgrade().unwrap_or_default();
+        let shown = open.get(&viewer).and_then(Weak::upgrade).unwrap_or_default();
         shown.store(len, Ordering::Relaxed);
-        *open = Arc::downgrade(&shown);
+        open.retain(|_, len| len.strong_count() > 0);
+        open.insert(viewer, Arc::downgrade(&shown));
         Handle::Status(text.into(), shown)
     }
 
@@ -119,7 +127,7 @@ impl Tree {
     /// Opens `node` with the instant of `of`, for `who`. `None` means that only other callers have
     /// that open.
     fn open_instant(&self, node: Node, of: Of, by: Opener, who: &Identity) -> Result<Option<Handle>> {
-        let report = |error: &Error| self.status.failed("open", Some(of.id()), error);
+        let report = |error: &Error| self.status.failed("open", of.id(), error);
         let opened = match (node, of.live()) {
             (Node::File(_, File::Info), Some(id)) => {
                 let tree = self.tree_seen_by(id, who)?;
@@ -156,15 +164,16 @@ impl Tree {
         if who.is_as_mighty() { Ok(Vec::new()) } else { tree() }
     }
 
-    /// Whether a release may block: the processes of an image that ended too early are killed.
-    pub fn release_blocks(&self, handle: u64) -> bool {
+    /// Whether a flush or a release may block: the processes of an image that ended too early are
+    /// killed, after it was looked for who has the file open.
+    pub fn close_blocks(&self, handle: u64) -> bool {
         self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Restore { .. }))
     }
 
     /// The last descriptor of the handle was closed. Returns the work that is left if this closes
     /// the node too.
     pub fn release(&self, handle: u64) -> Option<Closing> {
-        let HandleEntry { handle, node } = self.handles.write().remove(handle)?;
+        let HandleEntry { handle, node, places: _places } = self.handles.write().remove(handle)?;
         let closing = node.and_then(OpenedNode::close);
         if let Handle::Directory(directory) = &*handle {
             directory.walk.iter().for_each(|walk| walk.replace(Kept::Closed));
@@ -177,21 +186,21 @@ impl Tree {
         self.handles.read().get(number).ok_or_else(|| refused(libc::EBADF, "no such handle"))
     }
 
-    /// The text of `status` now.
-    pub(super) fn status_text(&self) -> String {
+    /// The text of `status` now, for `viewer`.
+    pub(super) fn status_text(&self, viewer: Viewer) -> String {
         self.freezer.forget_dead();
-        self.status.text(&self.snapshots.all_open(), &self.snapshots.pins().all(), &self.freezer.held())
+        self.status.text(viewer, &self.snapshots.all_open(), &self.snapshots.pins().all(), &self.freezer.held())
     }
 }
 
 fn open_restore(journal: &Arc<Journal>, ino: u64, access: Access) -> Handle {
+    let text = || journal.text(access.caller.viewer());
     if !access.write {
-        return Handle::Text(journal.text().into());
+        return Handle::Journal(text());
     }
     journal.wait_for_endings();
-    let session = Session::new(Arc::clone(journal), ino, access.append);
-    let text = if access.read { journal.text() } else { String::new() };
-    Handle::Restore { session: Mutex::new(session), journal: text.into() }
+    let session = Session::new(Arc::clone(journal), ino, access.append, access.caller.uid);
+    Handle::Restore { session: Mutex::new(session), journal: access.read.then(text) }
 }
 
 /// The part of an instant that `node`, a file of the process `pid`, shows.

@@ -1,10 +1,12 @@
 //! What stat(2) returns.
 
+use std::sync::Weak;
 use std::sync::atomic::Ordering;
 
 use ckptfs_dumper::{Pid, Result};
 
 use crate::node::{ApartId, File, Node, Of, Role, Steady};
+use crate::process::caller::Viewer;
 use crate::process::{self, ProcId};
 use crate::state::view::SnapshotView;
 use crate::tree::Tree;
@@ -33,8 +35,8 @@ impl Tree {
         let Some(of) = node.of() else {
             return match node {
                 Node::Snapshots(pid) => self.attr_of_snapshots(pid, base),
-                Node::Status => {
-                    let size = self.status_size();
+                Node::Status(viewer) => {
+                    let size = self.status_size(viewer);
                     Ok(Attr { size, blocks: size.div_ceil(512), ..base })
                 }
                 _ => Ok(base),
@@ -130,9 +132,9 @@ impl Tree {
         Ok(bounds.sum::<u64>().max(1))
     }
 
-    fn status_size(&self) -> u64 {
-        let open = self.status_open.lock().upgrade();
-        open.map_or_else(|| self.status_text().len() as u64, |len| len.load(Ordering::Relaxed))
+    fn status_size(&self, viewer: Viewer) -> u64 {
+        let open = self.status_open.lock().get(&viewer).and_then(Weak::upgrade);
+        open.map_or_else(|| self.status_text(viewer).len() as u64, |len| len.load(Ordering::Relaxed))
     }
 }
 

@@ -11,15 +11,25 @@ use parking_lot::Mutex;
 
 use crate::node::Of;
 use crate::process::ProcId;
+use crate::state::quota::Place;
 use crate::state::snapshots::OpenedLive;
 use crate::tree::entry::Entry;
 
 /// An open directory.
 pub struct Directory {
     /// The entries do not change from one rewind to the next. A leaf lock.
-    pub entries: Mutex<Vec<Entry>>,
+    pub entries: Mutex<Listing>,
     /// Present for the folder of a live process, or the root of a mount of one tree.
     pub walk: Option<Arc<Walk>>,
+}
+
+/// The entries of an open directory. Requests in progress share them.
+pub struct Listing {
+    /// The entries.
+    pub entries: Arc<[Entry]>,
+    /// What they take of the memory that the user may have.
+    #[expect(dead_code, reason = "held for its Drop")]
+    pub memory: Option<Place>,
 }
 
 /// A process that reads the files of a live process.

@@ -33,7 +33,7 @@ fn a_pinned_snapshot_is_a_folder_of_exact_files() {
         let attr = tree.lookup(vmas.ino, &entry.name, *ROOT_USER).unwrap();
         assert_eq!((attr.ino, attr.size), (entry.ino, Range::parse(entry.name.to_str().unwrap()).unwrap().len()));
     }
-    let status: serde_json::Value = serde_json::from_str(&tree.status_text()).unwrap();
+    let status: serde_json::Value = serde_json::from_str(&tree.status_text(Viewer::All)).unwrap();
     assert_eq!(status["counters"]["dumps"], 1, "nothing was frozen but for the mkdir");
     assert_eq!(status["pinned"][0]["path"], format!("{}/snapshots/one", victim.pid()));
 }
