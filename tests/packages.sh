@@ -28,6 +28,7 @@ file=file
 strace=strace
 setpriv=util-linux
 script=bsdutils
+vim=vim
 findmnt=util-linux
 man=man-db
 bsdtar=libarchive-tools

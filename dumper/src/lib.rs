@@ -78,6 +78,11 @@ pub mod proc {
     pub use crate::sys::proc::status::Fields;
 }
 
+/// Terminals of this program.
+pub mod terminal {
+    pub use crate::sys::tty::{Settings, own_controlling};
+}
+
 /// What the records of an image show to a reader that restores nothing.
 pub mod inspect {
     pub use crate::kind::record_sort::{
@@ -99,7 +104,7 @@ pub use crate::freeze::target::Target;
 pub use crate::options::{ChangedFiles, ClockRule, ExternalPipes, Options, RestoreOptions, SnapshotUse, TerminalRule};
 pub use crate::read_ahead::{Piece, ReadAhead};
 pub use crate::restore::Restorer;
-pub use crate::restore::outcome::Restored;
+pub use crate::restore::outcome::{Attached, Restored};
 pub use crate::snapshot::Snapshot;
 pub use crate::snapshot::tracer::Tracer;
 pub use crate::sys::identity::Identity;

@@ -71,6 +71,9 @@ pub struct RestoreOptions {
     pub clock: ClockRule,
     /// What happens about terminals.
     pub terminal: TerminalRule,
+    /// The controlling terminal of the caller, if that takes the place of all terminals and the
+    /// tree comes to its foreground. The caller then waits for the root.
+    pub attach: Option<PathBuf>,
 }
 
 /// Decisions of a mount for all its dumps and restores.

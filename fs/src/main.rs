@@ -57,8 +57,8 @@ fn run(cli: Cli, is_daemon: bool, args: &[OsString]) -> Result<ExitCode, Failure
     match cli.command {
         Command::Mount(arguments) => mount::run(&arguments, is_daemon, args.iter().skip(1).cloned()),
         Command::Core { pid, image } => commands::core(&image, pid),
-        Command::Restore { changed_files, options, files } => {
-            commands::restore(changed_files.as_deref(), &options, &files)
+        Command::Restore { attach, changed_files, options, files } => {
+            commands::restore(attach, changed_files.as_deref(), &options, &files)
         }
         Command::Inspect { json, records, file } => commands::inspect(&file, json, records),
         Command::Diff { json, a, b } => commands::diff(&a, &b, json),

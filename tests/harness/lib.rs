@@ -11,7 +11,7 @@
 //! - [`build`] compiles victims and finds the binary under test; [`tool`] runs a command with a
 //!   time limit;
 //! - [`cgroup`] makes a cgroup and removes it; [`ipc`] removes what a victim leaves behind;
-//! - [`pty`] opens a pseudo-terminal;
+//! - [`pty`] opens a window; [`closed_job`] dumps and kills a job in one;
 //! - [`process`] reads about processes in `/proc`; [`wait`] waits for a condition;
 //! - [`worker`] is a victim that many tests use.
 //!
@@ -20,6 +20,7 @@
 
 pub mod build;
 pub mod cgroup;
+pub mod closed_job;
 pub mod ipc;
 pub mod modes;
 pub mod mounted;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod abuse;
+mod attach;
 mod attack_hidden;
 mod attack_restore;
 mod attack_rights;

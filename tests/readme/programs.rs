@@ -14,7 +14,7 @@ fn table() -> Vec<[String; 3]> {
 /// The names of the tests in `tests/real`.
 fn shown() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
-    for path in ["tests/real/main.rs", "tests/real/trees.rs"] {
+    for path in ["tests/real/main.rs", "tests/real/terminal.rs", "tests/real/trees.rs"] {
         let text = read(path);
         for line in text.lines() {
             let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');

@@ -5,6 +5,7 @@
 //! The programs use the protocol of the victims and write their progress to the file `count`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod terminal;
 mod trees;
 
 use std::fs;

@@ -1,8 +1,9 @@
 //! Terminals that the tree did not create. A process outside holds the other end, so they are
 //! opened again by name, if it is still the same terminal ([`outside_terminal`]).
 //!
-//! Settings (termios, window size) belong to the terminal, which still exists, so the image has
-//! none of them. Terminals are always opened with `O_NOCTTY`: a session leader acquires its
+//! Settings (termios) and window size belong to the terminal, which still exists, so a restore
+//! leaves them as they are. Only the terminal of a caller who attaches to the tree gets the
+//! settings that it had. Terminals are always opened with `O_NOCTTY`: a session leader acquires its
 //! controlling terminal on purpose, never by accident.
 
 use std::fs::{File, Metadata};
@@ -17,8 +18,9 @@ use crate::file::parts::device_node::DeviceNode;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::{ObservedFile, Via};
 use crate::kind::open_file::OpenFile;
-use crate::pstree::outside_terminal::{self, OutsideTerminal, SessionLeader};
-use crate::sys::tty;
+use crate::pstree::outside_terminal::{self, OutsideTerminal, SessionLeader, foreground_of};
+use crate::sys::pid::Pid;
+use crate::sys::tty::{self, Settings, TerminalState};
 
 /// What takes the place of a terminal that is left out.
 const NULL: &str = "/dev/null";
@@ -34,6 +36,12 @@ pub struct TtyBody {
     /// By what a restore knows that it is the same terminal. Images before this field do not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     outside: Option<OutsideTerminal>,
+    /// Its settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    settings: Option<Settings>,
+    /// The process group in its foreground, if the process belongs to the session that it controls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    foreground: Option<Pid>,
 }
 
 impl OpenFile for Tty {
@@ -58,18 +66,28 @@ impl OpenFile for Tty {
         // drivers/tty/tty_io.c). It fails only for a description that was hung up (vhangup(2), the
         // end of its session leader). If it were opened again by name, the description would work
         // again.
-        if rustix::termios::tcgetwinsize(observed.description()?) == Err(rustix::io::Errno::IO) {
+        let description = observed.description()?;
+        if rustix::termios::tcgetwinsize(&description) == Err(rustix::io::Errno::IO) {
             return Err(observed.refuse(format_args!("terminal {name}, which has been hung up,")));
         }
-        let session = match observed.via {
-            Via::Descriptor(pidfd, _) => SessionLeader::of(pidfd.pid(), rdev),
-            Via::Link(_) => None,
+        let (session, foreground) = match observed.via {
+            Via::Descriptor(pidfd, _) => (SessionLeader::of(pidfd.pid(), rdev), foreground_of(pidfd.pid(), rdev)),
+            Via::Link(_) => (None, None),
         };
-        Ok(TtyBody { node, outside: Some(OutsideTerminal::of(&observed.stat, session)?) })
+        let settings = Settings::of(&description).ok();
+        Ok(TtyBody { node, outside: Some(OutsideTerminal::of(&observed.stat, session)?), settings, foreground })
+    }
+
+    fn is_handed_over(&self, context: &dyn RestoreContext) -> bool {
+        context.terminal().is_some()
     }
 
     fn restore(&self, body: TtyBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
-        let TtyBody { node, outside } = body;
+        let TtyBody { node, outside, settings, foreground } = body;
+        if let Some(terminal) = context.terminal() {
+            settings.into_iter().for_each(|settings| context.terminal_was(TerminalState { settings, foreground }));
+            return node.open_other(terminal);
+        }
         let is_opened_again = |now: Option<&Metadata>| {
             let restored = |pid| context.restores_task(pid);
             outside_terminal::is_opened_again(

@@ -7,6 +7,7 @@
 use std::fs::OpenOptions;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::de::DeserializeOwned;
@@ -22,6 +23,7 @@ use crate::kind::record_sort::{self, RecordSort, Role, Shown};
 use crate::options::{ChangedFiles, TerminalRule};
 use crate::sys::clone::EndedProcess;
 use crate::sys::pid::Pid;
+use crate::sys::tty::TerminalState;
 use crate::sys::{fd, sysvipc};
 
 /// What open files share: the buffer of a pipe, the contents of a file without a name. `kind` names
@@ -329,6 +331,12 @@ pub trait RestoreContext {
     fn terminals(&self) -> TerminalRule {
         TerminalRule::default()
     }
+    /// The terminal that takes the place of all of the image.
+    fn terminal(&self) -> Option<&Path> {
+        None
+    }
+    /// Remembers how the tree has left one of its terminals.
+    fn terminal_was(&self, _state: TerminalState) {}
     /// Makes a process that has ended, and keeps it until every process has its directories.
     fn keep_ended(&self, pid: Pid) -> Result<()> {
         EndedProcess::make(pid).map(drop)

@@ -41,6 +41,11 @@ pub trait OpenFile: Sync {
     fn opens_last(&self) -> bool {
         false
     }
+    /// Whether it opens something that the caller of the restore hands over, whoever may open that,
+    /// in the place of the file of the record.
+    fn is_handed_over(&self, _context: &dyn RestoreContext) -> bool {
+        false
+    }
     /// Adds to the record what is found when the tree runs again, because it takes time. `mapped`
     /// are the parts that private mappings of the tree show: offset and length, in any order.
     /// `files` opens files.
@@ -76,6 +81,8 @@ pub trait DynOpenFile: Sync {
     fn dump(&self, id: u32, observed: &ObservedFile<'_>, context: &mut dyn DumpContext) -> Result<Record>;
     /// See [`OpenFile::opens_last`].
     fn opens_last(&self) -> bool;
+    /// See [`OpenFile::is_handed_over`].
+    fn is_handed_over(&self, context: &dyn RestoreContext) -> bool;
     /// See [`OpenFile::settle`].
     fn settle(&self, record: &Record, mapped: &[(u64, u64)], files: &Unnoticed) -> Result<Record>;
     /// See [`OpenFile::restore`].
@@ -106,6 +113,10 @@ impl<O: OpenFile> DynOpenFile for O {
 
     fn opens_last(&self) -> bool {
         OpenFile::opens_last(self)
+    }
+
+    fn is_handed_over(&self, context: &dyn RestoreContext) -> bool {
+        OpenFile::is_handed_over(self, context)
     }
 
     fn settle(&self, record: &Record, mapped: &[(u64, u64)], files: &Unnoticed) -> Result<Record> {

@@ -71,6 +71,13 @@ impl SessionLeader {
     }
 }
 
+/// The process group in the foreground of the terminal `device`, if that controls the session of
+/// `process`.
+pub fn foreground_of(process: Pid, device: u64) -> Option<Pid> {
+    let stat = stat(process).filter(|stat| controls(device, stat))?;
+    Some(stat.field(8) as i64 as Pid).filter(|group| *group > 0)
+}
+
 fn stat(pid: Pid) -> Option<Stat> {
     Stat::read(&format!("/proc/{pid}/stat")).ok()
 }
@@ -134,7 +141,8 @@ pub fn is_opened_again(
     restored: &dyn Fn(Pid) -> bool,
 ) -> Result<bool> {
     let refuse = |why: &str| {
-        let other = "-o terminal=null puts /dev/null in its place";
+        let other =
+            "-o terminal=null puts /dev/null in its place, and ckptfs restore --attach the terminal of its caller";
         Err(Error::new(Kind::NotFound, format!("terminal {name} is outside of the tree, and {why}; {other}")))
     };
     let why = match (rule, outside, now) {

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, Metadata};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::PathBuf;
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::options::TerminalRule;
@@ -13,6 +14,18 @@ use crate::sys::remote::checked::Checked;
 use crate::sys::remote::owned::Owned;
 use crate::sys::remote::scm_rights::Channel;
 use crate::sys::{open, tty};
+
+/// What becomes of the terminals and of the session outside of a tree.
+#[derive(Clone, Debug, Default)]
+pub struct Terminals {
+    /// What happens about those whose other end is outside.
+    pub rule: TerminalRule,
+    /// The terminal that takes the place of all.
+    pub instead: Option<PathBuf>,
+    /// The session that processes come into whose session is outside. It is that of the restorer.
+    /// Otherwise they get new sessions.
+    pub session: Option<Pid>,
+}
 
 /// What an image has of a controlling terminal. Its session is in the tree. `None`: it has no name.
 pub fn node_of(device: u32) -> Result<Option<OutsideTerminal>> {
@@ -26,9 +39,9 @@ pub fn node_of(device: u32) -> Result<Option<OutsideTerminal>> {
 /// # Errors
 /// EPERM: another session has it by now. Taking it away would harm the shell in that session.
 /// [`Kind::NotFound`]: it is not the same terminal, or none may be opened again.
-pub fn take_terminal(process: &Process, rule: TerminalRule, channel: &Channel, leader: &mut Owned) -> Result<()> {
+pub fn take_terminal(process: &Process, terminals: &Terminals, channel: &Channel, leader: &mut Owned) -> Result<()> {
     let pid = process.pid;
-    let Some((device, path, file)) = terminal_of(process, rule)? else { return Ok(()) };
+    let Some((device, path, file)) = terminal_of(process, terminals)? else { return Ok(()) };
     let doing = format!("pid {pid}: making {path} its controlling terminal");
     let taken = with_terminal(&file, channel, leader, |number, calls| {
         calls.call(libc::SYS_ioctl, [number, libc::TIOCSCTTY, 0], doing.as_str());
@@ -47,12 +60,12 @@ pub fn take_terminal(process: &Process, rule: TerminalRule, channel: &Channel, l
 pub fn set_foreground(
     process: &Process,
     group: Pid,
-    rule: TerminalRule,
+    terminals: &Terminals,
     channel: &Channel,
     leader: &mut Owned,
 ) -> Result<()> {
     let pid = process.pid;
-    let Some((_, path, file)) = terminal_of(process, rule)? else { return Ok(()) };
+    let Some((_, path, file)) = terminal_of(process, terminals)? else { return Ok(()) };
     with_terminal(&file, channel, leader, |number, calls| {
         let at = calls.put(&group.to_le_bytes());
         let doing = format!("pid {pid}: putting group {group} into the foreground of {path}");
@@ -61,8 +74,13 @@ pub fn set_foreground(
 }
 
 /// The controlling terminal of a session leader: its device, its name, and a descriptor of it.
-fn terminal_of(process: &Process, rule: TerminalRule) -> Result<Option<(u64, String, OwnedFd)>> {
+fn terminal_of(process: &Process, terminals: &Terminals) -> Result<Option<(u64, String, OwnedFd)>> {
     let Some(device) = process.terminal.map(u64::from) else { return Ok(None) };
+    if let Some(path) = &terminals.instead {
+        let path = path.display().to_string();
+        let file = open::open_terminal(&path)?;
+        return Ok(Some((device, path, file)));
+    }
     let pid = process.pid;
     let path = tty::path(device).ok_or_else(|| {
         let (major, minor) = (libc::major(device), libc::minor(device));
@@ -70,7 +88,7 @@ fn terminal_of(process: &Process, rule: TerminalRule) -> Result<Option<(u64, Str
     })?;
     let is_it = |now: Option<&Metadata>| {
         // Its session is that of the process, which begins anew.
-        is_opened_again(rule, &path, process.terminal_node.as_ref(), device, now, &|_| true)
+        is_opened_again(terminals.rule, &path, process.terminal_node.as_ref(), device, now, &|_| true)
     };
     if !is_it(fs::metadata(&path).ok().as_ref())? {
         return Ok(None);

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::file;
@@ -17,6 +18,7 @@ use crate::restore::replaced::{Holder, ReplacedFiles};
 use crate::sys::clone::EndedProcess;
 use crate::sys::pid::Pid;
 use crate::sys::sysvipc::CreatedIpc;
+use crate::sys::tty::TerminalState;
 
 /// All of them, by id.
 #[derive(Default)]
@@ -35,6 +37,10 @@ struct RestoredObjects {
     options: RestoreOptions,
     warnings: RefCell<Vec<String>>,
     ended: RefCell<BTreeMap<Pid, EndedProcess>>,
+    /// What takes the place of all terminals.
+    terminal: Option<PathBuf>,
+    /// How the tree has left the first of them.
+    terminal_state: RefCell<Option<TerminalState>>,
 }
 
 /// An object, and the record that it comes from.
@@ -64,6 +70,14 @@ impl RestoreContext for KindContext<'_> {
 
     fn terminals(&self) -> TerminalRule {
         self.0.options.terminal
+    }
+
+    fn terminal(&self) -> Option<&Path> {
+        self.0.terminal.as_deref()
+    }
+
+    fn terminal_was(&self, state: TerminalState) {
+        self.0.terminal_state.borrow_mut().get_or_insert(state);
     }
 
     fn keep_ended(&self, pid: Pid) -> Result<()> {
@@ -116,6 +130,16 @@ impl RestoredFiles {
         Self { objects, ..Self::default() }
     }
 
+    /// From now on this terminal takes the place of all.
+    pub fn replace_terminals(&mut self, path: PathBuf) {
+        self.objects.terminal = Some(path);
+    }
+
+    /// How the tree has left the first of its terminals.
+    pub fn terminal_state(&self) -> Option<TerminalState> {
+        self.objects.terminal_state.borrow().clone()
+    }
+
     /// The files for `holder`.
     pub fn of<'a>(&'a self, holder: Holder<'a>) -> FilesOf<'a> {
         FilesOf { files: self, holder }
@@ -163,8 +187,11 @@ impl RestoredFiles {
         record: &Record,
         pending: &PendingRecords,
     ) -> Result<()> {
-        let file = kind.restore(record, &KindContext(&self.objects, pending))?;
-        self.replaced.compare(id, record, &file)?;
+        let context = KindContext(&self.objects, pending);
+        let file = kind.restore(record, &context)?;
+        if !kind.is_handed_over(&context) {
+            self.replaced.compare(id, record, &file)?;
+        }
         self.files.insert(id, file);
         Ok(())
     }

@@ -46,10 +46,12 @@ fn seize(pid: Pid) -> Result<Running> {
 }
 
 impl NewProcess {
-    /// Creates a process that leads a session, as a child of the calling thread. Its address space
-    /// holds the vDSO at its place, the stub and nothing else. It enters `time`.
+    /// Creates a process that leads a session, or only a group in that of the calling thread, as a
+    /// child of that thread. Its address space holds the vDSO at its place, the stub and nothing
+    /// else. It enters `time`.
     pub fn create(
         pid: Pid,
+        leads_session: bool,
         vdso: Option<&Vdso>,
         hole: RemotePtr,
         time: Option<&mut TimeNamespace>,
@@ -75,7 +77,11 @@ impl NewProcess {
             time.enter(pid, &mut leader)?;
         }
         Self::from_copy(pid, leader, EmptyProcess { here, syscall, hole, aside }, vdso, |calls| {
-            calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
+            if leads_session {
+                calls.call(libc::SYS_setsid, [], format!("pid {pid}: setsid"));
+            } else {
+                calls.call(libc::SYS_setpgid, [0, 0], format!("pid {pid}: leading a group"));
+            }
             shed_inheritance(pid, calls);
             // The daemon's own dispositions must not be inherited: a process of the image may have
             // to die of a signal.

@@ -57,9 +57,9 @@ impl NewTree {
         for process in &processes {
             // A group without a process cannot be in the foreground: that of the leader stays.
             if let Some(group) = process.foreground.filter(|it| known.contains(it)) {
-                let rule = self.terminals;
+                let terminals = self.terminals.clone();
                 let leader = self.process(process.pid)?;
-                terminal::set_foreground(process, group, rule, &leader.channel, &mut leader.leader)?;
+                terminal::set_foreground(process, group, &terminals, &leader.channel, &mut leader.leader)?;
             }
         }
         Ok(())

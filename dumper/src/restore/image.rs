@@ -4,6 +4,7 @@
 //! resume.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::error::{Error, Result};
@@ -16,11 +17,13 @@ use crate::kind::attribute::{Resume, tid_of};
 use crate::kind::phase::{PHASES, Phase};
 use crate::kind::record_sort::Role;
 use crate::memory::vma::Vma;
-use crate::options::{ClockRule, RestoreOptions, TerminalRule};
+use crate::options::{ClockRule, RestoreOptions};
 use crate::pstree::clocks::Clocks;
 use crate::pstree::record::{Process, Share};
+use crate::pstree::terminal::Terminals;
 use crate::records;
 use crate::restore::attributes;
+use crate::restore::caller_terminal::CallerTerminal;
 use crate::restore::files::RestoredFiles;
 use crate::restore::outcome::Restored;
 use crate::restore::pending::{PendingRecords, out_of_place};
@@ -45,7 +48,11 @@ pub struct ImageRestore {
     sysv: Vec<RestoredIpc>,
     filling: Filling,
     clock: ClockRule,
-    terminals: TerminalRule,
+    /// The terminal of the caller to attach to.
+    attach: Option<PathBuf>,
+    /// The same, once the tree is known.
+    caller: Option<CallerTerminal>,
+    terminals: Terminals,
     /// Since the first mapping.
     processes: Option<NewTree>,
 }
@@ -65,7 +72,9 @@ impl ImageRestore {
             begun,
             pending: PendingRecords::default(),
             clock: options.clock,
-            terminals: options.terminal,
+            attach: options.attach.clone(),
+            caller: None,
+            terminals: Terminals { rule: options.terminal, ..Terminals::default() },
             files: RestoredFiles::new(options),
             sysv: Vec::new(),
             filling: Filling::Nothing,
@@ -80,7 +89,10 @@ impl ImageRestore {
             return if record.optional { Ok(()) } else { Err(out_of_place(record.tag)) };
         };
         match sort.role {
-            Role::Tree => self.pending.add_tree(&record),
+            Role::Tree => {
+                self.pending.add_tree(&record)?;
+                self.attach()
+            }
             Role::Task => self.pending.add_of_task(record),
             Role::SysvIpc => self.create_ipc(&record),
             Role::Object => {
@@ -91,6 +103,17 @@ impl ImageRestore {
             Role::FdState => self.pending.add_fd_state(record),
             Role::Mapping => self.map(&record),
         }
+    }
+
+    /// Decides what takes the place of the terminals of the tree, if the caller attaches to it.
+    fn attach(&mut self) -> Result<()> {
+        let Some(path) = &self.attach else { return Ok(()) };
+        let caller = CallerTerminal::new(self.pending.tree()?, path)?;
+        self.files.replace_terminals(caller.path().to_owned());
+        self.terminals.instead = Some(caller.path().to_owned());
+        self.terminals.session = caller.session();
+        self.caller = Some(caller);
+        Ok(())
     }
 
     fn create_ipc(&mut self, record: &Record) -> Result<()> {
@@ -111,7 +134,7 @@ impl ImageRestore {
         };
         let representative = process.representative();
         let Self { processes, pending, files, clock, terminals, .. } = self;
-        let new = processes_of(processes, pending, *clock, *terminals)?.fork_until(pid, pending)?;
+        let new = processes_of(processes, pending, *clock, terminals)?.fork_until(pid, pending)?;
         let holder = Holder::new(pid, representative, pending).as_memory();
         new.map(vma, &files.of(holder)).map_err(|error| new.explain(error))?;
         self.filling = Filling::Mapping(pid);
@@ -137,8 +160,8 @@ impl ImageRestore {
     /// The trailer is verified: completes the processes and resumes them. This thread is to reap
     /// the roots.
     pub fn finish(mut self, total: u64) -> Result<(Restored, Vec<PidFd>)> {
-        processes_of(&mut self.processes, &self.pending, self.clock, self.terminals)?;
-        let Self { begun, pending, mut files, mut sysv, processes, .. } = self;
+        processes_of(&mut self.processes, &self.pending, self.clock, &self.terminals)?;
+        let Self { begun, pending, mut files, mut sysv, processes, caller, .. } = self;
         // Declared last, so dropped first: on an error it kills all processes while everything that
         // they use is there.
         let mut tree = processes.ok_or_else(|| Error::damaged("an image without a process"))?;
@@ -155,16 +178,18 @@ impl ImageRestore {
         let mut created = files.open_last(&pending)?;
         let resumes = restore_phases(&mut tree, &pending, &files, &mut sysv, &mut created)?;
         tree.verify()?;
+        let terminal_state = files.terminal_state();
         // An end of a pipe that is still open here would hide from the other end that no process
         // has it.
         let warnings = files.into_warnings();
         let roots = tree.roots()?;
+        let attached = caller.map(|caller| caller.hand_over(tree.tree(), terminal_state)).transpose()?;
         tree.resume(resumes, || created.iter().try_for_each(CreatedIpc::outlive_daemon))?;
         created.into_iter().for_each(CreatedIpc::keep);
         let pids: Vec<Pid> =
             processes.iter().filter(|process| !process.is_placeholder()).map(|process| process.pid).collect();
         let root = pids.first().copied().unwrap_or(0);
-        Ok((Restored { root, pids, bytes: total, elapsed: begun.elapsed(), warnings }, roots))
+        Ok((Restored { root, pids, bytes: total, elapsed: begun.elapsed(), warnings, attached }, roots))
     }
 }
 
@@ -174,7 +199,7 @@ fn processes_of<'a>(
     processes: &'a mut Option<NewTree>,
     pending: &PendingRecords,
     rule: ClockRule,
-    terminals: TerminalRule,
+    terminals: &Terminals,
 ) -> Result<&'a mut NewTree> {
     let new = match processes.take() {
         Some(new) => new,
@@ -188,7 +213,7 @@ fn processes_of<'a>(
             }
             attributes::compare(&tree.processes, pending)?;
             let clocks = tree.clocks.map(|clocks| clocks.to_continue(Clocks::now(), rule)).transpose()?.flatten();
-            NewTree::new(tree, hole, terminals, clocks.map(TimeNamespace::new))
+            NewTree::new(tree, hole, terminals.clone(), clocks.map(TimeNamespace::new))
         }
     };
     Ok(processes.insert(new))

@@ -9,6 +9,7 @@
 
 pub mod attached;
 pub mod attributes;
+pub mod caller_terminal;
 pub mod core_flag;
 pub mod descriptors;
 pub mod ended;
@@ -224,7 +225,9 @@ impl Sink for ImageSink {
     fn end(&mut self, total: u64) -> Result<()> {
         let image = self.image.take().ok_or_else(|| Error::damaged("an end without an image"))?;
         let (restored, roots) = image.finish(total)?;
-        self.roots.extend(roots);
+        // A caller who attaches to the tree waits for its root.
+        let is_ours = |root: &PidFd| restored.attached.is_none() || root.pid() != restored.root;
+        self.roots.extend(roots.into_iter().filter(is_ours));
         log::info!("pid {}: restored from {total} bytes in {:?}", restored.root, restored.elapsed);
         self.restored.push(restored);
         Ok(())

@@ -8,10 +8,9 @@ use crate::error::{Error, Result};
 use crate::kind::attribute::Resume;
 use crate::memory::vdso::{self, Vdso};
 use crate::memory::vma::Vma;
-use crate::options::TerminalRule;
 use crate::pstree::fork_plan::{How, Sessions};
 use crate::pstree::record::{self, Process, Share, Tree};
-use crate::pstree::terminal;
+use crate::pstree::terminal::{self, Terminals};
 use crate::restore::pending::PendingRecords;
 use crate::restore::process::NewProcess;
 use crate::restore::rollback::KillOnDrop;
@@ -42,8 +41,8 @@ pub struct NewTree {
     /// The session that each is in by now.
     pub(super) sessions: Sessions,
     hole: RemotePtr,
-    /// What happens about controlling terminals.
-    pub(super) terminals: TerminalRule,
+    /// What becomes of terminals and of the session outside.
+    pub(super) terminals: Terminals,
     /// The time namespace of all processes, if they do not have the daemon's.
     time: Option<TimeNamespace>,
     /// The place in the tree of the next process to be created.
@@ -63,7 +62,7 @@ impl Actors for NewTree {
 impl NewTree {
     /// No process yet. `hole`: address space that no process of the image uses. `time`: the time
     /// namespace of all processes, if they do not have the daemon's.
-    pub fn new(tree: Tree, hole: RemotePtr, terminals: TerminalRule, time: Option<TimeNamespace>) -> Self {
+    pub fn new(tree: Tree, hole: RemotePtr, terminals: Terminals, time: Option<TimeNamespace>) -> Self {
         Self {
             rollback: KillOnDrop::default(),
             processes: BTreeMap::new(),
@@ -135,8 +134,9 @@ impl NewTree {
         let vdso = vdso.as_ref();
         let wanted = self.tree.session(process);
         if by == 0 {
-            let mut new = NewProcess::create(pid, vdso, self.hole, self.time.as_mut(), &mut self.rollback)?;
-            terminal::take_terminal(process, self.terminals, &new.channel, &mut new.leader)?;
+            let leads = process.sid == pid || self.terminals.session.is_none();
+            let mut new = NewProcess::create(pid, leads, vdso, self.hole, self.time.as_mut(), &mut self.rollback)?;
+            terminal::take_terminal(process, &self.terminals, &new.channel, &mut new.leader)?;
             self.sessions.lead(pid);
             self.processes.insert(pid, new);
             return Ok(());
@@ -204,10 +204,10 @@ impl NewTree {
         if self.sessions.leads(pid) {
             return Ok(());
         }
-        let rule = self.terminals;
+        let terminals = self.terminals.clone();
         let leader = self.process(pid)?;
         leader.call(libc::SYS_setsid, [], "setsid")?;
-        terminal::take_terminal(&process, rule, &leader.channel, &mut leader.leader)?;
+        terminal::take_terminal(&process, &terminals, &leader.channel, &mut leader.leader)?;
         self.sessions.lead(pid);
         Ok(())
     }
@@ -219,7 +219,11 @@ impl NewTree {
             let stat = Stat::read(&format!("/proc/{}/stat", process.pid))?;
             let ppid = if known.contains(&process.ppid) { process.ppid } else { stat.ppid() };
             let is = (stat.ppid(), stat.field(5) as Pid, stat.field(6) as Pid);
-            let recorded = (ppid, self.tree.group(process), self.tree.session(process));
+            let session = match self.terminals.session {
+                Some(session) if !known.contains(&process.sid) => session,
+                _ => self.tree.session(process),
+            };
+            let recorded = (ppid, self.tree.group(process), session);
             if is != recorded {
                 return Err(Error::os(
                     format!("pid {}: parent, group and session are {is:?} and not {recorded:?}", process.pid),

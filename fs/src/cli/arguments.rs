@@ -75,6 +75,11 @@ No mount is needed. When this command ends, the restored processes become childr
 parent-death signal (PR_SET_PDEATHSIG) gets the signal at that moment: restore it through a mount instead. One line is printed for each
 image as soon as its processes run. A terminal shows bytes, rate and time left.
 
+With --attach, this terminal takes the place of those that the job had, whatever terminal= says. A job whose session is not in the image
+comes into the session of this command: ^C and ^Z reach it, fg and bg of the shell as well. A tree with a session and a controlling terminal
+of its own gets a new pseudo-terminal, and what is typed and written is copied. The job is told of the window's size (SIGWINCH). HUP, INT,
+QUIT, TERM, USR1 and USR2 are passed on to the group of the root. One FILE is restored, and nothing is printed.
+
 Options (-o):
   external-pipes=refuse|null|new
                           a pipe that a process outside of the tree held is connected again; if nobody holds it any more: refuse the
@@ -93,7 +98,8 @@ Options (-o):
 Exit status:
   0  all images are restored
   1  failure, with one line on standard error: of an image without a line on standard output nothing is restored
-  2  wrong usage";
+  2  wrong usage
+  With --attach: that of the job, or 128 and the number of the signal that killed it; 125 if it was not restored";
 
 const OPTIONS_HELP: &str = "\
 Options (-o):
@@ -156,8 +162,14 @@ pub enum Command {
     )]
     Mount(MountArgs),
     /// Restore the processes of images, without a mount
-    #[command(override_usage = "ckptfs restore [--changed-files POLICY] [-o OPT[,OPT]]... FILE...", after_help = RESTORE_HELP)]
+    #[command(
+        override_usage = "ckptfs restore [--changed-files POLICY] [-o OPT[,OPT]]... [--attach] FILE...",
+        after_help = RESTORE_HELP
+    )]
     Restore {
+        /// Bring the job to this terminal, as fg of a shell does, and wait for it
+        #[arg(long)]
+        attach: bool,
         /// A file that has changed since the dump: restore with a warning, or refuse the restore
         #[arg(long, value_name = "POLICY", value_parser = ["warn", "refuse"])]
         changed_files: Option<String>,

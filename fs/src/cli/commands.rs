@@ -7,7 +7,8 @@ use std::process::ExitCode;
 use ckptfs_dumper::{ChangedFiles, Doing, Pid, Result};
 
 use crate::cli::assets;
-use crate::cli::failure::Failure;
+use crate::cli::attach;
+use crate::cli::failure::{Failure, wrong_usage};
 use crate::cli::inspect::{self, Form};
 use crate::cli::progress::{Input, complain};
 use crate::cli::restore::restore_all;
@@ -21,6 +22,7 @@ pub fn core(image: &Path, pid: Option<Pid>) -> std::result::Result<ExitCode, Fai
 
 /// `ckptfs restore`
 pub fn restore(
+    attach: bool,
     changed_files: Option<&str>,
     options: &[String],
     files: &[PathBuf],
@@ -30,6 +32,11 @@ pub fn restore(
         Some("refuse") => options.changed_files = ChangedFiles::Refuse,
         Some(_) => options.changed_files = ChangedFiles::Warn,
         None => {}
+    }
+    match files {
+        [file] if attach => return attach::restore(file, options),
+        _ if attach => return Err(Failure::usage(wrong_usage("--attach takes one FILE".to_owned()))),
+        _ => {}
     }
     Ok(each(files, |input, out| restore_all(input, &options, out)))
 }

@@ -11,6 +11,10 @@ const USAGE: u8 = 2;
 /// The exit status of `diff` if it cannot compare, as in diff(1).
 const TROUBLE: u8 = 2;
 
+/// The exit status of `restore --attach` if nothing was restored. Those of the job must be told
+/// from it, as with timeout(1) and env(1).
+const NOT_ATTACHED: u8 = 125;
+
 /// The error for a command line that is wrong.
 pub fn wrong_usage(sentence: String) -> Error {
     Error::new(Kind::System(libc::EINVAL), sentence)
@@ -34,6 +38,11 @@ impl Failure {
     /// The command line is wrong.
     pub fn usage(error: Error) -> Failure {
         Failure { error, status: USAGE }
+    }
+
+    /// There is no job whose exit status `restore --attach` could have.
+    pub fn not_attached(error: Error) -> Failure {
+        Failure { error, status: NOT_ATTACHED }
     }
 
     /// `diff` could not compare.

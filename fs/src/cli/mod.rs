@@ -2,6 +2,7 @@
 
 pub mod arguments;
 pub mod assets;
+pub mod attach;
 pub mod check;
 pub mod commands;
 pub mod core;

@@ -55,6 +55,11 @@ pub struct Input {
 }
 
 impl Input {
+    /// The same without a bar.
+    pub fn quiet(path: &Path) -> Result<Input> {
+        Ok(Input { bar: Bar(ProgressBar::hidden()), ..Input::open(path)? })
+    }
+
     /// Opens a file. `-` is standard input.
     pub fn open(path: &Path) -> Result<Input> {
         let (name, bytes, len): (String, Box<dyn Read>, Option<u64>) = if path == Path::new("-") {

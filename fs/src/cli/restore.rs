@@ -15,7 +15,7 @@ pub fn restore_all(input: &mut Input, options: &RestoreOptions, out: &mut dyn Wr
     let name = input.name.clone();
     let mut restorer = Restorer::new(options.clone())?;
     let mut reporter = Reporter { name: &name, out: input.above_bar(out), reported: 0, failure: None };
-    let fed = feed(input, &mut restorer, &mut reporter);
+    let fed = feed(input, &name, &mut restorer, &mut |restorer| reporter.report(restorer));
     // A restore is reported some writes later. Only now all restored processes are known, also
     // after a failure.
     let finished = restorer.finish().on(|| &name);
@@ -27,17 +27,18 @@ pub fn restore_all(input: &mut Input, options: &RestoreOptions, out: &mut dyn Wr
     reporter.failure.map_or(Ok(()), Err)
 }
 
-fn feed(input: &mut Input, restorer: &mut Restorer, reporter: &mut Reporter) -> Result<()> {
+/// Gives a restorer the bytes of an input, called `name`. `heard` is called after each write.
+pub fn feed(input: &mut Input, name: &str, restorer: &mut Restorer, heard: &mut dyn FnMut(&Restorer)) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         let len = match input.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(len) => len,
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => return Err(error).doing(|| format!("reading {}", reporter.name)),
+            Err(error) => return Err(error).doing(|| format!("reading {name}")),
         };
-        restorer.write(&buffer[..len]).on(|| reporter.name)?;
-        reporter.report(restorer);
+        restorer.write(&buffer[..len]).on(|| name)?;
+        heard(restorer);
     }
 }
 
