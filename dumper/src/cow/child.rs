@@ -47,7 +47,7 @@ pub struct Child {
     /// the time of reaping.
     parent_fd: PidFd,
     /// By this mark it is known to other programs. It goes with the child.
-    _mark: Mark,
+    _mark: Option<Mark>,
     /// It is killed only once: after it is reaped, its number may be given to another process.
     killed: bool,
     /// `None` once it is killed or lost.
@@ -55,11 +55,17 @@ pub struct Child {
 }
 
 /// Forks the process that `injected` is in, without the mappings `without`. The child gets a mark.
-/// The whole tree must be stopped.
+/// The whole tree must be stopped. A child with a failure is of no use, and is ended like any
+/// other.
 ///
 /// # Errors
 /// EAGAIN (RLIMIT_NPROC, pids.max) and ENOMEM. The tree must then be read while it is stopped.
-pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)], marks: &Marks) -> Result<Child> {
+pub fn fork(
+    injected: &mut Injected<'_>,
+    root: Pid,
+    without: &[(u64, u64)],
+    marks: &Marks,
+) -> Result<(Child, Result<()>)> {
     // CLONE_PTRACE: this thread traces the child from birth, and it runs no instruction before this
     // thread resumes it. Not CLONE_FS: with a shared one, setns(2) and the set-user-id bit of exec
     // would fail until the child has its own.
@@ -79,18 +85,12 @@ pub fn fork(injected: &mut Injected<'_>, root: Pid, without: &[(u64, u64)], mark
     task.set_options(ptrace::options::EXITKILL | ptrace::options::SYSGOOD)?;
     task.discard_signal();
     let got = task.regs()?.rbx.cast_signed();
-    let child = Child {
-        pid,
-        parent: root,
-        scratch: injected.scratch(),
-        parent_fd,
-        _mark: mark?,
-        killed: false,
-        task: Some(task),
-    };
-    errno::check(got, || format!("pid {root}: giving the copy-on-write child a descriptor table of its own"))?;
-    injected.clean(&MemFile::open(pid)?)?;
-    Ok(child)
+    let (mark, marked) = mark.map_or_else(|error| (None, Err(error)), |mark| (Some(mark), Ok(())));
+    let doing = || format!("pid {root}: giving the copy-on-write child a descriptor table of its own");
+    let settled = marked.and_then(|()| errno::check(got, doing)).and_then(|_| injected.clean(&MemFile::open(pid)?));
+    let scratch = injected.scratch();
+    let child = Child { pid, parent: root, scratch, parent_fd, _mark: mark, killed: false, task: Some(task) };
+    Ok((child, settled))
 }
 
 impl Child {

@@ -1,7 +1,7 @@
 //! Whether there is room for copy-on-write children: each takes a place among the tasks that its
 //! process may have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::{Error, Result};
 use crate::sys::pid::Pid;
@@ -20,13 +20,13 @@ const SPARE_LEAST: u64 = 16;
 pub fn check(pids: &[Pid]) -> Result<()> {
     let mounts = mountinfo::mounts()?;
     let all = task_limits::all_tasks();
-    let mut cgroups = BTreeSet::new();
+    let (mut cgroups, mut counted) = (BTreeSet::new(), BTreeMap::new());
     for pid in pids {
         // A process that has ended meanwhile needs no child.
         let cgroup = proc::read(&format!("/proc/{pid}/cgroup")).unwrap_or_default();
         let is_new = cgroups.insert(cgroup.clone());
         let of_cgroups = if is_new { task_limits::of_cgroups(&cgroup, &mounts) } else { Vec::new() };
-        let of_user = task_limits::of_user(*pid, all).ok().flatten();
+        let of_user = task_limits::of_user(*pid, all, &mut counted).ok().flatten();
         let mut limits = of_cgroups.into_iter().chain(of_user);
         if let Some(limit) = limits.find(|limit| is_tight(limit, pids.len() as u64)) {
             return Err(refusal(&limit));

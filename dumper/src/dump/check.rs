@@ -4,25 +4,27 @@
 //! The kinds refuse here with the sentences of the dump. What only the process itself or a stopped
 //! task can tell is not found.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::dump::files::FileCollector;
 use crate::dump::pstree::{self, FoundProcess};
 use crate::dump::{sharing, unsupported};
 use crate::error::{Error, Kind, Result};
-use crate::file::mapped_lock;
+use crate::file::mapped_lock::{self, MappedLock, MappedLocks};
 use crate::freeze::bound::StopBound;
 use crate::freeze::target::Target;
 use crate::freeze::{cgroup, entry, tracing, vfork};
 use crate::kind::attribute::{ObservedTask, Scope};
-use crate::memory::vdso::{self, Vdso};
+use crate::memory::vdso::{self, Vdso, VdsoShape};
 use crate::memory::vm_flags::FlagsOnDemand;
 use crate::memory::vma::Vma;
 use crate::pstree::record::{Process, Share};
 use crate::refusals::{Refusals, is_gone};
 use crate::sys::clock;
 use crate::sys::pid::Pid;
+use crate::sys::proc::locks::{self, ByFile};
+use crate::sys::proc::maps::Mapping;
 use crate::sys::proc::process::{parent, runs_this_program};
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
@@ -47,7 +49,13 @@ pub fn check(target: &Target) -> Result<Vec<Error>> {
         tries += 1;
         let mut refusals = Refusals::all();
         match look(target, &mut refusals) {
-            Ok(()) if !refusals.has_missed() || tries == TRIES => return Ok(refusals.into_errors()),
+            Ok(()) if !refusals.has_missed() => return Ok(refusals.into_errors()),
+            Ok(()) if tries == TRIES => {
+                let mut found = refusals.into_errors();
+                let sentence = format!("{target}: its processes end all the time, so not all of it was examined");
+                found.push(Error::new(Kind::Busy, sentence));
+                return Ok(found);
+            }
             Ok(()) => {}
             Err(error) if is_gone(&error) && tries < TRIES => {}
             Err(error) => return Err(error),
@@ -57,10 +65,10 @@ pub fn check(target: &Target) -> Result<Vec<Error>> {
 
 fn look(target: &Target, refusals: &mut Refusals) -> Result<()> {
     let found = find(target)?;
-    let pids: Vec<Pid> = found.iter().map(|process| process.pid).collect();
+    let pids: BTreeSet<Pid> = found.iter().map(|process| process.pid).collect();
     refusals.sift(cgroup::refuse_frozen(&pids))?;
-    refusals.sift(target.refuse_lost_children(&pids.iter().copied().collect()))?;
-    let bound = StopBound::new(LIMIT, None);
+    refusals.sift(target.refuse_lost_children(&pids))?;
+    let bound = StopBound::of_look(LIMIT);
     let tree = pstree::plan(&found, &bound, refusals)?;
     // Without a plan for the processes, its details say nothing.
     if refusals.is_empty() {
@@ -69,14 +77,18 @@ fn look(target: &Target, refusals: &mut Refusals) -> Result<()> {
     let shared = sharing::refuse_sharing_outside(&tree, clock::boot_ticks(), refusals);
     refusals.sift(shared)?;
     let root = found.iter().find_map(|process| process.threads.first()).copied().unwrap_or(0);
-    let mut checker =
-        Checker { files: FileCollector::that_checks(pids, bound), namespaces: Namespaces::for_tree(root), refusals };
+    let (files, namespaces) = (FileCollector::that_checks(pids, bound.clone()), Namespaces::for_tree(root));
+    let (vdso, locks) = (vdso::own_shape()?, locks::read()?);
+    let locks = locks::by_file(&locks);
+    let mut checker = Checker { files, namespaces, vdso, locks, bound, mapped_locks: Vec::new(), refusals };
+    let records: BTreeMap<Pid, &Process> = tree.processes.iter().map(|record| (record.pid, record)).collect();
     for process in found.iter().filter(|process| !process.is_zombie) {
-        if let Some(record) = tree.processes.iter().find(|record| record.pid == process.pid) {
+        if let Some(record) = records.get(&process.pid) {
             checker.process(process, record)?;
         }
     }
-    let Checker { mut files, refusals, .. } = checker;
+    let Checker { mut files, mapped_locks, refusals, .. } = checker;
+    mapped_lock::refuse_shown(mapped_locks.iter(), files.fd_states(), refusals)?;
     files.refuse_strangers(&tree, refusals)?;
     vfork::refuse_waiting(found.iter().flat_map(|process| process.threads.iter().copied()), refusals)
 }
@@ -111,6 +123,13 @@ fn find_one(pid: Pid) -> Result<FoundProcess> {
 struct Checker<'a> {
     files: FileCollector,
     namespaces: Namespaces,
+    /// The parts that a vDSO has on this kernel.
+    vdso: VdsoShape,
+    /// The file locks of the machine, a moment ago.
+    locks: ByFile<'a>,
+    bound: StopBound,
+    /// The locks that only mappings hold, so far.
+    mapped_locks: Vec<MappedLocks>,
     refusals: &'a mut Refusals,
 }
 
@@ -131,10 +150,8 @@ impl Checker<'_> {
             let observed = self.task(record, *tid);
             self.refusals.sift(observed)?;
         }
-        if !record.shares(Share::Vm) {
-            let mapped = self.memory(pid, representative);
-            self.refusals.sift(mapped)?;
-        }
+        let mapped = self.memory(record);
+        self.refusals.sift(mapped)?;
         if !record.shares(Share::Files) {
             let table = self.files.check_table(pid, representative, self.refusals);
             self.refusals.sift(table)?;
@@ -168,19 +185,34 @@ impl Checker<'_> {
             .try_for_each(|kind| kind.check(&task, &mut self.files, self.refusals))
     }
 
-    fn memory(&mut self, pid: Pid, representative: Pid) -> Result<()> {
+    fn memory(&mut self, record: &Process) -> Result<()> {
+        let (pid, representative) = (record.pid, record.representative());
         let mappings = maps::maps(representative)?;
-        let flags = maps::vm_flags(representative)?;
+        let hidden = self.hidden_locks(pid, representative, &mappings);
+        let hidden = self.refusals.sift(hidden)?.unwrap_or_default();
+        if record.shares(Share::Vm) {
+            return hidden.iter().try_for_each(|lock| self.refusals.refuse(lock.refuse_borrowed(pid)));
+        }
+        self.mapped_locks.push(MappedLocks { tid: pid, locks: hidden });
         let on_demand = FlagsOnDemand::of(representative);
+        let flags = on_demand.all()?;
         for mapping in mappings.iter().filter(|mapping| !mapping.is_special()) {
             let vma = Vma::collect(representative, mapping, &mut self.files, &on_demand);
             if let Some(mut vma) = self.refusals.sift(vma)? {
                 vma.tid = pid;
-                self.refusals.sift(vma.add_flags(&flags))?;
+                self.refusals.sift(vma.add_flags(flags))?;
             }
         }
         let vdso = Vdso::of(pid, &mappings, String::new());
-        self.refusals.sift(vdso.refuse_partial(&vdso::own_shape()?))?;
-        self.refusals.sift(mapped_lock::of_mappings(pid, representative, &mappings)).map(drop)
+        self.refusals.sift(vdso.refuse_partial(&self.vdso)).map(drop)
+    }
+
+    /// The locks that only the mappings of a process hold. The list of the machine is read once for
+    /// all processes, and once more if a lock is refused: it may be gone since.
+    fn hidden_locks(&self, pid: Pid, representative: Pid, mappings: &[Mapping]) -> Result<Vec<MappedLock>> {
+        let look = |locks: &ByFile<'_>| {
+            mapped_lock::of_mappings(pid, representative, mappings, locks, &self.bound).map(|found| found.hidden)
+        };
+        look(&self.locks).or_else(|_| look(&locks::by_file(&locks::read()?)))
     }
 }

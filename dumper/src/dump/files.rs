@@ -72,7 +72,7 @@ struct Description {
 
 impl FileCollector {
     /// `tree` holds the pids of all processes of the tree, which are stopped within `bound`.
-    pub fn of(tree: Vec<Pid>, bound: StopBound) -> Self {
+    pub fn of(tree: BTreeSet<Pid>, bound: StopBound) -> Self {
         Self {
             objects: ObjectCollector::of(tree),
             files: Vec::new(),
@@ -87,7 +87,7 @@ impl FileCollector {
 
     /// The same for processes that may run: what cannot be checkpointed is refused, and no object
     /// is recorded.
-    pub fn that_checks(tree: Vec<Pid>, bound: StopBound) -> Self {
+    pub fn that_checks(tree: BTreeSet<Pid>, bound: StopBound) -> Self {
         Self { objects: ObjectCollector::that_checks(tree.clone()), ..Self::of(tree, bound) }
     }
 
@@ -118,7 +118,14 @@ impl FileCollector {
 
     /// Refuses a record that names a task outside the tree, because its signal would go there.
     pub fn refuse_strangers(&mut self, tree: &Tree, refusals: &mut Refusals) -> Result<()> {
-        let mut named = self.named.drain(..).filter(|(task, _)| !is_known(tree, *task));
+        let mut tasks = BTreeSet::new();
+        for process in &tree.processes {
+            tasks.extend(process.threads.iter().map(|tid| Named::Task(*tid)));
+            // A group is made by its leader, even by one that has ended since.
+            tasks.insert(Named::Group(process.pid));
+            tasks.extend(Some(Named::Process(process.pid)).filter(|_| !process.is_placeholder()));
+        }
+        let mut named = self.named.drain(..).filter(|(task, _)| !tasks.contains(task));
         named.try_for_each(|(_, refused)| refusals.refuse(refused))
     }
 
@@ -188,11 +195,15 @@ impl FileCollector {
         let link = format!("/proc/{representative}/fd/{number}");
         let mut file = ObservedFile::observe(subject, &link, Via::Descriptor(pidfd, number))?;
         let inode = (file.stat.dev(), file.stat.ino());
-        let (known, place) = match self.by_inode.entry(inode).or_default().find(|other| {
-            kcmp::kcmp_order(other.task, representative, Kcmp::File, other.number as u64, number as u64)
-        })? {
-            Ok(description) => (Some(description.id), None),
-            Err(place) => (None, Some(place)),
+        // One of the two may end, or close its descriptor, while a check compares them.
+        let found =
+            self.by_inode.entry(inode).or_default().find(|other| {
+                kcmp::kcmp_order(other.task, representative, Kcmp::File, other.number as u64, number as u64)
+            });
+        let (known, place) = match refusals.sift_of_several(found)? {
+            Some(Ok(description)) => (Some(description.id), None),
+            Some(Err(place)) => (None, Some(place)),
+            None => return Ok(None),
         };
         if let Some(id) = known.filter(|id| self.held.contains(&(pid, *id))) {
             return Ok(Some((id, None)));
@@ -256,16 +267,6 @@ fn cloexec(pid: Pid, numbers: &[i32], injected: &mut Injected<'_>) -> Result<Vec
         }
     }
     Ok(found)
-}
-
-/// Whether a process or group that is to be signalled will exist again.
-fn is_known(tree: &Tree, named: Named) -> bool {
-    tree.processes.iter().any(|process| match named {
-        Named::Task(tid) => process.threads.contains(&tid),
-        Named::Process(pid) => process.pid == pid && !process.is_placeholder(),
-        // A group is made by its leader, even by one that has ended since.
-        Named::Group(pgid) => process.pid == pgid,
-    })
 }
 
 impl FileIds for FileCollector {

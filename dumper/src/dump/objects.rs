@@ -1,6 +1,6 @@
 //! Collects the objects that open files share, each once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
@@ -11,12 +11,13 @@ use crate::kind::external::{self, External, Key, Keys};
 use crate::kind::object::{DumpContext, DynObject, ObjectContents};
 use crate::kind::observed::ObservedFile;
 use crate::sys::pid::Pid;
+use crate::sys::proc::process;
 use crate::sys::{clock, proc};
 
 /// The objects of a tree. A kind of open file gets this as its [`DumpContext`], and nothing else of
 /// the dump.
 pub struct ObjectCollector {
-    tree: Vec<Pid>,
+    tree: BTreeSet<Pid>,
     /// The processes may run: objects are checked and not recorded.
     only_checks: bool,
     /// A time when the tree was already stopped, in ticks since boot.
@@ -51,7 +52,7 @@ struct ReachesOut {
 
 impl ObjectCollector {
     /// `tree` holds the pids of all processes of the tree, which are stopped.
-    pub fn of(tree: Vec<Pid>) -> Self {
+    pub fn of(tree: BTreeSet<Pid>) -> Self {
         let instant = clock::boot_ticks();
         Self {
             tree,
@@ -66,7 +67,7 @@ impl ObjectCollector {
     }
 
     /// The same for processes that may run. No object is recorded.
-    pub fn that_checks(tree: Vec<Pid>) -> Self {
+    pub fn that_checks(tree: BTreeSet<Pid>) -> Self {
         Self { only_checks: true, ..Self::of(tree) }
     }
 
@@ -136,8 +137,13 @@ impl DumpContext for ObjectCollector {
         Ok(id)
     }
 
+    fn only_checks(&self) -> bool {
+        self.only_checks
+    }
+
     fn is_in_tree(&self, pid: Pid) -> bool {
-        self.tree.contains(&pid)
+        // /proc has a directory for each thread as well, which it does not list.
+        self.tree.contains(&pid) || process::of_task(pid).is_some_and(|pid| self.tree.contains(&pid))
     }
 
     fn holds(&mut self, id: u32, may_not_read: Option<String>) {
@@ -164,7 +170,7 @@ mod tests {
     fn an_object_is_recorded_once_and_marked_if_it_is_held_outside() {
         let (this, (from, to)) = (this(), pipe2(OFlag::O_CLOEXEC).unwrap());
         let pid = std::process::id() as Pid;
-        let mut objects = ObjectCollector::of(vec![pid]);
+        let mut objects = ObjectCollector::of(BTreeSet::from([pid]));
         assert_eq!(objects.id_of(&Pipe, &observed_fd(&from, &this)).unwrap(), 0);
         assert_eq!(objects.id_of(&Pipe, &observed_fd(&to, &this)).unwrap(), 0);
         let (other, _end) = pipe2(OFlag::O_CLOEXEC).unwrap();
@@ -178,7 +184,7 @@ mod tests {
         };
         objects.settle().unwrap();
         assert_eq!(external(&objects), [serde_json::Value::Null, serde_json::Value::Null]);
-        (objects.tree, objects.instant) = (Vec::new(), clock::boot_ticks() + 1);
+        (objects.tree, objects.instant) = (BTreeSet::new(), clock::boot_ticks() + 1);
         objects.settle().unwrap();
         let marked = external(&objects);
         child.kill().unwrap();

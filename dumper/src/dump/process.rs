@@ -16,6 +16,7 @@ use crate::memory::vma::Vma;
 use crate::pstree::record::{self, Share, Tree};
 use crate::sys::memory::RemotePtr;
 use crate::sys::pid::Pid;
+use crate::sys::proc::locks::ByFile;
 use crate::sys::ptrace::SIGINFO_LEN;
 use crate::sys::remote::batch::Batch;
 use crate::sys::remote::inject::Injected;
@@ -33,6 +34,8 @@ pub struct ProcessCollector<'a> {
     pub timers: &'a SleepTimers,
     /// Semaphore sets and message queues.
     pub ipc: &'a table::IpcTables,
+    /// The file locks of the machine.
+    pub locks: &'a ByFile<'a>,
     /// The limit of the stop.
     pub bound: StopBound,
     /// Address space that no process of the tree uses.
@@ -59,7 +62,7 @@ impl ProcessCollector<'_> {
             records.push(membership.record()?);
         }
         let LocksOfMappings { ranges: lock_mappings, hidden } =
-            mapped_lock::of_mappings(pid, representative, &entry.maps)?;
+            mapped_lock::of_mappings(pid, representative, &entry.maps, self.locks, &self.bound)?;
         let mapped_locks = MappedLocks { tid: pid, locks: hidden };
         if !mapped_locks.locks.is_empty() {
             records.push(mapped_locks.record()?);
@@ -97,7 +100,7 @@ impl ProcessCollector<'_> {
         let ThreadCollector { mut rseq, waits, .. } = threads;
         rseq.sort_unstable();
         let mappings = if shares(Share::Vm) { Vec::new() } else { self.mappings(pid, representative, entry)? };
-        if let Some(lock) = mapped_locks.locks.first().filter(|_| mappings.is_empty()) {
+        if let Some(lock) = mapped_locks.locks.first().filter(|_| shares(Share::Vm)) {
             return Err(lock.refuse_borrowed(pid));
         }
         let mlock_flags = None;

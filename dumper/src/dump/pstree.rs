@@ -99,7 +99,7 @@ struct Kinship {
     /// /proc/PID/stat, by process.
     stats: BTreeMap<Pid, Stat>,
     /// The processes with a parent that is not in the tree.
-    roots: Vec<Pid>,
+    roots: BTreeSet<Pid>,
     /// Sessions that roots got from outside the tree, and the first root in each. At a restore this
     /// root leads one new session for all processes of the old one.
     homes: BTreeMap<Pid, Pid>,
@@ -115,15 +115,15 @@ impl Kinship {
             }
         }
         let pids = found.iter().map(|process| process.pid).filter(|pid| stats.contains_key(pid));
-        let roots: Vec<Pid> = pids.filter(|pid| !stats.contains_key(&stats[pid].ppid())).collect();
+        let in_order: Vec<Pid> = pids.filter(|pid| !stats.contains_key(&stats[pid].ppid())).collect();
         let mut homes = BTreeMap::new();
-        for root in &roots {
+        for root in &in_order {
             let sid = sid(&stats[root]);
             if !stats.contains_key(&sid) {
                 homes.entry(sid).or_insert(*root);
             }
         }
-        Ok(Self { stats, roots, homes })
+        Ok(Self { stats, roots: in_order.into_iter().collect(), homes })
     }
 
     /// The session that takes the place of `sid` at a restore.

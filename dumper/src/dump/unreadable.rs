@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::error::Result;
 use crate::image::frame::Record;
 use crate::kind::attribute::tid_of;
-use crate::pstree::record::{Share, Tree};
+use crate::pstree::record::{Process, Share, Tree};
 use crate::sys::identity::Identity;
 use crate::sys::pid::Pid;
 use crate::task::creds;
@@ -20,8 +20,8 @@ pub struct Unreadable {
 }
 
 /// The tasks that act for another user than their process: a thread that has changed its
-/// credentials alone (setresuid(2) as a system call), or a process that shares the memory of a
-/// parent with other credentials. The kernel is asked about the process, and the memory shows both.
+/// credentials alone (setresuid(2) as a system call), or a process that shares the memory of its
+/// maker, which has other credentials. The kernel is asked about the process, and the memory shows both.
 ///
 /// `tasks` are the records of all tasks.
 pub fn other_users(tree: &Tree, tasks: &[Record]) -> Result<Vec<Unreadable>> {
@@ -30,6 +30,7 @@ pub fn other_users(tree: &Tree, tasks: &[Record]) -> Result<Vec<Unreadable>> {
         users.insert(tid_of(record)?, creds::identity(record)?);
     }
     let user = |tid: Pid| users.get(&tid);
+    let by_pid: BTreeMap<Pid, &Process> = tree.processes.iter().map(|process| (process.pid, process)).collect();
     let mut found = Vec::new();
     for process in &tree.processes {
         let (pid, own) = (process.pid, process.representative());
@@ -38,10 +39,11 @@ pub fn other_users(tree: &Tree, tasks: &[Record]) -> Result<Vec<Unreadable>> {
             let sentence = format!("pid {pid} task {tid}: it has other credentials than its process");
             found.push(Unreadable { pid: Some(pid), sentence });
         }
-        let parent = tree.processes.iter().find(|parent| parent.pid == process.ppid);
-        let differs = |parent: Pid| user(parent).is_some_and(|it| Some(it) != user(own));
-        if process.shares(Share::Vm) && parent.is_some_and(|parent| differs(parent.representative())) {
-            let sentence = format!("pid {pid}: it shares its memory with pid {}, which is another user", process.ppid);
+        let maker = by_pid.get(&process.maker.by);
+        let differs = |maker: Pid| user(maker).is_some_and(|it| Some(it) != user(own));
+        if process.shares(Share::Vm) && maker.is_some_and(|maker| differs(maker.representative())) {
+            let maker = process.maker.by;
+            let sentence = format!("pid {pid}: it shares its memory with pid {maker}, which is another user");
             found.push(Unreadable { pid: Some(pid), sentence });
         }
     }

@@ -5,6 +5,8 @@
 //! shows a lock of a description under each of its descriptors, and a lock of a process only under
 //! that process's descriptors. It does not show waiters: a thread that waits makes its call again.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -112,13 +114,14 @@ pub fn flock_operation(write: bool) -> u64 {
     (libc::LOCK_NB | if write { libc::LOCK_EX } else { libc::LOCK_SH }) as u64
 }
 
-/// Whether the record is a lock of the whole file `name`, as flock(2) takes it.
-pub fn is_flock_on(record: &Record, name: &str) -> Result<bool> {
-    if record.tag != Lock::TAG {
-        return Ok(false);
+/// The names of the files that records lock as a whole, as flock(2) does.
+pub fn flock_names(records: &[Record]) -> Result<BTreeSet<String>> {
+    let mut names = BTreeSet::new();
+    for record in records.iter().filter(|record| record.tag == Lock::TAG) {
+        let LockBody { what, name, .. } = record.body()?;
+        names.extend(Some(name).filter(|_| what == LockKind::Flock));
     }
-    let body: LockBody = record.body()?;
-    Ok(body.what == LockKind::Flock && body.name == name)
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -8,18 +8,20 @@
 //! The process takes the lock again through the description that the restore maps, before the
 //! descriptor of that is closed.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::file::lock;
+use crate::freeze::bound::StopBound;
 use crate::image::frame::{Record, Tag};
 use crate::kind::record_sort::{self, RecordSort};
+use crate::refusals::Refusals;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
-use crate::sys::proc::locks::{LOCKS, Line, is_lease, parse};
+use crate::sys::proc::locks::{ByFile, Line, is_lease, parse};
 use crate::sys::proc::maps::Mapping;
 use crate::sys::remote::checked::Checked;
 
@@ -83,40 +85,53 @@ impl MappedLock {
 
 /// Finds the locks of the files that a process has mapped.
 ///
-/// `representative` is a thread that has not ended.
+/// `representative` is a thread that has not ended. `all` are the locks of the machine.
 ///
 /// # Errors
 /// A lock that only a mapping holds and that a restore cannot take again.
-pub fn of_mappings(pid: Pid, representative: Pid, mappings: &[Mapping]) -> Result<LocksOfMappings> {
-    let locks = proc::read_text(LOCKS)?;
-    let mapped: BTreeSet<(u64, u64)> = mappings.iter().filter(|m| m.ino != 0).map(|m| (m.dev, m.ino)).collect();
-    let of_description = |line: &Line<'_>| line.what != "POSIX" && mapped.contains(&(line.dev, line.ino));
-    let locks: Vec<Line<'_>> = locks.lines().filter_map(parse).filter(of_description).collect();
-    if locks.is_empty() {
+pub fn of_mappings(
+    pid: Pid,
+    representative: Pid,
+    mappings: &[Mapping],
+    all: &ByFile<'_>,
+    bound: &StopBound,
+) -> Result<LocksOfMappings> {
+    let mut mapped: BTreeMap<(u64, u64), Vec<&Mapping>> = BTreeMap::new();
+    for mapping in mappings.iter().filter(|mapping| mapping.ino != 0) {
+        mapped.entry((mapping.dev, mapping.ino)).or_default().push(mapping);
+    }
+    let of_descriptions = |lines: &[Line<'_>]| lines.iter().any(|line| line.what != "POSIX");
+    mapped.retain(|file, _| all.get(file).is_some_and(|lines| of_descriptions(lines)));
+    if mapped.is_empty() {
         return Ok(LocksOfMappings::default());
     }
-    let mut shown = String::new();
+    let mut text = String::new();
     for number in proc::numbers(&format!("/proc/{representative}/fd"))? {
-        shown += &proc::read_text(&format!("/proc/{representative}/fdinfo/{number}"))?;
+        bound.check(|| format!("pid {pid} fd {number}"))?;
+        text += &proc::read_text(&format!("/proc/{representative}/fdinfo/{number}"))?;
     }
-    let shown: Vec<Line<'_>> = shown.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse).collect();
-    let mut hidden = Vec::new();
-    for line in &locks {
-        let is_shown = shown.contains(line);
-        if !is_shown && is_of(line, pid) {
-            hidden.push(hidden_lock(pid, line, mappings)?);
+    let shown: BTreeSet<Line<'_>> =
+        text.lines().filter_map(|line| line.strip_prefix("lock:")).filter_map(parse).collect();
+    let mut found = LocksOfMappings::default();
+    for (file, mappings) in &mapped {
+        for line in all[file].iter().filter(|line| line.what != "POSIX") {
+            bound.check(|| format!("pid {pid}: its file locks"))?;
+            let is_shown = shown.contains(line);
+            if !is_shown && is_of(line, pid) {
+                found.hidden.push(hidden_lock(pid, line, mappings)?);
+            }
+            if is_shown && is_lease(line) && line.write {
+                // A restore would make the mapping through another description, and a write lease
+                // allows no other.
+                return Err(Error::unsupported(format!(
+                    "pid {pid}: a write lease of {}, which is mapped as well, cannot be checkpointed",
+                    name_of(mappings)
+                )));
+            }
         }
-        if is_shown && is_lease(line) && line.write {
-            // A restore would make the mapping through another description, and a write lease
-            // allows no other.
-            let name = name_of(line, mappings);
-            return Err(Error::unsupported(format!(
-                "pid {pid}: a write lease of {name}, which is mapped as well, cannot be checkpointed"
-            )));
-        }
+        found.ranges.extend(mappings.iter().map(|mapping| (mapping.start, mapping.end)));
     }
-    let locked = mappings.iter().filter(|m| locks.iter().any(|line| (m.dev, m.ino) == (line.dev, line.ino)));
-    Ok(LocksOfMappings { ranges: locked.map(|m| (m.start, m.end)).collect(), hidden })
+    Ok(found)
 }
 
 /// Whether a lock that no descriptor of the process shows may be held by a mapping of it. A lock of
@@ -125,13 +140,13 @@ fn is_of(line: &Line<'_>, pid: Pid) -> bool {
     line.pid == pid || line.pid == -1 || line.what == "FLOCK" && !Path::new(&format!("/proc/{}", line.pid)).exists()
 }
 
-/// The lock that `line` shows, as the record has it. All mappings of the file must be parts of one:
+/// The lock that `line` shows, as the record has it. All mappings `of_file` must be parts of one:
 /// of several, the kernel does not show which one has the locked description.
-fn hidden_lock(pid: Pid, line: &Line<'_>, mappings: &[Mapping]) -> Result<MappedLock> {
-    let name = name_of(line, mappings);
-    let mut of_file = mappings.iter().filter(|m| (m.dev, m.ino) == (line.dev, line.ino));
+fn hidden_lock(pid: Pid, line: &Line<'_>, of_file: &[&Mapping]) -> Result<MappedLock> {
+    let name = name_of(of_file);
+    let mut of_file = of_file.iter();
     let first = of_file.next();
-    let is_next = |(end, offset): (u64, u64), m: &Mapping| {
+    let is_next = |(end, offset): (u64, u64), m: &&Mapping| {
         let is_part = m.start == end && m.offset == offset;
         is_part.then_some((m.end, m.offset + (m.end - m.start)))
     };
@@ -153,23 +168,28 @@ fn refuse(pid: Pid, what: &str, name: &str) -> Error {
     ))
 }
 
-fn name_of(line: &Line<'_>, mappings: &[Mapping]) -> String {
-    let mapping = mappings.iter().find(|m| (m.dev, m.ino) == (line.dev, line.ino));
-    mapping.map_or_else(String::new, |m| String::from_utf8_lossy(&m.name).into_owned())
+fn name_of(of_file: &[&Mapping]) -> String {
+    of_file.first().map_or_else(String::new, |mapping| String::from_utf8_lossy(&mapping.name).into_owned())
 }
 
 /// Refuses a lock that a descriptor of another process shows as well: the restore would take it
 /// twice, through two descriptions.
-pub fn refuse_shown<'a>(locks: impl Iterator<Item = &'a MappedLocks>, fd_states: &[Record]) -> Result<()> {
+pub fn refuse_shown<'a>(
+    locks: impl Iterator<Item = &'a MappedLocks>,
+    fd_states: &[Record],
+    refusals: &mut Refusals,
+) -> Result<()> {
+    let mut shown = None;
     for MappedLocks { tid, locks } in locks {
-        for lock in locks {
-            for record in fd_states {
-                if lock::is_flock_on(record, &lock.name)? {
-                    return Err(Error::unsupported(format!(
-                        "pid {tid}: a file lock (FLOCK) on {} that a mapping of it shares with a descriptor of another process cannot be checkpointed",
-                        lock.name
-                    )));
-                }
+        for MappedLock { name, .. } in locks {
+            let shown = match &shown {
+                Some(shown) => shown,
+                None => shown.insert(lock::flock_names(fd_states)?),
+            };
+            if shown.contains(name) {
+                refusals.refuse(Error::unsupported(format!(
+                    "pid {tid}: a file lock (FLOCK) on {name} that a mapping of it shares with a descriptor of another process cannot be checkpointed"
+                )))?;
             }
         }
     }
@@ -189,20 +209,19 @@ mod tests {
     #[test]
     fn the_mapping_that_holds_a_lock_is_found_or_refused() {
         let line = parse("1: FLOCK  ADVISORY  WRITE 812 fe:01:42 0 EOF").unwrap();
-        let parts =
-            [mapping(0x1000, 0x3000, 0, 42), mapping(0x3000, 0x4000, 0x2000, 42), mapping(0x9000, 0xa000, 0, 7)];
-        let found = hidden_lock(812, &line, &parts).unwrap();
+        let parts = [mapping(0x1000, 0x3000, 0, 42), mapping(0x3000, 0x4000, 0x2000, 42)];
+        let found = hidden_lock(812, &line, &[&parts[0], &parts[1]]).unwrap();
         assert_eq!(found, MappedLock { start: 0x1000, write: true, name: "/counters".into() });
         let locks = MappedLocks { tid: 812, locks: vec![found] };
         assert_eq!(locks.record().unwrap().body::<MappedLocks>().unwrap(), locks);
 
         let two = [mapping(0x1000, 0x3000, 0, 42), mapping(0x5000, 0x6000, 0x2000, 42)];
         for (pid, mappings) in [(812, &two[..]), (813, &parts[..])] {
-            let refused = hidden_lock(pid, &line, mappings).unwrap_err().to_string();
+            let refused = hidden_lock(pid, &line, &mappings.iter().collect::<Vec<_>>()).unwrap_err().to_string();
             assert!(refused.contains("a file lock (FLOCK) on /counters that only a mapping of it holds"), "{refused}");
         }
         let range = parse("1: OFDLCK ADVISORY  WRITE -1 fe:01:42 0 EOF").unwrap();
-        assert!(is_of(&range, 812) && hidden_lock(812, &range, &parts).is_err());
+        assert!(is_of(&range, 812) && hidden_lock(812, &range, &[&parts[0], &parts[1]]).is_err());
     }
 
     #[test]

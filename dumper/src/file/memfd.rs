@@ -122,10 +122,13 @@ impl OpenFile for MemfdDescription {
     fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<MemfdReference> {
         let original = observed.flags & libc::O_ACCMODE == libc::O_RDWR
             && match observed.via {
-                Via::Descriptor(..) => is_original(&observed.description()?).on(|| &observed.subject)?,
+                // The question changes a flag for a moment, so it is asked of a stopped process only.
+                Via::Descriptor(..) if !objects.only_checks() => {
+                    is_original(&observed.description()?).on(|| &observed.subject)?
+                }
                 // The description of a mapping cannot be asked. Most programs map the only one that
                 // there is.
-                Via::Link(_) => true,
+                _ => true,
             };
         Ok(MemfdReference { reference: Reference::dump(&Memfd, observed, objects)?, original })
     }

@@ -27,6 +27,8 @@ pub struct StopBound(Arc<Bound>);
 struct Bound {
     deadline: Deadline,
     limit: Duration,
+    /// Whether processes are stopped meanwhile.
+    stops: bool,
     reader: Option<Pid>,
     /// When the reader was asked about. A leaf lock.
     asked: Mutex<Instant>,
@@ -36,7 +38,17 @@ impl StopBound {
     /// A stop that begins now and lasts at most `limit`. It ends earlier if `reader`, which waits
     /// for the snapshot, is killed.
     pub fn new(limit: Duration, reader: Option<Pid>) -> Self {
-        Self(Arc::new(Bound { deadline: Deadline::after(limit), limit, reader, asked: Mutex::new(Instant::now()) }))
+        Self::with(limit, reader, true)
+    }
+
+    /// The same for a look at processes that go on.
+    pub fn of_look(limit: Duration) -> Self {
+        Self::with(limit, None, false)
+    }
+
+    fn with(limit: Duration, reader: Option<Pid>, stops: bool) -> Self {
+        let (deadline, asked) = (Deadline::after(limit), Mutex::new(Instant::now()));
+        Self(Arc::new(Bound { deadline, limit, stops, reader, asked }))
     }
 
     /// For waits that have an answer of their own when the time is up.
@@ -52,11 +64,9 @@ impl StopBound {
     /// what was being examined.
     pub fn check<D: std::fmt::Display>(&self, subject: impl FnOnce() -> D) -> Result<()> {
         if self.0.deadline.is_over() {
-            let sentence = format!(
-                "{}: not all of it could be examined within {} s (freeze-timeout), and it runs on",
-                subject(),
-                self.0.limit.as_secs_f64()
-            );
+            let which = if self.0.stops { " (freeze-timeout), and it runs on" } else { "" };
+            let limit = self.0.limit.as_secs_f64();
+            let sentence = format!("{}: not all of it could be examined within {limit} s{which}", subject());
             return Err(Error::new(Kind::TimedOut, sentence));
         }
         self.check_reader()
@@ -108,6 +118,8 @@ mod tests {
         let error = bound.check(|| "pid 7").unwrap_err();
         assert_eq!(error.kind(), Kind::TimedOut);
         assert!(error.to_string().starts_with("pid 7: "), "{error}");
+        let look = StopBound::of_look(Duration::ZERO).check(|| "pid 7").unwrap_err().to_string();
+        assert!(look.ends_with(" s") && error.to_string().ends_with("it runs on"), "{look}");
         assert!(StopBound::new(Duration::MAX, None).check(|| "pid 7").is_ok());
     }
 

@@ -7,6 +7,7 @@
 //! because another session that froze them would delay that. If the daemon is killed in between, a
 //! small process of its own thaws the cgroup.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -124,14 +125,12 @@ impl Drop for CgroupFrozen<'_> {
 
 /// Refuses tasks of a cgroup that another process has frozen. They would make no call for the
 /// daemon before they are thawed.
-pub fn refuse_frozen(pids: &[Pid]) -> Result<()> {
-    let mut paths: Vec<(PathBuf, Pid)> = Vec::new();
+pub fn refuse_frozen<'p>(pids: impl IntoIterator<Item = &'p Pid>) -> Result<()> {
+    let mut paths: BTreeMap<PathBuf, Pid> = BTreeMap::new();
     for pid in pids {
         // A process that has ended meanwhile is in no cgroup.
-        if let Ok(Some(path)) = cgroup::path_of(&pid.to_string())
-            && !paths.iter().any(|(known, _)| *known == path)
-        {
-            paths.push((path, *pid));
+        if let Ok(Some(path)) = cgroup::path_of(&pid.to_string()) {
+            paths.entry(path).or_insert(*pid);
         }
     }
     let deadline = Deadline::after(GRACE);

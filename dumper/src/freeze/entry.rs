@@ -6,7 +6,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::frozen::FrozenProcess;
-use crate::freeze::hole::{hole, left_scratches};
+use crate::freeze::hole::{hole, left_scratches, ranges};
 use crate::sys::memory::{MemFile, RemotePtr};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -71,7 +71,7 @@ impl Entry {
         };
         let Prelook { maps, vdso_digest, syscall, restorer } = prelook;
         let status = Fields::read(&format!("/proc/{pid}/status"))?;
-        let hole = hole(&maps).ok_or_else(|| full(pid))?;
+        let hole = hole(ranges(&maps)).ok_or_else(|| full(pid))?;
         let home = restorer.zip(stack_end(&maps, &mem));
         let tgid = status.numbers("NStgid").last().copied().unwrap_or(pid as u64) as Pid;
         let entry = EntryPoint { syscall, home, wake: wake_signal(pid, &status)?, tgid, hole };
@@ -85,7 +85,7 @@ impl Entry {
 /// Refuses a process that could not be entered if it were stopped now.
 pub fn check(pid: Pid) -> Result<()> {
     let Prelook { maps, .. } = Prelook::find(pid)?;
-    hole(&maps).ok_or_else(|| full(pid))?;
+    hole(ranges(&maps)).ok_or_else(|| full(pid))?;
     refuse_crowded(pid, maps.len())?;
     wake_signal(pid, &Fields::read(&format!("/proc/{pid}/status"))?).map(drop)
 }
@@ -97,9 +97,11 @@ pub fn share_hole<'e>(entries: impl IntoIterator<Item = &'e mut Entry>) -> Resul
     let shared = match &entries[..] {
         [only] => only.entry.hole,
         _ => {
-            let mut all: Vec<Mapping> = entries.iter().flat_map(|entry| entry.maps.iter().cloned()).collect();
-            all.sort_by_key(|mapping| mapping.start);
-            hole(&all).ok_or_else(|| full(entries.first().map_or(0, |entry| entry.pid)))?
+            // What a killed daemon has left is removed only when the process has been entered.
+            let used = |entry: &Entry| ranges(&entry.maps).chain(entry.left.iter().copied()).collect::<Vec<_>>();
+            let mut all: Vec<(u64, u64)> = entries.iter().flat_map(|entry| used(entry)).collect();
+            all.sort_unstable();
+            hole(all).ok_or_else(|| full(entries.first().map_or(0, |entry| entry.pid)))?
         }
     };
     entries.iter_mut().for_each(|entry| entry.entry.hole = shared);

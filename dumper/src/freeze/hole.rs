@@ -14,18 +14,23 @@ pub const HOLE_LEN: u64 = 2 * SCRATCH_LEN;
 /// How often a process may be dumped anew while its mappings are listed.
 const ATTEMPTS: u32 = 10;
 
-/// The first gap that is large enough, from low addresses on. The choice is deterministic, and far
-/// from where libraries and stacks grow.
-pub fn hole<'a>(maps: impl IntoIterator<Item = &'a Mapping>) -> Option<RemotePtr> {
+/// The first gap between ascending ranges that is large enough, from low addresses on. The choice
+/// is deterministic, and far from where libraries and stacks grow.
+pub fn hole(used: impl IntoIterator<Item = (u64, u64)>) -> Option<RemotePtr> {
     const DISTANCE: u64 = 256 << 10;
     let mut end = 0x1_0000;
-    for mapping in maps {
-        if mapping.start >= end + HOLE_LEN + 2 * DISTANCE {
+    for (start, until) in used {
+        if start >= end + HOLE_LEN + 2 * DISTANCE {
             return Some(RemotePtr(end + DISTANCE));
         }
-        end = end.max(mapping.end);
+        end = end.max(until);
     }
     None
+}
+
+/// Where the mappings are.
+pub fn ranges(maps: &[Mapping]) -> impl Iterator<Item = (u64, u64)> {
+    maps.iter().map(|mapping| (mapping.start, mapping.end))
 }
 
 /// The scratch that a killed daemon has left mapped: it begins with the stub. Or the daemon was
@@ -79,7 +84,7 @@ fn scratch_end(mapping: &Mapping, next: Option<&Mapping>) -> Option<u64> {
 
 fn is_empty_hole(at: usize, maps: &[Mapping], mem: &MemFile) -> Result<bool> {
     let mapping = &maps[at];
-    let others = maps.iter().enumerate().filter(|(other, _)| *other != at).map(|(_, mapping)| mapping);
+    let others = ranges(&maps[..at]).chain(ranges(&maps[at + 1..]));
     if mapping.end - mapping.start != SCRATCH_LEN || hole(others) != Some(RemotePtr(mapping.start)) {
         return Ok(false);
     }
@@ -112,9 +117,9 @@ mod tests {
     #[test]
     fn the_hole_is_the_first_gap_that_is_large_enough() {
         let maps = [mapping(0x40_0000, 0x41_0000, 5), mapping(0x7000_0000, 0x7001_0000, 5)];
-        assert_eq!(hole(&maps), Some(RemotePtr(0x5_0000)));
+        assert_eq!(hole(ranges(&maps)), Some(RemotePtr(0x5_0000)));
         let low = [mapping(0x1_0000, 0x41_0000, 5), mapping(0x7000_0000, 0x7001_0000, 5)];
-        assert_eq!(hole(&low), Some(RemotePtr(0x45_0000)));
-        assert_eq!(hole(&[]), None);
+        assert_eq!(hole(ranges(&low)), Some(RemotePtr(0x45_0000)));
+        assert_eq!(hole([]), None);
     }
 }

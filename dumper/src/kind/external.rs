@@ -4,7 +4,7 @@
 //! The contents of such a pipe stay outside. A restore connects to the same pipe, or to what its
 //! caller names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
@@ -126,7 +126,7 @@ fn is(link: &str, key: Key) -> bool {
 
 /// Whether `pid` existed at `instant` (ticks since boot) outside `tree`. A process that is younger
 /// or descends from the tree does not count.
-pub fn is_outside(pid: Pid, tree: &[Pid], instant: u64) -> bool {
+pub fn is_outside(pid: Pid, tree: &BTreeSet<Pid>, instant: u64) -> bool {
     let mut at = pid;
     while at > 0 {
         if tree.contains(&at) {
@@ -294,9 +294,9 @@ mod tests {
         assert_eq!((held[0].key, held[0].reads, held[0].writes), (key, true, false));
         assert_eq!(held[0].link, format!("/proc/{pid}/fd/0"));
         assert!(held_by(us, &keys).is_empty());
-        assert!(is_outside(pid, &[], clock::boot_ticks() + 1));
-        assert!(!is_outside(pid, &[], before), "born since");
-        assert!(!is_outside(pid, &[us], clock::boot_ticks() + 1), "a child of the tree");
+        assert!(is_outside(pid, &BTreeSet::new(), clock::boot_ticks() + 1));
+        assert!(!is_outside(pid, &BTreeSet::new(), before), "born since");
+        assert!(!is_outside(pid, &BTreeSet::from([us]), clock::boot_ticks() + 1), "a child of the tree");
         child.kill().unwrap();
         child.wait().unwrap();
         assert!(held_by(pid, &keys).is_empty());

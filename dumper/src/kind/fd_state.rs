@@ -27,7 +27,7 @@ pub struct ObservedFd<'a> {
 }
 
 /// A task that a record names. It must be in the image as well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Named {
     /// A thread.
     Task(Pid),

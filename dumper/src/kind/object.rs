@@ -305,6 +305,10 @@ fn show(record: &RecordView<'_>) -> Result<Shown> {
 pub trait DumpContext {
     /// The id of the object of `kind` behind `observed`. The first call dumps the object.
     fn id_of(&mut self, kind: &'static dyn DynObject, observed: &ObservedFile<'_>) -> Result<u32>;
+    /// Whether the processes may run: then nothing of theirs is changed, not even for a moment.
+    fn only_checks(&self) -> bool {
+        false
+    }
     /// Whether this process is in the tree that is dumped.
     fn is_in_tree(&self, _pid: Pid) -> bool {
         false

@@ -46,16 +46,18 @@ impl FlagsOnDemand {
         Self(pid, OnceCell::new())
     }
 
+    /// All of them.
+    pub fn all(&self) -> Result<&VmFlags> {
+        if let Some(flags) = self.1.get() {
+            return Ok(flags);
+        }
+        let flags = maps::vm_flags(self.0)?;
+        Ok(self.1.get_or_init(|| flags))
+    }
+
     /// Whether the mapping that begins at `start` may become writable (VM_MAYWRITE).
     pub fn may_write(&self, start: u64) -> Result<bool> {
-        let flags = match self.1.get() {
-            Some(flags) => flags,
-            None => {
-                let flags = maps::vm_flags(self.0)?;
-                self.1.get_or_init(|| flags)
-            }
-        };
-        Ok(flags.get(&start).is_none_or(|(codes, _)| codes.has("mw")))
+        Ok(self.all()?.get(&start).is_none_or(|(codes, _)| codes.has("mw")))
     }
 }
 

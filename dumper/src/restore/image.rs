@@ -127,12 +127,8 @@ impl ImageRestore {
     fn map(&mut self, record: &Record) -> Result<()> {
         let vma = Vma::parse(record)?;
         let pid = vma.tid;
-        let is_alive = |process: &Process| process.pid == pid && !process.threads.is_empty();
-        let process = self.pending.tree()?.processes.iter().find(|process| is_alive(process));
-        let Some(process) = process else {
-            return Err(Error::damaged(format!("mapping of pid {pid}, which is not in the tree")));
-        };
-        let representative = process.representative();
+        let missing = || Error::damaged(format!("mapping of pid {pid}, which is not in the tree"));
+        let representative = self.pending.representative(pid).ok_or_else(missing)?;
         let Self { processes, pending, files, clock, terminals, .. } = self;
         let new = processes_of(processes, pending, *clock, terminals)?.fork_until(pid, pending)?;
         let holder = Holder::new(pid, representative, pending).as_memory();

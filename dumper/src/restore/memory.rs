@@ -75,7 +75,9 @@ impl NewProcess {
     fn kept(&self, vma: &Vma) -> Result<Vec<(u64, u64)>> {
         let mut kept = Vec::new();
         let mut covered = 0;
-        for copy in self.copied.iter().filter(|copy| copy.start < vma.end && vma.start < copy.end) {
+        // They are ascending, like all mappings of a process.
+        let first = self.copied.partition_point(|copy| copy.end <= vma.start);
+        for copy in self.copied[first..].iter().take_while(|copy| copy.start < vma.end) {
             let (from, upto) = (copy.start.max(vma.start), copy.end.min(vma.end));
             let pages = vma.inherited_pages(from, upto);
             if pages > 0 && vma.is_copy_of(copy) {
@@ -117,12 +119,12 @@ impl NewProcess {
     }
 
     /// Gives the mappings their protections, advice and locks, when every page is in and no further
-    /// process is forked from this one.
-    /// `locks` are those that only its mappings hold.
+    /// process is forked from this one. `locks` are those that only its mappings hold.
     pub fn finish_memory(&mut self, locks: Option<&MappedLocks>) -> Result<()> {
         self.clear_rest()?;
         for lock in locks.iter().flat_map(|locks| &locks.locks) {
-            let file = self.vmas.iter().find(|vma| vma.start == lock.start).and_then(|vma| vma.file);
+            let at = self.vmas.binary_search_by_key(&lock.start, |vma| vma.start).ok();
+            let file = at.and_then(|at| self.vmas[at].file);
             let missing = || Error::damaged(format!("pid {}: a lock of no mapping at {:x}", self.pid, lock.start));
             let fd = *file.and_then(|id| self.mapped.get(&id)).ok_or_else(missing)?;
             lock.restore(self.pid, fd, &mut self.calls);

@@ -17,6 +17,8 @@ pub struct PendingRecords {
     tree: Option<Tree>,
     /// Every thread of the tree.
     tasks: BTreeSet<Pid>,
+    /// The representative thread of each process that has one.
+    representatives: BTreeMap<Pid, Pid>,
     of_tasks: BTreeMap<(Pid, Tag), Record>,
     fd_states: Vec<Record>,
 }
@@ -29,6 +31,8 @@ impl PendingRecords {
         }
         let tree = Tree::parse(record)?;
         self.tasks = tree.processes.iter().flat_map(|process| process.threads.iter().copied()).collect();
+        let alive = tree.processes.iter().filter(|process| !process.threads.is_empty());
+        self.representatives = alive.map(|process| (process.pid, process.representative())).collect();
         self.tree = Some(tree);
         Ok(())
     }
@@ -61,6 +65,11 @@ impl PendingRecords {
     /// Damaged: it was not the first record.
     pub fn tree(&self) -> Result<&Tree> {
         self.tree.as_ref().ok_or_else(|| Error::damaged("the image does not begin with its tree"))
+    }
+
+    /// The thread that speaks for a process, if the process has one.
+    pub fn representative(&self, pid: Pid) -> Option<Pid> {
+        self.representatives.get(&pid).copied()
     }
 
     /// Whether a task is in the tree.

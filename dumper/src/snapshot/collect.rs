@@ -21,6 +21,7 @@ use crate::refusals::Refusals;
 use crate::snapshot::fork::Forks;
 use crate::sys::clock;
 use crate::sys::pid::Pid;
+use crate::sys::proc::locks;
 use crate::sys::ptrace::{Regs, Stopped};
 use crate::sysv::{self, CollectedIpc, table};
 use crate::task::restart_block::SleepTimers;
@@ -79,11 +80,20 @@ impl TreeCollector<'_> {
         let mut opened = open(frozen, self.prelooks)?;
         let hole = entry::share_hole(opened.values_mut().map(|opened| &mut opened.entry))?;
         let (ipc, vdso) = (table::IpcTables::read(), vdso::own_shape()?);
+        let locks = locks::read()?;
         let mut files =
             FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect(), frozen.bound.clone());
         let bound = frozen.bound.clone();
-        let mut collector =
-            ProcessCollector { tree: &mut tree, files: &mut files, timers: self.timers, ipc: &ipc, bound, hole, vdso };
+        let mut collector = ProcessCollector {
+            tree: &mut tree,
+            files: &mut files,
+            timers: self.timers,
+            ipc: &ipc,
+            locks: &locks::by_file(&locks),
+            bound,
+            hole,
+            vdso,
+        };
         let mut processes = Vec::new();
         for process in frozen.alive_mut() {
             let opened = &opened[&process.pid];
@@ -93,7 +103,8 @@ impl TreeCollector<'_> {
         let representative = tree.processes.iter().find(|process| !process.threads.is_empty());
         tree.clocks = representative.map(|process| Clocks::now_of(process.representative())).transpose()?;
         tree.validate()?;
-        mapped_lock::refuse_shown(processes.iter().map(|process| &process.mapped_locks), files.fd_states())?;
+        let mapped_locks = processes.iter().map(|process| &process.mapped_locks);
+        mapped_lock::refuse_shown(mapped_locks, files.fd_states(), &mut Refusals::first())?;
         let sysv = collect_ipc(&ipc, &tree, &processes, self.options)?;
         let stopped = frozen.since.elapsed();
         Ok(Collected { tree, processes, files, sysv, taken, stopped, stopped_at })

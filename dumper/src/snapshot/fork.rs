@@ -39,9 +39,10 @@ impl Forks {
             Some(marks) => marks,
             None => self.marks.insert(Marks::new()?),
         };
-        let child = child::fork(injected, process.pid, &memory::attachments(process)?, marks)?;
+        let (child, settled) = child::fork(injected, process.pid, &memory::attachments(process)?, marks)?;
         let pid = child.pid();
         let child = self.children.push(child);
+        settled?;
         // Before its process runs again and copies pages.
         child.die_first()?;
         child.unmap(&process.lock_mappings)?;

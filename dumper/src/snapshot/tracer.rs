@@ -13,6 +13,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::dump::check;
 use crate::error::{Error, Kind, Result};
+use crate::freeze::bound::StopBound;
 use crate::freeze::cgroup::CgroupFreezer;
 use crate::freeze::target::{self, Target};
 use crate::options::{Options, SnapshotUse};
@@ -37,6 +38,9 @@ pub struct Tracer {
 /// How long a snapshot waits for those that were requested before it. The tree runs on between two
 /// snapshots.
 const TURN_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a waiting snapshot asks whether its reader lives.
+const READER_ASKED: Duration = Duration::from_millis(100);
 
 impl Tracer {
     /// A tracer of `target`. It stops no process yet. `freezer` freezes the cgroup first, if the
@@ -117,8 +121,7 @@ impl Tracer {
     pub fn snapshot(&self, reader: Option<Pid>, purpose: SnapshotUse) -> Result<Snapshot> {
         let target = self.target();
         target::refuse_reader(target, &target.members()?, reader)?;
-        let busy = || Error::new(Kind::Busy, format!("{target}: other snapshots of it are being taken all the time"));
-        let turn = self.turn.try_lock_for(TURN_TIMEOUT).ok_or_else(busy)?;
+        let turn = self.take_turn(reader)?;
         let (reply, wait) = bounded(1);
         let held = self.held.lock().clone();
         let thread = match held {
@@ -134,6 +137,21 @@ impl Tracer {
         let taken = answer(target, &wait, thread);
         MutexGuard::unlock_fair(turn);
         taken
+    }
+
+    /// Waits for the snapshots that were requested before, or until the reader is killed.
+    fn take_turn(&self, reader: Option<Pid>) -> Result<MutexGuard<'_, ()>> {
+        let bound = StopBound::new(TURN_TIMEOUT, reader);
+        loop {
+            if let Some(turn) = self.turn.try_lock_for(READER_ASKED) {
+                return Ok(turn);
+            }
+            if bound.deadline().is_over() {
+                let busy = format!("{}: other snapshots of it are being taken all the time", self.target());
+                return Err(Error::new(Kind::Busy, busy));
+            }
+            bound.check_reader()?;
+        }
     }
 
     /// The job for `reader`. A reader that is in the cgroup and waits for the dump cannot be frozen

@@ -2,6 +2,7 @@
 //! cgroup and of those above it (Documentation/admin-guide/cgroup-v1/pids.rst, cgroup-v2.rst), and
 //! RLIMIT_NPROC of its user (setrlimit(2)).
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -72,8 +73,9 @@ pub fn all_tasks() -> u64 {
 }
 
 /// The limit of RLIMIT_NPROC for a process. `None` if it has none, or one that is far above `all`,
-/// the tasks of all users: to count the tasks of one user takes long.
-pub fn of_user(pid: Pid, all: u64) -> Result<Option<TaskLimit>> {
+/// the tasks of all users: to count the tasks of one user takes long. `counted` has the users whose
+/// tasks were counted before.
+pub fn of_user(pid: Pid, all: u64, counted: &mut BTreeMap<u64, u64>) -> Result<Option<TaskLimit>> {
     let Some(most) = soft_nproc(&proc::read_text(&format!("/proc/{pid}/limits"))?) else { return Ok(None) };
     if all < most / 4 {
         return Ok(None);
@@ -83,7 +85,11 @@ pub fn of_user(pid: Pid, all: u64) -> Result<Option<TaskLimit>> {
     if is_exempt(pid, uid, status.hex("CapEff")) {
         return Ok(None);
     }
-    Ok(Some(TaskLimit { name: format!("RLIMIT_NPROC of user {uid}"), used: tasks_of(uid)?, most }))
+    let used = match counted.get(&uid) {
+        Some(used) => *used,
+        None => *counted.entry(uid).or_insert(tasks_of(uid)?),
+    };
+    Ok(Some(TaskLimit { name: format!("RLIMIT_NPROC of user {uid}"), used, most }))
 }
 
 /// The soft limit in /proc/PID/limits.

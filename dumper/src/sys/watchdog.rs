@@ -6,12 +6,16 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsRawFd, RawFd};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid};
 
 use crate::error::{Doing, Result};
+use crate::sys::wait;
+
+/// How long a watchdog may take for what it undoes.
+const ENDS_WITHIN: Duration = Duration::from_secs(10);
 
 /// A watchdog. Drop closes the pipe, and waits until the watchdog has done what it does then.
 #[derive(Debug)]
@@ -63,7 +67,9 @@ impl Drop for Watchdog {
         self.pipe = None;
         // The watchdog reads the end of the pipe and ends. Another thread may have reaped it
         // already, which does no harm.
-        while waitpid(self.pid, None) == Err(nix::Error::EINTR) {}
+        if let Err(error) = wait::reap(self.pid.as_raw(), ENDS_WITHIN) {
+            log::warn!("a watchdog of this daemon: {error}");
+        }
     }
 }
 

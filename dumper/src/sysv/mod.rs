@@ -24,6 +24,7 @@ use std::collections::BTreeSet;
 
 use crate::error::Result;
 use crate::image::frame::Record;
+use crate::refusals::is_gone as has_ended;
 use crate::sys::identity::Identity;
 use crate::sys::pid::Pid;
 use crate::sys::proc::{self, stat, status};
@@ -86,7 +87,10 @@ pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<CollectedIpc> {
             Err(error) if !is_ours => log::debug!("{} {}: {error}", entry.kind, entry.name.id),
             record => {
                 records.push(record?);
-                let identities = identities.get_or_insert_with(|| identities_of(&users.pids));
+                let identities = match &identities {
+                    Some(identities) => identities,
+                    None => identities.insert(identities_of(&users.pids)?),
+                };
                 unreadable.extend(may_not_read(*kind, entry, identities)?);
             }
         }
@@ -95,8 +99,16 @@ pub fn collect(tables: &IpcTables, users: &IpcUsers) -> Result<CollectedIpc> {
 }
 
 /// The users that the processes of a tree are.
-fn identities_of(pids: &BTreeSet<Pid>) -> BTreeSet<Identity> {
-    pids.iter().filter_map(|pid| Identity::of_task(*pid).ok()).collect()
+fn identities_of(pids: &BTreeSet<Pid>) -> Result<BTreeSet<Identity>> {
+    let mut identities = BTreeSet::new();
+    for pid in pids {
+        match Identity::of_task(*pid) {
+            // One that has ended before the dump is in the tree, too.
+            Err(error) if has_ended(&error) => {}
+            identity => drop(identities.insert(identity?)),
+        }
+    }
+    Ok(identities)
 }
 
 /// Why no process of the tree may read the object: it may be used without the right to read it.
@@ -105,7 +117,9 @@ fn may_not_read(kind: &dyn DynSysv, entry: &IpcEntry, identities: &BTreeSet<Iden
     for identity in identities {
         match identity.ask(|| kind.may_read(entry))? {
             Err(error) if error.errno() == Some(libc::EACCES) => refusal = Some(error),
-            _ => return Ok(None),
+            // It was removed since: there is nothing to read.
+            Err(error) if is_gone(&error) => return Ok(None),
+            may_read => return may_read.map(|()| None),
         }
     }
     let shown = || format!("{} {} (key {:#x})", entry.kind, entry.name.id, entry.name.key);

@@ -1,16 +1,16 @@
 //! /proc/locks, proc_locks(5): all locks of the machine.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Result;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 
 /// The file that lists all locks of the machine.
-pub const LOCKS: &str = "/proc/locks";
+const LOCKS: &str = "/proc/locks";
 
 /// A lock: one line of `fdinfo` or /proc/locks.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Line<'a> {
     pub what: &'a str,
     pub state: &'a str,
@@ -45,7 +45,24 @@ pub fn parse(line: &str) -> Option<Line<'_>> {
 /// wait must not happen while a process is stopped.
 pub fn prepare() {
     // The read that needs the locks reports a failure.
-    let _ = proc::read_text(LOCKS);
+    let _ = read();
+}
+
+/// Locks by the device and inode of their file.
+pub type ByFile<'a> = BTreeMap<(u64, u64), Vec<Line<'a>>>;
+
+/// The lines of all locks of the machine, for [`by_file`].
+pub fn read() -> Result<String> {
+    proc::read_text(LOCKS)
+}
+
+/// The locks of these lines, by their file.
+pub fn by_file(text: &str) -> ByFile<'_> {
+    let mut found = ByFile::new();
+    for line in text.lines().filter_map(parse) {
+        found.entry((line.dev, line.ino)).or_default().push(line);
+    }
+    found
 }
 
 /// Whether a process holds a lease of this file, which opening the file would break.
@@ -55,7 +72,7 @@ pub fn is_leased(dev: u64, ino: u64) -> Result<bool> {
 
 /// All files with a lease, by device and inode.
 pub fn leased() -> Result<BTreeSet<(u64, u64)>> {
-    let locks = proc::read_text(LOCKS)?;
+    let locks = read()?;
     let leases = locks.lines().filter_map(parse).filter(is_lease);
     Ok(leases.map(|line| (line.dev, line.ino)).collect())
 }

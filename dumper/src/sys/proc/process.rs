@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::stat::Stat;
+use crate::sys::proc::status::Fields;
 
 /// Whether the task `tid` (0: no task) runs the same program as this process.
 pub fn runs_this_program(tid: u64) -> bool {
@@ -34,6 +35,11 @@ pub fn command(pid: Pid) -> String {
         shown.push_str("...");
     }
     shown
+}
+
+/// The process of a task; `None` if it is gone.
+pub fn of_task(tid: Pid) -> Option<Pid> {
+    Fields::read(&format!("/proc/{tid}/status")).ok().map(|status| status.number("Tgid") as Pid)
 }
 
 /// The parent of a process; `None` if it is gone.

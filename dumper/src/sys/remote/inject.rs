@@ -98,11 +98,11 @@ impl<'m> Injected<'m> {
             return Err(other.fail(error));
         }
         let before = self.task.replace(other).ok_or_else(has_ended);
-        let exchanged = before.and_then(|before| {
-            let before = before.give_back()?;
-            self.lay_frame().map(|()| before)
-        });
-        exchanged.map_err(|error| Failed { task: None, error })
+        let before = before.and_then(Hijacked::give_back).map_err(|error| Failed { task: None, error })?;
+        match self.lay_frame() {
+            Ok(()) => Ok(before),
+            Err(error) => Err(Failed { task: Some(before), error }),
+        }
     }
 
     /// Makes `other`, the next task, unmap the scratch if this daemon dies. From then on the

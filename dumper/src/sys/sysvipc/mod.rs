@@ -35,7 +35,8 @@ fn make(kind: IpcKind, id: i32, creator: Creator, call: &Call, doing: impl Fn() 
     for _ in 0..TRIES {
         watchdog.id_is_set()?;
         std::fs::write(next, id.to_string()).doing(|| format!("{}: {next}", doing()))?;
-        let got = clone::call_as_seen(creator, std::slice::from_ref(call), Some(watchdog.pipe()))?;
+        let got = clone::call_as_seen(creator, std::slice::from_ref(call), Some(watchdog.pipe()));
+        let got = got.inspect_err(|_| kind.remove_raw(kind.spend_next_id()))?;
         match errno::errno(got) {
             None if got == i64::from(id) => return Ok(CreatedIpc { kind, id, keep: false, watchdog }),
             // Another process was quicker, perhaps the restore of another daemon. The two must get
