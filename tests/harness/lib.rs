@@ -13,6 +13,7 @@
 //! - [`cgroup`] makes a cgroup and removes it; [`ipc`] removes what a victim leaves behind;
 //! - [`pty`] opens a window; [`closed_job`] dumps and kills a job in one;
 //! - [`process`] reads about processes in `/proc`; [`wait`] waits for a condition;
+//! - [`nobody`] runs scripts as an ordinary user;
 //! - [`worker`] is a victim that many tests use.
 //!
 //! A failure of the harness itself is a failed test, so it panics as the tests do.
@@ -24,6 +25,7 @@ pub mod closed_job;
 pub mod ipc;
 pub mod modes;
 pub mod mounted;
+pub mod nobody;
 pub mod process;
 pub mod pty;
 pub mod tool;
@@ -34,7 +36,5 @@ pub mod worker;
 pub use cgroup::Cgroup;
 pub use modes::Mode;
 pub use mounted::Mounted;
+pub use nobody::{NOBODY, as_nobody};
 pub use victim::{Event, Link, Spec, Victim};
-
-/// The id of the user `nobody`, which owns no file.
-pub const NOBODY: u32 = 65534;

@@ -1,22 +1,13 @@
 //! An ordinary user that wants to read or to control a process that is not its own.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 
-use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, process, tool, wait};
-
-use crate::as_nobody;
+use ckptfs_tests::{Event, Mounted, NOBODY, Spec, Victim, as_nobody, nobody, process, tool, wait};
 
 /// A process of `nobody` that turns into one of root, and a mount over it.
 fn turning(how: &str) -> (Victim, Mounted) {
-    let victim = Victim::ready(&Spec::c("turns_root").user(NOBODY).arg(how));
-    for (name, mode) in [("plain", 0o755), ("suid", 0o4755)] {
-        let copy = victim.dir().join(name);
-        // cp(1) and not this process: see Victim::start.
-        let _copied = tool::run(&["cp".into(), victim.dir().join("turns_root"), copy.clone()]).success();
-        fs::set_permissions(&copy, Permissions::from_mode(mode)).unwrap();
-    }
+    let victim = nobody::turning(how);
     let mount = Mounted::over(victim.pid());
     (victim, mount)
 }
@@ -100,6 +91,7 @@ fn the_memory_of_a_set_user_id_program_is_not_read() {
     ""#;
     let _tried = as_nobody(script, &mount, &victim);
     let loot = fs::read(victim.dir().join("loot")).unwrap_or_default();
+    assert!(!loot.is_empty(), "while it is the user's, the user may read it");
     let secret = b"the secret of root's process";
     assert!(!loot.windows(secret.len()).any(|window| window == secret), "read in {} bytes", loot.len());
     victim.kill();

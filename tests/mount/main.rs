@@ -40,13 +40,11 @@ mod terminal;
 mod tools;
 mod vmas;
 
-use std::ffi::OsString;
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::Path;
 
 use ckptfs_tests::worker::{count, ends_well, goes_on, worker};
-use ckptfs_tests::{Mounted, NOBODY, Victim, tool, wait};
+use ckptfs_tests::{Mounted, Victim, as_nobody, wait};
 
 /// The address of the mapping in the worker and in the sparse victim.
 const MAPPING: u64 = 0x2000_0000_0000;
@@ -56,18 +54,6 @@ fn mounted_worker() -> (Victim, Mounted) {
     let victim = worker();
     let mount = Mounted::over(victim.pid());
     (victim, mount)
-}
-
-/// Runs a script as the user `nobody`. Its arguments are the mountpoint, the pid of the victim and
-/// the victim's directory.
-fn as_nobody(script: &str, mount: &Mounted, victim: &Victim) -> tool::Output {
-    // Open the directory around the mountpoint to other users, because the test is about the mount.
-    fs::set_permissions(mount.path().parent().unwrap(), Permissions::from_mode(0o755)).unwrap();
-    let user = format!("--reuid={NOBODY}");
-    let group = format!("--regid={NOBODY}");
-    let argv = ["setpriv", &user, &group, "--clear-groups", "bash", "-euc", script, "test"].map(OsString::from);
-    let arguments = [mount.path().into(), victim.pid().to_string().into(), victim.dir().into()];
-    tool::run(&[&argv[..], &arguments].concat())
 }
 
 /// The names in a directory, sorted.

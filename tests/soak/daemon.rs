@@ -16,14 +16,14 @@ const SLACK: u64 = 8 << 10;
 
 /// What a daemon has: descriptors, threads, resident memory in KiB.
 #[derive(Clone, Copy, Debug)]
-struct Usage {
+pub struct Usage {
     descriptors: usize,
     threads: usize,
     resident: u64,
 }
 
 impl Usage {
-    fn of(mount: &Mounted) -> Usage {
+    pub fn of(mount: &Mounted) -> Usage {
         let dir = format!("/proc/{}", mount.daemon());
         let count = |name: &str| fs::read_dir(Path::new(&dir).join(name)).unwrap().count();
         let status = fs::read_to_string(format!("{dir}/status")).unwrap();
@@ -32,8 +32,13 @@ impl Usage {
         Usage { descriptors: count("fd"), threads: count("task"), resident }
     }
 
+    /// A few descriptors and threads more.
+    pub fn and_some(self) -> Usage {
+        Usage { descriptors: self.descriptors + 4, threads: self.threads + 4, ..self }
+    }
+
     /// Waits for what the last round has left to end: it ends a moment after close(2).
-    fn settled(mount: &Mounted, as_few_as: Usage) -> Usage {
+    pub fn settled(mount: &Mounted, as_few_as: Usage) -> Usage {
         let is_settled = |now: Usage| now.descriptors <= as_few_as.descriptors && now.threads <= as_few_as.threads;
         ckptfs_tests::wait::until("it has as few descriptors and threads as before", || is_settled(Usage::of(mount)));
         Usage::of(mount)
@@ -48,8 +53,7 @@ fn stays_flat(what: &str, times: u32, victim: &mut Victim, mut work: impl FnMut(
     let fresh = Usage::of(&mount);
     (0..WARM).for_each(|_| work(victim, &mount, &snap));
     // A restored process has a thread and a descriptor of the daemon as long as it lives.
-    let some = Usage { descriptors: fresh.descriptors + 4, threads: fresh.threads + 4, ..fresh };
-    let before = Usage::settled(&mount, some);
+    let before = Usage::settled(&mount, fresh.and_some());
     (0..times).for_each(|_| work(victim, &mount, &snap));
     let after = Usage::settled(&mount, before);
     println!("{times} {what}: {before:?}, then {after:?}");

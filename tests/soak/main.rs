@@ -1,4 +1,5 @@
-//! Long runs: the daemon is killed at any instant, works for long, and gets hostile images.
+//! Long runs: the daemon is killed at any instant, works for long, and gets hostile images
+//! and users.
 //!
 //! `cargo test` runs a short form. `CKPTFS_SOAK=50 cargo test -p ckptfs-tests --test soak` is fifty
 //! times as long: its figures stand in docs/reliability.md.
@@ -7,6 +8,7 @@
 mod daemon;
 mod images;
 mod kills;
+mod users;
 
 use std::env;
 
