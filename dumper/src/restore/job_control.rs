@@ -52,7 +52,10 @@ impl NewProcess {
         for task in ready {
             task.detach();
         }
-        await_state(pid, process.representative(), 'T')
+        // The stop is there to be waited for only when the last thread has stopped
+        // (`task_participate_group_stop` in kernel/signal.c).
+        let ended = usize::from(process.leader_ended.is_some());
+        process.threads.iter().skip(ended).try_for_each(|tid| await_state(pid, *tid, 'T'))
     }
 
     /// Ends a leader that has ended in the image, while the other threads are held. In a stopped
