@@ -1,7 +1,8 @@
 /*
- * left_scratch [ADDRESS]: it and its child have a mapping like one that a killed daemon leaves. With
- * ADDRESS, the mapping is there and holds the file "code". Otherwise it is empty, at the lowest place
- * that a daemon would choose. After "go.1" the mapping is gone, and one that only looks like it is not.
+ * left_scratch [ADDRESS]: it and its child have a mapping like one that a killed daemon leaves.
+ * With ADDRESS, the mapping is there and holds the file "code". Otherwise it is empty, at the
+ * lowest place that a daemon would choose. After "go.1" the mapping is gone, and one that only
+ * looks like it is not.
  */
 #include "victim.h"
 #include <sys/wait.h>

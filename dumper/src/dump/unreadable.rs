@@ -21,7 +21,8 @@ pub struct Unreadable {
 
 /// The tasks that act for another user than their process: a thread that has changed its
 /// credentials alone (setresuid(2) as a system call), or a process that shares the memory of its
-/// maker, which has other credentials. The kernel is asked about the process, and the memory shows both.
+/// maker, which has other credentials. The kernel is asked about the process, and the memory shows
+/// both.
 ///
 /// `tasks` are the records of all tasks.
 pub fn other_users(tree: &Tree, tasks: &[Record]) -> Result<Vec<Unreadable>> {

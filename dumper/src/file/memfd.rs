@@ -122,7 +122,7 @@ impl OpenFile for MemfdDescription {
     fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<MemfdReference> {
         let original = observed.flags & libc::O_ACCMODE == libc::O_RDWR
             && match observed.via {
-                // The question changes a flag for a moment, so it is asked of a stopped process only.
+                // The question changes a flag for a moment: it is for stopped processes only.
                 Via::Descriptor(..) if !objects.only_checks() => {
                     is_original(&observed.description()?).on(|| &observed.subject)?
                 }
