@@ -2,11 +2,13 @@
 //! plays the windows.
 
 use std::fs;
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use ckptfs_tests::closed_job::ClosedJob;
 use ckptfs_tests::pty::Window;
-use ckptfs_tests::{build, process, tool, wait};
+use ckptfs_tests::{NOBODY, build, process, tool, wait};
 use nix::sys::signal::Signal;
 
 /// Echoes what is typed; tells of ^C, and at the end of a line of its window when that has changed.
@@ -90,6 +92,30 @@ fn a_job_of_a_shell_is_stopped_continued_and_interrupted() {
     assert!(window.ends().success());
 }
 
+/// The job was stopped by ^Z before the dump, and its user may not open the new terminal by name.
+/// The image comes by a pipe, so standard input is no terminal.
+#[test]
+fn a_stopped_job_of_another_user_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let mut window = Window::run(24, 80, dir.path(), &["bash", "--norc", "--noprofile", "-i"]);
+    let nobody = format!("setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups");
+    window.types(&format!("{nobody} bash {}\n", reader_in(dir.path())));
+    window.shows("ready ");
+    window.types("\x1a");
+    window.shows("Stopped");
+    let dumped = ClosedJob::child("bash", dir, window);
+    let mut window = dumped.shell();
+    window.types(&format!("cat snap | {} restore --attach -\n", build::ckptfs().display()));
+    window.is_given_to(dumped.pid());
+    assert_eq!(process::status(dumped.pid(), "Uid").unwrap().split_whitespace().next(), Some("65534"));
+    says(&mut window, "hello");
+    window.types("end 4\n");
+    window.is_given_to(window.pid());
+    window.types("echo status=$?\n");
+    window.shows("status=4");
+}
+
 /// In the background the job is stopped when it reads, and `fg` brings it back.
 #[test]
 fn a_job_in_the_background_is_stopped_when_it_reads() {
@@ -98,6 +124,8 @@ fn a_job_in_the_background_is_stopped_when_it_reads() {
     let mut window = dumped.shell();
     window.types(&format!("{}\n", dumped.command()));
     window.is_given_to(job);
+    // It runs: the SIGCONT that it gets first would undo the stop.
+    says(&mut window, "first");
     window.types("\x1a");
     window.shows("Stopped");
     window.is_given_to(window.pid());

@@ -82,12 +82,14 @@ impl CallerTerminal {
         let shown = self.path.display();
         let root = tree.processes.first().ok_or_else(|| Error::damaged("an image without a process"))?;
         let own = tree.group(root);
-        if let Some(state) = &state {
+        let foreground = state.as_ref().and_then(|state| state.foreground);
+        let in_front = tree.processes.iter().find(|process| foreground == Some(process.pgid));
+        // While a job is stopped, the settings are those of its shell.
+        if let Some(state) = state.filter(|state| state.foreground.is_none() || in_front.is_some()) {
             state.settings.apply(&self.file)?;
         }
         let Way::Relay(master) = &self.way else {
-            let is_known = |group: &Pid| tree.processes.iter().any(|process| tree.group(process) == *group);
-            let group = state.and_then(|state| state.foreground).filter(is_known).unwrap_or(own);
+            let group = in_front.map_or(own, |process| tree.group(process));
             let pid =
                 rustix::process::Pid::from_raw(group).ok_or_else(|| Error::damaged("a group without a number"))?;
             tcsetpgrp(&self.file, pid).doing(|| format!("putting group {group} into the foreground of {shown}"))?;
