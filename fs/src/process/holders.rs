@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long a search for holders may take.
 const SEARCH: Duration = Duration::from_secs(1);
@@ -18,8 +18,8 @@ pub struct MountedFile {
 }
 
 impl MountedFile {
-    /// Whether a process has it open, for a caller that answers the kernel. If the search takes
-    /// long, the file counts as open.
+    /// Whether a process has it open. If the search takes long, it ends, and the file counts as
+    /// open.
     ///
     /// A process in execve(2) closes its files (FLUSH) while it holds its `exec_update_lock`
     /// (`begin_new_exec` in fs/exec.c), and a read of its /proc entries waits for that lock. The
@@ -28,26 +28,29 @@ impl MountedFile {
         let (found, finding) = mpsc::channel();
         let searching = std::thread::Builder::new().name("holders".into()).spawn(move || {
             // Nobody listens any more after a search that took long.
-            let _ = found.send(self.is_open());
+            let _ = found.send(self.is_open(Instant::now() + SEARCH));
         });
         searching.is_err() || finding.recv_timeout(SEARCH).unwrap_or(true)
     }
 
-    /// Whether a process has it open. A file of a mount that this process does not see may be taken
-    /// for it.
-    fn is_open(&self) -> bool {
+    /// Whether a process has it open, or it is not known at `end`. A file of a mount that this
+    /// process does not see may be taken for it.
+    fn is_open(&self, end: Instant) -> bool {
         let device = device_at(&read("/proc/self/mountinfo".as_ref()), self.path.parent());
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
         processes.filter(|entry| entry.file_name().as_encoded_bytes()[0].is_ascii_digit()).any(|process| {
             // The threads of a process may have descriptors of their own.
             let threads = fs::read_dir(process.path().join("task")).into_iter().flatten().flatten();
-            threads.into_iter().any(|thread| self.is_open_in(&thread.path(), device.as_deref()))
+            threads.into_iter().any(|thread| self.is_open_in(&thread.path(), device.as_deref(), end))
         })
     }
 
-    fn is_open_in(&self, thread: &Path, device: Option<&str>) -> bool {
+    fn is_open_in(&self, thread: &Path, device: Option<&str>, end: Instant) -> bool {
         let descriptors = fs::read_dir(thread.join("fd")).into_iter().flatten().flatten();
         descriptors.into_iter().any(|descriptor| {
+            if Instant::now() >= end {
+                return true;
+            }
             // Its path may be another one there, but not its name.
             let is_named = |path: PathBuf| path.file_name() == self.path.file_name();
             if !fs::read_link(descriptor.path()).is_ok_and(is_named) {
@@ -91,7 +94,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let open = fs::File::create(dir.path().join("restore")).unwrap();
         let ino = open.metadata().unwrap().ino();
-        let is_open = |name: &str, ino: u64| MountedFile { path: dir.path().join(name), ino }.is_open();
+        let is_open = |name: &str, ino: u64| {
+            MountedFile { path: dir.path().join(name), ino }.is_open(Instant::now() + 60 * SEARCH)
+        };
         assert!(is_open("restore", ino));
         assert!(!is_open("image", ino));
         assert!(!is_open("restore", ino + (1 << 40)));
@@ -99,6 +104,7 @@ mod tests {
         drop(open);
         assert!(is_open("restore", ino));
         drop(again);
+        assert!(MountedFile { path: dir.path().join("none"), ino }.is_open(Instant::now()), "not known in time");
         // A child that another test starts has a copy of it for a moment.
         let is_closed = || (0..1000).any(|_| !is_open("restore", ino));
         assert!(is_closed());

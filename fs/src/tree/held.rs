@@ -15,8 +15,7 @@ impl Tree {
         if open.is_empty() && !self.sharing.has_promised(id) {
             return node;
         }
-        let reader = process::process_of_thread(caller.thread);
-        if let Some(apart) = self.sharing.reserved(id, reader) {
+        if let Some(apart) = self.sharing.reserved(id, caller.thread) {
             return node.with(Of::Apart(apart));
         }
         if open.is_empty() {
@@ -26,7 +25,7 @@ impl Tree {
         match open.iter().find(|of| held.contains(of)) {
             Some(Of::Live(_)) => node,
             Some(apart) => node.with(*apart),
-            None if open.contains(&Of::Live(id)) => node.with(Of::Apart(self.sharing.reserve(id, reader))),
+            None if open.contains(&Of::Live(id)) => node.with(Of::Apart(self.sharing.reserve(id, caller.thread))),
             None => node,
         }
     }

@@ -110,7 +110,7 @@ impl Tree {
             let Some(handle) = handle else {
                 // The kernel looks the path up again, and finds the instant that is reserved here.
                 if let Some(id) = now.live() {
-                    self.sharing.reserve(id, reader);
+                    self.sharing.reserve(id, caller.thread);
                 }
                 return Err(refused(libc::ESTALE, "other callers have this instant open"));
             };

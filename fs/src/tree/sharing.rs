@@ -31,10 +31,16 @@ pub struct Sharing {
 #[derive(Default)]
 struct Reservations {
     last: u64,
-    /// By the process that they show and the process that reads. The reader is `None` if it is in a
-    /// pid namespace outside the daemon's.
-    of: HashMap<(ProcId, Option<Pid>), ApartId>,
+    /// By the process that they show and the thread that reads. The thread is 0 if it is in a pid
+    /// namespace outside the daemon's. Each thread has a promise of its own: of several threads of
+    /// one process, none takes what another one was sent to.
+    of: HashMap<(ProcId, Pid), ApartId>,
+    /// How many promises are looked through for those of threads and processes that have ended.
+    prune_at: usize,
 }
+
+/// How many promises are kept without a look at who is alive.
+const FEW: usize = 64;
 
 impl Sharing {
     /// The inode numbers that `thread` has open.
@@ -47,20 +53,24 @@ impl Sharing {
         Sharing { held, reserved: Mutex::default() }
     }
 
-    /// Promises `reader` an instant of `of` that no other caller has open.
-    pub(super) fn reserve(&self, of: ProcId, reader: Option<Pid>) -> ApartId {
-        let is_alive = |reader: &Option<Pid>| reader.is_none_or(|pid| process::process_of_thread(pid).is_some());
+    /// Promises `thread` an instant of `of` that no other caller has open.
+    pub(super) fn reserve(&self, of: ProcId, thread: Pid) -> ApartId {
+        let reads = |thread: Pid| thread == 0 || process::process_of_thread(thread).is_some();
+        let is_shown = |of: ProcId| of == ProcId::CONTAINER || of.is_alive();
         let mut reserved = self.reserved.lock();
-        reserved.of.retain(|(_, reader), _| is_alive(reader));
+        if reserved.of.len() >= reserved.prune_at {
+            reserved.of.retain(|(of, thread), _| reads(*thread) && is_shown(*of));
+            reserved.prune_at = FEW + 2 * reserved.of.len();
+        }
         reserved.last += 1;
         let apart = ApartId { number: reserved.last, of };
-        reserved.of.insert((of, reader), apart);
+        reserved.of.insert((of, thread), apart);
         apart
     }
 
-    /// The instant of `of` that is promised to `reader`.
-    pub(super) fn reserved(&self, of: ProcId, reader: Option<Pid>) -> Option<ApartId> {
-        self.reserved.lock().of.get(&(of, reader)).copied()
+    /// The instant of `of` that is promised to `thread`.
+    pub(super) fn reserved(&self, of: ProcId, thread: Pid) -> Option<ApartId> {
+        self.reserved.lock().of.get(&(of, thread)).copied()
     }
 
     /// Whether any instant of `of` is promised to a caller.
@@ -78,5 +88,38 @@ impl Sharing {
         if let Of::Apart(apart) = of {
             self.reserved.lock().of.retain(|_, reserved| *reserved != apart);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_thread_has_a_promise_of_its_own() {
+        let sharing = Sharing::new(Box::new(|_| Vec::new()));
+        let of = ProcId::CONTAINER;
+        let main = std::process::id() as Pid;
+        let own = sharing.reserve(of, main);
+        let other = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let thread = nix::unistd::gettid().as_raw();
+                let promised = sharing.reserve(of, thread);
+                (promised, sharing.reserved(of, thread))
+            });
+            thread.join().ok()
+        });
+        assert!(other.is_some_and(|(promised, kept)| kept == Some(promised) && promised != own));
+        assert_eq!(sharing.reserved(of, main), Some(own));
+    }
+
+    #[test]
+    fn promises_to_the_dead_are_dropped() {
+        let sharing = Sharing::new(Box::new(|_| Vec::new()));
+        let ended = ProcId::ended(std::process::id() as Pid);
+        for thread in 0..1000 {
+            sharing.reserve(ended, -thread);
+        }
+        assert!(sharing.reserved.lock().of.len() <= FEW + 1);
     }
 }
