@@ -10,6 +10,7 @@ mod attack_rights;
 mod background;
 mod bound;
 mod broken_off;
+mod bystanders;
 mod cached;
 mod changed_files;
 mod check;

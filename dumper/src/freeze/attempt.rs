@@ -5,10 +5,12 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, Kind, Result};
 use crate::freeze::bound::StopBound;
+use crate::freeze::cgroup::CgroupFrozen;
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::target::Target;
 use crate::freeze::tracing;
-use crate::freeze::vfork::vfork_child;
+use crate::freeze::vfork::{does_not_stop, sleeps_uninterruptibly, vfork_child};
+use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::process::runs_this_program;
@@ -20,6 +22,9 @@ use crate::sys::ptrace::{self, Running, Stop, Stopped, Waited};
 /// us.
 const STOPS_WITHIN: Duration = Duration::from_millis(1);
 
+/// In how many passes a tree may have grown before its cgroup is frozen.
+const GROWING_MOST: u32 = 3;
+
 /// What is stopped so far. Dropping it resumes the tasks.
 pub struct Attempt<'a> {
     target: &'a Target,
@@ -29,8 +34,23 @@ pub struct Attempt<'a> {
     places: BTreeMap<Pid, usize>,
     /// Every task that was found.
     seen: BTreeSet<Pid>,
-    /// A task that has come back from vfork(2) and is stopped already.
+    /// A task that did not stop before and is stopped already.
     returned: Option<Stopped>,
+    /// The cgroup of the tasks, while it is frozen.
+    cgroup: Option<CgroupFrozen<'a>>,
+    /// How the attempt ends if the tree grows all the time.
+    growing: Growing,
+    /// How long it waits for a task that sleeps uninterruptibly.
+    patience: Duration,
+}
+
+/// What is done about a tree that grows while it is being stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Growing {
+    /// More passes are made until the time is up.
+    GoesOn,
+    /// The attempt ends, because the cgroup can be frozen first.
+    Ends,
 }
 
 /// How an attempt ended.
@@ -39,8 +59,10 @@ pub enum Outcome {
     Stopped,
     /// Another session of this program holds a task.
     Contended(Error),
-    /// This task waits in vfork(2).
-    Vfork(Running),
+    /// This task waits in vfork(2), or sleeps uninterruptibly for longer than a moment.
+    Waits(Running),
+    /// The tree has grown in each of several passes.
+    Grows,
 }
 
 /// What one pass over all tasks found.
@@ -69,7 +91,7 @@ enum Refusal {
 /// The outcome for a task that was asked to stop.
 enum Settled {
     Stopped(Stopped),
-    Vfork(Running),
+    Waits(Running),
     Gone,
 }
 
@@ -81,10 +103,18 @@ enum Seized {
 }
 
 impl<'a> Attempt<'a> {
-    /// An attempt that has stopped nothing yet, apart from `returned`.
-    pub fn new(target: &'a Target, bound: &'a StopBound, returned: Option<Stopped>) -> Self {
+    /// An attempt that has stopped nothing yet, apart from `returned`. `cgroup` is thawed at its
+    /// end, or earlier.
+    pub fn new(
+        target: &'a Target,
+        bound: &'a StopBound,
+        returned: Option<Stopped>,
+        cgroup: Option<CgroupFrozen<'a>>,
+        growing: Growing,
+        patience: Duration,
+    ) -> Self {
         let (frozen, places, seen) = (Frozen::empty(bound.clone()), BTreeMap::new(), BTreeSet::new());
-        Self { target, bound, frozen, places, seen, returned }
+        Self { target, bound, frozen, places, seen, returned, cgroup, growing, patience }
     }
 
     /// The tasks that were stopped.
@@ -94,6 +124,7 @@ impl<'a> Attempt<'a> {
 
     /// Stops new tasks until a pass finds none.
     pub fn stop_all(&mut self) -> Result<Outcome> {
+        let mut grown = 0;
         loop {
             match self.pass()? {
                 Pass::Whole => return Ok(Outcome::Stopped),
@@ -103,7 +134,8 @@ impl<'a> Attempt<'a> {
                     let busy = format!("{target}: it grows faster than it can be stopped ({tasks} tasks so far)");
                     return Err(Error::new(Kind::Busy, busy));
                 }
-                Pass::Grown => {}
+                Pass::Grown if self.growing == Growing::Ends && grown == GROWING_MOST => return Ok(Outcome::Grows),
+                Pass::Grown => grown += 1,
             }
         }
     }
@@ -122,22 +154,23 @@ impl<'a> Attempt<'a> {
                 Seized::Asked(asked, leader_is_zombie) => (asked, leader_is_zombie),
                 Seized::Contended(error) => return Ok(Pass::Failed(Outcome::Contended(error))),
             };
-            let bound = self.bound;
-            let process = self.process(pid);
-            process.leader_is_zombie |= leader_is_zombie;
+            self.process(pid).leader_is_zombie |= leader_is_zombie;
             for running in asked {
                 let tid = running.tid();
-                match settle(running, bound)? {
+                let settled = settle(running, self.bound, self.patience, &mut self.cgroup)?;
+                let process = self.process(pid);
+                match settled {
                     Settled::Stopped(stopped) => {
                         if let Stop::Group(signal) = stopped.stop() {
                             process.group_stop = Some(signal);
                         }
                         process.threads.push(stopped);
                     }
-                    Settled::Vfork(waiting) => return Ok(Pass::Failed(Outcome::Vfork(waiting))),
+                    Settled::Waits(waiting) => return Ok(Pass::Failed(Outcome::Waits(waiting))),
                     Settled::Gone => process.leader_is_zombie |= tid == pid,
                 }
             }
+            let process = self.process(pid);
             process.is_zombie = process.threads.is_empty();
         }
         Ok(if grown { Pass::Grown } else { Pass::Whole })
@@ -208,9 +241,15 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
 }
 
 /// Waits for the requested stop. If a signal was about to be delivered, it is handed back: its
-/// handler's first instruction (or the death that it causes) is part of the checkpoint.
-fn settle(mut running: Running, bound: &StopBound) -> Result<Settled> {
-    let deadline = bound.deadline();
+/// handler's first instruction (or the death that it causes) is part of the checkpoint. `cgroup` is
+/// thawed if it lasts too long.
+fn settle(
+    mut running: Running,
+    bound: &StopBound,
+    patience: Duration,
+    cgroup: &mut Option<CgroupFrozen<'_>>,
+) -> Result<Settled> {
+    let (deadline, patience) = (bound.deadline(), Deadline::after(patience));
     loop {
         match running.wait(deadline.at_most(STOPS_WITHIN))? {
             Waited::Stopped(stopped) => match stopped.stop() {
@@ -222,17 +261,16 @@ fn settle(mut running: Running, bound: &StopBound) -> Result<Settled> {
                 Stop::Syscall | Stop::Event(_) => running = stopped.cont(0)?,
             },
             Waited::Ended => return Ok(Settled::Gone),
-            Waited::Running(waiting) if vfork_child(waiting.tid()).is_some() => return Ok(Settled::Vfork(waiting)),
+            Waited::Running(waiting) if vfork_child(waiting.tid()).is_some() => return Ok(Settled::Waits(waiting)),
+            Waited::Running(asleep) if patience.is_over() && sleeps_uninterruptibly(asleep.tid()) => {
+                return Ok(Settled::Waits(asleep));
+            }
             Waited::Running(slow) if !deadline.is_over() => {
                 bound.check_reader()?;
+                let _thawed = cgroup.take_if(|frozen| frozen.is_over());
                 running = slow;
             }
-            Waited::Running(slow) => {
-                let (tid, error) = (slow.tid(), slow.does_not_stop());
-                let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
-                let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
-                return Err(error.on(format_args!("state {state} in {at}")));
-            }
+            Waited::Running(slow) => return Err(does_not_stop(&slow)),
         }
     }
 }

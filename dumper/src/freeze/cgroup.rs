@@ -2,10 +2,11 @@
 //! meanwhile.
 //!
 //! A frozen task makes no system call for the daemon, so the freeze lasts only until ptrace holds
-//! all of them. A session that freezes a cgroup takes a turn, among the sessions of this daemon and
-//! of others: flock(2) on the cgroup's directory. A turn lasts until the tasks are collected,
-//! because another session that froze them would delay that. If the daemon is killed in between, a
-//! small process of its own thaws the cgroup.
+//! all of them, and no longer than [`FROZEN_MOST`] whatever they do. A session that freezes a
+//! cgroup takes a turn, among the sessions of this daemon and of others: flock(2) on the cgroup's
+//! directory. A turn lasts until the tasks are collected, because another session that froze them
+//! would delay that. Sessions that freeze nothing share their turns. If the daemon is killed in
+//! between, a small process of its own thaws the cgroup.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -26,6 +27,14 @@ use crate::sys::thaw_watchdog::ThawWatchdog;
 /// purpose.
 const GRACE: Duration = Duration::from_millis(250);
 
+/// How long a cgroup may take until all its tasks are frozen. One that sleeps uninterruptibly is
+/// not, and is stopped later.
+const FROZEN_WITHIN: Duration = Duration::from_millis(100);
+
+/// How long a cgroup stays frozen at most. Its other tasks must not wait for one that does not
+/// stop.
+const FROZEN_MOST: Duration = Duration::from_millis(250);
+
 /// The right and the means to freeze one cgroup. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct CgroupFreezer(Arc<FreezerState>);
@@ -41,7 +50,19 @@ struct FreezerState {
 pub struct FreezeTurn(#[expect(dead_code, reason = "held for its Drop")] Flock<File>);
 
 /// A frozen cgroup; Drop thaws it.
-pub struct CgroupFrozen<'a>(&'a FreezerState);
+pub struct CgroupFrozen<'a> {
+    freezer: &'a FreezerState,
+    end: Deadline,
+}
+
+/// What a session does to a cgroup in its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It freezes all of it, and nobody else has a turn.
+    Alone,
+    /// It stops single tasks. Others may do the same meanwhile.
+    Shared,
+}
 
 impl CgroupFreezer {
     /// The freezer of the cgroup at `dir`. `None` if it cannot be frozen: the top one has no
@@ -64,13 +85,26 @@ impl CgroupFreezer {
     ///
     /// # Errors
     /// [`Kind::Busy`]: other sessions have it until the time is up.
-    pub(crate) fn turn(&self, bound: &StopBound) -> Result<FreezeTurn> {
+    pub(crate) fn turn(&self, bound: &StopBound, turn: Turn) -> Result<FreezeTurn> {
+        let dir = &self.0.dir;
+        // A session that wants to be alone keeps the gate shut until it is, or new ones that share
+        // their turns would always come before it.
+        let gate = self.lock(&dir.join("cgroup.freeze"), bound, turn)?;
+        let turn = self.lock(dir, bound, turn)?;
+        drop(gate);
+        Ok(FreezeTurn(turn))
+    }
+
+    fn lock(&self, path: &Path, bound: &StopBound, turn: Turn) -> Result<Flock<File>> {
         let (dir, deadline) = (&self.0.dir, bound.deadline());
-        let doing = || format!("opening {}", dir.display());
+        let how = match turn {
+            Turn::Alone => FlockArg::LockExclusiveNonblock,
+            Turn::Shared => FlockArg::LockSharedNonblock,
+        };
         loop {
-            let file = File::open(dir).doing(doing)?;
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(FreezeTurn(lock)),
+            let file = File::open(path).doing(|| format!("opening {}", path.display()))?;
+            match Flock::lock(file, how) {
+                Ok(lock) => return Ok(lock),
                 Err((_, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) if !deadline.is_over() => {
                     bound.check_reader()?;
                     std::thread::sleep(Duration::from_millis(1));
@@ -80,44 +114,46 @@ impl CgroupFreezer {
                         format!("cgroup {}: other processes of it are being stopped all the time", dir.display());
                     return Err(Error::new(Kind::Busy, busy));
                 }
-                Err((_, errno)) => return Err(errno).doing(|| format!("locking {}", dir.display())),
+                Err((_, errno)) => return Err(errno).doing(|| format!("locking {}", path.display())),
             }
         }
     }
 
-    /// Freezes it, and returns when all its tasks are frozen.
-    ///
-    /// # Errors
-    /// [`Kind::Busy`]: it does not freeze in time (a task that sleeps uninterruptibly). It is
-    /// thawed again.
+    /// Freezes it, and returns when all its tasks are frozen, or all but those that sleep
+    /// uninterruptibly.
     pub(crate) fn freeze(&self, bound: &StopBound) -> Result<CgroupFrozen<'_>> {
         let FreezerState { dir, watchdog } = &*self.0;
         watchdog.arm(true)?;
-        let frozen = CgroupFrozen(&self.0);
+        let frozen = CgroupFrozen { freezer: &self.0, end: Deadline::after(FROZEN_MOST) };
+        let within = Deadline::after(FROZEN_WITHIN);
         let file = dir.join("cgroup.freeze");
         fs::write(&file, "1").doing(|| format!("writing {}", file.display()))?;
         let events = dir.join("cgroup.events");
         loop {
             let text = fs::read_to_string(&events).doing(|| format!("reading {}", events.display()))?;
-            if text.lines().any(|line| line == "frozen 1") {
+            if text.lines().any(|line| line == "frozen 1") || within.is_over() {
                 return Ok(frozen);
             }
             bound.check_reader()?;
-            if bound.deadline().is_over() {
-                return Err(Error::new(Kind::Busy, format!("cgroup {} does not freeze", dir.display())));
-            }
             std::thread::sleep(Duration::from_micros(100));
         }
     }
 }
 
+impl CgroupFrozen<'_> {
+    /// Whether it has been frozen for as long as it may be.
+    pub(super) fn is_over(&self) -> bool {
+        self.end.is_over()
+    }
+}
+
 impl Drop for CgroupFrozen<'_> {
     fn drop(&mut self) {
-        let file = self.0.dir.join("cgroup.freeze");
+        let file = self.freezer.dir.join("cgroup.freeze");
         // A cgroup that this process cannot thaw is left to the watchdog. A cgroup that is gone
         // needs no thaw.
         match fs::write(&file, "0") {
-            Ok(()) => drop(self.0.watchdog.arm(false)),
+            Ok(()) => drop(self.freezer.watchdog.arm(false)),
             Err(error) => log::error!("thawing {}: {error}", file.display()),
         }
     }

@@ -1,4 +1,5 @@
-//! A parent in vfork(2) cannot be stopped until its child has exec'd or ended.
+//! A parent in vfork(2) cannot be stopped until its child has exec'd or ended, nor can a task that
+//! sleeps uninterruptibly until it wakes. Nobody else is stopped meanwhile.
 
 use std::time::Duration;
 
@@ -34,8 +35,22 @@ pub fn vfork_child(tid: Pid) -> Option<Pid> {
     if CALLS.contains(&call) { children.find(borrows) } else { None }
 }
 
-/// Waits until the task returns from vfork(2), and stops it there. `None` if it has ended.
-pub fn behind_vfork(mut waiting: Running, bound: &StopBound) -> Result<Option<Stopped>> {
+/// Whether the task sleeps uninterruptibly, in a read of a disk for example.
+pub fn sleeps_uninterruptibly(tid: Pid) -> bool {
+    Stat::read(&format!("/proc/{tid}/stat")).is_ok_and(|stat| stat.state == 'D')
+}
+
+/// The refusal for a task that does not stop in time.
+pub fn does_not_stop(task: &Running) -> Error {
+    let (tid, error) = (task.tid(), task.does_not_stop());
+    let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
+    let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
+    error.on(format_args!("state {state} in {at}"))
+}
+
+/// Waits until the task returns from vfork(2), or wakes, and stops it there. `None` if it has
+/// ended.
+pub fn behind_wait(mut waiting: Running, bound: &StopBound) -> Result<Option<Stopped>> {
     let deadline = bound.deadline();
     loop {
         match waiting.wait(deadline.at_most(READER_ASKED))? {
@@ -43,8 +58,7 @@ pub fn behind_vfork(mut waiting: Running, bound: &StopBound) -> Result<Option<St
             Waited::Ended => return Ok(None),
             Waited::Running(still) if deadline.is_over() => {
                 let tid = still.tid();
-                let Some(child) = vfork_child(tid) else { return Err(still.does_not_stop()) };
-                return Err(waits(tid, child));
+                return Err(vfork_child(tid).map_or_else(|| does_not_stop(&still), |child| waits(tid, child)));
             }
             Waited::Running(still) => waiting = still,
         }
