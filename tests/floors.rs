@@ -14,7 +14,7 @@ use ckptfs_tests::build;
 
 /// Rooms of the engine, lowest floor first.
 const ENGINE: &[&[&str]] = &[
-    &["error"],
+    &["error", "key"],
     &["options", "refusals", "image", "sys"],
     &["kind", "freeze", "pstree", "sysv", "read_ahead"],
     &["task", "memory", "cow"],

@@ -27,6 +27,8 @@ pub enum Kind {
     NoProcess,
     /// The image is damaged, truncated or of another version: EINVAL.
     Damaged,
+    /// The image is not signed with the key of the restore: EKEYREJECTED.
+    KeyRejected,
     /// A process with that id is alive already: EEXIST.
     PidTaken,
     /// A file that the image names is gone: ENOENT.

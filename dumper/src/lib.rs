@@ -37,7 +37,7 @@
 //! | 4 | `task`: what a task has; `memory`: mappings and pages; `cow`: copy-on-write children |
 //! | 3 | `kind`: how a kind is defined; `freeze`, `pstree`, `sysv`, `read_ahead` |
 //! | 2 | `options`; `refusals`; [`image`]: the format alone; `sys`: the only room with `unsafe` |
-//! | 1 | `error`: what was attempted, on what, why it failed |
+//! | 1 | `error`: what was attempted, on what, why it failed; `key`: signs images |
 //!
 //! `docs/design.md` of the project has more.
 
@@ -50,6 +50,7 @@ mod error;
 mod file;
 mod freeze;
 pub mod image;
+mod key;
 mod kind;
 mod memory;
 mod options;
@@ -101,6 +102,7 @@ pub use crate::error::{Context, Doing, Error, Kind, Result};
 pub use crate::freeze::cgroup::CgroupFreezer;
 pub use crate::freeze::snapshot_child::{is_snapshot_child, may_be_in_the_making};
 pub use crate::freeze::target::Target;
+pub use crate::key::Key;
 pub use crate::options::{ChangedFiles, ClockRule, ExternalPipes, Options, RestoreOptions, SnapshotUse, TerminalRule};
 pub use crate::read_ahead::{Piece, ReadAhead};
 pub use crate::restore::Restorer;

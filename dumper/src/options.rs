@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::key::Key;
+
 /// What a restore does about a file that has changed since the dump.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ChangedFiles {
@@ -74,6 +76,8 @@ pub struct RestoreOptions {
     /// The controlling terminal of the caller, if that takes the place of all terminals and the
     /// tree comes to its foreground. The caller then waits for the root.
     pub attach: Option<PathBuf>,
+    /// If it is given, only images that are signed with it are restored.
+    pub key: Option<Key>,
 }
 
 /// Decisions of a mount for all its dumps and restores.
@@ -84,7 +88,7 @@ pub struct Options {
     /// Whether the image holds semaphores and message queues that no living process has used, if
     /// they belong to the tree's users and its time.
     pub owned_sysv_ipc: bool,
-    /// Decisions for the restores.
+    /// Decisions for the restores. Their key signs the images too.
     pub restore: RestoreOptions,
 }
 

@@ -62,7 +62,7 @@ fn run(cli: Cli, is_daemon: bool, args: &[OsString]) -> Result<ExitCode, Failure
         }
         Command::Inspect { json, records, file } => commands::inspect(&file, json, records),
         Command::Diff { json, a, b } => commands::diff(&a, &b, json),
-        Command::Verify { files } => commands::verify(&files),
+        Command::Verify { key, files } => commands::verify(key.as_deref(), &files),
         Command::Why { pid } => commands::why(pid),
         Command::Check { pids } => commands::check(&pids),
         Command::Ps => commands::ps(),

@@ -52,7 +52,12 @@ impl Sink for Events {
 
 /// Decodes `pieces`, one push each, to the end of the input.
 pub fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Result<()>) {
-    let (mut decoder, mut events) = (Decoder::new(), Events::default());
+    decode_by(Decoder::new(), pieces)
+}
+
+/// The same with a decoder that may have a key.
+pub fn decode_by<'a>(mut decoder: Decoder, pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Result<()>) {
+    let mut events = Events::default();
     for piece in pieces {
         if let Err(error) = decoder.push(piece, &mut events) {
             let again = decoder.push(b"anything", &mut events).unwrap_err();

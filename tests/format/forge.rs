@@ -86,6 +86,28 @@ impl Forge {
         self.seal_as(version, total, time_ns, stopped_ns)
     }
 
+    /// Adds the header, and the trailer of an image that is signed with the key of `secret`.
+    pub fn finish_signed(self, secret: &[u8], time_ns: i64, stopped_ns: u64) -> Vec<u8> {
+        self.finish_with_mac(time_ns, stopped_ns, |covered| {
+            let key = blake3::derive_key("ckptfs 2026-11-27 key of the MAC of an image", secret);
+            blake3::keyed_hash(&key, covered).to_string()
+        })
+    }
+
+    /// The same with the MAC that `mac` makes of the bytes before the trailer.
+    pub fn finish_with_mac(self, time_ns: i64, stopped_ns: u64, mac: impl FnOnce(&[u8]) -> String) -> Vec<u8> {
+        let json = self.trailer_json();
+        let json_with = |mac: &str| format!("{},\"mac\":\"{mac}\"}}", json.trim_end_matches('}'));
+        let trailer_len = 32 + json_with(&"0".repeat(64)).len().next_multiple_of(8);
+        let total = (self.bytes.len() + trailer_len) as u64;
+        let Forge { ordinal, hash, .. } = self;
+        let bytes = Forge { bytes: self.bytes, ordinal, hash: hash.clone() }.seal_as(2, total, time_ns, stopped_ns);
+        let json = json_with(&mac(&bytes));
+        let mut signed = Forge { bytes, ordinal, hash };
+        signed.record(b"TEND", 0, json.as_bytes(), b"");
+        signed.bytes
+    }
+
     /// Adds only the header, with `total` in it.
     pub fn seal(self, total: u64, time_ns: i64) -> Vec<u8> {
         self.seal_as(1, total, time_ns, 0)

@@ -56,6 +56,12 @@ fn the_drawing_describes_each() {
 
 fn forged() -> Forge {
     let mut forge = Forge::new();
+    add_sample(&mut forge);
+    forge
+}
+
+/// Adds the records of the sample and their pages.
+pub fn add_sample(forge: &mut Forge) {
     let mut lists = LISTS.iter();
     for record in records() {
         let flags = u32::from(record.optional) | u32::from(record.pages) << 1;
@@ -70,7 +76,6 @@ fn forged() -> Forge {
             forge.chunk(&[], &[]);
         }
     }
-    forge
 }
 
 /// Two images of an unchanged process differ only in the times and the CRC of the header.

@@ -13,7 +13,7 @@ use crate::sample::{LISTS, byte_at, image, records};
 fn index(bytes: &[u8]) -> Result<ImageFile, String> {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
-    ImageFile::open(file.path()).map_err(|error| without_name(error, file.path()))
+    ImageFile::open(file.path(), None).map_err(|error| without_name(error, file.path()))
 }
 
 fn without_name(error: impl ToString, path: &Path) -> String {

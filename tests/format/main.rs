@@ -10,3 +10,4 @@ mod format_md;
 mod golden;
 mod index;
 mod sample;
+mod signed;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use ckptfs_dumper::Result;
 use ckptfs_dumper::image::{Layout, LayoutBuilder, PageRuns, PageSource, Record, Tag};
+use ckptfs_dumper::{Key, Result};
 
 /// Artificial memory: every byte depends on its address.
 pub struct MadeUp;
@@ -42,7 +42,15 @@ pub fn records() -> Vec<Record> {
 }
 
 pub fn layout() -> Layout {
-    let mut builder = LayoutBuilder::new(TIME_NS);
+    filled(LayoutBuilder::new(TIME_NS))
+}
+
+/// The same records, in an image that is signed.
+pub fn signed_layout(key: &Key) -> Layout {
+    filled(LayoutBuilder::signed(TIME_NS, key.clone()).unwrap())
+}
+
+fn filled(mut builder: LayoutBuilder) -> Layout {
     builder.stopped(Duration::from_nanos(STOOD_NS));
     let mut lists = LISTS.iter();
     for record in records() {

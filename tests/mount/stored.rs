@@ -79,14 +79,14 @@ fn run(name: &str) {
     let path = dir.path().join("snap");
     let snapshot = tracer.snapshot(None, SnapshotUse::Stream).unwrap();
     store(&snapshot, &path);
-    same(&snapshot, &StoredImage::open(&path).unwrap());
+    same(&snapshot, &StoredImage::open(&path, None).unwrap());
     drop(snapshot);
     // The stored bytes must be those of the process. It is stopped now, so that they can be
     // compared.
     tracer.freeze(None).unwrap();
     let snapshot = tracer.snapshot(None, SnapshotUse::Stream).unwrap();
     store(&snapshot, &path);
-    let stored = StoredImage::open(&path).unwrap();
+    let stored = StoredImage::open(&path, None).unwrap();
     same(&snapshot, &stored);
     for pid in stored.processes().unwrap() {
         true_to_life(&stored, pid);
@@ -152,13 +152,13 @@ fn a_page_that_is_damaged_is_never_given() {
     let pid = victim.pid();
     store(&tracer(&victim).snapshot(None, SnapshotUse::Stream).unwrap(), &path);
     let mut bytes = fs::read(&path).unwrap();
-    let vmas = StoredImage::open(&path).unwrap().vmas(pid).unwrap();
+    let vmas = StoredImage::open(&path, None).unwrap().vmas(pid).unwrap();
     // Chunks start at a multiple of 4096. The last one belongs to the last mapping with pages.
     let last = vmas.iter().rfind(|vma| vma.stored > 0).unwrap();
     let at = bytes.len() / 4096 * 4096 - 4096;
     bytes[at + 17] ^= 1;
     fs::write(&path, &bytes).unwrap();
-    let stored = StoredImage::open(&path).unwrap();
+    let stored = StoredImage::open(&path, None).unwrap();
     let mut buf = vec![0; (last.end - last.start) as usize];
     let told = stored.read_vma(pid, last.start, 0, &mut buf).unwrap_err();
     assert!(told.to_string().contains("the CRC of the pages from"), "{told}");

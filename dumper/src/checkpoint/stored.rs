@@ -7,6 +7,7 @@ use crate::checkpoint::Checkpoint;
 use crate::checkpoint::view::View;
 use crate::error::{Context, Result};
 use crate::image::image_file::ImageFile;
+use crate::key::Key;
 use crate::read_ahead::{Piece, ReadAhead};
 
 /// An image in a file. Opening it checks its frames. The contents of a page are checked against
@@ -18,13 +19,14 @@ pub struct StoredImage {
 }
 
 impl StoredImage {
-    /// Opens the image in `path`.
+    /// Opens the image in `path`. With a `key` all of it is read and its signature is verified.
+    /// That says nothing about what is written to the file later.
     ///
     /// # Errors
     /// Those of [`ImageFile::open`], and [`crate::error::Kind::Damaged`] for records that
     /// contradict each other.
-    pub fn open(path: &Path) -> Result<Self> {
-        let index = Arc::new(ImageFile::open(path)?);
+    pub fn open(path: &Path, key: Option<&Key>) -> Result<Self> {
+        let index = Arc::new(ImageFile::open(path, key)?);
         let name = path.display().to_string();
         let view = View::new(name.clone(), *index.header(), Arc::clone(&index) as _, Arc::clone(&index) as _);
         view.memory()?.check().on(|| name)?;

@@ -7,10 +7,14 @@ use crate::error::{Error, Result};
 use crate::image::checksums::Checksums;
 use crate::image::format::{HEADER_LEN, Header};
 use crate::image::frame::{BlobSum, Record, Tag};
-use crate::image::layout::{Layout, LayoutSegment, RecordFrame};
+use crate::image::layout::{Layout, LayoutSegment};
+use crate::image::mac_tree::MacTree;
 use crate::image::page_list::PageList;
 use crate::image::page_runs::PageRuns;
+use crate::image::record_frame::RecordFrame;
+use crate::image::signature;
 use crate::image::trailer::Trailer;
+use crate::key::Key;
 
 /// Collects what an image consists of, in order.
 #[derive(Debug)]
@@ -23,6 +27,7 @@ pub struct LayoutBuilder {
     chunks: usize,
     /// The record that waits for its pages.
     opened: Option<Tag>,
+    key: Option<Key>,
     fault: Option<Error>,
 }
 
@@ -31,7 +36,16 @@ impl LayoutBuilder {
     pub fn new(time_ns: i64) -> LayoutBuilder {
         let at = HEADER_LEN as u64;
         let (stopped, segments) = (Duration::ZERO, Vec::new());
-        LayoutBuilder { time_ns, stopped, segments, at, frames: 0, chunks: 0, opened: None, fault: None }
+        LayoutBuilder { time_ns, stopped, segments, at, frames: 0, chunks: 0, opened: None, key: None, fault: None }
+    }
+
+    /// The same image, signed with `key`.
+    pub fn signed(time_ns: i64, key: Key) -> Result<LayoutBuilder> {
+        let mut builder = LayoutBuilder { key: Some(key), ..LayoutBuilder::new(time_ns) };
+        let record = signature::signed()?;
+        let frame = RecordFrame::new(&record, 0);
+        builder.add(&record, frame);
+        Ok(builder)
     }
 
     /// Sets how long the processes were stopped.
@@ -93,8 +107,10 @@ impl LayoutBuilder {
             return Err(fault);
         }
         let stopped_ns = u64::try_from(self.stopped.as_nanos()).unwrap_or(u64::MAX);
-        let header = Header::new(self.at + Trailer::encoded_len(self.frames)?, self.time_ns, stopped_ns);
-        Ok(Layout::new(header, self.segments, self.at, Checksums::new(self.chunks)))
+        let trailer_len = Trailer::encoded_len(self.frames, self.key.is_some())?;
+        let header = Header::new(self.at + trailer_len, self.time_ns, stopped_ns);
+        let mac = self.key.map(|key| MacTree::new(key, self.at));
+        Ok(Layout::new(header, self.segments, self.at, Checksums::new(self.chunks), mac))
     }
 
     /// A record that opens a list without pages behind it has an empty list.

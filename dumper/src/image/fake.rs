@@ -13,9 +13,12 @@ use crate::image::frame::{Record, Tag};
 use crate::image::layout::Layout;
 use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
+use crate::key::Key;
 
 /// The address of the first page of every list.
 const BASE: u64 = 0x7f00_0000_0000;
+
+const TIME_NS: i64 = 1_700_000_000_000_000_000;
 
 /// A source in which every byte depends on source, address and place.
 #[derive(Default)]
@@ -67,7 +70,20 @@ impl PageSource for FakePages {
 /// A layout of one list for each number of pages (in runs of 1, 2, 3 ... pages with holes between),
 /// and a last record.
 pub(crate) fn layout(lists: &[u64]) -> Layout {
-    let mut builder = LayoutBuilder::new(1_700_000_000_000_000_000);
+    fill(LayoutBuilder::new(TIME_NS), lists)
+}
+
+/// The same, signed.
+pub(crate) fn signed_layout(lists: &[u64]) -> Layout {
+    fill(LayoutBuilder::signed(TIME_NS, key()).unwrap(), lists)
+}
+
+/// The key of the signed layouts.
+pub(crate) fn key() -> Key {
+    Key::new(b"the secret of these layouts").unwrap()
+}
+
+fn fill(mut builder: LayoutBuilder, lists: &[u64]) -> Layout {
     for (source, pages) in lists.iter().enumerate() {
         let record = Record::new(Tag(*b"LIST"), pages).unwrap().with_blob(vec![source as u8; 5]).opens_pages();
         builder.record(record).unwrap();

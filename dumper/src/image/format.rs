@@ -34,6 +34,7 @@
 //!              frames  how many frames come before it
 //!              digest  SHA-256 over the CRCs of each of them, in order:
 //!                      bcrc hcrc, or ccrc (0 if n = 0) acrc hcrc
+//!              mac     only if the image is signed: 64 hex digits
 //! ```
 //!
 //! The header is not in the digest: two images of an unchanged process differ only in the header's
@@ -47,6 +48,15 @@
 //!
 //! A reader refuses input that it does not understand or that fails a check before it allocates
 //! memory for it. Its error names the offset.
+//!
+//! # Signed images
+//!
+//! The first record of a signed image is SIGN, with the flag OPTIONAL: {"mac":"blake3"}. The mac of
+//! the trailer is the BLAKE3 keyed hash of all bytes of the image before the trailer, from the
+//! first of the header on. Its key is what BLAKE3's key derivation makes of the bytes of the key
+//! file in the context "ckptfs 2026-11-27 key of the MAC of an image". A reader with a key refuses
+//! an image whose first record is another, and an image with another MAC. A reader without a key
+//! skips the record, and does not look at the MAC.
 //!
 //! # The body of a record
 //!
@@ -99,6 +109,10 @@ pub(super) const PAGES: u32 = 2;
 
 /// The tag of a chunk.
 pub(super) const CHUNK_TAG: [u8; 4] = *b"PAGE";
+/// The tag of the record that says that an image is signed.
+pub(super) const SIGNED_TAG: [u8; 4] = *b"SIGN";
+/// What that record says about the MAC.
+pub(super) const MAC_NAME: &str = "blake3";
 /// The tag of the trailer.
 pub(super) const TRAILER_TAG: [u8; 4] = *b"TEND";
 

@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use crate::error::{Error, Result};
 use crate::image::crc;
 use crate::image::format::{
-    CHUNK_TAG, FRAME_LEN, MAX_BLOB, MAX_JSON, MAX_PAGES, OPTIONAL, PAGES, TRAILER_TAG, padded, u32_at, u64_at,
+    CHUNK_TAG, FRAME_LEN, MAX_BLOB, MAX_JSON, MAX_PAGES, OPTIONAL, PAGES, SIGNED_TAG, TRAILER_TAG, padded, u32_at,
+    u64_at,
 };
 
 /// What a record is about: four printable ASCII bytes. The higher floors give them their meaning.
@@ -91,6 +92,11 @@ impl Record {
         Record { optional: true, ..self }
     }
 
+    /// Whether it says that the image is signed. Such a record describes no object.
+    pub fn is_signature(&self) -> bool {
+        self.tag.0 == SIGNED_TAG
+    }
+
     /// The JSON as `T`. A body that is not a `T` is damage; the sentence says which field.
     pub fn body<T: DeserializeOwned>(&self) -> Result<T> {
         body(self.tag, &self.json)
@@ -99,7 +105,7 @@ impl Record {
     /// Refuses a record that no reader would accept. `blob_len` is the length of its blob.
     pub(super) fn check(&self, blob_len: usize) -> Result<()> {
         let tag = self.tag;
-        if !tag.is_printable() || tag.0 == CHUNK_TAG || tag.0 == TRAILER_TAG {
+        if !tag.is_printable() || [CHUNK_TAG, SIGNED_TAG, TRAILER_TAG].contains(&tag.0) {
             return Err(Error::unsupported(format!("record {tag}: the tag is not to be had")));
         }
         for (what, len, ceiling) in [("JSON", self.json.len(), MAX_JSON), ("blob", blob_len, MAX_BLOB)] {
@@ -152,6 +158,12 @@ pub(super) fn body<T: DeserializeOwned>(tag: Tag, json: &[u8]) -> Result<T> {
 pub(super) enum FrameHeader {
     Record(RecordHeader),
     Chunk(ChunkHeader),
+}
+
+impl FrameHeader {
+    pub(super) fn has_tag(&self, tag: [u8; 4]) -> bool {
+        matches!(self, FrameHeader::Record(record) if record.tag.0 == tag)
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

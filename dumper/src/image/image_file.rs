@@ -3,7 +3,8 @@
 //!
 //! The decoder makes the pass, so a file is refused for the same reasons, with the same sentences
 //! and offsets, as a stream. The digest of the whole is checked as well. The pages of a chunk are
-//! checked against their CRC when the first of them is read.
+//! checked against their CRC when the first of them is read. With a key the pass reads the pages
+//! too, because the signature covers them.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -21,6 +22,7 @@ use crate::image::frame::Record;
 use crate::image::page_runs::PageRuns;
 use crate::image::page_source::PageSource;
 use crate::image::record_set::{RecordSet, RecordView};
+use crate::key::Key;
 
 /// Bytes read at a time. Memory grows with the contents of the file, not with the length in its
 /// header.
@@ -56,12 +58,12 @@ struct Chunk {
 
 impl ImageFile {
     /// Opens the image in `path`. Every error begins with that path. Zero bytes may follow the
-    /// image.
+    /// image. With a `key` it must be signed with it: then all of it is read.
     ///
     /// # Errors
     /// Damage and truncation with their offsets, ESPIPE for a file without offsets, EOPNOTSUPP for
-    /// a file of several images.
-    pub fn open(path: &Path) -> Result<ImageFile> {
+    /// a file of several images, EKEYREJECTED.
+    pub fn open(path: &Path, key: Option<&Key>) -> Result<ImageFile> {
         let name = path.display().to_string();
         let file = File::open(path).doing(|| format!("opening {name}"))?;
         let facts = file.metadata().doing(|| format!("stat of {name}"))?;
@@ -69,7 +71,8 @@ impl ImageFile {
             return Err(Error::os(format!("{name} is no regular file: reading it at any offset"), libc::ESPIPE));
         }
         let mut found = FoundRecords::default();
-        pass(&file, facts.len(), &mut found).on(|| &name)?;
+        let decoder = key.map_or_else(Decoder::new, Decoder::verifying);
+        pass(&file, facts.len(), decoder, &mut found).on(|| &name)?;
         let header = found.header.ok_or_else(|| empty(&name))?;
         Ok(ImageFile { name, file, header, records: found.records, lists: found.lists })
     }
@@ -161,9 +164,15 @@ struct FoundRecords {
 
 impl FoundRecords {
     fn skipped(&mut self, skipped: &SkippedPages) {
+        self.chunk(skipped.at);
         let Some(list) = self.lists.last_mut() else { return };
-        list.chunks.push(Chunk { at: skipped.at, before: list.runs.pages(), is_verified: AtomicBool::new(false) });
         skipped.addresses.iter().for_each(|address| list.runs.push(*address, 1));
+    }
+
+    /// The pages of the next chunk begin at `at`.
+    fn chunk(&mut self, at: u64) {
+        let Some(list) = self.lists.last_mut() else { return };
+        list.chunks.push(Chunk { at, before: list.runs.pages(), is_verified: AtomicBool::new(false) });
     }
 }
 
@@ -185,7 +194,10 @@ impl Sink for FoundRecords {
         Ok(())
     }
 
-    fn pages(&mut self, _: u64, _: &[u8]) -> Result<()> {
+    /// Only of a pass with a key. The others skip the pages.
+    fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
+        let list = self.lists.last_mut();
+        list.into_iter().for_each(|list| list.runs.push(address, bytes.len() as u64 / PAGE_SIZE));
         Ok(())
     }
 
@@ -199,8 +211,7 @@ impl Sink for FoundRecords {
 }
 
 /// One pass over the frames of `file`, which has `len` bytes.
-fn pass(file: &File, len: u64, found: &mut FoundRecords) -> Result<()> {
-    let mut decoder = Decoder::new();
+fn pass(file: &File, len: u64, mut decoder: Decoder, found: &mut FoundRecords) -> Result<()> {
     let mut bytes = Vec::new();
     loop {
         let at = decoder.offset();
@@ -208,19 +219,25 @@ fn pass(file: &File, len: u64, found: &mut FoundRecords) -> Result<()> {
         if left == 0 {
             break;
         }
-        match decoder.ahead() {
+        let wanted = match decoder.ahead() {
+            Ahead::Pages(wanted) if decoder.is_verifying() => {
+                found.chunk(at);
+                wanted
+            }
             Ahead::Pages(_) => match decoder.skip_pages(left) {
-                Some(skipped) => found.skipped(&skipped),
+                Some(skipped) => {
+                    found.skipped(&skipped);
+                    continue;
+                }
                 None => break,
             },
-            Ahead::Bytes(wanted) => {
-                // Zeros may follow the image, as many as an archiver has added.
-                let wanted = if decoder.is_complete() && at > 0 { PIECE } else { wanted };
-                bytes.resize(wanted.clamp(1, PIECE).min(left) as usize, 0);
-                file.read_exact_at(&mut bytes, at).doing(|| format!("reading at offset {at}"))?;
-                decoder.push(&bytes, found)?;
-            }
-        }
+            // Zeros may follow the image, as many as an archiver has added.
+            Ahead::Bytes(_) if decoder.is_complete() && at > 0 => PIECE,
+            Ahead::Bytes(wanted) => wanted,
+        };
+        bytes.resize(wanted.clamp(1, PIECE).min(left) as usize, 0);
+        file.read_exact_at(&mut bytes, at).doing(|| format!("reading at offset {at}"))?;
+        decoder.push(&bytes, found)?;
     }
     decoder.finish()
 }

@@ -5,10 +5,11 @@ use std::sync::OnceLock;
 use crate::error::Result;
 use crate::image::checksums::Checksums;
 use crate::image::crc;
-use crate::image::format::{FOOTER_LEN, FRAME_LEN, Header, padded};
-use crate::image::frame::{BlobSum, Record, Tag};
+use crate::image::format::{FOOTER_LEN, FRAME_LEN, Header};
+use crate::image::mac_tree::MacTree;
 use crate::image::page_list::PageList;
 use crate::image::page_source::PageSource;
+use crate::image::record_frame::RecordFrame;
 use crate::image::record_set::{RecordSet, RecordView};
 use crate::image::trailer::Digest;
 use crate::image::window::Window;
@@ -24,6 +25,8 @@ pub struct Layout {
     segments: Vec<LayoutSegment>,
     trailer_at: u64,
     checksums: Checksums,
+    /// Of a signed image.
+    mac: Option<MacTree>,
     trailer: OnceLock<Vec<u8>>,
 }
 
@@ -32,59 +35,6 @@ pub struct Layout {
 pub(super) enum LayoutSegment {
     Record { at: u64, frame: RecordFrame },
     Pages(PageList),
-}
-
-/// A record as it stands in the image.
-#[derive(Debug)]
-pub(super) struct RecordFrame {
-    tag: Tag,
-    json_len: usize,
-    blob_len: usize,
-    /// The frame, up to its blob if that is kept elsewhere.
-    bytes: Box<[u8]>,
-    /// The source of the blob, and where in the source it begins.
-    elsewhere: Option<(usize, u64)>,
-}
-
-impl RecordFrame {
-    pub(super) fn new(record: &Record, ordinal: u64) -> RecordFrame {
-        let (json_len, blob_len) = (record.json.len(), record.blob.len());
-        RecordFrame { tag: record.tag, json_len, blob_len, bytes: record.encode(ordinal).into(), elsewhere: None }
-    }
-
-    /// The frame of a record with a blob that is read from `source`.
-    pub(super) fn before(record: &Record, source: usize, at: u64, blob: BlobSum, ordinal: u64) -> RecordFrame {
-        let (json_len, blob_len) = (record.json.len(), blob.len);
-        let (bytes, elsewhere) = (record.encode_before(blob, ordinal).into(), Some((source, at)));
-        RecordFrame { tag: record.tag, json_len, blob_len, bytes, elsewhere }
-    }
-
-    /// Its length in the image.
-    pub(super) fn len(&self) -> u64 {
-        (FRAME_LEN + padded(self.json_len) + padded(self.blob_len)) as u64
-    }
-
-    /// Puts its bytes into the window. It begins at `at`.
-    fn fill(&self, pages: &dyn PageSource, at: u64, window: &mut Window<'_>) -> Result<()> {
-        window.put(at, &self.bytes);
-        let Some((source, begin)) = self.elsewhere else { return Ok(()) };
-        let blob_at = at + self.bytes.len() as u64;
-        if let Some((from, place)) = window.part(blob_at, self.blob_len as u64) {
-            pages.read(source, begin + from, place)?;
-        }
-        window.zero(blob_at + self.blob_len as u64, at + self.len());
-        Ok(())
-    }
-
-    fn json(&self) -> &[u8] {
-        &self.bytes[FRAME_LEN..FRAME_LEN + self.json_len]
-    }
-
-    /// Empty, if it is kept elsewhere.
-    fn blob(&self) -> &[u8] {
-        let at = FRAME_LEN + padded(self.json_len);
-        self.bytes.get(at..at + self.blob_len).unwrap_or_default()
-    }
 }
 
 impl RecordSet for Layout {
@@ -125,8 +75,14 @@ enum Proof {
 }
 
 impl Layout {
-    pub(super) fn new(header: Header, segments: Vec<LayoutSegment>, trailer_at: u64, checksums: Checksums) -> Layout {
-        Layout { header, segments, trailer_at, checksums, trailer: OnceLock::new() }
+    pub(super) fn new(
+        header: Header,
+        segments: Vec<LayoutSegment>,
+        trailer_at: u64,
+        checksums: Checksums,
+        mac: Option<MacTree>,
+    ) -> Layout {
+        Layout { header, segments, trailer_at, checksums, mac, trailer: OnceLock::new() }
     }
 
     /// Bytes of the whole image.
@@ -149,7 +105,7 @@ impl Layout {
         self.segments.iter().enumerate().filter_map(|(index, segment)| match segment {
             LayoutSegment::Pages(_) => None,
             LayoutSegment::Record { frame, .. } => Some(RecordView {
-                tag: frame.tag,
+                tag: frame.tag(),
                 json: frame.json(),
                 blob: frame.blob(),
                 pages: match self.segments.get(index + 1) {
@@ -201,10 +157,31 @@ impl Layout {
     /// The second half of [`Layout::read_at`]: the checksums that `fill` did not know. It reads the
     /// pages of those that are still unknown.
     pub fn settle(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8], filled: Filled) -> Result<()> {
-        let mut window = Window::new(offset, &mut buf[..filled.len]);
-        for late in filled.late {
+        let buf = &mut buf[..filled.len];
+        let trailer = self.settle_footers(pages, offset, buf, &filled)?;
+        // The MAC of the trailer covers these bytes, so they come first.
+        if let (Some(mac), None) = (&self.mac, self.trailer.get()) {
+            mac.note(offset, buf);
+        }
+        if let Some(at) = trailer {
+            Window::new(offset, buf).put(at, self.trailer(pages)?);
+        }
+        Ok(())
+    }
+
+    /// Completes all but the trailer. Returns where the trailer is to be put, if it is missing.
+    fn settle_footers(
+        &self,
+        pages: &dyn PageSource,
+        offset: u64,
+        buf: &mut [u8],
+        filled: &Filled,
+    ) -> Result<Option<u64>> {
+        let mut window = Window::new(offset, buf);
+        let mut trailer = None;
+        for late in &filled.late {
             match late.what {
-                Proof::Trailer => window.put(late.at, self.trailer(pages)?),
+                Proof::Trailer => trailer = Some(late.at),
                 Proof::Footer { segment, k } => {
                     if let LayoutSegment::Pages(list) = &self.segments[segment] {
                         window.put(late.at, &list.footer(k, self.content_crc(pages, list, k)?));
@@ -212,7 +189,7 @@ impl Layout {
                 }
             }
         }
-        Ok(())
+        Ok(trailer)
     }
 
     fn fill_list(
@@ -286,10 +263,18 @@ impl Layout {
         if let Some(trailer) = self.trailer.get() {
             return Ok(trailer);
         }
+        // The MAC first: it reads what is missing front to back, and no page is read twice.
+        let mac = self.mac.as_ref().map(|mac| {
+            mac.mac(&mut |at, buf| {
+                let filled = self.fill(pages, at, buf)?;
+                self.settle_footers(pages, at, buf, &filled).map(drop)
+            })
+        });
+        let mac = mac.transpose()?;
         let mut digest = Digest::default();
         for segment in &self.segments {
             match segment {
-                LayoutSegment::Record { frame, .. } => digest.record(&frame.bytes[24..FRAME_LEN]),
+                LayoutSegment::Record { frame, .. } => digest.record(&frame.head()[24..]),
                 LayoutSegment::Pages(list) => {
                     for k in 0..list.chunks() {
                         digest.chunk(self.content_crc(pages, list, k)?, &list.head(k)[24..FRAME_LEN]);
@@ -298,8 +283,10 @@ impl Layout {
                 }
             }
         }
-        let trailer = digest.trailer().encode()?;
-        Ok(self.trailer.get_or_init(|| trailer))
+        let trailer = digest.trailer().with_mac(mac).encode()?;
+        let trailer = self.trailer.get_or_init(|| trailer);
+        self.mac.iter().for_each(MacTree::forget);
+        Ok(trailer)
     }
 }
 
@@ -320,97 +307,4 @@ impl LayoutSegment {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-    use super::*;
-    use crate::image::fake::{FakePages, layout};
-
-    fn read(layout: &Layout, fake: &FakePages, offset: u64, len: usize) -> Vec<u8> {
-        let mut buf = vec![0xee; len];
-        let got = layout.read_at(fake, offset, &mut buf).unwrap();
-        assert_eq!(got as u64, layout.len().saturating_sub(offset).min(len as u64));
-        buf.truncate(got);
-        buf
-    }
-
-    /// Layouts that share only the pages, so that the checksums of one reading do not help another.
-    fn whole() -> Vec<u8> {
-        let layout = layout(&[3, 700, 0, 256, 1]);
-        read(&layout, &FakePages::default(), 0, layout.len() as usize)
-    }
-
-    #[test]
-    fn any_cut_gives_the_same_bytes_and_reads_each_page_once() {
-        let whole = whole();
-        for step in [1 << 20, 10_240, 4096, 65_537, 1_000_003] {
-            let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), FakePages::default());
-            let read: Vec<u8> =
-                (0..layout.len()).step_by(step).flat_map(|at| self::read(&layout, &fake, at, step)).collect();
-            assert!(read == whole, "steps of {step}");
-            fake.assert_each_page_once(960);
-        }
-    }
-
-    #[test]
-    fn any_order_gives_the_same_bytes() {
-        let whole = whole();
-        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), FakePages::default());
-        let places: Vec<u64> = (0..layout.len()).step_by(99_991).collect();
-        for at in places.into_iter().rev() {
-            let piece = read(&layout, &fake, at, 99_991);
-            assert!(piece == whole[at as usize..at as usize + piece.len()], "at {at}");
-        }
-    }
-
-    #[test]
-    fn the_trailer_alone_reads_every_page_once_and_the_rest_is_known_then() {
-        let whole = whole();
-        let (layout, fake) = (layout(&[3, 700, 0, 256, 1]), FakePages::default());
-        let tail = layout.len() - 100;
-        assert!(read(&layout, &fake, tail, 4096) == whole[tail as usize..]);
-        fake.assert_each_page_once(960);
-        assert!(read(&layout, &fake, tail, 4096) == whole[tail as usize..]);
-        fake.assert_each_page_once(960);
-    }
-
-    #[test]
-    fn a_footer_alone_reads_its_chunk() {
-        let whole = whole();
-        let (layout, fake) = (layout(&[700]), FakePages::default());
-        let Some(LayoutSegment::Pages(list)) = layout.segments.get(1) else { panic!("no list") };
-        let at = list.footer_at(2);
-        let mut expected = vec![0; 8];
-        layout.read_at(&fake, at, &mut expected).unwrap();
-        assert_eq!(fake.bytes_read(), (700 - 512) * 4096);
-        assert_eq!(expected, list.footer(2, crc::of(&read(&layout, &fake, list.content_at(2), 188 * 4096))));
-        assert!(whole.len() as u64 > layout.len());
-    }
-
-    #[test]
-    fn records_are_there_to_be_looked_at() {
-        let layout = layout(&[3, 700]);
-        let found: Vec<_> = layout.records().map(|r| (r.tag.0, r.pages.map(|(_, runs)| runs.pages()))).collect();
-        assert_eq!(found, [(*b"LIST", Some(3)), (*b"LIST", Some(700)), (*b"LAST", None)]);
-        let first = layout.records().next().unwrap();
-        assert_eq!((first.json, first.blob), (&b"3"[..], &[0; 5][..]));
-    }
-
-    #[test]
-    fn beyond_the_end_is_nothing() {
-        let layout = layout(&[1]);
-        assert!(read(&layout, &FakePages::default(), layout.len(), 10).is_empty());
-        assert!(read(&layout, &FakePages::default(), u64::MAX, 10).is_empty());
-        assert!(!layout.is_empty());
-    }
-
-    #[test]
-    fn a_page_that_cannot_be_read_is_an_error_and_can_be_tried_again() {
-        let (layout, fake) = (layout(&[3, 700]), FakePages::default());
-        fake.fail(true);
-        let mut buf = vec![0; layout.len() as usize];
-        assert_eq!(layout.read_at(&fake, 0, &mut buf).unwrap_err().to_string(), "lost");
-        fake.fail(false);
-        let whole = read(&layout, &fake, 0, buf.len());
-        assert!(whole == read(&self::layout(&[3, 700]), &FakePages::default(), 0, buf.len()));
-    }
-}
+mod tests;

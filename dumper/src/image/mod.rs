@@ -4,11 +4,11 @@
 //! - `format` draws the layout.
 //! - `frame` has the records, `record_set` those of a whole image.
 //! - `page_runs` has the sets of pages, `page_list` the place of each page of a list.
-//! - `builder` decides a whole [`Layout`] at once, `layout` reads it at any offset, `checksums`
-//!   keeps CRCs.
+//! - `builder` decides a whole [`Layout`] at once, `layout` and `record_frame` read it at any offset,
+//!   `checksums` keeps CRCs.
 //! - `decoder` decodes an image as its bytes arrive. `image_file` uses it on a file and skips the
 //!   pages.
-//! - `crc` and `trailer` have the checksums.
+//! - `crc` and `trailer` have the checksums, `signature` and `mac_tree` the signature.
 
 pub(crate) mod builder;
 pub(crate) mod checksums;
@@ -20,10 +20,13 @@ pub(crate) mod format;
 pub(crate) mod frame;
 pub(crate) mod image_file;
 pub(crate) mod layout;
+pub(crate) mod mac_tree;
 pub(crate) mod page_list;
 pub(crate) mod page_runs;
 pub(crate) mod page_source;
+pub(crate) mod record_frame;
 pub(crate) mod record_set;
+pub(crate) mod signature;
 pub(crate) mod trailer;
 pub(crate) mod window;
 

@@ -1,7 +1,9 @@
-//! The trailer: the number of frames before it, and a digest of all their CRCs.
+//! The trailer: the number of frames before it, a digest of all their CRCs, and the MAC of a signed
+//! image.
 
 use std::fmt::Write as _;
 
+use blake3::Hash;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -42,7 +44,7 @@ impl Digest {
             // Writing to a String cannot fail.
             let _ = write!(digest, "{byte:02x}");
         }
-        Trailer { frames: self.frames, digest }
+        Trailer { frames: self.frames, digest, mac: None }
     }
 }
 
@@ -51,17 +53,38 @@ impl Digest {
 pub(super) struct Trailer {
     pub(super) frames: u64,
     pub(super) digest: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    mac: Option<String>,
 }
 
 impl Trailer {
-    /// The trailer's frame.
-    pub(super) fn encode(&self) -> Result<Vec<u8>> {
-        Ok(Record::new(Tag(TRAILER_TAG), self)?.encode(self.frames))
+    /// The same with the MAC of a signed image.
+    #[must_use]
+    pub(super) fn with_mac(self, mac: Option<Hash>) -> Trailer {
+        Trailer { mac: mac.map(|mac| mac.to_hex().to_string()), ..self }
     }
 
-    /// The length of the trailer behind `frames` frames. It is known before the digest is.
-    pub(super) fn encoded_len(frames: u64) -> Result<u64> {
-        Ok(Trailer { frames, digest: "0".repeat(64) }.encode()?.len() as u64)
+    /// Whether this is the trailer of an image with this MAC. It takes the same time wherever they
+    /// differ.
+    pub(super) fn has_mac(&self, mac: &Hash) -> bool {
+        self.mac.as_ref().is_some_and(|found| Hash::from_hex(found).is_ok_and(|found| found == *mac))
+    }
+
+    /// The trailer's frame.
+    pub(super) fn encode(&self) -> Result<Vec<u8>> {
+        Ok(self.record()?.encode(self.frames))
+    }
+
+    /// The trailer as a record.
+    pub(super) fn record(&self) -> Result<Record> {
+        Record::new(Tag(TRAILER_TAG), self)
+    }
+
+    /// The length of the trailer behind `frames` frames. It is known before the digest and the MAC
+    /// are.
+    pub(super) fn encoded_len(frames: u64, is_signed: bool) -> Result<u64> {
+        let trailer = Trailer { frames, digest: "0".repeat(64), mac: is_signed.then(|| "0".repeat(64)) };
+        Ok(trailer.encode()?.len() as u64)
     }
 }
 
@@ -75,9 +98,21 @@ mod tests {
         for frames in [0, 1, 9, 10, 12_345_678] {
             let mut digest = Digest::default();
             digest.record(&[1; 8]);
-            let trailer = Trailer { frames, ..digest.trailer() };
-            assert_eq!(trailer.encode().unwrap().len() as u64, Trailer::encoded_len(frames).unwrap());
+            for mac in [None, Some(blake3::hash(b""))] {
+                let trailer = Trailer { frames, ..digest.trailer() }.with_mac(mac);
+                let len = Trailer::encoded_len(frames, mac.is_some()).unwrap();
+                assert_eq!(trailer.encode().unwrap().len() as u64, len);
+            }
         }
+    }
+
+    #[test]
+    fn a_mac_is_compared_as_a_whole() {
+        let (mac, none) = (blake3::hash(b"x"), Digest::default().trailer());
+        let with = none.clone().with_mac(Some(mac));
+        assert!(with.has_mac(&mac) && !with.has_mac(&blake3::hash(b"y")) && !none.has_mac(&mac));
+        let short = Trailer { mac: Some(mac.to_hex()[..62].to_string()), ..none };
+        assert!(!short.has_mac(&mac));
     }
 
     /// The digest of nothing is SHA-256's own.

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use crate::image::fake::{FakePages, layout};
+use crate::image::fake::{FakePages, layout, signed_layout};
 use crate::read_ahead::block::BUFFERS;
 use crate::read_ahead::*;
 
@@ -44,6 +44,20 @@ fn a_pass_from_front_to_back_reads_every_page_once() {
         drop(workers.jobs);
         workers.threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert_eq!(reader.shared.pool.held(), 0, "memory is held after the last byte");
+    }
+}
+
+/// The signature costs no page a second read, whichever threads fill the blocks.
+#[test]
+fn a_pass_over_a_signed_image_reads_every_page_once() {
+    let layout = signed_layout(&LISTS);
+    let mut whole = vec![0; layout.len() as usize];
+    layout.read_at(&FakePages::default(), 0, &mut whole).unwrap();
+    for step in [1 << 20, 3 << 20, 512 << 10] {
+        let fake = Arc::new(FakePages::default());
+        let reader = ImageReader::new(Arc::new(signed_layout(&LISTS)), fake.clone());
+        pass(&reader, 0, step, &whole);
+        fake.assert_each_page_once(PAGES);
     }
 }
 

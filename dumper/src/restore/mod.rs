@@ -166,7 +166,7 @@ fn thread_has_ended() -> Error {
 }
 
 fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<WriteResult>, options: RestoreOptions) {
-    let mut decoder = Decoder::new();
+    let mut decoder = options.key.as_ref().map_or_else(Decoder::new, Decoder::verifying);
     let mut builder = ImageSink { options, image: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {

@@ -14,6 +14,7 @@ use crate::freeze::target::Target;
 use crate::image::builder::LayoutBuilder;
 use crate::image::format;
 use crate::image::frame::Record;
+use crate::key::Key;
 use crate::kind::object::ObjectContents;
 use crate::memory::source::{MemorySource, MemorySources};
 use crate::pstree::record;
@@ -25,8 +26,8 @@ use crate::snapshot::source::Forked;
 use crate::sys::memory::MemFile;
 
 /// Finds the pages of every mapping and puts all records in the order of the image. The memory must
-/// not change until the image is read.
-pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
+/// not change until the image is read. With a `key` the image is signed.
+pub fn layout(target: &Target, forked: Forked, key: Option<&Key>) -> Result<SnapshotData> {
     let Forked { collected, memory_of, children } = forked;
     let Collected { mut tree, processes, mut files, sysv, taken, stopped, .. } = collected;
     files.refuse_strangers(&tree, &mut Refusals::first())?;
@@ -43,7 +44,11 @@ pub fn layout(target: &Target, forked: Forked) -> Result<SnapshotData> {
     let of_tree = unreadable.into_iter().chain(sysv.unreadable).map(|sentence| Unreadable { pid: None, sentence });
     let unreadable = of_tree.chain(unreadable::other_users(&tree, &tasks)?).collect();
 
-    let mut builder = LayoutBuilder::new(format::epoch_ns(taken));
+    let time_ns = format::epoch_ns(taken);
+    let mut builder = match key {
+        Some(key) => LayoutBuilder::signed(time_ns, key.clone())?,
+        None => LayoutBuilder::new(time_ns),
+    };
     builder.stopped(stopped);
     let mut image = ImageLayout { builder, sources: Vec::new() };
     image.record(Record::new(record::TAG, &tree)?)?;

@@ -7,7 +7,6 @@ use crate::cow::room;
 use crate::error::Result;
 use crate::freeze::entry::Prelook;
 use crate::freeze::frozen::Frozen;
-use crate::freeze::target::Target;
 use crate::freeze::{self, cgroup, snapshot_child};
 use crate::options::SnapshotUse;
 use crate::snapshot::SnapshotData;
@@ -46,13 +45,13 @@ pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, Snap
     let data = match (failure, purpose) {
         (None, _) => {
             source.thaw();
-            read_from_children(target, collected, &mut source.children)?
+            read_from_children(job, collected, &mut source.children)?
         }
         (Some(error), SnapshotUse::Pin) => return Err(error),
         (Some(error), SnapshotUse::Stream) => {
             log::info!("{target}: no copy-on-write child ({error}); it stays stopped while it is read");
             source.frozen().into_iter().for_each(|frozen| frozen.turn = None);
-            let data = read_from_stopped_tree(target, collected)?;
+            let data = read_from_stopped_tree(job, collected)?;
             SnapshotData { read_while_stopped: Some(error.to_string()), ..data }
         }
     };
@@ -65,7 +64,7 @@ pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, Snap
 /// A snapshot of a tree that `freeze` holds stopped, read from its processes themselves.
 pub fn stream_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> Result<SnapshotData> {
     let collected = collect_held(job, frozen, timers, None)?;
-    read_from_stopped_tree(&job.target, collected)
+    read_from_stopped_tree(job, collected)
 }
 
 /// Takes a snapshot of a tree that `freeze` holds stopped. It is read from children, so it outlives
@@ -81,7 +80,7 @@ pub fn pin_held(job: &TracerJob, frozen: &mut Frozen, timers: &SleepTimers) -> (
     let Forks { mut children, failure, .. } = forks;
     let data = collected
         .and_then(|collected| failure.map_or(Ok(collected), Err))
-        .and_then(|collected| read_from_children(&job.target, collected, &mut children));
+        .and_then(|collected| read_from_children(job, collected, &mut children));
     children.stand_aside();
     (data, children)
 }
@@ -98,18 +97,18 @@ fn collect_held(
 }
 
 /// The snapshot of a tree that was forked and may run meanwhile.
-fn read_from_children(target: &Target, mut collected: Collected, children: &mut Children) -> Result<SnapshotData> {
+fn read_from_children(job: &TracerJob, mut collected: Collected, children: &mut Children) -> Result<SnapshotData> {
     collected.check_outside()?;
     let forked = Forked::with_children(collected, children);
     let shared = forked.shared_mappings();
-    let data = layout(target, forked)?;
+    let data = layout(&job.target, forked, job.options.restore.key.as_ref())?;
     // Only now, because the flags and pages of these mappings were read from the children.
     children.close_files(&shared);
     Ok(data)
 }
 
 /// The snapshot of a tree that stays stopped for as long as it is read.
-fn read_from_stopped_tree(target: &Target, mut collected: Collected) -> Result<SnapshotData> {
+fn read_from_stopped_tree(job: &TracerJob, mut collected: Collected) -> Result<SnapshotData> {
     collected.check_outside()?;
-    layout(target, Forked::with_stopped_tree(collected))
+    layout(&job.target, Forked::with_stopped_tree(collected), job.options.restore.key.as_ref())
 }

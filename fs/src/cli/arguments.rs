@@ -94,6 +94,7 @@ Options (-o):
   pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           as --changed-files
+  key=FILE                refuse every image that is not signed with the key in FILE (EKEYREJECTED)
 
 Exit status:
   0  all images are restored
@@ -118,6 +119,8 @@ Options (-o):
   pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           a file that has changed since the dump: restore with a warning, or refuse the restore
+  key=FILE                sign the images with the key in FILE, and refuse to restore others (EKEYREJECTED); FILE has 16 to 4096 bytes,
+                          which only its owner may read and write
   sysv-ipc=used|owned     which semaphores and message queues an image holds: those that the tree uses, or also those that its users have
                           created in its lifetime and that no living process has used
   pinned-max=N            how many snapshots may be pinned (64); one user other than root may pin half of them, and a quarter is kept for root
@@ -217,8 +220,11 @@ pub enum Command {
         b: PathBuf,
     },
     /// Check whether images are complete and undamaged
-    #[command(override_usage = "ckptfs verify FILE...", after_help = STATUS_HELP)]
+    #[command(override_usage = "ckptfs verify [--key FILE] FILE...", after_help = STATUS_HELP)]
     Verify {
+        /// Refuse every image that is not signed with the key in this file
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        key: Option<PathBuf>,
         /// The images; - is standard input
         #[arg(required = true, value_hint = ValueHint::FilePath)]
         files: Vec<PathBuf>,

@@ -10,9 +10,10 @@ use crate::cli::assets;
 use crate::cli::attach;
 use crate::cli::failure::{Failure, wrong_usage};
 use crate::cli::inspect::{self, Form};
+use crate::cli::key_file;
 use crate::cli::progress::{Input, complain};
 use crate::cli::restore::restore_all;
-use crate::cli::restore_options;
+use crate::cli::restore_options::ParsedRestore;
 
 /// `ckptfs core`
 pub fn core(image: &Path, pid: Option<Pid>) -> std::result::Result<ExitCode, Failure> {
@@ -27,7 +28,9 @@ pub fn restore(
     options: &[String],
     files: &[PathBuf],
 ) -> std::result::Result<ExitCode, Failure> {
-    let mut options = restore_options::parse(options).map_err(Failure::usage)?;
+    let mut parsed = ParsedRestore::parse(options).map_err(Failure::usage)?;
+    parsed.read_key()?;
+    let mut options = parsed.options;
     match changed_files {
         Some("refuse") => options.changed_files = ChangedFiles::Refuse,
         Some(_) => options.changed_files = ChangedFiles::Warn,
@@ -69,10 +72,11 @@ pub fn diff(a: &Path, b: &Path, json: bool) -> std::result::Result<ExitCode, Fai
 }
 
 /// `ckptfs verify`
-pub fn verify(files: &[PathBuf]) -> std::result::Result<ExitCode, Failure> {
+pub fn verify(key: Option<&Path>, files: &[PathBuf]) -> std::result::Result<ExitCode, Failure> {
+    let key = key.map(key_file::read).transpose()?;
     Ok(each(files, |input, out| {
         let name = input.name.clone();
-        inspect::verify(input, &name, out)
+        inspect::verify(input, &name, key.as_ref(), out)
     }))
 }
 

@@ -15,7 +15,7 @@ const PIECE: usize = 1 << 20;
 
 /// Writes the core of `pid`, or of the image's root, to standard output.
 pub fn write(image: &Path, pid: Option<Pid>) -> Result<()> {
-    let stored = StoredImage::open(image)?;
+    let stored = StoredImage::open(image, None)?;
     let pids = stored.processes()?;
     let pid = match (pid, pids.first()) {
         (Some(pid), _) if !pids.contains(&pid) => {

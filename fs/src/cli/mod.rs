@@ -9,6 +9,7 @@ pub mod core;
 pub mod daemon;
 pub mod failure;
 pub mod inspect;
+pub mod key_file;
 pub mod logging;
 pub mod mount_helper;
 pub mod options;

@@ -3,11 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ckptfs_dumper::{RestoreOptions, Result};
+use ckptfs_dumper::Result;
 use nix::mount::MsFlags;
 
 use crate::cli::failure::wrong_usage as usage;
-use crate::cli::restore_options;
+use crate::cli::restore_options::ParsedRestore;
 use crate::state::pins::Limits;
 
 /// How many snapshots may be pinned by default.
@@ -22,7 +22,7 @@ pub struct MountOptions {
     /// them in its lifetime.
     pub owned_sysv_ipc: bool,
     /// What a restore decides.
-    pub restore: RestoreOptions,
+    pub restore: ParsedRestore,
     /// How much may be pinned.
     pub pinned: Limits,
     /// Whether users other than the daemon's may use the mount, as far as the modes of its files
@@ -92,7 +92,7 @@ const IGNORED: [&str; 16] = [
 ];
 
 /// The list in the message about an unknown option.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|null|new, pipe:ID=PATH, changed-files=warn|refuse, clock=auto|continue|host|refuse, terminal=same|refuse|null, sysv-ipc=used|owned, \
+const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|null|new, pipe:ID=PATH, changed-files=warn|refuse, clock=auto|continue|host|refuse, terminal=same|refuse|null, key=FILE, sysv-ipc=used|owned, \
                      pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, \
                      noexec, noatime and the others of mount(8), defaults";
 
@@ -103,7 +103,7 @@ impl MountOptions {
         let mut options = MountOptions {
             freeze_timeout: Duration::from_secs(5),
             owned_sysv_ipc: false,
-            restore: RestoreOptions::default(),
+            restore: ParsedRestore::default(),
             pinned: Limits { count: PINNED_MAX, memory: None },
             allow_other: root,
             fsname: "ckptfs".into(),
@@ -117,7 +117,7 @@ impl MountOptions {
     }
 
     fn set(&mut self, option: &str) -> Result<()> {
-        if let Some(is_set) = restore_options::set(&mut self.restore, option) {
+        if let Some(is_set) = self.restore.set(option) {
             return is_set;
         }
         let (name, value) = match option.split_once('=') {
@@ -231,7 +231,7 @@ mod tests {
         assert!(parse("ro").unwrap().flags.contains(MsFlags::MS_RDONLY));
         assert!(!parse("allow_other,no_allow_other").unwrap().allow_other);
         let restore = "changed-files=refuse,external-pipes=null,pipe:7=/a";
-        assert_eq!(parse(restore).unwrap().restore, restore_options::parse(&[restore.to_owned()]).unwrap());
+        assert_eq!(parse(restore).unwrap().restore, ParsedRestore::parse(&[restore.to_owned()]).unwrap());
         assert!(parse("sysv-ipc=owned").unwrap().owned_sysv_ipc);
         assert!(!parse("sysv-ipc=owned,sysv-ipc=used").unwrap().owned_sysv_ipc);
         assert_eq!(parse("pinned-max=3,pinned-max=0").unwrap().pinned, Limits { count: 0, memory: None });
@@ -251,6 +251,7 @@ mod tests {
             "freeze-timeout",
             "changed-files",
             "changed-files=x",
+            "key=",
             "fsname=",
             "log",
             "suid",

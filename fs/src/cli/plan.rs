@@ -30,6 +30,7 @@ impl Plan {
             // The daemon leaves this directory.
             *log = std::path::absolute(&*log).doing(|| format!("-o log={}", log.display()))?;
         }
+        options.restore.read_key()?;
         let target = match (&arguments.cgroup, &arguments.image, arguments.tree) {
             (Some(dir), ..) => MountTarget::cgroup(dir)?,
             (_, Some(file), _) => MountTarget::image(file)?,

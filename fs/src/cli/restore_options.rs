@@ -1,54 +1,76 @@
 //! The `-o` options of a restore: `ckptfs mount` and `ckptfs restore` take them.
 
+use std::path::PathBuf;
+
 use ckptfs_dumper::{ChangedFiles, ClockRule, ExternalPipes, RestoreOptions, Result, TerminalRule};
 
 use crate::cli::failure::wrong_usage;
+use crate::cli::key_file;
 
 /// The list in the message about an unknown option.
 pub const KNOWN: &str = "changed-files=warn|refuse, external-pipes=refuse|null|new, pipe:ID=PATH, \
-                         clock=auto|continue|host|refuse, terminal=same|refuse|null";
+                         clock=auto|continue|host|refuse, terminal=same|refuse|null, key=FILE";
 
-/// Reads the lists of `-o` of `ckptfs restore`. Later options win.
-pub fn parse(lists: &[String]) -> Result<RestoreOptions> {
-    let mut options = RestoreOptions::default();
-    for option in lists.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty()) {
-        let unknown = || Err(wrong_usage(format!("-o {option}: unknown option of a restore (known: {KNOWN})")));
-        set(&mut options, option).unwrap_or_else(unknown)?;
-    }
-    Ok(options)
+/// What the options of a restore say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ParsedRestore {
+    /// The decisions. They have no key before [`ParsedRestore::read_key`].
+    pub options: RestoreOptions,
+    key: Option<PathBuf>,
 }
 
-/// Sets one option. `None`: it is no option of a restore.
-pub fn set(options: &mut RestoreOptions, option: &str) -> Option<Result<()>> {
-    let (name, value) = match option.split_once('=') {
-        Some((name, value)) => (name, Some(value)),
-        None => (option, None),
-    };
-    let wrong = |what: &str| Some(Err(wrong_usage(format!("-o {option}: {what}"))));
-    match (name, value) {
-        ("changed-files", Some("warn")) => options.changed_files = ChangedFiles::Warn,
-        ("changed-files", Some("refuse")) => options.changed_files = ChangedFiles::Refuse,
-        ("changed-files", _) => return wrong("changed-files is warn or refuse"),
-        // `keep` is an older word for the default.
-        ("external-pipes", Some("refuse" | "keep")) => options.external_pipes = ExternalPipes::Refuse,
-        ("external-pipes", Some("null")) => options.external_pipes = ExternalPipes::Null,
-        ("external-pipes", Some("new")) => options.external_pipes = ExternalPipes::New,
-        ("external-pipes", _) => return wrong("external-pipes is refuse, null or new"),
-        ("clock", Some("auto")) => options.clock = ClockRule::Auto,
-        ("clock", Some("continue")) => options.clock = ClockRule::Continue,
-        ("clock", Some("host")) => options.clock = ClockRule::Host,
-        ("clock", Some("refuse")) => options.clock = ClockRule::Refuse,
-        ("clock", _) => return wrong("clock is auto, continue, host or refuse"),
-        ("terminal", Some("same")) => options.terminal = TerminalRule::Same,
-        ("terminal", Some("refuse")) => options.terminal = TerminalRule::Refuse,
-        ("terminal", Some("null")) => options.terminal = TerminalRule::Null,
-        ("terminal", _) => return wrong("terminal is same, refuse or null"),
-        (name, value) => {
-            let id = name.strip_prefix("pipe:")?;
-            return Some(pipe(options, option, id, value.unwrap_or_default()));
+impl ParsedRestore {
+    /// Reads the lists of `-o` of `ckptfs restore`. Later options win.
+    pub fn parse(lists: &[String]) -> Result<ParsedRestore> {
+        let mut parsed = ParsedRestore::default();
+        for option in lists.iter().flat_map(|list| list.split(',')).filter(|option| !option.is_empty()) {
+            let unknown = || Err(wrong_usage(format!("-o {option}: unknown option of a restore (known: {KNOWN})")));
+            parsed.set(option).unwrap_or_else(unknown)?;
         }
+        Ok(parsed)
     }
-    Some(Ok(()))
+
+    /// Sets one option. `None`: it is no option of a restore.
+    pub fn set(&mut self, option: &str) -> Option<Result<()>> {
+        let (name, value) = match option.split_once('=') {
+            Some((name, value)) => (name, Some(value)),
+            None => (option, None),
+        };
+        let wrong = |what: &str| Some(Err(wrong_usage(format!("-o {option}: {what}"))));
+        let options = &mut self.options;
+        match (name, value) {
+            ("changed-files", Some("warn")) => options.changed_files = ChangedFiles::Warn,
+            ("changed-files", Some("refuse")) => options.changed_files = ChangedFiles::Refuse,
+            ("changed-files", _) => return wrong("changed-files is warn or refuse"),
+            // `keep` is an older word for the default.
+            ("external-pipes", Some("refuse" | "keep")) => options.external_pipes = ExternalPipes::Refuse,
+            ("external-pipes", Some("null")) => options.external_pipes = ExternalPipes::Null,
+            ("external-pipes", Some("new")) => options.external_pipes = ExternalPipes::New,
+            ("external-pipes", _) => return wrong("external-pipes is refuse, null or new"),
+            ("clock", Some("auto")) => options.clock = ClockRule::Auto,
+            ("clock", Some("continue")) => options.clock = ClockRule::Continue,
+            ("clock", Some("host")) => options.clock = ClockRule::Host,
+            ("clock", Some("refuse")) => options.clock = ClockRule::Refuse,
+            ("clock", _) => return wrong("clock is auto, continue, host or refuse"),
+            ("terminal", Some("same")) => options.terminal = TerminalRule::Same,
+            ("terminal", Some("refuse")) => options.terminal = TerminalRule::Refuse,
+            ("terminal", Some("null")) => options.terminal = TerminalRule::Null,
+            ("terminal", _) => return wrong("terminal is same, refuse or null"),
+            ("key", Some(file)) if !file.is_empty() => self.key = Some(file.into()),
+            ("key", _) => return wrong("needs the file of a key: key=FILE"),
+            (name, value) => {
+                let id = name.strip_prefix("pipe:")?;
+                return Some(pipe(options, option, id, value.unwrap_or_default()));
+            }
+        }
+        Some(Ok(()))
+    }
+
+    /// Reads the file of the key, if one is named.
+    pub fn read_key(&mut self) -> Result<()> {
+        self.options.key = self.key.as_deref().map(key_file::read).transpose()?;
+        Ok(())
+    }
 }
 
 /// `pipe:ID=PATH`
@@ -72,7 +94,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<RestoreOptions> {
-        parse(&[text.to_owned()])
+        ParsedRestore::parse(&[text.to_owned()]).map(|parsed| parsed.options)
     }
 
     #[test]
@@ -95,6 +117,20 @@ mod tests {
     }
 
     #[test]
+    fn only_the_last_key_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("key");
+        std::fs::write(&path, [7; 32]).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let mut parsed = ParsedRestore::parse(&[format!("key=/missing,key={}", path.display())]).unwrap();
+        assert_eq!(parsed.options.key, None);
+        parsed.read_key().unwrap();
+        assert_eq!(parsed.options.key, ckptfs_dumper::Key::new(&[7; 32]));
+        parsed.set("key=/missing").unwrap().unwrap();
+        assert!(parsed.read_key().unwrap_err().to_string().starts_with("key /missing: "));
+    }
+
+    #[test]
     fn a_wrong_one_is_named() {
         for (bad, why) in [
             ("freeze-timeout=1", "unknown option"),
@@ -107,6 +143,8 @@ mod tests {
             ("pipe:=/dev/null", "pipe:ID=PATH"),
             ("pipe:7", "pipe:ID=PATH"),
             ("pipe:7=", "pipe:ID=PATH"),
+            ("key", "key=FILE"),
+            ("key=", "key=FILE"),
         ] {
             let text = parsed(bad).unwrap_err().to_string();
             assert!(text.starts_with(&format!("-o {bad}: ")) && text.contains(why), "{text}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use ckptfs_dumper::{Checkpoint, Core, Doing, Error, Identity, Kind, Pid, Result, Snapshot, StoredImage, VmaView};
+use ckptfs_dumper::{Checkpoint, Core, Doing, Error, Identity, Key, Kind, Pid, Result, Snapshot, StoredImage, VmaView};
 use parking_lot::Mutex;
 
 use crate::process::caller::Viewer;
@@ -132,9 +132,10 @@ impl SnapshotView {
         Ok(SnapshotView::of(owners, daemon, requested, Source::Taken(Box::new(snapshot), tracer)))
     }
 
-    /// The view of the image in `file`. All of it belongs to the owner of the file.
-    pub fn stored(file: &Path) -> Result<SnapshotView> {
-        let image = StoredImage::open(file)?;
+    /// The view of the image in `file`. All of it belongs to the owner of the file. With a `key` it
+    /// must be signed with it.
+    pub fn stored(file: &Path, key: Option<&Key>) -> Result<SnapshotView> {
+        let image = StoredImage::open(file, key)?;
         let metadata = std::fs::metadata(file).doing(|| file.display())?;
         let owner = (metadata.uid(), metadata.gid());
         let owners = image.processes()?.into_iter().map(|pid| (pid, owner)).collect();

@@ -86,7 +86,7 @@ impl Tree {
         let tracers = Tracers::new(options.clone(), freezer);
         let freezer = Arc::new(Freezer::new(Arc::clone(&tracers)));
         let stored = match container.target() {
-            MountTarget::Image(file) => Some(SnapshotView::stored(file)?),
+            MountTarget::Image(file) => Some(SnapshotView::stored(file, options.restore.key.as_ref())?),
             _ => None,
         };
         let snapshots =

@@ -9,15 +9,22 @@ mod feed;
 pub mod page_contents;
 pub mod pages;
 pub mod sink;
+mod trailer;
+
+use blake3::Hash;
 
 use crate::error::{Error, Kind, Result};
 use crate::image::crc;
 use crate::image::decoder::feed::Feed;
 use crate::image::decoder::page_contents::PageContents;
 use crate::image::decoder::sink::Sink;
-use crate::image::format::{FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAGE_SIZE, check_magic, padded};
+use crate::image::format::{
+    FOOTER_LEN, FRAME_LEN, HEADER_LEN, Header, MAGIC, PAGE_SIZE, SIGNED_TAG, TRAILER_TAG, check_magic, padded,
+};
 use crate::image::frame::{self, ChunkHeader, FrameHeader, Record, RecordHeader};
-use crate::image::trailer::{Digest, Trailer};
+use crate::image::signature;
+use crate::image::trailer::Digest;
+use crate::key::Key;
 
 /// Decodes the images of one input.
 #[derive(Debug, Default)]
@@ -36,6 +43,8 @@ struct ImageState {
     start: u64,
     total: u64,
     digest: Digest,
+    /// The MAC of all before the trailer, if it is to be verified and the trailer has begun.
+    mac: Option<Hash>,
     /// Offset in the input of the current frame.
     frame_at: u64,
     /// The last address of the open list of pages, if a list is open.
@@ -62,6 +71,18 @@ impl Decoder {
     /// A decoder at the beginning of an input.
     pub fn new() -> Decoder {
         Decoder::default()
+    }
+
+    /// A decoder that refuses every image that is not signed with `key`
+    /// ([`Kind::KeyRejected`]): one without a signature before its first record reaches the sink,
+    /// one with a wrong signature before [`Sink::end`].
+    pub fn verifying(key: &Key) -> Decoder {
+        Decoder { feed: Feed::hashing(key), ..Decoder::default() }
+    }
+
+    /// Whether it refuses images that are not signed.
+    pub(super) fn is_verifying(&self) -> bool {
+        self.feed.is_hashing()
     }
 
     /// Bytes of the input taken so far.
@@ -145,6 +166,7 @@ impl Decoder {
                 if let Some(bytes) = self.feed.gather_array::<HEADER_LEN>(input) {
                     let header = Header::decode(&bytes, self.image.start)?;
                     self.image.total = header.total;
+                    self.feed.begin_hash(&bytes);
                     sink.header(&header).map_err(|error| self.with_offset(error))?;
                     self.begin_frame()?;
                 }
@@ -196,7 +218,16 @@ impl Decoder {
 
     fn frame(&mut self, bytes: &[u8; FRAME_LEN], sink: &mut dyn Sink) -> Result<()> {
         let at = self.image.frame_at;
-        let header = frame::decode(bytes, self.image.digest.frames(), at)?;
+        let ordinal = self.image.digest.frames();
+        let header = frame::decode(bytes, ordinal, at)?;
+        if self.is_verifying() && ordinal == 0 && !header.has_tag(SIGNED_TAG) {
+            return Err(signature::not_signed(at));
+        }
+        if header.has_tag(TRAILER_TAG) {
+            self.image.mac = self.feed.mac();
+        } else {
+            self.feed.hash(bytes);
+        }
         let body_len = match &header {
             FrameHeader::Record(record) => record.body_len() as u64,
             FrameHeader::Chunk(ChunkHeader { pages: 0, .. }) => 0,
@@ -263,30 +294,13 @@ impl Decoder {
         if header.is_trailer() {
             return self.trailer(&record, sink);
         }
+        if self.is_verifying() && self.image.digest.frames() == 0 {
+            signature::check_signed(&record).map_err(|error| error.on(format!("offset {body_at}")))?;
+        }
         self.image.digest.record(&header.crcs);
         self.image.list = pages.then_some(None);
         sink.record(record).map_err(|error| self.with_offset(error))?;
         self.begin_frame()
-    }
-
-    fn trailer(&mut self, record: &Record, sink: &mut dyn Sink) -> Result<()> {
-        let at = self.image.frame_at;
-        let refuse = |why: String| Err(Error::damaged(format!("offset {at}: {why}")));
-        if self.position() != self.image.total {
-            let (here, total) = (self.position(), self.image.total);
-            return refuse(format!("the trailer ends the image at {here} bytes, its header says {total}"));
-        }
-        let found: Trailer = record.body().map_err(|error| self.with_offset(error))?;
-        let expected = self.image.digest.trailer();
-        if found.frames != expected.frames {
-            return refuse(format!("the trailer counts {} frames, there are {}", found.frames, expected.frames));
-        }
-        if found.digest != expected.digest {
-            return refuse("the digest of the whole image does not hold".to_string());
-        }
-        self.images += 1;
-        self.state = DecoderState::Between;
-        sink.end(self.image.total).map_err(|error| self.with_offset(error))
     }
 
     /// Checks that a frame may begin here.

@@ -112,10 +112,13 @@ impl Decoder {
     }
 
     /// Skips the pages that follow ([`Ahead::Pages`]) without their bytes. The caller must check
-    /// them against their CRC. `None` if no pages follow, or if the input, which has `left` more
-    /// bytes, ends inside them.
+    /// them against their CRC. `None` if no pages follow, if the input, which has `left` more
+    /// bytes, ends inside them, or if this decoder verifies a signature, for which it needs them.
     pub fn skip_pages(&mut self, left: u64) -> Option<SkippedPages> {
         let Ahead::Pages(len) = self.ahead() else { return None };
+        if self.is_verifying() {
+            return None;
+        }
         let at = self.feed.offset;
         self.feed.offset += len.min(left);
         let DecoderState::Contents(contents) = &mut self.state else { return None };

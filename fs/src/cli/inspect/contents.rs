@@ -20,6 +20,7 @@ const COMMAND_MOST: u64 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub header: Option<Header>,
+    pub is_signed: bool,
     pub kernel: String,
     /// The process tree.
     pub processes: Vec<ShownProcess>,
@@ -101,6 +102,11 @@ impl Contents {
     /// Takes the next record.
     pub(super) fn record(&mut self, record: &Record) -> Result<()> {
         self.filling = Filling::Nothing;
+        if record.is_signature() {
+            // Not among the attributes: with a signature or without, the contents are the same.
+            self.is_signed = true;
+            return Ok(());
+        }
         let body: Value = record.body()?;
         match show(&record.into())? {
             Some(Shown::Tree(kernel, processes)) => (self.kernel, self.processes) = (kernel, processes),

@@ -7,7 +7,11 @@ use ckptfs_dumper::{Context, Doing, Result};
 
 /// Decodes all of `input` into `sink`.
 pub fn feed(input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()> {
-    let mut decoder = Decoder::new();
+    feed_to(Decoder::new(), input, name, sink)
+}
+
+/// The same with a decoder that may verify signatures.
+pub fn feed_to(mut decoder: Decoder, input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()> {
     let mut buf = vec![0; 1 << 20];
     loop {
         let len = match input.read(&mut buf) {

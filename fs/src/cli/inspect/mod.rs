@@ -11,16 +11,20 @@ pub mod tables;
 
 use std::io::{Read, Write};
 
-use ckptfs_dumper::{Doing, Result};
+use ckptfs_dumper::image::Decoder;
+use ckptfs_dumper::{Doing, Key, Result};
 
-use crate::cli::inspect::feed::{Totals, feed};
+use crate::cli::inspect::feed::{Totals, feed, feed_to};
 
 /// Reads all of `input` (called `name` in every message) and writes one line if it is whole: how
-/// many images, records, pages and bytes. Otherwise the error has the offset of the damage.
-pub fn verify(input: &mut dyn Read, name: &str, out: &mut dyn Write) -> Result<()> {
+/// many images, records, pages and bytes. Otherwise the error has the offset of the damage. With a
+/// `key` every image must be signed with it.
+pub fn verify(input: &mut dyn Read, name: &str, key: Option<&Key>, out: &mut dyn Write) -> Result<()> {
     let mut totals = Totals::default();
-    feed(input, name, &mut totals)?;
-    writeln!(out, "{name}: whole: {totals}").doing(|| "writing the result")
+    let decoder = key.map_or_else(Decoder::new, Decoder::verifying);
+    feed_to(decoder, input, name, &mut totals)?;
+    let signed = if key.is_some() { ", signed with the key" } else { "" };
+    writeln!(out, "{name}: whole{signed}: {totals}").doing(|| "writing the result")
 }
 
 /// The form in which `ckptfs inspect` shows an image.

@@ -44,7 +44,8 @@ impl<'a> Tables<'a> {
             let taken = Timestamp::from_nanosecond(i128::from(*time_ns)).map_or(time_ns.to_string(), |t| t.to_string());
             let kernel = printable(&contents.kernel);
             self.line(format_args!("image {}: {} ({total} bytes)", self.totals.images + 1, BinaryBytes(*total)))?;
-            self.line(format_args!("taken {taken}, kernel {kernel}, machine {arch}, format {version}"))?;
+            let signed = if contents.is_signed { ", signed" } else { "" };
+            self.line(format_args!("taken {taken}, kernel {kernel}, machine {arch}, format {version}{signed}"))?;
         }
         self.processes(&contents)?;
         self.memory(&contents)?;

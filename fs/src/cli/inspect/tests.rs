@@ -14,7 +14,7 @@ fn text(run: impl FnOnce(&mut Vec<u8>) -> Result<()>) -> (String, Option<String>
 }
 
 fn verified(bytes: &[u8]) -> (String, Option<String>) {
-    text(|out| verify(&mut &bytes[..], "snap", out))
+    text(|out| verify(&mut &bytes[..], "snap", None, out))
 }
 
 fn document(bytes: &[u8]) -> (Value, Option<String>) {
@@ -101,7 +101,7 @@ fn an_output_that_fails_is_an_error_of_its_own() {
             Ok(())
         }
     }
-    let error = verify(&mut &GOLDEN[..], "snap", &mut Full).unwrap_err();
+    let error = verify(&mut &GOLDEN[..], "snap", None, &mut Full).unwrap_err();
     assert_eq!(error.to_string(), "writing the result: no space left on device");
     for form in [Form::Tables, Form::Records, Form::Json] {
         assert!(matches!(
