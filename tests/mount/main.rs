@@ -35,6 +35,7 @@ mod read;
 mod restore;
 mod room;
 mod sharing;
+mod signed;
 mod size;
 mod stored;
 mod terminal;
