@@ -4,8 +4,8 @@
 //! - `format` draws the layout.
 //! - `frame` has the records, `record_set` those of a whole image.
 //! - `page_runs` has the sets of pages, `page_list` the place of each page of a list.
-//! - `builder` decides a whole [`Layout`] at once, `layout` and `record_frame` read it at any offset,
-//!   `checksums` keeps CRCs.
+//! - `builder` decides a whole [`Layout`] at once. `layout` and `record_frame` read it at any
+//!   offset. `checksums` keeps CRCs.
 //! - `decoder` decodes an image as its bytes arrive. `image_file` uses it on a file and skips the
 //!   pages.
 //! - `crc` and `trailer` have the checksums, `signature` and `mac_tree` the signature.
