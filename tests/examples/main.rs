@@ -8,14 +8,13 @@ mod migrate;
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
-use std::io::{Read, Seek};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use ckptfs_tests::{Cgroup, Event, Mounted, Victim, build, process, tool, wait};
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
+use tempfile::{NamedTempFile, TempDir};
 
 /// A script of `examples/`.
 fn script(name: &str) -> PathBuf {
@@ -47,15 +46,16 @@ fn run_in<S: AsRef<OsStr>>(dir: &Path, name: &str, variables: &[String], args: &
 }
 
 /// A running script, and the file with its standard error. Drop kills it.
-struct Running(Child, File);
+struct Running(Child, NamedTempFile);
 
 impl Running {
     fn start<S: AsRef<OsStr>>(name: &str, variables: &[String], args: &[S]) -> Running {
         let line = line(name, variables, args);
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).stdin(Stdio::null()).stdout(Stdio::null());
-        let stderr = tempfile::tempfile().unwrap();
-        command.stderr(stderr.try_clone().unwrap());
+        let stderr = NamedTempFile::new().unwrap();
+        // What the script has started may write at the same time, and after its end.
+        command.stderr(File::options().append(true).open(stderr.path()).unwrap());
         Running(command.spawn().unwrap(), stderr)
     }
 
@@ -70,11 +70,8 @@ impl Running {
     }
 
     /// Its standard error.
-    fn said(&mut self) -> String {
-        let mut text = String::new();
-        self.1.rewind().unwrap();
-        self.1.read_to_string(&mut text).unwrap();
-        text
+    fn said(&self) -> String {
+        fs::read_to_string(self.1.path()).unwrap()
     }
 }
 
