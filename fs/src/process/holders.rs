@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-/// How long a search for holders may take.
-const SEARCH: Duration = Duration::from_secs(1);
+/// How long a search for holders may take. A busy machine with thousands of descriptors needs more
+/// than a second.
+const SEARCH: Duration = Duration::from_secs(5);
 
 /// A file of a mount, by which it is recognized in /proc. A stat(2) of it would ask this daemon,
 /// which may be the caller.
