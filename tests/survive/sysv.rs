@@ -62,6 +62,29 @@ fn nothing_is_left_of_a_failure() {
     assert!(exists(&id) && victim.is_here());
 }
 
+#[test]
+fn a_failure_leaves_the_contents() {
+    let mut victim = Victim::ready(&Spec::c("sysv_shm_outside"));
+    let id = id_of(&victim);
+    let mount = Mounted::over(victim.pid());
+    let (snap, cut) = (mount.snap("snap"), mount.snap("cut"));
+    mount.dump(victim.pid(), &snap);
+    victim.kill();
+    let _written = tool::run(&["perl", "-e", "shmwrite($ARGV[0], 'later', 0, 5) or die $!", &id]).success();
+    let contents = || {
+        let read = "shmread($ARGV[0], $_, 0, 6) or die $!; print";
+        tool::run(&["perl", "-e", read, &id]).success().text()
+    };
+    assert_eq!(contents(), "latere", "what came later is in it");
+    let image = fs::read(&snap).unwrap();
+    fs::write(&cut, &image[..image.len() - 100]).unwrap();
+    assert_ne!(mount.try_restore(&cut).code, 0);
+    assert_eq!(contents(), "latere");
+    mount.restore(&snap);
+    assert_eq!(contents(), "inside");
+    assert!(victim.is_here());
+}
+
 /// The semaphores and queues of a victim, as arguments for ipcrm(1).
 fn listed(victim: &Victim) -> Vec<(String, String)> {
     let text = fs::read_to_string(victim.dir().join("ipc")).unwrap();

@@ -39,7 +39,7 @@ impl Object for AnonShm {
     }
 
     fn make(&self, body: &AnonShmBody, _blob: &[u8]) -> Result<RestoredObject> {
-        Ok(RestoredObject { fd: memory::shared_anonymous(body.size)?, other: None, len: body.size, made: None })
+        Ok(RestoredObject::new(memory::shared_anonymous(body.size)?, body.size))
     }
 }
 

@@ -73,10 +73,11 @@ impl Object for Fifo {
     fn make(&self, body: &FifoBody, _blob: &[u8]) -> Result<RestoredObject> {
         let path = Path::new(OsStr::from_bytes(&body.path));
         let fd = if body.unlinked { make_unlinked(path)? } else { open_place(path)? };
-        Ok(RestoredObject { fd, other: None, len: 0, made: None })
+        Ok(RestoredObject { only_name: true, ..RestoredObject::new(fd, 0) })
     }
 
     fn publish(&self, body: &FifoBody, blob: &[u8], object: &mut RestoredObject) -> Result<()> {
+        object.only_name = false;
         // A reader keeps the buffers, and opening it does not wait for another end.
         object.fd = object.open(libc::O_RDONLY | libc::O_NONBLOCK, 0).on(|| &body.name)?;
         if fd::readable(&object.fd).on(|| &body.name)? != 0 {

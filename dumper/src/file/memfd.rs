@@ -73,7 +73,7 @@ impl Object for Memfd {
         let size = i64::try_from(body.size)
             .map_err(|_| Error::damaged(format!("memfd {:?} of {} bytes", body.shown, body.size)))?;
         nix::unistd::ftruncate(&fd, size).doing(doing)?;
-        Ok(RestoredObject { fd, other: None, len: body.size, made: None })
+        Ok(RestoredObject::new(fd, body.size))
     }
 
     fn finish(&self, body: &MemfdBody, object: &RestoredObject) -> Result<()> {

@@ -73,6 +73,10 @@ impl OpenFile for OPath {
 
     fn restore(&self, body: OPathBody, _context: &dyn RestoreContext) -> Result<OwnedFd> {
         let path = PathBuf::from(std::ffi::OsString::from_vec(body.path));
+        // Without O_PATH the file itself would be opened, and opening a device has an effect.
+        if body.flags & libc::O_PATH == 0 {
+            return Err(Error::damaged(format!("{}: flags {:#o} without O_PATH", path.display(), body.flags)));
+        }
         let file = open_path(&path, libc::O_PATH | libc::O_NOFOLLOW)?;
         let now = file.metadata().doing(|| format!("stat of {}", path.display()))?;
         if what(now.file_type(), now.rdev()) != Some(body.what) {
@@ -119,6 +123,9 @@ mod tests {
         let fd = OPath.restore(OPath.dump(&observed, &mut none()).unwrap(), &none()).unwrap();
         let flags = nix::fcntl::fcntl(&fd, nix::fcntl::FcntlArg::F_GETFL).unwrap();
         assert!(std::fs::File::from(fd).metadata().unwrap().is_symlink() && flags & libc::O_NOFOLLOW == 0);
+        let mut body = OPath.dump(&observed, &mut none()).unwrap();
+        body.flags = libc::O_RDONLY | libc::O_NOFOLLOW;
+        assert_eq!(OPath.restore(body, &none()).unwrap_err().kind(), Kind::Damaged);
         let body = OPath.dump(&observed, &mut none()).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "").unwrap();

@@ -64,7 +64,7 @@ impl Object for Pipe {
         // The kernel checks owner and mode when a process opens the pipe through /proc.
         body.head.owner.restore(&fd, doing)?;
         body.head.buffers.refill(blob, &other)?;
-        Ok(RestoredObject { fd, other: Some(other), len: 0, made: None })
+        Ok(RestoredObject { other: Some(other), ..RestoredObject::new(fd, 0) })
     }
 }
 
@@ -161,7 +161,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(&file, "old ").unwrap();
         let fd = std::fs::File::open(&file).unwrap().into();
-        let context = OneObject(Some(RestoredObject { fd, other: None, len: 0, made: None }));
+        let context = OneObject(Some(RestoredObject::new(fd, 0)));
         let again = |end: &OwnedFd| {
             let end = OpenFile::dump(&PipeEnd, &observed_fd(end, &this), &mut none()).unwrap();
             OpenFile::restore(&PipeEnd, end, &context).unwrap()

@@ -64,7 +64,7 @@ impl Object for RemovedDir {
         let fd = made.make(&path)?;
         drop(made);
         directory::is_gone(&fd, &path)?;
-        Ok(RestoredObject { fd, other: None, len: 0, made: None })
+        Ok(RestoredObject::new(fd, 0))
     }
 
     fn finish(&self, body: &RemovedDirBody, object: &RestoredObject) -> Result<()> {

@@ -79,6 +79,7 @@ impl Object for RemovedNode {
     fn make(&self, body: &RemovedNodeBody, _blob: &[u8]) -> Result<RestoredObject> {
         let path = Path::new(OsStr::from_bytes(&body.path));
         let (dir, name) = ParentDir::of(path)?;
+        let opens = matches!(body.node, Node::CharDevice(rdev) if device::is_stateless_number(rdev));
         let (fd, name): (OwnedFd, OsString) = match &body.node {
             Node::Symlink(text) => dir.make_symlink(name, OsStr::from_bytes(text))?,
             Node::CharDevice(device) => dir.make_device(name, SFlag::S_IFCHR, *device)?,
@@ -86,7 +87,7 @@ impl Object for RemovedNode {
         };
         dir.unlink(&name)?;
         directory::is_gone(&fd, path)?;
-        Ok(RestoredObject { fd, other: None, len: 0, made: None })
+        Ok(RestoredObject { only_name: !opens, ..RestoredObject::new(fd, 0) })
     }
 
     fn finish(&self, body: &RemovedNodeBody, object: &RestoredObject) -> Result<()> {
@@ -144,6 +145,7 @@ mod tests {
     use nix::fcntl::{FcntlArg, fcntl};
 
     use super::*;
+    use crate::error::Kind;
     use crate::kind::object::fake::OneObject;
     use crate::kind::observed::fake::observed;
     use crate::kind::observed::open_path;
@@ -175,5 +177,30 @@ mod tests {
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"another");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_a_device_without_a_state_is_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let number = |path: &str| std::fs::metadata(path).unwrap().rdev();
+        let nodes = [
+            (Node::CharDevice(number("/dev/null")), true),
+            (Node::CharDevice(number("/dev/kmsg")), false),
+            (Node::BlockDevice(number("/dev/null")), false),
+            (Node::Symlink(b"/dev/null".to_vec()), false),
+        ];
+        for (node, opens) in nodes {
+            let (path, stat) = (dir.path().join("node"), dir.path().metadata().unwrap());
+            let name = path.display().to_string();
+            let path = path.into_os_string().into_vec();
+            let body = RemovedNodeBody { path, name, node, owner: Owner::of(&stat), times: FileTimes::of(&stat) };
+            let context = OneObject(Some(Object::make(&RemovedNode, &body, &[]).unwrap()));
+            let open = |flags| {
+                let reference = Reference { object: 0, flags, position: 0 };
+                OpenFile::restore(&RemovedNodeDescription, reference, &context).map(drop).map_err(|error| error.kind())
+            };
+            assert_eq!(open(libc::O_RDONLY), if opens { Ok(()) } else { Err(Kind::Damaged) }, "{:?}", body.node);
+            open(libc::O_PATH).unwrap();
+        }
     }
 }

@@ -4,14 +4,14 @@
 //! A mapping leads to the segment: /proc shows the key that it was created with as the file name,
 //! and the id as the inode number. A restore creates it again with its id, key, creator and
 //! creator's pid. A segment with this id that was created in the same boot is the very same one: if
-//! a process has it attached it keeps its contents, otherwise it gets those of the image. Another
-//! segment with this id or key prevents the restore (EEXIST).
+//! a process has it attached it keeps its contents, otherwise it gets those of the image once the
+//! whole image is verified. Another segment with this id or key prevents the restore (EEXIST).
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
-use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
@@ -87,12 +87,12 @@ impl SysvShmBody {
         let fd = shm::open_segment(self.shmid, self.size)?;
         if segment.attached > 0 {
             log::warn!("{} is attached by others: its contents stay as they are", self.shown());
-            return Ok(RestoredObject { fd, other: None, len: 0, made: None });
+            return Ok(RestoredObject::new(fd, 0));
         }
-        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let len = self.size.cast_signed();
-        fallocate(&fd, flags, 0, len).doing(|| format!("{}: emptying it", self.shown()))?;
-        Ok(RestoredObject { fd, other: None, len: self.size, made: None })
+        // It outlives a restore that fails, and then has its own contents.
+        let staged = memfd_create("ckptfs-segment", MFdFlags::MFD_CLOEXEC);
+        let staged = staged.doing(|| format!("{}: memory for its contents", self.shown()))?;
+        Ok(RestoredObject { staged: Some(staged), ..RestoredObject::new(fd, self.size) })
     }
 
     /// Whether it keeps its contents, because a process outside the image has it attached.
@@ -147,7 +147,14 @@ impl Object for SysvShm {
         let creator = Creator { pid: body.cpid, uid: body.cuid, gid: body.cgid };
         let made = shm::make_segment(body.shmid, key, body.size, creator)?;
         let fd = shm::open_segment(body.shmid, body.size)?;
-        Ok(RestoredObject { fd, other: None, len: body.size, made: Some(made) })
+        Ok(RestoredObject { made: Some(made), ..RestoredObject::new(fd, body.size) })
+    }
+
+    fn publish(&self, body: &SysvShmBody, _blob: &[u8], object: &mut RestoredObject) -> Result<()> {
+        match object.staged.take() {
+            Some(staged) => contents::replace(&staged, &object.fd, body.size, &body.shown()),
+            None => Ok(()),
+        }
     }
 
     fn finish(&self, body: &SysvShmBody, object: &RestoredObject) -> Result<()> {
@@ -193,6 +200,8 @@ impl OpenFile for SysvShmDescription {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::os::unix::fs::FileExt;
+
     use super::*;
 
     #[test]
@@ -218,10 +227,19 @@ mod tests {
         assert_eq!((there.uid, there.gid, there.cuid, there.cgid), (1, 2, 3, 4));
         assert!(there.cpid == segment.cpid || there.cpid > 0 && there.attached == 0);
 
-        // The very same segment, which no process has attached. It is emptied, to be filled again.
-        let again = Object::make(&SysvShm, &body, &[]).unwrap();
+        // The very same segment, which no process has attached. Its contents change at the end.
+        let mut again = Object::make(&SysvShm, &body, &[]).unwrap();
         assert!(again.made.is_none() && !body.is_taken_over(&again));
-        assert_eq!(nix::unistd::lseek(&again.fd, 0, nix::unistd::Whence::SeekData), Err(nix::errno::Errno::ENXIO));
+        again.fill(0, b"image").unwrap();
+        let file = std::fs::File::from(again.fd.try_clone().unwrap());
+        let read = |offset| {
+            let mut bytes = [0; 8];
+            file.read_exact_at(&mut bytes, offset).unwrap();
+            bytes
+        };
+        assert_eq!((&read(0), &read(4096)), (&[0; 8], b"contents"));
+        Object::publish(&SysvShm, &body, &[], &mut again).unwrap();
+        assert_eq!((&read(0), &read(4096)), (b"image\0\0\0", &[0; 8]));
         // Another segment.
         let elsewhere =
             SysvShmBody { boot: "another".into(), ..SysvShmBody::of(id, segment.key, &segment, String::new()) };

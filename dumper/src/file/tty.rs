@@ -13,7 +13,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::file::parts::device_node::DeviceNode;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::{ObservedFile, Via};
@@ -88,6 +88,9 @@ impl OpenFile for Tty {
             settings.into_iter().for_each(|settings| context.terminal_was(TerminalState { settings, foreground }));
             return node.open_other(terminal);
         }
+        if !tty::is_terminal(node.rdev()) || tty::is_master(node.rdev()) || tty::is_alias(node.rdev()) {
+            return Err(Error::damaged(format!("{}: no device number of a terminal", node.name())));
+        }
         let is_opened_again = |now: Option<&Metadata>| {
             let restored = |pid| context.restores_task(pid);
             outside_terminal::is_opened_again(
@@ -107,5 +110,24 @@ impl OpenFile for Tty {
         // Another one may have got the name since it was looked at.
         is_opened_again(Some(&file.metadata().doing(|| format!("stat of {}", node.name()))?))?;
         Ok(file.into())
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+    use crate::kind::object::fake::none;
+    use crate::kind::observed::fake::observed;
+
+    #[test]
+    fn only_a_terminal_is_opened() {
+        for path in ["/dev/null", "/dev/kmsg", "/dev/ptmx", "/dev/tty"] {
+            let name = rustix::fs::open(path, rustix::fs::OFlags::PATH, rustix::fs::Mode::empty()).unwrap();
+            let node = DeviceNode::of(&observed(&name), "terminal").unwrap();
+            let body = TtyBody { node, outside: None, settings: None, foreground: None };
+            assert_eq!(Tty.restore(body, &none()).unwrap_err().kind(), Kind::Damaged, "{path}");
+        }
     }
 }

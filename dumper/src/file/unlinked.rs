@@ -103,7 +103,7 @@ impl Object for Unlinked {
         let doing = || format!("giving unlinked file {} its {} bytes", body.name, body.size);
         let size = i64::try_from(body.size).map_err(|_| Error::damaged(doing()))?;
         ftruncate(&fd, size).doing(doing)?;
-        Ok(RestoredObject { fd, other: None, len: body.size, made: None })
+        Ok(RestoredObject::new(fd, body.size))
     }
 
     fn warning(&self, body: &UnlinkedBody, object: &RestoredObject) -> Option<String> {

@@ -13,7 +13,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Context, Doing, Result};
+use crate::error::{Context, Doing, Error, Result};
 use crate::image::frame::{Record, Tag};
 use crate::image::page_runs::PageRuns;
 use crate::image::record_set::RecordView;
@@ -61,11 +61,27 @@ pub struct RestoredObject {
     pub len: u64,
     /// A System V object. It would outlive a restore that fails.
     pub made: Option<sysvipc::CreatedIpc>,
+    /// Where its contents are written first, if it existed before the restore. [`Object::publish`]
+    /// copies them.
+    pub staged: Option<OwnedFd>,
+    /// `fd` only stands for its name (O_PATH): opening the file itself could wait or do something.
+    pub only_name: bool,
 }
 
 impl RestoredObject {
+    /// An object of `len` bytes that the restore has made, and that goes with its descriptors.
+    pub fn new(fd: OwnedFd, len: u64) -> Self {
+        Self { fd, other: None, len, made: None, staged: None, only_name: false }
+    }
+
     /// A new description of the object, with these flags and at this offset.
+    ///
+    /// # Errors
+    /// The image is damaged if it wants to open what [is only a name](Self::only_name).
     pub fn open(&self, flags: i32, position: u64) -> Result<OwnedFd> {
+        if self.only_name {
+            return Err(Error::damaged(format!("opening an object that is only a name, with flags {flags:#o}")));
+        }
         let mode = flags & libc::O_ACCMODE;
         let file = OpenOptions::new()
             .read(mode != libc::O_WRONLY)
@@ -99,7 +115,8 @@ impl RestoredObject {
     /// Writes contents from `offset` on, whole pages.
     pub fn fill(&self, offset: u64, bytes: &[u8]) -> Result<()> {
         let len = (self.len.saturating_sub(offset)).min(bytes.len() as u64) as usize;
-        let file = std::fs::File::from(self.fd.try_clone().doing(|| "duplicating the descriptor of an object")?);
+        let to = self.staged.as_ref().unwrap_or(&self.fd);
+        let file = std::fs::File::from(to.try_clone().doing(|| "duplicating the descriptor of an object")?);
         file.write_all_at(&bytes[..len], offset).doing(|| format!("writing {len} bytes of an object at {offset}"))
     }
 }
@@ -354,7 +371,6 @@ pub trait RestoreContext {
 #[cfg(test)]
 pub mod fake {
     use super::*;
-    use crate::error::Error;
 
     /// At a dump every object has id 0. At a restore there is at most this one.
     pub struct OneObject(pub Option<RestoredObject>);

@@ -156,7 +156,7 @@ impl RestoredFiles {
         };
         let is_outside = connected.is_some();
         let object = match connected {
-            Some(fd) => RestoredObject { fd, other: None, len: 0, made: None },
+            Some(fd) => RestoredObject::new(fd, 0),
             None => {
                 let object = kind.make(&record)?;
                 kind.warning(&record, &object)?.into_iter().for_each(|sentence| self.objects.warn(sentence));

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, copy_file_range, open};
+use nix::fcntl::{FallocateFlags, OFlag, copy_file_range, fallocate, open};
 use nix::sys::memfd::MFdFlags;
 use nix::sys::stat::Mode;
 use nix::unistd::{Whence, ftruncate, lseek};
@@ -44,6 +44,20 @@ pub fn copy_beside(file: &OwnedFd, size: u64, dir: Option<&Path>, subject: &str)
 fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Option<ObjectContents>> {
     let doing = || format!("{subject}: copying {size} bytes of contents");
     ftruncate(&to, size.cast_signed()).doing(doing)?;
+    let runs = copy_data(file, &to, size, subject)?;
+    Ok((!runs.is_empty()).then_some(ObjectContents { runs, file: to }))
+}
+
+/// Makes the first `size` bytes of `to` those of `file`, which may be shorter: zeros follow then.
+pub fn replace(file: &OwnedFd, to: &OwnedFd, size: u64, subject: &str) -> Result<()> {
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    fallocate(to, flags, 0, size.cast_signed()).doing(|| format!("{subject}: emptying it"))?;
+    copy_data(file, to, size, subject).map(drop)
+}
+
+/// Copies what is no hole, and returns its pages.
+fn copy_data(file: &OwnedFd, to: &OwnedFd, size: u64, subject: &str) -> Result<PageRuns> {
+    let doing = || format!("{subject}: copying {size} bytes of contents");
     let mut runs = PageRuns::new();
     let mut at = 0;
     while at < size {
@@ -58,11 +72,11 @@ fn copy_to(file: &OwnedFd, to: OwnedFd, size: u64, subject: &str) -> Result<Opti
         if upto <= from {
             break;
         }
-        copy_range(file, &to, from, upto.min(size), subject)?;
+        copy_range(file, to, from, upto.min(size), subject)?;
         runs.push(from, (upto - from) / PAGE);
         at = upto;
     }
-    Ok((!runs.is_empty()).then_some(ObjectContents { runs, file: to }))
+    Ok(runs)
 }
 
 /// Copies one range. If the file has become shorter meanwhile, the rest reads as zeros, as it does
