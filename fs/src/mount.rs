@@ -209,8 +209,8 @@ fn tree(plan: &Plan, device: Arc<OnceLock<(u32, u32)>>) -> Result<Tree> {
         MountTarget::Cgroup(dir) => CgroupFreezer::new(dir)?,
         MountTarget::All | MountTarget::Tree(_) | MountTarget::Image(_) => None,
     };
-    let MountOptions { freeze_timeout, owned_sysv_ipc, restore, .. } = plan.options.clone();
-    let options = Options { freeze_timeout, owned_sysv_ipc, restore: restore.options };
+    let MountOptions { freeze_timeout, owned_sysv_ipc, .. } = plan.options;
+    let options = Options { freeze_timeout, owned_sysv_ipc, restore: plan.restore.clone() };
     let container = Container::new(plan.target.clone(), Box::new(ckptfs_dumper::is_snapshot_child));
     let held = move |thread| device.get().map(|device| descriptors::inodes_on(*device, thread)).unwrap_or_default();
     let place = plan.mountpoint.display().to_string();

@@ -28,9 +28,8 @@ pub fn restore(
     options: &[String],
     files: &[PathBuf],
 ) -> std::result::Result<ExitCode, Failure> {
-    let mut parsed = ParsedRestore::parse(options).map_err(Failure::usage)?;
-    parsed.read_key()?;
-    let mut options = parsed.options;
+    let failed = if attach { Failure::not_attached } else { Failure::from };
+    let mut options = ParsedRestore::parse(options).map_err(Failure::usage)?.read().map_err(failed)?;
     match changed_files {
         Some("refuse") => options.changed_files = ChangedFiles::Refuse,
         Some(_) => options.changed_files = ChangedFiles::Warn,

@@ -7,7 +7,7 @@ use ckptfs_dumper::Result;
 use nix::mount::MsFlags;
 
 use crate::cli::failure::wrong_usage as usage;
-use crate::cli::restore_options::ParsedRestore;
+use crate::cli::restore_options::{KNOWN as OF_RESTORES, ParsedRestore};
 use crate::state::pins::Limits;
 
 /// How many snapshots may be pinned by default.
@@ -21,7 +21,7 @@ pub struct MountOptions {
     /// Whether semaphores and message queues are in the image only because the tree's users created
     /// them in its lifetime.
     pub owned_sysv_ipc: bool,
-    /// What a restore decides.
+    /// What a restore decides: see [`Plan::restore`](crate::cli::plan::Plan::restore).
     pub restore: ParsedRestore,
     /// How much may be pinned.
     pub pinned: Limits,
@@ -91,10 +91,9 @@ const IGNORED: [&str; 16] = [
     "comment",
 ];
 
-/// The list in the message about an unknown option.
-const KNOWN: &str = "freeze-timeout=SECONDS, external-pipes=refuse|null|new, pipe:ID=PATH, changed-files=warn|refuse, clock=auto|continue|host|refuse, terminal=same|refuse|null, key=FILE, sysv-ipc=used|owned, \
-                     pinned-max=N, pinned-memory=SIZE, log=FILE, fsname=NAME, allow_other, no_allow_other, ro, rw, \
-                     noexec, noatime and the others of mount(8), defaults";
+/// The list in the message about an unknown option, behind those of a restore.
+const KNOWN: &str = "freeze-timeout=SECONDS, sysv-ipc=used|owned, pinned-max=N, pinned-memory=SIZE, log=FILE, \
+                     fsname=NAME, allow_other, no_allow_other, ro, rw, noexec, noatime and the others of mount(8), defaults";
 
 impl MountOptions {
     /// Reads the lists of `-o`. Later options win. `root` means that the daemon runs as root, and
@@ -154,7 +153,7 @@ impl MountOptions {
             ("freeze-timeout" | "pinned-max" | "pinned-memory" | "log" | "fsname", _) => {
                 return Err(usage(format!("-o {name}: needs a value: {name}=...")));
             }
-            _ => return Err(usage(format!("-o {option}: unknown option (known: {KNOWN})"))),
+            _ => return Err(usage(format!("-o {option}: unknown option (known: {OF_RESTORES}, {KNOWN})"))),
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use ckptfs_dumper::{Doing, Error, Result};
+use ckptfs_dumper::{Doing, Error, RestoreOptions, Result};
 use nix::mount::MsFlags;
 
 use crate::cli::arguments::MountArgs;
@@ -19,6 +19,8 @@ pub struct Plan {
     pub target: MountTarget,
     /// The mount options.
     pub options: MountOptions,
+    /// What a restore decides, with the key.
+    pub restore: RestoreOptions,
 }
 
 impl Plan {
@@ -30,7 +32,7 @@ impl Plan {
             // The daemon leaves this directory.
             *log = std::path::absolute(&*log).doing(|| format!("-o log={}", log.display()))?;
         }
-        options.restore.read_key()?;
+        let restore = options.restore.clone().read()?;
         let target = match (&arguments.cgroup, &arguments.image, arguments.tree) {
             (Some(dir), ..) => MountTarget::cgroup(dir)?,
             (_, Some(file), _) => MountTarget::image(file)?,
@@ -40,7 +42,7 @@ impl Plan {
         if let MountTarget::Image(_) = target {
             options.flags.insert(MsFlags::MS_RDONLY);
         }
-        Ok(Plan { mountpoint: mountpoint(&arguments.mountpoint)?, target, options })
+        Ok(Plan { mountpoint: mountpoint(&arguments.mountpoint)?, target, options, restore })
     }
 }
 

@@ -11,11 +11,12 @@ use crate::cli::key_file;
 pub const KNOWN: &str = "changed-files=warn|refuse, external-pipes=refuse|null|new, pipe:ID=PATH, \
                          clock=auto|continue|host|refuse, terminal=same|refuse|null, key=FILE";
 
-/// What the options of a restore say.
+/// What the options of a restore say. Only [`ParsedRestore::read`] gives the decisions, so that
+/// none is made without the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ParsedRestore {
-    /// The decisions. They have no key before [`ParsedRestore::read_key`].
-    pub options: RestoreOptions,
+    /// All but the key.
+    options: RestoreOptions,
     key: Option<PathBuf>,
 }
 
@@ -66,10 +67,10 @@ impl ParsedRestore {
         Some(Ok(()))
     }
 
-    /// Reads the file of the key, if one is named.
-    pub fn read_key(&mut self) -> Result<()> {
-        self.options.key = self.key.as_deref().map(key_file::read).transpose()?;
-        Ok(())
+    /// The decisions. The file of the key is read now, if one is named.
+    pub fn read(self) -> Result<RestoreOptions> {
+        let key = self.key.as_deref().map(key_file::read).transpose()?;
+        Ok(RestoreOptions { key, ..self.options })
     }
 }
 
@@ -94,7 +95,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<RestoreOptions> {
-        ParsedRestore::parse(&[text.to_owned()]).map(|parsed| parsed.options)
+        ParsedRestore::parse(&[text.to_owned()])?.read()
     }
 
     #[test]
@@ -123,11 +124,9 @@ mod tests {
         std::fs::write(&path, [7; 32]).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let mut parsed = ParsedRestore::parse(&[format!("key=/missing,key={}", path.display())]).unwrap();
-        assert_eq!(parsed.options.key, None);
-        parsed.read_key().unwrap();
-        assert_eq!(parsed.options.key, ckptfs_dumper::Key::new(&[7; 32]));
+        assert_eq!(parsed.clone().read().unwrap().key, ckptfs_dumper::Key::new(&[7; 32]));
         parsed.set("key=/missing").unwrap().unwrap();
-        assert!(parsed.read_key().unwrap_err().to_string().starts_with("key /missing: "));
+        assert!(parsed.read().unwrap_err().to_string().starts_with("key /missing: "));
     }
 
     #[test]
