@@ -1,9 +1,12 @@
 //! Makes images by hand: valid ones, and ones that no writer makes. Their checksums are correct.
 
+use ckptfs_tests::image_header::crc;
 use sha2::{Digest, Sha256};
 
-pub fn crc(bytes: &[u8]) -> u32 {
-    crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, bytes) as u32
+/// The MAC of the bytes that it covers, with the key of `secret`.
+pub fn mac(secret: &[u8], covered: &[u8]) -> String {
+    let key = blake3::derive_key("ckptfs 2026-11-27 key of the MAC of an image", secret);
+    blake3::keyed_hash(&key, covered).to_string()
 }
 
 /// An unfinished image. Its fields are public, because damage is done by changing them.
@@ -88,20 +91,22 @@ impl Forge {
 
     /// Adds the header, and the trailer of an image that is signed with the key of `secret`.
     pub fn finish_signed(self, secret: &[u8], time_ns: i64, stopped_ns: u64) -> Vec<u8> {
-        self.finish_with_mac(time_ns, stopped_ns, |covered| {
-            let key = blake3::derive_key("ckptfs 2026-11-27 key of the MAC of an image", secret);
-            blake3::keyed_hash(&key, covered).to_string()
-        })
+        self.finish_with_mac(time_ns, stopped_ns, |covered| mac(secret, covered))
     }
 
     /// The same with the MAC that `mac` makes of the bytes before the trailer.
     pub fn finish_with_mac(self, time_ns: i64, stopped_ns: u64, mac: impl FnOnce(&[u8]) -> String) -> Vec<u8> {
+        self.finish_with(",\"mac\":\"{}\"}", (time_ns, stopped_ns), mac)
+    }
+
+    /// The same with this end of the trailer's JSON, where `{}` stands for the MAC.
+    pub fn finish_with(self, end: &str, times: (i64, u64), mac: impl FnOnce(&[u8]) -> String) -> Vec<u8> {
         let json = self.trailer_json();
-        let json_with = |mac: &str| format!("{},\"mac\":\"{mac}\"}}", json.trim_end_matches('}'));
+        let json_with = |mac: &str| format!("{}{}", json.trim_end_matches('}'), end.replace("{}", mac));
         let trailer_len = 32 + json_with(&"0".repeat(64)).len().next_multiple_of(8);
         let total = (self.bytes.len() + trailer_len) as u64;
         let Forge { ordinal, hash, .. } = self;
-        let bytes = Forge { bytes: self.bytes, ordinal, hash: hash.clone() }.seal_as(2, total, time_ns, stopped_ns);
+        let bytes = Forge { bytes: self.bytes, ordinal, hash: hash.clone() }.seal_as(2, total, times.0, times.1);
         let json = json_with(&mac(&bytes));
         let mut signed = Forge { bytes, ordinal, hash };
         signed.record(b"TEND", 0, json.as_bytes(), b"");

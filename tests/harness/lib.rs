@@ -8,6 +8,8 @@
 //!   unmounts;
 //! - [`modes`] runs a victim without a checkpoint, through one, through two in a row, and dumped
 //!   but never killed;
+//! - [`mountpoint`] is for tests that run `ckptfs mount` in the background themselves;
+//! - [`image_header`] changes an image so that its checksums hold;
 //! - [`build`] compiles victims and finds the binary under test; [`tool`] runs a command with a
 //!   time limit;
 //! - [`cgroup`] makes a cgroup and removes it; [`ipc`] removes what a victim leaves behind;
@@ -22,9 +24,11 @@
 pub mod build;
 pub mod cgroup;
 pub mod closed_job;
+pub mod image_header;
 pub mod ipc;
 pub mod modes;
 pub mod mounted;
+pub mod mountpoint;
 pub mod nobody;
 pub mod process;
 pub mod pty;
@@ -36,5 +40,6 @@ pub mod worker;
 pub use cgroup::Cgroup;
 pub use modes::Mode;
 pub use mounted::Mounted;
+pub use mountpoint::Mountpoint;
 pub use nobody::{NOBODY, as_nobody};
 pub use victim::{Event, Link, Spec, Victim};

@@ -1,58 +1,16 @@
 //! The daemon in the background: its log, and that it keeps nothing of the process that started it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use ckptfs_dumper::Pid;
-use ckptfs_tests::{Mounted, Victim, build, mounted, process, tool, wait};
+use ckptfs_tests::{Mounted, Mountpoint, mounted, process, tool, wait};
 use nix::sys::signal::Signal;
-use tempfile::TempDir;
 
 use super::{ends_well, mounted_worker, worker};
 
-/// A place to mount on. Drop unmounts it.
-struct Point(TempDir);
-
-impl Point {
-    fn new() -> Point {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("ckpt")).unwrap();
-        Point(dir)
-    }
-
-    fn path(&self) -> PathBuf {
-        self.0.path().join("ckpt")
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    /// Runs a script with these arguments: `$1` is ckptfs, `$2` the victim, `$3` this mountpoint,
-    /// `$4` a file beside it.
-    fn run(&self, script: &str, victim: &Victim, file: &str) -> tool::Output {
-        let args = [build::ckptfs(), victim.pid().to_string().into(), self.path(), self.file(file)];
-        tool::shell(script, &args)
-    }
-
-    fn daemon(&self) -> Pid {
-        let status = fs::read_to_string(self.path().join("status")).unwrap();
-        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-        status["daemon"].as_i64().unwrap().try_into().unwrap()
-    }
-}
-
-impl Drop for Point {
-    fn drop(&mut self) {
-        if mounted::is_mounted(&self.path()) {
-            let _unmounted = tool::run(&[Path::new("umount"), &self.path()]);
-        }
-    }
-}
-
 #[test]
 fn it_keeps_nothing_of_its_starter() {
-    let (victim, point) = (worker(), Point::new());
+    let (victim, point) = (worker(), Mountpoint::new());
     // The reader of an inherited descriptor gets end of file, and a lock is free when the shell
     // that took it has ended.
     let script = r#"
@@ -66,7 +24,7 @@ fn it_keeps_nothing_of_its_starter() {
 
 #[test]
 fn a_hangup_has_it_open_its_log_again() {
-    let (victim, point) = (worker(), Point::new());
+    let (victim, point) = (worker(), Mountpoint::new());
     let _quiet = point.run(r#"RUST_LOG= "$1" mount --tree "$2" -o "log=$4" "$3""#, &victim, "log").success();
     let (log, old) = (point.file("log"), point.file("log.1"));
     fs::rename(&log, &old).unwrap();
@@ -84,7 +42,7 @@ fn a_hangup_has_it_open_its_log_again() {
 /// An empty RUST_LOG counts as unset, in the foreground and in the background.
 #[test]
 fn an_empty_level_is_none() {
-    let (victim, point) = (worker(), Point::new());
+    let (victim, point) = (worker(), Mountpoint::new());
     let script = r#"RUST_LOG= "$1" mount --tree "$2" -o "log=$4" "$3"; cat "$4""#;
     let told = point.run(script, &victim, "log").success().text();
     assert!(told.contains("mounted, showing tree"), "{told}");

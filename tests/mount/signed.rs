@@ -3,13 +3,13 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File, Permissions};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use ckptfs_dumper::Pid;
-use ckptfs_tests::{Cgroup, Mounted, Victim, build, process, tool, wait};
+use ckptfs_tests::{Cgroup, Mounted, NOBODY, Victim, build, image_header, process, tool, wait};
 
-use crate::{ends_well, goes_on, mounted_worker, pids, worker};
+use crate::{ends_well, goes_on, mounted_worker, worker};
 
 const REJECTED: &str = "Key was rejected by service";
 const WRONG: &str = "the image was signed with another key, or was changed after it was signed";
@@ -35,6 +35,28 @@ impl Keys {
     fn over(&self, pid: Pid, name: &str) -> Mounted {
         let option = format!("freeze-timeout=30,key={}", self.file(name).display());
         Mounted::with(&["--tree", &pid.to_string(), "-o", &option])
+    }
+}
+
+/// The worker, a mount over it with the key `mine`, and two images of it.
+struct Images {
+    keys: Keys,
+    victim: Victim,
+    mount: Mounted,
+    /// Signed with `mine`.
+    snap: PathBuf,
+    unsigned: PathBuf,
+}
+
+impl Images {
+    /// The worker goes on.
+    fn taken() -> Images {
+        let (keys, victim) = (Keys::new(), worker());
+        let mount = keys.over(victim.pid(), "mine");
+        let (snap, unsigned) = (mount.snap("snap"), mount.snap("unsigned"));
+        mount.dump(victim.pid(), &snap);
+        Mounted::over(victim.pid()).dump(victim.pid(), &unsigned);
+        Images { keys, victim, mount, snap, unsigned }
     }
 }
 
@@ -68,13 +90,8 @@ fn is_refused(mount: &Mounted, snap: &Path, victim: &Victim, told: &str) {
 
 #[test]
 fn a_mount_restores_what_it_has_signed_and_nothing_else() {
-    let (keys, mut victim) = (Keys::new(), worker());
-    let mount = keys.over(victim.pid(), "mine");
-    let snap = mount.snap("snap");
-    mount.dump(victim.pid(), &snap);
-    let unsigned = mount.snap("unsigned");
+    let Images { keys, mut victim, mount, snap, unsigned } = Images::taken();
     let (other, without) = (keys.over(victim.pid(), "other"), Mounted::over(victim.pid()));
-    without.dump(victim.pid(), &unsigned);
     victim.kill();
     is_refused(&mount, &unsigned, &victim, NOT_SIGNED);
     mount.restore(&snap);
@@ -86,24 +103,26 @@ fn a_mount_restores_what_it_has_signed_and_nothing_else() {
     goes_on(&victim);
     victim.kill();
 
-    // A bit of a page: its CRC says so before the signature.
-    let mut changed = fs::read(&snap).unwrap();
-    let middle = changed.len() / 2;
-    changed[middle] ^= 1;
-    fs::write(&unsigned, changed).unwrap();
-    assert_ne!(mount.try_restore(&unsigned).code, 0);
-    assert!(pids(&mount).is_empty());
+    // A change that only the signature shows.
+    let (mut bytes, changed) = (fs::read(&snap).unwrap(), mount.snap("changed"));
+    image_header::change_time(&mut bytes);
+    fs::write(&changed, bytes).unwrap();
+    is_refused(&mount, &changed, &victim, WRONG);
+    without.restore(&changed);
+    goes_on(&victim);
+    victim.kill();
     mount.restore(&snap);
+
+    // The bytes of the key are told nobody.
+    for told in [mount.log(), mount.status().to_string(), fs::read_to_string(mount.file("restore")).unwrap()] {
+        assert!(!told.is_empty() && !told.contains("minemine"), "{told}");
+    }
     ends_well(victim);
 }
 
 #[test]
 fn restore_and_verify_take_a_key() {
-    let (keys, mut victim) = (Keys::new(), worker());
-    let mount = keys.over(victim.pid(), "mine");
-    let (snap, unsigned) = (mount.snap("snap"), mount.snap("unsigned"));
-    mount.dump(victim.pid(), &snap);
-    Mounted::over(victim.pid()).dump(victim.pid(), &unsigned);
+    let Images { keys, mut victim, mount: _mount, snap, unsigned } = Images::taken();
     victim.kill();
 
     let (mine, other) = (keys.file("mine"), keys.file("other"));
@@ -192,11 +211,7 @@ fn the_image_of_a_whole_mount_is_signed() {
 
 #[test]
 fn a_stored_image_is_mounted_only_if_it_is_signed_with_the_key() {
-    let (keys, victim) = (Keys::new(), worker());
-    let mount = keys.over(victim.pid(), "mine");
-    let (snap, unsigned) = (mount.snap("snap"), mount.snap("unsigned"));
-    mount.dump(victim.pid(), &snap);
-    Mounted::over(victim.pid()).dump(victim.pid(), &unsigned);
+    let Images { keys, victim, mount, snap, unsigned } = Images::taken();
     let option = |name: &str| OsString::from(format!("key={}", keys.file(name).display()));
     let stored = Mounted::with(&["--image".as_ref(), snap.as_os_str(), "-o".as_ref(), &option("mine")]);
     assert!(fs::read(stored.file("image")).unwrap() == fs::read(&snap).unwrap());
@@ -216,12 +231,14 @@ fn a_key_that_others_may_have_is_refused_before_the_mount() {
     let (snap, point) = (mount.snap("snap"), mount.snap("point"));
     mount.dump(victim.pid(), &snap);
     fs::create_dir(&point).unwrap();
-    let (open, short) = (keys.file("open"), keys.file("x"));
+    let (open, short, foreign) = (keys.file("open"), keys.file("x"), keys.file("foreign"));
     fs::set_permissions(&open, Permissions::from_mode(0o640)).unwrap();
+    chown(&foreign, Some(NOBODY), None).unwrap();
     fs::write(&short, "short").unwrap();
     let missing = keys.0.path().join("missing");
     for (key, told) in [
         (&open, "users other than its owner may read or write it (mode 0640): chmod 600 it"),
+        (&foreign, "it belongs to another user, uid 65534"),
         (&short, "it has 5 bytes, a key has 16 to 4096"),
         (&missing, "opening it: no such file or directory"),
     ] {
@@ -236,20 +253,21 @@ fn a_key_that_others_may_have_is_refused_before_the_mount() {
             assert!(!point.join("status").exists());
         }
         verify(key, &snap).fails_with(&told);
-        ckptfs(&["restore".as_ref(), "-o".as_ref(), &option, &snap]).fails_with(&told);
+        for (attach, code) in [("--changed-files=warn", 1), ("--attach", 125)] {
+            let refused = ckptfs(&["restore".as_ref(), attach.as_ref(), "-o".as_ref(), &option, &snap]);
+            refused.fails_with(&told);
+            assert_eq!(refused.code, code, "{attach}");
+        }
     }
     ends_well(victim);
 }
 
 #[test]
 fn inspect_says_that_it_is_signed_and_diff_does_not_compare_it() {
-    let (keys, victim) = (Keys::new(), worker());
-    let mount = keys.over(victim.pid(), "mine");
-    let (snap, unsigned) = (mount.snap("snap"), mount.snap("unsigned"));
-    let _frozen = mount.write(&mount.of(victim.pid(), "freeze"), "1").success();
-    mount.dump(victim.pid(), &snap);
-    let _thawed = mount.write(&mount.of(victim.pid(), "freeze"), "0").success();
-    Mounted::over(victim.pid()).dump(victim.pid(), &unsigned);
+    let Images { victim, mount, snap, unsigned, .. } = Images::taken();
+    let info: serde_json::Value =
+        serde_json::from_slice(&fs::read(mount.of(victim.pid(), "info.json")).unwrap()).unwrap();
+    assert_eq!(info["records"]["SIGN"], serde_json::json!([{"mac": "blake3"}]), "{info}");
     let inspect = |image: &Path| ckptfs(&["inspect".as_ref(), image]).success().text();
     let line = |text: String| text.lines().find(|line| line.contains("format 2")).unwrap().to_owned();
     assert!(line(inspect(&snap)).ends_with(", signed"), "{}", inspect(&snap));

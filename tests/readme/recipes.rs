@@ -1,7 +1,7 @@
 //! Runs the commands that README.md and docs/ ask a user to type.
 
 use ckptfs_tests::worker::{ends_well, worker};
-use ckptfs_tests::{Mounted, Spec, Victim, build, process, tool, wait};
+use ckptfs_tests::{Mounted, Mountpoint, Spec, Victim, build, image_header, process, tool, wait};
 
 use super::{commands, read, root, section};
 
@@ -110,44 +110,31 @@ fn the_reason_of_a_restore() {
 fn signed_images() {
     let recipe = commands("docs/recipes.md", "Signed images");
     let mut victim = worker();
-    let dir = tempfile::tempdir().unwrap();
-    let (point, key) = (dir.path().join("ckpt"), dir.path().join("key"));
-    std::fs::create_dir(&point).unwrap();
+    let point = Mountpoint::new();
+    let key = point.file("key");
     let pid = victim.pid().to_string();
     let lines: Vec<String> = recipe
         .lines()
         .map(|line| line.replace("ckptfs mount ", &format!("ckptfs mount --tree {pid} ")))
         .map(|line| line.replace("/etc/ckptfs.key", &key.display().to_string()).replace("1234", &pid))
-        .map(|line| line.replace("/ckpt", &point.display().to_string()))
+        .map(|line| line.replace("/ckpt", &point.path().display().to_string()))
         .collect();
     let [make, mount, read, back] = &lines[..] else { panic!("{lines:?}") };
     let program = build::ckptfs();
-    let path = format!("PATH={}:$PATH; cd {}", program.parent().unwrap().display(), dir.path().display());
+    let path = format!("PATH={}:$PATH; cd {}", program.parent().unwrap().display(), point.dir().display());
     let run = |lines: &[&String]| {
         let script = lines.iter().fold(path.clone(), |all, line| format!("{all}\n{line}"));
         tool::shell(&script, &[""; 0])
     };
     let _mounted = run(&[make, mount]).success();
-    let unmount = Unmount(&point);
     let _read = run(&[read]).success();
     victim.kill();
     let _back = run(&[back]).success();
     victim.kill();
-    let snap = dir.path().join("snap");
+    let snap = point.file("snap");
     let mut bytes = std::fs::read(&snap).unwrap();
-    let middle = bytes.len() / 2;
-    bytes[middle] ^= 1;
+    image_header::change_time(&mut bytes);
     std::fs::write(&snap, bytes).unwrap();
-    run(&[back]).fails_with("offset ");
+    run(&[back]).fails_with("the image was signed with another key, or was changed after it was signed");
     assert!(process::is_free(victim.pid()));
-    drop(unmount);
-}
-
-/// Unmounts on Drop.
-struct Unmount<'a>(&'a std::path::Path);
-
-impl Drop for Unmount<'_> {
-    fn drop(&mut self) {
-        let _gone = std::process::Command::new("umount").arg(self.0).status();
-    }
 }
