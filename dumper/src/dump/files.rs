@@ -16,7 +16,7 @@ use crate::file::{FD_STATES, KINDS, unsupported_name};
 use crate::freeze::bound::StopBound;
 use crate::image::frame::Record;
 use crate::kind::fd_state::{Named, ObservedFd};
-use crate::kind::observed::{NOT_KEPT, ObservedFile, Via};
+use crate::kind::observed::{OPENING, ObservedFile, Via};
 use crate::kind::open_file;
 use crate::kind::refs::FileIds;
 use crate::kind::unnoticed::Unnoticed;
@@ -212,7 +212,7 @@ impl FileCollector {
         let info = Fields::parse(&text);
         let all_flags = info.octal("flags") as i32;
         let cloexec = all_flags & libc::O_CLOEXEC != 0;
-        file.flags = all_flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+        file.flags = all_flags & !OPENING;
         (file.position, file.info) = (info.number("pos"), info);
         if !(file.stat.is_file() || file.stat.is_dir()) {
             // O_ASYNC takes effect only when F_SETFL sets it anew. Files and directories send no

@@ -18,7 +18,7 @@ use crate::error::{Context, Doing, Error, Result};
 use crate::file::parts::contents;
 use crate::file::parts::owner::Owner;
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
-use crate::kind::observed::{DELETED, HUGETLBFS, ObservedFile, Via};
+use crate::kind::observed::{DELETED, ObservedFile, Via};
 use crate::kind::open_file::OpenFile;
 
 const PREFIX: &[u8] = b"/memfd:";
@@ -44,11 +44,11 @@ impl Object for Memfd {
 
     fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
         observed.refuse_leased()?;
-        refuse_huge(observed)
+        observed.refuse_huge("a memfd").map(drop)
     }
 
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<MemfdBody>> {
-        refuse_huge(observed)?;
+        observed.refuse_huge("a memfd")?;
         let file = observed.anew(libc::O_RDONLY | libc::O_NOATIME)?;
         let seals =
             fcntl(file.as_fd(), FcntlArg::F_GET_SEALS).doing(|| format!("{}: F_GET_SEALS", observed.subject))?;
@@ -83,13 +83,6 @@ impl Object for Memfd {
         // (F_SEAL_FUTURE_WRITE permits only existing ones).
         let seals = SealFlag::from_bits_retain(body.seals);
         fcntl(object.fd.as_fd(), FcntlArg::F_ADD_SEALS(seals)).doing(doing).map(drop)
-    }
-}
-
-fn refuse_huge(observed: &ObservedFile<'_>) -> Result<()> {
-    match observed.filesystem()?.filesystem_type().0 {
-        HUGETLBFS => Err(observed.refuse("a memfd of huge pages")),
-        _ => Ok(()),
     }
 }
 

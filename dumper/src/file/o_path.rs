@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::kind::object::{DumpContext, RestoreContext};
-use crate::kind::observed::{NOT_KEPT, ObservedFile, open_link, open_path};
+use crate::kind::observed::{OPENING, ObservedFile, open_link, open_path};
 use crate::kind::open_file::OpenFile;
 
 /// Table row.
@@ -68,7 +68,7 @@ impl OpenFile for OPath {
         let what = what
             .ok_or_else(|| observed.refuse(format_args!("O_PATH descriptor of {kind}{name}, whose name is gone,")))?;
         let path = observed.target.clone().into_os_string().into_vec();
-        Ok(OPathBody { path, name, what, flags: observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) })
+        Ok(OPathBody { path, name, what, flags: observed.flags & !OPENING })
     }
 
     fn restore(&self, body: OPathBody, _context: &dyn RestoreContext) -> Result<OwnedFd> {

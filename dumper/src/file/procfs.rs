@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Error, Kind, Result};
 use crate::kind::object::{DumpContext, RestoreContext};
-use crate::kind::observed::{NOT_KEPT, ObservedFile, open_link};
+use crate::kind::observed::{OPENING, ObservedFile, open_link};
 use crate::kind::open_file::OpenFile;
 use crate::sys::fd;
 use crate::sys::pid::Pid;
@@ -71,7 +71,7 @@ impl OpenFile for Procfs {
             return Err(observed.refuse(format_args!("special file {name}")));
         }
         let start = Stat::read(&format!("/proc/{process}/stat"))?.started();
-        let flags = observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+        let flags = observed.flags & !OPENING;
         let position = observed.position_to_seek()?;
         let path = path.into_os_string().into_vec();
         Ok(ProcfsBody { path, name, pid: process, start, flags, position, ended: false })
@@ -118,7 +118,7 @@ fn of_ended(observed: &ObservedFile<'_>, pid: Pid, context: &dyn DumpContext) ->
             "{name}, of a process that has ended and whose number another process of the tree has now,"
         )));
     }
-    let flags = observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW);
+    let flags = observed.flags & !OPENING;
     Ok(ProcfsBody { path: path.into_os_string().into_vec(), name, pid, start: 0, flags, position: 0, ended: true })
 }
 

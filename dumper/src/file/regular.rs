@@ -17,7 +17,7 @@ use crate::file::parts::version::FileVersion;
 use crate::file::special;
 use crate::image::record_set::RecordView;
 use crate::kind::object::{DumpContext, RestoreContext};
-use crate::kind::observed::{NOT_KEPT, ObservedFile, TMPFILE, open_path};
+use crate::kind::observed::{OPENING, ObservedFile, TMPFILE, open_path};
 use crate::kind::open_file::OpenFile;
 use crate::kind::unnoticed::Unnoticed;
 use crate::sys::fd;
@@ -127,7 +127,7 @@ fn read_an_entry(directory: &OwnedFd) {
 /// The flags to open it with. O_TMPFILE only shows how a file that has a name now was once created.
 fn flags(observed: &ObservedFile<'_>) -> i32 {
     let made_nameless = if observed.flags & TMPFILE == 0 { 0 } else { libc::O_TMPFILE };
-    observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW) & !made_nameless
+    observed.flags & !OPENING & !made_nameless
 }
 
 /// Another name of a file that has lost its name: a hard link in the same directory.

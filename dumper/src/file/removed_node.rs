@@ -21,7 +21,7 @@ use crate::file::parts::directory::{self, ParentDir};
 use crate::file::parts::owner::Owner;
 use crate::file::parts::times::FileTimes;
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
-use crate::kind::observed::{NOT_KEPT, ObservedFile, open_link};
+use crate::kind::observed::{OPENING, ObservedFile, open_link};
 use crate::kind::open_file::OpenFile;
 
 /// Table row: the object.
@@ -121,7 +121,7 @@ impl OpenFile for RemovedNodeDescription {
 
     fn dump(&self, observed: &ObservedFile<'_>, objects: &mut dyn DumpContext) -> Result<Reference> {
         let object = objects.id_of(&RemovedNode, observed)?;
-        Ok(Reference { object, flags: observed.flags & !(NOT_KEPT & !libc::O_NOFOLLOW), position: 0 })
+        Ok(Reference { object, flags: observed.flags & !OPENING, position: 0 })
     }
 
     fn restore(&self, body: Reference, context: &dyn RestoreContext) -> Result<OwnedFd> {

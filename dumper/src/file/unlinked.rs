@@ -28,7 +28,7 @@ use crate::file::parts::xattrs::{self, Xattr};
 use crate::file::parts::{contents, overlay};
 use crate::file::special;
 use crate::kind::object::{DumpContext, Dumped, Object, Reference, RestoreContext, RestoredObject};
-use crate::kind::observed::{HUGETLBFS, NOT_KEPT, ObservedFile, RAMFS, SETTABLE, TMPFILE, TMPFS};
+use crate::kind::observed::{NOT_KEPT, ObservedFile, RAMFS, SETTABLE, TMPFILE, TMPFS};
 use crate::kind::open_file::OpenFile;
 use crate::sys::open::O_LARGEFILE;
 use crate::sys::proc;
@@ -61,11 +61,11 @@ impl Object for Unlinked {
 
     fn check(&self, observed: &ObservedFile<'_>) -> Result<()> {
         observed.refuse_leased()?;
-        refuse_huge(observed).map(drop)
+        observed.refuse_huge("a file").map(drop)
     }
 
     fn dump(&self, observed: &ObservedFile<'_>) -> Result<Dumped<UnlinkedBody>> {
-        let filesystem = refuse_huge(observed)?;
+        let filesystem = observed.refuse_huge("a file")?;
         let path = observed.name_before();
         // The kernel names a file that open(2) created with O_TMPFILE after its inode
         // (d_mark_tmpfile in fs/dcache.c).
@@ -124,14 +124,6 @@ impl Object for Unlinked {
         body.owner.restore(&object.fd, doing)?;
         xattrs::restore(&object.fd, &body.xattrs).on(doing)?;
         body.times.restore(&object.fd).on(doing)
-    }
-}
-
-/// Refuses a file of huge pages. Returns the type of its filesystem.
-fn refuse_huge(observed: &ObservedFile<'_>) -> Result<i64> {
-    match observed.filesystem()?.filesystem_type().0 {
-        HUGETLBFS => Err(observed.refuse("a file of huge pages")),
-        other => Ok(other),
     }
 }
 

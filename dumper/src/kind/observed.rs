@@ -115,6 +115,14 @@ impl<'a> ObservedFile<'a> {
         }
     }
 
+    /// Refuses a file of huge pages, which `what` names. Returns the type of its filesystem.
+    pub fn refuse_huge(&self, what: &str) -> Result<i64> {
+        match self.filesystem()?.filesystem_type().0 {
+            HUGETLBFS => Err(self.refuse(format_args!("{what} of huge pages"))),
+            other => Ok(other),
+        }
+    }
+
     /// The filesystem that it is on, statfs(2).
     pub fn filesystem(&self) -> Result<Statfs> {
         statfs(self.link().as_str()).doing(|| format!("{}: statfs", self.subject))
@@ -189,8 +197,10 @@ impl<'a> ObservedFile<'a> {
 const ENTRIES_MOST: usize = 100_000;
 
 /// The flags of open(2) that affect the opening itself or the descriptor, and not the description.
-pub const NOT_KEPT: i32 =
-    libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+pub const OPENING: i32 = libc::O_CREAT | libc::O_EXCL | libc::O_TRUNC | libc::O_NOCTTY | libc::O_CLOEXEC;
+
+/// The same and O_NOFOLLOW, for what is opened through a link that must be followed.
+pub const NOT_KEPT: i32 = OPENING | libc::O_NOFOLLOW;
 
 /// The flags of a description that F_SETFL sets, fcntl(2).
 pub const SETTABLE: i32 = libc::O_APPEND | libc::O_ASYNC | libc::O_DIRECT | libc::O_NOATIME | libc::O_NONBLOCK;
@@ -218,7 +228,7 @@ pub const ANON_SHM: &[u8] = b"/dev/zero (deleted)";
 pub fn open_path(path: &Path, flags: i32) -> Result<File> {
     // openat2(2) refuses a flag without effect.
     let flags = match flags & libc::O_PATH {
-        0 => (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY,
+        0 => flags & !OPENING | libc::O_NOCTTY,
         _ => flags & (libc::O_PATH | libc::O_DIRECTORY | libc::O_NOFOLLOW),
     };
     open::open_name(path, flags).map(File::from)
@@ -227,7 +237,7 @@ pub fn open_path(path: &Path, flags: i32) -> Result<File> {
 /// Opens the file that a link of /proc leads to.
 pub fn open_link(path: &Path, flags: i32) -> Result<File> {
     // O_NOFOLLOW stays a flag of the description, and names in /proc hold no symbolic link.
-    let flags = (flags & !(NOT_KEPT & !libc::O_NOFOLLOW)) | libc::O_NOCTTY | libc::O_CLOEXEC;
+    let flags = flags & !OPENING | libc::O_NOCTTY | libc::O_CLOEXEC;
     nix::fcntl::open(path, OFlag::from_bits_retain(flags), Mode::empty())
         .map(File::from)
         .or_else(|errno| open::not_opened(path, errno))
