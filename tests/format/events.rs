@@ -52,7 +52,7 @@ impl Sink for Events {
 
 /// Decodes `pieces`, one push each, to the end of the input.
 pub fn decode<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Event>, Result<()>) {
-    decode_by(Decoder::new(), pieces)
+    decode_by(Decoder::new(None), pieces)
 }
 
 /// The same with a decoder that may have a key.

@@ -153,7 +153,7 @@ fn a_promised_length_costs_nothing() {
     let before = address_space();
     let readers: Vec<Decoder> = (0..256)
         .map(|_| {
-            let mut decoder = Decoder::new();
+            let mut decoder = Decoder::new(None);
             decoder.push(&bytes, &mut Events::default()).unwrap();
             decoder.push(&[b' '; 100], &mut Events::default()).unwrap();
             decoder

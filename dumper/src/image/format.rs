@@ -40,11 +40,11 @@
 //! The header is not in the digest: two images of an unchanged process differ only in the header's
 //! times and CRC.
 //!
-//! Records are in this order: the tree; the attributes of each process and of its threads; System
-//! V semaphores and message queues; what open files share; open files; descriptor tables; locks and
-//! signal owners; mappings. Absent pages, pages of zeros and pages that are unchanged from the
-//! mapped file are not stored. Pages that a process shares with the process that forked it are
-//! stored once.
+//! Records are in this order: SIGN if the image is signed; the tree; the attributes of each process
+//! and of its threads; System V semaphores and message queues; what open files share; open files;
+//! descriptor tables; locks and signal owners; mappings. Absent pages, pages of zeros and pages
+//! that are unchanged from the mapped file are not stored. Pages that a process shares with the
+//! process that forked it are stored once.
 //!
 //! A reader refuses input that it does not understand or that fails a check before it allocates
 //! memory for it. Its error names the offset.
@@ -54,9 +54,12 @@
 //! The first record of a signed image is SIGN, with the flag OPTIONAL: {"mac":"blake3"}. The mac of
 //! the trailer is the BLAKE3 keyed hash of all bytes of the image before the trailer, from the
 //! first of the header on. Its key is what BLAKE3's key derivation makes of the bytes of the key
-//! file in the context "ckptfs 2026-11-27 key of the MAC of an image". A reader with a key refuses
-//! an image whose first record is another, and an image with another MAC. A reader without a key
-//! skips the record, and does not look at the MAC.
+//! file in the context "ckptfs 2026-11-27 key of the MAC of an image". The MAC does not cover the
+//! trailer, so that of a signed image is written in one way only: the JSON is
+//! {"frames":N,"digest":"64 hex digits","mac":"64 hex digits"}, in this order, with small letters
+//! and without spaces. A reader with a key refuses an image whose first record is another, and an
+//! image with another trailer. A reader without a key skips the record, and does not look at the
+//! MAC. A record SIGN at another place signs nothing.
 //!
 //! # The body of a record
 //!

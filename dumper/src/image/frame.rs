@@ -92,7 +92,8 @@ impl Record {
         Record { optional: true, ..self }
     }
 
-    /// Whether it says that the image is signed. Such a record describes no object.
+    /// Whether it is the record that begins a signed image. It describes no object, and signs
+    /// nothing at another place.
     pub fn is_signature(&self) -> bool {
         self.tag.0 == SIGNED_TAG
     }
@@ -106,7 +107,9 @@ impl Record {
     pub(super) fn check(&self, blob_len: usize) -> Result<()> {
         let tag = self.tag;
         if !tag.is_printable() || [CHUNK_TAG, SIGNED_TAG, TRAILER_TAG].contains(&tag.0) {
-            return Err(Error::unsupported(format!("record {tag}: the tag is not to be had")));
+            return Err(Error::unsupported(format!(
+                "record {tag}: the tag is reserved, or is not four printable bytes"
+            )));
         }
         for (what, len, ceiling) in [("JSON", self.json.len(), MAX_JSON), ("blob", blob_len, MAX_BLOB)] {
             if len > ceiling {

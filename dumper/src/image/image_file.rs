@@ -71,7 +71,7 @@ impl ImageFile {
             return Err(Error::os(format!("{name} is no regular file: reading it at any offset"), libc::ESPIPE));
         }
         let mut found = FoundRecords::default();
-        let decoder = key.map_or_else(Decoder::new, Decoder::verifying);
+        let decoder = Decoder::new(key);
         pass(&file, facts.len(), decoder, &mut found).on(|| &name)?;
         let header = found.header.ok_or_else(|| empty(&name))?;
         Ok(ImageFile { name, file, header, records: found.records, lists: found.lists })

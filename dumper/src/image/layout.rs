@@ -52,25 +52,14 @@ pub struct Filled {
     late: Vec<LateProof>,
 }
 
-impl Filled {
-    /// The lowest offset of the pages that a missing checksum depends on. `None` if nothing is
-    /// missing.
-    pub fn depends_from(&self) -> Option<u64> {
-        self.late.iter().map(|late| late.depends_from).min()
-    }
-}
-
-/// A footer, or the trailer, with a CRC that is not known yet.
+/// What depends on a checksum that is not known yet.
 #[derive(Clone, Copy, Debug)]
-struct LateProof {
-    what: Proof,
-    at: u64,
-    depends_from: u64,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Proof {
-    Footer { segment: usize, k: u64 },
+enum LateProof {
+    /// The footer of chunk `k` of the list that is this segment.
+    Footer {
+        segment: usize,
+        k: u64,
+    },
     Trailer,
 }
 
@@ -108,10 +97,7 @@ impl Layout {
                 tag: frame.tag(),
                 json: frame.json(),
                 blob: frame.blob(),
-                pages: match self.segments.get(index + 1) {
-                    Some(LayoutSegment::Pages(list)) => Some((list.source, &list.runs)),
-                    _ => None,
-                },
+                pages: self.list(index + 1).map(|list| (list.source, &list.runs)),
             }),
         })
     }
@@ -148,7 +134,7 @@ impl Layout {
         if window.end() > self.trailer_at {
             match self.trailer.get() {
                 Some(trailer) => window.put(self.trailer_at, trailer),
-                None => late.push(LateProof { what: Proof::Trailer, at: self.trailer_at, depends_from: 0 }),
+                None => late.push(LateProof::Trailer),
             }
         }
         Ok(Filled { len, late })
@@ -158,38 +144,45 @@ impl Layout {
     /// pages of those that are still unknown.
     pub fn settle(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8], filled: Filled) -> Result<()> {
         let buf = &mut buf[..filled.len];
-        let trailer = self.settle_footers(pages, offset, buf, &filled)?;
+        self.settle_footers(pages, offset, buf, &filled)?;
         // The MAC of the trailer covers these bytes, so they come first.
         if let (Some(mac), None) = (&self.mac, self.trailer.get()) {
             mac.note(offset, buf);
         }
-        if let Some(at) = trailer {
-            Window::new(offset, buf).put(at, self.trailer(pages)?);
+        if filled.late.iter().any(|late| matches!(late, LateProof::Trailer)) {
+            Window::new(offset, buf).put(self.trailer_at, self.trailer(pages)?);
         }
         Ok(())
     }
 
-    /// Completes all but the trailer. Returns where the trailer is to be put, if it is missing.
-    fn settle_footers(
-        &self,
-        pages: &dyn PageSource,
-        offset: u64,
-        buf: &mut [u8],
-        filled: &Filled,
-    ) -> Result<Option<u64>> {
+    /// The lowest offset of the pages that a missing checksum depends on. `None` if nothing is
+    /// missing.
+    pub fn depends_from(&self, filled: &Filled) -> Option<u64> {
+        let depends_from = |late: &LateProof| match late {
+            LateProof::Footer { segment, k } => self.list(*segment).map_or(0, |list| list.content_at(*k)),
+            LateProof::Trailer => 0,
+        };
+        filled.late.iter().map(depends_from).min()
+    }
+
+    fn list(&self, segment: usize) -> Option<&PageList> {
+        match self.segments.get(segment) {
+            Some(LayoutSegment::Pages(list)) => Some(list),
+            _ => None,
+        }
+    }
+
+    /// Completes all but the trailer.
+    fn settle_footers(&self, pages: &dyn PageSource, offset: u64, buf: &mut [u8], filled: &Filled) -> Result<()> {
         let mut window = Window::new(offset, buf);
-        let mut trailer = None;
         for late in &filled.late {
-            match late.what {
-                Proof::Trailer => trailer = Some(late.at),
-                Proof::Footer { segment, k } => {
-                    if let LayoutSegment::Pages(list) = &self.segments[segment] {
-                        window.put(late.at, &list.footer(k, self.content_crc(pages, list, k)?));
-                    }
-                }
+            if let LateProof::Footer { segment, k } = *late
+                && let Some(list) = self.list(segment)
+            {
+                window.put(list.footer_at(k), &list.footer(k, self.content_crc(pages, list, k)?));
             }
         }
-        Ok(trailer)
+        Ok(())
     }
 
     fn fill_list(
@@ -216,7 +209,7 @@ impl Layout {
             if window.part(at, FOOTER_LEN as u64).is_some() {
                 match self.checksums.get(chunk) {
                     Some(crc) => window.put(at, &list.footer(k, crc)),
-                    None => late.push(LateProof { what: Proof::Footer { segment, k }, at, depends_from: content_at }),
+                    None => late.push(LateProof::Footer { segment, k }),
                 }
             }
             k += 1;
@@ -267,7 +260,7 @@ impl Layout {
         let mac = self.mac.as_ref().map(|mac| {
             mac.mac(&mut |at, buf| {
                 let filled = self.fill(pages, at, buf)?;
-                self.settle_footers(pages, at, buf, &filled).map(drop)
+                self.settle_footers(pages, at, buf, &filled)
             })
         });
         let mac = mac.transpose()?;

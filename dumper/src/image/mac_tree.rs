@@ -1,12 +1,15 @@
 //! The MAC of an image whose bytes are read in any order. BLAKE3 hashes blocks of 1024 bytes and
 //! joins them in a binary tree. The values of subtrees that are known so far are kept. Two siblings
 //! become their parent at once, so a pass from front to back keeps few values however long the
-//! image is. What is not known at the end is read again.
+//! image is. What is not known at the end is read again. Its values are not kept, because joins
+//! would remove subtrees while the tree is searched for them.
 
 use std::collections::BTreeMap;
 
 use blake3::Hash;
-use blake3::hazmat::{ChainingValue, HasherExt, left_subtree_len, merge_subtrees_non_root, merge_subtrees_root};
+use blake3::hazmat::{
+    ChainingValue, HasherExt, left_subtree_len, max_subtree_len, merge_subtrees_non_root, merge_subtrees_root,
+};
 use parking_lot::Mutex;
 
 use crate::error::Result;
@@ -106,17 +109,14 @@ impl MacTree {
     /// The end of the largest subtree at `from` that does not reach beyond `upto`. `None` if not
     /// even a [`UNIT`] fits. The whole image is no subtree: its value is the MAC.
     fn subtree_end(&self, from: u64, upto: u64) -> Option<u64> {
-        let end = |len: u64| {
-            let end = from.saturating_add(len).min(self.len);
-            (from < end && end <= upto && end - from < self.len).then_some(end)
-        };
-        let mut found = (UNIT, end(UNIT)?);
-        while from.is_multiple_of(found.0 * 2)
-            && let Some(larger) = end(found.0 * 2).filter(|larger| *larger > found.1)
-        {
-            found = (found.0 * 2, larger);
+        // The end of the image need not be where a subtree may begin.
+        if from >= self.len {
+            return None;
         }
-        Some(found.1)
+        let most = max_subtree_len(from).unwrap_or(u64::MAX);
+        let lens = std::iter::successors(Some(UNIT), |len| len.checked_mul(2)).take_while(|len| *len <= most);
+        let ends = lens.map(|len| from.saturating_add(len).min(self.len));
+        ends.take_while(|end| *end <= upto && end - from < self.len).last()
     }
 
     /// The value of the subtree that begins at `from` and holds `bytes`.

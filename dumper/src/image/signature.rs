@@ -12,6 +12,9 @@ struct Signed {
     mac: String,
 }
 
+/// How many characters of an unknown way to sign an error shows.
+const NAME_SHOWN: usize = 32;
+
 /// The record that begins a signed image. A reader without a key may skip it.
 pub(super) fn signed() -> Result<Record> {
     Ok(Record::new(Tag(SIGNED_TAG), &Signed { mac: MAC_NAME.to_string() })?.optional())
@@ -23,7 +26,9 @@ pub(super) fn check_signed(record: &Record) -> Result<()> {
     if mac == MAC_NAME {
         return Ok(());
     }
-    Err(rejected(format!("the image is signed with {mac:?}, this build knows {MAC_NAME}: a newer ckptfs is needed")))
+    // Whoever made the image chose the name. It may be as long as a record.
+    let mac: String = mac.chars().take(NAME_SHOWN).collect();
+    Err(rejected(format!("the image is signed with {mac:?}, this build knows {MAC_NAME}: a newer ckptfs may know it")))
 }
 
 /// The error for an image that is not signed, if a key is given.
@@ -52,5 +57,7 @@ mod tests {
         let error = check_signed(&other).unwrap_err();
         assert_eq!(error.kind(), Kind::KeyRejected);
         assert!(error.to_string().contains("signed with \"rot13\""));
+        let long = Record::new(Tag(SIGNED_TAG), &Signed { mac: "x".repeat(1 << 20) }).unwrap();
+        assert!(check_signed(&long).unwrap_err().to_string().len() < 200);
     }
 }

@@ -64,12 +64,6 @@ impl Trailer {
         Trailer { mac: mac.map(|mac| mac.to_hex().to_string()), ..self }
     }
 
-    /// Whether this is the trailer of an image with this MAC. It takes the same time wherever they
-    /// differ.
-    pub(super) fn has_mac(&self, mac: &Hash) -> bool {
-        self.mac.as_ref().is_some_and(|found| Hash::from_hex(found).is_ok_and(|found| found == *mac))
-    }
-
     /// The trailer's frame.
     pub(super) fn encode(&self) -> Result<Vec<u8>> {
         Ok(self.record()?.encode(self.frames))
@@ -104,15 +98,6 @@ mod tests {
                 assert_eq!(trailer.encode().unwrap().len() as u64, len);
             }
         }
-    }
-
-    #[test]
-    fn a_mac_is_compared_as_a_whole() {
-        let (mac, none) = (blake3::hash(b"x"), Digest::default().trailer());
-        let with = none.clone().with_mac(Some(mac));
-        assert!(with.has_mac(&mac) && !with.has_mac(&blake3::hash(b"y")) && !none.has_mac(&mac));
-        let short = Trailer { mac: Some(mac.to_hex()[..62].to_string()), ..none };
-        assert!(!short.has_mac(&mac));
     }
 
     /// The digest of nothing is SHA-256's own.

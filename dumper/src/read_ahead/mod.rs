@@ -252,7 +252,7 @@ impl SharedState {
     /// `ticket` are about to compute.
     fn fill(&self, offset: u64, buf: &mut [u8], ticket: u64) -> Result<()> {
         let filled = self.layout.fill(&*self.pages, offset, buf)?;
-        if let Some(from) = filled.depends_from() {
+        if let Some(from) = self.layout.depends_from(&filled) {
             // Collected first: waiting with the table locked would stop all readers.
             let older = self.table.lock().filling(ticket, from, offset);
             older.iter().for_each(|cell| drop(cell.wait()));

@@ -97,8 +97,9 @@ impl Restorer {
     /// An error in earlier bytes may come a few writes later.
     ///
     /// # Errors
-    /// [`Kind::Damaged`], [`Kind::PidTaken`], [`Kind::NotFound`], [`Kind::System`]: nothing of the
-    /// image is left, and every further write gives the same error.
+    /// [`Kind::Damaged`], [`Kind::KeyRejected`], [`Kind::PidTaken`], [`Kind::NotFound`],
+    /// [`Kind::System`]: nothing of the image is left, and every further write gives the same
+    /// error.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.failed()?;
         let mut buffer = self.buffers.pop().unwrap_or_default();
@@ -166,7 +167,7 @@ fn thread_has_ended() -> Error {
 }
 
 fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<WriteResult>, options: RestoreOptions) {
-    let mut decoder = options.key.as_ref().map_or_else(Decoder::new, Decoder::verifying);
+    let mut decoder = Decoder::new(options.key.as_ref());
     let mut builder = ImageSink { options, image: None, restored: Vec::new(), roots: Vec::new() };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {

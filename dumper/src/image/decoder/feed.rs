@@ -5,7 +5,7 @@ use blake3::{Hash, Hasher};
 use crate::key::Key;
 
 /// How much of the input has arrived, and the beginning of a struct that is not complete.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Feed {
     /// Bytes of the input so far.
     pub(super) offset: u64,
@@ -15,9 +15,9 @@ pub(super) struct Feed {
 }
 
 impl Feed {
-    /// A feed that hashes what it takes.
-    pub(super) fn hashing(key: &Key) -> Feed {
-        Feed { hasher: Some(Box::new(key.hasher())), ..Feed::default() }
+    /// A feed without bytes. With a `key` it hashes what it takes.
+    pub(super) fn new(key: Option<&Key>) -> Feed {
+        Feed { offset: 0, held: Vec::new(), hasher: key.map(|key| Box::new(key.hasher())) }
     }
 
     pub(super) fn is_hashing(&self) -> bool {

@@ -27,7 +27,7 @@ use crate::image::trailer::Digest;
 use crate::key::Key;
 
 /// Decodes the images of one input.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Decoder {
     feed: Feed,
     images: u64,
@@ -68,16 +68,12 @@ enum DecoderState {
 }
 
 impl Decoder {
-    /// A decoder at the beginning of an input.
-    pub fn new() -> Decoder {
-        Decoder::default()
-    }
-
-    /// A decoder that refuses every image that is not signed with `key`
-    /// ([`Kind::KeyRejected`]): one without a signature before its first record reaches the sink,
-    /// one with a wrong signature before [`Sink::end`].
-    pub fn verifying(key: &Key) -> Decoder {
-        Decoder { feed: Feed::hashing(key), ..Decoder::default() }
+    /// A decoder at the beginning of an input. With a `key` it refuses every image that is not
+    /// signed with it ([`Kind::KeyRejected`]): one without a signature before its first record
+    /// reaches the sink, one with a wrong signature before [`Sink::end`].
+    pub fn new(key: Option<&Key>) -> Decoder {
+        let (state, image) = (DecoderState::default(), ImageState::default());
+        Decoder { feed: Feed::new(key), images: 0, state, image, failure: None }
     }
 
     /// Whether it refuses images that are not signed.
@@ -379,7 +375,7 @@ mod tests {
     #[test]
     fn a_refusal_of_the_sink_stays_and_damage_names_the_offset() {
         for (kind, sentence) in [(Kind::Damaged, "offset 64: no"), (Kind::PidTaken, "no")] {
-            let mut decoder = Decoder::new();
+            let mut decoder = Decoder::new(None);
             for _ in 0..2 {
                 let error = decoder.push(&beginning(), &mut Refusing(kind)).unwrap_err();
                 assert_eq!((error.kind(), error.to_string().as_str()), (kind, sentence));
@@ -391,7 +387,7 @@ mod tests {
 
     #[test]
     fn nothing_is_complete_and_a_beginning_is_not() {
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::new(None);
         assert!(decoder.is_complete() && decoder.finish().is_ok());
         decoder.push(&beginning()[..70], &mut Refusing(Kind::Damaged)).unwrap();
         assert!(!decoder.is_complete());
@@ -402,7 +398,7 @@ mod tests {
 
     #[test]
     fn a_few_bytes_of_something_else_are_not_a_truncated_image() {
-        let mut decoder = Decoder::new();
+        let mut decoder = Decoder::new(None);
         decoder.push(b"GIF", &mut Refusing(Kind::Damaged)).unwrap();
         assert!(decoder.finish().unwrap_err().to_string().contains("not a ckptfs image"));
     }

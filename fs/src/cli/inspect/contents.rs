@@ -20,6 +20,7 @@ const COMMAND_MOST: u64 = 4096;
 #[derive(Debug, Default)]
 pub(super) struct Contents {
     pub header: Option<Header>,
+    /// Whether its first record says that it is signed.
     pub is_signed: bool,
     pub kernel: String,
     /// The process tree.
@@ -40,6 +41,7 @@ pub(super) struct Contents {
     commands: BTreeMap<Pid, CommandLine>,
     /// How many records so far belonged to no task.
     without_task: i64,
+    has_records: bool,
     hashes: bool,
     filling: Filling,
 }
@@ -102,9 +104,11 @@ impl Contents {
     /// Takes the next record.
     pub(super) fn record(&mut self, record: &Record) -> Result<()> {
         self.filling = Filling::Nothing;
+        let is_first = !std::mem::replace(&mut self.has_records, true);
         if record.is_signature() {
-            // Not among the attributes: with a signature or without, the contents are the same.
-            self.is_signed = true;
+            // Not among the attributes: with a signature or without, the contents are the same. One
+            // that comes later signs nothing.
+            self.is_signed |= is_first;
             return Ok(());
         }
         let body: Value = record.body()?;
@@ -257,6 +261,24 @@ impl CommandLine {
             if let Some(byte) = (self.start + n as u64).checked_sub(address).and_then(|at| bytes.get(at as usize)) {
                 *known = Some(*byte);
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use ckptfs_dumper::image::Tag;
+
+    use super::*;
+
+    #[test]
+    fn only_the_first_record_is_a_signature() {
+        let record = |tag: &[u8; 4]| Record::new(Tag(*tag), &serde_json::json!({})).unwrap().optional();
+        for (tags, is_signed) in [([b"SIGN", b"LATE"], true), ([b"LATE", b"SIGN"], false)] {
+            let mut contents = Contents::new(false);
+            tags.into_iter().for_each(|tag| contents.record(&record(tag)).unwrap());
+            assert_eq!(contents.is_signed, is_signed, "{tags:?}");
         }
     }
 }

@@ -73,7 +73,7 @@ pub(super) fn diff(
 /// The contents of the only image of an input.
 fn read(input: &mut dyn Read, name: &str) -> Result<Contents> {
     let mut side = Side(Contents::new(true));
-    feed(input, name, &mut side)?;
+    feed(input, name, None, &mut side)?;
     Ok(side.0)
 }
 

@@ -3,15 +3,11 @@
 use std::io::{ErrorKind, Read};
 
 use ckptfs_dumper::image::{self, Decoder, Header, PAGE_SIZE, Record, Sink};
-use ckptfs_dumper::{Context, Doing, Result};
+use ckptfs_dumper::{Context, Doing, Key, Result};
 
-/// Decodes all of `input` into `sink`.
-pub fn feed(input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()> {
-    feed_to(Decoder::new(), input, name, sink)
-}
-
-/// The same with a decoder that may verify signatures.
-pub fn feed_to(mut decoder: Decoder, input: &mut dyn Read, name: &str, sink: &mut dyn Sink) -> Result<()> {
+/// Decodes all of `input` into `sink`. With a `key` every image must be signed with it.
+pub fn feed(input: &mut dyn Read, name: &str, key: Option<&Key>, sink: &mut dyn Sink) -> Result<()> {
+    let mut decoder = Decoder::new(key);
     let mut buf = vec![0; 1 << 20];
     loop {
         let len = match input.read(&mut buf) {

@@ -11,18 +11,16 @@ pub mod tables;
 
 use std::io::{Read, Write};
 
-use ckptfs_dumper::image::Decoder;
 use ckptfs_dumper::{Doing, Key, Result};
 
-use crate::cli::inspect::feed::{Totals, feed, feed_to};
+use crate::cli::inspect::feed::{Totals, feed};
 
 /// Reads all of `input` (called `name` in every message) and writes one line if it is whole: how
 /// many images, records, pages and bytes. Otherwise the error has the offset of the damage. With a
 /// `key` every image must be signed with it.
 pub fn verify(input: &mut dyn Read, name: &str, key: Option<&Key>, out: &mut dyn Write) -> Result<()> {
     let mut totals = Totals::default();
-    let decoder = key.map_or_else(Decoder::new, Decoder::verifying);
-    feed_to(decoder, input, name, &mut totals)?;
+    feed(input, name, key, &mut totals)?;
     let signed = if key.is_some() { ", signed with the key" } else { "" };
     writeln!(out, "{name}: whole{signed}: {totals}").doing(|| "writing the result")
 }
@@ -44,19 +42,19 @@ pub fn inspect(input: &mut dyn Read, name: &str, form: Form, out: &mut dyn Write
     match form {
         Form::Json => {
             let mut document = json::Document::new(out)?;
-            let end = feed(input, name, &mut document);
+            let end = feed(input, name, None, &mut document);
             document.close(end.as_ref().err())?;
             end
         }
         Form::Records => {
             let mut records = records::Records::new(out);
-            let end = feed(input, name, &mut records);
+            let end = feed(input, name, None, &mut records);
             records.close()?;
             end
         }
         Form::Tables => {
             let mut tables = tables::Tables::new(out);
-            let end = feed(input, name, &mut tables);
+            let end = feed(input, name, None, &mut tables);
             tables.close()?;
             end
         }
