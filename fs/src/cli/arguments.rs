@@ -119,8 +119,8 @@ Options (-o):
   pipe:ID=PATH            the file, FIFO or device that takes the place of pipe:[ID] if nobody holds it any more; a file is appended to
   changed-files=warn|refuse
                           a file that has changed since the dump: restore with a warning, or refuse the restore
-  key=FILE                sign the images with the key in FILE, and refuse to restore others (EKEYREJECTED); FILE has 16 to 4096 bytes,
-                          which only its owner may read and write
+  key=FILE                sign the images with the key in FILE, and refuse to restore others (EKEYREJECTED); FILE has 16 to 4096 random
+                          bytes and belongs to you or root, and others have no access to it
   sysv-ipc=used|owned     which semaphores and message queues an image holds: those that the tree uses, or also those that its users have
                           created in its lifetime and that no living process has used
   pinned-max=N            how many snapshots may be pinned (64); one user other than root may pin half of them, and a quarter is kept for root
