@@ -11,7 +11,7 @@ use crate::{as_nobody, ends_well, worker};
 /// A worker of `nobody` and a mount over it with these options.
 fn of_nobody(options: &str) -> (Victim, Mounted) {
     let victim = Victim::ready(&Spec::c("worker").user(NOBODY));
-    let options = format!("freeze-timeout=30,{options}");
+    let options = format!("freeze-timeout=120,{options}");
     let mount = Mounted::with(&["--tree", &victim.pid().to_string(), "-o", &options]);
     (victim, mount)
 }

@@ -141,8 +141,11 @@ impl<'a> Attempt<'a> {
     }
 
     /// One pass over all processes: seizes tasks that are new, then waits for them.
+    ///
+    /// All are asked to stop before one is waited for. On a busy machine each has to wait for a
+    /// processor, and they do so together.
     fn pass(&mut self) -> Result<Pass> {
-        let mut grown = false;
+        let (mut grown, mut all_asked) = (false, Vec::new());
         for pid in self.target.members()? {
             let Ok(tids) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
             let new: Vec<Pid> = tids.into_iter().filter(|tid| self.seen.insert(*tid)).collect();
@@ -155,9 +158,13 @@ impl<'a> Attempt<'a> {
                 Seized::Contended(error) => return Ok(Pass::Failed(Outcome::Contended(error))),
             };
             self.process(pid).leader_is_zombie |= leader_is_zombie;
+            all_asked.push((pid, asked));
+        }
+        let patience = Deadline::after(self.patience);
+        for (pid, asked) in all_asked {
             for running in asked {
                 let tid = running.tid();
-                let settled = settle(running, self.bound, self.patience, &mut self.cgroup)?;
+                let settled = settle(running, self.bound, patience, &mut self.cgroup)?;
                 let process = self.process(pid);
                 match settled {
                     Settled::Stopped(stopped) => {
@@ -246,10 +253,10 @@ fn why_not(pid: Pid, tid: Pid, error: Error) -> Result<Refusal> {
 fn settle(
     mut running: Running,
     bound: &StopBound,
-    patience: Duration,
+    patience: Deadline,
     cgroup: &mut Option<CgroupFrozen<'_>>,
 ) -> Result<Settled> {
-    let (deadline, patience) = (bound.deadline(), Deadline::after(patience));
+    let deadline = bound.deadline();
     loop {
         match running.wait(deadline.at_most(STOPS_WITHIN))? {
             Waited::Stopped(stopped) => match stopped.stop() {

@@ -14,6 +14,7 @@ use crate::snapshot::lease::{Lease, Release};
 use crate::snapshot::source::SnapshotSource;
 use crate::snapshot::{Snapshot, take};
 use crate::sys::memory::give_back_freed;
+use crate::sys::sched;
 
 /// How often a tracer thread checks whether a process that it holds stopped was killed.
 pub const ROUNDS: Duration = Duration::from_millis(20);
@@ -23,7 +24,10 @@ pub fn spawn(target: &Target, work: impl FnOnce() + Send + 'static) -> Result<Jo
     let root = target.root().map_or_else(|| "all".to_owned(), |root| root.to_string());
     std::thread::Builder::new()
         .name(format!("tracer-{root}"))
-        .spawn(work)
+        .spawn(|| {
+            sched::sleep_exactly();
+            work();
+        })
         .doing(|| format!("{target}: starting a tracer thread"))
 }
 

@@ -41,6 +41,33 @@ impl Deadline {
     }
 }
 
+/// The pauses of a loop that polls for what another task does at once, when it has a processor.
+///
+/// sched_yield(2) is not for that: each call costs the task a whole time slice (`yield_task_fair` in
+/// kernel/sched/fair.c). On a busy machine a wait of 400 us that yields lasts some 8 ms.
+pub struct Pauses(Instant);
+
+impl Pauses {
+    /// How long a wake-up would cost more than it saves.
+    const SPINS: Duration = Duration::from_micros(40);
+    /// How long most waits last at most.
+    const SHORT: Duration = Duration::from_millis(1);
+
+    /// The wait begins now.
+    pub fn begin() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Waits for a moment, longer the later it is.
+    pub fn pause(&self) {
+        match self.0.elapsed() {
+            elapsed if elapsed < Self::SPINS => std::hint::spin_loop(),
+            elapsed if elapsed < Self::SHORT => std::thread::sleep(Duration::from_micros(20)),
+            _ => std::thread::sleep(Duration::from_micros(100)),
+        }
+    }
+}
+
 /// Ticks since boot, in the unit of a process's start time.
 pub fn boot_ticks() -> u64 {
     clock_ns(libc::CLOCK_BOOTTIME) / (1_000_000_000 / TICKS_PER_SECOND)

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use crate::error::{Doing, Error, Kind, Result};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Pauses};
 use crate::sys::errno::restart;
 use crate::sys::pid::Pid;
 use crate::sys::proc::process::thread_has_ended;
@@ -140,12 +140,13 @@ impl Running {
     /// The end of a leader is not reported before its last thread is reaped, so /proc is asked as
     /// well.
     pub fn wait(mut self, deadline: Deadline) -> Result<Waited> {
-        let begun = Instant::now();
-        let mut asked = begun;
+        let pauses = Pauses::begin();
+        let mut asked = Instant::now();
         loop {
+            // Asked before the poll: this thread may have had no processor until the time was up.
+            let is_over = deadline.is_over();
             match wait::poll(self.tid)? {
-                Polled::Unchanged if deadline.is_over() => return Ok(Waited::Running(self)),
-                Polled::Unchanged if begun.elapsed() < Duration::from_micros(400) => std::thread::yield_now(),
+                Polled::Unchanged if is_over => return Ok(Waited::Running(self)),
                 Polled::Unchanged if asked.elapsed() >= ASKED_EVERY => {
                     asked = Instant::now();
                     if thread_has_ended(self.tid, self.tid) {
@@ -153,7 +154,7 @@ impl Running {
                         return Ok(Waited::Ended);
                     }
                 }
-                Polled::Unchanged => std::thread::sleep(Duration::from_micros(50)),
+                Polled::Unchanged => pauses.pause(),
                 Polled::Status(status) if libc::WIFSTOPPED(status) => {
                     self.armed = false;
                     return Ok(Waited::Stopped(Stopped {

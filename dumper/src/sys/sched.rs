@@ -54,6 +54,13 @@ pub fn set_nice(tid: Pid, nice: i32) -> Result<()> {
     Errno::result(got).map(drop).doing(|| format!("task {tid}: setpriority"))
 }
 
+/// Lets this thread sleep for the time that it asks for, and not for up to 50 us more
+/// (PR_SET_TIMERSLACK(2const)). Processes that it makes would inherit that.
+pub fn sleep_exactly() {
+    // A failure costs some microseconds for each wait.
+    let _ = nix::sys::prctl::set_timerslack(1);
+}
+
 /// sched_getaffinity(2): the mask in the kernel's form.
 pub fn affinity(tid: Pid) -> Result<Vec<u8>> {
     let mut mask = vec![0_u8; 1024];

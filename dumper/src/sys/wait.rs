@@ -1,11 +1,11 @@
 //! Waiting for tasks: waitpid(2), and kill(2).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::errno::Errno;
 
 use crate::error::{Doing, Error, Result};
-use crate::sys::clock::Deadline;
+use crate::sys::clock::{Deadline, Pauses};
 use crate::sys::pid::Pid;
 use crate::sys::signal;
 
@@ -48,21 +48,19 @@ fn waitpid(tid: Pid, flags: i32) -> Result<Polled> {
 /// # Errors
 /// ETIMEDOUT: it does not end within `limit`.
 pub fn wait_ended(pid: Pid, limit: Duration) -> Result<Option<i32>> {
-    let (begun, deadline) = (Instant::now(), Deadline::after(limit));
+    let (pauses, deadline) = (Pauses::begin(), Deadline::after(limit));
     loop {
+        // Asked before the poll: this thread may have had no processor until the time was up.
+        let is_over = deadline.is_over();
         match poll(pid)? {
             Polled::Status(status) if has_ended(status) => return Ok(Some(status)),
             Polled::NotOurs => return Ok(None),
             Polled::Status(_) | Polled::Unchanged => {}
         }
-        if deadline.is_over() {
+        if is_over {
             return Err(too_slow(pid));
         }
-        if begun.elapsed() < Duration::from_micros(200) {
-            std::thread::yield_now();
-        } else {
-            std::thread::sleep(Duration::from_micros(100));
-        }
+        pauses.pause();
     }
 }
 
