@@ -73,15 +73,16 @@ pub mod cgroup {
 pub mod proc {
     pub use crate::freeze::hole::own_maps as maps;
     pub use crate::sys::proc::maps::Mapping;
-    pub use crate::sys::proc::mountinfo::{Mount, mounts};
+    pub use crate::sys::proc::mountinfo::{Mount, mounts, mounts_of};
     pub use crate::sys::proc::numbers;
     pub use crate::sys::proc::stat::{Stat, TICKS_PER_SECOND};
     pub use crate::sys::proc::status::Fields;
+    pub use crate::sys::proc::tables::descriptor_tables;
 }
 
 /// Terminals of this program.
 pub mod terminal {
-    pub use crate::sys::tty::{Settings, own_controlling};
+    pub use crate::sys::tty::{Pty, Settings, own_controlling};
 }
 
 /// What the records of an image show to a reader that restores nothing.
@@ -106,7 +107,7 @@ pub use crate::key::Key;
 pub use crate::options::{ChangedFiles, ClockRule, ExternalPipes, Options, RestoreOptions, SnapshotUse, TerminalRule};
 pub use crate::read_ahead::{Piece, ReadAhead};
 pub use crate::restore::Restorer;
-pub use crate::restore::outcome::{Attached, Restored};
+pub use crate::restore::outcome::{InForeground, Restored};
 pub use crate::snapshot::Snapshot;
 pub use crate::snapshot::tracer::Tracer;
 pub use crate::sys::identity::Identity;

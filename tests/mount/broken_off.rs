@@ -37,6 +37,24 @@ fn a_close_returns_when_the_process_is_gone() {
     ends_well(victim);
 }
 
+/// A process in execve(2) cannot be examined as others can, and waits for the close.
+#[test]
+fn an_execve_that_closes_the_file_returns_when_the_process_is_gone() {
+    let (victim, mount, snap) = dead(&Spec::c("worker"));
+    let script = r#"
+import os, sys
+image, restore, there = sys.argv[1:]
+out = os.open(restore, os.O_WRONLY | os.O_CLOEXEC)
+os.write(out, open(image, "rb").read()[:-5])
+os.execv("/bin/sh", ["sh", "-c", '[ ! -e "$1" ]', "sh", there])
+"#;
+    let (snap_path, restore) = (snap.display().to_string(), mount.file("restore").display().to_string());
+    let _gone =
+        tool::run(&["python3", "-c", script, &snap_path, &restore, &format!("/proc/{}", victim.pid())]).success();
+    mount.restore(&snap);
+    ends_well(victim);
+}
+
 /// Several programs may write one image after the other, through one open file.
 #[test]
 fn a_duplicate_that_is_still_open_goes_on() {

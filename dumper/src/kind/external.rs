@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Context, Doing, Error, Kind, Result};
 use crate::options::{ExternalPipes, RestoreOptions};
-use crate::sys::kcmp::{self, Kcmp};
 use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::proc::process::runs_this_program;
 use crate::sys::proc::stat::Stat;
 use crate::sys::proc::status::Fields;
+use crate::sys::proc::tables::descriptor_tables;
 
 /// A pipe or FIFO, as `st_dev` and `st_ino` number it.
 pub type Key = (u64, u64);
@@ -73,7 +73,7 @@ impl Holder {
 /// The pipes of `keys` that `pid` holds. A process that ends meanwhile holds none.
 pub fn held_by(pid: Pid, keys: &Keys) -> Vec<Holder> {
     let mut found: BTreeMap<Key, Holder> = BTreeMap::new();
-    for dir in tables(pid) {
+    for dir in descriptor_tables(pid) {
         for number in proc::numbers(&format!("{dir}/fd")).unwrap_or_default() {
             if let Some(key) = leads_to(&dir, number, keys)
                 // Of this program, only the descriptors that it was started with count. Any other
@@ -90,18 +90,6 @@ pub fn held_by(pid: Pid, keys: &Keys) -> Vec<Holder> {
         }
     }
     found.into_values().collect()
-}
-
-/// The directories of /proc with the descriptor tables of a process. A thread may have its own
-/// (unshare(2), CLONE_FILES), and a main thread that has ended has none.
-fn tables(pid: Pid) -> Vec<String> {
-    let mut dirs = vec![format!("/proc/{pid}")];
-    for tid in proc::numbers(&format!("/proc/{pid}/task")).unwrap_or_default() {
-        if tid != pid && !kcmp::kcmp(pid, tid, Kcmp::Files, 0, 0).unwrap_or(false) {
-            dirs.push(format!("/proc/{pid}/task/{tid}"));
-        }
-    }
-    dirs
 }
 
 /// The pipe of `keys` that a descriptor leads to. The text of the link is compared first, because

@@ -6,6 +6,7 @@ pub mod mountinfo;
 pub mod process;
 pub mod stat;
 pub mod status;
+pub mod tables;
 
 use std::fs::File;
 use std::io::{BufReader, Read};
