@@ -24,6 +24,8 @@ fn script(number: u32, turns: u32, root: i32) -> String {
         RANDOM={number}; exec 2> /dev/null; set +e
         files=(image core info.json maps check kill freeze vmas/0 snapshots/last/image)
         controls=(kill freeze)
+        # Some of it may be read: while the process is the user's own.
+        for ((n = 0; n < 200; n++)); do timeout 20 cat "$1/$2/info.json" >> "$3/loot" && break; sleep 0.02; done
         for ((turn = 0; turn < {turns}; turn++)); do
             pids=("$2" {root}); pid=${{pids[RANDOM % 2]}}
             file=$1/$pid/${{files[RANDOM % ${{#files[@]}}]}}
