@@ -3,18 +3,20 @@
 
 use std::fs;
 use std::fs::Permissions;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use ckptfs_tests::closed_job::ClosedJob;
-use ckptfs_tests::pty::Window;
-use ckptfs_tests::{NOBODY, build, process, tool, wait};
+use ckptfs_tests::pty::{self, Window};
+use ckptfs_tests::{Mounted, NOBODY, Spec, Victim, build, process, tool, wait};
 use nix::sys::signal::Signal;
 
-/// Echoes what is typed; tells of ^C, and at the end of a line of its window when that has changed.
+/// Echoes what is typed; tells of ^C, of SIGCONT, and at the end of a line of its window when that
+/// has changed.
 const READER: &str = r#"
 trap 'echo interrupted' INT
 trap 'echo "size $(stty size)"' WINCH
+trap 'echo continued' CONT
 stty -echo
 echo "ready $$"
 while :; do
@@ -56,13 +58,32 @@ fn says(window: &mut Window, line: &str) {
     window.shows(&format!("got {line}\r\n"));
 }
 
+/// The job in the foreground of a shell in a new window.
+fn in_a_shell(dumped: &ClosedJob) -> Window {
+    let mut window = dumped.shell();
+    window.types(&format!("{}\n", dumped.command()));
+    window.is_given_to(dumped.pid());
+    window
+}
+
+/// Ends the job, and asks the shell for its exit status.
+fn ends_with(window: &mut Window, status: u8) {
+    window.types(&format!("end {status}\r"));
+    window.is_given_to(window.pid());
+    window.types("echo status=$?\n");
+    window.shows(&format!("status={status}"));
+}
+
+/// The command that has restored the job, a child of a shell.
+fn command_in(window: &Window) -> i32 {
+    process::children(window.pid())[0]
+}
+
 #[test]
 fn a_job_of_a_shell_is_stopped_continued_and_interrupted() {
     let dumped = reader_of_a_shell();
     let job = dumped.pid();
-    let mut window = dumped.shell();
-    window.types(&format!("{}\n", dumped.command()));
-    window.is_given_to(job);
+    let mut window = in_a_shell(&dumped);
     says(&mut window, "hello");
     says(&mut window, "you");
     window.shows("size 40 132");
@@ -84,10 +105,7 @@ fn a_job_of_a_shell_is_stopped_continued_and_interrupted() {
     window.resize(50, 100);
     says(&mut window, "resized");
     window.shows("size 50 100");
-    window.types("end 3\n");
-    window.is_given_to(window.pid());
-    window.types("echo status=$?\n");
-    window.shows("status=3");
+    ends_with(&mut window, 3);
     window.types("exit\n");
     assert!(window.ends().success());
 }
@@ -110,10 +128,7 @@ fn a_stopped_job_of_another_user_goes_on() {
     window.is_given_to(dumped.pid());
     assert_eq!(process::status(dumped.pid(), "Uid").unwrap().split_whitespace().next(), Some("65534"));
     says(&mut window, "hello");
-    window.types("end 4\n");
-    window.is_given_to(window.pid());
-    window.types("echo status=$?\n");
-    window.shows("status=4");
+    ends_with(&mut window, 4);
 }
 
 /// In the background the job is stopped when it reads, and `fg` brings it back.
@@ -121,23 +136,73 @@ fn a_stopped_job_of_another_user_goes_on() {
 fn a_job_in_the_background_is_stopped_when_it_reads() {
     let dumped = reader_of_a_shell();
     let job = dumped.pid();
-    let mut window = dumped.shell();
-    window.types(&format!("{}\n", dumped.command()));
-    window.is_given_to(job);
+    let mut window = in_a_shell(&dumped);
     // It runs: the SIGCONT that it gets first would undo the stop.
     says(&mut window, "first");
     window.types("\x1a");
     window.shows("Stopped");
     window.is_given_to(window.pid());
+    window.clear();
     window.types("bg\n");
+    window.shows("continued");
     wait::until("the job reads and is stopped", || process::state(job) == Some('T'));
     window.types("fg\n");
     window.is_given_to(job);
     says(&mut window, "hello");
-    window.types("end 0\n");
+    ends_with(&mut window, 0);
+}
+
+/// Stops the command and not the job. Its shell takes the terminal. A read of the job that waits
+/// already gets one more line (n_tty_read in drivers/tty/n_tty.c); the next one stops the job.
+fn stop_alone(window: &mut Window, dumped: &ClosedJob, signal: Signal) {
+    process::kill(command_in(window), signal);
     window.is_given_to(window.pid());
+    window.types("\n");
+    wait::until("the job reads and is stopped", || process::state(dumped.pid()) == Some('T'));
+}
+
+/// Its shell takes the terminal then, while the job goes on.
+#[test]
+fn the_job_has_the_terminal_again_after_a_stop_of_the_command_alone() {
+    let dumped = reader_of_a_shell();
+    let mut window = in_a_shell(&dumped);
+    says(&mut window, "first");
+    for stop in [Signal::SIGSTOP, Signal::SIGTSTP] {
+        stop_alone(&mut window, &dumped, stop);
+        window.types("fg\n");
+        window.is_given_to(dumped.pid());
+        says(&mut window, &format!("after {stop}"));
+        window.clear();
+    }
+    ends_with(&mut window, 0);
+}
+
+/// Continued in the background, it leaves the terminal to the shell, also when the job ends.
+#[test]
+fn the_shell_keeps_the_terminal_that_it_has_taken() {
+    let dumped = reader_of_a_shell();
+    let mut window = in_a_shell(&dumped);
+    says(&mut window, "first");
+    stop_alone(&mut window, &dumped, Signal::SIGSTOP);
+    process::kill(dumped.pid(), Signal::SIGKILL);
+    window.types("kill -CONT %1; wait; echo still $((6 * 7))\n");
+    window.shows("still 42");
+    assert_eq!(window.foreground(), window.pid());
+}
+
+#[test]
+fn the_shell_has_the_terminal_after_the_command_was_killed() {
+    let dumped = reader_of_a_shell();
+    let mut window = in_a_shell(&dumped);
+    says(&mut window, "first");
+    process::kill(command_in(&window), Signal::SIGKILL);
+    window.is_given_to(window.pid());
+    // A read of the job that waits already gets a line still. The next one fails, because nobody
+    // could continue the job.
+    window.types("\n");
+    window.shows("Input/output error");
     window.types("echo status=$?\n");
-    window.shows("status=0");
+    window.shows("status=137");
 }
 
 #[test]
@@ -163,10 +228,109 @@ fn a_signal_to_the_command_is_passed_on() {
     let mut window = dumped.attached(30, 90);
     window.is_given_to(dumped.pid());
     says(&mut window, "hello");
-    let command = process::children(window.pid())[0];
-    process::kill(command, Signal::SIGTERM);
+    process::kill(command_in(&window), Signal::SIGTERM);
     window.shows("status=143");
     assert!(window.echoes(), "the settings of the caller");
+}
+
+#[test]
+fn a_signal_is_passed_on_to_a_tree_with_a_terminal_of_its_own() {
+    let dumped = reader_with_a_session();
+    let mut window = dumped.attached(30, 90);
+    says(&mut window, "hello");
+    process::kill(command_in(&window), Signal::SIGTERM);
+    window.shows("status=143");
+    assert!(window.echoes(), "the settings of the caller");
+}
+
+/// The window is no raw line while the shell has it.
+#[test]
+fn a_command_that_copies_bytes_is_stopped_and_goes_on() {
+    let dumped = reader_with_a_session();
+    let mut window = dumped.shell();
+    window.types(&format!("{}\n", dumped.command()));
+    says(&mut window, "hello");
+    for turn in 0..2 {
+        window.clear();
+        process::kill(command_in(&window), Signal::SIGTSTP);
+        window.is_given_to(window.pid());
+        window.shows("Stopped");
+        window.types("stty -a | tr ' ;' '\\n\\n' | grep -x -e icanon -e -icanon | sed s/^/is:/\n");
+        window.shows("is:icanon");
+        assert_ne!(process::state(dumped.pid()), Some('T'), "the job goes on");
+        window.types("fg\n");
+        wait::until("the command has the terminal", || window.foreground() == command_in(&window));
+        says(&mut window, &format!("again {turn}"));
+    }
+    ends_with(&mut window, 5);
+}
+
+/// Its user may open it by name.
+#[test]
+fn a_new_terminal_belongs_to_the_user_of_the_job() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
+    let user = NOBODY.to_string();
+    let argv = ["setpriv", "--reuid", &user, "--regid", &user, "--clear-groups", "bash", &reader_in(dir.path())];
+    let window = Window::run(24, 80, dir.path(), &argv);
+    window.shows("ready");
+    let dumped = ClosedJob::of(window.pid(), dir, window);
+    let mut window = dumped.attached(30, 90);
+    says(&mut window, "hello");
+    let terminal = process::link(dumped.pid(), "fd/0").unwrap();
+    assert_eq!(fs::metadata(terminal).unwrap().uid(), NOBODY);
+    window.types("end 0\r");
+    window.shows("status=0");
+}
+
+/// The job runs by then, and has the terminal.
+#[test]
+fn what_follows_the_image_is_told_and_the_job_goes_on() {
+    let dumped = reader_of_a_shell();
+    let snap = dumped.dir().join("snap");
+    let image = fs::read(&snap).unwrap();
+    for (tail, told) in [
+        (&b"no image"[..], "neither zeros nor an image stand behind a complete image"),
+        (&image[..], "restores one image, and another one follows"),
+    ] {
+        fs::write(&snap, [&image, tail].concat()).unwrap();
+        let mut window = in_a_shell(&dumped);
+        window.shows(told);
+        says(&mut window, "hello");
+        ends_with(&mut window, 6);
+    }
+}
+
+/// Nothing is restored then.
+#[test]
+fn a_tree_that_one_terminal_cannot_serve_is_refused() {
+    let (_master, other) = pty::open();
+    let other = other.display();
+    for (script, told) in [
+        (
+            format!("setsid --ctty sleep 1000 <{other} >{other} 2>&1 & echo ready; read -r line"),
+            "have a controlling terminal each",
+        ),
+        (format!("exec 5<>{other}; echo ready; read -r line"), "are both in the image"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let window = Window::run(24, 80, dir.path(), &["sh", "-c", &script]);
+        window.shows("ready");
+        let dumped = ClosedJob::of(window.pid(), dir, window);
+        let window = dumped.attached(30, 90);
+        window.shows(told);
+        window.shows("status=125");
+    }
+    let mut daemon = Victim::ready(&Spec::c("worker"));
+    let mount = Mounted::over(daemon.pid());
+    let snap = mount.snap("snap");
+    mount.dump(daemon.pid(), &snap);
+    daemon.kill();
+    let script =
+        format!("{} restore --attach {}; echo \"status=$?\"; read -r line", build::ckptfs().display(), snap.display());
+    let window = Window::run(24, 80, Path::new("/"), &["sh", "-c", &script]);
+    window.shows("leads a session without a terminal");
+    window.shows("status=125");
 }
 
 #[test]

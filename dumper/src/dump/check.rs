@@ -52,7 +52,8 @@ pub fn check(target: &Target) -> Result<Vec<Error>> {
             Ok(()) if !refusals.has_missed() => return Ok(refusals.into_errors()),
             Ok(()) if tries == TRIES => {
                 let mut found = refusals.into_errors();
-                let sentence = format!("{target}: its processes end, or close files, all the time: not all of it was examined");
+                let sentence =
+                    format!("{target}: its processes end, or close files, all the time: not all of it was examined");
                 found.push(Error::new(Kind::Busy, sentence));
                 return Ok(found);
             }

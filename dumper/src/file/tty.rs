@@ -6,19 +6,19 @@
 //! settings that it had. Terminals are always opened with `O_NOCTTY`: a session leader acquires its
 //! controlling terminal on purpose, never by accident.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::file::parts::device_node::DeviceNode;
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::{ObservedFile, Via};
 use crate::kind::open_file::OpenFile;
-use crate::pstree::outside_terminal::{self, OutsideTerminal, SessionLeader, foreground_of};
+use crate::pstree::outside_terminal::{OutsideTerminal, SessionLeader, foreground_of, is_opened_again, opened_again};
 use crate::sys::pid::Pid;
 use crate::sys::tty::{self, Settings, TerminalState};
 
@@ -85,31 +85,26 @@ impl OpenFile for Tty {
     fn restore(&self, body: TtyBody, context: &dyn RestoreContext) -> Result<OwnedFd> {
         let TtyBody { node, outside, settings, foreground } = body;
         if let Some(terminal) = context.terminal() {
-            settings.into_iter().for_each(|settings| context.terminal_was(TerminalState { settings, foreground }));
+            let state = settings.map(|settings| TerminalState { settings, foreground });
+            context.terminal_was(node.rdev(), node.name(), state)?;
             return node.open_other(terminal);
         }
         if !tty::is_terminal(node.rdev()) || tty::is_master(node.rdev()) || tty::is_alias(node.rdev()) {
             return Err(Error::damaged(format!("{}: no device number of a terminal", node.name())));
         }
-        let is_opened_again = |now: Option<&Metadata>| {
+        let is_it = |now: Option<&Metadata>| {
             let restored = |pid| context.restores_task(pid);
-            outside_terminal::is_opened_again(
-                context.terminals(),
-                node.name(),
-                outside.as_ref(),
-                node.rdev(),
-                now,
-                &restored,
-            )
+            let outside = outside.as_ref();
+            is_opened_again(context.terminals(), node.name(), outside, node.rdev(), now, &restored)
         };
-        if !is_opened_again(node.facts().as_ref())? {
-            context.warn(format!("terminal {} was outside of the tree: {NULL} takes its place", node.name()));
-            return node.open_other(Path::new(NULL));
-        }
-        let file = File::from(node.open()?);
-        // Another one may have got the name since it was looked at.
-        is_opened_again(Some(&file.metadata().doing(|| format!("stat of {}", node.name()))?))?;
-        Ok(file.into())
+        let opened = opened_again(node.path(), is_it, || node.open())?;
+        opened.map_or_else(
+            || {
+                context.warn(format!("terminal {} was outside of the tree: {NULL} takes its place", node.name()));
+                node.open_other(Path::new(NULL))
+            },
+            Ok,
+        )
     }
 }
 

@@ -356,8 +356,13 @@ pub trait RestoreContext {
     fn terminal(&self) -> Option<&Path> {
         None
     }
-    /// Remembers how the tree has left one of its terminals.
-    fn terminal_was(&self, _state: TerminalState) {}
+    /// Remembers how the tree has left the terminal `device`, whose place another one takes.
+    ///
+    /// # Errors
+    /// [`Kind::Unsupported`](crate::error::Kind): another terminal has it already.
+    fn terminal_was(&self, _device: u64, _name: &str, _state: Option<TerminalState>) -> Result<()> {
+        Ok(())
+    }
     /// Makes a process that has ended, and keeps it until every process has its directories.
     fn keep_ended(&self, pid: Pid) -> Result<()> {
         EndedProcess::make(pid).map(drop)

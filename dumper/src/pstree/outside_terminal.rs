@@ -4,12 +4,14 @@
 //! one boot the kernel tells two terminals with the same number apart by the time at which their
 //! node in devpts was made.
 
-use std::fs::Metadata;
+use std::fs::{self, File, Metadata};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::options::TerminalRule;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -156,6 +158,26 @@ pub fn is_opened_again(
         },
     };
     refuse(&why)
+}
+
+/// Opens the terminal `path` by `open` if `is_it` allows that for what has the name now. `None`: it
+/// is left out.
+///
+/// # Errors
+/// Those of `is_it` and of `open`.
+pub fn opened_again(
+    path: &Path,
+    is_it: impl Fn(Option<&Metadata>) -> Result<bool>,
+    open: impl FnOnce() -> Result<OwnedFd>,
+) -> Result<Option<OwnedFd>> {
+    // Asked before it is opened as well: opening another device may have an effect or block.
+    if !is_it(fs::metadata(path).ok().as_ref())? {
+        return Ok(None);
+    }
+    let file = File::from(open()?);
+    // Another one may have got the name since it was looked at.
+    is_it(Some(&file.metadata().doing(|| format!("stat of {}", path.display()))?))?;
+    Ok(Some(file.into()))
 }
 
 #[cfg(test)]

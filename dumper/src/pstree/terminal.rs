@@ -1,12 +1,12 @@
 //! The controlling terminal of a session, and its foreground group.
 
-use std::fs::{self, File, Metadata};
+use std::fs::{self, Metadata};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::error::{Doing, Error, Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::options::TerminalRule;
-use crate::pstree::outside_terminal::{OutsideTerminal, SessionLeader, is_opened_again};
+use crate::pstree::outside_terminal::{OutsideTerminal, SessionLeader, is_opened_again, opened_again};
 use crate::pstree::record::Process;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -77,9 +77,7 @@ pub fn set_foreground(
 fn terminal_of(process: &Process, terminals: &Terminals) -> Result<Option<(u64, String, OwnedFd)>> {
     let Some(device) = process.terminal.map(u64::from) else { return Ok(None) };
     if let Some(path) = &terminals.instead {
-        let path = path.display().to_string();
-        let file = open::open_terminal(&path)?;
-        return Ok(Some((device, path, file)));
+        return Ok(Some((device, path.display().to_string(), open::open_terminal(path)?)));
     }
     let pid = process.pid;
     let path = tty::path(device).ok_or_else(|| {
@@ -90,13 +88,10 @@ fn terminal_of(process: &Process, terminals: &Terminals) -> Result<Option<(u64, 
         // Its session is that of the process, which begins anew.
         is_opened_again(terminals.rule, &path, process.terminal_node.as_ref(), device, now, &|_| true)
     };
-    if !is_it(fs::metadata(&path).ok().as_ref())? {
+    let Some(file) = opened_again(Path::new(&path), is_it, || open::open_terminal(Path::new(&path)))? else {
         return Ok(None);
-    }
-    let file = File::from(open::open_terminal(&path)?);
-    // Another one may have got the name since it was looked at.
-    is_it(Some(&file.metadata().doing(|| format!("stat of {path}"))?))?;
-    Ok(Some((device, path, file.into())))
+    };
+    Ok(Some((device, path, file)))
 }
 
 /// The leader of the session that a terminal controls.

@@ -1,5 +1,5 @@
-//! `ckptfs restore --attach`: one terminal takes the place of those that the tree had, and the tree
-//! comes to its foreground.
+//! `ckptfs restore --attach`: one terminal takes the place of the one that the tree had, and the
+//! tree comes to its foreground.
 //!
 //! There are two ways, because a session cannot be entered, only inherited, and because it has one
 //! controlling terminal (credentials(7)). A job whose session is outside, such as vim from a shell,
@@ -12,18 +12,22 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use nix::unistd::getsid;
-use rustix::termios::{tcgetwinsize, tcsetpgrp, tcsetwinsize};
+use nix::unistd::{Uid, fchown, getsid};
+use rustix::process::{Pid as Group, getpgrp};
+use rustix::termios::{tcgetpgrp, tcgetwinsize, tcsetpgrp, tcsetwinsize};
 
 use crate::error::{Doing, Error, Result};
-use crate::pstree::record::{Process, Tree};
-use crate::restore::outcome::Attached;
+use crate::pstree::record::Tree;
+use crate::restore::outcome::InForeground;
+use crate::restore::pending::PendingRecords;
 use crate::sys::pid::Pid;
-use crate::sys::tty::TerminalState;
+use crate::sys::tty::{Pty, TerminalState};
 use crate::sys::{open, tty};
+use crate::task::creds;
 
-/// What takes the place of the terminals of a tree.
+/// What takes the place of the terminal of a tree.
 pub struct CallerTerminal {
+    /// That of the caller.
     path: PathBuf,
     file: OwnedFd,
     way: Way,
@@ -32,69 +36,142 @@ pub struct CallerTerminal {
 enum Way {
     /// The terminal of the caller itself, which controls this session.
     Session(Pid),
-    /// The slave of this master.
-    Relay(Arc<OwnedFd>),
+    /// A new terminal, in the place of this device, which controls the session of the tree.
+    Relay(Arc<Pty>, u64),
 }
 
 impl CallerTerminal {
     /// Decides how the tree gets the terminal `path` of the caller.
     ///
     /// # Errors
-    /// The tree has several sessions with a controlling terminal.
+    /// The tree has several sessions with a controlling terminal, or its root leads one without.
     pub fn new(tree: &Tree, path: &Path) -> Result<Self> {
-        let controlled: Vec<&Process> = tree.processes.iter().filter(|process| process.terminal.is_some()).collect();
-        let file = open::open_terminal(&path.display().to_string())?;
-        match controlled.as_slice() {
-            [] => {
+        let mut controlled = tree.processes.iter().filter_map(|process| Some((process, process.terminal?)));
+        let file = open::open_terminal(path)?;
+        let path = path.to_owned();
+        match (controlled.next(), controlled.next()) {
+            (None, _) => {
+                if let Some(root) = tree.processes.first().filter(|root| root.sid == root.pid) {
+                    return Err(Error::unsupported(format!(
+                        "pid {} leads a session without a terminal, as a daemon does, and --attach gives it none",
+                        root.pid
+                    )));
+                }
                 let session = getsid(None).doing(|| "asking for the session of the restore")?.as_raw();
-                Ok(Self { path: path.to_owned(), file, way: Way::Session(session) })
+                Ok(Self { path, file, way: Way::Session(session) })
             }
-            [_] => {
+            (Some((_, device)), None) => {
                 let pty = tty::open_pty()?;
                 let size = tcgetwinsize(&file).doing(|| format!("window size of {}", path.display()))?;
                 tcsetwinsize(&pty.slave, size).doing(|| format!("window size of {}", pty.path.display()))?;
-                Ok(Self { path: pty.path, file: pty.slave, way: Way::Relay(Arc::new(pty.master)) })
+                Ok(Self { path, file, way: Way::Relay(Arc::new(pty), u64::from(device)) })
             }
-            [one, other, ..] => Err(Error::unsupported(format!(
+            (Some((one, _)), Some((other, _))) => Err(Error::unsupported(format!(
                 "the sessions of pid {} and pid {} have a controlling terminal each, and --attach gives only one",
                 one.pid, other.pid
             ))),
         }
     }
 
-    /// What the processes open in the place of their terminals.
+    /// What the processes open in the place of their terminal.
     pub fn path(&self) -> &Path {
-        &self.path
+        match &self.way {
+            Way::Session(_) => &self.path,
+            Way::Relay(pty, _) => &pty.path,
+        }
+    }
+
+    /// What is known of the terminal that it replaces.
+    pub fn replaced(&self) -> ReplacedTerminal {
+        match &self.way {
+            Way::Session(_) => ReplacedTerminal::default(),
+            Way::Relay(_, device) => {
+                let name = tty::path(*device).unwrap_or_else(|| "the controlling terminal".to_owned());
+                ReplacedTerminal { terminal: Some((*device, name)), state: None }
+            }
+        }
     }
 
     /// The caller's session, if the processes whose session is outside come into that.
     pub fn session(&self) -> Option<Pid> {
         match self.way {
             Way::Session(session) => Some(session),
-            Way::Relay(_) => None,
+            Way::Relay(..) => None,
         }
     }
 
     /// Gives the terminal the settings that the tree had, and in the caller's session puts the job
     /// into its foreground. It is called while all processes are still stopped: one of them that
     /// read too early would be stopped by SIGTTIN.
-    pub fn hand_over(&self, tree: &Tree, state: Option<TerminalState>) -> Result<Attached> {
+    ///
+    /// # Errors
+    /// EIO: the caller has been put into the background. The terminal is another's by now.
+    pub fn hand_over(
+        &self,
+        tree: &Tree,
+        state: Option<TerminalState>,
+        pending: &PendingRecords,
+    ) -> Result<InForeground> {
         let shown = self.path.display();
+        if tcgetpgrp(&self.file).doing(|| format!("foreground of {shown}"))? != getpgrp() {
+            let what = "--attach: this command is no longer in the foreground of its terminal";
+            return Err(Error::os(what, libc::EIO));
+        }
         let root = tree.processes.first().ok_or_else(|| Error::damaged("an image without a process"))?;
         let own = tree.group(root);
         let foreground = state.as_ref().and_then(|state| state.foreground);
         let in_front = tree.processes.iter().find(|process| foreground == Some(process.pgid));
         // While a job is stopped, the settings are those of its shell.
-        if let Some(state) = state.filter(|state| state.foreground.is_none() || in_front.is_some()) {
-            state.settings.apply(&self.file)?;
+        let state = state.filter(|state| state.foreground.is_none() || in_front.is_some());
+        let give_settings = |to: &OwnedFd| state.map_or(Ok(()), |state| state.settings.apply(to));
+        match &self.way {
+            Way::Session(_) => {
+                give_settings(&self.file)?;
+                let group = in_front.map_or(own, |process| tree.group(process));
+                let pid = Group::from_raw(group).ok_or_else(|| Error::damaged("a group without a number"))?;
+                tcsetpgrp(&self.file, pid).doing(|| format!("putting group {group} into the foreground of {shown}"))?;
+                Ok(InForeground { group: own, pty: None })
+            }
+            Way::Relay(pty, _) => {
+                give_settings(&pty.slave)?;
+                let credentials = pending.required(root.pid, root.representative(), creds::TAG)?;
+                let (uid, _) = creds::real_ids(&credentials.into())?;
+                // As login(1) does: its programs may open it by name. The group is that of tty(5).
+                fchown(&pty.slave, Some(Uid::from_raw(uid)), None)
+                    .doing(|| format!("giving {} to user {uid}", pty.path.display()))?;
+                Ok(InForeground { group: own, pty: Some(Arc::clone(pty)) })
+            }
         }
-        let Way::Relay(master) = &self.way else {
-            let group = in_front.map_or(own, |process| tree.group(process));
-            let pid =
-                rustix::process::Pid::from_raw(group).ok_or_else(|| Error::damaged("a group without a number"))?;
-            tcsetpgrp(&self.file, pid).doing(|| format!("putting group {group} into the foreground of {shown}"))?;
-            return Ok(Attached { group: own, master: None });
-        };
-        Ok(Attached { group: own, master: Some(Arc::clone(master)) })
+    }
+}
+
+/// The terminal of a tree whose place another one takes.
+#[derive(Default)]
+pub struct ReplacedTerminal {
+    /// Its device and its name, as soon as they are known.
+    terminal: Option<(u64, String)>,
+    /// How the tree has left it.
+    state: Option<TerminalState>,
+}
+
+impl ReplacedTerminal {
+    /// The tree has this terminal.
+    ///
+    /// # Errors
+    /// It has another one too: a program that has two shows something else on each.
+    pub fn add(&mut self, device: u64, name: &str, state: Option<TerminalState>) -> Result<()> {
+        let (known, known_name) = self.terminal.get_or_insert_with(|| (device, name.to_owned()));
+        if *known != device {
+            return Err(Error::unsupported(format!(
+                "terminals {known_name} and {name} are both in the image, and --attach gives only one"
+            )));
+        }
+        self.state = self.state.take().or(state);
+        Ok(())
+    }
+
+    /// How the tree has left it.
+    pub fn state(&self) -> Option<&TerminalState> {
+        self.state.as_ref()
     }
 }

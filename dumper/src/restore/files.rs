@@ -13,6 +13,7 @@ use crate::kind::object::{DynObject, RestoreContext, RestoredObject};
 use crate::kind::open_file::{self, DynOpenFile};
 use crate::kind::refs::Files;
 use crate::options::{ChangedFiles, RestoreOptions, TerminalRule};
+use crate::restore::caller_terminal::ReplacedTerminal;
 use crate::restore::pending::PendingRecords;
 use crate::restore::replaced::{Holder, ReplacedFiles};
 use crate::sys::clone::EndedProcess;
@@ -37,10 +38,10 @@ struct RestoredObjects {
     options: RestoreOptions,
     warnings: RefCell<Vec<String>>,
     ended: RefCell<BTreeMap<Pid, EndedProcess>>,
-    /// What takes the place of all terminals.
+    /// What takes the place of the terminal of the tree.
     terminal: Option<PathBuf>,
-    /// How the tree has left the first of them.
-    terminal_state: RefCell<Option<TerminalState>>,
+    /// That terminal.
+    replaced_terminal: RefCell<ReplacedTerminal>,
 }
 
 /// An object, and the record that it comes from.
@@ -76,8 +77,8 @@ impl RestoreContext for KindContext<'_> {
         self.0.terminal.as_deref()
     }
 
-    fn terminal_was(&self, state: TerminalState) {
-        self.0.terminal_state.borrow_mut().get_or_insert(state);
+    fn terminal_was(&self, device: u64, name: &str, state: Option<TerminalState>) -> Result<()> {
+        self.0.replaced_terminal.borrow_mut().add(device, name, state)
     }
 
     fn keep_ended(&self, pid: Pid) -> Result<()> {
@@ -130,14 +131,16 @@ impl RestoredFiles {
         Self { objects, ..Self::default() }
     }
 
-    /// From now on this terminal takes the place of all.
-    pub fn replace_terminals(&mut self, path: PathBuf) {
+    /// From now on the terminal `path` takes the place of the one that the tree has. `replaced`:
+    /// what is known of that.
+    pub fn replace_terminal(&mut self, path: PathBuf, replaced: ReplacedTerminal) {
         self.objects.terminal = Some(path);
+        self.objects.replaced_terminal = RefCell::new(replaced);
     }
 
-    /// How the tree has left the first of its terminals.
+    /// How the tree has left its terminal.
     pub fn terminal_state(&self) -> Option<TerminalState> {
-        self.objects.terminal_state.borrow().clone()
+        self.objects.replaced_terminal.borrow().state().cloned()
     }
 
     /// The files for `holder`.

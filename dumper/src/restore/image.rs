@@ -109,7 +109,7 @@ impl ImageRestore {
     fn attach(&mut self) -> Result<()> {
         let Some(path) = &self.attach else { return Ok(()) };
         let caller = CallerTerminal::new(self.pending.tree()?, path)?;
-        self.files.replace_terminals(caller.path().to_owned());
+        self.files.replace_terminal(caller.path().to_owned(), caller.replaced());
         self.terminals.instead = Some(caller.path().to_owned());
         self.terminals.session = caller.session();
         self.caller = Some(caller);
@@ -179,7 +179,7 @@ impl ImageRestore {
         // has it.
         let warnings = files.into_warnings();
         let roots = tree.roots()?;
-        let attached = caller.map(|caller| caller.hand_over(tree.tree(), terminal_state)).transpose()?;
+        let attached = caller.map(|caller| caller.hand_over(tree.tree(), terminal_state, &pending)).transpose()?;
         tree.resume(resumes, || created.iter().try_for_each(CreatedIpc::outlive_daemon))?;
         created.into_iter().for_each(CreatedIpc::keep);
         let pids: Vec<Pid> =

@@ -168,7 +168,7 @@ fn thread_has_ended() -> Error {
 
 fn work(inbox: &Receiver<Vec<u8>>, outbox: Sender<WriteResult>, options: RestoreOptions) {
     let mut decoder = Decoder::new(options.key.as_ref());
-    let mut builder = ImageSink { options, image: None, restored: Vec::new(), roots: Vec::new() };
+    let mut builder = ImageSink { options, image: None, restored: Vec::new(), roots: Vec::new(), is_attached: false };
     let mut roots = Vec::new();
     while let Ok(bytes) = inbox.recv() {
         let result = decoder.push(&bytes, &mut builder);
@@ -197,6 +197,8 @@ struct ImageSink {
     restored: Vec<Restored>,
     /// Children of this thread.
     roots: Vec<PidFd>,
+    /// Whether a tree is in the foreground of the caller's terminal.
+    is_attached: bool,
 }
 
 impl ImageSink {
@@ -207,6 +209,9 @@ impl ImageSink {
 
 impl Sink for ImageSink {
     fn header(&mut self, _header: &Header) -> Result<()> {
+        if self.is_attached {
+            return Err(Error::unsupported("--attach restores one image, and another one follows"));
+        }
         self.image = Some(ImageRestore::new(Instant::now(), self.options.clone()));
         Ok(())
     }
@@ -227,6 +232,7 @@ impl Sink for ImageSink {
         let image = self.image.take().ok_or_else(|| Error::damaged("an end without an image"))?;
         let (restored, roots) = image.finish(total)?;
         // A caller who attaches to the tree waits for its root.
+        self.is_attached = restored.attached.is_some();
         let is_ours = |root: &PidFd| restored.attached.is_none() || root.pid() != restored.root;
         self.roots.extend(roots.into_iter().filter(is_ours));
         log::info!("pid {}: restored from {total} bytes in {:?}", restored.root, restored.elapsed);

@@ -1,10 +1,10 @@
 //! The outcome of a restore.
 
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::sys::pid::Pid;
+use crate::sys::tty::Pty;
 
 /// One restored image.
 #[derive(Clone, Debug)]
@@ -20,15 +20,15 @@ pub struct Restored {
     /// What the caller of the restore should know, such as files that have become too short.
     pub warnings: Vec<String>,
     /// How it came to the foreground of its caller's terminal, if that was asked for.
-    pub attached: Option<Attached>,
+    pub attached: Option<InForeground>,
 }
 
 /// A tree in the foreground of its caller's terminal.
 #[derive(Clone, Debug)]
-pub struct Attached {
+pub struct InForeground {
     /// The process group of the root.
     pub group: Pid,
-    /// The master of the terminal of the tree, if that is not the caller's own: the caller has to
-    /// copy bytes between the two.
-    pub master: Option<Arc<OwnedFd>>,
+    /// The terminal of the tree, if that is not the caller's own: the caller has to copy bytes
+    /// between the two.
+    pub pty: Option<Arc<Pty>>,
 }

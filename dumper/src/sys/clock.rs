@@ -43,8 +43,8 @@ impl Deadline {
 
 /// The pauses of a loop that polls for what another task does at once, when it has a processor.
 ///
-/// sched_yield(2) is not for that: each call costs the task a whole time slice (`yield_task_fair` in
-/// kernel/sched/fair.c). On a busy machine a wait of 400 us that yields lasts some 8 ms.
+/// sched_yield(2) is not for that: each call costs the task a whole time slice (`yield_task_fair`
+/// in kernel/sched/fair.c). On a busy machine a wait of 400 us that yields lasts some 8 ms.
 pub struct Pauses(Instant);
 
 impl Pauses {

@@ -39,12 +39,12 @@ pub fn not_opened<T>(path: &Path, errno: Errno) -> Result<T> {
 }
 
 /// Opens a terminal without making it the controlling terminal of this daemon.
-pub fn open_terminal(path: &str) -> Result<OwnedFd> {
+pub fn open_terminal(path: &Path) -> Result<OwnedFd> {
     std::fs::OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(libc::O_NOCTTY)
         .open(path)
         .map(OwnedFd::from)
-        .doing(|| format!("opening terminal {path}"))
+        .doing(|| format!("opening terminal {}", path.display()))
 }

@@ -12,7 +12,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcgetsid;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Result};
 use crate::sys::open;
 use crate::sys::pid::Pid;
 use crate::sys::proc::stat::Stat;
@@ -30,7 +30,10 @@ pub fn is_terminal(device: u64) -> bool {
     PTY_SLAVE_MAJORS.contains(&major) || major == TTY_MAJOR || major == TTYAUX_MAJOR
 }
 
-/// Whether it is /dev/tty, the alias for a process's controlling terminal.
+/// The alias for a process's controlling terminal.
+const ALIAS: &str = "/dev/tty";
+
+/// Whether it is [`ALIAS`].
 pub fn is_alias(device: u64) -> bool {
     (libc::major(device), libc::minor(device)) == (TTYAUX_MAJOR, 0)
 }
@@ -118,6 +121,7 @@ fn current(terminal: &impl AsFd) -> Result<Termios> {
 }
 
 /// A new pseudo-terminal.
+#[derive(Debug)]
 pub struct Pty {
     /// The side of the window.
     pub master: OwnedFd,
@@ -134,27 +138,22 @@ pub fn open_pty() -> Result<Pty> {
     grantpt(&master).doing(doing)?;
     unlockpt(&master).doing(doing)?;
     let path = PathBuf::from(OsString::from_vec(ptsname(&master, Vec::new()).doing(doing)?.into_bytes()));
-    let slave = open::open_terminal(&path.display().to_string())?;
+    let slave = open::open_terminal(&path)?;
     Ok(Pty { master, slave, path })
 }
 
-/// Opens the controlling terminal of this program by its own name, and gives the name. /dev/tty is
-/// only another name for it, which means another terminal in another session.
+/// Opens the controlling terminal of this program by its own name, and gives the name. /dev/tty
+/// means another terminal in another session.
 ///
-/// # Errors
-/// ENOTTY: there is none, or it has no name here.
-pub fn own_controlling() -> Result<(File, PathBuf)> {
+/// `None`: there is none, or it has no name here.
+pub fn own_controlling() -> Result<Option<(File, PathBuf)>> {
     let controls = |file: &File| tcgetsid(file).ok() == rustix::process::getsid(None).ok();
-    let open = |path: &Path| open::open_terminal(&path.display().to_string()).map(File::from).ok().filter(controls);
+    let open = |path: &Path| open::open_terminal(path).map(File::from).ok().filter(controls);
     let device = Stat::read("/proc/self/stat")?.field(7);
     let links = (0..=2).filter_map(|fd| std::fs::read_link(format!("/proc/self/fd/{fd}")).ok());
-    let mut names = path(device).map(PathBuf::from).into_iter().chain(links.filter(|path| path.starts_with("/dev")));
-    names.find_map(|path| Some((open(&path)?, path))).ok_or_else(|| {
-        Error::os(
-            "--attach: this command has no controlling terminal (ssh -t and docker run -t give one)",
-            libc::ENOTTY,
-        )
-    })
+    let links = links.filter(|path| path.starts_with("/dev") && path != Path::new(ALIAS));
+    let mut names = path(device).map(PathBuf::from).into_iter().chain(links);
+    Ok(names.find_map(|path| Some((open(&path)?, path))))
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ pub fn restore_all(input: &mut Input, options: &RestoreOptions, out: &mut dyn Wr
     let name = input.name.clone();
     let mut restorer = Restorer::new(options.clone())?;
     let mut reporter = Reporter { name: &name, out: input.above_bar(out), reported: 0, failure: None };
-    let fed = feed(input, &name, &mut restorer, &mut |restorer| reporter.report(restorer));
+    let fed = feed(input, &name, &mut restorer, &mut |restorer| {
+        reporter.report(restorer);
+        true
+    });
     // A restore is reported some writes later. Only now all restored processes are known, also
     // after a failure.
     let finished = restorer.finish().on(|| &name);
@@ -27,8 +30,14 @@ pub fn restore_all(input: &mut Input, options: &RestoreOptions, out: &mut dyn Wr
     reporter.failure.map_or(Ok(()), Err)
 }
 
-/// Gives a restorer the bytes of an input, called `name`. `heard` is called after each write.
-pub fn feed(input: &mut Input, name: &str, restorer: &mut Restorer, heard: &mut dyn FnMut(&Restorer)) -> Result<()> {
+/// Gives a restorer the bytes of an input, called `name`. `goes_on` is called after each write, and
+/// decides whether more is read.
+pub fn feed(
+    input: &mut Input,
+    name: &str,
+    restorer: &mut Restorer,
+    goes_on: &mut dyn FnMut(&Restorer) -> bool,
+) -> Result<()> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         let len = match input.read(&mut buffer) {
@@ -38,7 +47,9 @@ pub fn feed(input: &mut Input, name: &str, restorer: &mut Restorer, heard: &mut 
             Err(error) => return Err(error).doing(|| format!("reading {name}")),
         };
         restorer.write(&buffer[..len]).on(|| name)?;
-        heard(restorer);
+        if !goes_on(restorer) {
+            return Ok(());
+        }
     }
 }
 

@@ -52,7 +52,8 @@ impl DeviceNode {
         open_path(path, self.flags).map(OwnedFd::from)
     }
 
-    fn path(&self) -> &Path {
+    /// Its path.
+    pub fn path(&self) -> &Path {
         Path::new(std::ffi::OsStr::from_bytes(&self.path))
     }
 

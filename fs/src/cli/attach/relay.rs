@@ -2,38 +2,44 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use ckptfs_dumper::terminal::Pty;
 use ckptfs_dumper::{Doing, Result};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::os::fd::AsFd;
 
-use crate::cli::attach::terminal::CallersTerminal;
+use crate::cli::attach::terminal::OwnTerminal;
 
 /// The time between two looks at what is left to be shown.
 const STEP: Duration = Duration::from_millis(10);
 
+/// How long the end waits for a window that takes no bytes, such as one stopped by ^S, and for
+/// processes that go on writing.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Two threads that copy.
 pub struct Relay {
+    /// Its slave is held open too: a tree may close its terminal and open it again.
+    pty: Arc<Pty>,
     /// Whether bytes from the tree are on their way.
     busy: Arc<AtomicBool>,
-    /// Closed when the last process has closed the terminal.
+    /// Closed when the window is gone.
     ended: Receiver<()>,
 }
 
 impl Relay {
     /// Starts to copy between the window and the tree.
-    pub fn start(master: Arc<OwnedFd>, terminal: &CallersTerminal) -> Result<Self> {
+    pub fn start(pty: Arc<Pty>, terminal: &OwnTerminal) -> Result<Self> {
         let busy = Arc::new(AtomicBool::new(false));
         let (alive, ended) = mpsc::channel();
         let copy = |fd: &OwnedFd| fd.try_clone().map(File::from).doing(|| "duplicating a descriptor");
         let (mut typed, mut window) = (terminal.file()?, terminal.file()?);
-        let (mut to_tree, mut from_tree) = (copy(&master)?, copy(&master)?);
+        let (mut to_tree, mut from_tree) = (copy(&pty.master)?, copy(&pty.master)?);
         let is_busy = Arc::clone(&busy);
         let start = |name: &str, work: Box<dyn FnOnce() + Send>| {
             std::thread::Builder::new().name(name.into()).spawn(work).map(drop).doing(|| "starting a thread")
@@ -47,14 +53,20 @@ impl Relay {
                 drop(alive);
             }),
         )?;
-        Ok(Self { busy, ended })
+        Ok(Self { pty, busy, ended })
+    }
+
+    /// The side of the window.
+    pub fn master(&self) -> &OwnedFd {
+        &self.pty.master
     }
 
     /// The job has ended: waits until all that it has written is shown. Processes of its tree that
     /// live on may write more, and lose their terminal.
-    pub fn finish(self, master: &OwnedFd) {
-        while self.ended.recv_timeout(STEP) == Err(mpsc::RecvTimeoutError::Timeout) {
-            let mut polls = [PollFd::new(master.as_fd(), PollFlags::POLLIN)];
+    pub fn finish(self) {
+        let end = Instant::now() + FINISH_TIMEOUT;
+        while Instant::now() < end && self.ended.recv_timeout(STEP) == Err(mpsc::RecvTimeoutError::Timeout) {
+            let mut polls = [PollFd::new(self.master().as_fd(), PollFlags::POLLIN)];
             let has_more = poll(&mut polls, PollTimeout::ZERO) != Ok(0);
             // In this order: a byte leaves the master only while it is busy.
             if !has_more && !self.busy.load(Ordering::SeqCst) {
@@ -64,8 +76,7 @@ impl Relay {
     }
 }
 
-/// Copies what is there. Returns false once the tree has closed the terminal (EIO), or the window
-/// is gone.
+/// Copies what is there. Returns false once the window is gone.
 fn shows(from_tree: &mut File, window: &mut File, busy: &AtomicBool) -> bool {
     let mut polls = [PollFd::new(from_tree.as_fd(), PollFlags::POLLIN)];
     match poll(&mut polls, PollTimeout::NONE) {
