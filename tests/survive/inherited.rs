@@ -1,5 +1,6 @@
 //! A restored process has nothing of the daemon that restores it. What it cannot lose (a seccomp
-//! filter, no_new_privs) refuses the restore before anything is made.
+//! filter, no_new_privs, what takes a capability that it lacks) refuses the restore before anything
+//! is made.
 
 use std::path::PathBuf;
 
@@ -55,4 +56,12 @@ fn a_daemon_under_seccomp_restores_nothing() {
 #[test]
 fn a_daemon_with_no_new_privs_restores_no_process_without() {
     is_refused("no_new_privs", "it may gain privileges by execve(2)");
+}
+
+#[test]
+fn a_daemon_of_a_login_that_may_not_change_it_restores_no_process_without() {
+    // Some kernels are built without audit.
+    if PathBuf::from("/proc/self/loginuid").exists() {
+        is_refused("loginuid", "its login user (loginuid) is 4294967295, and this daemon's, 77, cannot be changed");
+    }
 }

@@ -3,6 +3,7 @@
  * from its maker.
  */
 #include "victim.h"
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/personality.h>
@@ -25,6 +26,10 @@ int main(int argc, char **argv)
     else if (strcmp(argv[1], "keys") == 0) {
         if (syscall(SYS_keyctl, JOIN_SESSION_KEYRING, NULL) >= 0)
             CHECK(syscall(SYS_add_key, "user", "ckptfs-test", "x", 1, SESSION_KEYRING) >= 0);
+    } else if (strcmp(argv[1], "loginuid") == 0) {
+        int fd = open("/proc/self/loginuid", O_WRONLY);
+        CHECK(fd >= 0 && write(fd, "77", 2) == 2 && close(fd) == 0);
+        CHECK(prctl(PR_CAPBSET_DROP, CAP_AUDIT_CONTROL, 0, 0, 0) == 0);
     } else
         CHECK(!"a known kind");
     execv(argv[2], argv + 2);
