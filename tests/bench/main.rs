@@ -8,6 +8,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod null;
+mod signed;
 mod slopes;
 mod subject;
 mod table;
@@ -36,9 +37,10 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     match args.get(1).map(String::as_str) {
         None => bench(),
+        Some("--signed") => signed::bench(),
         Some("--slopes") => slopes::bench(),
         Some("--null") if args.len() == 3 => null::serve(Path::new(&args[2])),
-        Some(_) => panic!("usage: bench [--slopes]"),
+        Some(_) => panic!("usage: bench [--signed | --slopes]"),
     }
 }
 
@@ -84,6 +86,7 @@ fn bench() {
         "daemon's peak",
     ]);
     moved.iter().for_each(|row| table::row(row));
+    signed::bench();
     slopes::bench();
     small();
 }
