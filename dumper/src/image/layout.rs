@@ -25,7 +25,7 @@ pub struct Layout {
     segments: Vec<LayoutSegment>,
     trailer_at: u64,
     checksums: Checksums,
-    /// Of a signed image.
+    /// What is known of the MAC, if the image is signed.
     mac: Option<MacTree>,
     trailer: OnceLock<Vec<u8>>,
 }

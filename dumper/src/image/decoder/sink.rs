@@ -16,6 +16,7 @@ pub trait Sink {
     fn pages(&mut self, address: u64, bytes: &[u8]) -> Result<()>;
     /// The list is complete.
     fn end_of_pages(&mut self) -> Result<()>;
-    /// The image of `total` bytes is complete and its digest is verified.
+    /// The image of `total` bytes is complete. Its digest is verified, and its signature if there
+    /// is a key.
     fn end(&mut self, total: u64) -> Result<()>;
 }
