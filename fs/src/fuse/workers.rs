@@ -55,7 +55,7 @@ impl Workers {
         }
         state.running += 1;
         drop(state);
-        let running = RunningJob { workers: Arc::clone(self), user };
+        let mut running = RunningJob { workers: Arc::clone(self), user, counts_for_user: true };
         let thread = std::thread::Builder::new().name("job".into()).spawn(move || {
             job();
             while let Some(next) = running.next() {
@@ -78,12 +78,32 @@ impl Workers {
 struct RunningJob {
     workers: Arc<Workers>,
     user: Option<u32>,
+    /// Whether it is one of the threads that its user may have.
+    counts_for_user: bool,
 }
 
 impl RunningJob {
-    /// The job of the same user that has waited longest.
-    fn next(&self) -> Option<Job> {
-        self.workers.state.lock().users.get_mut(&self.user?)?.waiting.pop_front()
+    /// The job of the same user that has waited longest. If there is none, the thread no longer
+    /// counts for the user. Both happen under one lock: a job that came in between would wait for a
+    /// thread that takes no more jobs.
+    fn next(&mut self) -> Option<Job> {
+        let mut state = self.workers.state.lock();
+        let uid = self.user?;
+        let next = state.users.get_mut(&uid)?.waiting.pop_front();
+        if next.is_none() {
+            self.counts_for_user = false;
+            state.leave(uid);
+        }
+        next
+    }
+}
+
+impl WorkersState {
+    /// One thread less for the user. Returns the jobs that no thread is left for.
+    fn leave(&mut self, uid: u32) -> Option<OfUser> {
+        let of_user = self.users.get_mut(&uid)?;
+        of_user.running -= 1;
+        if of_user.running == 0 { self.users.remove(&uid) } else { None }
     }
 }
 
@@ -91,16 +111,8 @@ impl Drop for RunningJob {
     fn drop(&mut self) {
         let mut state = self.workers.state.lock();
         state.running -= 1;
-        let mut left = None;
-        if let Some(uid) = self.user
-            && let Some(of_user) = state.users.get_mut(&uid)
-        {
-            of_user.running -= 1;
-            if of_user.running == 0 {
-                // Jobs wait here only if this thread has panicked, or could not be started.
-                left = state.users.remove(&uid);
-            }
-        }
+        // Jobs are left only if this thread has panicked, or could not be started.
+        let left = self.user.filter(|_| self.counts_for_user).and_then(|uid| state.leave(uid));
         drop(state);
         drop(left);
         self.workers.ended.notify_all();
@@ -150,5 +162,20 @@ mod tests {
         gate.1.notify_all();
         assert!((0..THREADS_OF_A_USER).all(|_| starts.recv_timeout(timeout) == Ok(7)));
         assert!(workers.wait(timeout) && workers.state.lock().users.is_empty());
+    }
+
+    #[test]
+    fn a_job_that_comes_when_a_thread_has_found_none_gets_a_thread() {
+        let workers = Arc::new(Workers::default());
+        {
+            let mut state = workers.state.lock();
+            state.running = 1;
+            state.users.insert(7, OfUser { running: THREADS_OF_A_USER, waiting: VecDeque::new() });
+        }
+        let mut thread = RunningJob { workers: Arc::clone(&workers), user: Some(7), counts_for_user: true };
+        assert!(thread.next().is_none());
+        let (ran, runs) = std::sync::mpsc::channel();
+        workers.run(7, move || ran.send(()).unwrap());
+        assert_eq!(runs.recv_timeout(Duration::from_secs(60)), Ok(()), "it is not queued behind the one that ends");
     }
 }
