@@ -38,10 +38,23 @@ pub struct Attempt<'a> {
     returned: Option<Stopped>,
     /// The cgroup of the tasks, while it is frozen.
     cgroup: Option<CgroupFrozen<'a>>,
+    /// Tasks that were asked to stop and have not been waited for yet. They are released last: no
+    /// stopped task waits for one that does not stop.
+    asked: Asked,
     /// How the attempt ends if the tree grows all the time.
     growing: Growing,
     /// How long it waits for a task that sleeps uninterruptibly.
     patience: Duration,
+}
+
+/// Tasks that were asked to stop, each with its process. Drop releases them together.
+#[derive(Default)]
+struct Asked(Vec<(Pid, Running)>);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        ptrace::release_all(std::mem::take(&mut self.0).into_iter().map(|(_, task)| task).collect());
+    }
 }
 
 /// What is done about a tree that grows while it is being stopped.
@@ -98,7 +111,7 @@ enum Settled {
 /// The outcome for the tasks of one process.
 enum Seized {
     /// They were asked to stop. The flag is set if the leader is a zombie.
-    Asked(Vec<Running>, bool),
+    Asked(bool),
     Contended(Error),
 }
 
@@ -114,7 +127,7 @@ impl<'a> Attempt<'a> {
         patience: Duration,
     ) -> Self {
         let (frozen, places, seen) = (Frozen::empty(bound.clone()), BTreeMap::new(), BTreeSet::new());
-        Self { target, bound, frozen, places, seen, returned, cgroup, growing, patience }
+        Self { target, bound, frozen, places, seen, returned, cgroup, asked: Asked::default(), growing, patience }
     }
 
     /// The tasks that were stopped.
@@ -145,7 +158,7 @@ impl<'a> Attempt<'a> {
     /// All are asked to stop before one is waited for. On a busy machine each has to wait for a
     /// processor, and they do so together.
     fn pass(&mut self) -> Result<Pass> {
-        let (mut grown, mut all_asked) = (false, Vec::new());
+        let mut grown = false;
         for pid in self.target.members()? {
             let Ok(tids) = proc::numbers(&format!("/proc/{pid}/task")) else { continue };
             let new: Vec<Pid> = tids.into_iter().filter(|tid| self.seen.insert(*tid)).collect();
@@ -153,31 +166,32 @@ impl<'a> Attempt<'a> {
                 self.frozen.since = Instant::now();
             }
             grown |= !new.is_empty();
-            let (asked, leader_is_zombie) = match self.seize(pid, &new)? {
-                Seized::Asked(asked, leader_is_zombie) => (asked, leader_is_zombie),
+            let leader_is_zombie = match self.seize(pid, &new)? {
+                Seized::Asked(leader_is_zombie) => leader_is_zombie,
                 Seized::Contended(error) => return Ok(Pass::Failed(Outcome::Contended(error))),
             };
             self.process(pid).leader_is_zombie |= leader_is_zombie;
-            all_asked.push((pid, asked));
         }
         let patience = Deadline::after(self.patience);
-        for (pid, asked) in all_asked {
-            for running in asked {
-                let tid = running.tid();
-                let settled = settle(running, self.bound, patience, &mut self.cgroup)?;
-                let process = self.process(pid);
-                match settled {
-                    Settled::Stopped(stopped) => {
-                        if let Stop::Group(signal) = stopped.stop() {
-                            process.group_stop = Some(signal);
-                        }
-                        process.threads.push(stopped);
-                    }
-                    Settled::Waits(waiting) => return Ok(Pass::Failed(Outcome::Waits(waiting))),
-                    Settled::Gone => process.leader_is_zombie |= tid == pid,
-                }
-            }
+        // In the order in which they were asked.
+        self.asked.0.reverse();
+        while let Some((pid, running)) = self.asked.0.pop() {
+            let tid = running.tid();
+            let settled = settle(running, self.bound, patience, &mut self.cgroup)?;
+            let _thawed = self.cgroup.take_if(|frozen| frozen.is_over());
             let process = self.process(pid);
+            match settled {
+                Settled::Stopped(stopped) => {
+                    if let Stop::Group(signal) = stopped.stop() {
+                        process.group_stop = Some(signal);
+                    }
+                    process.threads.push(stopped);
+                }
+                Settled::Waits(waiting) => return Ok(Pass::Failed(Outcome::Waits(waiting))),
+                Settled::Gone => process.leader_is_zombie |= tid == pid,
+            }
+        }
+        for process in &mut self.frozen.processes {
             process.is_zombie = process.threads.is_empty();
         }
         Ok(if grown { Pass::Grown } else { Pass::Whole })
@@ -185,7 +199,6 @@ impl<'a> Attempt<'a> {
 
     /// Asks tasks of one process to stop.
     fn seize(&mut self, pid: Pid, tids: &[Pid]) -> Result<Seized> {
-        let mut asked = Vec::new();
         let mut leader_is_zombie = false;
         for &tid in tids {
             let seized = match self.returned.take_if(|returned| returned.tid() == tid) {
@@ -193,16 +206,16 @@ impl<'a> Attempt<'a> {
                 None => ptrace::seize(tid, ptrace::options::SYSGOOD),
             };
             match seized {
-                Ok(running) => asked.push(running),
+                Ok(running) => self.asked.0.push((pid, running)),
                 Err(error) => match why_not(pid, tid, error)? {
                     Refusal::Gone => {}
-                    Refusal::Ours(running) => asked.push(running),
+                    Refusal::Ours(running) => self.asked.0.push((pid, running)),
                     Refusal::Zombie => leader_is_zombie |= tid == pid,
                     Refusal::Contended(error) => return Ok(Seized::Contended(error)),
                 },
             }
         }
-        Ok(Seized::Asked(asked, leader_is_zombie))
+        Ok(Seized::Asked(leader_is_zombie))
     }
 
     /// The process with this id; a new one has no thread yet.

@@ -3,10 +3,10 @@
 //!
 //! A frozen task makes no system call for the daemon, so the freeze lasts only until ptrace holds
 //! all of them, and no longer than [`FROZEN_MOST`] whatever they do. A session that freezes a
-//! cgroup takes a turn, among the sessions of this daemon and of others: flock(2) on the cgroup's
-//! directory. A turn lasts until the tasks are collected, because another session that froze them
-//! would delay that. Sessions that freeze nothing share their turns. If the daemon is killed in
-//! between, a small process of its own thaws the cgroup.
+//! cgroup takes a turn, among the sessions of this daemon and of others: a lock of a file that only
+//! root may open, [`LOCKED`]. A turn lasts until the tasks are collected, because another session
+//! that froze them would delay that. Sessions that freeze nothing share their turns. If the daemon
+//! is killed in between, a small process of its own thaws the cgroup.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::{FcntlArg, Flock, FlockArg, fcntl};
 
 use crate::error::{Doing, Error, Kind, Result};
 use crate::freeze::bound::StopBound;
@@ -23,9 +23,13 @@ use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::thaw_watchdog::ThawWatchdog;
 
-/// How long another daemon may have a cgroup frozen. After that the cgroup counts as frozen on
-/// purpose.
-const GRACE: Duration = Duration::from_millis(250);
+/// The file of a cgroup with the locks of turns. It can only be written to (0200), so no other user
+/// can open it and keep a turn from the daemon. It exists wherever `cgroup.freeze` does.
+const LOCKED: &str = "cgroup.kill";
+
+/// How long another daemon may have a cgroup frozen, which is more than [`FROZEN_MOST`]. After that
+/// the cgroup counts as frozen on purpose.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// How long a cgroup may take until all its tasks are frozen. One that sleeps uninterruptibly is
 /// not, and is stopped later.
@@ -34,6 +38,15 @@ const FROZEN_WITHIN: Duration = Duration::from_millis(100);
 /// How long a cgroup stays frozen at most. Its other tasks must not wait for one that does not
 /// stop.
 const FROZEN_MOST: Duration = Duration::from_millis(250);
+
+/// The gate to a turn: a lock of the description on the first byte of [`LOCKED`].
+const GATE: libc::flock = libc::flock {
+    l_type: libc::F_WRLCK as libc::c_short,
+    l_whence: libc::SEEK_SET as libc::c_short,
+    l_start: 0,
+    l_len: 1,
+    l_pid: 0,
+};
 
 /// The right and the means to freeze one cgroup. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -55,7 +68,7 @@ pub struct CgroupFrozen<'a> {
     end: Deadline,
 }
 
-/// What a session does to a cgroup in its turn.
+/// What a session does to a cgroup in its turn, or may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Turn {
     /// It freezes all of it, and nobody else has a turn.
@@ -75,6 +88,14 @@ impl CgroupFreezer {
         Ok(Some(Self(Arc::new(FreezerState { dir: dir.to_owned(), watchdog: ThawWatchdog::start(&file)? }))))
     }
 
+    /// The processes that it freezes.
+    ///
+    /// # Errors
+    /// One has no number in this pid namespace.
+    pub fn processes(&self) -> Result<Vec<Pid>> {
+        cgroup::pids(&self.0.dir)
+    }
+
     /// Whether it would freeze this process, or `reader`. The reader waits for this process, and
     /// would not freeze before it has its answer.
     pub fn would_freeze(&self, reader: Option<Pid>) -> bool {
@@ -86,35 +107,42 @@ impl CgroupFreezer {
     /// # Errors
     /// [`Kind::Busy`]: other sessions have it until the time is up.
     pub(crate) fn turn(&self, bound: &StopBound, turn: Turn) -> Result<FreezeTurn> {
-        let dir = &self.0.dir;
-        // A session that wants to be alone keeps the gate shut until it is, or new ones that share
-        // their turns would always come before it.
-        let gate = self.lock(&dir.join("cgroup.freeze"), bound, turn)?;
-        let turn = self.lock(dir, bound, turn)?;
-        drop(gate);
-        Ok(FreezeTurn(turn))
-    }
-
-    fn lock(&self, path: &Path, bound: &StopBound, turn: Turn) -> Result<Flock<File>> {
-        let (dir, deadline) = (&self.0.dir, bound.deadline());
+        let path = self.0.dir.join(LOCKED);
+        let open = || File::options().write(true).open(&path).doing(|| format!("opening {}", path.display()));
+        // Each session passes the gate alone. One that wants the turn for itself keeps the gate
+        // shut until it has it, or new ones that share their turns would always come before it.
+        let gate = open()?;
+        self.lock(bound, || fcntl(&gate, FcntlArg::F_OFD_SETLK(&GATE)).map(drop))?;
         let how = match turn {
             Turn::Alone => FlockArg::LockExclusiveNonblock,
             Turn::Shared => FlockArg::LockSharedNonblock,
         };
+        let mut file = Some(open()?);
+        let turn = self.lock(bound, || {
+            let opened = file.take().ok_or(nix::Error::EBADF)?;
+            Flock::lock(opened, how).map_err(|(opened, errno)| {
+                file = Some(opened);
+                errno
+            })
+        })?;
+        Ok(FreezeTurn(turn))
+    }
+
+    /// Tries to lock something of the cgroup until it succeeds.
+    fn lock<T>(&self, bound: &StopBound, mut attempt: impl FnMut() -> nix::Result<T>) -> Result<T> {
+        let (dir, deadline) = (self.0.dir.display(), bound.deadline());
         loop {
-            let file = File::open(path).doing(|| format!("opening {}", path.display()))?;
-            match Flock::lock(file, how) {
+            match attempt() {
                 Ok(lock) => return Ok(lock),
-                Err((_, nix::Error::EWOULDBLOCK | nix::Error::EINTR)) if !deadline.is_over() => {
+                Err(nix::Error::EAGAIN | nix::Error::EACCES | nix::Error::EINTR) if !deadline.is_over() => {
                     bound.check_reader()?;
                     std::thread::sleep(Duration::from_millis(1));
                 }
-                Err((_, nix::Error::EWOULDBLOCK)) => {
-                    let busy =
-                        format!("cgroup {}: other processes of it are being stopped all the time", dir.display());
+                Err(nix::Error::EAGAIN | nix::Error::EACCES | nix::Error::EINTR) => {
+                    let busy = format!("cgroup {dir}: other processes of it are being stopped all the time");
                     return Err(Error::new(Kind::Busy, busy));
                 }
-                Err((_, errno)) => return Err(errno).doing(|| format!("locking {}", path.display())),
+                Err(errno) => return Err(errno).doing(|| format!("cgroup {dir}: locking {LOCKED}")),
             }
         }
     }

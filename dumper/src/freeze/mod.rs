@@ -28,23 +28,26 @@ use crate::freeze::frozen::Frozen;
 use crate::freeze::target::Target;
 use crate::freeze::vfork::behind_wait;
 
-/// Freezes all of `target` within `bound`.
+/// Freezes all of `target` within `bound`. `cgroup` is the cgroup of a target in one, and what may
+/// be done to it.
 ///
 /// # Errors
 /// [`Kind::Busy`] if it does not stop in time, another process traces it or its cgroup is frozen
 /// already. [`Kind::Unsupported`] if a task waits in vfork(2) all that time. [`Kind::NoProcess`] if
 /// it is gone. [`Kind::Interrupted`] if the caller is killed meanwhile. On an error all stopped
 /// tasks are resumed.
-pub fn freeze(target: &Target, bound: &StopBound, freezer: Option<&CgroupFreezer>) -> Result<Frozen> {
+pub fn freeze(target: &Target, bound: &StopBound, cgroup: Option<(&CgroupFreezer, Turn)>) -> Result<Frozen> {
     // A tree stands still without its cgroup, unless it grows all the time.
-    let alone = match freezer.filter(|_| target.root().is_some()) {
-        Some(freezer) => stop(target, bound, Some((freezer, Turn::Shared)))?,
-        None => None,
+    let alone = match cgroup {
+        Some((freezer, Turn::Alone)) if target.root().is_some() => {
+            stop(target, bound, Some((freezer, Turn::Shared)), Growing::Ends)?
+        }
+        _ => None,
     };
     let mut frozen = match alone {
         Some(frozen) => frozen,
         None => {
-            let frozen = stop(target, bound, freezer.map(|freezer| (freezer, Turn::Alone)))?;
+            let frozen = stop(target, bound, cgroup, Growing::GoesOn)?;
             frozen.ok_or_else(|| Error::new(Kind::Busy, format!("{target}: it grows")))?
         }
     };
@@ -73,11 +76,15 @@ const PATIENCE: Duration = Duration::from_millis(50);
 const PATIENCE_MOST: Duration = Duration::from_millis(400);
 
 /// Attempts to stop all of `target` until one attempt succeeds. Each attempt starts anew, after the
-/// tasks of the previous one are resumed, and has a turn of its own. `None`: the turn is shared, so
-/// that the cgroup is not frozen, and the target grows all the time.
-fn stop(target: &Target, bound: &StopBound, cgroup: Option<(&CgroupFreezer, Turn)>) -> Result<Option<Frozen>> {
+/// tasks of the previous one are resumed, and has a turn of its own. `None`: the target grows all
+/// the time, and [`Growing::Ends`].
+fn stop(
+    target: &Target,
+    bound: &StopBound,
+    cgroup: Option<(&CgroupFreezer, Turn)>,
+    growing: Growing,
+) -> Result<Option<Frozen>> {
     let deadline = bound.deadline();
-    let growing = if cgroup.is_some_and(|(_, turn)| turn == Turn::Shared) { Growing::Ends } else { Growing::GoesOn };
     let mut returned = None;
     let mut unexplained = 0;
     let mut patience = PATIENCE;

@@ -62,7 +62,7 @@ pub fn hold(job: &TracerJob, commands: Receiver<Command>, ready: &Sender<Result<
 impl<'a> HeldTree<'a> {
     fn freeze(job: &'a TracerJob) -> Result<Self> {
         let timers = SleepTimers::before(&job.target.members().unwrap_or_default());
-        let mut frozen = freeze::freeze(&job.target, &job.bound(), job.freezer.as_ref())?;
+        let mut frozen = freeze::freeze(&job.target, &job.bound(), job.cgroup())?;
         let timers = timers.gone();
         frozen.turn = None;
         let (session, released) = unbounded();

@@ -8,6 +8,7 @@ pub mod held;
 pub mod job;
 pub mod layout;
 pub mod lease;
+mod line;
 pub mod session;
 pub mod source;
 pub mod take;

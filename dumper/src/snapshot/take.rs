@@ -21,7 +21,7 @@ use crate::task::restart_block::SleepTimers;
 
 /// Takes a snapshot of a running tree. Returns it with its source.
 pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {
-    let TracerJob { target, options, freezer, .. } = job;
+    let TracerJob { target, options, .. } = job;
     // Before the freeze: slow work.
     let pids = target.members()?;
     snapshot_child::wait_for_dying(&pids);
@@ -34,7 +34,7 @@ pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, Snap
     }
     locks::prepare();
     // From here on the tree is stopped.
-    let mut frozen = freeze::freeze(target, &job.bound(), freezer.as_ref())?;
+    let mut frozen = freeze::freeze(target, &job.bound(), job.cgroup())?;
     let timers = timers.gone();
     let mut forks = Forks::new(tight);
     let collected = TreeCollector { prelooks, timers: &timers, options }.collect(&mut frozen, Some(&mut forks));

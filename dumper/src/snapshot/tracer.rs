@@ -9,17 +9,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam::channel::{Sender, bounded, unbounded};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::dump::check;
 use crate::error::{Error, Kind, Result};
 use crate::freeze::bound::StopBound;
-use crate::freeze::cgroup::CgroupFreezer;
+use crate::freeze::cgroup::{CgroupFreezer, Turn};
 use crate::freeze::target::{self, Target};
 use crate::options::{Options, SnapshotUse};
 use crate::snapshot::Snapshot;
 use crate::snapshot::held::{Command, hold};
 use crate::snapshot::job::TracerJob;
+use crate::snapshot::line::{InLine, Line};
 use crate::snapshot::session::{self, answer, ended, spawn};
 use crate::sys::pid::Pid;
 
@@ -30,9 +31,9 @@ pub struct Tracer {
     job: TracerJob,
     /// Locked only while a command is handed over or a tree is being frozen.
     held: Arc<Mutex<Option<Sender<Command>>>>,
-    /// Held while a snapshot is taken: one at a time, and the others wait in line. Without it they
-    /// would compete for the tasks, and some would find no gap before the freeze timeout.
-    turn: Arc<Mutex<()>>,
+    /// One snapshot is taken at a time, and the others wait in line. Without it they would compete
+    /// for the tasks, and some would find no gap before the freeze timeout.
+    line: Arc<Line>,
 }
 
 /// How long a snapshot waits for those that were requested before it. The tree runs on between two
@@ -46,13 +47,23 @@ impl Tracer {
     /// A tracer of `target`. It stops no process yet. `freezer` freezes the cgroup first, if the
     /// target is a cgroup.
     pub fn new(target: Target, options: Options, freezer: Option<CgroupFreezer>) -> Self {
-        let job = TracerJob { target: Arc::new(target), reader: None, options: Arc::new(options), freezer };
-        Self { job, held: Arc::default(), turn: Arc::default() }
+        let (target, options) = (Arc::new(target), Arc::new(options));
+        let job = TracerJob { target, reader: None, options, freezer, turn: Turn::Alone };
+        Self { job, held: Arc::default(), line: Arc::default() }
     }
 
     /// The processes that it stops.
     pub fn target(&self) -> &Target {
         &self.job.target
+    }
+
+    /// The same tracer for a request that must not freeze the cgroup: the other processes in it are
+    /// none of its business. A tree that grows all the time is not stopped then.
+    #[must_use]
+    pub fn without_cgroup_freeze(&self) -> Self {
+        let mut tracer = self.clone();
+        tracer.job.turn = Turn::Shared;
+        tracer
     }
 
     /// Whether the tree is held.
@@ -121,7 +132,7 @@ impl Tracer {
     pub fn snapshot(&self, reader: Option<Pid>, purpose: SnapshotUse) -> Result<Snapshot> {
         let target = self.target();
         target::refuse_reader(target, &target.members()?, reader)?;
-        let turn = self.take_turn(reader)?;
+        let _turn = self.take_turn(reader)?;
         let (reply, wait) = bounded(1);
         let held = self.held.lock().clone();
         let thread = match held {
@@ -134,31 +145,30 @@ impl Tracer {
                 Some(spawn(target, move || session::snapshot(&job, purpose, &reply))?)
             }
         };
-        let taken = answer(target, &wait, thread);
-        MutexGuard::unlock_fair(turn);
-        taken
+        answer(target, &wait, thread)
     }
 
     /// Waits for the snapshots that were requested before, or until the reader is killed.
-    fn take_turn(&self, reader: Option<Pid>) -> Result<MutexGuard<'_, ()>> {
+    fn take_turn(&self, reader: Option<Pid>) -> Result<InLine<'_>> {
         let bound = StopBound::new(TURN_TIMEOUT, reader);
-        loop {
-            if let Some(turn) = self.turn.try_lock_for(READER_ASKED) {
-                return Ok(turn);
-            }
+        let place = self.line.join();
+        while !place.has_turn_within(READER_ASKED) {
             if bound.deadline().is_over() {
                 let busy = format!("{}: other snapshots of it are being taken all the time", self.target());
                 return Err(Error::new(Kind::Busy, busy));
             }
             bound.check_reader()?;
         }
+        Ok(place)
     }
 
     /// The job for `reader`. A reader that is in the cgroup and waits for the dump cannot be frozen
-    /// with it, so then only ptrace stops the tasks.
+    /// with it, so then only ptrace stops the tasks, in a turn that is shared.
     fn job_for(&self, reader: Option<Pid>) -> TracerJob {
         let mut job = TracerJob { reader, ..self.job.clone() };
-        job.freezer = job.freezer.filter(|freezer| !freezer.would_freeze(reader));
+        if job.freezer.as_ref().is_some_and(|freezer| freezer.would_freeze(reader)) {
+            job.turn = Turn::Shared;
+        }
         job
     }
 }

@@ -197,21 +197,14 @@ impl Running {
     pub fn forget(mut self) {
         self.armed = false;
     }
-}
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        if !self.armed {
-            return;
-        }
-        // PTRACE_DETACH works on a stopped task only. A task that does not stop within this bound
-        // is in uninterruptible sleep. It is released when the tracer thread ends, and the owner of
-        // that thread ends it after a failed freeze.
-        self.armed = false;
-        let _ = raw(libc::PTRACE_INTERRUPT, self.tid, 0, 0);
-        let mut again = Running::adopt(self.tid);
-        again.deferred = self.deferred;
-        match again.wait(Deadline::after(DETACH_LIMIT)) {
+    /// Detaches the task, which was interrupted, if it stops until `deadline`.
+    ///
+    /// PTRACE_DETACH works on a stopped task only. A task that does not stop in time is in
+    /// uninterruptible sleep. It is released when the tracer thread ends, and the owner of that
+    /// thread ends it after a failed freeze.
+    fn release_until(self, deadline: Deadline) {
+        match self.wait(deadline) {
             Ok(Waited::Stopped(stopped)) => {
                 let signal = if let Stop::Signal(signal) = stopped.stop { signal } else { 0 };
                 stopped.detach_with(signal);
@@ -220,6 +213,28 @@ impl Drop for Running {
             Ok(Waited::Ended) | Err(_) => {}
         }
     }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.armed {
+            return;
+        }
+        self.armed = false;
+        let _ = raw(libc::PTRACE_INTERRUPT, self.tid, 0, 0);
+        let mut again = Running::adopt(self.tid);
+        again.deferred = self.deferred;
+        again.release_until(Deadline::after(DETACH_LIMIT));
+    }
+}
+
+/// Drops several tasks within the time that one of them may take.
+pub fn release_all(tasks: Vec<Running>) {
+    for task in &tasks {
+        let _ = raw(libc::PTRACE_INTERRUPT, task.tid, 0, 0);
+    }
+    let deadline = Deadline::after(DETACH_LIMIT);
+    tasks.into_iter().for_each(|task| task.release_until(deadline));
 }
 
 /// The error of a task that has ended while it was needed.
