@@ -1,6 +1,6 @@
 //! Frozen -> Collected: every record of a stopped tree.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, SystemTime};
 
 use crate::cow::reap;
@@ -84,6 +84,7 @@ impl TreeCollector<'_> {
         let mut files =
             FileCollector::of(frozen.processes.iter().map(|process| process.pid).collect(), frozen.bound.clone());
         let bound = frozen.bound.clone();
+        let sharers = tree.processes.iter().filter(|it| it.shares(Share::Vm)).map(|it| it.pid).collect::<BTreeSet<_>>();
         let mut collector = ProcessCollector {
             tree: &mut tree,
             files: &mut files,
@@ -97,7 +98,8 @@ impl TreeCollector<'_> {
         let mut processes = Vec::new();
         for process in frozen.alive_mut() {
             let opened = &opened[&process.pid];
-            processes.push(collect_process(&mut collector, process, opened, forks.as_deref_mut())?);
+            let forks = forks.as_deref_mut().filter(|_| !sharers.contains(&process.pid));
+            processes.push(collect_process(&mut collector, process, opened, forks)?);
         }
         // After the timers, so that none of them expires before its time.
         let representative = tree.processes.iter().find(|process| !process.threads.is_empty());
@@ -126,7 +128,7 @@ fn open(frozen: &Frozen, mut prelooks: BTreeMap<Pid, Prelook>) -> Result<BTreeMa
 }
 
 /// Enters one process once, for everything that must be done inside: it collects the process, makes
-/// it reap snapshot children that another daemon has left behind, and forks it.
+/// it reap snapshot children that another daemon has left behind, and forks it with `forks`.
 fn collect_process(
     collector: &mut ProcessCollector<'_>,
     process: &mut FrozenProcess,
@@ -134,14 +136,13 @@ fn collect_process(
     forks: Option<&mut Forks>,
 ) -> Result<CollectedProcess> {
     let pid = process.pid;
-    let shares_memory = collector.tree.processes.iter().any(|it| it.pid == pid && it.shares(Share::Vm));
     let entry = &opened.entry;
     let timers = collector.timers;
     let call_of = |tid: Pid, regs: &Regs| timers.number(tid, regs);
     let mut collected = entry::inside(process, entry, &call_of, |injected, process| {
         let mut collected = collector.process(process, entry, injected)?;
         reap::reap_left_behind(injected, &snapshot_child::left_behind(pid))?;
-        if let Some(forks) = forks.filter(|_| !shares_memory) {
+        if let Some(forks) = forks {
             forks.fork(injected, &mut collected, entry);
         }
         Ok(collected)
