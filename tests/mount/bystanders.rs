@@ -3,7 +3,10 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use ckptfs_dumper::{CgroupFreezer, Kind, Options, SnapshotUse, Target, Tracer};
 use ckptfs_tests::{Cgroup, Event, Mounted, NOBODY, Spec, Victim, process, tool, wait};
 use nix::sys::signal::Signal;
 
@@ -105,6 +108,68 @@ impl Drop for Resumes {
     fn drop(&mut self) {
         process::kill(self.0, Signal::SIGCONT);
     }
+}
+
+/// A user may lock whatever it can open of a cgroup, for ever.
+#[test]
+fn no_lock_of_a_user_keeps_a_dump_of_the_cgroup_out() {
+    let (other, own) = (worker(), Victim::ready(&Spec::c("worker").user(NOBODY)));
+    let (cgroup, mount) = cgroup_of("locked", &[other.pid(), own.pid()]);
+    let script = r#"
+        for file in . cgroup.freeze cgroup.kill cgroup.procs cgroup.events; do
+            { exec {opened}< "$0/$file" && flock -n "$opened"; } 2> /dev/null || echo "not $file"
+        done
+        [ "$1" = 0 ] || exec sleep "$1"
+    "#;
+    let user = [format!("--reuid={NOBODY}"), format!("--regid={NOBODY}")];
+    let locks = |seconds: &str| {
+        let mut command = Command::new("setpriv");
+        command.args(&user).args(["--clear-groups", "bash", "-c", script]).arg(cgroup.path()).arg(seconds);
+        command.stdout(Stdio::piped()).spawn().unwrap()
+    };
+    let mut told = String::new();
+    let mut held = Reader(locks("300"));
+    let out = held.0.stdout.as_mut().unwrap();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(out), &mut told).unwrap();
+    assert_eq!(told, "not cgroup.kill\n", "all others are locked");
+    let _whole = tool::shell("cat \"$1\" > /dev/null", &[mount.file("image")]).success();
+    mount.dump(other.pid(), &mount.snap("other"));
+    drop((held, mount));
+    ends_well(own);
+    ends_well(other);
+}
+
+/// A tree may grow all the time. Without the right to it, no other process stands still for its
+/// dump.
+#[test]
+fn a_dump_without_the_right_freezes_no_process_of_others() {
+    let (other, bomb) = (worker(), Victim::ready(&Spec::c("forker").arg("60").arg("bomb")));
+    let cgroup = Cgroup::new("users");
+    [other.pid(), bomb.pid()].into_iter().for_each(|pid| cgroup.add(pid));
+    bomb.go(1);
+    let options = Options { freeze_timeout: Duration::from_secs(1), ..Options::default() };
+    let freezer = CgroupFreezer::new(cgroup.path()).unwrap();
+    let tracer = Tracer::new(Target::tree(bomb.pid()), options, freezer).without_cgroup_freeze();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let watch = scope.spawn(|| {
+            let mut was_frozen = false;
+            while !is_over.load(Ordering::Relaxed) {
+                was_frozen |= cgroup.read("cgroup.freeze") == "1";
+            }
+            was_frozen
+        });
+        let dumps = [(); 3].map(|()| tracer.snapshot(None, SnapshotUse::Stream).map(drop));
+        is_over.store(true, Ordering::Relaxed);
+        assert!(!watch.join().unwrap(), "the cgroup was frozen");
+        for error in dumps.into_iter().filter_map(Result::err) {
+            assert_eq!(error.kind(), Kind::Busy, "{error}");
+        }
+    });
+    goes_on(&other);
+    ends_well(other);
+    cgroup.write("cgroup.kill", "1");
+    wait::until("it is dead", || cgroup.pids().is_empty());
 }
 
 /// A tree of one user that takes long to examine is no reason for others to wait for their dumps.

@@ -148,6 +148,30 @@ fn a_user_leaves_descriptors_for_the_snapshots_of_others() {
     victim.finish();
 }
 
+/// Each tree that is held has a thread of the daemon.
+#[test]
+fn a_user_holds_no_more_trees_than_it_may() {
+    let victim = Victim::ready(&Spec::c("many").user(NOBODY).arg("processes").arg("40"));
+    let mount = Mounted::over(victim.pid());
+    let script = r#"
+        held=0
+        for pid in $(cat "/proc/$2/task/$2/children"); do
+            echo 1 > "$1/$pid/freeze" || { echo "$held"; exit 0; }
+            held=$((held + 1))
+        done
+        exit 7
+    "#;
+    assert_eq!(as_nobody(script, &mount, &victim).success().text().trim(), "32");
+    let known = as_nobody("cat \"$1/status\"", &mount, &victim).success().text();
+    assert!(known.contains(&format!("user {NOBODY} holds 32 trees already")), "{known}");
+    let others = process::children(victim.pid());
+    let _held = mount.write(&mount.of(others[39], "freeze"), "1").success();
+    drop(mount);
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
+}
+
 /// What is open shares the lines, however often it is open.
 #[test]
 fn opens_of_restore_take_no_memory() {

@@ -21,7 +21,7 @@ use fuser::{
 };
 
 use crate::fuse::page_cache::PageCache;
-use crate::fuse::reply::{BLOCK_SIZE, attributes, code, done, entered, kind, opened, written};
+use crate::fuse::reply::{BLOCK_SIZE, attributes, code, done, entered, listed, opened, written};
 use crate::fuse::workers::Workers;
 use crate::node::Steady;
 use crate::process::caller::Caller;
@@ -178,11 +178,14 @@ impl Filesystem for Fuse {
         reply: ReplyWrite,
     ) {
         let caller = caller(req);
-        if self.tree.write_blocks(fh.0) {
-            let (tree, data) = (Arc::clone(&self.tree), data.to_vec());
-            self.workers.run(req.uid(), move || written(reply, tree.write(fh.0, offset, &data, caller), data.len()));
-        } else {
-            written(reply, self.tree.write(fh.0, offset, data, caller), data.len());
+        match self.tree.write_blocks(fh.0, data.len()) {
+            Ok(true) => {
+                let (tree, data) = (Arc::clone(&self.tree), data.to_vec());
+                let write = move || written(reply, tree.write(fh.0, offset, &data, caller), data.len());
+                self.workers.run(req.uid(), write);
+            }
+            Ok(false) => written(reply, self.tree.write(fh.0, offset, data, caller), data.len()),
+            Err(error) => reply.error(code(&error)),
         }
     }
 
@@ -244,28 +247,22 @@ impl Filesystem for Fuse {
 
     fn opendir(&self, req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let access = Access { write: false, read: true, append: false, truncate: false, caller: caller(req) };
-        match self.tree.open(ino.0, access) {
+        let tree = Arc::clone(&self.tree);
+        let open = move || match tree.open(ino.0, access) {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(error) => reply.error(code(&error)),
-        }
+        };
+        if self.tree.list_blocks(ino.0) { self.workers.run(req.uid(), open) } else { open() }
     }
 
-    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        let entries = match self.tree.read_directory(ino.0, fh.0, offset == 0, caller(req)) {
-            Ok(entries) => entries,
-            Err(error) => return reply.error(code(&error)),
+    fn readdir(&self, req: &Request, ino: INodeNo, fh: FileHandle, offset: u64, reply: ReplyDirectory) {
+        let (tree, caller, rewound) = (Arc::clone(&self.tree), caller(req), offset == 0);
+        let read = move || match tree.read_directory(ino.0, fh.0, rewound, caller) {
+            Ok(entries) => listed(reply, ino, offset, &entries),
+            Err(error) => reply.error(code(&error)),
         };
-        // An entry's offset is where the next call continues. "." and ".." come first; the number
-        // of ".." is not used.
-        let dots = [(ino.0, true, OsStr::new(".")), (ino.0, true, OsStr::new(".."))];
-        let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_os_str()));
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        for (at, (number, directory, name)) in dots.into_iter().chain(rest).enumerate().skip(from) {
-            if reply.add(INodeNo(number), at as u64 + 1, kind(directory), name) {
-                break;
-            }
-        }
-        reply.ok();
+        // The handle has the entries from the first one on.
+        if rewound && self.tree.list_blocks(ino.0) { self.workers.run(req.uid(), read) } else { read() }
     }
 
     fn releasedir(&self, _req: &Request, _ino: INodeNo, fh: FileHandle, _flags: OpenFlags, reply: ReplyEmpty) {

@@ -1,16 +1,17 @@
 //! Turns results of the tree into replies of fuser.
 
+use std::ffi::OsStr;
 use std::time::Duration;
 
 use ckptfs_dumper::Result;
 use fuser::{
-    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry,
-    ReplyOpen, ReplyWrite,
+    Errno, FileAttr, FileHandle, FileType, FopenFlags, Generation, INodeNo, ReplyAttr, ReplyDirectory, ReplyEmpty,
+    ReplyEntry, ReplyOpen, ReplyWrite,
 };
 
 use crate::errno::errno;
 use crate::node::Steady;
-use crate::tree::entry::Attr;
+use crate::tree::entry::{Attr, Entry};
 
 /// `st_blksize`: the unit in which cat(1) and cp(1) read.
 pub const BLOCK_SIZE: u32 = 1 << 20;
@@ -60,8 +61,23 @@ fn entry_valid(attr: &Attr) -> Duration {
     if attr.fixed_name { LONG } else { NO_TIME }
 }
 
+/// The entries of the directory `ino` from `offset` on, as many as fit.
+pub fn listed(mut reply: ReplyDirectory, ino: INodeNo, offset: u64, entries: &[Entry]) {
+    // An entry's offset is where the next call continues. "." and ".." come first; the number of
+    // ".." is not used.
+    let dots = [(ino.0, true, OsStr::new(".")), (ino.0, true, OsStr::new(".."))];
+    let rest = entries.iter().map(|entry| (entry.ino, entry.directory, entry.name.as_os_str()));
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    for (at, (number, directory, name)) in dots.into_iter().chain(rest).enumerate().skip(from) {
+        if reply.add(INodeNo(number), at as u64 + 1, kind(directory), name) {
+            break;
+        }
+    }
+    reply.ok();
+}
+
 /// Directory or file.
-pub fn kind(directory: bool) -> FileType {
+fn kind(directory: bool) -> FileType {
     if directory { FileType::Directory } else { FileType::RegularFile }
 }
 

@@ -1,6 +1,6 @@
 //! What a caller may do to processes: the kernel is asked, as the caller.
 
-use ckptfs_dumper::{Context, Error, Identity, Kind, Pid, PidFd, Result};
+use ckptfs_dumper::{Context, Doing, Error, Identity, Kind, Pid, PidFd, Result};
 
 use crate::process::{self, ProcId};
 
@@ -68,14 +68,24 @@ impl Witness {
     /// Opens all of `pids` as `who`.
     ///
     /// # Errors
-    /// As of [`may_read`].
+    /// As of [`may_read`]. EMFILE: too many descriptors are open.
     pub fn new(who: &Identity, pids: &[Pid]) -> Result<Witness> {
         if who.is_as_mighty() {
             return Ok(Witness(Vec::new()));
         }
         may_read(who, pids)?;
-        let open = |&pid: &Pid| Some((pid, std::fs::File::open(format!("/proc/{pid}/maps")).ok()?));
-        Ok(Witness(who.ask(|| pids.iter().filter_map(open).collect())?))
+        let open = |&pid: &Pid| {
+            let path = format!("/proc/{pid}/maps");
+            match std::fs::File::open(&path).doing(|| format!("opening {path}")) {
+                Ok(maps) => Some(Ok((pid, maps))),
+                // A process that is refused, or has ended, cannot be vouched for. This shows later.
+                Err(error) if error.errno().is_some_and(|errno| [libc::EMFILE, libc::ENFILE].contains(&errno)) => {
+                    Some(Err(error))
+                }
+                Err(_) => None,
+            }
+        };
+        Ok(Witness(who.ask(|| pids.iter().filter_map(open).collect::<Result<Vec<_>>>())??))
     }
 
     /// Whether all of `pids` still run the program that they ran when they were opened, or have

@@ -4,10 +4,11 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use ckptfs_dumper::{Context, Pid, Result};
+use ckptfs_dumper::{Context, Error, Pid, Result};
 use parking_lot::{Condvar, Mutex};
 
 use crate::process::ProcId;
+use crate::state::quota::{Bounds, Place, Quota, USERS};
 use crate::state::tracers::{Lease, Tracers};
 
 /// The trees that are held.
@@ -16,20 +17,34 @@ pub struct Freezer {
     /// A leaf lock: trees are stopped and thawed outside of it.
     state: Mutex<FreezerState>,
     changed: Condvar,
+    /// How many trees each user holds.
+    trees: Arc<Quota>,
 }
 
 #[derive(Default)]
 struct FreezerState {
-    /// The held trees, each with its tracer and the time of the freeze.
-    held: HashMap<ProcId, (Lease, Instant)>,
+    /// The held trees.
+    held: HashMap<ProcId, Hold>,
     /// Trees that are being stopped or thawed. The next write to their `freeze` waits.
     busy: HashSet<ProcId>,
 }
 
+/// A tree that is held.
+struct Hold {
+    lease: Lease,
+    since: Instant,
+    /// What it takes of what its user may have.
+    #[expect(dead_code, reason = "held for its Drop")]
+    place: Place,
+}
+
+/// How many trees one user other than root may hold at a time. Each has a thread of the daemon.
+const MOST_OF_A_USER: u64 = 32;
+
 impl Freezer {
     /// No tree is held.
     pub fn new(tracers: Arc<Tracers>) -> Freezer {
-        Freezer { tracers, state: Mutex::default(), changed: Condvar::new() }
+        Freezer { tracers, state: Mutex::default(), changed: Condvar::new(), trees: Quota::new() }
     }
 
     /// The contents of the file `freeze`.
@@ -46,28 +61,41 @@ impl Freezer {
 
     /// The roots of the held trees, and since when each is held.
     pub fn held_since(&self) -> Vec<(ProcId, Instant)> {
-        self.state.lock().held.iter().map(|(id, (_, since))| (*id, *since)).collect()
+        self.state.lock().held.iter().map(|(id, hold)| (*id, hold.since)).collect()
     }
 
     /// Stops the tree and keeps it stopped, or thaws it. Blocks until that is done. `requester` is
-    /// the process that wrote to `freeze`.
-    pub fn set(&self, id: ProcId, frozen: bool, requester: Option<Pid>) -> Result<()> {
+    /// the process that wrote to `freeze`, and `uid` its user.
+    ///
+    /// # Errors
+    /// EMFILE: the user holds too many trees already.
+    pub fn set(&self, id: ProcId, frozen: bool, requester: Option<Pid>, uid: u32) -> Result<()> {
         let turn = self.turn(id);
         let held = self.state.lock().held.remove(&id);
         let (result, keep) = match (frozen, held) {
             (true, Some(held)) => (Ok(()), Some(held)),
             (true, None) => {
+                let full = |_| {
+                    Error::os(
+                        format!(
+                            "pid {}: user {uid} holds {MOST_OF_A_USER} trees already, or all users {USERS} times as many",
+                            id.pid
+                        ),
+                        libc::EMFILE,
+                    )
+                };
+                let place = self.trees.take(Bounds::of_user(MOST_OF_A_USER), uid, 1).map_err(full)?;
                 let lease = self.tracers.lease(id).on(|| format!("pid {}", id.pid))?;
-                match lease.freeze(requester) {
-                    Ok(()) => (Ok(()), Some((lease, Instant::now()))),
+                match lease.acting_for(uid).freeze(requester) {
+                    Ok(()) => (Ok(()), Some(Hold { lease, since: Instant::now(), place })),
                     Err(error) => (Err(error), None),
                 }
             }
             (false, None) => (Ok(()), None),
-            (false, Some((lease, since))) => match lease.thaw() {
+            (false, Some(hold)) => match hold.lease.thaw() {
                 Ok(()) => (Ok(()), None),
                 // The tree is still stopped, so it stays held.
-                Err(error) => (Err(error), Some((lease, since))),
+                Err(error) => (Err(error), Some(hold)),
             },
         };
         if let Some(held) = keep {
@@ -92,10 +120,10 @@ impl Freezer {
     /// Releases these trees and thaws the rest of them.
     pub fn forget(&self, ids: impl Iterator<Item = ProcId>) {
         for id in ids {
-            let lease = self.state.lock().held.remove(&id);
+            let hold = self.state.lock().held.remove(&id);
             // A snapshot may keep the tracer for longer. Dead tracees need the thaw, or their
             // parent cannot reap them.
-            if let Some(Err(error)) = lease.map(|(lease, _)| lease.thaw()) {
+            if let Some(Err(error)) = hold.map(|hold| hold.lease.thaw()) {
                 log::debug!("thawing pid {}: {error}", id.pid);
             }
         }
@@ -136,7 +164,7 @@ mod tests {
         let victim = Sleeper::new();
         let id = crate::process::Process::read(victim.pid()).unwrap().id;
         let freezer = Freezer::new(Tracers::new(options(), None));
-        freezer.set(id, false, None).unwrap();
+        freezer.set(id, false, None, 0).unwrap();
         assert_eq!(freezer.text(id), "0\n");
         assert!(freezer.held().is_empty());
     }

@@ -19,10 +19,14 @@ pub struct Bounds {
     pub all: u64,
 }
 
+/// How many users may take all that they may have at the same time.
+pub const USERS: u64 = 16;
+
 impl Bounds {
-    /// A bound of each user other than root.
+    /// A bound of each user other than root. All of them together have that of a few users, because
+    /// one person may act as many users (user_namespaces(7)).
     pub fn of_user(user: u64) -> Bounds {
-        Bounds { user, users: u64::MAX, all: u64::MAX }
+        Bounds { user, users: user.saturating_mul(USERS), all: u64::MAX }
     }
 
     /// `all` for everybody together: one user may have half of it, and a quarter is kept for root.

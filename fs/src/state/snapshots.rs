@@ -21,7 +21,7 @@ use crate::process::container::{Container, MountTarget};
 use crate::state::freezer::Freezer;
 use crate::state::open_once::{OpenOnce, OpenValue, Opened, Share};
 use crate::state::pins::{Limits, Pins, path_of};
-use crate::state::quota::{Bounds, Place, Quota};
+use crate::state::quota::{Bounds, Place, Quota, USERS};
 use crate::state::status::{Status, owner_of};
 use crate::state::tracers::{Lease, Tracers};
 use crate::state::view::{PinReaders, SnapshotView};
@@ -106,6 +106,8 @@ pub struct Snapshots {
     instants: Arc<Quota>,
     /// How many processes all snapshots of each user have.
     copies: Arc<Quota>,
+    /// How many processes are held open while it is found out what a user may read about them.
+    watched: Arc<Quota>,
 }
 
 impl Snapshots {
@@ -118,8 +120,8 @@ impl Snapshots {
         limits: Limits,
     ) -> Snapshots {
         let (pins, live, refusals) = (Pins::new(limits), OpenOnce::new(), OpenOnce::new());
-        let (instants, copies) = (Quota::new(), Quota::new());
-        Snapshots { live, pins, refusals, container, freezer, tracers, status, instants, copies }
+        let (instants, copies, watched) = (Quota::new(), Quota::new(), Quota::new());
+        Snapshots { live, pins, refusals, container, freezer, tracers, status, instants, copies, watched }
     }
 
     /// The pinned snapshots.
@@ -160,30 +162,58 @@ impl Snapshots {
     }
 
     /// What a snapshot of `id` takes of what the user `uid` may have. Refuses a user that has too
-    /// much already, before any process is stopped.
-    fn room(&self, id: ProcId, uid: u32, purpose: SnapshotUse) -> Result<Vec<Place>> {
+    /// much already, before any process is stopped. Returns the places, and how many processes they
+    /// are for.
+    fn room(&self, id: ProcId, uid: u32, purpose: SnapshotUse) -> Result<(Vec<Place>, usize)> {
         if Viewer::of(uid) == Viewer::All {
-            return Ok(Vec::new());
+            return Ok((Vec::new(), 0));
         }
         let refuse = |why: String| Error::os(format!("pid {}: {why}", id.pid), libc::EMFILE);
         let mut places = Vec::new();
         if purpose == SnapshotUse::Stream {
             let most = Bounds::of_user(MOST_OF_A_USER);
-            let full = |_| refuse(format!("user {uid} has {MOST_OF_A_USER} snapshots open already"));
+            let full = |_| {
+                refuse(format!(
+                    "user {uid} has {MOST_OF_A_USER} snapshots open already, or all users {USERS} times as many"
+                ))
+            };
             places.push(self.instants.take(most, uid, 1).map_err(full)?);
         }
-        let descriptors = getrlimit(Resource::RLIMIT_NOFILE).doing(|| "reading the limit of descriptors")?.0;
         let processes = if id == ProcId::CONTAINER { self.container.members()? } else { self.container.tree_of(id)? };
-        let all = descriptors / DESCRIPTORS;
-        let most = Bounds { user: all / 4, users: all / 2, all: u64::MAX };
+        let processes = processes.len();
+        places.extend(self.room_for_copies(id, uid, processes)?);
+        Ok((places, processes))
+    }
+
+    /// Room for so many processes in snapshots of the user `uid`.
+    fn room_for_copies(&self, id: ProcId, uid: u32, processes: usize) -> Result<Option<Place>> {
+        if processes == 0 || Viewer::of(uid) == Viewer::All {
+            return Ok(None);
+        }
+        let most = most_processes()?;
         let full = |_| {
             let least = most.user;
-            refuse(format!(
-                "user {uid} may have {least} processes in its snapshots, and all users twice as many (a sixteenth and an eighth of the daemon's RLIMIT_NOFILE)"
-            ))
+            let sentence = format!(
+                "pid {}: user {uid} may have {least} processes in its snapshots, and all users twice as many (a sixteenth and an eighth of the daemon's RLIMIT_NOFILE)",
+                id.pid
+            );
+            Error::os(sentence, libc::EMFILE)
         };
-        places.push(self.copies.take(most, uid, processes.len() as u64).map_err(full)?);
-        Ok(places)
+        self.copies.take(most, uid, processes as u64).map_err(full).map(Some)
+    }
+
+    /// Room for the descriptors of a [`crate::process::rights::Witness`] of so many processes of
+    /// `id`, for the user `uid`.
+    pub fn room_to_watch(&self, id: ProcId, uid: u32, processes: usize) -> Result<Option<Place>> {
+        if processes == 0 {
+            return Ok(None);
+        }
+        let most = most_processes()?;
+        let full = |_| {
+            let sentence = format!("pid {}: user {uid} has too many processes examined at a time", id.pid);
+            Error::os(sentence, libc::EMFILE)
+        };
+        self.watched.take(most, uid, processes as u64).map_err(full).map(Some)
     }
 
     /// Refuses a shared instant that is older than a freeze. A caller that holds a tree by its file
@@ -245,9 +275,13 @@ impl Snapshots {
     fn take(&self, id: ProcId, reader: Option<Pid>, uid: u32, purpose: SnapshotUse) -> Result<SnapshotView> {
         let (requested, owner) = (Instant::now(), owner_of(id));
         let view = || {
-            let places = self.room(id, uid, purpose)?;
+            let (mut places, expected) = self.room(id, uid, purpose)?;
             let tracer = self.tracer(id)?;
-            let view = SnapshotView::new(tracer.snapshot(reader, purpose)?, tracer, requested)?;
+            let snapshot = tracer.acting_for(uid).snapshot(reader, purpose)?;
+            let view = SnapshotView::new(snapshot, tracer, requested)?;
+            // The tree may have grown since there was room for it.
+            let more = view.pids().count().saturating_sub(expected);
+            places.extend(self.room_for_copies(id, uid, more)?);
             Ok(view.opened_by(uid).holding(places))
         };
         let taken = view();
@@ -335,6 +369,13 @@ impl Snapshots {
     pub fn all_open(&self) -> Vec<OpenValue<Of, SnapshotView>> {
         self.live.all_open()
     }
+}
+
+/// How many processes the users may have in their snapshots: a descriptor or some for each.
+fn most_processes() -> Result<Bounds> {
+    let descriptors = getrlimit(Resource::RLIMIT_NOFILE).doing(|| "reading the limit of descriptors")?.0;
+    let all = descriptors / DESCRIPTORS;
+    Ok(Bounds { user: all / 4, users: all / 2, all: u64::MAX })
 }
 
 fn refuse_held(held: &[ProcId], whole: &str) -> Result<()> {

@@ -197,6 +197,11 @@ impl Status {
         self.record(doing, Some(id), owner_of(id), error);
     }
 
+    /// The user `uid` was refused something that is not about one process.
+    pub fn refused(&self, doing: &'static str, uid: u32, error: &Error) {
+        self.record(doing, None, Some(uid), error);
+    }
+
     /// What has failed before has succeeded.
     pub fn succeeded(&self, doing: &'static str, id: ProcId) {
         self.events.lock().last_errors.retain(|last| last.id != id || last.doing != doing);

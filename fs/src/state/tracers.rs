@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::ops::Deref;
 use std::sync::Arc;
 
-use ckptfs_dumper::{CgroupFreezer, Options, Result, Target, Tracer};
+use ckptfs_dumper::{CgroupFreezer, Options, Pid, Result, Target, Tracer};
 use parking_lot::Mutex;
 
-use crate::process::ProcId;
+use crate::process::caller::Viewer;
+use crate::process::{self, ProcId};
 
 /// The tracers in use.
 ///
@@ -49,6 +50,23 @@ impl Tracers {
             }
         };
         Ok(Lease { tracers: Arc::clone(self), id, tracer })
+    }
+}
+
+impl Tracers {
+    /// Whether a tracer may freeze the cgroup of the container for the user `uid`. All processes in
+    /// it stand still then, so to another user than root they must belong.
+    fn freezes_for(&self, uid: u32) -> bool {
+        let Some(freezer) = &self.freezer else { return true };
+        let is_its_own = |pid: Pid| process::owner(pid).is_none_or(|owner| owner.0 == uid);
+        Viewer::of(uid) == Viewer::All || freezer.processes().is_ok_and(|pids| pids.into_iter().all(is_its_own))
+    }
+}
+
+impl Lease {
+    /// The tracer, for a request of the user `uid`.
+    pub fn acting_for(&self, uid: u32) -> Tracer {
+        if self.tracers.freezes_for(uid) { self.tracer.clone() } else { self.tracer.without_cgroup_freeze() }
     }
 }
 

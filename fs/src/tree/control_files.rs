@@ -3,7 +3,7 @@
 use ckptfs_dumper::{Error, Identity, Kind, Result};
 
 use crate::node::File;
-use crate::process::caller::Caller;
+use crate::process::caller::{Caller, Viewer};
 use crate::process::{self, ProcId, rights};
 use crate::state::kill::kill_tree;
 use crate::tree::Tree;
@@ -38,10 +38,13 @@ impl Tree {
                     // A tree cannot continue while its image is being read.
                     self.snapshots.settle(id);
                 }
-                self.freezer.set(id, frozen, process::process_of_thread(writer.thread))?;
+                // The user that may do less of the two.
+                let uid = users.iter().map(|who| who.uid).find(|uid| Viewer::of(*uid) != Viewer::All);
+                let uid = uid.unwrap_or(writer.uid);
+                self.freezer.set(id, frozen, process::process_of_thread(writer.thread), uid)?;
                 // Only now no process of the tree can change its user any more.
                 if frozen { may_all() } else { Ok(()) }.inspect_err(|_| {
-                    let _ = self.freezer.set(id, false, None);
+                    let _ = self.freezer.set(id, false, None, uid);
                 })
             }
             (File::Kill, Some(true)) => {
@@ -53,6 +56,14 @@ impl Tree {
             _ => Err(refused(libc::EINVAL, &format!("pid {} kill: write 1", id.pid))),
         }
     }
+}
+
+/// How many bytes may be written to a control file at a time.
+const WRITTEN_MOST: usize = 64;
+
+/// Refuses a write to a control file before a copy of its bytes waits for its turn.
+pub(super) fn refuse_long(len: usize) -> Result<()> {
+    if len <= WRITTEN_MOST { Ok(()) } else { Err(refused(libc::EINVAL, "a control file takes 0 or 1")) }
 }
 
 /// The `0` or `1` that was written to a control file. White space around it is ignored.
@@ -68,6 +79,12 @@ fn switch(bytes: &[u8]) -> Option<bool> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn a_long_text_is_refused_without_a_look_at_it() {
+        assert!(refuse_long(WRITTEN_MOST).is_ok());
+        assert_eq!(refuse_long(WRITTEN_MOST + 1).unwrap_err().errno(), Some(libc::EINVAL));
+    }
 
     #[test]
     fn switches_tolerate_white_space_and_nothing_else() {

@@ -83,6 +83,11 @@ impl Inodes {
         }
     }
 
+    /// The nodes of all rows that `is_wanted`.
+    pub fn all(&self, is_wanted: impl Fn(Node) -> bool) -> Vec<Node> {
+        self.table.lock().numbers.keys().copied().filter(|node| is_wanted(*node)).collect()
+    }
+
     /// Drops the rows that the kernel does not hold and for which `keep` is false.
     pub fn prune(&self, keep: impl Fn(Node) -> bool) {
         let mut table = self.table.lock();

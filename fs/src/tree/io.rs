@@ -7,6 +7,7 @@ use ckptfs_dumper::{ReadAhead, Result};
 use crate::node::{File, Role};
 use crate::process::caller::Caller;
 use crate::tree::Tree;
+use crate::tree::control_files::refuse_long;
 use crate::tree::entry::{Attr, refused};
 use crate::tree::handle::{Bytes, Handle, SnapshotFile, part_of};
 
@@ -35,9 +36,17 @@ impl Tree {
         Ok(bytes)
     }
 
-    /// Whether a write may block: a tree must stop or end first.
-    pub fn write_blocks(&self, handle: u64) -> bool {
-        self.handle(handle).is_ok_and(|handle| matches!(&*handle, Handle::Control(..)))
+    /// Whether a write of `len` bytes may block: a tree must stop or end first, or a flush of the
+    /// same session is looking for who has the file open.
+    ///
+    /// # Errors
+    /// EINVAL: too much for a control file.
+    pub fn write_blocks(&self, handle: u64, len: usize) -> Result<bool> {
+        match &*self.handle(handle)? {
+            Handle::Control(..) => refuse_long(len).map(|()| true),
+            Handle::Restore { session, .. } => Ok(session.is_locked()),
+            _ => Ok(false),
+        }
     }
 
     /// Takes all of `bytes` from `writer`, or nothing.

@@ -29,7 +29,7 @@ use std::time::{Duration, SystemTime};
 use ckptfs_dumper::{CgroupFreezer, Options, Result};
 use parking_lot::{Mutex, RwLock};
 
-use crate::node::{File, Node, PinId, Role};
+use crate::node::{File, Node, Of, PinId, Role};
 use crate::process::caller::{Caller, Viewer};
 use crate::process::container::{Container, MountTarget};
 use crate::process::{Clock, ProcId};
@@ -130,27 +130,39 @@ impl Tree {
     /// descriptors of the caller are looked at.
     pub fn lookup_blocks(&self, parent: u64, name: &OsStr) -> bool {
         match self.inodes.node(parent) {
-            Some(Node::Vmas(of)) => self.may_be_shared(of),
+            Some(Node::Vmas(of)) => self.may_be_shared(of) || self.snapshots.peek(of).is_none(),
             Some(parent) => {
                 let mut found = parent.fixed_children().into_iter().filter(|(known, _)| name == *known);
                 let is_shared =
                     |node: Node| node.role() == Role::Snapshot && node.of().is_some_and(|of| self.may_be_shared(of));
-                found.any(|(_, node)| self.reads_mapped_files(node) || is_shared(node))
+                found.any(|(_, node)| self.takes_long(node) || is_shared(node))
             }
             None => false,
         }
     }
 
-    /// Whether stat(2) of `ino` may block.
+    /// Whether stat(2) of `ino` may block, or take long.
     pub fn attr_blocks(&self, ino: u64) -> bool {
-        self.inodes.node(ino).is_some_and(|node| self.reads_mapped_files(node))
+        self.inodes.node(ino).is_some_and(|node| self.takes_long(node))
     }
 
-    /// The size of a core file is known only after it is made, which reads the files that the
-    /// process has mapped.
-    fn reads_mapped_files(&self, node: Node) -> bool {
+    /// Whether a listing of the directory `ino` takes long: it reads /proc of all processes, or the
+    /// mappings of one.
+    pub fn list_blocks(&self, ino: u64) -> bool {
+        matches!(self.inodes.node(ino), Some(Node::Root | Node::Vmas(_)))
+    }
+
+    /// Whether the attributes of a node take long. The size of a core file is known only after it
+    /// is made, which reads the files that the process has mapped. Bounds of sizes are made of the
+    /// mappings of the process, and a read of these waits while the process changes them. The text
+    /// of `status`, and the bound of the container, are about all processes.
+    fn takes_long(&self, node: Node) -> bool {
         match node {
-            Node::File(of, File::Core) => self.snapshots.peek(of).is_some_and(|view| view.core_is_to_be_made(of.pid())),
+            Node::Status(_) | Node::File(Of::CONTAINER, _) => true,
+            Node::File(of, file @ (File::Core | File::Info | File::Maps)) => match self.snapshots.peek(of) {
+                Some(view) => file == File::Core && view.core_is_to_be_made(of.pid()),
+                None => true,
+            },
             _ => false,
         }
     }

@@ -25,7 +25,7 @@ impl Tree {
     /// Whether an open may block: a process must stop first, or an earlier restore must end.
     pub fn open_blocks(&self, ino: u64) -> bool {
         let blocks = |node: Node| match node {
-            Node::Restore(_) | Node::File(_, File::Check) => true,
+            Node::Restore(_) | Node::Status(_) | Node::File(_, File::Check) => true,
             node => node.role() == Role::Snapshot && node.steady() != Steady::Always,
         };
         self.inodes.node(ino).is_some_and(blocks)
@@ -47,7 +47,7 @@ impl Tree {
         if node.viewer().is_some_and(|of| of != viewer) {
             return Err(refused(libc::ESTALE, "the inode of another user"));
         }
-        let refuse = |error: &Error| log::warn!("open: {error}");
+        let refuse = |error: &Error| self.status.refused("open", uid, error);
         let mut places = vec![self.room.handle(uid).inspect_err(refuse)?];
         let mut opened_node = None;
         let handle = match node {
@@ -84,7 +84,9 @@ impl Tree {
     /// Looks for what would refuse a dump. No process is stopped.
     fn open_check(&self, id: ProcId, caller: Caller) -> Result<Handle> {
         let (reader, who) = (process::process_of_thread(caller.thread), caller.identify());
-        let witness = Witness::new(&who, &self.tree_seen_by(id, &who)?)?;
+        let tree = self.tree_seen_by(id, &who)?;
+        let _place = self.snapshots.room_to_watch(id, caller.uid, tree.len())?;
+        let witness = Witness::new(&who, &tree)?;
         let found = self.snapshots.check(id, reader)?;
         // The lines may tell about any process of the tree.
         witness.is_still_true(&who, &self.tree_seen_by(id, &who)?)?;
@@ -131,6 +133,7 @@ impl Tree {
         let opened = match (node, of.live()) {
             (Node::File(_, File::Info), Some(id)) => {
                 let tree = self.tree_seen_by(id, who)?;
+                let _place = self.snapshots.room_to_watch(id, by.uid, tree.len()).inspect_err(report)?;
                 let witness = Witness::new(who, &tree);
                 match self.snapshots.open_info(of, id, by)? {
                     // The text may tell about any process of the tree.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use ckptfs_dumper::{Error, Result};
 
 use crate::process::caller::Viewer;
-use crate::state::quota::{Bounds, Place, Quota};
+use crate::state::quota::{Bounds, Place, Quota, USERS};
 
 /// How many files and directories of a mount one user other than root may have open.
 const HANDLES_OF_A_USER: u64 = 4096;
@@ -26,7 +26,11 @@ impl HandleRoom {
     /// # Errors
     /// EMFILE.
     pub fn handle(&self, uid: u32) -> Result<Place> {
-        let full = |_| full(format!("user {uid} has {HANDLES_OF_A_USER} files of the mount open already"));
+        let full = |_| {
+            full(format!(
+                "user {uid} has {HANDLES_OF_A_USER} files of the mount open already, or all users {USERS} times as many"
+            ))
+        };
         self.handles.take(Bounds::of_user(HANDLES_OF_A_USER), uid, 1).map_err(full)
     }
 
@@ -39,7 +43,11 @@ impl HandleRoom {
             return Ok(None);
         }
         let most = BYTES_OF_A_USER >> 20;
-        let full = |_| full(format!("user {uid} has {most} MiB of texts and listings of the mount open already"));
+        let full = |_| {
+            full(format!(
+                "user {uid} has {most} MiB of texts and listings of the mount open already, or all users {USERS} times as many"
+            ))
+        };
         self.bytes.take(Bounds::of_user(BYTES_OF_A_USER), uid, bytes as u64).map_err(full).map(Some)
     }
 }

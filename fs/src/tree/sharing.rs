@@ -9,7 +9,7 @@
 //! its stat(2) with that of its open(2). If another caller was quicker in between, the open gets
 //! ESTALE, and the kernel looks the path up once more (LOOKUP_REVAL in `do_filp_open`, fs/namei.c).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use ckptfs_dumper::Pid;
 use parking_lot::Mutex;
@@ -55,17 +55,31 @@ impl Sharing {
 
     /// Promises `thread` an instant of `of` that no other caller has open.
     pub(super) fn reserve(&self, of: ProcId, thread: Pid) -> ApartId {
-        let reads = |thread: Pid| thread == 0 || process::process_of_thread(thread).is_some();
-        let is_shown = |of: ProcId| of == ProcId::CONTAINER || of.is_alive();
+        self.prune();
         let mut reserved = self.reserved.lock();
-        if reserved.of.len() >= reserved.prune_at {
-            reserved.of.retain(|(of, thread), _| reads(*thread) && is_shown(*of));
-            reserved.prune_at = FEW + 2 * reserved.of.len();
-        }
         reserved.last += 1;
         let apart = ApartId { number: reserved.last, of };
         reserved.of.insert((of, thread), apart);
         apart
+    }
+
+    /// Drops the promises of threads and processes that have ended, once there are many. Who is
+    /// alive is read from /proc, outside of the lock.
+    fn prune(&self) {
+        let all: Vec<(ProcId, Pid)> = {
+            let reserved = self.reserved.lock();
+            if reserved.of.len() < reserved.prune_at {
+                return;
+            }
+            reserved.of.keys().copied().collect()
+        };
+        let reads = |thread: Pid| thread == 0 || process::process_of_thread(thread).is_some();
+        let is_shown = |of: ProcId| of == ProcId::CONTAINER || of.is_alive();
+        let is_dead = |(of, thread): &(ProcId, Pid)| !reads(*thread) || !is_shown(*of);
+        let dead: HashSet<(ProcId, Pid)> = all.into_iter().filter(is_dead).collect();
+        let mut reserved = self.reserved.lock();
+        reserved.of.retain(|key, _| !dead.contains(key));
+        reserved.prune_at = FEW + 2 * reserved.of.len();
     }
 
     /// The instant of `of` that is promised to `thread`.
