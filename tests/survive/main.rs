@@ -177,6 +177,8 @@ mod files {
     survives!(fifo_open);
     survives!(fifo_renamed);
     survives!(eventfd);
+    survives!(timerfd);
+    survives!(signalfd);
     survives!(flock);
     survives!(unlinked_lock);
     survives!(posix_lock);

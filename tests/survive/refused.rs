@@ -26,8 +26,6 @@ refused! {
     tcp: "socket";
     udp: "socket";
     epoll: "eventpoll";
-    timerfd: "timerfd";
-    signalfd: "signalfd";
     inotify: "inotify";
     pidfd: "pidfd";
     ptmx: "ptmx";

@@ -14,9 +14,7 @@
 #include <sys/mount.h>
 #include <sys/sem.h>
 #include <sys/shm.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 
 static int segment = -1;
@@ -132,14 +130,7 @@ static void hold(const char *kind)
         CHECK((fd = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
     else if (strcmp(kind, "epoll") == 0)
         CHECK((fd = epoll_create1(0)) >= 0);
-    else if (strcmp(kind, "timerfd") == 0)
-        CHECK((fd = timerfd_create(CLOCK_MONOTONIC, 0)) >= 0);
-    else if (strcmp(kind, "signalfd") == 0) {
-        sigset_t set;
-        sigemptyset(&set);
-        sigaddset(&set, SIGUSR1);
-        CHECK((fd = signalfd(-1, &set, 0)) >= 0);
-    } else if (strcmp(kind, "inotify") == 0)
+    else if (strcmp(kind, "inotify") == 0)
         CHECK((fd = inotify_init()) >= 0 && inotify_add_watch(fd, ".", IN_CREATE) >= 0);
     else if (strcmp(kind, "memfd") == 0)
         CHECK((fd = memfd_create("memfd", 0)) >= 0);

@@ -17,8 +17,10 @@ pub mod regular;
 pub mod removed_dir;
 pub mod removed_node;
 pub mod sigio;
+pub mod signalfd;
 pub mod special;
 pub mod sysv_shm;
+pub mod timerfd;
 pub mod tty;
 pub mod unlinked;
 
@@ -50,6 +52,8 @@ pub const KINDS: &[&dyn DynOpenFile] = &[
     &pipe::PipeEnd,
     &fifo::FifoEnd,
     &eventfd::Eventfd,
+    &timerfd::Timerfd,
+    &signalfd::Signalfd,
     &regular::Regular,
     &tty::Tty,
     &device::Device,
@@ -77,8 +81,6 @@ pub const FD_STATES: &[&dyn DynFdState] = &[&lock::Lock, &sigio::Sigio];
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("socket:", "a socket"),
     ("anon_inode:[eventpoll]", "epoll"),
-    ("anon_inode:[timerfd]", "a timerfd"),
-    ("anon_inode:[signalfd]", "a signalfd"),
     ("anon_inode:inotify", "inotify"),
     ("anon_inode:[fanotify]", "fanotify"),
     ("anon_inode:[io_uring]", "io_uring"),

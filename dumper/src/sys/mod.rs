@@ -32,6 +32,7 @@ pub mod socket;
 pub mod sysvipc;
 pub mod task_limits;
 pub mod thaw_watchdog;
+pub mod timerfd;
 pub mod tracee;
 pub mod tty;
 pub mod wait;
