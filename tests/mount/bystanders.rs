@@ -163,7 +163,8 @@ fn a_dump_without_the_right_freezes_no_process_of_others() {
         is_over.store(true, Ordering::Relaxed);
         assert!(!watch.join().unwrap(), "the cgroup was frozen");
         for error in dumps.into_iter().filter_map(Result::err) {
-            assert_eq!(error.kind(), Kind::Busy, "{error}");
+            // It grows faster than it can be stopped, or than it can be examined.
+            assert!([Kind::Busy, Kind::TimedOut].contains(&error.kind()), "{error}");
         }
     });
     goes_on(&other);

@@ -82,15 +82,16 @@ impl Tree {
         ids.sort_unstable();
         let numbers: HashSet<Pid> = ids.iter().map(|id| id.pid).collect();
         let pinned: HashSet<PinId> = pins.all().into_iter().map(|pinned| pinned.pin).collect();
-        // Whether it exists is asked outside of the lock of the table.
+        // Whether it exists is asked outside of the lock of the table. A row that is made meanwhile
+        // is not among them, and stays.
         let apart = self.inodes.all(|node| matches!(node.of(), Some(Of::Apart(_))));
-        let apart: HashSet<Node> = apart.into_iter().filter(|node| self.exists(*node)).collect();
+        let gone: HashSet<Node> = apart.into_iter().filter(|node| !self.exists(*node)).collect();
         self.inodes.prune(|node| match node {
             Node::Snapshots(pid) => pid == ProcId::CONTAINER.pid || numbers.contains(&pid),
             node => match node.of() {
                 None | Some(Of::CONTAINER) => true,
                 Some(Of::Live(id)) => ids.binary_search(&id).is_ok(),
-                Some(Of::Apart(_)) => apart.contains(&node),
+                Some(Of::Apart(_)) => !gone.contains(&node),
                 Some(Of::Pinned(pin) | Of::Within(pin, _)) => pinned.contains(&pin),
             },
         });
