@@ -33,7 +33,7 @@ impl Mounted {
     /// Mounts over the tree rooted at `pid` and waits until the mount answers. A busy machine may
     /// take longer than the default to examine a large tree.
     pub fn over(pid: Pid) -> Mounted {
-        Mounted::with(&["--tree", &pid.to_string(), "-o", "freeze-timeout=120"])
+        Mounted::with(&["--tree", &pid.to_string(), "-o", "freeze-timeout=100"])
     }
 
     /// Mounts with these options, in the foreground, and waits until the mount answers.
