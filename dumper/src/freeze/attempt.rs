@@ -38,7 +38,7 @@ pub struct Attempt<'a> {
     returned: Option<Stopped>,
     /// The cgroup of the tasks, while it is frozen.
     cgroup: Option<CgroupFrozen<'a>>,
-    /// Tasks that were asked to stop and have not been waited for yet. They are released last: no
+    /// Tasks of one process that were asked to stop and have not been waited for yet. They are released last: no
     /// stopped task waits for one that does not stop.
     asked: Asked,
     /// How the attempt ends if the tree grows all the time.
@@ -47,13 +47,13 @@ pub struct Attempt<'a> {
     patience: Duration,
 }
 
-/// Tasks that were asked to stop, each with its process. Drop releases them together.
+/// Tasks that were asked to stop. Drop releases them together.
 #[derive(Default)]
-struct Asked(Vec<(Pid, Running)>);
+struct Asked(Vec<Running>);
 
 impl Drop for Asked {
     fn drop(&mut self) {
-        ptrace::release_all(std::mem::take(&mut self.0).into_iter().map(|(_, task)| task).collect());
+        ptrace::release_all(std::mem::take(&mut self.0));
     }
 }
 
@@ -155,8 +155,9 @@ impl<'a> Attempt<'a> {
 
     /// One pass over all processes: seizes tasks that are new, then waits for them.
     ///
-    /// All are asked to stop before one is waited for. On a busy machine each has to wait for a
-    /// processor, and they do so together.
+    /// The tasks of one process are waited for before the next process is seized. A parent in
+    /// vfork(2) stops only behind its child, which must not have been asked to stop by then: if it
+    /// could not be released in time, both would stand still until the limit of the stop.
     fn pass(&mut self) -> Result<Pass> {
         let mut grown = false;
         for pid in self.target.members()? {
@@ -171,27 +172,26 @@ impl<'a> Attempt<'a> {
                 Seized::Contended(error) => return Ok(Pass::Failed(Outcome::Contended(error))),
             };
             self.process(pid).leader_is_zombie |= leader_is_zombie;
-        }
-        let patience = Deadline::after(self.patience);
-        // In the order in which they were asked.
-        self.asked.0.reverse();
-        while let Some((pid, running)) = self.asked.0.pop() {
-            let tid = running.tid();
-            let settled = settle(running, self.bound, patience, &mut self.cgroup)?;
-            let _thawed = self.cgroup.take_if(|frozen| frozen.is_over());
-            let process = self.process(pid);
-            match settled {
-                Settled::Stopped(stopped) => {
-                    if let Stop::Group(signal) = stopped.stop() {
-                        process.group_stop = Some(signal);
+            let patience = Deadline::after(self.patience);
+            // In the order in which they were asked.
+            self.asked.0.reverse();
+            while let Some(running) = self.asked.0.pop() {
+                let tid = running.tid();
+                let settled = settle(running, self.bound, patience, &mut self.cgroup)?;
+                let _thawed = self.cgroup.take_if(|frozen| frozen.is_over());
+                let process = self.process(pid);
+                match settled {
+                    Settled::Stopped(stopped) => {
+                        if let Stop::Group(signal) = stopped.stop() {
+                            process.group_stop = Some(signal);
+                        }
+                        process.threads.push(stopped);
                     }
-                    process.threads.push(stopped);
+                    Settled::Waits(waiting) => return Ok(Pass::Failed(Outcome::Waits(waiting))),
+                    Settled::Gone => process.leader_is_zombie |= tid == pid,
                 }
-                Settled::Waits(waiting) => return Ok(Pass::Failed(Outcome::Waits(waiting))),
-                Settled::Gone => process.leader_is_zombie |= tid == pid,
             }
-        }
-        for process in &mut self.frozen.processes {
+            let process = self.process(pid);
             process.is_zombie = process.threads.is_empty();
         }
         Ok(if grown { Pass::Grown } else { Pass::Whole })
@@ -206,10 +206,10 @@ impl<'a> Attempt<'a> {
                 None => ptrace::seize(tid, ptrace::options::SYSGOOD),
             };
             match seized {
-                Ok(running) => self.asked.0.push((pid, running)),
+                Ok(running) => self.asked.0.push(running),
                 Err(error) => match why_not(pid, tid, error)? {
                     Refusal::Gone => {}
-                    Refusal::Ours(running) => self.asked.0.push((pid, running)),
+                    Refusal::Ours(running) => self.asked.0.push(running),
                     Refusal::Zombie => leader_is_zombie |= tid == pid,
                     Refusal::Contended(error) => return Ok(Seized::Contended(error)),
                 },

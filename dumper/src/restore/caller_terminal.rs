@@ -16,7 +16,7 @@ use nix::unistd::{Uid, fchown, getsid};
 use rustix::process::{Pid as Group, getpgrp};
 use rustix::termios::{tcgetpgrp, tcgetwinsize, tcsetpgrp, tcsetwinsize};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Kind, Result};
 use crate::pstree::record::Tree;
 use crate::restore::outcome::InForeground;
 use crate::restore::pending::PendingRecords;
@@ -115,7 +115,7 @@ impl CallerTerminal {
         let shown = self.path.display();
         if tcgetpgrp(&self.file).doing(|| format!("foreground of {shown}"))? != getpgrp() {
             let what = "--attach: this command is no longer in the foreground of its terminal";
-            return Err(Error::os(what, libc::EIO));
+            return Err(Error::new(Kind::System(libc::EIO), what));
         }
         let root = tree.processes.first().ok_or_else(|| Error::damaged("an image without a process"))?;
         let own = tree.group(root);
