@@ -9,7 +9,7 @@ use crate::freeze::cgroup::CgroupFrozen;
 use crate::freeze::frozen::{Frozen, FrozenProcess};
 use crate::freeze::target::Target;
 use crate::freeze::tracing;
-use crate::freeze::vfork::{does_not_stop, sleeps_uninterruptibly, vfork_child};
+use crate::freeze::vfork::{sleeps_uninterruptibly, vfork_child};
 use crate::sys::clock::Deadline;
 use crate::sys::pid::Pid;
 use crate::sys::proc;
@@ -38,8 +38,8 @@ pub struct Attempt<'a> {
     returned: Option<Stopped>,
     /// The cgroup of the tasks, while it is frozen.
     cgroup: Option<CgroupFrozen<'a>>,
-    /// Tasks of one process that were asked to stop and have not been waited for yet. They are released last: no
-    /// stopped task waits for one that does not stop.
+    /// Tasks of one process that were asked to stop and have not been waited for yet. They are
+    /// released last: no stopped task waits for one that does not stop.
     asked: Asked,
     /// How the attempt ends if the tree grows all the time.
     growing: Growing,
@@ -290,7 +290,7 @@ fn settle(
                 let _thawed = cgroup.take_if(|frozen| frozen.is_over());
                 running = slow;
             }
-            Waited::Running(slow) => return Err(does_not_stop(&slow)),
+            Waited::Running(slow) => return Err(slow.does_not_stop()),
         }
     }
 }

@@ -40,14 +40,6 @@ pub fn sleeps_uninterruptibly(tid: Pid) -> bool {
     Stat::read(&format!("/proc/{tid}/stat")).is_ok_and(|stat| stat.state == 'D')
 }
 
-/// The refusal for a task that does not stop in time.
-pub fn does_not_stop(task: &Running) -> Error {
-    let (tid, error) = (task.tid(), task.does_not_stop());
-    let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
-    let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
-    error.on(format_args!("state {state} in {at}"))
-}
-
 /// Waits until the task returns from vfork(2), or wakes, and stops it there. `None` if it has
 /// ended.
 pub fn behind_wait(mut waiting: Running, bound: &StopBound) -> Result<Option<Stopped>> {
@@ -58,7 +50,7 @@ pub fn behind_wait(mut waiting: Running, bound: &StopBound) -> Result<Option<Sto
             Waited::Ended => return Ok(None),
             Waited::Running(still) if deadline.is_over() => {
                 let tid = still.tid();
-                return Err(vfork_child(tid).map_or_else(|| does_not_stop(&still), |child| waits(tid, child)));
+                return Err(vfork_child(tid).map_or_else(|| still.does_not_stop(), |child| waits(tid, child)));
             }
             Waited::Running(still) => waiting = still,
         }

@@ -15,7 +15,8 @@ use crate::error::{Doing, Error, Kind, Result};
 use crate::sys::clock::{Deadline, Pauses};
 use crate::sys::errno::restart;
 use crate::sys::pid::Pid;
-use crate::sys::proc::process::thread_has_ended;
+use crate::sys::proc::stat::Stat;
+use crate::sys::proc::{self, process::thread_has_ended};
 use crate::sys::wait::{self, Polled};
 
 /// General registers, as the kernel's NT_PRSTATUS regset has them.
@@ -187,9 +188,13 @@ impl Running {
         }
     }
 
-    /// The error of a task that did not stop in time.
+    /// The error of a task that did not stop in time. It shows the state of the task and the kernel
+    /// function in which it sleeps (proc_pid_wchan(5)), 0 if it does not sleep.
     pub fn does_not_stop(&self) -> Error {
-        Error::new(Kind::Busy, format!("task {} does not stop", self.tid))
+        let tid = self.tid;
+        let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
+        let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
+        Error::new(Kind::Busy, format!("task {tid} does not stop (state {state} in {at})"))
     }
 
     /// Releases the task without detaching: it has been sent SIGKILL, or its tracer is about to
