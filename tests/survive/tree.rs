@@ -17,6 +17,7 @@ mod descent {
     survives!(exit_signal);
     survives!(exec_child);
     survives!(vfork_often);
+    survives!(vfork_nested);
     survives!(names_each);
     survives!(creds_each);
     survives!(cwd_each);
