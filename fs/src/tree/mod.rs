@@ -32,7 +32,7 @@ use parking_lot::{Mutex, RwLock};
 use crate::node::{File, Node, Of, PinId, Role};
 use crate::process::caller::{Caller, Viewer};
 use crate::process::container::{Container, MountTarget};
-use crate::process::{Clock, ProcId};
+use crate::process::{Clock, ProcId, Range};
 use crate::state::freezer::Freezer;
 use crate::state::pins::{HoldMount, Limits};
 use crate::state::restores::Journal;
@@ -127,10 +127,16 @@ impl Tree {
     }
 
     /// Whether a lookup of `name` may block, or take long: for a file that others have open, all
-    /// descriptors of the caller are looked at.
+    /// descriptors of the caller are looked at, and for a mapping that has not been listed, all
+    /// mappings of the process.
     pub fn lookup_blocks(&self, parent: u64, name: &OsStr) -> bool {
         match self.inodes.node(parent) {
-            Some(Node::Vmas(of)) => self.may_be_shared(of) || self.snapshots.peek(of).is_none(),
+            Some(Node::Vmas(of)) => {
+                let is_listed = || {
+                    name.to_str().and_then(Range::parse).is_some_and(|range| self.inodes.knows(Node::Vma(of, range)))
+                };
+                self.may_be_shared(of) || (self.snapshots.peek(of).is_none() && !is_listed())
+            }
             Some(parent) => {
                 let mut found = parent.fixed_children().into_iter().filter(|(known, _)| name == *known);
                 let is_shared =

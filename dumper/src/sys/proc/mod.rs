@@ -32,7 +32,8 @@ pub fn open(path: &str) -> Result<BufReader<File>> {
 
 /// Reads a text file of /proc. Bytes that are not UTF-8 are replaced.
 pub fn read_text(path: &str) -> Result<String> {
-    Ok(String::from_utf8_lossy(&read(path)?).into_owned())
+    let text = String::from_utf8(read(path)?);
+    Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
 /// Reads a link of /proc.

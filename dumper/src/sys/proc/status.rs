@@ -1,39 +1,37 @@
 //! /proc/PID/status, fdinfo and every other file with one field on each line.
 
-use std::collections::BTreeMap;
-
 use crate::error::Result;
 use crate::sys::proc::read_text;
 
-/// `/proc/PID/status` (also `fdinfo`): lines of `Name: value`.
+/// `/proc/PID/status` (also `fdinfo`): lines of `Name: value`. It is the text itself: of some sixty
+/// lines few are asked for.
 #[derive(Clone, Debug)]
-pub struct Fields(BTreeMap<String, String>);
+pub struct Fields(String);
 
 impl Fields {
     /// Reads and parses a file of `Name: value` lines.
     pub fn read(path: &str) -> Result<Self> {
-        Ok(Self::parse(&read_text(path)?))
+        read_text(path).map(Self)
     }
 
-    /// Parses the text. The first of equal names wins.
+    /// The fields of a text.
     pub fn parse(text: &str) -> Self {
-        let mut fields = BTreeMap::new();
-        for line in text.lines() {
-            if let Some((name, value)) = line.split_once(':') {
-                fields.entry(name.to_owned()).or_insert_with(|| value.trim().to_owned());
-            }
-        }
-        Self(fields)
+        Self(text.to_owned())
+    }
+
+    /// The value of the first line of this name.
+    fn find(&self, name: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
     }
 
     /// A value, empty if missing.
     pub fn text(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
+        self.find(name).unwrap_or_default()
     }
 
     /// Whether there is such a line.
     pub fn has(&self, name: &str) -> bool {
-        self.0.contains_key(name)
+        self.find(name).is_some()
     }
 
     /// The first number, in decimal.
