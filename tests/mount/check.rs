@@ -5,17 +5,17 @@ use std::fs;
 
 use ckptfs_tests::{Event, Mounted, Spec, Victim, build, process, tool, wait};
 
-/// A process with a listening socket and an epoll, and a child with a socket. It closes all of them
+/// A process with a listening socket and a pidfd, and a child with a socket. It closes all of them
 /// when the file `go` appears.
 const HOLDERS: &str = r"
-import os, select, socket, time
+import os, socket, time
 def wait(path):
     while not os.path.exists(path):
         time.sleep(0.01)
 tcp = socket.socket(); tcp.bind(('127.0.0.1', 0)); tcp.listen()
-poll = select.epoll()
+process = os.pidfd_open(os.getpid())
 if os.fork() == 0:
-    tcp.close(); poll.close()
+    tcp.close(); os.close(process)
     udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     open('child', 'w').close()
     wait('go')
@@ -24,7 +24,7 @@ else:
     wait('child')
     open('ready', 'w').close()
     wait('go')
-    tcp.close(); poll.close(); open('closed', 'w').close()
+    tcp.close(); os.close(process); open('closed', 'w').close()
 time.sleep(3600)
 ";
 
@@ -52,7 +52,7 @@ fn check_lists_everything_at_once() {
     let text = found.text();
     let begins = |line: &str| text.lines().filter(|it| it.starts_with(line)).count() == 1;
     assert!(begins(&format!("pid {pid} fd 3: TCP socket 127.0.0.1:")), "{text}");
-    assert!(begins(&format!("pid {pid} fd 4: epoll ")), "{text}");
+    assert!(begins(&format!("pid {pid} fd 4: a pidfd ")), "{text}");
     assert!(begins(&format!("pid {child} fd 3: UDP socket ")) || begins(&format!("pid {child} fd 5: UDP")), "{text}");
     assert_eq!(text.lines().count(), 3, "{text}");
     assert_eq!(fs::read_to_string(mount.of(pid, "check")).unwrap(), text);
@@ -103,7 +103,7 @@ fn check_without_a_process() {
     let holders = holders();
     let found = check(&[]);
     assert_eq!(found.code, 1);
-    assert!(found.text().contains(&format!("\npid {} fd 4: epoll ", holders.pid())), "{}", found.text());
+    assert!(found.text().contains(&format!("\npid {} fd 4: a pidfd ", holders.pid())), "{}", found.text());
 }
 
 #[test]

@@ -92,6 +92,7 @@ fn java() -> Spec {
 program!(python, script(&["python3"], "work.py"));
 program!(python_of_nobody, script(&["python3"], "work.py").user(NOBODY));
 program!(perl, script(&["perl"], "work.pl"));
+program!(node, script(&["node"], "work.js"));
 program!(java, java());
 program!(dash, script(&["dash"], "work.sh"));
 program!(busybox, script(&["busybox", "sh"], "work.sh"));

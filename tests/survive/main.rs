@@ -179,6 +179,11 @@ mod files {
     survives!(eventfd);
     survives!(timerfd);
     survives!(signalfd);
+    survives!(epoll);
+    survives!(epoll_numbers);
+    survives!(epoll_nested);
+    survives!(epoll_waits);
+    survives!(epoll_many);
     survives!(flock);
     survives!(unlinked_lock);
     survives!(posix_lock);

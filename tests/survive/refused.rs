@@ -25,7 +25,6 @@ refused! {
     unix: "socket";
     tcp: "socket";
     udp: "socket";
-    epoll: "eventpoll";
     inotify: "inotify";
     pidfd: "pidfd";
     ptmx: "ptmx";

@@ -7,7 +7,6 @@
 #include <linux/seccomp.h>
 #include <netinet/in.h>
 #include <stddef.h>
-#include <sys/epoll.h>
 #include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
@@ -128,8 +127,6 @@ static void hold(const char *kind)
         CHECK((fd = socket(AF_INET, SOCK_STREAM, 0)) >= 0);
     else if (strcmp(kind, "udp") == 0)
         CHECK((fd = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
-    else if (strcmp(kind, "epoll") == 0)
-        CHECK((fd = epoll_create1(0)) >= 0);
     else if (strcmp(kind, "inotify") == 0)
         CHECK((fd = inotify_init()) >= 0 && inotify_add_watch(fd, ".", IN_CREATE) >= 0);
     else if (strcmp(kind, "memfd") == 0)

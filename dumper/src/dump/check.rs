@@ -89,6 +89,7 @@ fn look(target: &Target, refusals: &mut Refusals) -> Result<()> {
         }
     }
     let Checker { mut files, mapped_locks, refusals, .. } = checker;
+    files.relate(refusals)?;
     mapped_lock::refuse_shown(mapped_locks.iter(), files.fd_states(), refusals)?;
     files.refuse_strangers(&tree, refusals)?;
     vfork::refuse_waiting(found.iter().flat_map(|process| process.threads.iter().copied()), refusals)

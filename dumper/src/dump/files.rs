@@ -4,21 +4,22 @@
 //! Only kcmp(2) shows whether two descriptors refer to one description. It is called only for
 //! descriptors of one file.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 
 use crate::dump::kcmp_set::KcmpSet;
 use crate::dump::objects::{CollectedObject, ObjectCollector};
 use crate::error::{Error, Result};
 use crate::file::fd_table::{FdTable, TABLE};
-use crate::file::{FD_STATES, KINDS, unsupported_name};
+use crate::file::{FD_STATES, KINDS, RELATIONS, unsupported_name};
 use crate::freeze::bound::StopBound;
 use crate::image::frame::Record;
 use crate::kind::fd_state::{Named, ObservedFd};
 use crate::kind::observed::{OPENING, ObservedFile, Via};
 use crate::kind::open_file;
 use crate::kind::refs::FileIds;
+use crate::kind::relation::{Descriptions, Order, Relating, Wanted};
 use crate::kind::unnoticed::Unnoticed;
 use crate::memory::vma::{Type, Vma};
 use crate::pstree::record::Tree;
@@ -41,6 +42,8 @@ pub struct CollectedFiles {
     pub files: Vec<Record>,
     /// The state of descriptors beyond their open files. These records refer to the tables.
     pub fd_states: Vec<Record>,
+    /// What the descriptions have to do with each other.
+    pub relations: Vec<Record>,
     /// Why some contents are not for the user of the tree, as sentences.
     pub unreadable: Vec<String>,
 }
@@ -58,16 +61,28 @@ pub struct FileCollector {
     /// Which descriptions each process has.
     held: BTreeSet<(Pid, u32)>,
     fd_states: Vec<Record>,
+    /// Descriptors of descriptions that may have relations.
+    relating: Vec<Description>,
+    relations: Vec<Record>,
+    /// Which description each descriptor is.
+    numbers: HashMap<(Pid, i32), u32>,
+    /// Files that cannot be checkpointed, by device and inode.
+    refused: BTreeSet<(u64, u64)>,
     /// The tasks that must be in the tree, each with the error for its absence.
     named: Vec<(Named, Error)>,
     bound: StopBound,
 }
 
 /// A description: the first descriptor that led to it, and its id.
+#[derive(Clone, Copy)]
 struct Description {
+    /// The process, or thread, in whose table it is.
+    tid: Pid,
     task: Pid,
     number: i32,
     id: u32,
+    /// Whether its file has no other description: a socket cannot be opened by a name.
+    is_only: bool,
 }
 
 impl FileCollector {
@@ -80,6 +95,10 @@ impl FileCollector {
             by_reference: BTreeMap::new(),
             held: BTreeSet::new(),
             fd_states: Vec::new(),
+            relating: Vec::new(),
+            relations: Vec::new(),
+            numbers: HashMap::new(),
+            refused: BTreeSet::new(),
             named: Vec::new(),
             bound,
         }
@@ -133,7 +152,8 @@ impl FileCollector {
     pub fn into_records(self) -> CollectedFiles {
         let unreadable = self.objects.unreadable();
         let (objects, spool) = self.objects.into_records();
-        CollectedFiles { objects, spool, files: self.files, fd_states: self.fd_states, unreadable }
+        let Self { files, fd_states, relations, .. } = self;
+        CollectedFiles { objects, spool, files, fd_states, relations, unreadable }
     }
 
     /// Records all descriptors of `pid`, a process or a thread with a table of its own. A thread
@@ -173,6 +193,7 @@ impl FileCollector {
                 duplicates.push(fds.len());
             }
             fds.push((number, id, cloexec.unwrap_or(false)));
+            self.numbers.insert((representative, number), id);
         }
         Ok(fds)
     }
@@ -220,7 +241,10 @@ impl FileCollector {
             file.flags &= !libc::O_ASYNC;
         }
         let id = known.map_or_else(|| self.add(&file), Ok);
-        let Some(id) = refusals.sift(id)? else { return Ok(None) };
+        let Some(id) = refusals.sift(id)? else {
+            self.refused.insert(inode);
+            return Ok(None);
+        };
         self.held.insert((pid, id));
         let observed = ObservedFd { file: &file, flags: all_flags, info: &text, is_known: known.is_some() };
         for kind in FD_STATES {
@@ -231,10 +255,32 @@ impl FileCollector {
             }
         }
         if let Some(place) = place {
-            let description = Description { task: representative, number, id };
+            let is_only = file.stat.file_type().is_socket();
+            let description = Description { tid: pid, task: representative, number, id, is_only };
+            if RELATIONS.iter().any(|kind| kind.takes(&file)) {
+                self.relating.push(description);
+            }
             self.by_inode.entry(inode).or_default().insert(place, description);
         }
         Ok(Some((id, Some(cloexec))))
+    }
+
+    /// Records what descriptions have to do with each other. All descriptors are known, and their
+    /// processes are still stopped.
+    pub fn relate(&mut self, refusals: &mut Refusals) -> Result<()> {
+        for Description { tid, task, number, id, .. } in std::mem::take(&mut self.relating) {
+            let (subject, link) = (format!("pid {tid} fd {number}"), format!("/proc/{task}/fd/{number}"));
+            self.bound.check(|| subject.clone())?;
+            let pidfd = PidFd::of_thread(task)?;
+            let observed = ObservedFile::observe(subject, &link, Via::Descriptor(&pidfd, number));
+            let Some(file) = refusals.sift(observed)? else { continue };
+            for kind in RELATIONS.iter().filter(|kind| kind.takes(&file)) {
+                let relating = Relating { file: &file, tid, task, number };
+                let found = kind.dump(id, &relating, &*self);
+                self.relations.extend(refusals.sift_of_several(found)?.into_iter().flatten());
+            }
+        }
+        Ok(())
     }
 
     /// Adds a new description.
@@ -267,6 +313,35 @@ fn cloexec(pid: Pid, numbers: &[i32], injected: &mut Injected<'_>) -> Result<Vec
         }
     }
     Ok(found)
+}
+
+impl Descriptions for FileCollector {
+    fn find(&self, wanted: &Wanted, order: &mut Order<'_>) -> Result<Option<u32>> {
+        let (task, number) = wanted.first;
+        self.bound.check(|| format!("pid {task}: files of descriptor {number}"))?;
+        let of_inode = self.by_inode.get(&wanted.inode);
+        if let Some(only) = of_inode.and_then(KcmpSet::only).filter(|only| only.is_only) {
+            return Ok(Some(only.id));
+        }
+        if let Some(id) = self.numbers.get(&wanted.first)
+            && order(task, number)?.is_eq()
+        {
+            return Ok(Some(*id));
+        }
+        // Overlay filesystems show another device than the kernel has.
+        let same = |inode: &(u64, u64)| inode.1 == wanted.inode.1 && *inode != wanted.inode;
+        let others = self.by_inode.iter().filter(|(inode, _)| same(inode)).map(|(_, set)| set);
+        for set in of_inode.into_iter().chain(others) {
+            if let Ok(found) = set.find(|known| order(known.task, known.number))? {
+                return Ok(Some(found.id));
+            }
+        }
+        Ok(None)
+    }
+
+    fn has_refused(&self, inode: (u64, u64)) -> bool {
+        self.refused.contains(&inode)
+    }
 }
 
 impl FileIds for FileCollector {

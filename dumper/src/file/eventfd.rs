@@ -3,10 +3,8 @@
 //!
 //! The count is read from `fdinfo` (eventfd_show_fdinfo in fs/eventfd.c): a read(2) would reset it.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::OwnedFd;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use serde::{Deserialize, Serialize};
 
@@ -14,8 +12,9 @@ use crate::error::{Doing, Error, Result};
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::ObservedFile;
 use crate::kind::open_file::OpenFile;
+use crate::sys::fd;
 
-const NAME: &[u8] = b"anon_inode:[eventfd]";
+const NAME: &str = "anon_inode:[eventfd]";
 
 /// Table row.
 pub struct Eventfd;
@@ -34,7 +33,7 @@ impl OpenFile for Eventfd {
     const KIND: &'static str = "eventfd";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        observed.target.as_os_str().as_bytes() == NAME
+        observed.target.as_os_str() == NAME
     }
 
     fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<EventfdBody> {
@@ -61,8 +60,9 @@ impl OpenFile for Eventfd {
         if body.count != 0 {
             made.write(body.count).doing(doing)?;
         }
-        fcntl(made.as_fd(), FcntlArg::F_SETFL(OFlag::from_bits_retain(body.flags))).doing(doing)?;
-        Ok(made.into())
+        let made = OwnedFd::from(made);
+        fd::set_flags(&made, body.flags)?;
+        Ok(made)
     }
 }
 

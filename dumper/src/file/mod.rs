@@ -2,6 +2,7 @@
 
 pub mod anon_shm;
 pub mod device;
+pub mod epoll;
 pub mod eventfd;
 pub mod fd_table;
 pub mod fifo;
@@ -30,6 +31,7 @@ use crate::kind::fd_state::DynFdState;
 use crate::kind::object::DynObject;
 use crate::kind::observed::ObservedFile;
 use crate::kind::open_file::DynOpenFile;
+use crate::kind::relation::DynRelation;
 
 /// Every kind of open file. A file is of the first kind that takes it, so the order matters:
 /// - files of /proc/PID come first, whatever type they have: they are opened when the processes
@@ -54,6 +56,7 @@ pub const KINDS: &[&dyn DynOpenFile] = &[
     &eventfd::Eventfd,
     &timerfd::Timerfd,
     &signalfd::Signalfd,
+    &epoll::Epoll,
     &regular::Regular,
     &tty::Tty,
     &device::Device,
@@ -76,11 +79,13 @@ pub const OBJECTS: &[&dyn DynObject] = &[
 /// the recorded one is set afterwards.
 pub const FD_STATES: &[&dyn DynFdState] = &[&lock::Lock, &sigio::Sigio];
 
+/// Every kind of what descriptions have to do with each other.
+pub const RELATIONS: &[&dyn DynRelation] = &[&epoll::Watches];
+
 /// What no kind restores yet: the beginning of its link in /proc, and its name in errors. When one
 /// is implemented, its line moves to [`KINDS`].
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("socket:", "a socket"),
-    ("anon_inode:[eventpoll]", "epoll"),
     ("anon_inode:inotify", "inotify"),
     ("anon_inode:[fanotify]", "fanotify"),
     ("anon_inode:[io_uring]", "io_uring"),
@@ -119,10 +124,10 @@ mod tests {
     fn a_file_that_no_kind_takes_has_a_name_in_errors() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let this = this();
-        let epoll = nix::sys::epoll::Epoll::new(nix::sys::epoll::EpollCreateFlags::EPOLL_CLOEXEC).unwrap().0;
+        let inotify = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).unwrap();
         for (file, name) in [
             (observed_fd(&socket, &this), "UNIX stream socket -> pid "),
-            (observed(&epoll), "epoll (anon_inode:[eventpoll])"),
+            (observed(&inotify), "inotify (anon_inode:inotify)"),
         ] {
             assert!(KINDS.iter().all(|kind| !kind.takes(&file)));
             assert!(unsupported_name(&file).starts_with(name), "{}", unsupported_name(&file));

@@ -4,18 +4,16 @@
 //! The set of signals is read from `fdinfo` (signalfd_show_fdinfo in fs/signalfd.c).
 
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Doing, Error, Result};
+use crate::error::{Error, Result};
 use crate::kind::object::{DumpContext, RestoreContext};
 use crate::kind::observed::ObservedFile;
 use crate::kind::open_file::OpenFile;
-use crate::sys::signal;
+use crate::sys::{fd, signal};
 
-const NAME: &[u8] = b"anon_inode:[signalfd]";
+const NAME: &str = "anon_inode:[signalfd]";
 
 /// Table row.
 pub struct Signalfd;
@@ -33,7 +31,7 @@ impl OpenFile for Signalfd {
     const KIND: &'static str = "signalfd";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        observed.target.as_os_str().as_bytes() == NAME
+        observed.target.as_os_str() == NAME
     }
 
     fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<SignalfdBody> {
@@ -44,8 +42,7 @@ impl OpenFile for Signalfd {
 
     fn restore(&self, body: SignalfdBody, _context: &dyn RestoreContext) -> Result<OwnedFd> {
         let made = signal::signalfd(body.mask)?;
-        let flags = OFlag::from_bits_retain(body.flags);
-        fcntl(&made, FcntlArg::F_SETFL(flags)).doing(|| "the flags of a signalfd")?;
+        fd::set_flags(&made, body.flags)?;
         Ok(made)
     }
 }
@@ -61,9 +58,9 @@ mod tests {
     fn set_and_flags_come_back() {
         // SIGKILL and SIGSTOP are in no set.
         let all = !(1 << (libc::SIGKILL - 1) | 1 << (libc::SIGSTOP - 1));
-        for (mask, flags) in [(0, OFlag::empty()), (1 << 63 | 1, OFlag::O_NONBLOCK), (all, OFlag::empty())] {
+        for (mask, flags) in [(0, 0), (1 << 63 | 1, libc::O_NONBLOCK), (all, 0)] {
             let made = signal::signalfd(mask).unwrap();
-            fcntl(&made, FcntlArg::F_SETFL(flags)).unwrap();
+            fd::set_flags(&made, flags).unwrap();
             let before = observed(&made);
             assert!(Signalfd.takes(&before));
             let body = Signalfd.dump(&before, &mut none()).unwrap();

@@ -9,9 +9,7 @@
 //! tells of an absolute time too, but the clock may be another one at the restore.
 
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_gettime,
     timerfd_settime,
@@ -24,9 +22,9 @@ use crate::kind::observed::ObservedFile;
 use crate::kind::open_file::OpenFile;
 use crate::sys::clock::clock_ns;
 use crate::sys::proc::status::Fields;
-use crate::sys::timerfd;
+use crate::sys::{fd, timerfd};
 
-const NAME: &[u8] = b"anon_inode:[timerfd]";
+const NAME: &str = "anon_inode:[timerfd]";
 
 /// The clocks that a timer can have, by their numbers (clock_gettime(2)).
 const CLOCKS: [TimerfdClockId; 5] = [
@@ -134,7 +132,7 @@ impl OpenFile for Timerfd {
     const KIND: &'static str = "timerfd";
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        observed.target.as_os_str().as_bytes() == NAME
+        observed.target.as_os_str() == NAME
     }
 
     fn dump(&self, observed: &ObservedFile<'_>, _objects: &mut dyn DumpContext) -> Result<TimerfdBody> {
@@ -178,7 +176,7 @@ impl OpenFile for Timerfd {
                 break;
             }
         }
-        fcntl(&timer, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags))).doing(doing)?;
+        fd::set_flags(&timer, flags)?;
         Ok(timer)
     }
 }

@@ -31,8 +31,10 @@
 //! [`object::DumpContext`]. `file/memfd.rs` is the shortest example.
 //!
 //! State that a descriptor has beyond its open file (a lock) implements [`fd_state::FdState`] and
-//! has its line in [`FD_STATES`](crate::file::FD_STATES). State of a task implements
-//! [`attribute::Attribute`] and has its line in `task/mod.rs`.
+//! has its line in [`FD_STATES`](crate::file::FD_STATES). What a description has to do with others
+//! (the files that an epoll instance watches) implements [`relation::Relation`] and has its line in
+//! [`RELATIONS`](crate::file::RELATIONS). State of a task implements [`attribute::Attribute`] and
+//! has its line in `task/mod.rs`.
 
 pub mod attribute;
 pub mod external;
@@ -45,4 +47,5 @@ pub mod open_file;
 pub mod phase;
 pub mod record_sort;
 pub mod refs;
+pub mod relation;
 pub mod unnoticed;

@@ -9,7 +9,6 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -107,7 +106,7 @@ impl RestoredObject {
         if (flags & SETTABLE, position) == (0, 0) {
             return Ok(file);
         }
-        fcntl(&file, FcntlArg::F_SETFL(OFlag::from_bits_retain(flags))).doing(doing)?;
+        fd::set_flags(&file, flags).on(doing)?;
         fd::seek(&file, position).on(doing)?;
         Ok(file)
     }

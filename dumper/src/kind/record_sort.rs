@@ -40,6 +40,8 @@ pub enum Role {
     Object,
     /// An open file.
     OpenFile,
+    /// What an open file has to do with others. It follows all of them.
+    Relation,
     /// State of a descriptor beyond its open file. It follows the descriptor table of its task.
     FdState,
     /// A mapping of a process. Its pages follow.
@@ -81,7 +83,7 @@ impl Subject {
             Some(Role::Tree | Role::SysvIpc) => Self::Image,
             Some(Role::Task | Role::FdState | Role::Mapping) => Self::Task(record.body::<Task>()?.tid),
             Some(Role::Object) => Self::Object(record.body::<Numbered>()?.id),
-            Some(Role::OpenFile) => Self::OpenFile(record.body::<Numbered>()?.id),
+            Some(Role::OpenFile | Role::Relation) => Self::OpenFile(record.body::<Numbered>()?.id),
             None => record.body::<Unknown>()?.tid.map_or(Self::Image, Self::Task),
         })
     }
@@ -114,6 +116,8 @@ pub enum Shown {
     },
     /// An open file.
     OpenFile(ShownFile),
+    /// What an open file has to do with others, by their ids.
+    Relation(u32, Vec<u32>),
     /// The descriptor table of a task: number, id of the open file, close-on-exec.
     FdTable(Pid, Vec<(i32, u32, bool)>),
     /// State of a descriptor of a task.
@@ -202,6 +206,7 @@ impl Shown {
         match self {
             Self::Task(ShownTask { files, .. }) => files.iter().copied().map(Subject::OpenFile).collect(),
             Self::OpenFile(ShownFile { object, .. }) => object.iter().copied().map(Subject::Object).collect(),
+            Self::Relation(_, others) => others.iter().copied().map(Subject::OpenFile).collect(),
             Self::FdTable(_, fds) => fds.iter().map(|(_, id, _)| Subject::OpenFile(*id)).collect(),
             Self::Mapping(ShownMapping { file, .. }) => file.iter().copied().map(Subject::OpenFile).collect(),
             Self::Tree(..) | Self::SysvIpc { .. } | Self::Object { .. } | Self::FdState(..) => Vec::new(),

@@ -17,8 +17,8 @@ use crate::task::cgroup;
 use crate::{sysv, task};
 
 /// Every sort, in the order of an image. Each comes after the sorts that it needs. The tree names
-/// tasks, open files refer to objects, descriptor tables to open files, the state of a descriptor
-/// to its table. Mappings come last, because a restore begins to create processes with the first
+/// tasks, open files refer to objects, relations and descriptor tables to open files, the state of
+/// a descriptor to its table. Mappings come last, because a restore begins to create processes with the first
 /// mapping.
 pub fn sorts() -> impl Iterator<Item = RecordSort> {
     // The tree and System V objects are below the floor on which rows are defined.
@@ -30,7 +30,9 @@ pub fn sorts() -> impl Iterator<Item = RecordSort> {
         .chain(of_tasks)
         .chain(task::KINDS.iter().map(|kind| kind.sort()))
         .chain(sysv)
-        .chain([object::SORT, open_file::SORT, fd_table::SORT])
+        .chain([object::SORT, open_file::SORT])
+        .chain(file::RELATIONS.iter().map(|kind| kind.sort()))
+        .chain([fd_table::SORT])
         .chain(file::FD_STATES.iter().map(|kind| kind.sort()))
         .chain([vma::SORT])
 }

@@ -117,10 +117,18 @@ pub struct FilesOf<'a> {
 
 impl Files for FilesOf<'_> {
     fn fd(&self, id: u32) -> Result<RawFd> {
-        let missing = || Error::damaged(format!("open file {id} is not in the image"));
-        let file = self.files.files.get(&id).ok_or_else(missing)?;
+        let file = self.files.get(id)?;
         self.files.replaced.check(id, file, self.holder)?;
         Ok(file.as_raw_fd())
+    }
+}
+
+/// The files for a moment, whoever may open them: nobody keeps a descriptor.
+pub struct AllFiles<'a>(pub &'a RestoredFiles);
+
+impl Files for AllFiles<'_> {
+    fn fd(&self, id: u32) -> Result<RawFd> {
+        self.0.get(id).map(AsRawFd::as_raw_fd)
     }
 }
 
@@ -141,6 +149,10 @@ impl RestoredFiles {
     /// How the tree has left its terminal.
     pub fn terminal_state(&self) -> Option<TerminalState> {
         self.objects.replaced_terminal.borrow().state().cloned()
+    }
+
+    fn get(&self, id: u32) -> Result<&OwnedFd> {
+        self.files.get(&id).ok_or_else(|| Error::damaged(format!("open file {id} is not in the image")))
     }
 
     /// The files for `holder`.

@@ -29,6 +29,7 @@ use crate::restore::outcome::Restored;
 use crate::restore::pending::{PendingRecords, out_of_place};
 use crate::restore::process::TASK_SIZE;
 use crate::restore::pstree::NewTree;
+use crate::restore::relations;
 use crate::restore::replaced::Holder;
 use crate::restore::time_namespace::TimeNamespace;
 use crate::sys::memory::{PAGE, RemotePtr};
@@ -100,6 +101,7 @@ impl ImageRestore {
                 Ok(())
             }
             Role::OpenFile => self.files.open(record, &self.pending),
+            Role::Relation => self.pending.add_relation(record),
             Role::FdState => self.pending.add_fd_state(record),
             Role::Mapping => self.map(&record),
         }
@@ -248,6 +250,7 @@ fn restore_phases(
     let mut resumes: BTreeMap<Pid, Vec<Resume>> = BTreeMap::new();
     for phase in PHASES {
         if phase == Phase::Credentials {
+            relations::restore(tree, pending, files)?;
             // Attributes of earlier phases need descriptors of their own for a moment. A full table
             // would have no number for them.
             for process in alive(&pending.tree()?.processes) {

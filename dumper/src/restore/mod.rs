@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod pending;
 pub mod process;
 pub mod pstree;
+pub mod relations;
 pub mod replaced;
 pub mod rollback;
 pub mod shmat;

@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::file::fd_table;
 use crate::image::frame::{Record, Tag};
 use crate::kind::attribute::tid_of;
+use crate::kind::relation;
 use crate::pstree::record::Tree;
 use crate::sys::pid::Pid;
 
@@ -21,6 +22,8 @@ pub struct PendingRecords {
     representatives: BTreeMap<Pid, Pid>,
     of_tasks: BTreeMap<(Pid, Tag), Record>,
     fd_states: Vec<Record>,
+    /// By the id of the open file, and the task that has it.
+    relations: BTreeMap<(Tag, u32, Pid), Vec<Record>>,
 }
 
 impl PendingRecords {
@@ -47,6 +50,19 @@ impl PendingRecords {
             None => Ok(()),
             Some(_) => Err(Error::damaged(format!("record {tag} occurs twice for one task"))),
         }
+    }
+
+    /// Takes what an open file has to do with others.
+    pub fn add_relation(&mut self, record: Record) -> Result<()> {
+        let (id, tid) = relation::id_and_task(&record)?;
+        self.relations.entry((record.tag, id, tid)).or_default().push(record);
+        Ok(())
+    }
+
+    /// The relations of open files: the id of the file, a task that has it, and the records.
+    pub fn relations(&self, tag: Tag) -> impl Iterator<Item = (u32, Pid, Vec<&Record>)> {
+        let of_tag = self.relations.iter().filter(move |((of, ..), _)| *of == tag);
+        of_tag.map(|((_, id, tid), records)| (*id, *tid, records.iter().collect()))
     }
 
     /// Takes the state of a descriptor: its task has a descriptor table.

@@ -101,6 +101,7 @@ impl TreeCollector<'_> {
             let forks = forks.as_deref_mut().filter(|_| !sharers.contains(&process.pid));
             processes.push(collect_process(&mut collector, process, opened, forks)?);
         }
+        files.relate(&mut Refusals::first())?;
         // After the timers, so that none of them expires before its time.
         let representative = tree.processes.iter().find(|process| !process.threads.is_empty());
         tree.clocks = representative.map(|process| Clocks::now_of(process.representative())).transpose()?;

@@ -39,7 +39,7 @@ pub fn layout(target: &Target, forked: Forked, key: Option<&Key>) -> Result<Snap
         memory.push(ProcessMemory::find(process, source)?);
     }
     cow_pages::find(&mut tree, &mut memory)?;
-    let CollectedFiles { objects, spool, files, fd_states, unreadable } = files.into_records();
+    let CollectedFiles { objects, spool, files, fd_states, relations, unreadable } = files.into_records();
 
     let of_tree = unreadable.into_iter().chain(sysv.unreadable).map(|sentence| Unreadable { pid: None, sentence });
     let unreadable = of_tree.chain(unreadable::other_users(&tree, &tasks)?).collect();
@@ -56,6 +56,7 @@ pub fn layout(target: &Target, forked: Forked, key: Option<&Key>) -> Result<Snap
     image.records(sysv.records)?;
     image.objects(objects, spool)?;
     image.records(files)?;
+    image.records(relations)?;
     image.records(tables)?;
     image.records(fd_states)?;
     image.memory(memory)?;

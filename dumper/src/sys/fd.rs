@@ -4,6 +4,7 @@
 use std::os::fd::{AsRawFd, OwnedFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use crate::error::{Doing, Result};
 
@@ -34,6 +35,12 @@ pub fn owner(fd: &OwnedFd) -> Result<SigioOwner> {
     Errno::result(unsafe { libc::fcntl(fd.as_raw_fd(), F_GETOWNER_UIDS, ids.as_mut_ptr()) })
         .doing(|| "F_GETOWNER_UIDS")?;
     Ok(SigioOwner { kind: owner[0], id: owner[1], signal, uid: ids[0], euid: ids[1] })
+}
+
+/// F_SETFL: the flags of a description that can be changed, fcntl(2).
+pub fn set_flags(fd: &OwnedFd, flags: i32) -> Result<()> {
+    let set = FcntlArg::F_SETFL(OFlag::from_bits_retain(flags));
+    fcntl(fd, set).map(drop).doing(|| format!("F_SETFL {flags:#o}"))
 }
 
 /// FIONREAD: bytes that wait to be read (of a pipe through either end, pipe(7)).

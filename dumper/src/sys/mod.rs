@@ -9,6 +9,7 @@ pub mod cgroup;
 pub mod clock;
 pub mod clone;
 pub mod cpuid;
+pub mod epoll;
 pub mod errno;
 pub mod fd;
 pub mod futex;

@@ -137,6 +137,7 @@ impl Contents {
                 self.attribute(record, body, Some(tid), None);
             }
             Some(Shown::FdState(tid, _)) => self.attribute(record, body, Some(tid), None),
+            Some(Shown::Relation(..)) => self.attribute(record, body, None, None),
             Some(Shown::SysvIpc { id, key, mode }) => self.attribute(record, body, None, Some((id, key, mode))),
             // A later version may have written it.
             None => {
