@@ -15,4 +15,5 @@ echo 4194304 > /proc/sys/kernel/pid_max
 cargo build --workspace
 # Most tests mostly wait for a process or a daemon, so more tests than processors run at once. Many
 # more would make the tests that compute exceed their time limits.
-cargo test --workspace --no-fail-fast "$@" -- --test-threads=$((2 * $(nproc)))
+# Whoever started this may ignore signals (nohup(1), a job of a script): the tests send them.
+env --default-signal cargo test --workspace --no-fail-fast "$@" -- --test-threads=$((2 * $(nproc)))

@@ -16,8 +16,8 @@ use crate::sys::proc::status::Fields;
 
 /// How long to wait for the end of a dying process, which may have to free much memory.
 const DYING_LIMIT: Duration = Duration::from_secs(10);
-/// How long a parent may take to reap, and the kernel to free the id of a process that has left
-/// /proc.
+/// How long a parent may take to reap, and how long an id may name a group or session that has
+/// processes. An id that names nothing any more is about to be freed.
 const LINGERING_LIMIT: Duration = Duration::from_secs(2);
 /// Time between two checks.
 const STEP: Duration = Duration::from_millis(1);
@@ -43,8 +43,10 @@ impl WantedPid {
     /// # Errors
     /// [`Kind::PidTaken`]: it stays taken. The sentence names what holds it.
     pub fn wait(&self) -> Result<()> {
-        let holder = PidHolder::of(self.pid);
-        if self.since.elapsed() >= holder.limit() {
+        let (holder, waited) = (PidHolder::of(self.pid), self.since.elapsed());
+        // All processes are looked through for a member only when it takes long.
+        let is_being_freed = || holder == PidHolder::GroupOrSession && member(self.pid).is_none();
+        if waited >= holder.limit() && !(waited < DYING_LIMIT && is_being_freed()) {
             return Err(taken(&format!("pid {}", self.pid), self.pid));
         }
         std::thread::sleep(STEP);

@@ -86,6 +86,22 @@ pub enum Waited {
     Ended,
 }
 
+impl Waited {
+    /// Waits on for a task that only waits for a processor: on a crowded machine that takes
+    /// seconds. One that sleeps, in a call that hangs, is not waited for.
+    ///
+    /// # Errors
+    /// Those of [`Running::wait`].
+    pub fn or_given_a_processor(self) -> Result<Waited> {
+        match self {
+            Waited::Running(running) if running.state() == 'R' => running.wait(Deadline::after(CROWDED_LIMIT)),
+            waited => Ok(waited),
+        }
+    }
+}
+
+/// How long a task may have to wait for a processor.
+const CROWDED_LIMIT: Duration = Duration::from_secs(30);
 /// How often a task that does not stop is looked for in /proc.
 const ASKED_EVERY: Duration = Duration::from_millis(5);
 /// How long a dropped task may take to stop, so that it can be detached.
@@ -181,18 +197,22 @@ impl Running {
     /// [`Kind::Busy`]: it does not stop in time. [`Kind::NoProcess`]: it has ended.
     pub fn wait_or_release(self, deadline: Deadline) -> Result<Stopped> {
         let tid = self.tid;
-        match self.wait(deadline)? {
+        match self.wait(deadline)?.or_given_a_processor()? {
             Waited::Stopped(stopped) => Ok(stopped),
             Waited::Running(running) => Err(running.does_not_stop()),
             Waited::Ended => Err(has_ended(tid)),
         }
     }
 
+    /// Its state, proc_pid_stat(5); ? if it has ended.
+    fn state(&self) -> char {
+        Stat::read(&format!("/proc/{}/stat", self.tid)).map_or('?', |stat| stat.state)
+    }
+
     /// The error of a task that did not stop in time. It shows the state of the task and the kernel
     /// function in which it sleeps (proc_pid_wchan(5)), 0 if it does not sleep.
     pub fn does_not_stop(&self) -> Error {
-        let tid = self.tid;
-        let state = Stat::read(&format!("/proc/{tid}/stat")).map_or('?', |stat| stat.state);
+        let (tid, state) = (self.tid, self.state());
         let at = proc::read_text(&format!("/proc/{tid}/wchan")).unwrap_or_default();
         Error::new(Kind::Busy, format!("task {tid} does not stop (state {state} in {at})"))
     }

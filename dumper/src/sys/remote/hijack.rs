@@ -157,14 +157,16 @@ impl Hijacked {
         let tid = task.tid();
         let mut running = go(task)?;
         loop {
-            let mut stopped = match running.wait(deadline)? {
+            let mut stopped = match running.wait(deadline)?.or_given_a_processor()? {
                 Waited::Stopped(stopped) => stopped,
                 Waited::Running(hanging) => {
                     let error = hanging.does_not_stop();
                     // Interrupt it so that the registers can be given back.
                     hanging.interrupt()?;
-                    self.task = Some(hanging.wait_or_release(Deadline::after(INTERRUPT_LIMIT))?);
-                    return Err(error.on("a system call on behalf of a checkpoint hangs"));
+                    let error = error.on("a system call on behalf of a checkpoint hangs");
+                    self.task =
+                        Some(hanging.wait_or_release(Deadline::after(INTERRUPT_LIMIT)).map_err(|_| error.clone())?);
+                    return Err(error);
                 }
                 Waited::Ended => return Err(ptrace::has_ended(tid)),
             };
