@@ -49,6 +49,7 @@ refused! {
     secret_memory: "secret memory";
     secret_mapping: "secret memory";
     tracer_file: "a file of the kernel's tracer";
+    protection_key: "allocated protection key";
     no_vdso: "without vdso";
     vdso_part: "a part of its vdso";
     crowded: "vm.max_map_count";
@@ -74,7 +75,8 @@ fn refused(kind: &str, word: &str) {
 }
 
 /// Sentences that only a stopped process gives a reason for. docs/limits.md lists them.
-const ONLY_STOPPED: [&str; 5] = [
+const ONLY_STOPPED: [&str; 6] = [
+    "allocated protection key",
     "shares with pid",
     "of one thread alone",
     "clock of a thread that does not show",

@@ -2,6 +2,7 @@
 
 pub mod overlaid;
 pub mod page_set;
+pub mod protection_keys;
 pub mod remap;
 pub mod source;
 pub mod vdso;

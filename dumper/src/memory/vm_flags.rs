@@ -61,12 +61,14 @@ impl FlagsOnDemand {
     }
 }
 
-/// Why a mapping with these flags and this protection key cannot be checkpointed. `None` if it can.
-pub fn refusal(codes: &Codes, key: u64) -> Option<String> {
+/// Why a mapping with these flags, this protection key and these PROT_* bits cannot be checkpointed.
+/// `None` if it can. The kernel itself gives a key to memory that is only executable
+/// (`execute_only_pkey` in arch/x86/mm/pkeys.c).
+pub fn refusal(codes: &Codes, key: u64, prot: i32) -> Option<String> {
     let refused = REFUSED.iter().find(|(code, _)| codes.has(code));
     match refused {
         Some((_, what)) => Some(format!("{what} cannot be checkpointed")),
-        None if key != 0 => Some(format!("protection key {key} cannot be checkpointed yet")),
+        None if key != 0 && prot != libc::PROT_EXEC => Some(format!("protection key {key} cannot be checkpointed yet")),
         None => None,
     }
 }

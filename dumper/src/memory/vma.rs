@@ -197,7 +197,7 @@ impl Vma {
     /// Unsupported: a flag or a protection key that cannot be restored.
     pub fn add_flags(&mut self, flags: &VmFlags) -> Result<()> {
         let Some((codes, key)) = flags.get(&self.start) else { return Ok(()) };
-        if let Some(why) = vm_flags::refusal(codes, *key) {
+        if let Some(why) = vm_flags::refusal(codes, *key, self.prot) {
             return Err(Error::unsupported(format!(
                 "pid {}: mapping {:x}-{:x} ({}): {why}",
                 self.tid, self.start, self.end, self.name

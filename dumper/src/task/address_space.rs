@@ -16,6 +16,7 @@ use crate::kind::attribute::{Attribute, DumpedThread, ObservedTask, RestoredThre
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
 use crate::kind::refs::FileIds;
+use crate::memory::protection_keys;
 use crate::refusals::Refusals;
 use crate::sys::memory::RemotePtr;
 use crate::sys::mm_map::{MmMap, set_mm_map};
@@ -67,6 +68,7 @@ pub struct AddressSpaceTickets {
     /// Bytes of the LDT. 0 unless the program has made one.
     ldt_len: Ticket<u64>,
     membarrier: Ticket<u64>,
+    keys: Vec<Ticket<u64>>,
 }
 
 /// The address space as a whole: the places of code, data, heap, stack, arguments and environment,
@@ -116,6 +118,7 @@ impl Attribute for AddressSpace {
             // Function 0 of modify_ldt(2) reads.
             ldt_len: batch.call(libc::SYS_modify_ldt, [0, ldt.0, LDT_ROOM as u64]),
             membarrier: batch.call(libc::SYS_membarrier, [MEMBARRIER_CMD_GET_REGISTRATIONS, 0, 0]),
+            keys: protection_keys::ask(batch),
         }
     }
 
@@ -128,6 +131,7 @@ impl Attribute for AddressSpace {
         if thread.answer(asked.ldt_len, "reading the LDT")? as i32 != 0 {
             return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", thread.pid)));
         }
+        protection_keys::refuse_allocated(thread, &asked.keys)?;
         let auxv = proc::read(&thread.proc("auxv"))?;
         let auxv = auxv.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|i| word[i]))).collect();
         let exe = executable(&thread.task, thread.files)?;
