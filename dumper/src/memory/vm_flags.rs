@@ -61,9 +61,9 @@ impl FlagsOnDemand {
     }
 }
 
-/// Why a mapping with these flags, this protection key and these PROT_* bits cannot be checkpointed.
-/// `None` if it can. The kernel itself gives a key to memory that is only executable
-/// (`execute_only_pkey` in arch/x86/mm/pkeys.c).
+/// Why a mapping with these flags, protection key and PROT_* bits cannot be checkpointed. `None` if
+/// it can. The kernel itself gives a key to memory that is only executable (`execute_only_pkey` in
+/// arch/x86/mm/pkeys.c).
 pub fn refusal(codes: &Codes, key: u64, prot: i32) -> Option<String> {
     let refused = REFUSED.iter().find(|(code, _)| codes.has(code));
     match refused {

@@ -18,8 +18,8 @@ use crate::{sysv, task};
 
 /// Every sort, in the order of an image. Each comes after the sorts that it needs. The tree names
 /// tasks, open files refer to objects, relations and descriptor tables to open files, the state of
-/// a descriptor to its table. Mappings come last, because a restore begins to create processes with the first
-/// mapping.
+/// a descriptor to its table. Mappings come last, because a restore begins to create processes with
+/// the first mapping.
 pub fn sorts() -> impl Iterator<Item = RecordSort> {
     // The tree and System V objects are below the floor on which rows are defined.
     let tree = RecordSort { tag: record::TAG, role: Role::Tree, show: show_tree };
