@@ -2,7 +2,6 @@
 
 pub mod overlaid;
 pub mod page_set;
-pub mod protection_keys;
 pub mod remap;
 pub mod source;
 pub mod vdso;

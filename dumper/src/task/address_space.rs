@@ -16,7 +16,6 @@ use crate::kind::attribute::{Attribute, DumpedThread, ObservedTask, RestoredThre
 use crate::kind::phase::Phase;
 use crate::kind::record_sort::ShownTask;
 use crate::kind::refs::FileIds;
-use crate::memory::protection_keys;
 use crate::refusals::Refusals;
 use crate::sys::memory::RemotePtr;
 use crate::sys::mm_map::{MmMap, set_mm_map};
@@ -24,6 +23,7 @@ use crate::sys::pid::Pid;
 use crate::sys::proc;
 use crate::sys::remote::batch::{Batch, Ticket};
 use crate::sys::tracee::code_of_32_bits;
+use crate::task::protection_keys;
 
 /// include/uapi/linux/membarrier.h.
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;

@@ -8,6 +8,7 @@ pub mod loginuid;
 pub mod mempolicy;
 pub mod namespaces;
 pub mod prctl;
+pub mod protection_keys;
 pub mod registers;
 pub mod registrations;
 pub mod restart_block;
