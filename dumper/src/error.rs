@@ -17,6 +17,8 @@ pub enum Kind {
     Unsupported,
     /// The tree did not stop in time, or another daemon holds it: EBUSY.
     Busy,
+    /// The process is in a state that passes by itself and cannot be checkpointed: EBUSY.
+    Passing,
     /// The tree was stopped, and not all of it could be examined in time: ETIMEDOUT.
     TimedOut,
     /// The caller was killed while it waited: EINTR.

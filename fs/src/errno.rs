@@ -6,7 +6,7 @@ use ckptfs_dumper::Kind;
 pub fn errno(kind: Kind) -> i32 {
     match kind {
         Kind::Unsupported => libc::EOPNOTSUPP,
-        Kind::Busy => libc::EBUSY,
+        Kind::Busy | Kind::Passing => libc::EBUSY,
         Kind::TimedOut => libc::ETIMEDOUT,
         Kind::Interrupted => libc::EINTR,
         Kind::Deadlock => libc::EDEADLK,
@@ -34,6 +34,7 @@ mod tests {
         let table = [
             (Kind::Unsupported, "EOPNOTSUPP"),
             (Kind::Busy, "EBUSY"),
+            (Kind::Passing, "EBUSY"),
             (Kind::TimedOut, "ETIMEDOUT"),
             (Kind::Interrupted, "EINTR"),
             (Kind::Deadlock, "EDEADLK"),

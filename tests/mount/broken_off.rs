@@ -27,7 +27,7 @@ fn a_close_returns_when_the_process_is_gone() {
     // The writer is a program of its own: other tests of this process make children, which have a
     // copy of each open file of it for a moment.
     let script = r#"
-        for turn in $(seq 50); do
+        for turn in $(seq 30); do
             head -c -5 "$1" > "$2" 2> /dev/null && exit 1
             [ ! -e "$3" ]
         done

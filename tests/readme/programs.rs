@@ -51,7 +51,7 @@ fn program(name: &str) -> Spec {
         "redis-server" => Spec::command("bash")
             .arg("-c")
             .arg("exec -a redis-server redis-check-rdb --port 0 --unixsocket redis.socket"),
-        "tail" => shell("echo > file && exec tail -f file"),
+        "pidfd" => shell("exec python3 -c 'import os, time; os.pidfd_open(os.getpid()); time.sleep(3600)'"),
         "python3" => Spec::command("python3").arg("-c").arg("import asyncio; asyncio.run(asyncio.sleep(3600))"),
         "http.server" => Spec::command("python3").arg("-m").arg("http.server").arg("--bind").arg("127.0.0.1").arg("0"),
         "gpg-agent" => {
@@ -98,7 +98,7 @@ fn what_is_said_to_be_refused_is_refused() {
 /// README.md shows a refusal exactly as a user sees it.
 #[test]
 fn what_a_refusal_looks_like() {
-    let (victim, mount) = refused("tail", &["inotify"]);
+    let (victim, mount) = refused("pidfd", &["a pidfd"]);
     let shown = commands("README.md", "When it is refused");
     let here = |line: &str| {
         line.replace("1234", &victim.pid().to_string()).replace("/ckpt/", &format!("{}/", mount.path().display()))

@@ -179,6 +179,7 @@ mod files {
     survives!(eventfd);
     survives!(timerfd);
     survives!(signalfd);
+    survives!(inotify);
     survives!(epoll);
     survives!(epoll_numbers);
     survives!(epoll_nested);

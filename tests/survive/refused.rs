@@ -25,7 +25,6 @@ refused! {
     unix: "socket";
     tcp: "socket";
     udp: "socket";
-    inotify: "inotify";
     pidfd: "pidfd";
     ptmx: "ptmx";
     hidden_lock: "lock";
@@ -75,7 +74,8 @@ fn refused(kind: &str, word: &str) {
 }
 
 /// Sentences that only a stopped process gives a reason for. docs/limits.md lists them.
-const ONLY_STOPPED: [&str; 6] = [
+const ONLY_STOPPED: [&str; 7] = [
+    "an inotify instance has events that have not been read",
     "allocated protection key",
     "shares with pid",
     "of one thread alone",
@@ -116,6 +116,16 @@ fn tracer(victim: &Victim) -> Option<String> {
     // An earlier tracer still traces it. The daemon does not trace a process that it refused.
     let tracer = fs::read_to_string(victim.dir().join("tracer")).unwrap_or("0".into());
     Some(tracer)
+}
+
+/// A program that reads its events is soon in another state.
+#[test]
+fn inotify_unread() {
+    let victim = Victim::ready(&Spec::c("holder").arg("inotify_unread"));
+    refuses(&victim, "Device or resource busy", "an inotify instance has events that have not been read");
+    victim.go(1);
+    assert_eq!(victim.event(1), Event::Ok);
+    victim.finish();
 }
 
 #[test]

@@ -129,8 +129,8 @@ static void hold(const char *kind)
         CHECK((fd = socket(AF_INET, SOCK_DGRAM, 0)) >= 0);
     else if (strcmp(kind, "protection_key") == 0) /* not every processor has them */
         fd = pkey_alloc(0, PKEY_DISABLE_WRITE);
-    else if (strcmp(kind, "inotify") == 0)
-        CHECK((fd = inotify_init()) >= 0 && inotify_add_watch(fd, ".", IN_CREATE) >= 0);
+    else if (strcmp(kind, "inotify_unread") == 0)
+        CHECK((fd = inotify_init()) >= 0 && inotify_add_watch(fd, ".", IN_CREATE) >= 0 && mkdir("dir", 0700) == 0);
     else if (strcmp(kind, "memfd") == 0)
         CHECK((fd = memfd_create("memfd", 0)) >= 0);
     else if (strcmp(kind, "pidfd") == 0)

@@ -276,7 +276,7 @@ impl FileCollector {
             let Some(file) = refusals.sift(observed)? else { continue };
             for kind in RELATIONS.iter().filter(|kind| kind.takes(&file)) {
                 let relating = Relating { file: &file, tid, task, number };
-                let found = kind.dump(id, &relating, &*self);
+                let found = kind.dump(id, &relating, self);
                 self.relations.extend(refusals.sift_of_several(found)?.into_iter().flatten());
             }
         }
@@ -337,6 +337,18 @@ impl Descriptions for FileCollector {
             }
         }
         Ok(None)
+    }
+
+    fn id_of_name(&mut self, link: &str, subject: &str) -> Result<u32> {
+        let mut observed = ObservedFile::observe(subject.to_owned(), link, Via::Link(link))?;
+        observed.flags = libc::O_PATH;
+        let key = (observed.stat.dev(), observed.stat.ino(), observed.flags, false);
+        if let Some(id) = self.by_reference.get(&key) {
+            return Ok(*id);
+        }
+        let id = self.add(&observed)?;
+        self.by_reference.insert(key, id);
+        Ok(id)
     }
 
     fn has_refused(&self, inode: (u64, u64)) -> bool {

@@ -175,7 +175,7 @@ impl Relation for Watches {
         observed.target.as_os_str() == NAME
     }
 
-    fn dump(&self, relating: &Relating<'_>, others: &dyn Descriptions) -> Result<Vec<WatchesBody>> {
+    fn dump(&self, relating: &Relating<'_>, others: &mut dyn Descriptions) -> Result<Vec<WatchesBody>> {
         let (file, task, epoll) = (relating.file, relating.task, relating.number);
         let info = format!("/proc/{task}/fdinfo/{epoll}");
         let mut with_number: BTreeMap<i32, u32> = BTreeMap::new();
@@ -343,6 +343,10 @@ mod tests {
             let mut found = self.0.iter().filter(|number| order(task, **number).unwrap() == Ordering::Equal);
             Ok(found.next().map(|number| *number as u32))
         }
+
+        fn id_of_name(&mut self, _link: &str, _subject: &str) -> Result<u32> {
+            Ok(0)
+        }
     }
 
     fn event() -> OwnedFd {
@@ -355,7 +359,8 @@ mod tests {
         assert!(Epoll.takes(&file) && Watches.takes(&file));
         let tid: Pid = std::process::id() as Pid;
         let relating = Relating { file: &file, tid, task: tid, number: epoll.as_raw_fd() };
-        Relation::dump(&Watches, &relating, &Numbers(known.iter().map(|fd| fd.as_raw_fd()).collect()))
+        let mut numbers = Numbers(known.iter().map(|fd| fd.as_raw_fd()).collect());
+        Relation::dump(&Watches, &relating, &mut numbers)
     }
 
     #[test]

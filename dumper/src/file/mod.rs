@@ -6,6 +6,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod fd_table;
 pub mod fifo;
+pub mod inotify;
 pub mod lock;
 pub mod mapped_lock;
 pub mod memfd;
@@ -57,6 +58,7 @@ pub const KINDS: &[&dyn DynOpenFile] = &[
     &timerfd::Timerfd,
     &signalfd::Signalfd,
     &epoll::Epoll,
+    &inotify::Inotify,
     &regular::Regular,
     &tty::Tty,
     &device::Device,
@@ -80,13 +82,12 @@ pub const OBJECTS: &[&dyn DynObject] = &[
 pub const FD_STATES: &[&dyn DynFdState] = &[&lock::Lock, &sigio::Sigio];
 
 /// Every kind of what descriptions have to do with each other.
-pub const RELATIONS: &[&dyn DynRelation] = &[&epoll::Watches];
+pub const RELATIONS: &[&dyn DynRelation] = &[&epoll::Watches, &inotify::Marks];
 
 /// What no kind restores yet: the beginning of its link in /proc, and its name in errors. When one
 /// is implemented, its line moves to [`KINDS`].
 const UNSUPPORTED: &[(&str, &str)] = &[
     ("socket:", "a socket"),
-    ("anon_inode:inotify", "inotify"),
     ("anon_inode:[fanotify]", "fanotify"),
     ("anon_inode:[io_uring]", "io_uring"),
     ("anon_inode:[userfaultfd]", "userfaultfd"),
@@ -117,6 +118,8 @@ pub fn unsupported_name(observed: &ObservedFile<'_>) -> String {
 mod tests {
     use std::os::unix::net::UnixStream;
 
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
     use super::*;
     use crate::kind::observed::fake::{observed, observed_fd, this};
 
@@ -124,10 +127,10 @@ mod tests {
     fn a_file_that_no_kind_takes_has_a_name_in_errors() {
         let (socket, _other) = UnixStream::pair().unwrap();
         let this = this();
-        let inotify = rustix::fs::inotify::init(rustix::fs::inotify::CreateFlags::CLOEXEC).unwrap();
+        let process = pidfd_open(getpid(), PidfdFlags::empty()).unwrap();
         for (file, name) in [
             (observed_fd(&socket, &this), "UNIX stream socket -> pid "),
-            (observed(&inotify), "inotify (anon_inode:inotify)"),
+            (observed(&process), "a pidfd (anon_inode:[pidfd])"),
         ] {
             assert!(KINDS.iter().all(|kind| !kind.takes(&file)));
             assert!(unsupported_name(&file).starts_with(name), "{}", unsupported_name(&file));

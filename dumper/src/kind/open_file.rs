@@ -20,6 +20,9 @@ pub const TAG: Tag = Tag(*b"FILE");
 /// Its row in the table of records.
 pub const SORT: RecordSort = RecordSort { tag: TAG, role: Role::OpenFile, show };
 
+/// See [`OpenFile::FORGET`].
+pub type Forget = fn(&OwnedFd) -> Result<()>;
+
 /// A kind of open file.
 pub trait OpenFile: Sync {
     /// What is stored: its field names are the format.
@@ -46,6 +49,9 @@ pub trait OpenFile: Sync {
     fn is_handed_over(&self, _context: &dyn RestoreContext) -> bool {
         false
     }
+    /// Takes out of the restored description what the restore itself has caused. It is called when
+    /// the restore has closed everything else, and before the tree runs.
+    const FORGET: Option<Forget> = None;
     /// Adds to the record what is found when the tree runs again, because it takes time. `mapped`
     /// are the parts that private mappings of the tree show: offset and length, in any order.
     /// `files` opens files.
@@ -83,6 +89,8 @@ pub trait DynOpenFile: Sync {
     fn opens_last(&self) -> bool;
     /// See [`OpenFile::is_handed_over`].
     fn is_handed_over(&self, context: &dyn RestoreContext) -> bool;
+    /// See [`OpenFile::FORGET`].
+    fn forget(&self) -> Option<Forget>;
     /// See [`OpenFile::settle`].
     fn settle(&self, record: &Record, mapped: &[(u64, u64)], files: &Unnoticed) -> Result<Record>;
     /// See [`OpenFile::restore`].
@@ -117,6 +125,10 @@ impl<O: OpenFile> DynOpenFile for O {
 
     fn is_handed_over(&self, context: &dyn RestoreContext) -> bool {
         OpenFile::is_handed_over(self, context)
+    }
+
+    fn forget(&self) -> Option<Forget> {
+        O::FORGET
     }
 
     fn settle(&self, record: &Record, mapped: &[(u64, u64)], files: &Unnoticed) -> Result<Record> {

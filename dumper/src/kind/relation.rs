@@ -44,6 +44,9 @@ pub type Order<'a> = dyn FnMut(Pid, i32) -> Result<Ordering> + 'a;
 pub trait Descriptions {
     /// The id of the description that `order` says is the wanted one, if the tree has it.
     fn find(&self, wanted: &Wanted, order: &mut Order<'_>) -> Result<Option<u32>>;
+    /// The id of the name that a link of /proc leads to, as an open file (O_PATH). `subject` is for
+    /// errors.
+    fn id_of_name(&mut self, link: &str, subject: &str) -> Result<u32>;
     /// Whether a file with this device and inode was refused. Only a check goes on then.
     fn has_refused(&self, _inode: (u64, u64)) -> bool {
         false
@@ -62,6 +65,8 @@ pub trait EmptyTable {
     fn clear(&mut self) -> Result<()>;
     /// The description with this id, open here.
     fn fd(&self, id: u32) -> Result<RawFd>;
+    /// The same, if the task may open the file.
+    fn own_fd(&self, id: u32) -> Result<RawFd>;
 }
 
 /// A kind of relation.
@@ -74,7 +79,7 @@ pub trait Relation: Sync {
     /// Whether a file of this kind has such relations.
     fn takes(&self, observed: &ObservedFile<'_>) -> bool;
     /// Records them and changes nothing.
-    fn dump(&self, relating: &Relating<'_>, others: &dyn Descriptions) -> Result<Vec<Self::Body>>;
+    fn dump(&self, relating: &Relating<'_>, others: &mut dyn Descriptions) -> Result<Vec<Self::Body>>;
     /// The ids of the other descriptions.
     fn others(body: &Self::Body) -> Vec<u32>;
     /// Restores all relations of the description `id`.
@@ -100,7 +105,7 @@ pub trait DynRelation: Sync {
     /// See [`Relation::takes`].
     fn takes(&self, observed: &ObservedFile<'_>) -> bool;
     /// See [`Relation::dump`].
-    fn dump(&self, id: u32, relating: &Relating<'_>, others: &dyn Descriptions) -> Result<Vec<Record>>;
+    fn dump(&self, id: u32, relating: &Relating<'_>, others: &mut dyn Descriptions) -> Result<Vec<Record>>;
     /// See [`Relation::restore`]. `records` are those of one description.
     fn restore(&self, id: u32, records: &[&Record], table: &mut dyn EmptyTable) -> Result<()>;
 }
@@ -118,7 +123,7 @@ impl<R: Relation> DynRelation for R {
         Relation::takes(self, observed)
     }
 
-    fn dump(&self, id: u32, relating: &Relating<'_>, others: &dyn Descriptions) -> Result<Vec<Record>> {
+    fn dump(&self, id: u32, relating: &Relating<'_>, others: &mut dyn Descriptions) -> Result<Vec<Record>> {
         let bodies = Relation::dump(self, relating, others)?.into_iter();
         bodies.map(|body| Record::new(R::TAG, &TaggedRelation { id, tid: relating.tid, body })).collect()
     }

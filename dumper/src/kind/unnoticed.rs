@@ -27,6 +27,11 @@ const OWN_KIND: &[u8] = b"fuse.ckptfs";
 /// process may be one that is stopped.
 const SERVED: [&[u8]; 8] = [b"fuse", b"nfs", b"cifs", b"smb", b"9p", b"ceph", b"afs", b"autofs"];
 
+/// Whether a process or another machine answers for filesystems of this type.
+pub fn is_served(kind: &[u8]) -> bool {
+    SERVED.iter().any(|served| kind.starts_with(served))
+}
+
 /// How many bytes are read for one image.
 const READ_MOST: u64 = 64 << 20;
 
@@ -39,7 +44,7 @@ impl Unnoticed {
 
     /// The same, for files that this machine's kernel alone answers for.
     pub fn local() -> Result<Self> {
-        Self::without(|kind| SERVED.iter().any(|served| kind.starts_with(served)))
+        Self::without(is_served)
     }
 
     fn without(is_avoided: impl Fn(&[u8]) -> bool) -> Result<Self> {

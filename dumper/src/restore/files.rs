@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::file;
 use crate::image::frame::Record;
 use crate::kind::object::{DynObject, RestoreContext, RestoredObject};
-use crate::kind::open_file::{self, DynOpenFile};
+use crate::kind::open_file::{self, DynOpenFile, Forget};
 use crate::kind::refs::Files;
 use crate::options::{ChangedFiles, RestoreOptions, TerminalRule};
 use crate::restore::caller_terminal::ReplacedTerminal;
@@ -29,6 +29,8 @@ pub struct RestoredFiles {
     replaced: ReplacedFiles,
     /// Open files that are opened when the image has been read to its end.
     opens_last: Vec<(u32, &'static dyn DynOpenFile, Record)>,
+    /// Files that are to forget what the restore has caused.
+    forgetting: Vec<(u32, Forget)>,
 }
 
 /// The objects, and what else a kind of open file needs from a restore.
@@ -208,6 +210,7 @@ impl RestoredFiles {
             self.replaced.compare(id, record, &file)?;
         }
         self.files.insert(id, file);
+        self.forgetting.extend(kind.forget().map(|forget| (id, forget)));
         Ok(())
     }
 
@@ -242,7 +245,13 @@ impl RestoredFiles {
     }
 
     /// Closes all files and returns the sentences for the caller of the restore.
-    pub fn into_warnings(self) -> Vec<String> {
-        self.objects.warnings.into_inner()
+    pub fn close(self) -> Result<Vec<String>> {
+        let Self { objects, mut files, forgetting, .. } = self;
+        let forgetting: Vec<_> =
+            forgetting.into_iter().filter_map(|(id, forget)| Some((files.remove(&id)?, forget))).collect();
+        let warnings = objects.warnings.into_inner();
+        drop(files);
+        forgetting.into_iter().try_for_each(|(file, forget)| forget(&file))?;
+        Ok(warnings)
     }
 }

@@ -179,7 +179,7 @@ impl ImageRestore {
         let terminal_state = files.terminal_state();
         // An end of a pipe that is still open here would hide from the other end that no process
         // has it.
-        let warnings = files.into_warnings();
+        let warnings = files.close()?;
         let roots = tree.roots()?;
         let attached = caller.map(|caller| caller.hand_over(tree.tree(), terminal_state, &pending)).transpose()?;
         tree.resume(resumes, || created.iter().try_for_each(CreatedIpc::outlive_daemon))?;

@@ -9,10 +9,11 @@ use crate::file::fd_table::{FdTable, TABLE};
 use crate::kind::refs::Files;
 use crate::kind::relation::EmptyTable;
 use crate::pstree::record::Process;
-use crate::restore::files::{AllFiles, RestoredFiles};
+use crate::restore::files::{AllFiles, FilesOf, RestoredFiles};
 use crate::restore::pending::PendingRecords;
 use crate::restore::process::NewProcess;
 use crate::restore::pstree::NewTree;
+use crate::restore::replaced::Holder;
 use crate::sys::pid::Pid;
 use crate::sys::remote::checked::Checked;
 
@@ -29,7 +30,9 @@ pub fn restore(tree: &mut NewTree, pending: &PendingRecords, files: &RestoredFil
             let missing = || Error::damaged(format!("open file {id} of task {tid}, which has no descriptors"));
             let process = tree.process(process.ok_or_else(missing)?)?;
             let calls = Checked::new(process.task(tid)?.0.scratch());
-            let mut table = Table { process, tid, files: AllFiles(files), placed: Vec::new(), calls };
+            let of = if tid == process.pid { pending.representative(tid).unwrap_or(tid) } else { tid };
+            let own = files.of(Holder::new(process.pid, of, pending));
+            let mut table = Table { process, tid, files: AllFiles(files), own, placed: Vec::new(), calls };
             kind.restore(id, &records, &mut table)?;
             table.clear()?;
         }
@@ -41,6 +44,7 @@ struct Table<'a> {
     process: &'a mut NewProcess,
     tid: Pid,
     files: AllFiles<'a>,
+    own: FilesOf<'a>,
     /// The numbers in use.
     placed: Vec<i32>,
     calls: Checked,
@@ -75,5 +79,9 @@ impl EmptyTable for Table<'_> {
 
     fn fd(&self, id: u32) -> Result<RawFd> {
         self.files.fd(id)
+    }
+
+    fn own_fd(&self, id: u32) -> Result<RawFd> {
+        self.own.fd(id)
     }
 }

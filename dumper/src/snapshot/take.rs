@@ -1,10 +1,11 @@
 //! Takes a snapshot: freeze, collect, fork, thaw, lay out.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use crate::cow::children::Children;
 use crate::cow::room;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::freeze::entry::Prelook;
 use crate::freeze::frozen::Frozen;
 use crate::freeze::{self, cgroup, snapshot_child};
@@ -19,8 +20,21 @@ use crate::sys::pid::Pid;
 use crate::sys::proc::locks;
 use crate::task::restart_block::SleepTimers;
 
+/// How often a tree is stopped if it is in a state that passes by itself.
+const TRIES: u32 = 20;
+
 /// Takes a snapshot of a running tree. Returns it with its source.
 pub fn take(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {
+    for tried in 1..TRIES {
+        match take_once(job, purpose) {
+            Err(error) if error.kind() == Kind::Passing => std::thread::sleep(Duration::from_millis(tried.into())),
+            taken => return taken,
+        }
+    }
+    take_once(job, purpose)
+}
+
+fn take_once(job: &TracerJob, purpose: SnapshotUse) -> Result<(SnapshotData, SnapshotSource)> {
     let TracerJob { target, options, .. } = job;
     // Before the freeze: slow work.
     let pids = target.members()?;

@@ -51,29 +51,6 @@ pub fn readable(fd: &OwnedFd) -> Result<u64> {
     Errno::result(got).map(|_| u64::from(bytes.cast_unsigned())).doing(|| "FIONREAD")
 }
 
-/// name_to_handle_at(2) of the file that a link of /proc leads to: the handle's type and bytes. It
-/// identifies the file and cannot open it (AT_HANDLE_FID).
-pub fn file_handle(link: &str) -> Result<(i32, Vec<u8>)> {
-    const AT_HANDLE_FID: i32 = 0x200;
-    const MOST: usize = 128;
-    /// struct file_handle with room for the largest (MAX_HANDLE_SZ).
-    #[repr(C)]
-    struct Handle {
-        len: u32,
-        kind: i32,
-        bytes: [u8; MOST],
-    }
-    let doing = || format!("the file handle of {link}");
-    let path = std::ffi::CString::new(link).map_err(std::io::Error::from).doing(doing)?;
-    let mut handle = Handle { len: MOST as u32, kind: 0, bytes: [0; MOST] };
-    let (mut mount, flags) = (0_i32, libc::AT_SYMLINK_FOLLOW | AT_HANDLE_FID);
-    let (to, mount) = (&raw mut handle, &raw mut mount);
-    // SAFETY: a NUL-terminated string, a live struct that holds its own size, and a live int.
-    let got = unsafe { libc::syscall(libc::SYS_name_to_handle_at, libc::AT_FDCWD, path.as_ptr(), to, mount, flags) };
-    Errno::result(got).doing(doing)?;
-    Ok((handle.kind, handle.bytes[..(handle.len as usize).min(MOST)].to_vec()))
-}
-
 /// Sets a descriptor's offset (lseek(2) SEEK_SET).
 pub fn seek(fd: &OwnedFd, position: u64) -> Result<()> {
     // SAFETY: no memory is passed.

@@ -5,7 +5,7 @@
 use std::os::unix::fs::MetadataExt;
 
 use crate::kind::observed::ObservedFile;
-use crate::sys::fd;
+use crate::sys::file_handle::{self, FileHandle};
 
 /// OVERLAYFS_SUPER_MAGIC, statfs(2).
 const OVERLAY: i64 = 0x794c_7630;
@@ -31,6 +31,8 @@ pub fn is_hidden_below(observed: &ObservedFile<'_>) -> bool {
 /// Whether the file handle shows a layer other than the upper one. A layer without file handles
 /// shows nothing.
 fn is_not_of_upper(link: &str) -> bool {
-    fd::file_handle(link)
-        .is_ok_and(|(kind, handle)| kind == FILE_ID && handle.get(FLAGS_AT).is_some_and(|flags| flags & IN_UPPER == 0))
+    let is_not = |FileHandle { kind, bytes }: FileHandle| {
+        kind == FILE_ID && bytes.get(FLAGS_AT).is_some_and(|flags| flags & IN_UPPER == 0)
+    };
+    file_handle::of(link).is_ok_and(is_not)
 }
