@@ -5,7 +5,7 @@ use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
 /// The time limit of one command, in seconds.
-const LIMIT: &str = "120";
+const LIMIT: &str = "300";
 
 /// The result of a command.
 #[derive(Debug)]

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// The limit of a wait for something that takes milliseconds. It is generous, because a loaded
 /// machine is no failure.
-pub const LONG: Duration = Duration::from_secs(60);
+pub const LONG: Duration = Duration::from_secs(120);
 
 /// The time between two checks.
 const STEP: Duration = Duration::from_millis(2);

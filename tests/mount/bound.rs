@@ -42,13 +42,20 @@ fn is_unharmed(victim: Victim) {
 #[test]
 fn what_cannot_be_examined_in_time_goes_on() {
     let victim = with_eventfds();
-    // A third of the time that it takes, in whole ms.
-    let timeout = (stopped_ms(&victim) / 3.0).ceil() / 1000.0;
-    let mount = over(&victim, timeout);
-    let output = tool::run(&["cat".into(), mount.of(victim.pid(), "image")]);
-    output.fails_with("Connection timed out");
-    let log = mount.log();
-    assert!(log.contains(&format!("within {timeout} s (freeze-timeout)")), "{log}");
+    let takes = stopped_ms(&victim);
+    // A third of the time that it takes, in whole ms; less if that was a busy moment.
+    let is_refused = [3.0, 10.0, 30.0, 100.0].into_iter().any(|part| {
+        let timeout = (takes / part).ceil() / 1000.0;
+        let mount = over(&victim, timeout);
+        let output = tool::run(&["cat".into(), mount.of(victim.pid(), "image")]);
+        if output.code != 0 {
+            output.fails_with("Connection timed out");
+            let log = mount.log();
+            assert!(log.contains(&format!("within {timeout} s (freeze-timeout)")), "{log}");
+        }
+        output.code != 0
+    });
+    assert!(is_refused, "it was dumped in a hundredth of {takes} ms");
     is_unharmed(victim);
 }
 

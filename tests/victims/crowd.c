@@ -11,15 +11,15 @@ int main(int argc, char **argv)
     pid_t *pids = calloc(count, sizeof *pids);
     CHECK(argc == 2 && count > 0 && pids);
     char *page = map(4096, RW);
+    sigset_t term;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, NULL);
     for (int n = 0; n < count; n++) {
         CHECK((pids[n] = fork()) >= 0);
         if (pids[n] == 0) {
-            sigset_t term;
             int got;
             sprintf(page, "%d", n);
-            sigemptyset(&term);
-            sigaddset(&term, SIGTERM);
-            sigprocmask(SIG_BLOCK, &term, NULL);
             CHECK(sigwait(&term, &got) == 0);
             _exit(atoi(page) == n ? n % 251 : 255);
         }
