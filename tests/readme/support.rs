@@ -58,7 +58,7 @@ fn what_is_said_to_survive_is_what_is_shown() {
 fn what_is_said_to_be_refused_is_what_is_shown() {
     let promised = promised("refused");
     let mut shown = shown("tests/survive/refused.rs", |line| Some(line.strip_suffix("\";")?.split_once(": \"")?.0));
-    for name in ["vfork_parent", "job_below", "outsiders_share", "hung_up"] {
+    for name in ["vfork_parent", "inotify_unread", "job_below", "outsiders_share", "hung_up"] {
         assert!(read("tests/survive/refused.rs").contains(&format!("fn {name}()")));
         shown.insert(name.into());
     }

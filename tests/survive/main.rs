@@ -94,6 +94,7 @@ mod memory {
     survives!(setproctitle);
     survives!(vdso);
     survives!(protections);
+    survives!(protection_keys);
     survives!(guard_page);
     survives!(holes);
     survives!(noreserve);

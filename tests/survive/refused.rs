@@ -48,7 +48,7 @@ refused! {
     secret_memory: "secret memory";
     secret_mapping: "secret memory";
     tracer_file: "a file of the kernel's tracer";
-    protection_key: "allocated protection key";
+    protection_key: "protection key 1";
     no_vdso: "without vdso";
     vdso_part: "a part of its vdso";
     crowded: "vm.max_map_count";
@@ -74,9 +74,8 @@ fn refused(kind: &str, word: &str) {
 }
 
 /// Sentences that only a stopped process gives a reason for. docs/limits.md lists them.
-const ONLY_STOPPED: [&str; 7] = [
+const ONLY_STOPPED: [&str; 6] = [
     "an inotify instance has events that have not been read",
-    "allocated protection key",
     "shares with pid",
     "of one thread alone",
     "clock of a thread that does not show",

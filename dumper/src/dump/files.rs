@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 
 use crate::dump::kcmp_set::KcmpSet;
 use crate::dump::objects::{CollectedObject, ObjectCollector};
@@ -81,8 +81,6 @@ struct Description {
     task: Pid,
     number: i32,
     id: u32,
-    /// Whether its file has no other description: a socket cannot be opened by a name.
-    is_only: bool,
 }
 
 impl FileCollector {
@@ -255,8 +253,7 @@ impl FileCollector {
             }
         }
         if let Some(place) = place {
-            let is_only = file.stat.file_type().is_socket();
-            let description = Description { tid: pid, task: representative, number, id, is_only };
+            let description = Description { tid: pid, task: representative, number, id };
             if RELATIONS.iter().any(|kind| kind.takes(&file)) {
                 self.relating.push(description);
             }
@@ -320,9 +317,6 @@ impl Descriptions for FileCollector {
         let (task, number) = wanted.first;
         self.bound.check(|| format!("pid {task}: files of descriptor {number}"))?;
         let of_inode = self.by_inode.get(&wanted.inode);
-        if let Some(only) = of_inode.and_then(KcmpSet::only).filter(|only| only.is_only) {
-            return Ok(Some(only.id));
-        }
         if let Some(id) = self.numbers.get(&wanted.first)
             && order(task, number)?.is_eq()
         {

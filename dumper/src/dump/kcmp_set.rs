@@ -45,14 +45,6 @@ impl<T> KcmpSet<T> {
         Ok(search(elements, order)?.map(|at| &elements[at]).map_err(|at| Place { chunk, at }))
     }
 
-    /// The element, if there is one and no other.
-    pub fn only(&self) -> Option<&T> {
-        match &self.chunks[..] {
-            [chunk] if chunk.len() == 1 => chunk.first(),
-            _ => None,
-        }
-    }
-
     /// Adds an element at the place that [`KcmpSet::find`] has returned for it.
     pub fn insert(&mut self, place: Place, element: T) {
         let Place { chunk: number, at } = place;

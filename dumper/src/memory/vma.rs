@@ -107,6 +107,20 @@ pub struct Vma {
     /// blob.
     #[serde(skip)]
     pub inherited: Vec<(u64, u64)>,
+    /// Its protection key, pkeys(7).
+    #[serde(skip)]
+    pub key: u64,
+}
+
+/// Refuses memory with a key, if the program has allocated `keys`: that of memory that is only
+/// executable could not get its number again.
+pub fn refuse_keys<'v>(pid: Pid, keys: &[u32], mut vmas: impl Iterator<Item = &'v Vma>) -> Result<()> {
+    match vmas.find(|vma| vma.key != 0 && !keys.is_empty()) {
+        Some(Vma { start, end, key, .. }) => Err(Error::unsupported(format!(
+            "pid {pid}: mapping {start:x}-{end:x}: protection key {key} cannot be checkpointed yet"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The prefix of the name of a memfd's mapping. No other file has seals.
@@ -188,6 +202,7 @@ impl Vma {
             pages: 0,
             guards: Vec::new(),
             inherited: Vec::new(),
+            key: 0,
         })
     }
 
@@ -203,6 +218,7 @@ impl Vma {
                 self.tid, self.start, self.end, self.name
             )));
         }
+        self.key = *key;
         self.flags.extend(codes.iter().filter(|code| vm_flags::is_restored(code)).map(str::to_owned));
         self.flags.sort_unstable();
         self.flags.dedup();

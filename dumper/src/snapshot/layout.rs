@@ -17,6 +17,7 @@ use crate::image::frame::Record;
 use crate::key::Key;
 use crate::kind::object::ObjectContents;
 use crate::memory::source::{MemorySource, MemorySources};
+use crate::memory::vma;
 use crate::pstree::record;
 use crate::read_ahead::ImageReader;
 use crate::refusals::Refusals;
@@ -24,6 +25,7 @@ use crate::snapshot::SnapshotData;
 use crate::snapshot::collect::Collected;
 use crate::snapshot::source::Forked;
 use crate::sys::memory::MemFile;
+use crate::task::address_space;
 
 /// Finds the pages of every mapping and puts all records in the order of the image. The memory must
 /// not change until the image is read. With a `key` the image is signed.
@@ -33,10 +35,14 @@ pub fn layout(target: &Target, forked: Forked, key: Option<&Key>) -> Result<Snap
     files.refuse_strangers(&tree, &mut Refusals::first())?;
     let (mut tasks, mut tables, mut memory) = (Vec::new(), Vec::new(), Vec::new());
     for mut process in processes {
+        let of_process = process.records.iter().find(|record| record.tag == address_space::TAG);
+        let keys = of_process.map(address_space::allocated_keys).transpose()?.unwrap_or_default();
         tasks.append(&mut process.records);
         tables.append(&mut process.tables);
         let source = memory_of.get(&process.pid).copied().unwrap_or(process.pid);
-        memory.push(ProcessMemory::find(process, source)?);
+        let found = ProcessMemory::find(process, source)?;
+        vma::refuse_keys(found.pid, &keys, found.mappings.iter().map(|mapping| &mapping.vma))?;
+        memory.push(found);
     }
     cow_pages::find(&mut tree, &mut memory)?;
     let CollectedFiles { objects, spool, files, fd_states, relations, unreadable } = files.into_records();

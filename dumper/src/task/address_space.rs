@@ -57,6 +57,9 @@ pub struct AddressSpaceBody {
     /// The MEMBARRIER_CMD_REGISTER_* commands that the process has issued, membarrier(2).
     #[serde(default)]
     membarrier: u32,
+    /// The protection keys that the program has allocated, ascending, pkeys(7).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    protection_keys: Vec<u32>,
     /// Address space without any mapping.
     hole: RemotePtr,
 }
@@ -82,6 +85,11 @@ pub fn hole(record: &Record) -> Result<RemotePtr> {
         hole: RemotePtr,
     }
     Ok(record.body::<Hole>()?.hole)
+}
+
+/// The protection keys that the program has allocated, from a record.
+pub fn allocated_keys(record: &Record) -> Result<Vec<u32>> {
+    Ok(record.body::<AddressSpaceBody>()?.protection_keys)
 }
 
 /// What a core file shows of a program to a debugger.
@@ -131,7 +139,6 @@ impl Attribute for AddressSpace {
         if thread.answer(asked.ldt_len, "reading the LDT")? as i32 != 0 {
             return Err(Error::unsupported(format!("pid {}: an LDT cannot be checkpointed", thread.pid)));
         }
-        protection_keys::refuse_allocated(thread, &asked.keys)?;
         let auxv = proc::read(&thread.proc("auxv"))?;
         let auxv = auxv.chunks_exact(8).map(|word| u64::from_le_bytes(std::array::from_fn(|i| word[i]))).collect();
         let exe = executable(&thread.task, thread.files)?;
@@ -153,6 +160,7 @@ impl Attribute for AddressSpace {
             personality: thread.answer(asked.personality, "personality")? as u32,
             // A kernel before 6.3 does not have the command and returns EINVAL.
             membarrier: u32::try_from(thread.raw(asked.membarrier)).unwrap_or(0),
+            protection_keys: protection_keys::allocated(thread, &asked.keys),
             hole: thread.hole,
         };
         Ok((body, Vec::new()))
@@ -165,6 +173,7 @@ impl Attribute for AddressSpace {
         if thread.borrows_memory {
             return Ok(());
         }
+        protection_keys::allocate(&body.protection_keys, thread)?;
         let exe: RawFd = thread.files.fd(body.exe)?;
         let name = std::fs::read_link(format!("/proc/self/fd/{exe}")).unwrap_or_default();
         let lent = LentRight::to_execute(exe).on(|| format!("pid {pid}: executable {}", name.display()))?;
