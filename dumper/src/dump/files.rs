@@ -265,7 +265,7 @@ impl FileCollector {
     /// Records what descriptions have to do with each other. All descriptors are known, and their
     /// processes are still stopped.
     pub fn relate(&mut self, refusals: &mut Refusals) -> Result<()> {
-        for Description { tid, task, number, id, .. } in std::mem::take(&mut self.relating) {
+        for Description { tid, task, number, id } in std::mem::take(&mut self.relating) {
             let (subject, link) = (format!("pid {tid} fd {number}"), format!("/proc/{task}/fd/{number}"));
             self.bound.check(|| subject.clone())?;
             let pidfd = PidFd::of_thread(task)?;
@@ -278,6 +278,18 @@ impl FileCollector {
             }
         }
         Ok(())
+    }
+
+    /// The id of a file that no descriptor of the tree leads to, added at the first reference.
+    fn refer_to(&mut self, observed: &ObservedFile<'_>) -> Result<u32> {
+        let ObservedFile { stat, flags, must_not_change, .. } = observed;
+        let key = (stat.dev(), stat.ino(), *flags, *must_not_change);
+        if let Some(id) = self.by_reference.get(&key) {
+            return Ok(*id);
+        }
+        let id = self.add(observed)?;
+        self.by_reference.insert(key, id);
+        Ok(id)
     }
 
     /// Adds a new description.
@@ -336,13 +348,7 @@ impl Descriptions for FileCollector {
     fn id_of_name(&mut self, link: &str, subject: &str) -> Result<u32> {
         let mut observed = ObservedFile::observe(subject.to_owned(), link, Via::Link(link))?;
         observed.flags = libc::O_PATH;
-        let key = (observed.stat.dev(), observed.stat.ino(), observed.flags, false);
-        if let Some(id) = self.by_reference.get(&key) {
-            return Ok(*id);
-        }
-        let id = self.add(&observed)?;
-        self.by_reference.insert(key, id);
-        Ok(id)
+        self.refer_to(&observed)
     }
 
     fn has_refused(&self, inode: (u64, u64)) -> bool {
@@ -358,12 +364,6 @@ impl FileIds for FileCollector {
         {
             return Err(observed.refuse(format_args!("mapping of {}", observed.target.display())));
         }
-        let key = (observed.stat.dev(), observed.stat.ino(), flags, must_not_change);
-        if let Some(id) = self.by_reference.get(&key) {
-            return Ok(*id);
-        }
-        let id = self.add(&observed)?;
-        self.by_reference.insert(key, id);
-        Ok(id)
+        self.refer_to(&observed)
     }
 }

@@ -5,8 +5,9 @@
 //! `fdinfo` shows the number and the inode (ep_show_fdinfo in fs/eventpoll.c), and kcmp(2) tells
 //! which description it is.
 //!
-//! A process of the new tree adds the entries: it gives each file its number for a moment, before
-//! it has its own descriptors.
+//! The task that has the instance adds the entries: it gives each file its number for a moment,
+//! before it has its own descriptors. No other task may do that: a signalfd in an instance reports
+//! the signals of the process that has added it (signalfd_poll in fs/signalfd.c).
 //!
 //! Which entries are ready is not shown. The kernel finds out when an entry is added, so an
 //! edge-triggered entry whose file is ready reports it once more, and no event is lost. An entry
@@ -29,7 +30,7 @@ use crate::kind::relation::{Descriptions, EmptyTable, Relating, Relation, Wanted
 use crate::sys::epoll::{BusyPoll, busy_poll, set_busy_poll};
 use crate::sys::fd;
 use crate::sys::kcmp::{EpollEntry, epoll_order};
-use crate::sys::proc::read_text;
+use crate::sys::proc::{kernel_device, read_text};
 
 const NAME: &str = "anon_inode:[eventpoll]";
 
@@ -147,9 +148,8 @@ impl Entry {
             return None;
         };
         let hex = |text: &str| u64::from_str_radix(text, 16).ok();
-        // MKDEV of include/linux/kdev_t.h.
-        let device = hex(device)?;
-        let device = libc::makedev((device >> 20) as u32, (device & 0xf_ffff) as u32);
+        let (major, minor) = kernel_device(hex(device)?);
+        let device = libc::makedev(major, minor);
         Some(Self {
             number: number.parse().ok()?,
             events: hex(events)? as u32,
@@ -172,33 +172,36 @@ impl Relation for Watches {
     const TAG: Tag = Tag(*b"EPOL");
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        observed.target.as_os_str() == NAME
+        OpenFile::takes(&Epoll, observed)
     }
 
     fn dump(&self, relating: &Relating<'_>, others: &mut dyn Descriptions) -> Result<Vec<WatchesBody>> {
         let (file, task, epoll) = (relating.file, relating.task, relating.number);
         let info = format!("/proc/{task}/fdinfo/{epoll}");
         let mut with_number: BTreeMap<i32, u32> = BTreeMap::new();
-        let mut watches = Vec::new();
+        let (mut watches, mut missing) = (Vec::new(), Vec::new());
         for entry in Entry::all(&read_text(&info)?)? {
             let Entry { number, events, data, inode } = entry;
             let before = with_number.entry(number).or_default();
             let entry_of = EpollEntry { task, epoll, number, before: *before };
             *before += 1;
+            if others.has_refused(inode) {
+                continue;
+            }
             let wanted = Wanted { inode, first: (task, number) };
             let found = others.find(&wanted, &mut |task, number| epoll_order(task, number, entry_of))?;
             match found {
                 Some(id) => watches.push(Watch { number, file: id, events, data }),
-                None if others.has_refused(inode) => {}
-                // A program that runs may have removed it meanwhile.
-                None if Entry::all(&read_text(&info)?)?.contains(&entry) => {
-                    return Err(file.refuse(format_args!(
-                        "an entry of an epoll instance for descriptor {number}, which is closed, and whose file is open \
-                         outside of the tree only,"
-                    )));
-                }
-                None => {}
+                None => missing.push(entry),
             }
+        }
+        // A program that runs may have removed some of them meanwhile.
+        let now = if missing.is_empty() { Vec::new() } else { Entry::all(&read_text(&info)?)? };
+        if let Some(Entry { number, .. }) = missing.iter().find(|entry| now.contains(entry)) {
+            return Err(file.refuse(format_args!(
+                "an entry of an epoll instance for descriptor {number}, which is closed, and whose file is open \
+                 outside of the tree only,"
+            )));
         }
         if watches.iter().any(|watch| watch.events & EPOLLWAKEUP != 0) && !may_wake_up()? {
             return Err(

@@ -21,7 +21,7 @@ use crate::kind::relation::{Descriptions, EmptyTable, Relating, Relation};
 use crate::kind::unnoticed::is_served;
 use crate::sys::file_handle::FileHandle;
 use crate::sys::inotify::set_next_watch;
-use crate::sys::proc::{mountinfo, read_text};
+use crate::sys::proc::{kernel_device, mountinfo, read_text};
 use crate::sys::{fd, inotify as sys};
 
 const NAME: &str = "anon_inode:inotify";
@@ -91,7 +91,7 @@ pub struct MarksBody {
 }
 
 /// A watch.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Watch {
     /// Its number.
     number: i32,
@@ -126,12 +126,11 @@ impl Shown {
             let bytes = (0..text.len()).step_by(2).map(byte).collect::<Option<Vec<u8>>>()?;
             Some(FileHandle { kind: hex("fhandle-type")? as i32, bytes })
         };
-        // MKDEV of include/linux/kdev_t.h.
-        let device = hex("sdev")?;
+        let (major, minor) = kernel_device(hex("sdev")?);
         Some(Self {
             number: i32::try_from(hex("wd")?).ok()?,
             inode: hex("ino")?,
-            device: format!("{}:{}", device >> 20, device & 0xf_ffff),
+            device: format!("{major}:{minor}"),
             mask: hex("mask")? as u32,
             handle: handle(),
         })
@@ -160,7 +159,7 @@ impl Relation for Marks {
     const TAG: Tag = Tag(*b"INOT");
 
     fn takes(&self, observed: &ObservedFile<'_>) -> bool {
-        observed.target.as_os_str() == NAME
+        OpenFile::takes(&Inotify, observed)
     }
 
     fn dump(&self, relating: &Relating<'_>, others: &mut dyn Descriptions) -> Result<Vec<MarksBody>> {
@@ -182,12 +181,7 @@ impl Relation for Marks {
             let subject = format!("{}: inotify watch {number}", relating.file.subject);
             watches.push(Watch { number, file: others.id_of_name(&link, &subject)?, mask });
         }
-        let mut bodies = Vec::new();
-        while !watches.is_empty() {
-            let rest = watches.split_off(watches.len().min(IN_RECORD));
-            bodies.push(MarksBody { watches: std::mem::replace(&mut watches, rest) });
-        }
-        Ok(bodies)
+        Ok(watches.chunks(IN_RECORD).map(|some| MarksBody { watches: some.to_vec() }).collect())
     }
 
     fn others(body: &MarksBody) -> Vec<u32> {

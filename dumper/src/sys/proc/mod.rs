@@ -36,6 +36,12 @@ pub fn read_text(path: &str) -> Result<String> {
     Ok(text.unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
 }
 
+/// Major and minor number of a device as `fdinfo` shows it: MKDEV of include/linux/kdev_t.h, unlike
+/// `st_dev` of stat(2).
+pub fn kernel_device(device: u64) -> (u32, u32) {
+    ((device >> 20) as u32, (device & 0xf_ffff) as u32)
+}
+
 /// Reads a link of /proc.
 pub fn read_link(path: &str) -> Result<PathBuf> {
     std::fs::read_link(path).map_err(|error| gone(path, &error))
